@@ -1,0 +1,79 @@
+"""How the command-line programs start, speak and fail; the same for all of them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+
+import click
+
+from catalogs.errors import InputError
+
+DISTRIBUTION = "template-learning"
+
+
+def program(name: str, summary: str) -> click.Group:
+    """Make the group of commands that a console script runs, with ``--version`` and ``--debug``.
+
+    Parameters
+    ----------
+    name
+        What the user types, e.g. ``tlgen``.
+    summary
+        One sentence for ``--help``.
+
+    Returns
+    -------
+    click.Group
+        Commands are added to it with ``@group.command()``.
+    """
+
+    @click.group(name=name, help=summary, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.version_option(version(DISTRIBUTION), prog_name=name)
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    def group(debug: bool) -> None:
+        if debug:
+            os.environ["TL_DEBUG"] = "1"
+
+    return group
+
+
+def run(group: click.Group) -> None:
+    """Run a program and exit: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    try:
+        status = group.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except click.ClickException as error:  # bad usage: click's own words, in our shape
+        status = _refuse(group, error.format_message(), error)
+    except InputError as error:
+        status = _refuse(group, str(error), error)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"{group.name}: interrupted; what was finished is kept", err=True)
+        status = 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        sys.stdout = None  # type: ignore[assignment]
+        status = 0
+    except Exception as error:
+        if os.environ.get("TL_DEBUG"):
+            raise
+        text = f"unexpected {type(error).__name__}: {error} (run {group.name} --debug ... for the traceback)"
+        click.echo(f"{group.name}: {text}", err=True)
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse(group: click.Group, text: str, error: Exception) -> int:
+    if os.environ.get("TL_DEBUG"):
+        raise error
+    click.echo(f"{group.name}: {text}", err=True)
+    return 2
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known word was probably meant: ``"; did you mean 'dose'?"``, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

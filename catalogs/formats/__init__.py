@@ -1,0 +1,1 @@
+"""Readers and writers of particle lists, one module a format."""

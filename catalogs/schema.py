@@ -1,0 +1,114 @@
+"""The words of a corpus: how a sample was acquired, and the record that makes it findable.
+
+Units are part of the schema: ``Acquisition.model_json_schema()`` carries a ``unit`` for every
+randomized parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: Version of the layout on disk. A reader refuses a newer one and reads older ones.
+FORMAT_VERSION = 1
+
+Split = Literal["train", "val", "test"]
+
+
+def _unit(unit: str) -> dict[str, Any]:
+    return {"unit": unit}
+
+
+class Acquisition(BaseModel):
+    """Every parameter of a simulated tilt series that domain randomization may vary."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["parakeet", "multislice"] = Field("multislice", description="What simulates the images.")
+    voxel_size: float = Field(8.0, gt=0, json_schema_extra=_unit("Å"), description="Of the tomogram.")
+    pixel_size: float = Field(
+        1.0, gt=0, json_schema_extra=_unit("Å"), description="Of the images before binning to voxel_size."
+    )
+    voltage: float = Field(300.0, gt=0, json_schema_extra=_unit("kV"))
+    spherical_aberration: float = Field(2.7, ge=0, json_schema_extra=_unit("mm"))
+    chromatic_aberration: float = Field(2.7, ge=0, json_schema_extra=_unit("mm"))
+    defocus: float = Field(
+        2.5, json_schema_extra=_unit("µm"), description="Underfocus is positive, as microscopists say it."
+    )
+    phase_plate: bool = Field(False, description="A Volta phase plate that shifts the phase by 90°.")
+    dose: float = Field(100.0, gt=0, json_schema_extra=_unit("e/Å²"), description="Over the whole series.")
+    tilt_min: float = Field(-60.0, ge=-89, le=89, json_schema_extra=_unit("°"))
+    tilt_max: float = Field(60.0, ge=-89, le=89, json_schema_extra=_unit("°"))
+    tilt_step: float = Field(2.0, gt=0, json_schema_extra=_unit("°"))
+    tilt_scheme: Literal["dose_symmetric", "continuous"] = Field(
+        "dose_symmetric", description="The order in which the tilts are taken; damage follows it."
+    )
+    ice_density: float = Field(0.94, ge=0, json_schema_extra=_unit("g/cm³"), description="0: no ice.")
+    slice_thickness: float = Field(
+        5.0, gt=0, json_schema_extra=_unit("Å"), description="Of Parakeet's multislice; multislice has slabs."
+    )
+    padding: int = Field(
+        64, ge=0, json_schema_extra=_unit("Å"), description="At least this much on each side of the image."
+    )
+    damage: float = Field(
+        0.08, ge=0, json_schema_extra=_unit("Å² per e/Å²"), description="Growth of the B factor with dose."
+    )
+    dqe: bool = Field(True, description="The detector's quantum efficiency lowers the counts.")
+
+    @model_validator(mode="after")
+    def _tilts_make_sense(self) -> Acquisition:
+        if self.tilt_min >= self.tilt_max:
+            raise ValueError("tilt_min must be smaller than tilt_max")
+        if self.tilt_step > self.tilt_max - self.tilt_min:
+            raise ValueError("tilt_step must fit between tilt_min and tilt_max")
+        return self
+
+
+class ClassInfo(BaseModel):
+    """One target class of a corpus or a model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", description="No underscore: copick forbids it.")
+    label: int = Field(ge=1, le=255, description="Its value in the class volume; 0 is background.")
+    radius: float = Field(gt=0, json_schema_extra=_unit("Å"), description="Of the sphere of equal volume.")
+
+
+class Intensity(BaseModel):
+    """Robust centre and spread of a tomogram's grey values; the one definition of normalisation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    centre: float = Field(description="Median.")
+    spread: float = Field(gt=0, description="Half of the distance from the 16th to the 84th percentile.")
+
+
+class SampleRecord(BaseModel):
+    """One row of the index: what a sample is, how it was made and where it lies.
+
+    The record is written after everything else, in one atomic step; a sample without it does not exist.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: int = FORMAT_VERSION
+    sample_id: str = Field(pattern=r"^[0-9a-f]{16}$", description="Hash of what determines the sample.")
+    name: str = Field(description="For people, e.g. demo-007.")
+    path: str = Field(description="Of the sample's Zarr group, relative to the corpus.")
+    split: Split
+    created: str = Field(description="UTC, ISO 8601.")
+    seed: int
+    acquisition: Acquisition
+    shape: tuple[int, int, int] = Field(description="Voxels along z, y, x.")
+    n_tilts: int
+    n_particles: int = Field(description="Of the target classes.")
+    n_distractors: int
+    class_counts: dict[str, int]
+    structures: dict[str, str] = Field(description="Name of each structure in the scene -> its checksum.")
+    occupancy: float = Field(description="Share of the box that molecules fill (1.35 g/cm³).")
+    intensity: Intensity = Field(description="Of the tomogram, for normalisation.")
+    seconds: dict[str, float] = Field(description="CPU seconds by stage.")
+    software: dict[str, str] = Field(description="Versions of what made it.")
+    checksums: dict[str, str] = Field(description="Object in the group -> BLAKE2b-128 of its bytes.")
+    n_bytes: int = Field(description="Of the group on disk.")

@@ -1,0 +1,140 @@
+"""The fan-out, on a real cluster of worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalogs.errors import InputError
+from tlrun.clusters import open_cluster, parse
+from tlrun.fan_out import Call, Job, Progress, Steps, fan_out
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def fail_until(marker: Path, tries: int) -> str:
+    count = int(marker.read_text()) if marker.exists() else 0
+    marker.write_text(str(count + 1))
+    if count < tries:
+        raise ValueError(f"try {count}")
+    return f"succeeded at try {count}"
+
+
+def die_once(marker: Path) -> str:
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "lived"
+
+
+def two_steps(x: int) -> Job:
+    def steps() -> Steps:
+        doubled = yield [Call(double, x + k) for k in range(3)]
+        return (yield [Call(double, sum(doubled))])[0]
+
+    return Job(f"item-{x}", steps)
+
+
+def one_step(name: str, call: Call) -> Job:
+    def steps() -> Steps:
+        return (yield [call])[0]
+
+    return Job(name, steps)
+
+
+def test_steps_get_the_results_of_the_step_before_in_order(client: Any) -> None:
+    seen: list[Progress] = []
+    summary = fan_out([two_steps(x) for x in range(5)], client, on_progress=seen.append)
+    assert summary.results == {f"item-{x}": 2 * (2 * (3 * x + 3)) for x in range(5)}
+    assert not summary.failures
+    assert seen[-1] == Progress(items_done=5, items_failed=0, calls_done=20)
+
+
+def test_jobs_are_drawn_as_places_fall_free(client: Any) -> None:
+    drawn: list[int] = []
+    finished: list[str] = []
+    ahead: list[int] = []
+
+    def jobs() -> Any:
+        for x in range(12):
+            drawn.append(x)
+            ahead.append(len(drawn) - len(finished))
+            yield one_step(f"lazy-{x}", Call(double, x))
+
+    fan_out(jobs(), client, window=3, on_result=lambda name, _: finished.append(name))
+    assert len(finished) == 12
+    assert max(ahead) <= 4
+
+
+def test_jobs_that_began_come_before_new_ones(client: Any) -> None:
+    finished: list[str] = []
+    fan_out(
+        [two_steps(x) for x in range(20, 30)], client, window=2, on_result=lambda n, _: finished.append(n)
+    )
+    assert finished == [f"item-{x}" for x in range(20, 30)]
+
+
+def test_a_call_that_raises_is_tried_again(client: Any, tmp_path: Path) -> None:
+    job = one_step("shaky", Call(fail_until, tmp_path / "count", 2))
+    assert fan_out([job], client, retries=2).results == {"shaky": "succeeded at try 2"}
+
+
+def test_a_failure_is_reported_and_stops_no_other(client: Any, tmp_path: Path) -> None:
+    bad = one_step("bad", Call(fail_until, tmp_path / "count", 99))
+    summary = fan_out([bad, two_steps(40)], client, retries=1)
+    assert list(summary.results) == ["item-40"]
+    [failure] = summary.failures
+    assert failure.name == "bad"
+    assert failure.error == "ValueError: try 1"
+    assert "fail_until" in failure.details
+
+
+def test_an_error_between_the_steps_fails_that_job_only(client: Any) -> None:
+    def steps() -> Steps:
+        yield [Call(double, 1)]
+        raise KeyError("between")
+
+    summary = fan_out([Job("between", steps), two_steps(50)], client)
+    assert [f.name for f in summary.failures] == ["between"]
+    assert list(summary.results) == ["item-50"]
+
+
+def test_a_job_without_calls_is_done_at_once(client: Any) -> None:
+    def steps() -> Steps:
+        yield []
+        return "nothing to do"
+
+    assert fan_out([Job("empty", steps)], client).results == {"empty": "nothing to do"}
+
+
+def test_a_call_that_kills_its_worker_is_tried_again_on_another(tmp_path: Path) -> None:
+    with open_cluster("local:2") as client:
+        jobs = [one_step("killer", Call(die_once, tmp_path / "died")), two_steps(60)]
+        summary = fan_out(jobs, client)
+    assert summary.results["killer"] == "lived"
+    assert not summary.failures
+
+
+@pytest.mark.parametrize("word", ["", "local:", "local:0", "local:x", "slurmy", "http://host"])
+def test_an_unknown_cluster_is_refused(word: str) -> None:
+    with pytest.raises(InputError, match="is not a cluster"):
+        parse(word)
+
+
+def test_a_scheduler_that_does_not_answer_is_refused() -> None:
+    with (
+        pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
+        open_cluster("tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
+def test_local_means_one_worker_a_core() -> None:
+    assert parse("local") == ("local", len(os.sched_getaffinity(0)))
+    assert parse("local:3") == ("local", 3)

@@ -1,0 +1,1 @@
+"""Makes a corpus: structures, variants, packing, simulation, reconstruction, labels."""

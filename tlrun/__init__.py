@@ -1,0 +1,1 @@
+"""Work in motion: one fan-out over Dask for many independent, resumable items."""

@@ -1,0 +1,69 @@
+"""A progress line: live in a terminal, one line every few seconds in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+#: Seconds between two lines where the output is not a terminal.
+LOG_EVERY = 15.0
+
+
+class ProgressLine:
+    """Shows how far a piece of work is; a context manager.
+
+    Parameters
+    ----------
+    title
+        What is being done, e.g. ``simulating``.
+    total
+        Units of work in all.
+    unit
+        What is counted, e.g. ``tilts``.
+    """
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._live: Progress | None = None
+        self._started = self._last = time.monotonic()
+
+    def __enter__(self) -> ProgressLine:
+        if sys.stdout.isatty():
+            self._live = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} " + self._unit),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(highlight=False),
+            )
+            self._task = self._live.add_task(self._title, total=self._total, note="")
+            self._live.start()
+        return self
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show that ``done`` units are finished, with a word on what matters now."""
+        if self._live is not None:
+            self._live.update(self._task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if now - self._last >= LOG_EVERY:
+            self._last = now
+            left = (now - self._started) / max(done, 1) * (self._total - done)
+            spent = f"{now - self._started:.0f} s, about {left:.0f} s left"
+            print(
+                "; ".join(filter(None, [f"  {self._title} {done}/{self._total} {self._unit}", spent, note])),
+                flush=True,
+            )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
