@@ -55,7 +55,7 @@ def run(group: click.Group) -> None:
         click.echo(f"{group.name}: interrupted; what was finished is kept", err=True)
         status = 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
-        sys.stdout = None  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
         status = 0
     except Exception as error:
         if os.environ.get("TL_DEBUG"):

@@ -1,0 +1,117 @@
+"""How a sample enters a corpus: whole or not at all, without locks, whoever else writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import numpy as np
+
+from catalogs import index, intensity, sample_group
+from catalogs.errors import InputError
+from catalogs.sample_group import Sample
+from catalogs.schema import ClassInfo, SampleRecord
+from catalogs.store import Store
+from catalogs.verification import checksum
+
+SAMPLES = "samples"
+
+
+def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> SampleRecord:
+    """Write a sample and create its record.
+
+    The objects go under a name that no other attempt has, the record last; the storage lets exactly one
+    writer create it. Who comes second removes what it wrote.
+
+    Parameters
+    ----------
+    store
+        Of the corpus.
+    sample
+        See :class:`~catalogs.sample_group.Sample`.
+    classes
+        Of the corpus.
+
+    Returns
+    -------
+    SampleRecord
+        Of the sample that is in the corpus now: this one or the winner's.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other or the facts.
+    InputError
+        If the tomogram holds values that are not numbers, or is constant.
+    """
+    sample = replace(sample, tomogram=sample_group.round_mantissa(sample.tomogram))
+    sample_id = str(sample.facts["sample_id"])
+    path = f"{SAMPLES}/{sample_id[:2]}/{sample_id}-{uuid4().hex[:6]}.zarr"
+    draft = SampleRecord(
+        **sample.facts,
+        path=path,
+        created=now(),
+        # Measured on what a reader will get: picking this very tomogram normalises it the same way.
+        intensity=intensity.measure(sample.tomogram),
+        checksums={},
+        n_bytes=0,
+    )
+    _check_arrays(sample, draft.shape)
+    objects = sample_group.encode(
+        sample,
+        voxel_size=draft.acquisition.voxel_size,
+        attributes=draft.model_dump(mode="json", exclude={"checksums", "n_bytes", "path"}),
+        classes=classes,
+    )
+    checksums = {key: checksum(data) for key, data in objects.items()}
+    n_bytes = sum(map(len, objects.values()))
+    record = draft.model_copy(update={"checksums": checksums, "n_bytes": n_bytes})
+
+    try:
+        root = objects.pop("zarr.json")
+        store.write({f"{path}/{key}": data for key, data in objects.items()})
+        store.write({f"{path}/zarr.json": root})
+        look_whole(store, record)
+    except BaseException:
+        store.remove(path)
+        raise
+    # From here on nothing is removed on an error: the record may stand, only its answer be lost.
+    if store.create(index.commit_key(sample_id), record.model_dump_json(indent=1).encode()):
+        return record
+    store.remove(path)
+    return index.read_record(store, index.commit_key(sample_id))
+
+
+def look_whole(store: Store, record: SampleRecord) -> None:
+    """Compare names and total size of a sample's objects with its record, in one request.
+
+    Raises
+    ------
+    InputError
+        If they differ. Zarr alone would read zeros where an object is lost.
+    """
+    found = store.sizes(record.path)
+    expected = {f"{record.path}/{key}" for key in record.checksums}
+    if set(found) != expected or sum(found.values()) != record.n_bytes:
+        raise InputError(
+            f"the sample {store.at(record.path)} is damaged; remove {index.commit_key(record.sample_id)}"
+            " from the corpus and run tlgen again"
+        )
+
+
+def _check_arrays(sample: Sample, shape: tuple[int, int, int]) -> None:
+    wanted = {"tomogram": np.float32, "classes": np.uint8, "instances": np.uint16}
+    for name, dtype in wanted.items():
+        array = getattr(sample, name)
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+    n = len(sample.tilt_angles)
+    if len(sample.tilt_doses) != n or (sample.tilt_images is not None and len(sample.tilt_images) != n):
+        raise ValueError("tilt angles, doses and images differ in number")
+
+
+def now() -> str:
+    """Say when: UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

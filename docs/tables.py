@@ -1,0 +1,38 @@
+"""mkdocs hook: the reference tables are written from the code, so they cannot grow stale."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pydantic import BaseModel
+
+from catalogs import schema
+from tlgen import recipe
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return " or ".join(f"`{v}`" for v in field["enum"])
+    return str(field.get("type", field.get("$ref", "").rsplit("/", 1)[-1] or "any"))
+
+
+def _table(model: type[BaseModel]) -> str:
+    described = model.model_json_schema()
+    rows = ["| key | type | unit | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    for name, field in described["properties"].items():
+        default = json.dumps(field["default"]) if "default" in field else "required"
+        cells = [f"`{name}`", _type(field), field.get("unit", ""), default, field.get("description", "")]
+        rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace ``{{ table NAME }}`` by the table of that model."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match.group(1)
+        return _table(getattr(schema, name, None) or getattr(recipe, name))
+
+    return re.sub(r"\{\{ table (\w+) \}\}", table, markdown)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from catalogs import model_file
+from catalogs.errors import InputError
+from catalogs.model_file import ModelCard
+from catalogs.schema import ClassInfo
+
+
+@pytest.fixture
+def card(classes: list[ClassInfo]) -> ModelCard:
+    return ModelCard(
+        name="demo",
+        created="2026-01-01T00:00:00+00:00",
+        voxel_size=8.0,
+        contrast="dark",
+        classes=classes,
+        normalisation="robust-clip6",
+        network="small",
+        n_parameters=1234,
+        pooling=4,
+        halo=36,
+        patch=56,
+        thresholds={"ribosome": 0.5, "fas": 0.4},
+        training={"steps": 100},
+        provenance={"corpus": "memory://x", "samples": ["a"]},
+    )
+
+
+def test_round_trip(tmp_path: Path, card: ModelCard) -> None:
+    file = tmp_path / "models" / "m.tlm"
+    model_file.write_model(file, card, b"keras bytes")
+    assert model_file.read_card(file) == card
+    network = model_file.read_network(file, tmp_path)
+    assert network == tmp_path / "network.keras"
+    assert network.read_bytes() == b"keras bytes"
+    assert [entry.name for entry in file.parent.iterdir()] == ["m.tlm"]
+
+
+def test_fingerprint_speaks_of_the_contents_only(
+    tmp_path: Path, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_file.write_model(tmp_path / "a.tlm", card, b"1")
+    tomorrow = time.localtime(time.time() + 86400)
+    monkeypatch.setattr(time, "localtime", lambda *_: tomorrow)  # where zipfile looks
+    model_file.write_model(tmp_path / "b.tlm", card, b"1")
+    model_file.write_model(tmp_path / "c.tlm", card, b"2")
+    a, b, c = (model_file.fingerprint(tmp_path / f"{name}.tlm") for name in "abc")
+    assert a == b != c
+
+
+def test_a_failed_write_leaves_the_old_model(tmp_path: Path, card: ModelCard) -> None:
+    file = tmp_path / "m.tlm"
+    model_file.write_model(file, card, b"old")
+    with pytest.raises(TypeError):
+        model_file.write_model(file, card, object())  # type: ignore[arg-type]
+    assert model_file.read_network(file, tmp_path).read_bytes() == b"old"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"m.tlm", "network.keras"}
+
+
+def _with_card(file: Path, text: str) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("card.json", text)
+    return file
+
+
+def test_refuses_what_is_no_model(tmp_path: Path, card: ModelCard) -> None:
+    file = tmp_path / "m.tlm"
+    for read in (model_file.read_card, model_file.fingerprint):
+        with pytest.raises(InputError, match="there is no model"):
+            read(file)
+    file.write_text("not a zip")
+    with pytest.raises(InputError, match="not a model file"):
+        model_file.read_card(file)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("other.txt", "x")
+    with pytest.raises(InputError, match="not a model file"):
+        model_file.read_card(file)
+    good = json.loads(card.model_dump_json())
+    with pytest.raises(InputError, match=r"damaged \(voxel_size"):
+        model_file.read_card(_with_card(file, json.dumps({**good, "voxel_size": -1})))
+    for future in ({**good, "format_version": 99}, {"format_version": 99, "new": 1}):
+        with pytest.raises(InputError, match="format version 99"):
+            model_file.read_card(_with_card(file, json.dumps(future)))
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path, card: ModelCard) -> None:
+    file = tmp_path / "m.tlm"
+    model_file.write_model(file, card, b"N" * 1000)
+    data = bytearray(file.read_bytes())
+    data[data.index(b"NNNN") + 10] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="damaged"):
+        model_file.read_network(file, tmp_path)
