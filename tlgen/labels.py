@@ -1,0 +1,134 @@
+"""Scene -> class and instance volumes, on the tomogram's own voxel grid.
+
+Every voxel centre is carried into the frame of each molecule near it and the molecule's density is read
+there. Nothing is rotated, shifted or resized on a voxel grid, so a label lies where its molecule does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from catalogs.errors import InputError
+from tlgen.envelope import ENCLOSED, RESOLUTION, envelope
+from tlgen.molecule import Library
+from tlgen.scene import Scene
+
+
+def label(
+    scene: Scene, library: Library, *, resolution: float = RESOLUTION, enclosed: float = ENCLOSED
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Label every voxel whose centre lies in a molecule's envelope.
+
+    Where envelopes overlap, the voxel goes to the molecule whose density, in units of its own contour,
+    is higher there.
+
+    Parameters
+    ----------
+    scene
+        What stands where.
+    library
+        Its molecules, by digest.
+    resolution, enclosed
+        Of the envelope: Å, and the share of the mass inside (see :func:`tlgen.envelope.envelope`).
+
+    Returns
+    -------
+    classes : ndarray
+        ``scene.shape`` (z, y, x), uint8: the label of the target class; 0 elsewhere and in distractors.
+    instances : ndarray
+        ``scene.shape`` (z, y, x), uint16: 1 + the row of the molecule in the scene, distractors too.
+
+    Raises
+    ------
+    InputError
+        If there are more molecules than uint16 counts, or more classes than uint8.
+    """
+    n = len(scene.which)
+    if n > np.iinfo(np.uint16).max:
+        raise InputError(
+            f"the scene has {n} molecules and an instance volume counts to {np.iinfo(np.uint16).max}; "
+            "make the box smaller or ask for fewer molecules"
+        )
+    if max(scene.labels, default=0) > np.iinfo(np.uint8).max:
+        raise InputError(
+            f"a class has label {max(scene.labels)} and a class volume counts to {np.iinfo(np.uint8).max}; "
+            "use fewer classes"
+        )
+    instances = np.zeros(scene.shape, np.uint16)
+    highest = np.zeros(scene.shape, np.float32)  # density over contour of the voxel's molecule
+    centres = (scene.positions + scene.centre).reshape(n, 3)
+    frames = Rotation.from_quat(scene.quaternions).as_matrix() if n else np.zeros((0, 3, 3))
+    for kind in np.unique(scene.which):
+        body = envelope(library[scene.digests[kind]], resolution=resolution, enclosed=enclosed)
+        relative = body.density / np.float32(body.threshold)
+        for i in np.flatnonzero(scene.which == kind).tolist():
+            where = (np.ascontiguousarray(frames[i]), centres[i], scene.voxel_size)
+            _paint(relative, body.spacing, body.radius, *where, i + 1, highest, instances)
+    class_of = np.zeros(n + 1, np.uint8)  # of each instance; 0 is background
+    class_of[1:] = np.array(scene.labels, np.uint8)[scene.which] if n else 0
+    return class_of[instances], instances
+
+
+@njit(cache=True)
+def _paint(
+    density: NDArray[np.float32],
+    spacing: float,
+    radius: float,
+    frame: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    voxel_size: float,
+    instance: int,
+    highest: NDArray[np.float32],
+    instances: NDArray[np.uint16],
+) -> None:
+    """Give the molecule every voxel where its density is at least 1 and the highest so far.
+
+    ``frame`` turns the molecule's axes into the tomogram's; ``centre`` is x, y, z in Å from voxel 0's.
+    """
+    nz, ny, nx = instances.shape
+    mz, my, mx = density.shape
+    for k in range(_first(centre[2] - radius, voxel_size), _end(centre[2] + radius, voxel_size, nz)):
+        dz = k * voxel_size - centre[2]
+        for j in range(_first(centre[1] - radius, voxel_size), _end(centre[1] + radius, voxel_size, ny)):
+            dy = j * voxel_size - centre[1]
+            for i in range(_first(centre[0] - radius, voxel_size), _end(centre[0] + radius, voxel_size, nx)):
+                dx = i * voxel_size - centre[0]
+                # the transpose of a rotation is its inverse: tomogram -> molecule
+                x = (frame[0, 0] * dx + frame[1, 0] * dy + frame[2, 0] * dz) / spacing + (mx - 1) / 2
+                y = (frame[0, 1] * dx + frame[1, 1] * dy + frame[2, 1] * dz) / spacing + (my - 1) / 2
+                z = (frame[0, 2] * dx + frame[1, 2] * dy + frame[2, 2] * dz) / spacing + (mz - 1) / 2
+                if x < 0 or y < 0 or z < 0 or x >= mx - 1 or y >= my - 1 or z >= mz - 1:
+                    continue
+                value = _interpolate(density, z, y, x)
+                if value >= 1 and value > highest[k, j, i]:
+                    highest[k, j, i] = value
+                    instances[k, j, i] = instance
+
+
+@njit(cache=True)
+def _first(lowest: float, voxel_size: float) -> int:
+    """Index of the first voxel of an axis whose centre is at or above a coordinate."""
+    return max(0, int(np.ceil(lowest / voxel_size)))
+
+
+@njit(cache=True)
+def _end(highest: float, voxel_size: float, n: int) -> int:
+    """Index after that of the last voxel of an axis whose centre is at or below a coordinate."""
+    return min(n, int(np.floor(highest / voxel_size)) + 1)
+
+
+@njit(cache=True)
+def _interpolate(grid: NDArray[np.float32], z: float, y: float, x: float) -> float:
+    """Read the grid between its 8 voxels around a point inside of it."""
+    k, j, i = int(z), int(y), int(x)
+    w, v, u = z - k, y - j, x - i
+    near = (1 - v) * ((1 - u) * grid[k, j, i] + u * grid[k, j, i + 1]) + v * (
+        (1 - u) * grid[k, j + 1, i] + u * grid[k, j + 1, i + 1]
+    )
+    far = (1 - v) * ((1 - u) * grid[k + 1, j, i] + u * grid[k + 1, j, i + 1]) + v * (
+        (1 - u) * grid[k + 1, j + 1, i] + u * grid[k + 1, j + 1, i + 1]
+    )
+    return (1 - w) * near + w * far
