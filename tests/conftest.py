@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as on the workers
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
