@@ -72,7 +72,9 @@ class ClassInfo(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", description="No underscore: copick forbids it.")
     label: int = Field(ge=1, le=255, description="Its value in the class volume; 0 is background.")
-    radius: float = Field(gt=0, json_schema_extra=_unit("Å"), description="Of the sphere of equal volume.")
+    radius: float = Field(
+        gt=0, json_schema_extra=_unit("Å"), description="Of the solid sphere of equal radius of gyration."
+    )
 
 
 class Intensity(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -73,8 +73,9 @@ class Structure(_Strict):
     """A structure file, or the name of one that an installed package ships."""
 
     file: str
-    assembly: Literal["first", "asymmetric"] = Field(
-        "first", description="The first biological assembly, or the asymmetric unit."
+    assembly: str = Field(
+        "first",
+        description="`first` biological assembly, `asymmetric` unit, or an assembly's name in the file.",
     )
 
     @model_validator(mode="before")

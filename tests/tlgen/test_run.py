@@ -1,0 +1,146 @@
+"""``tlgen run`` on a corpus of seconds: what it makes, what it keeps, and what it says when something fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from catalogs.catalog import Catalog
+from catalogs.errors import InputError
+from tlgen import run as run_module
+from tlgen.listing import listing
+from tlgen.recipe import Recipe, read_recipe
+
+
+def write_ball(path: Path, radius: float, seed: int) -> None:
+    """Write a PDB file of a ball of carbon atoms, about as dense as a protein."""
+    rng = np.random.default_rng(seed)
+    n = int(4 / 3 * np.pi * radius**3 / 18)
+    xyz = rng.uniform(-radius, radius, (20 * n, 3))
+    xyz = xyz[np.linalg.norm(xyz, axis=1) < radius][:n]
+    lines = [
+        f"ATOM  {i + 1:5d}  CA  ALA A{i % 9999 + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
+        for i, (x, y, z) in enumerate(xyz)
+    ]
+    path.write_text("\n".join([*lines, "END", ""]))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> dict[str, Any]:
+    write_ball(tmp_path / "big.pdb", 30, 0)
+    write_ball(tmp_path / "small.pdb", 18, 1)
+    return {
+        "name": "balls",
+        "shape": [16, 24, 25],
+        "targets": {"big": {"structures": ["big.pdb"], "count": 2, "variants": {"number": 0}}},
+        "distractors": [{"file": "small.pdb", "count": 3}],
+        "acquisition": {
+            "engine": "multislice",
+            "voxel_size": 10,
+            "tilt_range": 60,
+            "tilt_step": 20,
+            "dose": {"min": 90, "max": 120},
+        },
+        "samples": {"train": {"number": 2}, "held-out": {"number": 1, "split": "test"}},
+    }
+
+
+def read(tmp_path: Path, content: dict[str, Any]) -> Recipe:
+    path = tmp_path / "balls.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return read_recipe(str(path))
+
+
+@pytest.fixture(autouse=True)
+def one_cluster(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Join the cluster of the test session instead of starting one for each run."""
+    address = client.scheduler.address
+    original = run_module.run
+
+    def joined(recipe: Recipe, url: str, cluster: str = address, retries: int = 0) -> bool:
+        return original(recipe, url, cluster, retries)
+
+    monkeypatch.setattr(run_module, "run", joined)
+
+
+def make(recipe: Recipe, url: Path) -> bool:
+    return run_module.run(recipe, str(url))  # type: ignore[call-arg]
+
+
+def test_a_corpus_is_made_once_and_grows(
+    tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = tmp_path / "corpus"
+    assert make(read(tmp_path, recipe), url)
+    catalog = Catalog.open(str(url))
+    first = {r.name: r for r in catalog.records()}
+    assert sorted(first) == ["held-out-000", "train-000", "train-001"]
+    assert first["held-out-000"].split == "test"
+    assert len({r.acquisition.dose for r in first.values()}) == 3
+    assert catalog.verify() == []
+
+    record = first["train-000"]
+    assert record.shape == (16, 24, 25)
+    assert record.n_tilts == 7
+    assert record.class_counts == {"big": record.n_particles}
+    assert record.seconds["simulate"] > 0
+    table = catalog.particles(record.sample_id)
+    assert len(table) == record.n_particles + record.n_distractors
+
+    capsys.readouterr()
+    assert make(read(tmp_path, recipe), url)
+    assert "3 samples, 3 of them" in capsys.readouterr().out
+
+    recipe["samples"]["train"]["number"] = 3
+    assert make(read(tmp_path, recipe), url)
+    after = {r.name: r for r in Catalog.open(str(url)).records()}
+    assert sorted(after) == ["held-out-000", "train-000", "train-001", "train-002"]
+    assert all(after[name] == first[name] for name in first)
+
+
+def test_protein_is_dark_where_the_labels_are(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["samples"] = {"train": {"number": 1}}
+    make(read(tmp_path, recipe), tmp_path / "corpus")
+    catalog = Catalog.open(str(tmp_path / "corpus"))
+    [record] = catalog.records()
+    sample = catalog.open_sample(record.sample_id).load()
+    tomogram, instances = sample["tomogram"].values, sample["instances"].values
+    assert tomogram[instances > 0].mean() < tomogram[instances == 0].mean() - 0.3 * tomogram.std()
+    assert set(np.unique(sample["classes"].values)) == {0, 1}
+
+
+def test_what_fails_is_named_and_stops_nothing_else(
+    tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # No scattering factor is known for an element in one structure, so every sample that holds it fails.
+    bad = (tmp_path / "small.pdb").read_text().splitlines()
+    bad[0] = bad[0][:76] + "RF"
+    (tmp_path / "bad.pdb").write_text("\n".join(bad))
+    recipe["distractors"] = [{"file": "bad.pdb", "count": 1}]
+    assert not make(read(tmp_path, recipe), tmp_path / "corpus")
+    captured = capsys.readouterr()
+    assert "failed" in captured.err
+    assert "the same command tries only these" in captured.err
+
+
+def test_the_same_structure_twice_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["distractors"] *= 2
+    with pytest.raises(InputError, match="twice"):
+        make(read(tmp_path, recipe), tmp_path / "corpus")
+
+
+def test_listing(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    make(read(tmp_path, recipe), tmp_path / "corpus")
+    url = str(tmp_path / "corpus")
+    lines = list(listing(url, None, paths=False))
+    assert len(lines) == 5
+    assert lines[0].startswith("sample_id")
+    assert lines[-1].startswith("3 samples, ")
+    [path] = listing(url, "split == 'test'", paths=True)
+    assert Path(path).is_dir()
+    with pytest.raises(InputError, match="did you mean 'defocus'"):
+        list(listing(url, "defocuss > 3", paths=False))

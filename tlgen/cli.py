@@ -1,0 +1,68 @@
+"""The program ``tlgen``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from catalogs import console
+
+tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
+
+
+@tlgen.command()
+@click.argument("recipe")
+@click.option("--to", "url", required=True, metavar="URL", help="The corpus: a folder, or s3://..., gs://...")
+@click.option(
+    "--cluster",
+    default="local",
+    show_default=True,
+    help="Where to run: local (one process a core), local:WORKERS, or tcp://HOST:PORT of a Dask scheduler.",
+)
+@click.option("--retries", default=2, show_default=True, help="How often a step that fails is tried again.")
+def run(recipe: str, url: str, cluster: str, retries: int) -> None:
+    """Make the samples of RECIPE that the corpus does not have yet.
+
+    RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
+    after an interruption: finished samples are kept.
+    """
+    from tlgen.recipe import read_recipe
+    from tlgen.run import run as make
+
+    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries) else 1)
+
+
+@tlgen.command()
+@click.argument("url")
+@click.option("--where", metavar="QUERY", help="E.g. \"dose < 100 and defocus > 2 and split == 'test'\".")
+@click.option("--paths", is_flag=True, help="Print only where the samples lie, one a line.")
+def ls(url: str, where: str | None, paths: bool) -> None:
+    """List the samples of the corpus at URL."""
+    from tlgen.listing import listing
+
+    for line in listing(url, where, paths):
+        click.echo(line)
+
+
+@tlgen.command()
+def recipes() -> None:
+    """List the recipes that come with the program."""
+    from tlgen.recipe import shipped_recipes
+
+    for name, path in shipped_recipes().items():
+        click.echo(f"{name:12} {path}")
+
+
+@tlgen.command()
+def structures() -> None:
+    """List the structures that installed packages ship, which a recipe may name."""
+    from tlgen.structures import shipped
+
+    for name, path in shipped().items():
+        click.echo(f"{name:12} {path}")
+
+
+def main() -> None:
+    """Run the program."""
+    console.run(tlgen)

@@ -1,0 +1,346 @@
+"""From a recipe to a corpus: what runs on the workers for one sample, and what drives them.
+
+A sample is: pack (one call), one call a tilt, then reconstruct, label and commit (one call). Between
+the calls travel a scene and binned images; atoms are read from the corpus by whoever needs them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs import seeds
+from catalogs.catalog import Catalog, Sample
+from catalogs.schema import Acquisition, ClassInfo, SampleRecord
+from tlgen import labels, reconstruct, structures
+from tlgen.molecule import Molecule, from_arrays, to_arrays
+from tlgen.recipe import DATA_VERSION, Recipe, SampleSpec, Variants
+from tlgen.scene import Scene
+from tlgen.tilts import Tilt, tilt_series
+from tlrun.fan_out import Call, Job, Steps
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A structure of the recipe and the variants to be made of it; ``key`` is the hash of all that."""
+
+    key: str
+    name: str
+    file: str
+    assembly: str
+    variants: Variants | None
+    seed: int
+    label: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A structure with its variants as they stand in the corpus."""
+
+    key: str
+    name: str
+    label: int
+    digests: tuple[str, ...]
+    variants: tuple[int, ...]
+    source: str
+
+
+class CorpusLibrary(Mapping[str, Molecule]):
+    """The molecules stored in a corpus, by digest; each is read once a process."""
+
+    def __init__(self, url: str) -> None:
+        self._catalog = _catalog(url)
+
+    def __getitem__(self, digest: str) -> Molecule:
+        return _molecule(self._catalog.url, digest)
+
+    def __iter__(self) -> Iterator[str]:
+        raise TypeError("the molecules of a corpus are looked up by digest, not listed")
+
+    def __len__(self) -> int:
+        raise TypeError("the molecules of a corpus are looked up by digest, not counted")
+
+
+@lru_cache(maxsize=4)
+def _catalog(url: str) -> Catalog:
+    return Catalog.open(url)
+
+
+@lru_cache(maxsize=256)
+def _molecule(url: str, digest: str) -> Molecule:
+    return from_arrays(_catalog(url).get_molecule(digest))
+
+
+# ------------------------------------------------------------------------------- structures, once a corpus
+
+
+def preparations(recipe: Recipe) -> list[Preparation]:
+    """List the structures of a recipe with their keys; reads the files' bytes but parses nothing.
+
+    Raises
+    ------
+    InputError
+        A structure is missing.
+    """
+    wanted: list[tuple[Any, Variants | None, int, int]] = []
+    for label, target in enumerate(recipe.targets.values(), start=1):
+        share = max(1, round(target.count / len(target.structures)))
+        flexible = target.variants if target.variants.number else None
+        wanted += [(structure, flexible, label, share) for structure in target.structures]
+    wanted += [(distractor, None, 0, distractor.count) for distractor in recipe.distractors]
+
+    found = []
+    for structure, flexible, label, count in wanted:
+        path = structures.locate(structure.file)
+        content = {
+            "data_version": DATA_VERSION,
+            "checksum": structures.checksum(path),
+            "assembly": structure.assembly,
+            "variants": flexible.model_dump() if flexible else None,
+            "seed": recipe.seed if flexible else 0,
+        }
+        found.append(
+            Preparation(
+                key=seeds.digest(content),
+                name=structures.name_of(path),
+                file=structure.file,
+                assembly=structure.assembly,
+                variants=flexible,
+                seed=recipe.seed,
+                label=label,
+                count=count,
+            )
+        )
+    return found
+
+
+def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:
+    """Find a structure that an earlier run has prepared."""
+    name = f"prepared-{preparation.key}"
+    if not catalog.has_molecule(name):
+        return None
+    entry = catalog.get_molecule(name)
+    return Prepared(
+        key=preparation.key,
+        name=preparation.name,
+        label=preparation.label,
+        digests=tuple(str(d) for d in entry["digests"]),
+        variants=tuple(int(v) for v in entry["variants"]),
+        source=str(entry["source"]),
+    )
+
+
+def prepare(url: str, preparation: Preparation) -> Prepared:
+    """Read a structure, make its variants, and put them into the corpus (runs on a worker)."""
+    catalog = _catalog(url)
+    molecule = structures.load_structure(preparation.file, assembly=preparation.assembly)
+    molecules = [molecule]
+    if preparation.variants:
+        from tlgen import modes
+
+        molecules += modes.variants(
+            molecule,
+            preparation.variants.number,
+            rmsd=preparation.variants.rmsd,
+            n_modes=preparation.variants.modes,
+            seed=seeds.seed(preparation.seed, preparation.key, "variants"),
+        )
+    for each in molecules:
+        catalog.put_molecule(each.digest, to_arrays(each))
+    catalog.put_molecule(
+        f"prepared-{preparation.key}",
+        {
+            "digests": np.array([m.digest for m in molecules]),
+            "variants": np.array([m.variant for m in molecules]),
+            "source": np.array(molecule.source),
+        },
+    )
+    prepared = already_prepared(catalog, preparation)
+    if prepared is None:
+        raise OSError(f"{catalog.url} did not keep the structure {preparation.name} that was written to it")
+    return prepared
+
+
+def class_infos(recipe: Recipe) -> list[ClassInfo]:
+    """Describe the target classes; a class' radius is the mean over its structures.
+
+    Raises
+    ------
+    InputError
+        A structure cannot be read.
+    """
+    infos = []
+    for label, (name, target) in enumerate(recipe.targets.items(), start=1):
+        radii = [structures.load_structure(s.file, assembly=s.assembly).radius for s in target.structures]
+        infos.append(ClassInfo(name=name, label=label, radius=round(float(np.mean(radii)), 1)))
+    return infos
+
+
+# ------------------------------------------------------------------------------------ one sample, on workers
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed scene and what it took."""
+
+    scene: Scene
+    occupancy: float
+    seconds: float
+
+
+def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
+    """Pack the molecules of one sample into its box.
+
+    Each placed copy of a structure takes one of its variants at random.
+    """
+    from tlgen import tetris
+
+    started = time.process_time()
+    rng = seeds.generator(spec.seed, spec.sample_id, "counts")
+    by_key = {p.key: p for p in prepared}
+    digests: list[str] = []
+    names: list[str] = []
+    variants: list[int] = []
+    labels_: list[int] = []
+    requests: list[tetris.Request] = []
+    for key, count in spec.counts:
+        structure = by_key[key]
+        copies = Counter(rng.integers(len(structure.digests), size=count).tolist())
+        for k, number in sorted(copies.items()):
+            requests.append(tetris.Request(structure.digests[k], number))
+            digests.append(structure.digests[k])
+            names.append(structure.name)
+            variants.append(structure.variants[k])
+            labels_.append(structure.label)
+    packing = tetris.pack(
+        spec.shape,
+        spec.acquisition.voxel_size,
+        requests,
+        CorpusLibrary(url),
+        gap=spec.gap,
+        seed=seeds.seed(spec.seed, spec.sample_id, "pack"),
+    )
+    scene = Scene(
+        shape=spec.shape,
+        voxel_size=spec.acquisition.voxel_size,
+        digests=tuple(digests),
+        names=tuple(names),
+        variants=tuple(variants),
+        labels=tuple(labels_),
+        class_names=class_names,
+        which=packing.which,
+        positions=packing.positions,
+        quaternions=packing.quaternions,
+    )
+    return Packed(scene, packing.occupancy, time.process_time() - started)
+
+
+def simulate_tilt(
+    url: str, scene: Scene, acquisition: Acquisition, tilt: Tilt, seed: int
+) -> tuple[Image, float]:
+    """Simulate one tilt image; returns it with the CPU seconds that it took."""
+    from tlgen.simulate.base import engine
+
+    started = time.process_time()
+    image = engine(acquisition.engine).simulate(scene, CorpusLibrary(url), acquisition, tilt, seed)
+    return image, time.process_time() - started
+
+
+def finish(
+    url: str,
+    spec: SampleSpec,
+    packed: Packed,
+    sources: dict[str, str],
+    tilts: list[Tilt],
+    images: list[tuple[Image, float]],
+) -> SampleRecord:
+    """Reconstruct, label and commit one sample."""
+    from tlgen.simulate.base import engine
+
+    scene, started = packed.scene, time.process_time()
+    order = np.argsort([tilt.angle for tilt in tilts])
+    angles = np.array([tilts[i].angle for i in order], np.float32)
+    series = np.stack([images[i][0] for i in order])
+    tomogram = reconstruct.reconstruct(series, angles, scene.shape)
+    reconstructed = time.process_time()
+    classes, instances = labels.label(scene, CorpusLibrary(url))
+    labelled = time.process_time()
+
+    particles = scene.particles(spec.sample_id)
+    counts = Counter(particles["class_name"][particles["label"] > 0])
+    simulator = engine(spec.acquisition.engine)
+    return _catalog(url).write(
+        Sample(
+            tomogram=tomogram,
+            classes=classes,
+            instances=instances,
+            particles=particles,
+            tilt_images=series,
+            tilt_angles=angles,
+            tilt_doses=np.array([tilts[i].dose_before for i in order], np.float32),
+            facts={
+                "sample_id": spec.sample_id,
+                "name": spec.name,
+                "split": spec.split,
+                "seed": spec.seed,
+                "acquisition": spec.acquisition,
+                "shape": spec.shape,
+                "n_tilts": len(tilts),
+                "n_particles": sum(counts.values()),
+                "n_distractors": len(particles) - sum(counts.values()),
+                "class_counts": {name: counts.get(name, 0) for name in scene.class_names},
+                "structures": sources,
+                "occupancy": round(packed.occupancy, 4),
+                "seconds": {
+                    "pack": round(packed.seconds, 2),
+                    "simulate": round(sum(seconds for _, seconds in images), 2),
+                    "reconstruct": round(reconstructed - started, 2),
+                    "label": round(labelled - reconstructed, 2),
+                },
+                "software": {
+                    "template-learning": version("template-learning"),
+                    spec.acquisition.engine: simulator.version(),
+                    "numpy": np.__version__,
+                },
+            },
+        )
+    )
+
+
+def sample_job(
+    url: str,
+    spec: SampleSpec,
+    prepared: list[Prepared],
+    class_names: tuple[str, ...],
+) -> Job:
+    """Describe the making of one sample to :func:`tlrun.fan_out.fan_out`."""
+
+    def steps() -> Steps:
+        packed: Packed = (yield [Call(pack, url, spec, prepared, class_names)])[0]
+        tilts = tilt_series(spec.acquisition)
+        images = yield [
+            Call(
+                simulate_tilt,
+                url,
+                packed.scene,
+                spec.acquisition,
+                tilt,
+                seeds.seed(spec.seed, spec.sample_id, "simulate"),
+            )
+            for tilt in tilts
+        ]
+        sources = {p.name: p.source for p in prepared}
+        return (yield [Call(finish, url, spec, packed, sources, tilts, images)])[0]
+
+    return Job(spec.sample_id, steps)

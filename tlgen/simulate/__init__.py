@@ -1,0 +1,1 @@
+"""Simulators of one tilt image, behind one protocol (:mod:`tlgen.simulate.base`)."""

@@ -1,0 +1,94 @@
+"""What a simulator is: (scene, tilt) -> image."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.console import nearest
+from catalogs.errors import InputError
+from catalogs.schema import Acquisition
+from tlgen.molecule import Library
+from tlgen.scene import Scene
+from tlgen.tilts import Tilt
+
+#: Names of the engines.
+ENGINES = ("parakeet", "multislice")
+
+
+class Engine(Protocol):
+    """A simulator of single tilt images."""
+
+    @property
+    def name(self) -> str:
+        """Word for it in recipes and records."""
+
+    @property
+    def one_call_per_process(self) -> bool:
+        """Whether two calls at a time in one process (threads) would crash it."""
+
+    def version(self) -> str:
+        """Return names and versions of what computes the images."""
+
+    def check(self, acq: Acquisition) -> None:
+        """Refuse settings that the engine cannot honour, before anything is run.
+
+        Raises
+        ------
+        InputError
+            Names the setting, and what to do.
+        """
+
+    def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
+        """Estimate the bytes that one call needs on top of the interpreter and the library."""
+
+    def simulate(
+        self, scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, seed: int, *, noise: bool = True
+    ) -> NDArray[np.float32]:
+        """Simulate one image.
+
+        Parameters
+        ----------
+        scene, library
+            What stands where.
+        acq
+            The microscope's settings.
+        tilt
+            Which image of the series.
+        seed
+            Of the sample; the random ice and the counts of each tilt follow from it and the tilt's index.
+        noise
+            False gives the mean intensity, where vacuum is 1, instead of counts.
+
+        Returns
+        -------
+        ndarray, float32, (ny, nx) = (shape[1], shape[2]) of the scene
+            Electrons a binned pixel, each of ``scene.voxel_size`` Å. The centre of the box projects to
+            pixel ((nx - 1) / 2, (ny - 1) / 2): pixel 0's centre is 0 Å.
+
+        Raises
+        ------
+        InputError
+            If the engine cannot honour a setting.
+        """
+
+
+def engine(name: str) -> Engine:
+    """Find an engine by its name.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name; says which was probably meant.
+    """
+    if name == "parakeet":
+        from tlgen.simulate.parakeet import Parakeet
+
+        return Parakeet()
+    if name == "multislice":
+        from tlgen.simulate.multislice import Multislice
+
+        return Multislice()
+    raise InputError(f"engine: {name!r} is not one of {', '.join(ENGINES)}{nearest(name, ENGINES)}")

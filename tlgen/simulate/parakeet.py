@@ -1,0 +1,323 @@
+"""Parakeet in this process: its engine, python-multem, driven with Parakeet's configuration.
+
+Parakeet (Parkhurst et al., Open Biology 11, 210160, 2021) is a chain of files around MULTEM (Lobato & Van
+Dyck, Ultramicroscopy 156, 9, 2015). Here each tilt is one call on arrays in memory: exit wave of the
+multislice through atoms and random ice, lens, detector. Three things are put right unless
+``Parakeet(faithful=True)`` asks for Parakeet's own ways:
+
+- Parakeet shifts its block of ice along the beam by the padding that belongs to x and y only, so that at
+  every tilt the first molecules stand in vacuum. Here the ice is where the molecules are.
+- Parakeet's ice ends with the box, at the very edge of an untilted image. Here it goes on through the
+  padding, as it would under a microscope (along x only at small tilts, where its end stands upright).
+- Parakeet crops the wave to the image before the lens, which sees it as periodic: what the lens spreads
+  over the left edge comes in at the right. Here the lens sees the padded wave, and the image is cropped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import chain, repeat
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.schema import Acquisition
+from catalogs.seeds import seed as seed_of
+from tlgen.molecule import Library
+from tlgen.scene import Scene
+from tlgen.simulate import optics
+from tlgen.simulate.specimen import check_elements, count_atoms, ice_overhang, placed, tilt_rotation
+from tlgen.tilts import Tilt
+
+#: MULTEM replaces the core of each atom inside of one pixel, so the contrast of its images depends on the
+#: pixel: at 1 Å, where Parakeet's ice is calibrated and Template Learning used it, it is 1, at 2 Å a fifth.
+PIXEL_SIZE = 1.0
+
+# Peak resident bytes of calls on 0.3 and 3 million atoms in 1080² pixels, measured and rounded up.
+_BYTES_PER_PIXEL = 120
+_BYTES_PER_ATOM = 400
+
+# Padded widths in pixels that MULTEM is quick at: no larger one is cheaper. From the measured time of
+# FFTW's estimated plans beside MULTEM's other work on each pixel.
+# fmt: off
+_FAST_SIZES = (
+    64, 70, 72, 80, 84, 90, 96, 98, 100, 108, 112, 120, 128, 144, 150, 160, 168, 180, 192, 196, 200,
+    216, 240, 252, 280, 288, 300, 320, 324, 336, 360, 400, 420, 432, 448, 450, 500, 504, 540, 588, 640,
+    648, 672, 686, 700, 720, 756, 784, 800, 840, 864, 882, 900, 972, 980, 1008, 1080, 1152, 1176, 1200,
+    1280, 1296, 1372, 1400, 1440, 1512, 1620, 1680, 1764, 1800, 1944, 2016, 2058, 2100, 2268, 2352,
+    2400, 2430,
+)
+# fmt: on
+
+_ATOMS_AT_A_TIME = 100_000
+_ALONE = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Parakeet:
+    """The reference engine.
+
+    Attributes
+    ----------
+    faithful
+        Keep Parakeet's misplaced ice, its bare edges and its periodic lens (see the module).
+    """
+
+    faithful: bool = False
+    name: ClassVar[str] = "parakeet"
+    one_call_per_process: ClassVar[bool] = True
+
+    def version(self) -> str:
+        """Return names and versions of what computes the images."""
+        return f"python-multem {version('python-multem')} as python-parakeet {version('python-parakeet')}"
+
+    def check(self, acq: Acquisition) -> None:
+        """Refuse a pixel other than 1 Å, and voxels that are not a whole number of them (InputError)."""
+        if acq.pixel_size != PIXEL_SIZE:
+            raise InputError(
+                f"pixel_size: Parakeet's contrast is only calibrated at 1 Å, not at {acq.pixel_size:g} Å; "
+                "set pixel_size: 1.0 or use engine: multislice"
+            )
+        optics.binning(acq, PIXEL_SIZE)
+
+    def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
+        """Estimate the bytes that one call needs on top of the interpreter and the library."""
+        grid = _grid(scene, acq)
+        return grid.nx * grid.ny * _BYTES_PER_PIXEL + count_atoms(scene, library) * _BYTES_PER_ATOM
+
+    def simulate(
+        self, scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, seed: int, *, noise: bool = True
+    ) -> NDArray[np.float32]:
+        """Simulate one image; see :meth:`tlgen.simulate.base.Engine.simulate`.
+
+        The random ice of each tilt is its own, as in Parakeet.
+
+        Raises
+        ------
+        InputError
+            If ``pixel_size`` is not 1 Å, ``voxel_size`` not a whole multiple of it, or an element unknown.
+        """
+        self.check(acq)
+        grid = _grid(scene, acq)
+        check_elements(scene, library)
+        wave = self._exit_wave(scene, library, acq, tilt, seed, grid)
+        image = _lens(grid.crop(wave), acq) if self.faithful else grid.crop(_lens(wave, acq))
+        if not noise:
+            return optics.bin_mean(image, grid.factor)
+        image = optics.bin_mean(optics.detect(image, 1, acq, tilt), grid.factor)
+        return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt)
+
+    def _exit_wave(
+        self, scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, seed: int, grid: _Grid
+    ) -> NDArray[np.complex64]:
+        """Send a plane wave through the specimen: (padded ny, nx), focused on the middle of the box."""
+        import multem
+
+        lz = scene.box[2]
+        atoms = _atoms(scene, library, tilt.angle, grid)
+        if not len(atoms) and not acq.ice_density:
+            return np.ones((grid.ny, grid.nx), np.complex64)
+        settings = _input("EWRS", grid.nx, grid.ny, acq)
+        settings.spec_lz = lz
+        settings.cond_lens_zero_defocus_type = settings.obj_lens_zero_defocus_type = "User_Define"
+        settings.cond_lens_zero_defocus_plane = settings.obj_lens_zero_defocus_plane = lz / 2
+        settings.static_B_factor = optics.b_factor(acq, tilt)
+        settings.iw_x, settings.iw_y = [settings.spec_lx / 2], [settings.spec_ly / 2]
+        settings.spec_atoms = atoms
+        more = [self._ice(scene, acq, tilt, grid)] if acq.ice_density else []
+        with _alone(seed_of(seed, "ice", tilt.index)):
+            output = multem.simulate(_system(), settings, *more)
+        # MULTEM's arrays are indexed x first
+        return np.ascontiguousarray(np.array(output.data[0].psi_coh).T, np.complex64)
+
+    def _ice(self, scene: Scene, acq: Acquisition, tilt: Tilt, grid: _Grid) -> Any:
+        """Block of ice, turned with the specimen. Its mask, unlike the atoms, counts pixels' centres."""
+        import multem
+
+        lz = scene.box[2]
+        mask = multem.Masker(grid.nx, grid.ny, PIXEL_SIZE)
+        (first, second), parameters = optics.ICE_SPECTRUM, multem.IceParameters()
+        parameters.a1, parameters.m1, parameters.s1 = first
+        parameters.a2, parameters.m2, parameters.s2 = second
+        parameters.density = acq.ice_density
+        mask.set_ice_parameters(parameters)
+        centre = [grid.x0 + grid.width / 2, grid.y0 + grid.height / 2, lz / 2]
+        if self.faithful:
+            centre[2] += grid.x0
+            mask.set_cuboid((grid.x0, grid.y0, grid.x0), (grid.width, grid.height, lz))
+        else:
+            more = ice_overhang(scene, tilt.angle, grid.x0)
+            mask.set_cuboid((grid.x0 - more, 0, 0), (grid.width + 2 * more, grid.ny, lz))
+        mask.set_rotation(tuple(centre), tuple(tilt_rotation(tilt.angle).as_rotvec()))
+        return mask
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Pixels of the image (width, height) inside of the padded ones (nx, ny), from x0 and y0 on."""
+
+    width: int
+    height: int
+    nx: int
+    ny: int
+    factor: int
+
+    @property
+    def x0(self) -> int:
+        return (self.nx - self.width) // 2
+
+    @property
+    def y0(self) -> int:
+        return (self.ny - self.height) // 2
+
+    def crop(self, image: NDArray[Any]) -> NDArray[Any]:
+        return image[self.y0 : self.y0 + self.height, self.x0 : self.x0 + self.width]
+
+
+def _grid(scene: Scene, acq: Acquisition) -> _Grid:
+    optics.check_voxel_size(scene, acq)
+    factor = optics.binning(acq, PIXEL_SIZE)
+    height, width = scene.shape[1] * factor, scene.shape[2] * factor
+    return _Grid(
+        width, height, fast_size(width + 2 * acq.padding), fast_size(height + 2 * acq.padding), factor
+    )
+
+
+def fast_size(least: int) -> int:
+    """Find the cheapest padded width of at least so many pixels."""
+    for size in _FAST_SIZES:
+        if size >= least:
+            return size
+    return scipy.fft.next_fast_len(least + least % 2, real=True)
+
+
+def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
+    """Give MULTEM the atoms in its own coordinates, without those outside of the grid, as Parakeet does.
+
+    MULTEM samples at whole Å from the grid's corner, so the centre of the box is half a pixel before the
+    middle of the image.
+    """
+    import multem
+
+    shift = np.array(
+        [grid.x0 + (grid.width - 1) / 2, grid.y0 + (grid.height - 1) / 2, scene.box[2] / 2], np.float32
+    )
+
+    def rows() -> Iterator[Iterator[tuple[Any, ...]]]:
+        for molecule, atoms in placed(scene, library, angle):
+            xyz = atoms + shift
+            inside = ((xyz[:, :2] >= 0) & (xyz[:, :2] <= (grid.nx, grid.ny))).all(axis=1)
+            elements = molecule.elements
+            if not inside.all():
+                xyz, elements = xyz[inside], elements[inside]
+            # in portions, because a Python float is far larger than what it becomes
+            for k in range(0, len(xyz), _ATOMS_AT_A_TIME):
+                part = slice(k, k + _ATOMS_AT_A_TIME)
+                columns = (xyz[part, axis].tolist() for axis in range(3))
+                # thermal displacement, occupancy, region, charge
+                yield zip(elements[part].tolist(), *columns, repeat(0.0), repeat(1.0), repeat(0), repeat(0))
+
+    return multem.AtomList(chain.from_iterable(rows()))
+
+
+def _system() -> Any:
+    import multem
+
+    system = multem.SystemConfiguration()
+    system.precision = "float"
+    system.device = "host"
+    return system
+
+
+def _input(kind: str, nx: int, ny: int, acq: Acquisition) -> Any:
+    """Parakeet's settings of MULTEM, for the exit wave (``EWRS``) or the lens (``HRTEM``)."""
+    import multem
+
+    settings = multem.Input()
+    settings.simulation_type = kind
+    settings.interaction_model = "Multislice"
+    settings.potential_type = "Lobato_0_12"
+    settings.potential_slicing = "dz_Proj"
+    settings.pn_model = "Still_Atom"
+    settings.thick_type = "Whole_Spec"
+    settings.spec_dz = acq.slice_thickness
+    settings.nx, settings.ny, settings.bwl = nx, ny, False
+    settings.spec_lx, settings.spec_ly = nx * PIXEL_SIZE, ny * PIXEL_SIZE
+    settings.E_0 = acq.voltage
+    settings.illumination_model = "Partial_Coherent_Higher_Order"
+    settings.temporal_spatial_incoh = "Temporal_Spatial"
+    settings.cond_lens_si_sigma = multem.mrad_to_sigma(acq.voltage, optics.SEMIANGLE * 1e3)
+    settings.obj_lens_ti_sigma = multem.iehwgd_to_sigma(optics.defocus_spread(acq))
+    settings.obj_lens_c_10 = -acq.defocus * optics.MICROMETRE  # underfocus is negative there
+    settings.obj_lens_c_30 = acq.spherical_aberration
+    settings.obj_lens_inner_aper_ang = settings.obj_lens_outer_aper_ang = 0.0  # no aperture
+    return settings
+
+
+def _lens(wave: NDArray[np.complex64], acq: Acquisition) -> NDArray[np.float32]:
+    """Wave behind the specimen -> intensity of the image, vacuum 1."""
+    import multem
+
+    ny, nx = wave.shape
+    settings = _input("HRTEM", nx, ny, acq)
+    settings.spec_lz = settings.spec_lx
+    settings.cond_lens_zero_defocus_type = settings.obj_lens_zero_defocus_type = "Last"
+    transfer = np.array(multem.compute_ctf(_system(), settings)).T.astype(np.complex64)
+    if acq.phase_plate:
+        transfer *= optics.phase_plate((ny, nx), PIXEL_SIZE)
+    wave = scipy.fft.ifft2(scipy.fft.fft2(wave) * transfer, overwrite_x=True)
+    return np.asarray(wave.real**2 + wave.imag**2, np.float32)
+
+
+@contextmanager
+def _alone(ice: int) -> Iterator[None]:
+    """Hold everything of the process that MULTEM touches, and put it back.
+
+    MULTEM crashes in threads; it takes the seed of its ice from the environment (our build of it does);
+    it writes FFTW's wisdom into the working directory. FFTW chooses its plans by timing, which would let
+    the last bits of an image depend on what else the machine was doing; without time to do so it takes
+    the same ones every time.
+    """
+    fftw = _fftw()
+    with _ALONE, tempfile.TemporaryDirectory(prefix="multem-") as folder:
+        here = os.open(".", os.O_RDONLY)
+        before = os.environ.get("MULTEM_SEED")
+        os.environ["MULTEM_SEED"] = str(ice % (2**31 - 2) + 1)  # of a generator modulo 2³¹ - 1, not 0
+        fftw.fftwf_set_timelimit(0.0)
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.fchdir(here)
+            os.close(here)
+            fftw.fftwf_set_timelimit(-1.0)
+            if before is None:
+                del os.environ["MULTEM_SEED"]
+            else:
+                os.environ["MULTEM_SEED"] = before
+
+
+def _fftw() -> ctypes.CDLL:
+    """FFTW as MULTEM has already loaded it."""
+    import multem  # noqa: F401
+
+    try:
+        library = ctypes.CDLL("libfftw3f.so.3", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    except OSError as error:
+        raise RuntimeError("python-multem was not built against libfftw3f.so.3; run `make setup`") from error
+    library.fftwf_set_timelimit.argtypes = [ctypes.c_double]
+    library.fftwf_set_timelimit.restype = None
+    return library
+
+
+__all__ = ["PIXEL_SIZE", "Parakeet", "fast_size"]

@@ -1,0 +1,62 @@
+"""Atoms as MULTEM shows them at 1 Å a pixel: how strongly they scatter and how much ice they displace.
+
+MULTEM samples the projected potential of Lobato & Van Dyck (Acta Cryst. A 70, 636, 2014) at the pixels'
+centres, with the core inside of one pixel flattened, and ends it at a finite radius; Parakeet's ice is cut
+to a third in every pixel and slice where that potential is not zero. At 1 Å an atom keeps about half of
+its physical potential (carbon 74 of 119 V Å³). What is left was measured from MULTEM itself, for every
+element, over 144 positions inside of a pixel; ``tests/tlgen/test_multislice.py`` repeats some of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# By atomic number from 1: integral in V Å³, mean squared radius in Å², area that is not zero in Å².
+# fmt: off
+_AT_ONE_ANGSTROM = (
+    (15.4, 0.585, 13.2), (6.3, 0.406, 12.5), (137.9, 1.806, 48.2), (118.7, 1.013, 31.0),
+    (96.4, 0.762, 24.4), (74.1, 0.623, 19.8), (53.9, 0.523, 15.9), (39.2, 0.461, 13.0), (28.6, 0.423, 12.5),
+    (20.9, 0.395, 12.5), (168.8, 1.959, 54.5), (188.0, 1.305, 40.9), (216.5, 1.181, 40.3),
+    (206.6, 0.946, 33.5), (183.6, 0.764, 27.2), (159.3, 0.644, 22.8), (135.9, 0.561, 19.6),
+    (114.4, 0.501, 16.9), (318.0, 2.572, 88.2), (360.0, 1.953, 70.7), (324.9, 1.720, 62.8),
+    (294.4, 1.571, 57.5), (267.6, 1.432, 52.3), (203.2, 1.376, 49.2), (225.7, 1.297, 46.5),
+    (209.5, 1.236, 43.9), (193.6, 1.187, 41.7), (179.2, 1.141, 39.7), (133.8, 1.094, 36.5),
+    (160.7, 0.961, 32.8), (209.8, 1.060, 37.2), (220.9, 0.949, 34.5), (214.9, 0.831, 30.5),
+    (203.9, 0.737, 27.1), (191.0, 0.666, 24.6), (177.4, 0.610, 22.3), (401.6, 2.437, 90.8),
+    (463.3, 1.931, 74.5), (438.3, 1.657, 65.7), (410.4, 1.459, 59.1), (334.1, 1.280, 54.5),
+    (308.3, 1.180, 50.8), (329.4, 1.175, 48.9), (262.8, 1.071, 46.6), (243.2, 1.034, 44.9),
+    (159.2, 0.476, 17.0), (208.6, 1.007, 42.9), (233.1, 0.992, 40.8), (287.6, 1.154, 46.3),
+    (305.5, 1.078, 42.9), (308.9, 0.965, 38.8), (305.5, 0.853, 34.5), (297.7, 0.776, 31.2),
+    (287.3, 0.712, 28.6), (543.1, 2.224, 84.9), (627.2, 2.037, 79.7), (605.7, 1.740, 70.1),
+    (582.9, 1.710, 68.6), (562.4, 1.895, 73.7), (542.9, 1.904, 76.2), (527.0, 1.891, 75.3),
+    (509.9, 1.860, 73.6), (493.8, 1.832, 72.2), (481.5, 1.588, 64.2), (465.0, 1.789, 69.8),
+    (451.4, 1.764, 68.6), (438.3, 1.745, 67.9), (423.5, 1.724, 66.8), (411.7, 1.678, 64.5),
+    (392.9, 1.598, 61.4), (390.0, 1.388, 54.9), (376.4, 1.238, 49.8), (364.7, 0.996, 39.7),
+    (349.5, 0.912, 36.5), (336.2, 0.839, 33.7), (317.6, 0.776, 31.1), (298.5, 0.712, 28.4),
+    (254.2, 0.624, 24.3), (236.1, 0.571, 22.0), (246.7, 0.743, 32.7), (329.4, 1.124, 47.9),
+    (342.3, 1.012, 42.6), (339.0, 0.876, 36.8), (299.0, 0.713, 29.5), (352.8, 0.775, 32.2),
+    (350.0, 0.719, 29.9), (553.6, 1.840, 79.2), (646.0, 1.813, 76.1), (670.5, 1.619, 69.0),
+    (652.4, 1.399, 60.7), (614.8, 1.495, 64.2), (589.3, 1.450, 62.1), (568.1, 1.419, 60.9),
+    (534.5, 1.542, 65.2), (514.2, 1.521, 64.1), (506.6, 1.344, 57.0), (491.3, 1.333, 56.3),
+    (458.0, 1.456, 60.5), (441.0, 1.429, 58.9), (424.3, 1.407, 57.6), (408.8, 1.386, 56.4),
+    (392.6, 1.357, 54.9), (413.7, 1.271, 51.9),
+)
+# fmt: on
+
+_TABLE = np.array([(0.0, 0.0, 0.0), *_AT_ONE_ANGSTROM], np.float32)
+
+#: Integral of the potential of each element, V Å³, by atomic number.
+INTEGRAL = _TABLE[:, 0]
+#: Mean squared radius of the projected potential, Å², by atomic number.
+SQUARED_RADIUS = _TABLE[:, 1]
+#: Radius in Å of the disc in which an atom displaces ice, by atomic number.
+COVER_RADIUS = np.sqrt(_TABLE[:, 2] / np.pi)
+
+#: Mean inner potential of Parakeet's ice at 1 Å a pixel: V Å³ a molecule of water, and the variance of its
+#: projection: V² Å⁴ a molecule (Parkhurst et al., Open Biology 11, 210160, 2021; MULTEM's constants).
+ICE_MEAN = 145.59 * 0.4882256
+ICE_VARIANCE = 10195.82 * 0.0653799
+#: Molecules of water in 1 Å³ at 1 g/cm³.
+WATER = 6.02214076e23 / 18.01528 * 1e-24
+#: Part of the ice that goes where an atom is.
+DISPLACED = 2 / 3

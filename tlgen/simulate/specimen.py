@@ -1,0 +1,70 @@
+"""The scene as the beam meets it: every atom, turned to the tilt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from catalogs.errors import InputError
+from tlgen.molecule import Library, Molecule
+from tlgen.scene import Scene
+
+#: Elements that have Lobato & Van Dyck's scattering factors (Acta Cryst. A 70, 636, 2014).
+KNOWN_ELEMENTS = range(1, 104)
+
+#: The tilted end of the ice counts as upright while it is narrower than this, Å; a Fresnel zone is about
+#: 20 Å at 2 µm defocus.
+UPRIGHT = 100.0
+
+
+def tilt_rotation(angle: float) -> Rotation:
+    """Turn by ``angle`` degrees about y; a positive one turns +z towards +x."""
+    return Rotation.from_rotvec([0.0, np.radians(angle), 0.0])
+
+
+def count_atoms(scene: Scene, library: Library) -> int:
+    """Count the atoms of the whole scene."""
+    return sum(library[scene.digests[k]].n_atoms for k in scene.which)
+
+
+def check_elements(scene: Scene, library: Library) -> None:
+    """Refuse an atom that no scattering factor is known for.
+
+    Raises
+    ------
+    InputError
+        Names the structure and the atomic number.
+    """
+    for k in np.unique(scene.which):
+        elements = library[scene.digests[k]].elements
+        strange = elements[(elements < KNOWN_ELEMENTS.start) | (elements >= KNOWN_ELEMENTS.stop)]
+        if strange.size:
+            raise InputError(
+                f"structure {scene.names[k]}: no scattering factor is known for an atom of atomic number "
+                f"{int(strange[0])}; remove such atoms from the file"
+            )
+
+
+def ice_overhang(scene: Scene, angle: float, margin: float) -> float:
+    """How far, in Å, the block of ice goes on beyond the box along x on each side.
+
+    At small tilts the end of the block would stand upright at the image's edge and make a Fresnel fringe
+    there, so it goes on to the end of the ``margin`` around the image. At larger ones it is a slope,
+    which makes none, and a longer block would only cost slices. (Along y the block always fills the margin;
+    that costs nothing.)
+    """
+    slope = scene.box[2] * abs(np.sin(np.radians(angle)))
+    return margin if slope < UPRIGHT else 0.0
+
+
+def placed(scene: Scene, library: Library, angle: float) -> Iterator[tuple[Molecule, NDArray[np.float32]]]:
+    """Yield each molecule with its atoms at a tilt: (n, 3) x, y, z in Å from the centre of the box."""
+    tilt = tilt_rotation(angle)
+    rotations = (tilt * Rotation.from_quat(scene.quaternions)).as_matrix() if len(scene.which) else ()
+    positions = tilt.apply(scene.positions) if len(scene.which) else ()
+    for k, matrix, position in zip(scene.which, rotations, positions, strict=True):
+        molecule = library[scene.digests[k]]
+        yield molecule, molecule.positions @ matrix.T.astype(np.float32) + position.astype(np.float32)
