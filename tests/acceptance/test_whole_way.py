@@ -60,7 +60,7 @@ def test_from_structures_to_a_score(tmp_path: Path) -> None:
     assert opened["0"].shape == (28, 40, 40)
 
     run("tltrain", "fit", corpus, "--to", model, "--steps", "60", "--patch", "24", "--batch", "4")
-    assert "up to date" in run(
+    assert "already trained" in run(
         "tltrain", "fit", corpus, "--to", model, "--steps", "60", "--patch", "24", "--batch", "4"
     )
 

@@ -1,4 +1,4 @@
-"""``tlgen run`` on a corpus of seconds: what it makes, what it keeps, and what it says when something fails."""
+"""``tlgen run`` on a corpus of seconds: what it makes, what it keeps, what it says when something fails."""
 
 from __future__ import annotations
 

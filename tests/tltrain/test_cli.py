@@ -1,0 +1,156 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from catalogs.model_file import read_card
+from catalogs.schema import ClassInfo
+from tltrain.fit import choose
+
+
+@pytest.fixture
+def tltrain(monkeypatch, capsys):
+    """Run ``tltrain ARGUMENTS`` as the console script does; give status, output and errors."""
+
+    def call(*arguments):
+        from tltrain.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["tltrain", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_path):
+    model = tmp_path / "new folder" / "balls.tlm"
+    status, out, err = tltrain(
+        *("fit", corpus.url, "--to", model, "--where", "defocus > 0"),
+        *("--steps", 3, "--patch", 16, "--batch", 2, "--seed", 5),
+    )
+    assert status == 0
+    assert "training small on 4 tomograms of 10 Å a voxel, validating on 1" in out
+    assert f"wrote {model}: voxel F1 of ball 0." in out
+    last = err.splitlines()[-1]
+    assert last.startswith("step 3/3  loss ")
+    for word in ("val F1 0.", "patches/s", "waited", "left"):
+        assert word in last
+    card = read_card(model)
+    assert card.training["settings"]["seed"] == 5
+    # all samples have some defocus, but those of the other splits are kept apart
+    splits = {record.sample_id: record.split for record in corpus.records()}
+    assert {splits[i] for i in card.provenance["train"]} == {"train"}
+    assert {splits[i] for i in card.provenance["val"]} == {"val"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--where", "split == 'test'"], "no sample of the corpus {url} with the split 'train' fits"),
+        (["--where", "dose > 1e6"], "tlgen ls shows what there is"),
+        (["--where", "doze < 100"], "did you mean 'dose'?"),
+        (
+            ["--network", "smal"],
+            "there is no network 'smal'; use one of small, deepfinder; did you mean 'small'?",
+        ),
+        (["--patch", "42"], "--patch 42 is no multiple of 4, as the network small needs; give 40"),
+        (["--steps", "0"], "--steps is 0; give at least 1"),
+        (["--learning-rate", "-1"], "--learning-rate is -1; give a positive number"),
+        (["--stepz", "3"], "--stepz"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(tltrain, corpus, tmp_path, arguments, sentence):
+    status, _, err = tltrain("fit", corpus.url, "--to", tmp_path / "m.tlm", *arguments)
+    assert status == 2
+    assert sentence.format(url=corpus.url) in err
+    assert err.startswith("tltrain: ")
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_corpus_is_refused(tltrain, tmp_path):
+    status, _, err = tltrain("fit", tmp_path / "nothing", "--to", tmp_path / "m.tlm")
+    assert status == 2
+    assert "nothing" in err
+    assert "there is no corpus" in err
+
+
+def test_several_voxel_sizes_are_refused_unless_one_is_chosen(tltrain, make_catalog, write_balls, tmp_path):
+    catalog = make_catalog(tmp_path / "corpus")
+    for name, split, size in (
+        ("a", "train", 10.0),
+        ("b", "train", 8.0),
+        ("c", "val", 10.0),
+        ("d", "val", 8.0),
+    ):
+        write_balls(catalog, name, split, voxel_size=size)
+    status, _, err = tltrain("fit", catalog.url, "--to", tmp_path / "m.tlm")
+    assert status == 2
+    assert "voxels of 8 and 10 Å" in err
+    assert '--where "voxel_size == 8"' in err
+    train, val = choose(catalog, "voxel_size == 8")
+    assert [record.name for record in train] == ["b"]
+    assert [record.name for record in val] == ["d"]
+
+
+def test_several_classes_are_said_by_name(tltrain, make_catalog, write_balls, tmp_path):
+    classes = [ClassInfo(name="ball", label=3, radius=50), ClassInfo(name="absent", label=1, radius=50)]
+    catalog = make_catalog(tmp_path / "corpus", classes)
+    write_balls(catalog, "one", "train", label=3)
+    write_balls(catalog, "two", "val", label=3)
+    model = tmp_path / "m.tlm"
+    status, _, err = tltrain("fit", catalog.url, "--to", model, "--steps", 2, "--patch", 16, "--batch", 1)
+    assert status == 0
+    assert "val F1 absent nan, ball 0." in err
+    card = read_card(model)
+    assert [info.name for info in card.classes] == ["absent", "ball"]  # the order of the network's outputs
+    assert card.training["voxel_f1"]["absent"] is None
+
+
+def test_what_is_no_model_is_not_overwritten(tltrain, corpus, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("precious")
+    status, _, err = tltrain("fit", corpus.url, "--to", notes)
+    assert status == 2
+    assert "not a model file" in err
+    assert notes.read_text() == "precious"
+    status, _, err = tltrain("fit", corpus.url, "--to", tmp_path)
+    assert status == 2
+    assert f"{tmp_path} is a folder" in err
+
+
+def test_a_training_that_diverges_says_so(tltrain, corpus, tmp_path):
+    status, _, err = tltrain(
+        *("fit", corpus.url, "--to", tmp_path / "m.tlm", "--patch", 16, "--batch", 1),
+        *("--steps", 30, "--learning-rate", 1e30),
+    )
+    assert status == 2
+    assert "the training diverged at step" in err
+    assert "lower --learning-rate" in err
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['tltrain', 'fit', '--help']\n"
+        "from tltrain.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print([m for m in ('tensorflow', 'keras', 'zarr', 'numpy') if m in sys.modules])"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "--learning-rate" in done.stdout
+    assert time.monotonic() - started < 5  # under a second on a machine that is not busy
+
+
+@pytest.mark.slow
+def test_nothing_but_progress_is_on_stderr(corpus, tmp_path):
+    arguments = ["fit", corpus.url, "--to", str(tmp_path / "m.tlm"), "--steps=1", "--patch=16", "--batch=1"]
+    code = f"import sys; sys.argv = ['tltrain', *{arguments}]\nfrom tltrain.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("step 1/1  loss ")
+    assert len(done.stdout.splitlines()) == 2

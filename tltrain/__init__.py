@@ -1,0 +1,1 @@
+"""Learns from a corpus: streams patches, trains a segmentation network, writes a model file."""

@@ -1,0 +1,250 @@
+"""The networks: fully convolutional, from patches of any size to a probability for each class and voxel.
+
+Only Keras' own layers are used, so that a saved network opens with Keras alone, on any of its backends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from catalogs.console import nearest
+from catalogs.errors import InputError
+from catalogs.seeds import seed as seed_of
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that can be asked for by name.
+
+    Attributes
+    ----------
+    name
+        As the user says it.
+    pooling
+        Voxels of the input to one of the coarsest level: sizes and origins of tiles are multiples of it.
+    learning_rate
+        The highest that trains it well.
+    build
+        ``build(n_classes, seed)`` makes it with fresh weights; ``n_classes`` counts the background.
+    """
+
+    name: str
+    pooling: int
+    learning_rate: float
+    build: Callable[[int, int], Any]
+
+
+def architecture(name: str) -> Architecture:
+    """Find a network by name.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    if name not in ARCHITECTURES:
+        known, near = ", ".join(ARCHITECTURES), nearest(name, ARCHITECTURES)
+        raise InputError(f"there is no network {name!r}; use one of {known}{near}")
+    return ARCHITECTURES[name]
+
+
+def deepfinder(n_classes: int, seed: int = 0) -> Any:
+    """Make DeepFinder's network (Moebel et al., Nature Methods 18, 1386, 2021), layer for layer.
+
+    Parameters
+    ----------
+    n_classes
+        Classes, the background included.
+    seed
+        Of the initial weights.
+
+    Returns
+    -------
+    keras.Model
+        (b, z, y, x, 1) -> (b, z, y, x, n_classes) probabilities; 902,928 + 33 ``n_classes`` parameters.
+    """
+    import keras
+    from keras import layers
+
+    seeds = _layer_seeds(seed)
+
+    def conv(x: Any, width: int, size: int = 3, activation: str = "relu") -> Any:
+        start = keras.initializers.GlorotUniform(seed=next(seeds))
+        return layers.Conv3D(width, size, padding="same", activation=activation, kernel_initializer=start)(x)
+
+    x = entry = keras.Input((None, None, None, 1), name="tomogram")
+    x = fine = conv(conv(x, 32), 32)
+    x = middle = conv(conv(layers.MaxPooling3D(2)(x), 48), 48)
+    x = layers.MaxPooling3D(2)(x)
+    for _ in range(4):
+        x = conv(x, 64)
+    x = conv(layers.UpSampling3D(2)(x), 64, size=2)
+    x = conv(conv(layers.Concatenate()([x, middle]), 48), 48)
+    x = conv(layers.UpSampling3D(2)(x), 48, size=2)
+    x = conv(conv(layers.Concatenate()([x, fine]), 32), 32)
+    return keras.Model(entry, conv(x, n_classes, size=1, activation="softmax"), name="deepfinder")
+
+
+def small(n_classes: int, seed: int = 0) -> Any:
+    """Make a network for two CPU cores: a U-Net whose finest level has half the resolution.
+
+    A strided convolution takes the tomogram to twice its voxel size and a transposed one brings the classes
+    back, so that nothing is computed on the full grid; a molecule that is worth picking spans several voxels.
+    One level below is enough: it looks 25 voxels around, and deeper levels cost a picker ever wider tiles.
+    Batch normalisation (Ioffe and Szegedy, ICML 2015) makes a few hundred steps enough. At prediction it is a
+    fixed scale and offset, hence a tile's result does not depend on what else is in the tile.
+
+    Parameters
+    ----------
+    n_classes
+        Classes, the background included.
+    seed
+        Of the initial weights.
+
+    Returns
+    -------
+    keras.Model
+        (b, z, y, x, 1) -> (b, z, y, x, n_classes) probabilities.
+    """
+    import keras
+    from keras import layers
+
+    seeds = _layer_seeds(seed)
+
+    def kernel() -> Any:
+        return keras.initializers.HeNormal(seed=next(seeds))
+
+    def conv(x: Any, width: int, size: int = 3, strides: int = 1) -> Any:
+        x = layers.Conv3D(
+            width, size, strides=strides, padding="same", use_bias=False, kernel_initializer=kernel()
+        )(x)
+        # a momentum of 0.9 follows the weights within tens of steps; 0.99 would lag in a short training
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+
+    entry = keras.Input((None, None, None, 1), name="tomogram")
+    half = conv(conv(entry, 16, size=4, strides=2), 16)
+    x = layers.MaxPooling3D(2)(half)
+    for width in (32, 64, 64, 32):
+        x = conv(x, width)
+    x = layers.UpSampling3D(2)(layers.Conv3D(16, 1, kernel_initializer=kernel())(x))
+    x = conv(layers.Add()([x, half]), 16)
+    classes = layers.Conv3DTranspose(
+        n_classes, 4, strides=2, padding="same", activation="softmax", kernel_initializer=kernel()
+    )(x)
+    return keras.Model(entry, classes, name="small")
+
+
+#: What ``--network`` knows.
+ARCHITECTURES = {
+    "small": Architecture("small", pooling=4, learning_rate=3e-3, build=small),
+    "deepfinder": Architecture("deepfinder", pooling=4, learning_rate=5e-4, build=deepfinder),
+}
+
+
+def arithmetic(network: Any, edge: int = 64) -> float:
+    """Count what one prediction costs.
+
+    Parameters
+    ----------
+    network
+        A Keras model of :data:`ARCHITECTURES`.
+    edge
+        Of the cube that it is counted on, in voxels; a multiple of the pooling.
+
+    Returns
+    -------
+    float
+        Floating-point operations a voxel of the input, in millions; a multiply-add counts as two. Only
+        convolutions are counted: the rest is small.
+    """
+    import keras
+
+    shapes: dict[int, tuple[int, ...]] = {}  # of each tensor in the graph, by identity
+    total = 0
+    for tensor in network.inputs:
+        shapes[id(tensor)] = (1, edge, edge, edge, int(tensor.shape[-1]))
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        into = [shapes[id(tensor)] for tensor in _tensors(layer.input)]
+        out = layer.compute_output_shape(into if len(into) > 1 else into[0])
+        shapes[id(layer.output)] = tuple(out)
+        if isinstance(layer, keras.layers.Conv3DTranspose):  # each voxel of its input is spread over a kernel
+            total += 2 * math.prod(layer.kernel.shape) * math.prod(into[0][1:4])
+        elif isinstance(layer, keras.layers.Conv3D):
+            total += 2 * math.prod(layer.kernel.shape) * math.prod(out[1:4])
+    return total / edge**3 / 1e6
+
+
+def receptive_field(network: Any, pooling: int) -> int:
+    """Measure how far a voxel's result depends on its surroundings, by perturbing one voxel.
+
+    The probe is a copy of the network in which nothing can hide: all kernels are positive, so that a positive
+    voxel reaches everything that its value may ever reach, whatever the weights are.
+
+    Parameters
+    ----------
+    network
+        A Keras model whose layers are convolutions, poolings, upsamplings, sums and the like, and whose last
+        layer holds the softmax.
+    pooling
+        Voxels of the input to one of the coarsest level; the reach depends on the position modulo this.
+
+    Returns
+    -------
+    int
+        The largest distance in voxels along an axis between a voxel and one whose result it changes.
+    """
+    import keras
+
+    probe = keras.Model.from_config(network.get_config())  # a copy without the weights
+    for layer in probe.layers:
+        if isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose):
+            values = [np.zeros(v.shape, np.float32) for v in layer.get_weights()]
+            # between the faint corner (the product of the weights) and the centre (27 times as much a layer),
+            # this keeps both inside float32 for some fifty layers
+            channels = layer.input.shape[-1]
+            values[0] += 1 / (math.sqrt(27) * channels)
+            layer.set_weights(values)
+    probe.layers[-1].activation = keras.activations.linear
+
+    edge = 16 * pooling
+    while (reach := max(_reach(probe, axis, edge, pooling) for axis in range(3))) >= edge // 2 - pooling:
+        edge *= 2  # it may reach beyond the box
+    return reach
+
+
+def halo(network: Any, pooling: int) -> int:
+    """Return the margin in voxels that a tile needs: the reach, up to a multiple of the pooling."""
+    return -(-receptive_field(network, pooling) // pooling) * pooling
+
+
+def _reach(probe: Any, axis: int, edge: int, pooling: int) -> int:
+    """Light a voxel in the middle of a thin box, at each phase, and see how far along ``axis`` it shows."""
+    import keras
+
+    shape = [pooling] * 3
+    shape[axis] = edge
+    boxes = np.zeros((pooling, *shape, 1), np.float32)
+    places = edge // 2 + np.arange(pooling)
+    for box, place in zip(np.moveaxis(boxes, axis + 1, 1), places, strict=True):
+        box[place, 0, 0] = 1
+    out = np.asarray(keras.ops.convert_to_numpy(probe(boxes, training=False)))
+    lit = np.moveaxis(out, axis + 1, 1).reshape(pooling, edge, -1) != 0
+    phase, reached, _ = np.nonzero(lit)
+    return int(np.abs(reached - places[phase]).max())
+
+
+def _tensors(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _layer_seeds(seed: int) -> itertools.chain[int]:
+    """Seeds of the initial weights of one layer after the other, in the 31 bits that Keras takes."""
+    return itertools.chain.from_iterable([seed_of(seed, "layer", k) % 2**31] for k in itertools.count())
