@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
 import click
@@ -13,6 +15,14 @@ import click
 from catalogs.errors import InputError
 
 DISTRIBUTION = "template-learning"
+
+# TensorFlow writes these from C++ while it starts, before any log level counts.
+_GREETINGS = (
+    "absl::InitializeLog()",
+    "oneDNN custom operations are on",
+    "This TensorFlow binary is optimized",
+    "To enable the following instructions",
+)
 
 
 def program(name: str, summary: str) -> click.Group:
@@ -77,3 +87,26 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known word was probably meant: ``"; did you mean 'dose'?"``, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+@contextlib.contextmanager
+def without_greetings() -> Iterator[None]:
+    """Drop what TensorFlow says on stderr wherever it starts; what is said besides comes afterwards.
+
+    The file descriptor itself is turned aside, since the greetings do not pass through Python.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tempfile.TemporaryFile() as aside:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            aside.seek(0)
+            for line in aside.read().decode(errors="replace").splitlines():
+                if not any(words in line for words in _GREETINGS):
+                    print(line, file=sys.stderr)

@@ -28,11 +28,9 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
+from catalogs import ome
 from catalogs.particles import COLUMNS, make
 from catalogs.schema import ClassInfo
-
-CHUNK = 64
-LARGEST_SHARD = 512
 
 TOMOGRAM = "0"
 LABELS = {"classes": "labels/classes/0", "instances": "labels/instances/0"}
@@ -99,19 +97,19 @@ def encode(
     written: dict[str, Any] = {}
     root = zarr.create_group(
         MemoryStore(written),
-        attributes={"ome": _image("tomogram", voxel_size), "template_learning": attributes},
+        attributes={"ome": ome.describe("tomogram", voxel_size), "template_learning": attributes},
     )
     lz4 = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
     zstd = ZstdCodec(level=3)
-    _volume(root, TOMOGRAM, sample.tomogram, lz4)
+    ome.write_volume(root, TOMOGRAM, sample.tomogram, lz4)
     root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": list(LABELS)}})
     for name, volume in (("classes", sample.classes), ("instances", sample.instances)):
         label: dict[str, Any] = {"source": {"image": "../../"}}
         if name == "classes":
             label["properties"] = [{"label-value": info.label, "class": info.name} for info in classes]
-        ome = {**_image(name, voxel_size), "image-label": label}
-        root.create_group(f"labels/{name}", attributes={"ome": ome})
-        _volume(root, LABELS[name], volume, zstd)
+        described = {**ome.describe(name, voxel_size), "image-label": label}
+        root.create_group(f"labels/{name}", attributes={"ome": described})
+        ome.write_volume(root, LABELS[name], volume, zstd)
     _write_particles(root.create_group("particles"), sample, zstd)
     _write_tilts(root.create_group("tilts"), sample, lz4)
 
@@ -144,37 +142,6 @@ def read_particles(group: zarr.Group) -> pd.DataFrame:
         words = stored[name].attrs.get("categories")
         columns[name] = values if words is None else np.array(words, dtype=object)[values]
     return make(**columns)
-
-
-def _image(name: str, voxel_size: float) -> dict[str, Any]:
-    """OME-Zarr's description of a volume."""
-    scale = {"type": "scale", "scale": [voxel_size] * 3}
-    return {
-        "version": "0.5",
-        "multiscales": [
-            {
-                "name": name,
-                "axes": [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"],
-                "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
-            }
-        ],
-    }
-
-
-def _volume(root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec) -> None:
-    array = root.create_array(
-        path,
-        shape=data.shape,
-        dtype=data.dtype,
-        chunks=(CHUNK,) * 3,
-        shards=tuple(min(CHUNK * -(-n // CHUNK), LARGEST_SHARD) for n in data.shape),
-        compressors=codec,
-        fill_value=0,
-        dimension_names=("z", "y", "x"),
-        # An absent chunk reads as zeros: nobody could tell an empty volume from a lost one.
-        config={"write_empty_chunks": True},
-    )
-    array[...] = data
 
 
 def _flat(

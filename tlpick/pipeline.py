@@ -346,43 +346,20 @@ def write_segmentation(
     import zarr
     from zarr.codecs import ZstdCodec
 
-    def described(name: str) -> dict[str, Any]:
-        scale = {"type": "scale", "scale": [voxel_size] * 3}
-        return {
-            "version": "0.5",
-            "multiscales": [
-                {
-                    "name": name,
-                    "axes": [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"],
-                    "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
-                }
-            ],
-        }
+    from catalogs import ome
 
-    def fill(group: zarr.Group, data: NDArray[np.uint8]) -> None:
-        array = group.create_array(
-            "0",
-            shape=data.shape,
-            dtype=data.dtype,
-            chunks=(64, 64, 64),
-            shards=tuple(min(64 * -(-n // 64), 512) for n in data.shape),
-            compressors=ZstdCodec(level=3),
-            fill_value=0,
-            dimension_names=("z", "y", "x"),
-        )
-        array[...] = data
-
+    codec = ZstdCodec(level=3)
     root = zarr.open_group(path, mode="w", zarr_format=3)
-    root.attrs["ome"] = described("target probability, in 1/255")
-    fill(root, segmentation.score)
+    root.attrs["ome"] = ome.describe("target probability, in 1/255", voxel_size)
+    ome.write_volume(root, "0", segmentation.score, codec)
     root.create_group("labels").attrs["ome"] = {"version": "0.5", "labels": ["classes"]}
     labels = root.create_group("labels/classes")
     named: list[Any] = [{"label-value": info.label, "class": info.name} for info in classes]
     labels.attrs["ome"] = {
-        **described("classes"),
+        **ome.describe("classes", voxel_size),
         "image-label": {"source": {"image": "../../"}, "properties": named},
     }
-    fill(labels, segmentation.labels)
+    ome.write_volume(labels, "0", segmentation.labels, codec)
 
 
 class _Clock:

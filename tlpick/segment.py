@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.model_file import fingerprint, read_network
 from catalogs.schema import ClassInfo
@@ -21,13 +20,6 @@ from tlpick.tiles import Box, Tiling
 
 #: (z, y, x) normalised grey values -> (z, y, x, 1 + number of classes) probabilities.
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-_GREETINGS = (
-    "absl::InitializeLog()",
-    "oneDNN custom operations are on",
-    "This TensorFlow binary is optimized",
-    "To enable the following instructions",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +62,10 @@ def load_network(path: str | os.PathLike[str]) -> Network:
 @functools.lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Network:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with _without_greetings():
+    with without_greetings():
         import keras
 
-    with _without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
+    with without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
         file = read_network(path, Path(folder))
         try:
             model = keras.saving.load_model(file, compile=False)
@@ -158,28 +150,6 @@ def predict_tiles(
         inside = volume[read]
         beyond = [(0, want - have) for want, have in zip(tiling.tile, inside.shape, strict=True)]
         yield target, network(np.pad(inside, beyond))[used]
-
-
-@contextlib.contextmanager
-def _without_greetings() -> Iterator[None]:
-    """Drop what TensorFlow says on stderr wherever it starts; what is said besides comes afterwards.
-
-    It comes from C++ before any log level counts, so the file descriptor itself must be turned aside.
-    """
-    with tempfile.TemporaryFile("w+b") as aside:
-        sys.stderr.flush()
-        stderr = os.dup(2)
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            aside.seek(0)
-            for line in aside.read().decode(errors="replace").splitlines():
-                if not any(words in line for words in _GREETINGS):
-                    print(line, file=sys.stderr)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.catalog import Catalog
-from catalogs.console import DISTRIBUTION
+from catalogs.console import DISTRIBUTION, without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
 from catalogs.model_file import ModelCard, read_card, write_model
@@ -23,7 +23,6 @@ from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
 from tltrain import checkpoint
 from tltrain.augment import Augmentation
-from tltrain.backend import start_keras
 from tltrain.checkpoint import State
 from tltrain.networks import Architecture, architecture, halo
 from tltrain.progress import Progress, duration
@@ -125,7 +124,8 @@ def fit(
         f"training {settings.network} on {_count(train, 'tomogram')} of {voxels:g} Å a voxel, "
         + (f"validating on {len(val)}" if val else "without validation: no sample has the split 'val'")
     )
-    start_keras()
+    with without_greetings():
+        import keras  # noqa: F401
     stream = open_stream(
         catalog,
         train,

@@ -2,11 +2,11 @@ import os
 
 import pytest
 
-from tltrain.backend import _without_notes
+from catalogs.console import without_greetings
 
 
 def test_notes_are_dropped_and_all_else_is_passed_on(capfd):
-    with _without_notes():
+    with without_greetings():
         os.write(2, b"I0000 port.cc] oneDNN custom operations are on. You may see slightly different\n")
         os.write(2, b"W0000 no GPU was found\n")
     assert capfd.readouterr().err == "W0000 no GPU was found\n"
@@ -14,7 +14,7 @@ def test_notes_are_dropped_and_all_else_is_passed_on(capfd):
 
 def test_an_error_is_not_swallowed(capfd):
     def break_down():
-        with _without_notes():
+        with without_greetings():
             os.write(2, b"libsomething.so: not found\n")
             raise ImportError("broken")
 
