@@ -277,7 +277,7 @@ def finish(
     classes, instances = labels.label(scene, CorpusLibrary(url))
     labelled = time.process_time()
 
-    particles = scene.particles(spec.sample_id)
+    particles = scene.particles(spec.name)
     counts = Counter(particles["class_name"][particles["label"] > 0])
     simulator = engine(spec.acquisition.engine)
     return _catalog(url).write(

@@ -1,6 +1,6 @@
 """From a segmentation to particles: flat-kernel mean shift over the voxels of each class.
 
-The centres are those of ``sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)`` on the same voxels,
+The clusters are those of ``sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)`` on the same voxels,
 which is what DeepFinder and the Template Learning paper cluster with (Comaniciu & Meer, IEEE TPAMI 24,
 603, 2002). Here the points are voxels of a grid, so what lies in a ball is a handful of runs along x:
 prefix sums over the sorted voxels give the mean of a ball without visiting its points one by one, and
@@ -38,7 +38,7 @@ class Picks:
     label
         The class's value in the segmentation.
     centres
-        (n, 3) positions x, y, z in Å.
+        (n, 3) positions x, y, z in Å: the mean of each cluster's voxels.
     voxels
         (n,) size of each cluster in voxels.
     scores
@@ -93,9 +93,12 @@ def _of_class(
     size = np.bincount(member, minlength=len(centres))
     total = np.bincount(member, weights=score[tuple(voxels.T)], minlength=len(centres))
     keep = size >= max(1.0, min_size * 4 / 3 * math.pi * radius**3)
+    # A flat kernel stops anywhere inside a body larger than itself, so a pick stands at its voxels' mean.
+    sums = np.stack([np.bincount(member, weights=axis, minlength=len(centres)) for axis in voxels.T], axis=1)
+    places = sums[keep] / size[keep, np.newaxis]
     return Picks(
         label=info.label,
-        centres=centres[keep][:, ::-1] * voxel_size,
+        centres=places[:, ::-1] * voxel_size,
         voxels=size[keep].astype(np.int64),
         scores=total[keep] / size[keep] / 255,
     )

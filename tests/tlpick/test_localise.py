@@ -94,6 +94,15 @@ def test_particles_have_place_size_and_score_in_their_class() -> None:
     np.testing.assert_allclose(b.scores, [0.6], atol=0.002)
 
 
+def test_a_body_larger_than_the_kernel_is_picked_at_its_middle() -> None:
+    grid = np.indices((34, 40, 44))
+    middle = np.array([15.3, 20.8, 22.4])
+    labels = (((grid - middle[:, None, None, None]) ** 2).sum(axis=0) <= 13**2).astype(np.uint8)
+    [found] = localise(labels, labels, [ClassInfo(name="a", label=1, radius=100.0)], 10.0, 0.1)
+    assert len(found.centres) == 1
+    np.testing.assert_allclose(found.centres[0], 10 * middle[::-1], atol=1.0)
+
+
 def test_a_class_that_is_not_there_has_no_particles() -> None:
     empty = np.zeros((4, 5, 6), np.uint8)
     [none] = localise(empty, empty, [ClassInfo(name="a", label=1, radius=40.0)], 10.0, 0.1)
