@@ -49,11 +49,12 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
     parse(cluster)
     started = time.monotonic()
     wanted = pipeline.preparations(recipe)
-    specs = expand(recipe, {p.key: p.count for p in wanted})
-    if len({s.sample_id for s in specs}) < len(specs):
+    twice = [p.name for p in wanted if sum(q.key == p.key for q in wanted) > 1]
+    if twice:
         raise InputError(
-            f"recipe {recipe.name} names the same structure twice; give it once with a larger count."
+            f"recipe {recipe.name} names {twice[0]} twice; give it once, with the sum of the counts."
         )
+    specs = expand(recipe, {p.key: p.count for p in wanted})
     for spec in specs:
         engine(spec.acquisition.engine).check(spec.acquisition)
     done = {r.sample_id for r in Catalog.open(url).records()} if Catalog.exists(url) else set()
