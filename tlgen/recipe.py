@@ -72,7 +72,7 @@ class Variants(_Strict):
 class Structure(_Strict):
     """A structure file, or the name of one that an installed package ships."""
 
-    file: str
+    file: str = Field(description="PDB or mmCIF, plain or gzipped, or a name that `tlgen structures` prints.")
     assembly: str = Field(
         "first",
         description="`first` biological assembly, `asymmetric` unit, or an assembly's name in the file.",
@@ -87,15 +87,17 @@ class Structure(_Strict):
 class Target(_Strict):
     """A class that the network shall learn."""
 
-    structures: list[Structure] = Field(min_length=1)
+    structures: list[Structure] = Field(
+        min_length=1, description="Of the same molecule, in any of its states."
+    )
     count: int = Field(gt=0, description="Molecules in each tomogram, as far as they fit.")
-    variants: Variants = Variants()
+    variants: Variants = Field(Variants(), description="Flexible variants of each structure.")
 
 
 class Distractor(Structure):
     """A molecule that the network shall leave alone."""
 
-    count: int = Field(gt=0)
+    count: int = Field(gt=0, description="Molecules in each tomogram, as far as they fit.")
 
 
 class Packing(_Strict):
@@ -107,24 +109,24 @@ class Packing(_Strict):
 class Group(_Strict):
     """Samples that share a split and what the recipe says of them on top of the recipe's own."""
 
-    number: int = Field(gt=0)
-    split: Split = "train"
+    number: int = Field(gt=0, description="Samples in the group.")
+    split: Split = Field("train", description="What the samples are for; training never opens `test`.")
     shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
-    acquisition: dict[str, Drawn] = {}
+    acquisition: dict[str, Drawn] = Field({}, description="On top of the recipe's own.")
     scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
 
 
 class Recipe(_Strict):
     """A corpus to be made."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
-    seed: int = Field(0, ge=0)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", description="Letters, digits, dots and dashes.")
+    seed: int = Field(0, ge=0, description="Another one gives other scenes and other acquisitions.")
     shape: tuple[int, int, int] = Field(description="Voxels along z, y, x.")
-    targets: dict[str, Target] = Field(min_length=1, max_length=255)
-    distractors: list[Distractor] = []
-    packing: Packing = Packing()
-    acquisition: dict[str, Drawn] = {}
-    samples: dict[str, Group] = Field(min_length=1)
+    targets: dict[str, Target] = Field(min_length=1, max_length=255, description="Classes by name.")
+    distractors: list[Distractor] = Field([], description="Other molecules of the scene.")
+    packing: Packing = Field(Packing(), description="How densely molecules stand.")
+    acquisition: dict[str, Drawn] = Field({}, description="The microscope, for all samples.")
+    samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
 
     @model_validator(mode="after")
     def _acquisitions_exist(self) -> Recipe:
