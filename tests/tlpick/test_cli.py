@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -383,18 +382,6 @@ def test_the_report_does_without_the_tomogram(
     assert tlpick("score", picked, tmp_path / "truth.csv").status == 0
     text = (picked / "report.html").read_text()
     assert "No slices: there is no volume" in text
-
-
-def test_help_is_quick_and_needs_no_network_library() -> None:
-    heavy = {"keras", "tensorflow", "sklearn", "numba", "zarr", "pandas"}
-    code = f"import sys, tlpick.cli; sys.exit(bool({heavy} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    times = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "tlpick.cli", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - begun)
-    assert min(times) < 1.0
 
 
 @pytest.mark.slow

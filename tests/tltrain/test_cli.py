@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -132,18 +131,16 @@ def test_a_training_that_diverges_says_so(tltrain, corpus, tmp_path):
     assert "lower --learning-rate" in err
 
 
-def test_help_is_quick_and_loads_nothing_heavy():
+def test_help_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['tltrain', 'fit', '--help']\n"
         "from tltrain.cli import main\n"
         "try: main()\n"
         "except SystemExit: print([m for m in ('tensorflow', 'keras', 'zarr', 'numpy') if m in sys.modules])"
     )
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "--learning-rate" in done.stdout
-    assert time.monotonic() - started < 5  # under a second on a machine that is not busy
 
 
 @pytest.mark.slow

@@ -81,9 +81,7 @@ def test_nothing_is_left_of_the_unfinished_training(trained):
 def test_a_finished_training_is_not_repeated(trained, corpus):
     path, card, _ = trained
     before, said = path.read_bytes(), []
-    started = time.monotonic()
     assert fit(corpus.url, path, QUICK, say=said.append) == card
-    assert time.monotonic() - started < 5
     assert path.read_bytes() == before
     assert said == [f"{path} is already trained by these settings on these samples"]
 
