@@ -15,11 +15,11 @@ step() {  # step TITLE USUALLY COMMAND...
   printf '\033[2m  %d s\033[0m\n' $((SECONDS - begun))
 }
 
-step "1. A corpus of labelled tomograms, simulated from structures" "10 minutes" \
+step "1. A corpus of labelled tomograms, simulated from structures" "13 minutes" \
   tlgen run demo --to "$OUT/corpus"
 step "   What is in it" "seconds" \
   tlgen ls "$OUT/corpus"
-step "2. A network, trained on the samples marked train" "8 minutes" \
+step "2. A network, trained on the samples marked train" "4 minutes" \
   tltrain fit "$OUT/corpus" --to "$OUT/ribosome.tlm"
 
 held_out=$(tlgen ls "$OUT/corpus" --where "split == 'test'" --paths)

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import chisquare, kstest
 
 from catalogs.errors import InputError
-from tlgen import tetris
+from tlgen import obstacles
 from tlgen.molecule import Molecule, centred
 from tlgen.tetris import Packing, Request, nearest_atoms, pack
 
@@ -217,13 +217,13 @@ def test_the_bits_find_what_plain_counting_finds(depth: int) -> None:
     occupied = (rng.random(shape) < 0.02).astype(np.uint8)
     ball = np.linalg.norm(np.indices((9, 9, 9)) - 4, axis=0)
     reach = ((ball <= 2.3) & (rng.random((9, 9, 9)) < 0.8)).astype(np.uint8)
-    shell = tetris._grown(reach) - reach
+    shell = obstacles.grown(reach) - reach
     words = -(-depth // 64)
     columns = np.zeros((*shape[:2], words + 1), np.uint64)
     smeared = np.zeros((6, words, *shape[:2]), np.uint64)
-    tetris._stamp(columns, smeared, occupied, np.zeros(3, np.int64))
+    obstacles.stamp(columns, smeared, occupied, np.zeros(3, np.int64))
     lo, hi = np.array([1, 1, 1]), np.array(shape) - 10
-    forbidden = tetris._forbidden(smeared, tetris._runs(reach), lo, hi)
+    forbidden = obstacles.forbidden(smeared, obstacles.runs(reach), lo, hi)
 
     def counted(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
         windows = np.lib.stride_tricks.sliding_window_view(occupied, mask.shape)
@@ -237,11 +237,11 @@ def test_the_bits_find_what_plain_counting_finds(depth: int) -> None:
     beside = [np.roll(blocked, 1, axis) | np.roll(blocked, -1, axis) for axis in range(3)]
     for wedged, near in ((True, np.logical_and.reduce(beside)), (False, np.logical_or.reduce(beside))):
         contact = np.where(near & ~blocked, counted(shell), 0)[inside]
-        found = tetris._most_contact(
+        found = obstacles.most_contact(
             forbidden,
             columns,
-            tetris._bits(1, hi[2], words),
-            tetris._runs(shell),
+            obstacles.bits(1, hi[2], words),
+            obstacles.runs(shell),
             lo,
             hi,
             np.uint64(3),
