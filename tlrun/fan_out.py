@@ -15,8 +15,8 @@ ones, so results arrive whole from the first minutes on however many items there
 
 from __future__ import annotations
 
+import heapq
 import traceback
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def fan_out(
     window = window or 2 * max(1, n_workers(client))
     summary = Summary()
     source = enumerate(jobs)
-    ready: deque[tuple[_Running, int, Call]] = deque()
+    ready: list[tuple[int, int, _Running, Call]] = []  # a heap: jobs that began earlier go first
     with_dask: dict[Any, tuple[_Running, int]] = {}
     stream: Any = as_completed([], with_results=False, loop=client.loop)
     calls_done = 0
@@ -144,12 +144,8 @@ def fan_out(
         running.step += 1
         running.waiting = len(calls)
         running.results = [None] * len(calls)
-        # jobs that began earlier go first
-        ready.extend((running, i, call) for i, call in enumerate(calls))
-        if len(ready) > len(calls) and ready[-len(calls) - 1][0].order > running.order:
-            ordered = sorted(ready, key=lambda entry: entry[0].order)
-            ready.clear()
-            ready.extend(ordered)
+        for i, call in enumerate(calls):
+            heapq.heappush(ready, (running.order, i, running, call))
         if not calls:
             advance(running)
 
@@ -161,7 +157,7 @@ def fan_out(
                     return
                 order, job = entry
                 advance(_Running(job, order, job.steps()))
-            running, i, call = ready.popleft()
+            _, i, running, call = heapq.heappop(ready)
             if running.dead:
                 continue
             future = client.submit(
