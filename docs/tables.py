@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from catalogs import schema
 from tlgen import recipe
+from tlgen.recipe_file import json_schema
 
 
 def _type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return " or ".join(f"`{v}`" for v in field["enum"])
-    return str(field.get("type", field.get("$ref", "").rsplit("/", 1)[-1] or "any"))
+    if "const" in field:
+        return f"`{field['const']}`"
+    kinds = [_type(part) for part in field.get("anyOf", ()) if part.get("type") != "null"]
+    return " or ".join(kinds) or str(field.get("type", field.get("$ref", "").rsplit("/", 1)[-1] or "any"))
 
 
 def _table(model: type[BaseModel]) -> str:
@@ -36,3 +41,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         return _table(getattr(schema, name, None) or getattr(recipe, name))
 
     return re.sub(r"\{\{ table (\w+) \}\}", table, markdown)
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Publish the JSON schemas of recipes and of a corpus' records beside the pages."""
+    record = schema.SampleRecord.model_json_schema()
+    for name, content in [("recipe.schema.json", json_schema()), ("record.schema.json", record)]:
+        Path(config["site_dir"], name).write_text(json.dumps(content, indent=1))

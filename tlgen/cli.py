@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -27,7 +28,7 @@ def run(recipe: str, url: str, cluster: str, retries: int) -> None:
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
     after an interruption: finished samples are kept.
     """
-    from tlgen.recipe import read_recipe
+    from tlgen.recipe_file import read_recipe
     from tlgen.run import run as make
 
     sys.exit(0 if make(read_recipe(recipe), url, cluster, retries) else 1)
@@ -46,12 +47,29 @@ def ls(url: str, where: str | None, paths: bool) -> None:
 
 
 @tlgen.command()
-def recipes() -> None:
+@click.option("--schema", is_flag=True, help="Print the JSON schema of recipes instead.")
+def recipes(schema: bool) -> None:
     """List the recipes that come with the program."""
-    from tlgen.recipe import shipped_recipes
+    import json
 
-    for name, path in shipped_recipes().items():
-        click.echo(f"{name:12} {path}")
+    from tlgen.recipe_file import json_schema, read_recipe, shipped_recipes
+
+    if schema:
+        click.echo(json.dumps(json_schema(), indent=1))
+        return
+    for name in shipped_recipes():
+        click.echo(f"{name:24} {read_recipe(name).description}")
+
+
+@tlgen.command()
+@click.option("--template", default="demo", show_default=True, help="A recipe that `tlgen recipes` lists.")
+@click.argument("path", type=click.Path(path_type=Path))
+def new(template: str, path: Path) -> None:
+    """Write a commented recipe to PATH, to make your own of."""
+    from tlgen.recipe_file import new_recipe
+
+    name = new_recipe(template, path)
+    click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen run {path} --to {name}/corpus")
 
 
 @tlgen.command()

@@ -22,7 +22,8 @@ from catalogs.catalog import Catalog, Sample
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
 from tlgen import labels, reconstruct, structures
 from tlgen.molecule import Molecule, from_arrays, to_arrays
-from tlgen.recipe import DATA_VERSION, Recipe, SampleSpec, Variants
+from tlgen.recipe import Recipe, Variants
+from tlgen.samples import DATA_VERSION, SampleSpec
 from tlgen.scene import Scene
 from tlgen.tilts import Tilt, tilt_series
 from tlrun.fan_out import Call, Job, Steps

@@ -1,27 +1,43 @@
-"""The recipe: what corpus to make, validated, and expanded to samples that are named by their content."""
+"""The recipe: what corpus to make. Its keys, their units and their defaults.
+
+Unknown keys are refused everywhere, so that a typing error is never a setting that was not applied.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
 
-import catalogs
-from catalogs import seeds
 from catalogs.console import nearest
-from catalogs.errors import InputError
 from catalogs.schema import Acquisition, Split
-
-#: Changes when the same recipe would give different data, so that old samples are not taken for new ones.
-DATA_VERSION = 1
+from tlgen.units import in_unit
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+#: A length in Å, or a string with a unit such as ``0.6 nm``.
+Angstrom = Annotated[
+    float, BeforeValidator(partial(in_unit, unit="Å")), WithJsonSchema({"type": ["number", "string"]})
+]
+#: A concentration in mg/ml, or a string with a unit such as ``300 g/l``.
+Concentration = Annotated[
+    float, BeforeValidator(partial(in_unit, unit="mg/ml")), WithJsonSchema({"type": ["number", "string"]})
+]
+Scalar = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -32,17 +48,17 @@ class Range:
     max: float
 
 
-Scalar = bool | int | float | str
-
-
-def _drawn(value: Any) -> Any:
-    """Read a parameter of the acquisition: a value, a list to choose from, or a range."""
+def _drawn(value: Any, unit: str) -> Any:
+    """Read a parameter of the acquisition: a value, a list to choose from, or a range; units are optional."""
+    value = in_unit(value, unit)
     if isinstance(value, Scalar):
         return value
     if isinstance(value, list) and value and all(isinstance(v, Scalar) for v in value):
+        return [in_unit(v, unit) for v in value]
+    if isinstance(value, Range):
         return value
     if isinstance(value, dict) and set(value) == {"min", "max"}:
-        low, high = value["min"], value["max"]
+        low, high = (in_unit(value[end], unit) for end in ("min", "max"))
         if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high)):
             raise ValueError("min and max must be numbers")
         if low > high:
@@ -51,16 +67,83 @@ def _drawn(value: Any) -> Any:
     raise ValueError(f"give a value, a list to choose from or {{min: , max: }}, not {value!r}")
 
 
-#: One value for all samples, a list to choose from, or a range.
-Drawn = Annotated[Any, BeforeValidator(_drawn)]
+#: Keys of an acquisition in a recipe -> their units. ``tilt_range`` stands for both ends of it.
+ACQUISITION_UNITS: dict[str, str] = {
+    **{
+        name: str(extra.get("unit", "")) if isinstance(extra := field.json_schema_extra, dict) else ""
+        for name, field in Acquisition.model_fields.items()
+    },
+    "tilt_range": "°",
+}
+
+
+def _each_drawn(words: Any, read: Callable[[Any, str], Any]) -> Any:
+    if not isinstance(words, dict):
+        return words
+    found = {}
+    for key, value in words.items():
+        if key not in ACQUISITION_UNITS:
+            raise ValueError(f"unknown key {key}{nearest(str(key), ACQUISITION_UNITS)}")
+        try:
+            found[key] = read(value, ACQUISITION_UNITS[key])
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+    return found
+
+
+def _combined(value: Any, unit: str) -> list[Any]:
+    if not isinstance(value, list) or not value or not all(isinstance(v, Scalar) for v in value):
+        raise ValueError(f"give a list of the values to combine, not {value!r}")
+    return [in_unit(v, unit) for v in value]
+
+
+def _schema_of_parameters(*forms: dict[str, Any]) -> WithJsonSchema:
+    """Describe a mapping from parameters of the acquisition, with meaning and unit, to these forms."""
+    described = Acquisition.model_json_schema()["properties"]
+    described["tilt_range"] = {"description": "Stands for tilt_min and tilt_max.", "unit": "°"}
+    told = ("description", "unit", "default")
+    parameters = {
+        key: {**{word: field[word] for word in told if word in field}, "anyOf": list(forms)}
+        for key, field in described.items()
+    }
+    return WithJsonSchema({"type": "object", "properties": parameters, "additionalProperties": False})
+
+
+_ONE: dict[str, Any] = {"type": ["number", "string", "boolean"]}
+_LIST = {"type": "array", "items": _ONE, "minItems": 1}
+_ENDS = {
+    "type": "object",
+    "properties": {"min": _ONE, "max": _ONE},
+    "required": ["min", "max"],
+    "additionalProperties": False,
+}
+
+#: Parameters of the acquisition by name: one value for all samples, a list to choose from, or a range.
+Drawn = Annotated[
+    dict[str, Any],
+    BeforeValidator(lambda words: _each_drawn(words, _drawn)),
+    _schema_of_parameters(_ONE, _LIST, _ENDS),
+]
+#: Parameters of the acquisition by name: all values, which are combined with each other.
+Grid = Annotated[
+    dict[str, list[Any]],
+    BeforeValidator(lambda words: _each_drawn(words, _combined)),
+    _schema_of_parameters(_LIST),
+]
 
 
 class Variants(_Strict):
     """Flexible variants of a structure by normal modes."""
 
     number: int = Field(4, ge=0, description="0: the structure as it is.")
-    rmsd: tuple[float, float] = Field((1.0, 4.0), description="Å; each variant's RMSD is drawn between them.")
+    rmsd: tuple[Angstrom, Angstrom] = Field(
+        (1.0, 4.0), description="Each variant's RMSD is drawn between them.", json_schema_extra={"unit": "Å"}
+    )
     modes: int = Field(20, ge=1, le=100, description="Lowest non-trivial normal modes.")
+    scheme: Literal["thermal", "uniform"] = Field(
+        "thermal",
+        description="How amplitudes are drawn: `thermal`, variance as 1/eigenvalue; `uniform`, the paper's.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Variants:
@@ -70,18 +153,47 @@ class Variants(_Strict):
 
 
 class Structure(_Strict):
-    """A structure file, or the name of one that an installed package ships."""
+    """A structure file, a PDB id, or a density map that becomes a pseudo-atomic model."""
 
-    file: str = Field(description="PDB or mmCIF, plain or gzipped, or a name that `tlgen structures` prints.")
+    file: str | None = Field(
+        None,
+        description="PDB or mmCIF, plain or gzipped; a name that `tlgen structures` prints; or a PDB id.",
+    )
     assembly: str = Field(
         "first",
         description="`first` biological assembly, `asymmetric` unit, or an assembly's name in the file.",
+    )
+    map: str | None = Field(None, description="Instead of `file`: a density map (MRC) of a molecule.")
+    contour: float | None = Field(None, description="Of the map: grey level of the molecule's surface.")
+    resolution: Annotated[Angstrom, Field(gt=0)] | None = Field(
+        None, description="Of the map.", json_schema_extra={"unit": "Å"}
+    )
+    mass: float | None = Field(
+        None, gt=0, description="Of the map's molecule.", json_schema_extra={"unit": "kDa"}
     )
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"file": str(value)} if isinstance(value, str | int) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": ["string", "integer"]}, handler.resolve_ref_schema(handler(core))]}
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Structure:
+        if (self.file is None) == (self.map is None):
+            raise ValueError("give either a file (or PDB id) or a map")
+        of_a_map = {"contour": self.contour, "resolution": self.resolution, "mass": self.mass}
+        if self.map is None and (given := [key for key, value in of_a_map.items() if value is not None]):
+            raise ValueError(f"{given[0]} is of a map, and {self.file} is none")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The file, PDB id or map."""
+        return self.file or self.map or ""
 
 
 class Target(_Strict):
@@ -100,236 +212,144 @@ class Distractor(Structure):
     count: int = Field(gt=0, description="Molecules in each tomogram, as far as they fit.")
 
 
-class Packing(_Strict):
-    """How densely molecules stand."""
+class DistractorSet(_Strict):
+    """Many distractors at once: the paper's list, or all structure files of a folder."""
 
-    gap: float = Field(6.0, ge=0, description="Å; the least distance between atoms of two molecules.")
+    set: Literal["paper"] | None = Field(
+        None, description="`paper`: the 100 PDB entries of the template-learning paper, by id."
+    )
+    folder: str | None = Field(None, description="Instead of `set`: every structure file in it.")
+    count: int = Field(
+        1,
+        gt=0,
+        description="Molecules of each in each tomogram; for entries of the paper, times their frequency.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> DistractorSet:
+        if (self.set is None) == (self.folder is None):
+            raise ValueError("give either a set or a folder")
+        return self
+
+
+def _distractor(value: Any) -> Any:
+    """Tell a set of distractors from a single one by its keys, so that errors are said of the right one."""
+    if isinstance(value, str):
+        return DistractorSet(set="paper") if value == "paper" else DistractorSet(folder=value)
+    if isinstance(value, dict):
+        model = DistractorSet if {"set", "folder"} & set(value) else Distractor
+        return model.model_validate(value)
+    return value
 
 
 class Group(_Strict):
     """Samples that share a split and what the recipe says of them on top of the recipe's own."""
 
-    number: int = Field(gt=0, description="Samples in the group.")
+    number: int = Field(1, gt=0, description="Samples in the group; with `grid`, of each combination.")
+    grid: Grid = Field({}, description="Lists of values; every combination of them is made `number` times.")
     split: Split = Field("train", description="What the samples are for; training never opens `test`.")
     shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
-    acquisition: dict[str, Drawn] = Field({}, description="On top of the recipe's own.")
+    acquisition: Drawn = Field({}, description="On top of the recipe's own.")
     scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
+
+    @property
+    def combinations(self) -> int:
+        """How many the grid has."""
+        product = 1
+        for values in self.grid.values():
+            product *= len(values)
+        return product
+
+
+class Packing(_Strict):
+    """How densely molecules stand, and how many."""
+
+    gap: Annotated[Angstrom, Field(ge=0)] = Field(
+        6.0,
+        description="The least distance between atoms of two molecules.",
+        json_schema_extra={"unit": "Å"},
+    )
+    fill: Literal["counts", "saturation"] = Field(
+        "counts",
+        description="`counts`: as many as the counts say; `saturation`: until nothing fits, counts being shares.",
+    )
+    concentration: Annotated[Concentration, Field(gt=0)] | None = Field(
+        None,
+        description="Of all molecules in the box, instead of `fill`; counts are shares.",
+        json_schema_extra={"unit": "mg/ml"},
+    )
+    molecules: int | None = Field(
+        None, gt=0, description="How many in all, instead of `fill`; needs `ratio`, counts are shares."
+    )
+    ratio: dict[str, float] | None = Field(
+        None,
+        description="Relative numbers of classes and of distractors, e.g. `{ribosome: 1, distractor: 3}`.",
+    )
+    faces: Literal["whole", "cut"] = Field(
+        "whole", description="`cut`: molecules may be cut by the box in x and y, as in a field of view."
+    )
+    seeding: Literal["cluster", "spread"] = Field(
+        "cluster", description="Where fewer stand than fit: one cluster, or small ones all over the box."
+    )
+    orientations: int = Field(
+        1, ge=1, le=100, description="Tried for each molecule, the tightest is taken; 1 is the paper's rule."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Packing:
+        given = [key for key in ("concentration", "molecules") if getattr(self, key) is not None]
+        given += ["fill"] if self.fill != "counts" else []
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} both say how many; give one of them")
+        if self.molecules is not None and self.ratio is None:
+            raise ValueError("molecules needs ratio, which says of what")
+        if self.ratio is not None and not given:
+            raise ValueError("ratio needs molecules, concentration or fill: saturation beside it")
+        return self
 
 
 class Recipe(_Strict):
     """A corpus to be made."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", description="Letters, digits, dots and dashes.")
+    description: str = Field("", description="For people.")
     seed: int = Field(0, ge=0, description="Another one gives other scenes and other acquisitions.")
     shape: tuple[int, int, int] = Field(description="Voxels along z, y, x.")
     targets: dict[str, Target] = Field(min_length=1, max_length=255, description="Classes by name.")
-    distractors: list[Distractor] = Field([], description="Other molecules of the scene.")
+    distractors: Annotated[
+        list[Annotated[Distractor | DistractorSet, BeforeValidator(_distractor)]],
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    ] = Field([], description="Other molecules of the scene; `paper`, or a folder, for many at once.")
     packing: Packing = Field(Packing(), description="How densely molecules stand.")
-    acquisition: dict[str, Drawn] = Field({}, description="The microscope, for all samples.")
+    acquisition: Drawn = Field({}, description="The microscope, for all samples.")
     samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
 
     @model_validator(mode="after")
-    def _acquisitions_exist(self) -> Recipe:
-        known = [*Acquisition.model_fields, "tilt_range"]
-        for where, words in [
-            ("acquisition", self.acquisition),
-            *((f"samples.{name}.acquisition", group.acquisition) for name, group in self.samples.items()),
-        ]:
-            for word in words:
-                if word not in known:
-                    raise ValueError(f"unknown key {where}.{word}{nearest(word, known)}")
-        sizes = {
-            v
-            for g in self.samples.values()
-            for v in _listed({**self.acquisition, **g.acquisition}, "voxel_size")
-        }
-        if len(sizes) > 1:
-            raise ValueError("acquisition.voxel_size must be one number: a corpus has one voxel size")
-        for name, shape in [
-            ("shape", self.shape),
-            *((f"samples.{n}.shape", g.shape) for n, g in self.samples.items()),
-        ]:
+    def _makes_sense(self) -> Recipe:
+        if len(sizes := set(self._values("voxel_size"))) > 1:
+            listed = ", ".join(f"{size:g}" for size in sorted(sizes))
+            raise ValueError(
+                f"acquisition.voxel_size must be one number, not {listed}: a corpus has one voxel size"
+            )
+        shapes = {"shape": self.shape, **{f"samples.{n}.shape": g.shape for n, g in self.samples.items()}}
+        if self.packing.ratio is not None:
+            groups = [*self.targets, *(["distractor"] if self.distractors else [])]
+            for name in {**dict.fromkeys(groups), **self.packing.ratio}:
+                if name not in groups:
+                    raise ValueError(f"unknown key packing.ratio.{name}{nearest(name, groups)}")
+                if name not in self.packing.ratio:
+                    raise ValueError(f"packing.ratio says nothing of {name}; give it a number, 0 for none")
+        for name, shape in shapes.items():
             if shape is not None and min(shape) < 8:
                 raise ValueError(f"{name} must be at least 8 voxels along each axis")
         return self
 
-
-def _listed(words: dict[str, Drawn], key: str) -> list[Any]:
-    value = words.get(key, Acquisition.model_fields[key].default)
-    if isinstance(value, Range):
-        return [value.min, value.max]
-    return list(value) if isinstance(value, list) else [value]
-
-
-@dataclass(frozen=True)
-class SampleSpec:
-    """One sample to be made; ``sample_id`` is the hash of everything that determines it."""
-
-    sample_id: str
-    name: str
-    split: Split
-    seed: int
-    shape: tuple[int, int, int]
-    acquisition: Acquisition
-    counts: tuple[tuple[str, int], ...]  # key of the structure's preparation -> molecules asked for
-    gap: float
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """List the recipes that come with the program, by name."""
-    folder = Path(catalogs.__file__).parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def read_recipe(name_or_path: str) -> Recipe:
-    """Read and validate a recipe.
-
-    Parameters
-    ----------
-    name_or_path
-        A YAML file, or the name of a recipe that comes with the program.
-
-    Returns
-    -------
-    Recipe
-        Structure files in it are absolute, or names.
-
-    Raises
-    ------
-    InputError
-        There is no such recipe, it is not YAML, or a key or value in it is wrong.
-    """
-    path = shipped_recipes().get(name_or_path, Path(name_or_path))
-    if not path.is_file():
-        known = ", ".join(shipped_recipes())
-        raise InputError(f"there is no recipe {name_or_path}; give a YAML file or one of: {known}.")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        line = f" in line {place.line + 1}" if place else ""
-        raise InputError(f"{path} is not valid YAML{line}: {getattr(error, 'problem', error)}.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a recipe: it must have keys such as name, targets and samples.")
-    try:
-        recipe = Recipe.model_validate(content)
-    except ValidationError as error:
-        raise InputError(f"{path}: {_in_words(error)}.") from error
-    return _with_absolute_files(recipe, path.parent)
-
-
-def _in_words(error: ValidationError) -> str:
-    """Say the first thing that is wrong in one sentence."""
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {'.'.join(where)}{nearest(where[-1], _keys_beside(where[:-1]))}"
-    if first["type"] == "missing":
-        return f"the key {'.'.join(where)} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(where)}: {message}" if where else message
-
-
-def _keys_beside(path: Sequence[str]) -> list[str]:
-    """List the known keys at a place of the recipe, found by walking the models along the path."""
-    places: dict[str, type[BaseModel]] = {
-        "targets": Target, "variants": Variants, "structures": Structure, "distractors": Distractor,
-        "packing": Packing, "samples": Group,
-    }  # fmt: skip
-    model: type[BaseModel] = Recipe
-    for part in path:
-        model = places.get(part, model)
-    return list(model.model_fields)
-
-
-def _with_absolute_files(recipe: Recipe, folder: Path) -> Recipe:
-    """Structure files are looked for beside the recipe."""
-
-    def resolve(structure: Any) -> Any:
-        beside = folder / structure.file
-        return structure.model_copy(update={"file": str(beside.resolve())}) if beside.is_file() else structure
-
-    targets = {
-        name: target.model_copy(update={"structures": [resolve(s) for s in target.structures]})
-        for name, target in recipe.targets.items()
-    }
-    return recipe.model_copy(
-        update={"targets": targets, "distractors": [resolve(d) for d in recipe.distractors]}
-    )
-
-
-def draw_acquisition(words: dict[str, Drawn], *seed_words: str | int) -> Acquisition:
-    """Draw the acquisition parameters of one sample.
-
-    Each parameter has a generator of its own, so adding one to a recipe leaves the others as they were.
-
-    Raises
-    ------
-    InputError
-        A value is out of its range.
-    """
-    drawn: dict[str, Any] = {}
-    for key, value in words.items():
-        rng = seeds.generator(*seed_words, key)
-        if isinstance(value, Range):
-            drawn[key] = round(float(rng.uniform(value.min, value.max)), 4)
-        elif isinstance(value, list):
-            drawn[key] = value[int(rng.integers(len(value)))]
-        else:
-            drawn[key] = value
-    if (half := drawn.pop("tilt_range", None)) is not None:
-        drawn |= {"tilt_min": -half, "tilt_max": half}
-    try:
-        return Acquisition.model_validate(drawn)
-    except ValidationError as error:
-        raise InputError(f"acquisition: {_in_words(error)}.") from error
-
-
-def expand(recipe: Recipe, preparations: dict[str, int]) -> list[SampleSpec]:
-    """Expand a recipe to its samples.
-
-    Parameters
-    ----------
-    recipe
-        Validated.
-    preparations
-        Molecules asked for in each tomogram, by the key of the structure's preparation (the hash of the
-        structure's checksum and the settings of its variants).
-
-    Returns
-    -------
-    list of SampleSpec
-        In the order of the recipe. More samples in a group leave the first ones as they were.
-    """
-    specs = []
-    for group_name, group in recipe.samples.items():
-        shape = group.shape or recipe.shape
-        counts = tuple((key, max(1, round(n * group.scale_counts))) for key, n in preparations.items())
-        for i in range(group.number):
-            words = {**recipe.acquisition, **group.acquisition}
-            acquisition = draw_acquisition(words, recipe.seed, recipe.name, group_name, i)
-            content = {
-                "data_version": DATA_VERSION,
-                "seed": recipe.seed,
-                "recipe": recipe.name,
-                "group": group_name,
-                "index": i,
-                "split": group.split,
-                "shape": list(shape),
-                "counts": [list(c) for c in counts],
-                "gap": recipe.packing.gap,
-                "acquisition": acquisition.model_dump(),
-            }
-            specs.append(
-                SampleSpec(
-                    sample_id=seeds.digest(content),
-                    name=f"{group_name}-{i:03d}",
-                    split=group.split,
-                    seed=recipe.seed,
-                    shape=shape,
-                    acquisition=acquisition,
-                    counts=counts,
-                    gap=recipe.packing.gap,
-                )
-            )
-    return specs
+    def _values(self, key: str) -> Iterator[Any]:
+        """All values that a parameter of the acquisition may take."""
+        for group in self.samples.values():
+            words: Mapping[str, Any] = {**self.acquisition, **group.acquisition, **group.grid}
+            value = words.get(key, Acquisition.model_fields[key].default)
+            if isinstance(value, Range):
+                yield from (value.min, value.max)
+            else:
+                yield from value if isinstance(value, list) else [value]

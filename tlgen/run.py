@@ -11,7 +11,8 @@ from catalogs.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.schema import SampleRecord
 from tlgen import pipeline
-from tlgen.recipe import Recipe, SampleSpec, expand
+from tlgen.recipe import Recipe
+from tlgen.samples import SampleSpec, expand
 from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
 from tlrun.clusters import n_workers, open_cluster, parse

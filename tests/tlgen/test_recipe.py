@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from catalogs.errors import InputError
-from tlgen.recipe import Recipe, draw_acquisition, expand, read_recipe, shipped_recipes
+from tlgen.recipe import Range, Recipe
+from tlgen.recipe_file import json_schema, new_recipe, read_recipe, shipped_recipes
+from tlgen.samples import draw_acquisition, expand
+from tlgen.units import in_unit
 
 MINIMAL: dict[str, Any] = {
     "name": "tiny",
@@ -45,7 +50,42 @@ def test_every_shipped_recipe_is_valid() -> None:
     assert "demo" in shipped_recipes()
     for name in shipped_recipes():
         recipe = read_recipe(name)
-        assert len(expand(recipe, PREPARED)) == sum(g.number for g in recipe.samples.values())
+        assert recipe.name == name
+        assert recipe.description
+        groups = recipe.samples.values()
+        assert len(expand(recipe, PREPARED)) == sum(g.number * g.combinations for g in groups)
+
+
+@pytest.mark.parametrize("name", ["ribosome", "fas", "nucleosome"])
+def test_the_papers_recipes_have_its_48_combinations(name: str) -> None:
+    specs = expand(read_recipe(name), PREPARED)
+    made = {spec.acquisition for spec in specs if spec.split == "train" and spec.acquisition.phase_plate}
+    assert len(made) == 48
+    expected = set(itertools.product((75, 150), (2, 4), (-60, -40), (0.9, 1.1), (0, 0.5, 1.0)))
+    assert {(a.dose, a.tilt_step, a.tilt_min, a.ice_density, a.defocus) for a in made} == expected
+    assert {(a.engine, a.pixel_size, a.slice_thickness, a.voltage) for a in made} == {("parakeet", 1, 3, 300)}
+    assert {s.shape for s in specs} == {(128, 256, 256)}
+    assert not made & {spec.acquisition for spec in specs if spec.split != "train"}
+
+
+def test_an_ablation_differs_in_one_thing() -> None:
+    whole = read_recipe("ribosome").model_dump(exclude={"name", "description"})
+    for name in shipped_recipes():
+        if name.startswith("ribosome-"):
+            other = read_recipe(name).model_dump(exclude={"name", "description"})
+            assert sum(whole[key] != other[key] for key in whole) == 1, name
+
+
+def test_the_json_schema_knows_every_shipped_recipe_and_no_wrong_key() -> None:
+    schema = json_schema()
+    Draft202012Validator.check_schema(schema)
+    judge = Draft202012Validator(schema)
+    for path in shipped_recipes().values():
+        assert judge.is_valid(yaml.safe_load(path.read_text()))
+    assert judge.is_valid(MINIMAL | {"distractors": "paper", "packing": {"gap": "3 Å"}})
+    assert not judge.is_valid(MINIMAL | {"packin": {}})
+    assert not judge.is_valid(MINIMAL | {"acquisition": {"doze": 3}})
+    assert schema["properties"]["acquisition"]["anyOf"][0]["properties"]["defocus"]["unit"] == "µm"
 
 
 def test_the_demo_randomizes_and_holds_out() -> None:
@@ -80,12 +120,117 @@ def test_the_demo_randomizes_and_holds_out() -> None:
         ({**MINIMAL, "acquisition": {"dose": {"from": 9}}}, "acquisition.dose: give a value, a list"),
         ({**MINIMAL, "acquisition": {"dose": []}}, "acquisition.dose: give a value, a list"),
         ({**MINIMAL, "acquisition": {"voxel_size": [8, 10]}}, "a corpus has one voxel size"),
+        (
+            {**MINIMAL, "acquisition": {"defocus": "2 parsec"}},
+            "acquisition.defocus: '2 parsec' is in no unit that is known for it; give it in A,",
+        ),
+        ({**MINIMAL, "packing": {"gap": "3 kV"}}, "packing.gap: '3 kV' is in no unit"),
+        (
+            {**MINIMAL, "samples": {"a": {"grid": {"dose": 3}}}},
+            "samples.a.grid.dose: give a list of the values",
+        ),
+        (
+            {**MINIMAL, "samples": {"a": {"grid": {"doze": [3]}}}},
+            "unknown key samples.a.grid.doze; did you mean",
+        ),
+        ({**MINIMAL, "distractors": [{"set": "papr"}]}, "distractors.0.set: Input should be 'paper'"),
+        ({**MINIMAL, "distractors": [{"set": "paper", "folder": "x"}]}, "give either a set or a folder"),
+        ({**MINIMAL, "distractors": [{"file": "4v5d", "conut": 3}]}, "did you mean 'count'?"),
+        (
+            {**MINIMAL, "targets": {"r": {"structures": [{"map": "a.mrc", "file": "b"}], "count": 2}}},
+            "targets.r.structures.0: give either a file (or PDB id) or a map",
+        ),
+        (
+            {**MINIMAL, "targets": {"r": {"structures": [{"file": "4v5d", "contour": 2}], "count": 2}}},
+            "contour is of a map, and 4v5d is none",
+        ),
+        ({**MINIMAL, "extends": "nothing"}, "mine.yaml extends nothing, and there is no recipe nothing"),
+        ({**MINIMAL, "extends": "mine.yaml"}, "extends itself"),
+        ({**MINIMAL, "extends": ["demo"]}, "extends must be the name or path of a recipe"),
         ("- a\n- list\n", "is not a recipe"),
         ("a: [1\nb: 2", "is not valid YAML in line 2"),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_one_sentence(tmp_path: Path, content: Any, words: str) -> None:
     assert words in refused(tmp_path, content)
+
+
+def test_a_recipe_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "big.pdb").write_text("END\n")
+    base = {**MINIMAL, "targets": {"big": {"structures": ["big.pdb"], "count": 2}}, "seed": 3}
+    base |= {"acquisition": {"dose": 80, "defocus": 2}, "distractors": [{"file": "4v1w", "count": 1}]}
+    (tmp_path / "base" / "base.yaml").write_text(yaml.safe_dump(base))
+    changes = {
+        "extends": "base/base.yaml",
+        "name": "mine",
+        "acquisition": {"defocus": 4},
+        "targets": {"big": {"count": 7}, "small": {"structures": ["4v5d"], "count": 1}},
+        "distractors": None,
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(changes))
+    recipe = read_recipe(str(tmp_path / "mine.yaml"))
+    assert (recipe.name, recipe.seed, recipe.distractors) == ("mine", 3, [])
+    assert recipe.acquisition == {"dose": 80, "defocus": 4}
+    assert list(recipe.targets) == ["big", "small"]
+    assert recipe.targets["big"].count == 7
+    assert recipe.targets["big"].structures[0].file == str(tmp_path / "base" / "big.pdb")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "value"),
+    [
+        ("2 um", "µm", 2),
+        ("25000 Å", "µm", 2.5),
+        ("25000 \N{ANGSTROM SIGN}", "µm", 2.5),
+        ("2.5 μm", "µm", 2.5),
+        ("-60°", "°", -60),
+        ("100 e/A^2", "e/Å²", 100),
+        ("100 e/Å²", "e/Å²", 100),
+        ("300kV", "kV", 300),
+        ("0.6 nm", "Å", 6),
+        ("1e-3 mm", "µm", 1),
+        ("940 kg/m³", "g/cm³", 0.94),
+    ],
+)
+def test_quantities_with_units(text: str, unit: str, value: float) -> None:
+    assert in_unit(text, unit) == value
+
+
+def test_quantities_in_a_recipe() -> None:
+    recipe = changed(
+        packing={"gap": "0.3 nm"},
+        acquisition={"defocus": {"min": "20000 A", "max": "3 um"}, "dose": ["80 e/A^2", 120]},
+        samples={"train": {"grid": {"voltage": ["200 kV", 300]}}},
+    )
+    assert recipe.packing.gap == 3
+    assert recipe.acquisition["defocus"] == Range(2, 3)
+    assert recipe.acquisition["dose"] == [80, 120]
+    assert [s.acquisition.voltage for s in expand(recipe, PREPARED)] == [200, 300]
+
+
+def test_more_of_a_grid_leave_the_first_ones_as_they_were() -> None:
+    group: dict[str, Any] = {"grid": {"dose": [80, 120], "defocus": [2, 3, 4]}}
+    once, twice = (changed(samples={"train": {**group, "number": n}}) for n in (1, 2))
+    assert len(ids(once)) == 6
+    assert len(set(ids(twice))) == 12
+    assert ids(twice)[:6] == ids(once)
+    again = [spec.acquisition for spec in expand(twice, PREPARED)]
+    assert again[:6] == again[6:]
+
+
+def test_a_new_recipe_is_a_copy_with_its_comments(tmp_path: Path) -> None:
+    path = tmp_path / "my ribosome.yaml"
+    assert new_recipe("ribosome", path) == "my-ribosome"
+    mine, theirs = read_recipe(str(path)), read_recipe("ribosome")
+    assert mine == theirs.model_copy(update={"name": "my-ribosome"})
+    assert path.read_text().count("#") == shipped_recipes()["ribosome"].read_text().count("#")
+    with pytest.raises(InputError, match="exists already"):
+        new_recipe("ribosome", path)
+    with pytest.raises(InputError, match="did you mean 'ribosome'"):
+        new_recipe("ribosme", tmp_path / "other.yaml")
+    with pytest.raises(InputError, match=r"must end in \.yaml"):
+        new_recipe("ribosome", tmp_path / "other")
 
 
 def test_a_missing_recipe_names_the_shipped_ones() -> None:

@@ -13,7 +13,8 @@ from catalogs.catalog import Catalog
 from catalogs.errors import InputError
 from tlgen import run as run_module
 from tlgen.listing import listing
-from tlgen.recipe import Recipe, read_recipe
+from tlgen.recipe import Recipe
+from tlgen.recipe_file import read_recipe
 
 
 def write_ball(path: Path, radius: float, seed: int) -> None:

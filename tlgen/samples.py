@@ -1,0 +1,122 @@
+"""From a recipe to its samples, each named by the hash of what determines it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from catalogs import seeds
+from catalogs.errors import InputError
+from catalogs.schema import Acquisition, Split
+from tlgen.recipe import Group, Packing, Range, Recipe
+from tlgen.recipe_file import in_words
+
+#: Changes when the same recipe would give different data, so that old samples are not taken for new ones.
+DATA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """One sample to be made; ``sample_id`` is the hash of everything that determines it."""
+
+    sample_id: str
+    name: str
+    split: Split
+    seed: int
+    shape: tuple[int, int, int]
+    acquisition: Acquisition
+    counts: tuple[tuple[str, int], ...]  # key of the structure's preparation -> molecules asked for
+    packing: Packing
+
+
+def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquisition:
+    """Draw the acquisition parameters of one sample.
+
+    Each parameter has a generator of its own, so adding one to a recipe leaves the others as they were.
+
+    Raises
+    ------
+    InputError
+        A value is out of its range.
+    """
+    drawn: dict[str, Any] = {}
+    for key, value in words.items():
+        rng = seeds.generator(*seed_words, key)
+        if isinstance(value, Range):
+            drawn[key] = round(float(rng.uniform(value.min, value.max)), 4)
+        elif isinstance(value, list):
+            drawn[key] = value[int(rng.integers(len(value)))]
+        else:
+            drawn[key] = value
+    if (half := drawn.pop("tilt_range", None)) is not None:
+        drawn |= {"tilt_min": -half, "tilt_max": half}
+    try:
+        return Acquisition.model_validate(drawn)
+    except ValidationError as error:
+        raise InputError(f"acquisition: {in_words(error)}.") from error
+
+
+def _combination(group: Group, i: int) -> dict[str, Any]:
+    """Values of the group's grid for its sample ``i``: the last key changes fastest, then all come again."""
+    i %= group.combinations
+    chosen: dict[str, Any] = {}
+    for key, values in reversed(group.grid.items()):
+        i, k = divmod(i, len(values))
+        chosen[key] = values[k]
+    return chosen
+
+
+def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
+    """Expand a recipe to its samples.
+
+    Parameters
+    ----------
+    recipe
+        Validated.
+    preparations
+        Molecules asked for in each tomogram, by the key of the structure's preparation (the hash of the
+        structure's checksum and the settings of its variants).
+
+    Returns
+    -------
+    list of SampleSpec
+        In the order of the recipe. More samples in a group leave the first ones as they were.
+    """
+    specs = []
+    for group_name, group in recipe.samples.items():
+        shape = group.shape or recipe.shape
+        counts = tuple((key, max(1, round(n * group.scale_counts))) for key, n in preparations.items())
+        total = group.number * group.combinations
+        digits = max(3, math.ceil(math.log10(total)))
+        for i in range(total):
+            words = {**recipe.acquisition, **group.acquisition, **_combination(group, i)}
+            acquisition = draw_acquisition(words, recipe.seed, recipe.name, group_name, i)
+            content = {
+                "data_version": DATA_VERSION,
+                "seed": recipe.seed,
+                "recipe": recipe.name,
+                "group": group_name,
+                "index": i,
+                "split": group.split,
+                "shape": list(shape),
+                "counts": [list(c) for c in counts],
+                "packing": recipe.packing.model_dump(),
+                "acquisition": acquisition.model_dump(),
+            }
+            specs.append(
+                SampleSpec(
+                    sample_id=seeds.digest(content),
+                    name=f"{group_name}-{i:0{digits}d}",
+                    split=group.split,
+                    seed=recipe.seed,
+                    shape=shape,
+                    acquisition=acquisition,
+                    counts=counts,
+                    packing=recipe.packing,
+                )
+            )
+    return specs
