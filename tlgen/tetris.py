@@ -16,49 +16,59 @@ binned, so positions are continuous.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
 from catalogs.seeds import generator
-from tlgen import obstacles
+from tlgen import fills
+from tlgen.bins import Bins, Pose
 from tlgen.envelope import envelope
-from tlgen.molecule import Library, Molecule
-from tlgen.obstacles import Bits, Bytes, Integers
+from tlgen.fills import MG_PER_ML, Achieved, Concentration, Counts, Fill, Ratio, Request, Saturation
+from tlgen.gaps import nearest_atoms
+from tlgen.molecule import DALTON_PER_CUBIC_ANGSTROM, Library, Molecule
+
+_AS_REQUESTED = Counts()
+
+#: Volume of molecules, over that of the box, in each draw of a saturating fill but the first.
+_REFILL = 0.02
+
+__all__ = [
+    "BIN_SIZE", "Achieved", "Concentration", "Counts", "Faces", "Fill", "HasDistance", "Packing", "Ratio",
+    "Request", "Saturation", "Seeding", "nearest_atoms", "pack",
+]  # fmt: skip
 
 #: Å; edge of a bin.
 BIN_SIZE = 8.0
 
-#: mg/ml in one dalton per cubic angstrom.
-MG_PER_ML = 1660.53907
+#: Whether molecules stand whole in the box, or may be cut by its faces in x and y, as in a field of view.
+Faces = Literal["whole", "cut"]
 
-#: Å; rounding in the positions must not eat into the gap, nor push an atom through a face.
-_SLACK = 1e-5
+#: Whether molecules grow one cluster, or clusters all over the box.
+Seeding = Literal["cluster", "spread"]
 
 
-@dataclass(frozen=True)
-class Request:
-    """How many of a molecule are wanted.
+class HasDistance(Protocol):
+    """Something that stands in the box before the molecules: a membrane, a gold bead, an edge of carbon."""
 
-    Attributes
-    ----------
-    digest
-        Of the molecule, in the library.
-    count
-        How many to place, if they fit.
-    priority
-        Molecules are placed roughly from the biggest to the smallest; 1 more priority lets a molecule
-        go with those of *e* times its volume.
-    """
+    def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distance in Å from points to the surface, negative inside.
 
-    digest: str
-    count: int
-    priority: float = 0.0
+        Parameters
+        ----------
+        points
+            (n, 3) x, y, z in Å from the centre of the box.
+
+        Returns
+        -------
+        ndarray
+            (n,) Å; outside it may be less than the distance, never more.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,29 +79,33 @@ class Packing:
     ----------
     requests
         What was asked for.
+    asked
+        Count that was asked for of each request; None where as many as fit.
     which
         (n,) index of each placed molecule into ``requests``, in the order of placement.
     positions
         (n, 3) x, y, z in Å of each molecule's centre from the centre of the box.
     quaternions
         (n, 4) x, y, z, w of each molecule's rotation, particle -> tomogram.
+    saturated
+        True for each request that was given up since it no longer fitted.
     occupancy
         Share of the box that the molecules fill, at 1.35 g/cm³.
     concentration
-        mg/ml of molecules in the box.
+        mg/ml of molecules in the box; what sticks out of it does not count.
+    groups
+        What was asked for and what was achieved, by group.
     """
 
     requests: tuple[Request, ...]
+    asked: tuple[int | None, ...]
     which: NDArray[np.int64]
     positions: NDArray[np.float64]
     quaternions: NDArray[np.float64]
+    saturated: tuple[bool, ...]
     occupancy: float
     concentration: float
-
-    @property
-    def asked(self) -> tuple[int, ...]:
-        """Count that each request asked for."""
-        return tuple(request.count for request in self.requests)
+    groups: tuple[Achieved, ...]
 
     @property
     def achieved(self) -> tuple[int, ...]:
@@ -107,16 +121,20 @@ def pack(
     *,
     gap: float,
     seed: int,
+    fill: Fill = _AS_REQUESTED,
+    faces: Faces = "whole",
+    obstacles: Sequence[HasDistance] = (),
+    seeding: Seeding = "cluster",
     max_occupancy: float = 1.0,
     orientations: int = 1,
     patience: int = 8,
     mixing: float = 1.0,
     bin_size: float = BIN_SIZE,
 ) -> Packing:
-    """Pack molecules into a box; whole, and nowhere nearer to each other than the gap.
+    """Pack molecules into a box, nowhere nearer to each other than the gap.
 
-    The first molecule stands anywhere in the box. One that does not fit is left out and the next is
-    tried; so the box fills with big ones first and with small ones in what remains.
+    A molecule that does not fit is left out and the next is tried; so the box fills with big ones first and
+    with small ones in what remains.
 
     Parameters
     ----------
@@ -129,9 +147,20 @@ def pack(
     library
         The molecules, by digest.
     gap
-        Å; no two atoms of two molecules come nearer than this.
+        Å; no two atoms of two molecules come nearer than this, nor an atom to an obstacle.
     seed
         The same seed gives the same packing, anywhere.
+    fill
+        How many: ``Counts()`` as the requests say, ``Ratio``, ``Concentration`` or ``Saturation``.
+    faces
+        ``whole``: every atom is in the box. ``cut``: centres are in the box, but atoms may stick out along x
+        and y, as molecules at the edge of a field of view do. Along z every atom is in the box.
+    obstacles
+        What stands in the box already.
+    seeding
+        ``cluster``: each molecule goes where in the box it touches the most, as in the paper, so that
+        fewer than fit stand in one cluster. ``spread``: each goes where it touches the most around a
+        random place of its own, so that fewer than fit stand in small clusters all over the box.
     max_occupancy
         Share of the box (at 1.35 g/cm³) that is not to be exceeded.
     orientations
@@ -149,115 +178,81 @@ def pack(
     Returns
     -------
     Packing
-        What was placed, where.
+        What was asked for, what was placed, and where.
 
     Raises
     ------
     InputError
         If a number makes no sense, such as a negative gap or count.
     """
-    _check(shape, voxel_size, requests, gap, max_occupancy, orientations, patience, mixing, bin_size)
+    _check(shape, voxel_size, gap, faces, seeding, max_occupancy, orientations, patience, mixing, bin_size)
+    fills.check(fill, requests)
     rng = generator(seed, "tetris")
     molecules = [library[request.digest] for request in requests]
     box = np.array(shape[::-1], np.float64) * voxel_size
-    bins = _Bins(box, bin_size, gap)
-    solids = {i: _solid(molecules[i]) for i, request in enumerate(requests) if request.count}
+    within = np.array([_share_within(m, box) if faces == "cut" else 1.0 for m in molecules])
+    masses = np.array([m.mass for m in molecules]) * within
+    counts = fills.counts(fill, requests, masses, float(box.prod()), rng)
+
+    wanted = np.flatnonzero(fills.weights(fill, requests) > 0)
+    solids = {int(i): _solid(molecules[i]) for i in wanted}
+    overhang = max((_extent(solid) for solid in solids.values()), default=0.0) if faces == "cut" else 0.0
+    bins = Bins(box, bin_size, gap, overhang)
+    for obstacle in obstacles:
+        bins.block(obstacle)
+
     room = max_occupancy * float(box.prod())
-    given_up: set[int] = set()
-    placed: list[tuple[int, _Pose]] = []
-    for i in _order(requests, molecules, mixing, rng):
-        if i in given_up or molecules[i].volume > room:
+    given_up: set[int] = set()  # no longer fit
+    left_out: set[int] = set()  # or would exceed the occupancy
+    placed: list[tuple[int, Pose]] = []
+    for i in _sequence(fill, requests, molecules, counts, float(box.prod()), mixing, left_out, rng):
+        if i in left_out:
             continue
-        pose = _best_pose(bins, solids[i], len(molecules[i].positions), orientations, patience, rng)
+        if molecules[i].volume > room:
+            left_out.add(i)
+            continue
+        pose = _best_pose(bins, solids[i], molecules[i].n_atoms, seeding, orientations, patience, rng)
         if pose is None:
             given_up.add(i)
+            left_out.add(i)
             continue
         bins.occupy(pose)
         placed.append((i, pose))
-        room -= molecules[i].volume
+        room -= molecules[i].volume * within[i]
     which = np.array([i for i, _ in placed], np.int64)
-    mass = sum(molecules[i].mass for i in which)
-    volume = sum(molecules[i].volume for i in which)
+    positions = np.array([pose.position for _, pose in placed], np.float64).reshape(-1, 3)
+    quaternions = np.array([pose.quaternion for _, pose in placed], np.float64).reshape(-1, 4)
+    inside = np.array([_mass_within(molecules[i], pose, box) for i, pose in placed], np.float64)
+    concentration = float(inside.sum() / box.prod() * MG_PER_ML)
     return Packing(
         requests=tuple(requests),
+        asked=(None,) * len(requests) if counts is None else tuple(int(n) for n in counts),
         which=which,
-        positions=np.array([pose.position for _, pose in placed], np.float64).reshape(-1, 3),
-        quaternions=np.array([pose.quaternion for _, pose in placed], np.float64).reshape(-1, 4),
-        occupancy=float(volume / box.prod()),
-        concentration=float(mass / box.prod() * MG_PER_ML),
+        positions=positions,
+        quaternions=quaternions,
+        saturated=tuple(i in given_up for i in range(len(requests))),
+        occupancy=concentration / MG_PER_ML / DALTON_PER_CUBIC_ANGSTROM,
+        concentration=concentration,
+        groups=_by_group(requests, counts, which, masses, inside, float(box.prod())),
     )
-
-
-def nearest_atoms(packing: Packing, library: Library, *, within: float = 50.0) -> NDArray[np.float64]:
-    """Measure how near each molecule comes to another, from the atoms themselves.
-
-    Parameters
-    ----------
-    packing
-        What stands where.
-    library
-        The molecules, by digest.
-    within
-        Å; farther neighbours are not looked for.
-
-    Returns
-    -------
-    ndarray
-        (n,) Å from each molecule's atoms to the nearest atom of any other; infinite beyond ``within``.
-    """
-    atoms = [
-        Rotation.from_quat(q).apply(library[packing.requests[i].digest].positions) + p
-        for i, q, p in zip(packing.which, packing.quaternions, packing.positions, strict=True)
-    ]
-    trees = [cKDTree(xyz) for xyz in atoms]
-    low = np.array([xyz.min(axis=0) for xyz in atoms]).reshape(-1, 3)
-    high = np.array([xyz.max(axis=0) for xyz in atoms]).reshape(-1, 3)
-    nearest = np.full(len(atoms), np.inf)
-    for a in range(len(atoms)):
-        apart = np.linalg.norm(
-            np.maximum(0, np.maximum(low - high[a], low[a] - high)), axis=1
-        )  # of the bounds
-        for b in a + 1 + np.argsort(apart[a + 1 :], kind="stable"):
-            limit = min(within, max(nearest[a], nearest[b]))
-            if apart[b] >= limit:
-                continue
-            few, many = (a, b) if len(atoms[a]) < len(atoms[b]) else (b, a)
-            near = ((atoms[few] > low[many] - limit) & (atoms[few] < high[many] + limit)).all(axis=1)
-            some = trees[many].query(atoms[few][near][::30], distance_upper_bound=limit)[
-                0
-            ]  # bounds the search
-            limit = min(limit, np.nextafter(some.min(initial=np.inf), np.inf))
-            distance = trees[many].query(atoms[few][near], distance_upper_bound=limit)[0].min(initial=np.inf)
-            nearest[[a, b]] = np.minimum(nearest[[a, b]], distance)
-    return nearest
 
 
 # ---------------------------------------------------------------- the rule
 
 
-@dataclass(frozen=True, eq=False)
-class _Pose:
-    """A molecule at an orientation, binned, and the place found for it."""
-
-    quaternion: NDArray[np.float64]
-    position: NDArray[np.float64]  # Å from the centre of the box
-    occupied: Bytes  # (nx, ny, nz) 1 in the molecule's bins
-    corner: Integers  # bin of the box where `occupied` begins
-    contact: int  # occupied bins in the shell
-
-
 def _check(
     shape: tuple[int, int, int],
     voxel_size: float,
-    requests: Sequence[Request],
     gap: float,
+    faces: str,
+    seeding: str,
     max_occupancy: float,
     orientations: int,
     patience: int,
     mixing: float,
     bin_size: float,
 ) -> None:
-    """Refuse numbers that make no sense."""
+    """Refuse numbers and words that make no sense."""
     if len(shape) != 3 or min(shape) < 1:
         raise InputError(f"shape must be three positive numbers of voxels (z, y, x), not {shape}")
     for name, value in (("voxel_size", voxel_size), ("bin_size", bin_size)):
@@ -269,21 +264,55 @@ def _check(
     for name, value in (("orientations", orientations), ("patience", patience)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}")
-    for request in requests:
-        if request.count < 0:
-            raise InputError(
-                f"the count of molecule {request.digest} must be zero or more, not {request.count}"
-            )
+    for name, word, known in (("faces", faces, get_args(Faces)), ("seeding", seeding, get_args(Seeding))):
+        if word not in known:
+            raise InputError(f"{name} must be {' or '.join(known)}, not {word!r}")
+
+
+def _sequence(
+    fill: Fill,
+    requests: Sequence[Request],
+    molecules: Sequence[Molecule],
+    counts: NDArray[np.int64] | None,
+    box: float,
+    mixing: float,
+    left_out: set[int],
+    rng: np.random.Generator,
+) -> Iterator[int]:
+    """Yield the molecules in the order in which they are tried: big ones first, but mixed.
+
+    Without counts, draw after draw, as long as there are molecules that are not left out.
+    """
+    if counts is not None:
+        yield from _order(requests, molecules, counts, mixing, rng)
+        return
+    assert isinstance(fill, Saturation)
+    share = fills.weights(fill, requests)
+    volumes = np.array([m.volume for m in molecules], np.float64)
+    draw = fill.at_least * box
+    while True:
+        share[list(left_out)] = 0.0
+        if not share.any():
+            return
+        number = draw / (share @ volumes)  # of molecules, for shares that sum to 1
+        drawn = fills.rounded(number * share, rng)
+        if not drawn.any():
+            drawn[rng.choice(len(share), p=share / share.sum())] = 1
+        yield from _order(requests, molecules, drawn, mixing, rng)
+        draw = _REFILL * box
 
 
 def _order(
-    requests: Sequence[Request], molecules: Sequence[Molecule], mixing: float, rng: np.random.Generator
-) -> Integers:
-    """Put all copies in the order in which they are tried: big ones first, but mixed."""
-    copies = np.repeat(np.arange(len(requests)), [request.count for request in requests])
+    requests: Sequence[Request],
+    molecules: Sequence[Molecule],
+    counts: NDArray[np.int64],
+    mixing: float,
+    rng: np.random.Generator,
+) -> list[int]:
+    copies = np.repeat(np.arange(len(requests)), counts)
     size = np.array([np.log(m.volume) + r.priority for m, r in zip(molecules, requests, strict=True)])
     key = size[copies] + mixing * rng.normal(size=len(copies))
-    return copies[np.argsort(-key, kind="stable")]
+    return [int(i) for i in copies[np.argsort(-key, kind="stable")]]
 
 
 def _solid(molecule: Molecule) -> NDArray[np.float64]:
@@ -294,91 +323,75 @@ def _solid(molecule: Molecule) -> NDArray[np.float64]:
     return np.concatenate([molecule.positions.astype(np.float64), envelope(molecule).cavities()])
 
 
+def _extent(points: NDArray[np.floating[Any]]) -> float:
+    """Å from the centre to the farthest point."""
+    return float(np.linalg.norm(points, axis=1).max())
+
+
 def _best_pose(
-    bins: _Bins,
+    bins: Bins,
     solid: NDArray[np.float64],
     n_atoms: int,
+    seeding: Seeding,
     orientations: int,
     patience: int,
     rng: np.random.Generator,
-) -> _Pose | None:
+) -> Pose | None:
     """Try orientations; of the first few the one with most contact, else the first that fits at all."""
-    best: _Pose | None = None
+    best: Pose | None = None
     for attempt in range(max(orientations, patience)):
         if attempt >= orientations and best is not None:
             break
-        pose = bins.place(solid, n_atoms, rng)
+        pose = bins.place(solid, n_atoms, rng, spread=seeding == "spread")
         if pose is not None and (best is None or pose.contact > best.contact):
             best = pose
     return best
 
 
-class _Bins:
-    """The box in bins: what is occupied, and where something fits.
+# ---------------------------------------------------------------- what came of it
 
-    Bins are indexed x, y, z from a margin below the box's lowest corner, so that the reach and the shell of
-    a molecule at a face lie on the grid, too.
+
+def _share_within(molecule: Molecule, box: NDArray[np.float64]) -> float:
+    """Share of a molecule that is in the box, on average, if its centre is anywhere in it.
+
+    An atom at a distance r from the centre is r/2 from it along an axis, on average over orientations.
     """
+    r = np.linalg.norm(molecule.positions, axis=1).mean()
+    return float(np.prod(np.maximum(0.0, 1 - r / 2 / box[:2])))
 
-    def __init__(self, box: NDArray[np.float64], size: float, gap: float) -> None:
-        self.box, self.size, self.gap = box, size, gap + _SLACK
-        # bins around a molecule's own for its reach and its shell, and one more to look beside a position
-        self.around = int(np.ceil(self.gap / size)) + 1
-        self.margin = self.around + 1
-        nx, ny, nz = np.floor(box / size).astype(np.int64) + 1 + 2 * self.margin
-        self.words = int(-(-nz // obstacles.BITS))
-        #: [x, y, word]: columns along z, for counting contacts; the last word is always empty.
-        self.columns: Bits = np.zeros((nx, ny, self.words + 1), np.uint64)
-        #: [p, word, x, y]: bit z says that one of the bins z ... z + 2**p - 1 is occupied.
-        self.smeared: Bits = np.zeros((obstacles.COPIES, self.words, nx, ny), np.uint64)
-        self.centres: list[NDArray[np.int64]] = []
 
-    def place(self, solid: NDArray[np.float64], n_atoms: int, rng: np.random.Generator) -> _Pose | None:
-        """Turn a molecule at random and find the place where it touches the most; None if it fits nowhere."""
-        quaternion = rng.normal(size=4)
-        quaternion /= np.linalg.norm(quaternion)
-        shift = rng.uniform(0, self.size, size=3)
-        salt = int(rng.integers(2**63))
-        points = solid @ Rotation.from_quat(quaternion).as_matrix().T + shift
-        atoms = points[:n_atoms]
-        lowest = np.ceil((_SLACK - atoms.min(axis=0)) / self.size).astype(np.int64)
-        highest = np.floor((self.box - _SLACK - atoms.max(axis=0)) / self.size).astype(np.int64)
-        if (lowest > highest).any():
-            return None
-        first = np.floor(points.min(axis=0) / self.size).astype(np.int64) - self.around
-        last = np.floor(points.max(axis=0) / self.size).astype(np.int64) + self.around
-        occupied, reach = obstacles.rasterise(
-            points / self.size - first, last - first + 1, self.gap / self.size
-        )
-        lo, hi = lowest + first + self.margin, highest + first + self.margin + 1
-        if not self.centres:
-            corner, contact = rng.integers(lo, hi), 0
-        else:
-            corner, contact = self._search(reach, lo, hi, salt, -first)
-            if contact < 0:
-                return None
-        position = shift + (corner - first - self.margin) * self.size - self.box / 2
-        return _Pose(quaternion, position, occupied, corner, contact)
+def _mass_within(molecule: Molecule, pose: Pose, box: NDArray[np.float64]) -> float:
+    """Mass in Da of the atoms that are in the box."""
+    half = box[:2] / 2
+    if (np.abs(pose.position[:2]) + _extent(molecule.positions) <= half).all():
+        return molecule.mass
+    xy = (Rotation.from_quat(pose.quaternion).apply(molecule.positions) + pose.position)[:, :2]
+    share = molecule.elements[(np.abs(xy) <= half).all(axis=1)].sum(dtype=np.float64)
+    return float(molecule.mass * share / molecule.elements.sum(dtype=np.float64))
 
-    def occupy(self, pose: _Pose) -> None:
-        """Put a molecule at the place that was found for it."""
-        obstacles.stamp(self.columns, self.smeared, pose.occupied, pose.corner)
-        self.centres.append(pose.corner + np.array(pose.occupied.shape) // 2)
 
-    def _search(
-        self, reach: Bytes, lo: Integers, hi: Integers, salt: int, middle: Integers
-    ) -> tuple[Integers, int]:
-        """Find the corner in lo <= corner < hi with the most contact; contact -1 if there is none free."""
-        forbidden = obstacles.forbidden(self.smeared, obstacles.runs(reach), lo, hi)
-        allowed = obstacles.bits(lo[2], hi[2], self.words)
-        shell = obstacles.runs(obstacles.grown(reach) - reach)
-        for wedged in (True, False):
-            best = obstacles.most_contact(
-                forbidden, self.columns, allowed, shell, lo, hi, np.uint64(salt), wedged
+def _by_group(
+    requests: Sequence[Request],
+    counts: NDArray[np.int64] | None,
+    which: NDArray[np.int64],
+    masses: NDArray[np.float64],
+    inside: NDArray[np.float64],
+    box: float,
+) -> tuple[Achieved, ...]:
+    """Sum up what was asked for and what was placed, in the order in which groups are first named."""
+    found = []
+    for group in dict.fromkeys(request.group for request in requests):
+        own = np.array([request.group == group for request in requests])
+        mine = own[which]
+        found.append(
+            Achieved(
+                group=group,
+                asked=None if counts is None else int(counts[own].sum()),
+                placed=int(mine.sum()),
+                asked_mg_per_ml=None
+                if counts is None
+                else float(counts[own] @ masses[own] / box * MG_PER_ML),
+                mg_per_ml=float(inside[mine].sum() / box * MG_PER_ML),
             )
-            if best[0] > 0:
-                break
-        else:  # no free place beside anything: the nearest to what is there
-            target = np.mean(self.centres, axis=0) - middle
-            best = obstacles.nearest_free(forbidden, allowed, lo, hi, target)
-        return np.array(best[1:], np.int64), int(best[0])
+        )
+    return tuple(found)
