@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from catalogs import seeds
 from catalogs.catalog import Catalog, Sample
+from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
 from tlgen import labels, reconstruct, structures
+from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
 from tlgen.molecule import Molecule, from_arrays, to_arrays
-from tlgen.recipe import Recipe, Variants
+from tlgen.recipe import Packing, Recipe, Variants
 from tlgen.samples import DATA_VERSION, SampleSpec
 from tlgen.scene import Scene
 from tlgen.tilts import Tilt, tilt_series
@@ -200,6 +202,15 @@ class Packed:
     seconds: float
 
 
+def fill_of(packing: Packing) -> Fill:
+    """Say in the packing's terms how many molecules a recipe asks for."""
+    if packing.concentration is not None:
+        return Concentration(packing.concentration, packing.ratio)
+    if packing.molecules is not None and packing.ratio is not None:
+        return Ratio(packing.ratio, packing.molecules)
+    return Saturation(packing.ratio) if packing.fill == "saturation" else Counts()
+
+
 def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
     """Pack the molecules of one sample into its box.
 
@@ -219,7 +230,8 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         structure = by_key[key]
         copies = Counter(rng.integers(len(structure.digests), size=count).tolist())
         for k, number in sorted(copies.items()):
-            requests.append(tetris.Request(structure.digests[k], number))
+            group = class_names[structure.label - 1] if structure.label else DISTRACTOR
+            requests.append(tetris.Request(structure.digests[k], number, share=number, group=group))
             digests.append(structure.digests[k])
             names.append(structure.name)
             variants.append(structure.variants[k])
@@ -229,8 +241,12 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         spec.acquisition.voxel_size,
         requests,
         CorpusLibrary(url),
-        gap=spec.gap,
+        gap=spec.packing.gap,
         seed=seeds.seed(spec.seed, spec.sample_id, "pack"),
+        fill=fill_of(spec.packing),
+        faces=spec.packing.faces,
+        seeding=spec.packing.seeding,
+        orientations=spec.packing.orientations,
     )
     scene = Scene(
         shape=spec.shape,

@@ -271,7 +271,7 @@ class Packing(_Strict):
     )
     fill: Literal["counts", "saturation"] = Field(
         "counts",
-        description="`counts`: as many as the counts say; `saturation`: until nothing fits, counts being shares.",
+        description="`counts`: as many as they say; `saturation`: until nothing fits, counts being shares.",
     )
     concentration: Annotated[Concentration, Field(gt=0)] | None = Field(
         None,
