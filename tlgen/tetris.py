@@ -158,7 +158,7 @@ def pack(
     """
     _check(shape, voxel_size, requests, gap, max_occupancy, orientations, patience, mixing, bin_size)
     rng = generator(seed, "tetris")
-    molecules = [library[request.digest] for request in requests]
+    molecules = [library[request.digest].points for request in requests]
     box = np.array(shape[::-1], np.float64) * voxel_size
     bins = _Bins(box, bin_size, gap)
     solids = {i: _solid(molecules[i]) for i, request in enumerate(requests) if request.count}
@@ -206,7 +206,7 @@ def nearest_atoms(packing: Packing, library: Library, *, within: float = 50.0) -
         (n,) Å from each molecule's atoms to the nearest atom of any other; infinite beyond ``within``.
     """
     atoms = [
-        Rotation.from_quat(q).apply(library[packing.requests[i].digest].positions) + p
+        Rotation.from_quat(q).apply(library[packing.requests[i].digest].points.positions) + p
         for i, q, p in zip(packing.which, packing.quaternions, packing.positions, strict=True)
     ]
     trees = [cKDTree(xyz) for xyz in atoms]
