@@ -33,7 +33,7 @@ def nearest_atoms(packing: Packing, library: Library, *, within: float = 50.0) -
         (n,) Å from each molecule's atoms to the nearest atom of any other; infinite beyond ``within``.
     """
     atoms = [
-        Rotation.from_quat(q).apply(library[packing.requests[i].digest].positions) + p
+        Rotation.from_quat(q).apply(library[packing.requests[i].digest].points.positions) + p
         for i, q, p in zip(packing.which, packing.quaternions, packing.positions, strict=True)
     ]
     trees = [cKDTree(xyz) for xyz in atoms]
