@@ -75,6 +75,9 @@ class ClassInfo(BaseModel):
     radius: float = Field(
         gt=0, json_schema_extra=_unit("Å"), description="Of the solid sphere of equal radius of gyration."
     )
+    is_particle: bool = Field(
+        True, description="False for what is labelled but not picked: membranes, gold, carbon."
+    )
 
 
 class Intensity(BaseModel):

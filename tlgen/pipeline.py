@@ -236,11 +236,12 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
             names.append(structure.name)
             variants.append(structure.variants[k])
             labels_.append(structure.label)
+    library = CorpusLibrary(url)
     packing = tetris.pack(
         spec.shape,
         spec.acquisition.voxel_size,
         requests,
-        CorpusLibrary(url),
+        library,
         gap=spec.packing.gap,
         seed=seeds.seed(spec.seed, spec.sample_id, "pack"),
         fill=fill_of(spec.packing),
@@ -259,6 +260,7 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         which=packing.which,
         positions=packing.positions,
         quaternions=packing.quaternions,
+        amplitudes=tuple(library[digest].amplitudes for digest in digests),
     )
     return Packed(scene, packing.occupancy, time.process_time() - started)
 
@@ -294,7 +296,7 @@ def finish(
     classes, instances = labels.label(scene, CorpusLibrary(url))
     labelled = time.process_time()
 
-    particles = scene.particles(spec.name)
+    particles = scene.particles(spec.name, CorpusLibrary(url))
     counts = Counter(particles["class_name"][particles["label"] > 0])
     simulator = engine(spec.acquisition.engine)
     return _catalog(url).write(

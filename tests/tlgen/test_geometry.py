@@ -82,7 +82,7 @@ def check(name: str, voxel_size: float, kind: str, **more: object) -> None:
     shape = SHAPES[kind](max(round(BOX / voxel_size), 18))  # of 16 Å, 12 voxels have no room for six beads
     scene, library = beads(shape, voxel_size)
     volume = tomogram(name, scene, library, acquisition(voxel_size, **more), noise=bool(more))
-    places = scene.particles("beads")[["x", "y", "z"]].to_numpy() / voxel_size
+    places = scene.particles("beads", library)[["x", "y", "z"]].to_numpy() / voxel_size
     distances = misses(volume, places)
     assert distances.max() < 0.5, distances
     # The mirror images fail the same check.

@@ -80,7 +80,7 @@ def test_label_lies_on_the_particle_at_any_fraction_of_a_voxel(
             rotations=Rotation.random(1, random_state=rng),
         )
         _, instances = label(scene, LIBRARY)
-        table = scene.particles("t")
+        table = scene.particles("t", LIBRARY)
         written = table.loc[0, ["x", "y", "z"]].to_numpy(float) / voxel_size
         errors.append(centre_of(instances, 1) - written)
     worst = np.linalg.norm(errors, axis=1).max()
