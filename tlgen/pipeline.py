@@ -12,25 +12,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs import seeds
 from catalogs.catalog import Catalog, Sample
+from catalogs.distractors import paper_distractors
+from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
 from tlgen import labels, reconstruct, structures
 from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
 from tlgen.molecule import Molecule, from_arrays, to_arrays
-from tlgen.recipe import Packing, Recipe, Variants
+from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, SampleSpec
 from tlgen.scene import Scene
 from tlgen.tilts import Tilt, tilt_series
 from tlrun.fan_out import Call, Job, Steps
 
 Image = NDArray[np.float32]
+
+# Keys of a structure in a recipe that say how its file is read.
+_READ_BY = {"assembly", "contour", "resolution", "mass"}
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,7 @@ class Preparation:
 
     key: str
     name: str
-    file: str
-    assembly: str
+    structure: Structure
     variants: Variants | None
     seed: int
     label: int
@@ -96,20 +100,22 @@ def preparations(recipe: Recipe) -> list[Preparation]:
     InputError
         A structure is missing.
     """
-    wanted: list[tuple[Any, Variants | None, int, int]] = []
+    wanted: list[tuple[Structure, Variants | None, int, int]] = []
     for label, target in enumerate(recipe.targets.values(), start=1):
         share = max(1, round(target.count / len(target.structures)))
         flexible = target.variants if target.variants.number else None
         wanted += [(structure, flexible, label, share) for structure in target.structures]
-    wanted += [(distractor, None, 0, distractor.count) for distractor in recipe.distractors]
+    wanted += [(structure, None, 0, count) for structure, count in distractors(recipe)]
 
     found = []
     for structure, flexible, label, count in wanted:
-        path = structures.locate(structure.file)
+        path = Path(structure.map) if structure.map else structures.locate(structure.source)
+        if structure.map and not path.is_file():
+            raise InputError(f"there is no map {path}; check the path in the recipe {recipe.name}.")
         content = {
             "data_version": DATA_VERSION,
             "checksum": structures.checksum(path),
-            "assembly": structure.assembly,
+            "structure": structure.model_dump(include=_READ_BY, exclude_none=True),
             "variants": flexible.model_dump() if flexible else None,
             "seed": recipe.seed if flexible else 0,
         }
@@ -117,8 +123,7 @@ def preparations(recipe: Recipe) -> list[Preparation]:
             Preparation(
                 key=seeds.digest(content),
                 name=structures.name_of(path),
-                file=structure.file,
-                assembly=structure.assembly,
+                structure=structure,
                 variants=flexible,
                 seed=recipe.seed,
                 label=label,
@@ -126,6 +131,43 @@ def preparations(recipe: Recipe) -> list[Preparation]:
             )
         )
     return found
+
+
+def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:
+    """List the distractors of a recipe one by one, with their counts.
+
+    Raises
+    ------
+    InputError
+        A folder is missing or holds no structure.
+    """
+    found: list[tuple[Structure, int]] = []
+    for entry in recipe.distractors:
+        if isinstance(entry, Distractor):
+            found.append((entry, entry.count))
+        elif entry.folder is None:
+            found += [(Structure(file=name), n * entry.count) for name, n in paper_distractors().items()]
+        else:
+            files = structures.files_in(entry.folder)
+            found += [(Structure(file=str(path)), entry.count) for path in files]
+    return found
+
+
+def read_structure(structure: Structure) -> Molecule:
+    """Read a structure of a recipe, or fit pseudo-atoms to its map.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or holds no molecule.
+    """
+    if structure.map is None:
+        return structures.load_structure(structure.source, assembly=structure.assembly)
+    from tlgen.pseudoatoms import load_map
+
+    mass = None if structure.mass is None else structure.mass * 1e3
+    model = load_map(structure.map, contour=structure.contour, resolution=structure.resolution, mass=mass)
+    return model.molecule
 
 
 def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:
@@ -147,7 +189,7 @@ def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | N
 def prepare(url: str, preparation: Preparation) -> Prepared:
     """Read a structure, make its variants, and put them into the corpus (runs on a worker)."""
     catalog = _catalog(url)
-    molecule = structures.load_structure(preparation.file, assembly=preparation.assembly)
+    molecule = read_structure(preparation.structure)
     molecules = [molecule]
     if preparation.variants:
         from tlgen import modes
@@ -185,7 +227,7 @@ def class_infos(recipe: Recipe) -> list[ClassInfo]:
     """
     infos = []
     for label, (name, target) in enumerate(recipe.targets.items(), start=1):
-        radii = [structures.load_structure(s.file, assembly=s.assembly).radius for s in target.structures]
+        radii = [read_structure(structure).radius for structure in target.structures]
         infos.append(ClassInfo(name=name, label=label, radius=round(float(np.mean(radii)), 1)))
     return infos
 
