@@ -6,22 +6,18 @@
 
 The map has balls that touch and overlap a little, ragged surfaces, holes and specks of noise, as a network
 leaves them. Ours is timed from the label volume to particles with sizes and scores; scikit-learn from the
-list of the voxels to cluster centres. Both run on one core, in CPU time. Prints a table, and as the last
-line one JSON object of the figures.
+list of the voxels to cluster centres. Figures are CPU time, that of all threads together. Prints a table,
+and as the last line one JSON object of the figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import time
 from collections.abc import Callable
 from typing import Any
-
-for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[pool] = "1"
 
 import numpy as np
 from numpy.typing import NDArray
