@@ -35,7 +35,9 @@ def describe(name: str, voxel_size: float) -> dict[str, Any]:
     }
 
 
-def write_volume(root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec) -> None:
+def write_volume(
+    root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec, **attributes: Any
+) -> None:
     """Write a volume (z, y, x) as one array: small chunks to read any part, few objects to hold them."""
     array = root.create_array(
         path,
@@ -46,6 +48,7 @@ def write_volume(root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCo
         compressors=codec,
         fill_value=0,
         dimension_names=("z", "y", "x"),
+        attributes=attributes,
         # An absent chunk reads as zeros: nobody could tell an empty volume from a lost one.
         config={"write_empty_chunks": True},
     )
