@@ -108,6 +108,7 @@ def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: fl
         raise InputError(f"the envelope's resolution must be positive, in Å, not {resolution}")
     if not 0 < enclosed < 1:
         raise InputError(f"the mass enclosed by the envelope must be between 0 and 1, not {enclosed}")
+    molecule = molecule.points
     spacing = resolution / 5
     sigma = resolution * SIGMA_OF_RESOLUTION
     # Sharing an atom between 8 voxels, and interpolating between 8 when the grid is read, are two
@@ -117,7 +118,8 @@ def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: fl
     half = np.ceil((reach + 4 * sigma) / spacing).astype(np.int64) + 1
     grid = np.zeros(2 * half + 1, np.float32)
     # Weight goes with the atomic number, to within 1 % from C to S; the sum is the molecule's mass.
-    masses = molecule.elements * (molecule.mass / molecule.elements.sum(dtype=np.float64))
+    masses = np.asarray(molecule.elements * molecule.occupancy, np.float64)
+    masses *= molecule.mass / masses.sum()
     _share(grid, molecule.positions[:, ::-1].astype(np.float64) / spacing + half, masses)
     density = ndimage.gaussian_filter(grid, rest, mode="constant", truncate=4.0) / np.float32(spacing**3)
     return Envelope(density, spacing, _contour(density, enclosed))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from scipy.special import chdtri
+
+from catalogs import seeds
 
 #: Dalton per cubic angstrom of protein: 1.35 g/cm³ (Fischer et al., Protein Science 13, 2825, 2004).
 DALTON_PER_CUBIC_ANGSTROM = 1.35 / 1.66053907
@@ -19,6 +23,11 @@ DALTON_PER_CUBIC_ANGSTROM = 1.35 / 1.66053907
 _WEIGHTS = {1: 1.008, 6: 12.011, 7: 14.007, 8: 15.999, 11: 22.990, 12: 24.305, 15: 30.974, 16: 32.06}
 _WEIGHTS |= {17: 35.45, 19: 39.098, 20: 40.078, 25: 54.938, 26: 55.845, 29: 63.546, 30: 65.38, 34: 78.971}
 _WEIGHT_OF = np.array([_WEIGHTS.get(z, 2.0 * z) for z in range(256)])
+
+# Points that a spread atom becomes: one for each atom that it stands for, within these limits.
+_FEWEST_POINTS, _MOST_POINTS = 12, 64
+# Turned copies of each pattern of points; neighbours with the same one would make a lattice.
+_TURNS = 61
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +50,13 @@ class Molecule:
         Of the normal modes in the variant, in Å RMSD each, with sign.
     source
         Checksum of the file that the structure was read from.
+    rmsd
+        Å; of the variant's backbone from the structure as it was read.
+    occupancy
+        (n,) atoms of its element that each stands for, float32; 1 unless given.
+    sigma
+        (n,) Å, float32; standard deviation of the Gaussian that each is spread over on top of the atom's
+        own size; 0 unless given. Pseudo-atoms have one.
     """
 
     name: str
@@ -50,6 +66,19 @@ class Molecule:
     variant: int = -1
     amplitudes: tuple[float, ...] = field(default=())
     source: str = ""
+    rmsd: float = 0.0
+    occupancy: NDArray[np.float32] = field(default_factory=lambda: np.ones(1, np.float32))
+    sigma: NDArray[np.float32] = field(default_factory=lambda: np.zeros(1, np.float32))
+
+    def __post_init__(self) -> None:
+        for name in ("occupancy", "sigma"):  # one number for all atoms is seen n times and stored once
+            values = np.broadcast_to(np.asarray(getattr(self, name), np.float32), len(self.elements))
+            object.__setattr__(self, name, values)
+
+    @cached_property
+    def is_atomic(self) -> bool:
+        """Whether every atom is one whole atom at a point, as those of structure files are."""
+        return bool(np.all(self.occupancy == 1) and not np.any(self.sigma))
 
     @property
     def n_atoms(self) -> int:
@@ -59,7 +88,8 @@ class Molecule:
     @cached_property
     def mass(self) -> float:
         """Mass of the atoms in dalton (hydrogens are not among them)."""
-        return float(_WEIGHT_OF[self.elements].sum())
+        weights = _WEIGHT_OF[self.elements]
+        return float((weights if self.is_atomic else weights * self.occupancy).sum())
 
     @property
     def volume(self) -> float:
@@ -74,7 +104,21 @@ class Molecule:
         diameter people give as 200 to 250 Å. A sphere of equal volume would be 85 Å, since molecules are
         neither round nor without grooves.
         """
-        return float(np.sqrt(5 / 3 * (self.positions.astype(np.float64) ** 2).sum(axis=1).mean()))
+        squares = (self.positions.astype(np.float64) ** 2).sum(axis=1)
+        if self.is_atomic:
+            return float(np.sqrt(5 / 3 * squares.mean()))
+        squares += 3 * self.sigma.astype(np.float64) ** 2
+        return float(np.sqrt(5 / 3 * np.average(squares, weights=self.occupancy)))
+
+    @cached_property
+    def points(self) -> Molecule:
+        """The molecule with every atom at a point: what simulators, envelopes and packing work on.
+
+        An atom with a ``sigma`` becomes about as many points as the atoms that it stands for (12 to 64),
+        which share its occupancy and together have exactly its Gaussian's mean and variance. A molecule
+        of real atoms is returned as it is. The digest is kept, since scenes name the molecule by it.
+        """
+        return self if not np.any(self.sigma) else _spread(self)
 
     @cached_property
     def digest(self) -> str:
@@ -83,6 +127,9 @@ class Molecule:
         h.update(f"{self.name}|{self.variant}".encode())
         h.update(self.elements.tobytes())
         h.update(self.positions.tobytes())
+        if not self.is_atomic:
+            h.update(self.occupancy.tobytes())
+            h.update(self.sigma.tobytes())
         return h.hexdigest()
 
 
@@ -91,9 +138,14 @@ Library = Mapping[str, Molecule]
 
 
 def centred(name: str, elements: Any, positions: Any, backbone: Any, **more: Any) -> Molecule:
-    """Make a molecule from atoms anywhere in space: the mean of the atoms becomes its centre."""
+    """Make a molecule from atoms anywhere in space: the mean of the atoms becomes its centre.
+
+    Atoms with an ``occupancy`` count by it.
+    """
     xyz = np.asarray(positions, np.float64)
-    around = np.ascontiguousarray(xyz - xyz.mean(axis=0), np.float32)
+    counts = more.get("occupancy")
+    centre = xyz.mean(axis=0) if counts is None else np.average(xyz, axis=0, weights=counts)
+    around = np.ascontiguousarray(xyz - centre, np.float32)
     return Molecule(name, np.asarray(elements, np.uint8), around, np.asarray(backbone, bool), **more)
 
 
@@ -107,6 +159,8 @@ def to_arrays(molecule: Molecule) -> dict[str, NDArray[Any]]:
         "variant": np.array(molecule.variant),
         "amplitudes": np.array(molecule.amplitudes, np.float64),
         "source": np.array(molecule.source),
+        "rmsd": np.array(molecule.rmsd),
+        **({} if molecule.is_atomic else {"occupancy": molecule.occupancy, "sigma": molecule.sigma}),
     }
 
 
@@ -120,4 +174,52 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Molecule:
         variant=int(arrays["variant"]),
         amplitudes=tuple(float(a) for a in arrays["amplitudes"]),
         source=str(arrays["source"]),
+        rmsd=float(arrays.get("rmsd", 0.0)),  # corpora of earlier versions have none
+        **{name: np.asarray(arrays[name], np.float32) for name in ("occupancy", "sigma") if name in arrays},
     )
+
+
+def _spread(molecule: Molecule) -> Molecule:
+    """Replace each atom that has a sigma by points; see :attr:`Molecule.points`."""
+    wide = molecule.sigma > 0
+    copies = np.where(wide, np.clip(np.rint(molecule.occupancy), _FEWEST_POINTS, _MOST_POINTS), 1)
+    copies = copies.astype(np.int64)
+    owner = np.repeat(np.arange(molecule.n_atoms), copies)
+    first = np.concatenate([[0], np.cumsum(copies)[:-1]])
+    rank = np.arange(len(owner)) - first[owner]
+    offsets = np.zeros((len(owner), 3), np.float32)
+    for count in np.unique(copies[wide]):
+        rows = np.flatnonzero(wide[owner] & (copies[owner] == count))
+        offsets[rows] = _pattern(int(count))[owner[rows] % _TURNS, rank[rows]]
+    points = replace(
+        molecule,
+        elements=molecule.elements[owner],
+        positions=molecule.positions[owner] + offsets * molecule.sigma[owner, None],
+        backbone=molecule.backbone[owner] & (rank == 0),
+        occupancy=np.asarray((molecule.occupancy / copies)[owner], np.float32),
+        sigma=np.zeros(1, np.float32),
+    )
+    points.__dict__["digest"] = molecule.digest
+    return points
+
+
+@cache
+def _pattern(count: int) -> NDArray[np.float32]:
+    """Points that stand for a Gaussian of standard deviation 1, in several turns: (turns, count, 3).
+
+    Directions of a Fibonacci sphere at radii of equal shares of the Gaussian's mass, then stretched so
+    that mean and covariance are the Gaussian's.
+    """
+    k = np.arange(count)
+    golden = (1 + np.sqrt(5)) / 2
+    z, azimuth = 1 - (2 * k + 1) / count, 2 * np.pi * k / golden
+    directions = np.stack([np.sqrt(1 - z**2) * np.cos(azimuth), np.sqrt(1 - z**2) * np.sin(azimuth), z], 1)
+    # the squared radius is chi-squared with 3 degrees of freedom; far and near in no order of direction
+    shares = (k * np.sqrt(2) + 0.5 / count) % 1
+    points = directions * np.sqrt(chdtri(3, 1 - (np.argsort(np.argsort(shares)) + 0.5) / count))[:, None]
+    points -= points.mean(axis=0)
+    values, axes = np.linalg.eigh(points.T @ points / count)
+    points = points @ (axes / np.sqrt(values)) @ axes.T
+    q = seeds.generator("molecule", "points").normal(size=(_TURNS, 4))
+    turns = Rotation.from_quat(q).as_matrix()
+    return np.round(np.einsum("tij,kj->tki", turns, points), 4).astype(np.float32)

@@ -188,7 +188,7 @@ def pack(
     _check(shape, voxel_size, gap, faces, seeding, max_occupancy, orientations, patience, mixing, bin_size)
     fills.check(fill, requests)
     rng = generator(seed, "tetris")
-    molecules = [library[request.digest] for request in requests]
+    molecules = [library[request.digest].points for request in requests]
     box = np.array(shape[::-1], np.float64) * voxel_size
     within = np.array([_share_within(m, box) if faces == "cut" else 1.0 for m in molecules])
     masses = np.array([m.mass for m in molecules]) * within

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
-from tlgen.molecule import Library
+from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
 from tlgen.simulate import optics, potentials
 from tlgen.simulate.specimen import check_elements, count_atoms, ice_overhang, placed
@@ -145,7 +145,8 @@ def _specimen(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid
     # from the centre of the box to pixels, whose centres have whole numbers
     first = np.array([scene.box[0] / 2, scene.box[1] / 2], np.float32) / grid.step + (grid.x0, grid.y0) - 0.5
     for molecule, xyz in molecules:
-        _splat(potential, molecule.elements, xyz, potentials.INTEGRAL, first, grid.step, half, thickness)
+        weights = potentials.INTEGRAL[molecule.elements] * molecule.occupancy
+        _splat(potential, weights, xyz, first, grid.step, half, thickness)
     if acq.ice_density and molecules:
         elements = np.concatenate([molecule.elements for molecule, _ in molecules])
         xyz = np.concatenate([xyz for _, xyz in molecules])
@@ -158,13 +159,14 @@ def _specimen(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid
         )  # fmt: skip
     return _Specimen(
         potential, covered, _ice_profile(scene, tilt, grid, slabs, thickness), thickness,
-        _squared_radius([molecule.elements for molecule, _ in molecules]),
+        _squared_radius([molecule for molecule, _ in molecules]),
     )  # fmt: skip
 
 
-def _squared_radius(elements: list[NDArray[np.uint8]]) -> float:
+def _squared_radius(molecules: list[Molecule]) -> float:
     """Mean of the atoms' squared radii, weighted by their potentials."""
-    count = sum((np.bincount(e, minlength=256) for e in elements), np.zeros(256))[: len(potentials.INTEGRAL)]
+    counts = (np.bincount(m.elements, m.occupancy, minlength=256) for m in molecules)
+    count = sum(counts, np.zeros(256))[: len(potentials.INTEGRAL)]
     weight = count * potentials.INTEGRAL
     return float((weight * potentials.SQUARED_RADIUS).sum() / weight.sum()) if weight.any() else 0.0
 
@@ -276,9 +278,8 @@ def _refract(wave: NDArray[np.complex64], phase: NDArray[np.float32], sigma: np.
 @numba.njit(cache=True, nogil=True)
 def _splat(
     slabs: NDArray[np.float32],
-    elements: NDArray[np.uint8],
-    xyz: NDArray[np.float32],
     weights: NDArray[np.float32],
+    xyz: NDArray[np.float32],
     first: NDArray[np.floating],
     step: float,
     half: float,
@@ -286,14 +287,14 @@ def _splat(
 ) -> None:
     """Share each atom's weight out to the four pixels around it, in place."""
     n, ny, nx = slabs.shape
-    for i in range(len(elements)):
+    for i in range(len(weights)):
         x, y = xyz[i, 0] / step + first[0], xyz[i, 1] / step + first[1]
         ix, iy = int(np.floor(x)), int(np.floor(y))
         if ix < 0 or iy < 0 or ix + 1 >= nx or iy + 1 >= ny:
             continue
         k = min(max(int((xyz[i, 2] + half) / thickness), 0), n - 1)
         fx, fy = np.float32(x - ix), np.float32(y - iy)
-        w = weights[elements[i]]
+        w = weights[i]
         slabs[k, iy, ix] += w * (1 - fy) * (1 - fx)
         slabs[k, iy, ix + 1] += w * (1 - fy) * fx
         slabs[k, iy + 1, ix] += w * fy * (1 - fx)

@@ -217,15 +217,16 @@ def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
         for molecule, atoms in placed(scene, library, angle):
             xyz = atoms + shift
             inside = ((xyz[:, :2] >= 0) & (xyz[:, :2] <= (grid.nx, grid.ny))).all(axis=1)
-            elements = molecule.elements
+            elements, occupancy = molecule.elements, molecule.occupancy
             if not inside.all():
-                xyz, elements = xyz[inside], elements[inside]
+                xyz, elements, occupancy = xyz[inside], elements[inside], occupancy[inside]
             # in portions, because a Python float is far larger than what it becomes
             for k in range(0, len(xyz), _ATOMS_AT_A_TIME):
                 part = slice(k, k + _ATOMS_AT_A_TIME)
                 columns = (xyz[part, axis].tolist() for axis in range(3))
-                # thermal displacement, occupancy, region, charge
-                yield zip(elements[part].tolist(), *columns, repeat(0.0), repeat(1.0), repeat(0), repeat(0))
+                occupied = occupancy[part].tolist()
+                # thermal displacement, which MULTEM leaves out of atoms that stand still; region; charge
+                yield zip(elements[part].tolist(), *columns, repeat(0.0), occupied, repeat(0), repeat(0))
 
     return multem.AtomList(chain.from_iterable(rows()))
 

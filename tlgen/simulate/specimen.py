@@ -27,7 +27,7 @@ def tilt_rotation(angle: float) -> Rotation:
 
 def count_atoms(scene: Scene, library: Library) -> int:
     """Count the atoms of the whole scene."""
-    return sum(library[scene.digests[k]].n_atoms for k in scene.which)
+    return sum(library[scene.digests[k]].points.n_atoms for k in scene.which)
 
 
 def check_elements(scene: Scene, library: Library) -> None:
@@ -61,10 +61,13 @@ def ice_overhang(scene: Scene, angle: float, margin: float) -> float:
 
 
 def placed(scene: Scene, library: Library, angle: float) -> Iterator[tuple[Molecule, NDArray[np.float32]]]:
-    """Yield each molecule with its atoms at a tilt: (n, 3) x, y, z in Å from the centre of the box."""
+    """Yield each molecule with its atoms at a tilt: (n, 3) x, y, z in Å from the centre of the box.
+
+    All atoms are points (:attr:`tlgen.molecule.Molecule.points`) that count by their ``occupancy``.
+    """
     tilt = tilt_rotation(angle)
     rotations = (tilt * Rotation.from_quat(scene.quaternions)).as_matrix() if len(scene.which) else ()
     positions = tilt.apply(scene.positions) if len(scene.which) else ()
     for k, matrix, position in zip(scene.which, rotations, positions, strict=True):
-        molecule = library[scene.digests[k]]
+        molecule = library[scene.digests[k]].points
         yield molecule, molecule.positions @ matrix.T.astype(np.float32) + position.astype(np.float32)
