@@ -245,6 +245,7 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         positions=packing.positions,
         quaternions=packing.quaternions,
         amplitudes=tuple(library[digest].amplitudes for digest in digests),
+        rmsds=tuple(library[digest].rmsd for digest in digests),
     )
     return Packed(scene, packing.occupancy, time.process_time() - started)
 
