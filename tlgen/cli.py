@@ -74,7 +74,7 @@ def new(template: str, path: Path) -> None:
 
 @tlgen.command()
 def structures() -> None:
-    """List the structures that installed packages ship, which a recipe may name."""
+    """List the structures that installed packages ship; a recipe may name any other PDB entry too."""
     from tlgen.structures import shipped
 
     for name, path in shipped().items():

@@ -12,23 +12,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs import seeds
 from catalogs.catalog import Catalog, Sample
+from catalogs.distractors import paper_distractors
+from catalogs.errors import InputError
+from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
 from tlgen import labels, reconstruct, structures
+from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
 from tlgen.molecule import Molecule, from_arrays, to_arrays
-from tlgen.recipe import Recipe, Variants
+from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, SampleSpec
 from tlgen.scene import Scene
 from tlgen.tilts import Tilt, tilt_series
 from tlrun.fan_out import Call, Job, Steps
 
 Image = NDArray[np.float32]
+
+# Keys of a structure in a recipe that say how its file is read.
+_READ_BY = {"assembly", "contour", "resolution", "mass"}
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,7 @@ class Preparation:
 
     key: str
     name: str
-    file: str
-    assembly: str
+    structure: Structure
     variants: Variants | None
     seed: int
     label: int
@@ -94,20 +100,22 @@ def preparations(recipe: Recipe) -> list[Preparation]:
     InputError
         A structure is missing.
     """
-    wanted: list[tuple[Any, Variants | None, int, int]] = []
+    wanted: list[tuple[Structure, Variants | None, int, int]] = []
     for label, target in enumerate(recipe.targets.values(), start=1):
         share = max(1, round(target.count / len(target.structures)))
         flexible = target.variants if target.variants.number else None
         wanted += [(structure, flexible, label, share) for structure in target.structures]
-    wanted += [(distractor, None, 0, distractor.count) for distractor in recipe.distractors]
+    wanted += [(structure, None, 0, count) for structure, count in distractors(recipe)]
 
     found = []
     for structure, flexible, label, count in wanted:
-        path = structures.locate(structure.file)
+        path = Path(structure.map) if structure.map else structures.locate(structure.source)
+        if structure.map and not path.is_file():
+            raise InputError(f"there is no map {path}; check the path in the recipe {recipe.name}.")
         content = {
             "data_version": DATA_VERSION,
             "checksum": structures.checksum(path),
-            "assembly": structure.assembly,
+            "structure": structure.model_dump(include=_READ_BY, exclude_none=True),
             "variants": flexible.model_dump() if flexible else None,
             "seed": recipe.seed if flexible else 0,
         }
@@ -115,8 +123,7 @@ def preparations(recipe: Recipe) -> list[Preparation]:
             Preparation(
                 key=seeds.digest(content),
                 name=structures.name_of(path),
-                file=structure.file,
-                assembly=structure.assembly,
+                structure=structure,
                 variants=flexible,
                 seed=recipe.seed,
                 label=label,
@@ -124,6 +131,43 @@ def preparations(recipe: Recipe) -> list[Preparation]:
             )
         )
     return found
+
+
+def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:
+    """List the distractors of a recipe one by one, with their counts.
+
+    Raises
+    ------
+    InputError
+        A folder is missing or holds no structure.
+    """
+    found: list[tuple[Structure, int]] = []
+    for entry in recipe.distractors:
+        if isinstance(entry, Distractor):
+            found.append((entry, entry.count))
+        elif entry.folder is None:
+            found += [(Structure(file=name), n * entry.count) for name, n in paper_distractors().items()]
+        else:
+            files = structures.files_in(entry.folder)
+            found += [(Structure(file=str(path)), entry.count) for path in files]
+    return found
+
+
+def read_structure(structure: Structure) -> Molecule:
+    """Read a structure of a recipe, or fit pseudo-atoms to its map.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or holds no molecule.
+    """
+    if structure.map is None:
+        return structures.load_structure(structure.source, assembly=structure.assembly)
+    from tlgen.pseudoatoms import load_map
+
+    mass = None if structure.mass is None else structure.mass * 1e3
+    model = load_map(structure.map, contour=structure.contour, resolution=structure.resolution, mass=mass)
+    return model.molecule
 
 
 def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:
@@ -145,7 +189,7 @@ def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | N
 def prepare(url: str, preparation: Preparation) -> Prepared:
     """Read a structure, make its variants, and put them into the corpus (runs on a worker)."""
     catalog = _catalog(url)
-    molecule = structures.load_structure(preparation.file, assembly=preparation.assembly)
+    molecule = read_structure(preparation.structure)
     molecules = [molecule]
     if preparation.variants:
         from tlgen import modes
@@ -183,7 +227,7 @@ def class_infos(recipe: Recipe) -> list[ClassInfo]:
     """
     infos = []
     for label, (name, target) in enumerate(recipe.targets.items(), start=1):
-        radii = [structures.load_structure(s.file, assembly=s.assembly).radius for s in target.structures]
+        radii = [read_structure(structure).radius for structure in target.structures]
         infos.append(ClassInfo(name=name, label=label, radius=round(float(np.mean(radii)), 1)))
     return infos
 
@@ -198,6 +242,15 @@ class Packed:
     scene: Scene
     occupancy: float
     seconds: float
+
+
+def fill_of(packing: Packing) -> Fill:
+    """Say in the packing's terms how many molecules a recipe asks for."""
+    if packing.concentration is not None:
+        return Concentration(packing.concentration, packing.ratio)
+    if packing.molecules is not None and packing.ratio is not None:
+        return Ratio(packing.ratio, packing.molecules)
+    return Saturation(packing.ratio) if packing.fill == "saturation" else Counts()
 
 
 def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
@@ -219,7 +272,8 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         structure = by_key[key]
         copies = Counter(rng.integers(len(structure.digests), size=count).tolist())
         for k, number in sorted(copies.items()):
-            requests.append(tetris.Request(structure.digests[k], number))
+            group = class_names[structure.label - 1] if structure.label else DISTRACTOR
+            requests.append(tetris.Request(structure.digests[k], number, share=number, group=group))
             digests.append(structure.digests[k])
             names.append(structure.name)
             variants.append(structure.variants[k])
@@ -230,8 +284,12 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         spec.acquisition.voxel_size,
         requests,
         library,
-        gap=spec.gap,
+        gap=spec.packing.gap,
         seed=seeds.seed(spec.seed, spec.sample_id, "pack"),
+        fill=fill_of(spec.packing),
+        faces=spec.packing.faces,
+        seeding=spec.packing.seeding,
+        orientations=spec.packing.orientations,
     )
     scene = Scene(
         shape=spec.shape,

@@ -271,7 +271,7 @@ class Packing(_Strict):
     )
     fill: Literal["counts", "saturation"] = Field(
         "counts",
-        description="`counts`: as many as the counts say; `saturation`: until nothing fits, counts being shares.",
+        description="`counts`: as many as they say; `saturation`: until nothing fits, counts being shares.",
     )
     concentration: Annotated[Concentration, Field(gt=0)] | None = Field(
         None,
@@ -334,7 +334,7 @@ class Recipe(_Strict):
         shapes = {"shape": self.shape, **{f"samples.{n}.shape": g.shape for n, g in self.samples.items()}}
         if self.packing.ratio is not None:
             groups = [*self.targets, *(["distractor"] if self.distractors else [])]
-            for name in {**dict.fromkeys(groups), **self.packing.ratio}:
+            for name in [*self.packing.ratio, *groups]:
                 if name not in groups:
                     raise ValueError(f"unknown key packing.ratio.{name}{nearest(name, groups)}")
                 if name not in self.packing.ratio:

@@ -117,7 +117,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def _or_null(field: dict[str, Any]) -> dict[str, Any]:
-    outer = {word: field[word] for word in ("description", "unit", "default") if word in field}
+    outer: dict[str, Any] = {
+        word: field[word] for word in ("description", "unit", "default") if word in field
+    }
     inner = {word: value for word, value in field.items() if word not in outer}
     return {**outer, "anyOf": [inner, {"type": "null"}]}
 

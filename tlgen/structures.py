@@ -1,8 +1,8 @@
-"""Structure files -> molecules: PDB and mmCIF, plain or gzipped, and what installed packages ship.
+"""Structure files -> molecules: PDB and mmCIF, plain or gzipped, of this disk, of packages, of the PDB.
 
 What a molecule is made of, whatever the file:
 
-- the first model;
+- the first model of several (the others of an NMR ensemble are the same molecule again);
 - the first biological assembly that the file states, or all of the file if it states none;
 - no hydrogens, which scatter little and which most structures leave out; no waters, which the ice stands
   for; no dummy atoms, which have no element;
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from tlgen import pdb
 from tlgen.molecule import Molecule, centred
 
 #: More in one molecule would fill the memory of a simulator, which takes some 0.4 kB an atom and copy.
@@ -80,12 +81,14 @@ def shipped() -> dict[str, Path]:
 
 
 def locate(path_or_name: str | Path) -> Path:
-    """Find a structure's file, given its path or the name of one that an installed package ships.
+    """Find a structure's file, given its path or its PDB id.
+
+    Entries that installed packages ship are taken from there; others are fetched (:mod:`tlgen.pdb`).
 
     Raises
     ------
     InputError
-        There is neither such a file nor such a name.
+        There is neither such a file nor such an entry, or it cannot be fetched.
     """
     path = Path(path_or_name).expanduser()
     if path.is_file():
@@ -100,12 +103,28 @@ def locate(path_or_name: str | Path) -> Path:
         raise InputError(f"{path} is a folder, not a structure file; name a file in it")
     if _is_structure(path) or len(path.parts) > 1:
         raise InputError(f"{path}: there is no such structure file; check the path")
+    if entry := pdb.pdb_id(word):
+        return pdb.fetch(entry)
     near = difflib.get_close_matches(word.lower(), known, n=1)
     advice = f"did you mean {near[0]!r}?" if near else "give the path of a PDB or mmCIF file"
-    raise InputError(
-        f"{word!r} is neither a structure file nor a name of those that installed packages ship "
-        f"({_listed(sorted(known))}); {advice}"
-    )
+    raise InputError(f"{word!r} is neither a structure file nor a PDB id such as 4v5d; {advice}")
+
+
+def files_in(folder: str | Path) -> list[Path]:
+    """List the structure files of a folder by name, such as a folder of distractors.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or no structure file in it.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise InputError(f"{place} is no folder; give one of PDB or mmCIF files")
+    found = sorted(path for path in place.iterdir() if path.is_file() and _is_structure(path))
+    if not found:
+        raise InputError(f"{place} has no structure files; they end in {_listed(_SUFFIXES)} (.gz)")
+    return found
 
 
 def name_of(path: Path) -> str:
@@ -163,7 +182,7 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
     Parameters
     ----------
     path_or_name
-        A PDB or mmCIF file, plain or gzipped, or a name that :func:`shipped` lists.
+        A PDB or mmCIF file, plain or gzipped, or a PDB id, which is fetched unless :func:`shipped` lists it.
     assembly
         ``first``: the first biological assembly that the file states, all of the file if it states none.
         ``asymmetric``: all of the file, once. Else the name of an assembly in the file, e.g. ``2``.
@@ -177,7 +196,7 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
     Raises
     ------
     InputError
-        No such file or name, not a structure, no atoms, no such assembly, or more than
+        No such file or entry, not a structure, no atoms, no such assembly, or more than
         :data:`MAX_ATOMS` atoms.
     """
     path = locate(path_or_name)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from catalogs.errors import InputError
+from tlgen import fills
+from tlgen.pipeline import fill_of
 from tlgen.recipe import Range, Recipe
 from tlgen.recipe_file import json_schema, new_recipe, read_recipe, shipped_recipes
 from tlgen.samples import draw_acquisition, expand
@@ -144,6 +146,24 @@ def test_the_demo_randomizes_and_holds_out() -> None:
             {**MINIMAL, "targets": {"r": {"structures": [{"file": "4v5d", "contour": 2}], "count": 2}}},
             "contour is of a map, and 4v5d is none",
         ),
+        ({**MINIMAL, "packing": {"molecules": 9}}, "packing: molecules needs ratio"),
+        ({**MINIMAL, "packing": {"ratio": {"ribosome": 1}}}, "packing: ratio needs molecules, concentration"),
+        (
+            {**MINIMAL, "packing": {"fill": "saturation", "concentration": "300 mg/ml"}},
+            "packing: concentration and fill both say how many",
+        ),
+        (
+            {**MINIMAL, "packing": {"fill": "saturation", "ratio": {"ribosom": 1}}},
+            "unknown key packing.ratio.ribosom; did you mean 'ribosome'?",
+        ),
+        (
+            {
+                **MINIMAL,
+                "packing": {"fill": "saturation", "ratio": {"ribosome": 1}},
+                "distractors": [{"file": "4v1w", "count": 1}],
+            },
+            "packing.ratio says nothing of distractor",
+        ),
         ({**MINIMAL, "extends": "nothing"}, "mine.yaml extends nothing, and there is no recipe nothing"),
         ({**MINIMAL, "extends": "mine.yaml"}, "extends itself"),
         ({**MINIMAL, "extends": ["demo"]}, "extends must be the name or path of a recipe"),
@@ -209,6 +229,20 @@ def test_quantities_in_a_recipe() -> None:
     assert [s.acquisition.voltage for s in expand(recipe, PREPARED)] == [200, 300]
 
 
+@pytest.mark.parametrize(
+    ("words", "fill"),
+    [
+        ({}, fills.Counts()),
+        ({"fill": "saturation"}, fills.Saturation()),
+        ({"concentration": "300 g/l"}, fills.Concentration(300)),
+        ({"concentration": 300, "ratio": {"ribosome": 1}}, fills.Concentration(300, {"ribosome": 1})),
+        ({"molecules": 90, "ratio": {"ribosome": 1}}, fills.Ratio({"ribosome": 1}, 90)),
+    ],
+)
+def test_how_many_molecules_a_recipe_asks_for(words: dict[str, Any], fill: fills.Fill) -> None:
+    assert fill_of(changed(packing=words).packing) == fill
+
+
 def test_more_of_a_grid_leave_the_first_ones_as_they_were() -> None:
     group: dict[str, Any] = {"grid": {"dose": [80, 120], "defocus": [2, 3, 4]}}
     once, twice = (changed(samples={"train": {**group, "number": n}}) for n in (1, 2))
@@ -261,6 +295,8 @@ def test_more_samples_leave_the_first_ones_as_they_were() -> None:
         {"seed": 1},
         {"shape": [16, 32, 40]},
         {"packing": {"gap": 9}},
+        {"packing": {"faces": "cut"}},
+        {"packing": {"fill": "saturation"}},
         {"acquisition": {"dose": 50}},
         {"name": "other"},
     ],

@@ -11,6 +11,8 @@ import yaml
 
 from catalogs.catalog import Catalog
 from catalogs.errors import InputError
+from catalogs.volumes import write_mrc
+from tlgen import pipeline
 from tlgen import run as run_module
 from tlgen.listing import listing
 from tlgen.recipe import Recipe
@@ -132,6 +134,50 @@ def test_the_same_structure_twice_is_refused(tmp_path: Path, recipe: dict[str, A
     recipe["distractors"] *= 2
     with pytest.raises(InputError, match="twice"):
         make(read(tmp_path, recipe), tmp_path / "corpus")
+
+
+def test_distractors_of_a_folder_and_of_the_paper(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for seed, name in enumerate(["a.pdb", "b.pdb"]):
+        write_ball(folder / name, 15, seed + 5)
+    (folder / "notes.txt").write_text("no structure")
+    recipe["distractors"] = [{"folder": "others", "count": 4}, {"file": "small.pdb", "count": 3}]
+    found = pipeline.distractors(read(tmp_path, recipe))
+    assert [(Path(s.source).name, n) for s, n in found] == [("a.pdb", 4), ("b.pdb", 4), ("small.pdb", 3)]
+
+    recipe["distractors"] = [{"set": "paper", "count": 2}]
+    entries = {structure.source: n for structure, n in pipeline.distractors(read(tmp_path, recipe))}
+    assert len(entries) == 100
+    assert (entries["3qm1"], entries["6up6"]) == (10, 2)
+
+    recipe["distractors"] = "nowhere"
+    with pytest.raises(InputError, match="nowhere is no folder"):
+        pipeline.distractors(read(tmp_path, recipe))
+
+
+def test_a_map_as_a_target(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    z, y, x = np.mgrid[:24, :24, :24] - 11.5
+    ball = 1 / (1 + np.exp((np.sqrt(x**2 + y**2 + (1.3 * z) ** 2) - 6) / 0.7))
+    write_mrc(tmp_path / "ball.mrc", ball.astype(np.float32), 5.0)
+    recipe["targets"] = {
+        "ball": {
+            "structures": [{"map": "ball.mrc", "resolution": "1.6 nm", "mass": 80}],
+            "count": 2,
+            "variants": {"number": 0},
+        }
+    }
+    recipe["samples"] = {"train": {"number": 1}}
+    assert make(read(tmp_path, recipe), tmp_path / "corpus")
+    catalog = Catalog.open(str(tmp_path / "corpus"))
+    [record] = catalog.records()
+    assert record.class_counts == {"ball": 2}
+    assert pipeline.read_structure(
+        read(tmp_path, recipe).targets["ball"].structures[0]
+    ).mass == pytest.approx(80e3, rel=1e-3)
+    recipe["targets"]["ball"]["structures"] = [{"map": "bal.mrc"}]
+    with pytest.raises(InputError, match="there is no map"):
+        pipeline.preparations(read(tmp_path, recipe))
 
 
 def test_listing(tmp_path: Path, recipe: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from catalogs.errors import InputError
 from tlgen import structures
-from tlgen.structures import load_structure, locate, name_of, shipped
+from tlgen.structures import files_in, load_structure, locate, name_of, shipped
 
 
 def atom(
@@ -257,8 +257,12 @@ def test_real_files_beside_the_checkout(shared: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("4v5b", None, "'4v5b' is neither a structure file nor a name.*did you mean '4v5d'?"),
-        ("my protein", None, "'my protein' is neither .* 7pbl\\); give the path of a PDB or mmCIF file"),
+        (
+            "v4v5d",
+            None,
+            "'v4v5d' is neither a structure file nor a PDB id such as 4v5d; did you mean '4v5d'?",
+        ),
+        ("my protein", None, "'my protein' is neither .*; give the path of a PDB or mmCIF file"),
         ("missing.pdb", None, "missing.pdb: there is no such structure file; check the path"),
         ("folder/4v5d", None, "folder/4v5d: there is no such structure file"),
         (".", None, r"\. is a folder, not a structure file; name a file in it"),
@@ -304,6 +308,17 @@ def test_an_assembly_of_chains_that_are_not_there_is_refused(tmp_path: Path) -> 
         load_structure(path)
     with pytest.raises(InputError, match="states no assemblies, not 'x'"):
         load_structure("3jb9", assembly="x")
+
+
+def test_a_folder_of_structures(tmp_path: Path) -> None:
+    for name in ("b.pdb", "a.cif.gz", "notes.txt", "c.ent"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "d.pdb").mkdir()
+    assert [path.name for path in files_in(tmp_path)] == ["a.cif.gz", "b.pdb", "c.ent"]
+    with pytest.raises(InputError, match="is no folder; give one of PDB or mmCIF files"):
+        files_in(tmp_path / "b.pdb")
+    with pytest.raises(InputError, match=r"has no structure files; they end in .pdb, .ent"):
+        files_in(tmp_path / "d.pdb")
 
 
 def test_the_limit_counts_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

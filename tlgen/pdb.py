@@ -1,0 +1,158 @@
+"""Structures by PDB id: fetched once, kept in a folder with their checksums.
+
+The folder is ``$TLGEN_CACHE``, or ``template-learning/pdb`` in the user's cache folder. A file that somebody
+put there by hand is taken as it is, which is how a machine without a network gets its structures.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from catalogs.errors import InputError
+
+#: Where entries are fetched from unless ``$TLGEN_PDB_URL`` names another place; ``/4v5d.cif.gz`` is appended.
+PDB_URL = "https://files.rcsb.org/download"
+
+_SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
+_TIMEOUT = 60  # s without an answer
+_TRIES = 3
+
+
+def pdb_id(word: str) -> str | None:
+    """Read a word as a PDB id: ``4V5D`` and ``pdb_00004v5d`` -> ``4v5d``; None if it is none."""
+    word = word.lower()
+    if re.fullmatch(r"[1-9][a-z0-9]{3}", word):
+        return word
+    if re.fullmatch(r"pdb_[a-z0-9]{8}", word):
+        return word[8:] if word.startswith("pdb_0000") else word
+    return None
+
+
+def cache_folder() -> Path:
+    """Where fetched structures are kept."""
+    if folder := os.environ.get("TLGEN_CACHE"):
+        return Path(folder).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "template-learning" / "pdb"
+
+
+def fetch(entry: str, *, url: str | None = None) -> Path:
+    """Find the structure file of a PDB entry in the cache, or fetch it into the cache.
+
+    The file appears whole or not at all, and stands beside a ``.sha256`` file that ``sha256sum -c`` reads.
+    One that has changed since is fetched anew.
+
+    Parameters
+    ----------
+    entry
+        PDB id, lower case.
+    url
+        Where to fetch from; ``$TLGEN_PDB_URL`` or :data:`PDB_URL` unless given.
+
+    Raises
+    ------
+    InputError
+        There is no such entry, or it cannot be fetched or kept; says how to put the file there by hand.
+    """
+    folder = cache_folder()
+    found = _cached(folder, entry)
+    if found and _is_intact(found):
+        return found
+    base = (url or os.environ.get("TLGEN_PDB_URL") or PDB_URL).rstrip("/")
+    content = _download(f"{base}/{entry}.cif.gz", entry, folder / f"{entry}.cif.gz", found)
+    return _keep(content, folder / f"{entry}.cif.gz")
+
+
+def _cached(folder: Path, entry: str) -> Path | None:
+    for name in (entry, entry.upper()):
+        for suffix in _SUFFIXES:
+            for end in (".gz", ""):
+                if (path := folder / f"{name}{suffix}{end}").is_file():
+                    return path
+    return None
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether a file is as it was fetched; one that was put there by hand has no checksum."""
+    try:
+        stated = _checksum_file(path).read_text().split()
+    except FileNotFoundError:
+        return True
+    with path.open("rb") as file:
+        return stated[:1] == [hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _download(url: str, entry: str, target: Path, damaged: Path | None) -> bytes:
+    reason = ""
+    for _ in range(_TRIES):
+        try:
+            with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+                content: bytes = answer.read()
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 404:
+                raise InputError(
+                    f"the PDB has no entry {entry!r} ({url} is not there); check the id, or give the path of "
+                    "a structure file"
+                ) from error
+            reason = f"{error.code} {error.reason}"
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", None) or error or type(error).__name__)
+            if not isinstance(error, http.client.HTTPException):
+                break  # no network: another try would only make the user wait
+        else:
+            if (wrong := _what_is_wrong(content)) is None:
+                return content
+            reason = wrong
+    state = f", and {damaged} has changed since it was fetched" if damaged else ""
+    raise InputError(
+        f"structure {entry!r} cannot be fetched from {url} ({reason}){state}; with a network try again, "
+        f"without one put the entry's mmCIF file at {target}"
+    )
+
+
+def _what_is_wrong(content: bytes) -> str | None:
+    try:
+        text = gzip.decompress(content)
+    except (OSError, EOFError):
+        return "what came is no whole gzip file"
+    return None if b"_atom_site." in text else "what came holds no atoms"
+
+
+def _keep(content: bytes, target: Path) -> Path:
+    """Put a file and its checksum in place; readers never see a part of it."""
+    checksum = hashlib.sha256(content).hexdigest()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for path, data in (
+            (_checksum_file(target), f"{checksum}  {target.name}\n".encode()),
+            (target, content),
+        ):
+            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".fetching-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror or error}); set TLGEN_CACHE to a folder that can"
+        ) from error
+    return target
