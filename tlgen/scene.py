@@ -61,7 +61,8 @@ class Scene:
     decorations
         What else stands in the ice. Decoration k has instance n + k + 1, after the n molecules.
     asked
-        How many were asked for, by the name of the class; ``distractor`` stands for all of them.
+        How many were asked for, by the name of the class; ``distractor`` stands for all of them. A class
+        that is missing was to be as many as fit, or nobody knows.
     """
 
     shape: tuple[int, int, int]
