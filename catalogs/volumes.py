@@ -81,7 +81,12 @@ def open_volume(path: str | os.PathLike[str]) -> Volume:
     return _open_zarr(text)
 
 
-def write_mrc(path: str | os.PathLike[str], data: NDArray[Any], voxel_size: float) -> None:
+def write_mrc(
+    path: str | os.PathLike[str],
+    data: NDArray[Any],
+    voxel_size: float,
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> None:
     """Write an MRC file, whole or not at all.
 
     Parameters
@@ -92,6 +97,8 @@ def write_mrc(path: str | os.PathLike[str], data: NDArray[Any], voxel_size: floa
         (z, y, x) int8, int16, uint16, float16 or float32.
     voxel_size
         Å, for the header.
+    origin
+        x, y, z in Å of the centre of voxel 0, for the header.
     """
     import mrcfile
 
@@ -103,6 +110,7 @@ def write_mrc(path: str | os.PathLike[str], data: NDArray[Any], voxel_size: floa
             mrc.set_data(data)
             mrc.set_volume()
             mrc.voxel_size = voxel_size
+            mrc.header.origin = origin
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)

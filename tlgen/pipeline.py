@@ -303,6 +303,8 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         positions=packing.positions,
         quaternions=packing.quaternions,
         amplitudes=tuple(library[digest].amplitudes for digest in digests),
+        rmsds=tuple(library[digest].rmsd for digest in digests),
+        asked={group.group: group.asked for group in packing.groups if group.asked is not None},
     )
     return Packed(scene, packing.occupancy, time.process_time() - started)
 
