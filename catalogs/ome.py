@@ -59,7 +59,7 @@ def write_volume(
     root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec, **attributes: Any
 ) -> None:
     """Write a volume (z, y, x) as one array: small chunks to read any part, few objects to hold them."""
-    create_volume(root.store_path, path, data.shape, data.dtype, codec)[...] = data
+    create_volume(root.store_path, path, data.shape, data.dtype, codec, **attributes)[...] = data
 
 
 def create_volume(
@@ -69,6 +69,7 @@ def create_volume(
     dtype: np.dtype[Any],
     codec: BloscCodec | ZstdCodec,
     largest_shard: int = LARGEST_SHARD,
+    **attributes: Any,
 ) -> zarr.Array[Any]:
     """Create the array of a volume (z, y, x) without its voxels; whole shards are to be written at a time."""
     return zarr.create_array(

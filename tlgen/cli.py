@@ -51,8 +51,6 @@ def ls(url: str, where: str | None, columns: str | None, sort: str, form: str | 
 
 
 @tlgen.command()
-@click.option("--schema", is_flag=True, help="Print the JSON schema of recipes instead.")
-def recipes(schema: bool) -> None:
 @click.argument("url")
 @click.option("--quick", is_flag=True, help="Compare names and sizes only; read no volumes.")
 def verify(url: str, quick: bool) -> None:
@@ -106,7 +104,8 @@ def index(url: str) -> None:
 
 
 @tlgen.command()
-def recipes() -> None:
+@click.option("--schema", is_flag=True, help="Print the JSON schema of recipes instead.")
+def recipes(schema: bool) -> None:
     """List the recipes that come with the program."""
     import json
 
