@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,6 +168,15 @@ class _Atoms:
         return len(self.elements)
 
 
+@dataclass(frozen=True)
+class Polymer:
+    """A chain of a structure, as far as it is modelled: one-letter codes, X for what has none."""
+
+    kind: Literal["protein", "RNA", "DNA"]
+    sequence: str
+    copies: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Copies:
     """Some rows of the atoms, and the (matrix, shift) of each copy of them in an assembly."""
@@ -202,7 +211,7 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
     path = locate(path_or_name)
     structure = _read(path)
     atoms = _first_model(structure, path)
-    parts = _assembly(structure, atoms, assembly, path)
+    parts = _assembly(structure, atoms.chains, atoms.subchains, assembly, path)
 
     n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
     if n_atoms == 0:
@@ -221,6 +230,46 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
         atoms.backbone[rows],
         source=checksum(path),
     )
+
+
+def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polymer]:
+    """List the proteins and nucleic acids of a structure's assembly; arguments as of :func:`load_structure`.
+
+    Raises
+    ------
+    InputError
+        No such file or entry, not a structure, no atoms, or no such assembly.
+    """
+    path = locate(path_or_name)
+    structure = _read(path)
+    sequences: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for chain in structure[0]:
+        for residue in _one_residue_each(chain):
+            if letter := _letter(residue):
+                sequences.setdefault((chain.name, residue.subchain), []).append(letter)
+    chains, subchains = (np.array([key[i] for key in sequences], str) for i in (0, 1))
+    copies = np.zeros(len(sequences), np.int64)
+    for part in _assembly(structure, chains, subchains, assembly, path):
+        copies[part.rows] += len(part.operators)
+    found: dict[tuple[Literal["protein", "RNA", "DNA"], str], int] = {}
+    for letters, count in zip(sequences.values(), copies.tolist(), strict=True):
+        kinds = [kind for kind, _ in letters]
+        kind = max(("protein", "RNA", "DNA"), key=kinds.count)
+        key = (kind, "".join(letter for _, letter in letters))
+        found[key] = found.get(key, 0) + count
+    return [Polymer(kind, sequence, count) for (kind, sequence), count in found.items() if count]
+
+
+def _letter(residue: Any) -> tuple[str, str] | None:
+    """Kind of polymer and one-letter code of a residue; None for what is no part of a polymer."""
+    import gemmi
+
+    amino, nucleic = _kind(residue)
+    if not amino and not nucleic:
+        return None
+    known = gemmi.find_tabulated_residue(residue.name)
+    kind = "protein" if amino else "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
+    return kind, known.one_letter_code.strip().upper() or "X"
 
 
 def _read(path: Path) -> Any:
@@ -291,14 +340,16 @@ def _kind(residue: Any) -> tuple[bool, bool]:
     return {"N", "CA", "C"} <= names, {"P", "C1'"} <= names
 
 
-def _assembly(structure: Any, atoms: _Atoms, assembly: str, path: Path) -> list[_Copies]:
-    """List what an assembly is made of."""
+def _assembly(
+    structure: Any, chains: NDArray[np.str_], subchains: NDArray[np.str_], assembly: str, path: Path
+) -> list[_Copies]:
+    """List what an assembly is made of, given the chain and subchain of each row."""
     stated = {each.name: each for each in structure.assemblies}
     if assembly == "asymmetric":
-        return [_Copies(np.arange(len(atoms)))]
+        return [_Copies(np.arange(len(chains)))]
     if assembly == "first" and not stated:
         name = _shipped_name(path)
-        molecule = np.char.startswith(atoms.chains, _SHIPPED[name].chains if name else "")
+        molecule = np.char.startswith(chains, _SHIPPED[name].chains if name else "")
         return [_Copies(np.flatnonzero(molecule))]
     if assembly != "first" and assembly not in stated:
         known = f"states the assemblies {_listed(stated)}" if stated else "states no assemblies"
@@ -308,8 +359,7 @@ def _assembly(structure: Any, atoms: _Atoms, assembly: str, path: Path) -> list[
     parts = []
     for generator in chosen.generators:
         # PDB files name the chains of an assembly, mmCIF files the subchains
-        ours = np.isin(atoms.chains, list(generator.chains))
-        ours |= np.isin(atoms.subchains, list(generator.subchains))
+        ours = np.isin(chains, list(generator.chains)) | np.isin(subchains, list(generator.subchains))
         operators = tuple(
             (np.array(each.transform.mat.tolist()), np.array(each.transform.vec.tolist()))
             for each in generator.operators
