@@ -7,7 +7,7 @@ shapes are laid on one another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from catalogs import seeds
+from catalogs.errors import InputError
 from tlgen.envelope import envelope
 from tlgen.molecule import Molecule
 from tlgen.structures import Polymer, load_structure, locate, name_of, polymers
@@ -93,6 +94,34 @@ def same_assembly(target: Candidate, distractor: Candidate) -> str | None:
     if of_target >= HELD or (of_target >= CORE and of_distractor >= INSIDE):
         return f"has {100 * of_target:.0f} % of {target.name}'s mass in like chains"
     return None
+
+
+def refuse_targets(targets: Mapping[str, Sequence[Candidate]], distractors: Sequence[Candidate]) -> None:
+    """Refuse distractors that are a target.
+
+    Parameters
+    ----------
+    targets
+        Structures of each class.
+    distractors
+        What shall be labelled as background.
+
+    Raises
+    ------
+    InputError
+        Names every such distractor, its class and the reason.
+    """
+    found = []
+    for distractor in distractors:
+        for name, structures in targets.items():
+            reasons = (same_assembly(target, distractor) for target in structures)
+            if reason := next((reason for reason in reasons if reason), None):
+                found.append(f"{distractor.name} {reason} (class {name})")
+                break
+    if found:
+        raise InputError(
+            f"distractors are labelled as background, and {'; '.join(found)}: leave such out of distractors"
+        )
 
 
 # -------------------------------------------------------------------------------------------- sequences

@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -212,7 +212,6 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
     structure = _read(path)
     atoms = _first_model(structure, path)
     parts = _assembly(structure, atoms.chains, atoms.subchains, assembly, path)
-
     n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
     if n_atoms == 0:
         raise InputError(f"{path}: its assembly names chains that it does not hold; use assembly: asymmetric")
@@ -230,6 +229,44 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
         atoms.backbone[rows],
         source=checksum(path),
     )
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a file calls an atom."""
+
+    atom: str
+    residue: str
+    number: int
+    insertion: str
+    chain: str
+    in_polymer: bool
+
+
+def sites(path_or_name: str | Path, *, assembly: str = "first") -> list[Site]:
+    """List what the file calls the atoms of :func:`load_structure`, in their order.
+
+    Arguments and errors are the same.
+    The copies of a chain in an assembly are called ``A``, ``A-2``, ``A-3``, ..., as in the PDB's own files.
+    """
+    path = locate(path_or_name)
+    structure = _read(path)
+    named: list[Site] = []
+    subchains: list[str] = []
+    for chain in structure[0]:
+        for residue in _one_residue_each(chain):
+            number, insertion = residue.seqid.num, residue.seqid.icode.strip()
+            polymer = any(_kind(residue))
+            for atom in _one_atom_each(residue):
+                named.append(Site(atom.name, residue.name, number, insertion, chain.name, polymer))
+                subchains.append(residue.subchain)
+    chains = np.array([site.chain for site in named])
+    found: list[Site] = []
+    for part in _assembly(structure, chains, np.array(subchains), assembly, path):
+        ours = [named[row] for row in part.rows]
+        for k in range(1, len(part.operators) + 1):
+            found += ours if k == 1 else [replace(site, chain=f"{site.chain}-{k}") for site in ours]
+    return found
 
 
 def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polymer]:
@@ -291,15 +328,10 @@ def _first_model(structure: Any, path: Path) -> _Atoms:
     for chain in structure[0]:
         for residue in _one_residue_each(chain):
             amino, nucleic = _kind(residue)
-            seen: set[str] = set()
-            for atom in residue:
-                number, name = atom.element.atomic_number, atom.name
-                if number <= 1 or (atom.has_altloc() and name in seen):
-                    continue
-                seen.add(name)
-                elements.append(number)
+            for atom in _one_atom_each(residue):
+                elements.append(atom.element.atomic_number)
                 positions.append(atom.pos.tolist())
-                backbone.append((amino and name == "CA") or (nucleic and name == "P"))
+                backbone.append((amino and atom.name == "CA") or (nucleic and atom.name == "P"))
                 chains.append(chain.name)
                 subchains.append(residue.subchain)
     if not elements:
@@ -323,6 +355,15 @@ def _one_residue_each(chain: Any) -> Iterator[Any]:
             continue
         last = here
         yield residue
+
+
+def _one_atom_each(residue: Any) -> Iterator[Any]:
+    """Yield a residue's atoms without hydrogens and dummies, of alternative locations the first."""
+    seen: set[str] = set()
+    for atom in residue:
+        if atom.element.atomic_number > 1 and not (atom.has_altloc() and atom.name in seen):
+            seen.add(atom.name)
+            yield atom
 
 
 def _kind(residue: Any) -> tuple[bool, bool]:
