@@ -188,30 +188,36 @@ def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | N
     )
 
 
-def prepare(url: str, preparation: Preparation) -> Prepared:
-    """Read a structure, make its variants, and put them into the corpus (runs on a worker)."""
-    catalog = _catalog(url)
+def molecules(preparation: Preparation) -> list[Molecule]:
+    """Read a structure and make its variants, which follow it."""
     molecule = read_structure(preparation.structure)
-    molecules = [molecule]
-    if preparation.variants:
-        from tlgen import modes
+    if not preparation.variants:
+        return [molecule]
+    from tlgen import modes
 
-        molecules += modes.variants(
-            molecule,
-            preparation.variants.number,
-            rmsd=preparation.variants.rmsd,
-            n_modes=preparation.variants.modes,
-            scheme=preparation.variants.scheme,
-            seed=seeds.seed(preparation.seed, preparation.key, "variants"),
-        )
-    for each in molecules:
+    bent = modes.variants(
+        molecule,
+        preparation.variants.number,
+        rmsd=preparation.variants.rmsd,
+        n_modes=preparation.variants.modes,
+        seed=seeds.seed(preparation.seed, preparation.key, "variants"),
+        scheme=preparation.variants.scheme,
+    )
+    return [molecule, *bent]
+
+
+def prepare(url: str, preparation: Preparation) -> Prepared:
+    """Put a structure and its variants into the corpus (runs on a worker)."""
+    catalog = _catalog(url)
+    made = molecules(preparation)
+    for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
     catalog.put_molecule(
         f"prepared-{preparation.key}",
         {
-            "digests": np.array([m.digest for m in molecules]),
-            "variants": np.array([m.variant for m in molecules]),
-            "source": np.array(molecule.source),
+            "digests": np.array([m.digest for m in made]),
+            "variants": np.array([m.variant for m in made]),
+            "source": np.array(made[0].source),
         },
     )
     prepared = already_prepared(catalog, preparation)
