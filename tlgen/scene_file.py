@@ -104,7 +104,7 @@ def write_scene(
     grid = scene.grid_of(voxel_size)
     write_mrc(at / "density.mrc", density(scene, library, grid=grid), voxel_size, grid.origin)
     unfinished = at / f".{NAME}.{uuid.uuid4().hex[:8]}"
-    unfinished.write_text(json.dumps(to_words(scene), indent=1, ensure_ascii=False), encoding="utf-8")
+    unfinished.write_text(_format(to_words(scene)), encoding="utf-8")
     os.replace(unfinished, at / NAME)
 
 
@@ -137,6 +137,20 @@ def read_scene(folder: str | os.PathLike[str]) -> tuple[Scene, FolderLibrary]:
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is damaged ({error}); pack it again") from error
     return from_words(words, str(file)), FolderLibrary(at)
+
+
+def _format(words: dict[str, Any]) -> str:
+    """JSON with a line for each key, kind, molecule and decoration."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    def block(value: Any) -> str:
+        if isinstance(value, list) and value:
+            return "[\n  " + ",\n  ".join(map(text, value)) + "\n ]"
+        return text(value)
+
+    return "{\n " + ",\n ".join(f"{text(key)}: {block(value)}" for key, value in words.items()) + "\n}\n"
 
 
 def to_words(scene: Scene) -> dict[str, Any]:
