@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from catalogs.calibration import Calibration
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
 
@@ -46,6 +47,9 @@ class ModelCard(BaseModel):
     thresholds: dict[str, float] = Field(description="Class -> least probability of its voxels.")
     training: dict[str, Any] = Field(description="Settings and final metrics.")
     provenance: dict[str, Any] = Field(description="Corpus, its digest, the samples, software.")
+    calibration: dict[str, Calibration] = Field(
+        default_factory=dict, description="Class -> what its scores mean; tlpick calibrate writes it."
+    )
 
 
 def write_model(path: str | os.PathLike[str], card: ModelCard, network: bytes) -> None:
@@ -99,6 +103,17 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     if card.format_version > MODEL_FORMAT_VERSION:
         raise _too_new(path, card.format_version)
     return card
+
+
+def with_card(path: str | os.PathLike[str], card: ModelCard, to: str | os.PathLike[str]) -> None:
+    """Write a model's network with another card; ``to`` may be the same file.
+
+    Raises
+    ------
+    InputError
+        If ``path`` is not a model file.
+    """
+    write_model(to, card, _member(Path(path), NETWORK))
 
 
 def read_network(path: str | os.PathLike[str], to: Path) -> Path:

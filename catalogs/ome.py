@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
@@ -12,41 +13,77 @@ from zarr.codecs import BloscCodec, ZstdCodec
 CHUNK, LARGEST_SHARD = 64, 512
 
 
-def describe(name: str, voxel_size: float) -> dict[str, Any]:
-    """Describe a volume: the group's attribute ``ome``, where the array is named ``0``.
+def describe(
+    name: str,
+    voxel_size: float | None,
+    *,
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    levels: int = 1,
+    averaged: bool = True,
+) -> dict[str, Any]:
+    """Describe a volume: the group's attribute ``ome``, where the arrays are named ``0``, ``1``, ...
 
     Parameters
     ----------
     name
         For people.
     voxel_size
-        Å.
+        Å; None if it is unknown.
+    origin
+        Of the centre of voxel 0, (x, y, z) in Å.
+    levels
+        Arrays, each with voxels twice as large as the one before.
+    averaged
+        Whether a voxel is the mean of those it stands for, whose middle it then lies in, or the first.
     """
-    scale = {"type": "scale", "scale": [voxel_size] * 3}
-    return {
-        "version": "0.5",
-        "multiscales": [
-            {
-                "name": name,
-                "axes": [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"],
-                "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
-            }
-        ],
+    size = 1.0 if voxel_size is None else voxel_size
+    unit = {} if voxel_size is None else {"unit": "angstrom"}
+    datasets = []
+    for level in range(levels):
+        steps: list[dict[str, Any]] = [{"type": "scale", "scale": [size * 2**level] * 3}]
+        shift = [place + size * (2**level - 1) / 2 * averaged for place in origin[::-1]]
+        if any(shift):
+            steps.append({"type": "translation", "translation": shift})
+        datasets.append({"path": str(level), "coordinateTransformations": steps})
+    image: dict[str, Any] = {
+        "name": name,
+        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
+        "datasets": datasets,
     }
+    if levels > 1:
+        image["type"] = "mean" if averaged else "subsampling"
+    return {"version": "0.5", "multiscales": [image]}
 
 
-def write_volume(root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec) -> None:
+def write_volume(
+    root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec, **attributes: Any
+) -> None:
     """Write a volume (z, y, x) as one array: small chunks to read any part, few objects to hold them."""
-    array = root.create_array(
-        path,
-        shape=data.shape,
-        dtype=data.dtype,
+    create_volume(root.store_path, path, data.shape, data.dtype, codec, **attributes)[...] = data
+
+
+def create_volume(
+    store: Any,
+    path: str | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    codec: BloscCodec | ZstdCodec,
+    largest_shard: int = LARGEST_SHARD,
+    **attributes: Any,
+) -> zarr.Array[Any]:
+    """Create the array of a volume (z, y, x) without its voxels; whole shards are to be written at a time."""
+    return zarr.create_array(
+        store,
+        name=path,
+        shape=shape,
+        dtype=dtype,
+        zarr_format=3,
         chunks=(CHUNK,) * 3,
-        shards=tuple(min(CHUNK * -(-n // CHUNK), LARGEST_SHARD) for n in data.shape),
+        shards=tuple(min(CHUNK * -(-n // CHUNK), largest_shard) for n in shape),
         compressors=codec,
         fill_value=0,
         dimension_names=("z", "y", "x"),
+        attributes=attributes,
         # An absent chunk reads as zeros: nobody could tell an empty volume from a lost one.
         config={"write_empty_chunks": True},
     )
-    array[...] = data

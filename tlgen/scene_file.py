@@ -102,7 +102,7 @@ def write_scene(
     table = scene.particles(name, library)
     particles.write(table, at / "particles.star", voxel_size=scene.voxel_size, shape=scene.shape)
     grid = scene.grid_of(voxel_size)
-    write_mrc(at / "density.mrc", density(scene, library, grid=grid), voxel_size, grid.origin)
+    write_mrc(at / "density.mrc", density(scene, library, grid=grid), voxel_size, origin=grid.origin)
     unfinished = at / f".{NAME}.{uuid.uuid4().hex[:8]}"
     unfinished.write_text(_format(to_words(scene)), encoding="utf-8")
     os.replace(unfinished, at / NAME)

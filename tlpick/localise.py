@@ -1,37 +1,80 @@
-"""From a segmentation to particles: flat-kernel mean shift over the voxels of each class.
+"""From a segmentation to particles: clusters of the voxels of each class, filtered, scored and flagged.
 
-The clusters are those of ``sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)`` on the same voxels,
-which is what DeepFinder and the Template Learning paper cluster with (Comaniciu & Meer, IEEE TPAMI 24,
-603, 2002). Here the points are voxels of a grid, so what lies in a ball is a handful of runs along x:
-prefix sums over the sorted voxels give the mean of a ball without visiting its points one by one, and
-the sums of whole numbers are exact, so no rounding separates the two.
+Three ways to find the clusters:
+
+``meanshift``
+    Flat-kernel mean shift with the class's radius as bandwidth, as in the paper (:mod:`tlpick.meanshift`).
+``components``
+    Connected bodies. Of a body that mean shift finds several clusters in, those further apart than
+    :data:`APART` radii are particles of their own: touching particles are told apart, long ones stay whole.
+``peaks``
+    Maxima of the smoothed probability (:mod:`tlpick.peaks`).
+
+All of it is done block by block with whole-number sums, so no cut of the volume into blocks changes a pick.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from catalogs.schema import ClassInfo
+from tlpick.blocks import Volume8
+from tlpick.meanshift import Map, modes
+from tlpick.members import Members, gather
+from tlpick.peaks import peaks
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Method = Literal["meanshift", "components", "peaks"]
 
-#: A seed stops when its mean moves less than this share of the bandwidth, as in scikit-learn.
-TOLERANCE = 1e-3
-#: Or after so many moves.
-MAX_MOVES = 300
+#: Edge of the blocks that a volume is worked on in, voxels.
+BLOCK = 160
+#: Clusters of one body nearer than this, in radii, are parts of one particle. Two solid spheres that touch
+#: are two radii apart; the two halves of a thin rod, measured by its radius of gyration, 1.3.
+APART = 1.5
+#: With ``peaks``, a voxel further than so many radii from every peak belongs to no particle.
+PEAK_REACH = 1.5
 
 
 @dataclass(frozen=True)
+class Options:
+    """How particles are found in a segmentation.
+
+    Attributes
+    ----------
+    method
+        ``meanshift``, ``components`` or ``peaks``.
+    min_size, max_size
+        Clusters with less or more than this share of a particle's volume are no picks.
+    sizes
+        Class -> (min_size, max_size) of its own.
+    exclusion
+        Of two picks nearer than this share of the sum of their classes' radii, the one with the lower
+        score is dropped, whatever their classes; 0 keeps all.
+    border
+        ``flag`` or ``drop``: what happens to picks within a radius of the volume's faces.
+    """
+
+    method: Method = "meanshift"
+    min_size: float = 0.1
+    max_size: float = math.inf
+    sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    exclusion: float = 0.5
+    border: Literal["flag", "drop"] = "flag"
+
+
+@dataclass(frozen=True, eq=False)
 class Picks:
-    """The particles of one class in one tomogram, the largest clusters first.
+    """The particles of one class in one tomogram, those with the highest scores first.
 
     Attributes
     ----------
@@ -42,161 +85,203 @@ class Picks:
     voxels
         (n,) size of each cluster in voxels.
     scores
-        (n,) mean target probability over the cluster's voxels, 0 to 1.
+        (n,) ``probability`` times :func:`size_agreement`, 0 to 1.
+    probability
+        (n,) mean probability of the class over the cluster's voxels, 0 to 1.
+    size
+        (n,) size of each cluster over that of a particle.
+    border
+        (n,) True within a radius of the volume's faces: such a particle may be cut.
     """
 
     label: int
     centres: Floats
     voxels: Ints
     scores: Floats
+    probability: Floats
+    size: Floats
+    border: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def __getitem__(self, rows: Any) -> Picks:
+        """Choose some of the picks by an index array or a mask."""
+        chosen = {name: getattr(self, name)[rows] for name in _ARRAYS}
+        return replace(self, **chosen)
+
+    @property
+    def flags(self) -> list[str]:
+        """What a user should know of each pick, as words; empty if there is nothing."""
+        return ["border" if here else "" for here in self.border]
+
+
+_ARRAYS = ("centres", "voxels", "scores", "probability", "size", "border")
 
 
 def localise(
-    labels: NDArray[np.uint8],
-    score: NDArray[np.uint8],
+    labels: Volume8,
+    score: Volume8,
     classes: Sequence[ClassInfo],
     voxel_size: float,
-    min_size: float,
+    options: Options | None = None,
+    *,
+    volumes: Mapping[str, float] | None = None,
+    block: int = BLOCK,
+    run: Map = map,
 ) -> list[Picks]:
     """Find the particles of every class.
 
     Parameters
     ----------
     labels
-        (z, y, x) class of each voxel, 0 for background.
+        (z, y, x) class of each voxel, 0 for background; in memory, or read piece by piece (Zarr).
     score
-        (z, y, x) target probability in 1/255.
+        (z, y, x) target probability in 1/255, likewise.
     classes
         The classes to look for; the bandwidth of each is its radius.
     voxel_size
         Of the grid, Å.
-    min_size
-        Clusters with fewer voxels than this share of a particle's volume are dropped.
+    options
+        How; None: the defaults.
+    volumes
+        Class -> volume of a particle as this segmentation shows it, Å³, where that is known (a calibrated
+        model knows it); otherwise that of the sphere with the class's radius.
+    block
+        Edge of the blocks that the volume is worked on in, voxels: the larger, the more memory.
+    run
+        How blocks are worked on: ``map``, or that of a pool of threads or processes.
 
     Returns
     -------
     list of Picks
-        One for each class, in the order of ``classes``.
+        One for each class, in the order of ``classes``; of classes that are no particles (membranes and
+        the like) there are none.
     """
-    return [_of_class(labels, score, info, voxel_size, min_size) for info in classes]
+    options = options or Options()
+    particles = [info for info in classes if getattr(info, "is_particle", True)]
+    radii = {info.label: info.radius / voxel_size for info in particles}
+    found = _clusters(labels, score, radii, options, block, run) if particles else {}
+    shape = np.array(labels.shape)
+    picks = []
+    for info in classes:
+        if info.label not in found:
+            picks.append(_nothing(info.label))
+            continue
+        sphere = 4 / 3 * math.pi * info.radius**3
+        expected = (volumes or {}).get(info.name, sphere) / voxel_size**3
+        clusters = _picks(info.label, found[info.label], expected, radii[info.label], shape, voxel_size)
+        least, most = options.sizes.get(info.name, (options.min_size, options.max_size))
+        keep = (clusters.size >= least) & (clusters.size <= most)
+        if options.border == "drop":
+            keep &= ~clusters.border
+        picks.append(clusters[keep])
+    return without_duplicates(picks, {info.label: info.radius for info in classes}, options.exclusion)
 
 
-def _of_class(
-    labels: NDArray[np.uint8], score: NDArray[np.uint8], info: ClassInfo, voxel_size: float, min_size: float
-) -> Picks:
-    voxels = np.argwhere(labels == info.label)
-    if not len(voxels):
-        return Picks(info.label, np.empty((0, 3)), np.empty(0, np.int64), np.empty(0))
-    radius = info.radius / voxel_size
-    centres = mean_shift(voxels, radius)
-    member = cKDTree(centres).query(voxels)[1]
-    size = np.bincount(member, minlength=len(centres))
-    total = np.bincount(member, weights=score[tuple(voxels.T)], minlength=len(centres))
-    keep = size >= max(1.0, min_size * 4 / 3 * math.pi * radius**3)
-    # A flat kernel stops anywhere inside a body larger than itself, so a pick stands at its voxels' mean.
-    sums = np.stack([np.bincount(member, weights=axis, minlength=len(centres)) for axis in voxels.T], axis=1)
-    places = sums[keep] / size[keep, np.newaxis]
-    return Picks(
-        label=info.label,
-        centres=places[:, ::-1] * voxel_size,
-        voxels=size[keep].astype(np.int64),
-        scores=total[keep] / size[keep] / 255,
-    )
-
-
-def mean_shift(points: Ints, bandwidth: float) -> Floats:
-    """Cluster voxels by a mean shift with a flat kernel.
+def size_agreement(size: Floats) -> Floats:
+    """Say how well sizes agree with that of a particle: 1 if they are equal, towards 0 the more they differ.
 
     Parameters
     ----------
-    points
-        (n, 3) voxel indices, without duplicates and sorted as by :func:`numpy.argwhere`.
-    bandwidth
-        Radius of the kernel, voxels.
+    size
+        Volume over that of a particle.
 
     Returns
     -------
     ndarray
-        (m, 3) cluster centres in voxels, those with most voxels in reach first. No two are closer than
-        the bandwidth.
+        The smaller over the larger radius of the spheres of both volumes.
     """
-    points = np.asarray(points, np.int64)
-    low = points.min(axis=0)
-    height, width = (int(n) for n in np.ptp(points[:, :2], axis=0) + 1)
-    row = (points[:, 0] - low[0]) * width + points[:, 1] - low[1]
-    first = np.searchsorted(row, np.arange(height * width + 1))
-    x = points[:, 2].copy()
-    sum_x = np.append(0, x.cumsum())
-    means, counts = _climb(_seeds(points, bandwidth), bandwidth, low, height, width, first, x, sum_x)
-    return _drop_near_duplicates(means[counts > 0], counts[counts > 0], bandwidth)
+    size = np.asarray(size, np.float64)
+    agreement: Floats = np.cbrt(np.minimum(size, 1 / np.maximum(size, 1e-12)))
+    return agreement
 
 
-def _seeds(points: Ints, bandwidth: float) -> Floats:
-    """Give the nodes of a grid, one bandwidth apart, that have a point near; float32 as scikit-learn's."""
-    bins = np.round(points / bandwidth).astype(np.int64)
-    low = bins.min(axis=0)
-    extent = tuple(int(n) for n in np.ptp(bins, axis=0) + 1)
-    flat = np.unique(np.ravel_multi_index(tuple((bins - low).T), extent))
-    if len(flat) == len(points):  # as scikit-learn: with no two points in a bin, the points themselves
-        return points.astype(np.float64)
-    nodes = np.stack(np.unravel_index(flat, extent), axis=1) + low
-    return (nodes.astype(np.float32) * np.float32(bandwidth)).astype(np.float64)
+def without_duplicates(picks: Sequence[Picks], radii: Mapping[int, float], exclusion: float) -> list[Picks]:
+    """Drop picks that stand where a better one of any class does.
 
+    Parameters
+    ----------
+    picks
+        Of one tomogram, one entry for each class.
+    radii
+        Label -> radius of the class, Å.
+    exclusion
+        Two picks are of one particle if they are nearer than this share of the sum of their radii.
 
-def _drop_near_duplicates(means: Floats, counts: Ints, bandwidth: float) -> Floats:
-    """Keep a mean if no fuller one lies within a bandwidth; ties go to the larger (z, y, x)."""
-    order = np.lexsort((means[:, 2], means[:, 1], means[:, 0], counts))[::-1]
-    means = means[order]
-    keep = np.ones(len(means), bool)
-    near = cKDTree(means).query_ball_point(means, bandwidth)
-    for i, others in enumerate(near):
-        if keep[i]:
-            keep[others] = False
-            keep[i] = True
-    return means[keep]
-
-
-@numba.njit(cache=True, nogil=True)
-def _climb(
-    seeds: Floats, bandwidth: float, low: Ints, height: int, width: int, first: Ints, x: Ints, sum_x: Ints
-) -> tuple[Floats, Ints]:
-    """Move every seed to the mean of the voxels within ``bandwidth``, again and again until it rests.
-
-    The voxels lie in rows of constant (z, y): row ``(z - low_z) * width + y - low_y`` holds those from
-    ``first[row]`` to ``first[row + 1]``, with positions ``x`` along it; ``sum_x`` are the prefix sums
-    of ``x``. Returns the mean of each seed and the number of voxels in its reach.
+    Returns
+    -------
+    list of Picks
+        What is left, the highest scores first.
     """
-    means = np.empty_like(seeds)
-    counts = np.zeros(len(seeds), np.int64)
-    for i in range(len(seeds)):
-        z, y, c = seeds[i]
-        n = 0
-        for move in range(MAX_MOVES + 1):
-            n, total_z, total_y, total_x = 0, 0, 0, 0
-            z_begin = max(math.ceil(z - bandwidth), low[0])
-            z_end = min(math.floor(z + bandwidth) + 1, low[0] + height)
-            for iz in range(z_begin, z_end):
-                square_z = bandwidth**2 - (iz - z) ** 2
-                reach_y = math.sqrt(max(square_z, 0.0))
-                y_begin = max(math.ceil(y - reach_y), low[1])
-                y_end = min(math.floor(y + reach_y) + 1, low[1] + width)
-                for iy in range(y_begin, y_end):
-                    reach = math.sqrt(max(square_z - (iy - y) ** 2, 0.0))
-                    row = (iz - low[0]) * width + iy - low[1]
-                    run = x[first[row] : first[row + 1]]
-                    begin = first[row] + np.searchsorted(run, math.ceil(c - reach))
-                    end = first[row] + np.searchsorted(run, math.floor(c + reach), side="right")
-                    n += end - begin
-                    total_z += (end - begin) * iz
-                    total_y += (end - begin) * iy
-                    total_x += sum_x[end] - sum_x[begin]
-            if n == 0:
-                break
-            before_z, before_y, before_c = z, y, c
-            z, y, c = total_z / n, total_y / n, total_x / n
-            moved = math.sqrt((z - before_z) ** 2 + (y - before_y) ** 2 + (c - before_c) ** 2)
-            if moved <= TOLERANCE * bandwidth or move == MAX_MOVES:
-                break
-        means[i] = z, y, c
-        counts[i] = n
-    return means, counts
+    ordered = [each[np.lexsort((*each.centres.T, -each.scores))] for each in picks]
+    centres = np.concatenate([np.empty((0, 3)), *(each.centres for each in ordered)])
+    if not len(centres) or exclusion <= 0:
+        return ordered
+    scores = np.concatenate([each.scores for each in ordered])
+    radius = np.concatenate([np.full(len(each), radii[each.label]) for each in ordered])
+    pairs = cKDTree(centres).query_pairs(2 * exclusion * radius.max(), output_type="ndarray")
+    far = np.linalg.norm(centres[pairs[:, 0]] - centres[pairs[:, 1]], axis=1)
+    pairs = pairs[far < exclusion * (radius[pairs[:, 0]] + radius[pairs[:, 1]])]
+    rank = np.empty(len(centres), np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(len(centres))
+    better, worse = np.sort(rank[pairs], axis=1).T
+    keep = np.ones(len(centres), bool)  # by rank
+    for k in np.lexsort((worse, better)):
+        if keep[better[k]]:
+            keep[worse[k]] = False
+    ends = np.cumsum([len(each) for each in ordered])[:-1]
+    return [each[kept] for each, kept in zip(ordered, np.split(keep[rank], ends), strict=True)]
+
+
+def _clusters(
+    labels: Volume8, score: Volume8, radii: dict[int, float], options: Options, block: int, run: Map
+) -> dict[int, Members]:
+    if options.method == "peaks":
+        centres = peaks(labels, score, radii, edge=block, run=run)
+        return gather(labels, score, centres, radii, edge=block, reach=PEAK_REACH, run=run)
+    centres = modes(labels, radii, edge=block, run=run)
+    connected = options.method == "components"
+    found = gather(labels, score, centres, radii, edge=block, connected=connected, run=run)
+    if connected:
+        return {label: _of_bodies(members, APART * radii[label]) for label, members in found.items()}
+    return found
+
+
+def _of_bodies(pieces: Members, apart: float) -> Members:
+    """Join the pieces of each body that are nearer than ``apart`` voxels, and what is joined to them."""
+    means = pieces.means
+    pairs = cKDTree(means).query_pairs(apart, output_type="ndarray") if len(means) else np.empty((0, 2), int)
+    pairs = pairs[pieces.component[pairs[:, 0]] == pieces.component[pairs[:, 1]]]
+    n = len(means)
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    particle = np.asarray(connected_components(graph, directed=False)[1] if n else [], np.int64)
+    total = np.zeros((n, 5), np.int64)
+    np.add.at(total, particle, np.column_stack([pieces.size, pieces.sums, pieces.score]))
+    total = total[: int(particle.max(initial=-1)) + 1]
+    first = np.unique(particle, return_index=True)[1]
+    return Members(pieces.centre[first], pieces.component[first], total[:, 0], total[:, 1:4], total[:, 4])
+
+
+def _picks(
+    label: int, clusters: Members, expected: float, radius: float, shape: Ints, voxel_size: float
+) -> Picks:
+    # A flat kernel stops anywhere inside a body larger than itself, so a pick stands at its voxels' mean.
+    means = clusters.means
+    size = clusters.size / expected
+    probability = clusters.score / clusters.size / 255
+    return Picks(
+        label=label,
+        centres=means[:, ::-1] * voxel_size,
+        voxels=clusters.size,
+        scores=probability * size_agreement(size),
+        probability=probability,
+        size=size,
+        # the outer face of the first voxel lies half a voxel before its centre
+        border=((means + 0.5 < radius) | (shape - 0.5 - means < radius)).any(axis=1),
+    )
+
+
+def _nothing(label: int) -> Picks:
+    none = np.empty(0)
+    return Picks(label, np.empty((0, 3)), np.empty(0, np.int64), none, none, none, np.empty(0, bool))

@@ -35,12 +35,13 @@ from catalogs.schema import ClassInfo
 from catalogs.seeds import digest
 from catalogs.volumes import Volume, open_volume
 from tlpick.files import DONE, PARTICLES, RUN, SEGMENTATION, write_json
-from tlpick.localise import Picks, localise
+from tlpick.localise import Options, localise
+from tlpick.picks import as_table, particle_volumes
 from tlpick.segment import Segmentation, load_network, segment
 from tlpick.tiles import plan
 
 #: Changes whenever the same model, tomogram and settings would give other picks.
-PICKER_VERSION = 1
+PICKER_VERSION = 2
 
 #: A voxel size may differ from the model's by this share; the network does not notice.
 VOXEL_SIZE_TOLERANCE = 0.02
@@ -176,10 +177,17 @@ def pick_tomogram(
         values, network, tiling, card.classes, card.thresholds, lambda n: progress(n, len(tiling))
     )
     clock.lap("segment")
-    picks = localise(segmentation.labels, segmentation.score, card.classes, grid, settings.min_size)
+    picks = localise(
+        segmentation.labels,
+        segmentation.score,
+        card.classes,
+        grid,
+        Options(min_size=settings.min_size),
+        volumes=particle_volumes(card),
+    )
     clock.lap("localise")
     write_segmentation(target / SEGMENTATION, segmentation, grid, card.classes)
-    table = as_table(volume.name, picks, card.classes)
+    table = as_table(volume.name, picks, card.classes, card.calibration)
     particles.write(
         table, target / PARTICLES, voxel_size=voxel_size, shape=volume.shape, classes=card.classes
     )
@@ -291,22 +299,6 @@ def read_done(target: Path) -> Picked | None:
         return Picked(**stored)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def as_table(tomogram: str, picks: Sequence[Picks], classes: Sequence[ClassInfo]) -> pd.DataFrame:
-    """Make the particle table of one tomogram; the column ``tlVoxels`` is the size of each cluster."""
-    xyz = np.concatenate([np.empty((0, 3)), *(found.centres for found in picks)])
-    counts = [len(found.centres) for found in picks]
-    return particles.make(
-        tomogram=tomogram,
-        class_name=np.repeat(np.array([info.name for info in classes], object), counts),
-        label=np.repeat([info.label for info in classes], counts),
-        x=xyz[:, 0],
-        y=xyz[:, 1],
-        z=xyz[:, 2],
-        score=np.concatenate([np.empty(0), *(found.scores for found in picks)]),
-        tlVoxels=np.concatenate([np.empty(0, np.int64), *(found.voxels for found in picks)]),
-    )
 
 
 def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> NDArray[np.float32]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.matching import Curve, Evaluation, Score
 from catalogs.volumes import open_volume
-from tlpick.evaluate import Curve, Evaluation, Score
 from tlpick.orthoview import orthoview, slices_averaged
 
 #: Tomograms that are shown; the tables hold all.

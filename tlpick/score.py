@@ -17,11 +17,11 @@ from catalogs import particles
 from catalogs.catalog import Catalog, read_particles_of, sample_record_of
 from catalogs.console import DISTRIBUTION
 from catalogs.errors import InputError
+from catalogs.matching import Evaluation, Score, curve, evaluate
 from catalogs.particles import DISTRACTOR
 from catalogs.store import open_store
 from catalogs.volumes import open_volume
 from tlpick import report
-from tlpick.evaluate import Evaluation, Score, curve, evaluate
 from tlpick.files import PARTICLES, RUN, write_json, write_text
 
 SCORE, REPORT = "score.json", "report.html"

@@ -110,14 +110,14 @@ def test_two_writers_of_one_sample(corpus: Catalog, make_sample: MakeSample) -> 
 
     def write(_: int) -> str:
         catalog = Catalog.open(corpus.url)
-        look = catalog.record
+        look = catalog._standing
 
         def look_together(sample_id: str) -> object:
             found = look(sample_id)
             barrier.wait(timeout=60)
             return found
 
-        catalog.record = look_together  # type: ignore[method-assign,assignment]
+        catalog._standing = look_together  # type: ignore[method-assign,assignment]
         return catalog.write(make_sample(0)).path
 
     with ThreadPoolExecutor(2) as threads:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import zarr
 
 from catalogs.errors import InputError
-from catalogs.volumes import open_volume, write_mrc
+from catalogs.volumes import Binning, open_volume
 
 SHAPE = (5, 6, 7)
 MODES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
@@ -113,7 +115,13 @@ class TestMrc:
         np.testing.assert_array_equal(open_volume(file).read(), values(np.float32))
 
     def test_reads_lazily(self, tmp_path: Path) -> None:
-        assert isinstance(open_volume(make_mrc(tmp_path / "a.mrc", values(np.float32))).data, np.memmap)
+        file = make_mrc(tmp_path / "a.mrc", values(np.float32))
+        volume = open_volume(file)
+        patch(file, 1024 + 4 * (2 * 6 * 7 + 3), 77.5, dtype="<f4")  # after it was opened
+        assert volume.data[2, 0, 3] == 77.5
+        file.write_bytes(file.read_bytes()[:-4])
+        with pytest.raises(InputError, match="cut off since it was opened"):
+            volume.read()
 
     def test_refuses(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="there is no volume"):
@@ -135,15 +143,173 @@ class TestMrc:
         with pytest.raises(InputError, match="cut off"):
             open_volume(cut)
 
-    def test_write(self, tmp_path: Path) -> None:
-        write_mrc(tmp_path / "new" / "a.mrc", values(np.float32), 8.5)
-        with mrcfile.open(tmp_path / "new" / "a.mrc") as mrc:  # the strict reader
-            assert mrc.is_volume()
-            assert mrc.voxel_size.x == pytest.approx(8.5)
-        volume = open_volume(tmp_path / "new" / "a.mrc")
-        assert volume.voxel_size == pytest.approx(8.5)
-        np.testing.assert_array_equal(volume.read(), values(np.float32))
-        assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.mrc"]
+    def test_headers_that_lie(self, tmp_path: Path) -> None:
+        good = make_mrc(tmp_path / "a.mrc", values(np.float32)).read_bytes()
+        size = len(good)
+        for says, offset, numbers in (
+            (r"promises 7 x 6 x 5 voxels of mode 1 .* would fit mode 2 or an extended header", 12, (1,)),
+            (rf"is cut off: .* 8 x 6 x 5 .* {size + 120} bytes in all, and the file has {size}", 0, (8,)),
+            (r"has a header that lies: .* would fit an extended header \(nsymbt\) of 140", 4, (5,)),
+            (r"along the axes \(1, 1, 3\)", 64, (1, 1, 3)),
+            (r"lies: -5 bytes of extended header", 92, (-5,)),
+            (r"mode 101 \(4-bit numbers\)", 12, (101,)),
+            (r"mode 7;", 12, (7,)),
+            (r"no possible size or mode", 0, (-1,)),
+            (r"no possible size or mode", 12, (-3,)),
+        ):
+            file = tmp_path / "lie.mrc"
+            file.write_bytes(good)
+            patch(file, offset, *numbers)
+            with pytest.raises(InputError, match=says):
+                open_volume(file)
+
+    def test_a_mode_too_large(self, tmp_path: Path) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.int16))
+        patch(file, 12, 2)
+        with pytest.raises(InputError, match=r"cut off or its header lies: .* would fit mode 1 or mode 6"):
+            open_volume(file)
+
+    def test_an_extended_header_that_is_not_stated(self, tmp_path: Path) -> None:
+        good = make_mrc(tmp_path / "a.mrc", values(np.int16)).read_bytes()
+        file = tmp_path / "b.mrc"
+        file.write_bytes(good[:1024] + bytes(2048) + good[1024:])
+        with pytest.raises(InputError, match=r"would fit an extended header \(nsymbt\) of 2048"):
+            open_volume(file)
+        patch(file, 92, 2048)
+        np.testing.assert_array_equal(open_volume(file).read(), values(np.float32))
+
+    def test_stamp_of_the_other_byte_order(self, tmp_path: Path) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.int16))
+        patch(file, 212, 0x11, 0x11, dtype="u1")
+        np.testing.assert_array_equal(open_volume(file).read(), values(np.float32))
+
+    def test_bytes_above_127_are_unsigned(self, tmp_path: Path) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.int8) + np.int8(100))
+        patch(file, 76, 0, 209, dtype="<f4")  # dmin and dmax
+        assert open_volume(file).read().min() >= 0
+        assert open_volume(file).dtype == np.uint8
+
+    def test_skew_cell(self, tmp_path: Path) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.float32))
+        patch(file, 52, 90, 90, 120, dtype="<f4")
+        with pytest.raises(InputError, match=r"not at right angles \(120°\)"):
+            open_volume(file)
+
+    def test_origin_from_where_the_grid_starts(self, tmp_path: Path) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.float32), 2.0)
+        patch(file, 16, -3, 4, 5)
+        assert open_volume(file).origin == (-6.0, 8.0, 10.0)
+        patch(file, 64, 3, 2, 1)  # the first number now belongs to z
+        assert open_volume(file).origin == (10.0, 8.0, -6.0)
+
+    def test_origin_of_imod_counts_backwards_before_the_standard(self, tmp_path: Path) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.float32))
+        patch(file, 196, 1.5, -2.0, 3.0, dtype="<f4")
+        patch(file, 152, 1146047817, 1)
+        assert open_volume(file).origin == (1.5, -2.0, 3.0)  # nversion 20140: to the standard
+        patch(file, 108, 0)
+        assert open_volume(file).origin == (-1.5, 2.0, -3.0)
+        patch(file, 152, 1146047817, 1 + 4)
+        assert open_volume(file).origin == (1.5, -2.0, 3.0)
+
+    def test_binning_of_imod(self, tmp_path: Path) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.float32))
+        assert open_volume(file).binning is None
+        with mrcfile.open(file, "r+") as mrc:
+            mrc.add_label("BINVOL: Volume binned down by factors   2   2   2       25-Nov-26  10:00:00")
+            mrc.add_label("BINVOL: Volume binned down by factors   4   4   4       25-Nov-26  10:00:00")
+        binning = open_volume(file).binning
+        assert binning == Binning(8, "average")
+        np.testing.assert_array_equal(binning.unbinned([0, 1]), [3.5, 11.5])
+        np.testing.assert_array_equal(Binning(8, "fourier").unbinned([0, 1]), [0, 8])
+        with pytest.raises(InputError, match="binned 8 times by averaging or by cropping"):
+            Binning(8).unbinned(0)
+
+    def test_gzip(self, tmp_path: Path) -> None:
+        plain = make_mrc(tmp_path / "TS_01.rec", values(np.int16), 13.48).read_bytes()
+        (tmp_path / "TS_01.rec.gz").write_bytes(gzip.compress(plain))
+        volume = open_volume(tmp_path / "TS_01.rec.gz")
+        assert (volume.name, volume.voxel_size, volume.shape) == ("TS_01", pytest.approx(13.48), SHAPE)
+        np.testing.assert_array_equal(volume.data[1:3, ::2, 4], values(np.int16)[1:3, ::2, 4])
+        # as pigz and bgzip write it, in parts
+        (tmp_path / "b.mrc.gz").write_bytes(gzip.compress(plain[:700]) + gzip.compress(plain[700:]))
+        np.testing.assert_array_equal(open_volume(tmp_path / "b.mrc.gz").data[:], values(np.int16))
+        for name, content in {
+            "cut.mrc.gz": gzip.compress(plain)[:-20],
+            "short.mrc.gz": gzip.compress(plain[:-20]),
+            "head.mrc.gz": gzip.compress(plain)[:40],
+            "crc.mrc.gz": gzip.compress(plain)[:-8] + b"1234" + gzip.compress(plain)[-4:],
+        }.items():
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(InputError, match=rf"{name} is cut off"):
+                open_volume(tmp_path / name).read()
+
+    def test_a_name_that_lies(self, tmp_path: Path) -> None:
+        make_mrc(tmp_path / "a.mrc", values(np.float32)).rename(tmp_path / "a.h5")
+        assert open_volume(tmp_path / "a.h5").shape == SHAPE
+        (tmp_path / "b.h5").write_text("hello")
+        with pytest.raises(InputError, match=r"b\.h5 is damaged: it does not begin as \.h5 files do"):
+            open_volume(tmp_path / "b.h5")
+
+    @pytest.mark.parametrize("key", [
+        ..., 0, -1, (1, 2), (slice(None), 3), (slice(4, 1, -2), slice(1, None, 3), -2), (..., 0),
+        (slice(2, 2), 0), (1, 2, 3), (slice(-2, None), ..., slice(1, 3)),
+    ])  # fmt: skip
+    def test_indices_are_numpys(self, tmp_path: Path, key: Any) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.float32))
+        data = open_volume(file).data
+        np.testing.assert_array_equal(data[key], values(np.float32)[key])
+        patch(file, 64, 2, 3, 1)  # columns lie along y, rows along z, sections along x
+        turned = values(np.float32).transpose(1, 2, 0)
+        np.testing.assert_array_equal(open_volume(file).data[:], turned)
+        if key != (1, 2, 3):
+            np.testing.assert_array_equal(open_volume(file).data[key], turned[key])
+
+    @pytest.mark.parametrize("key", [5, (0, 0, 0, 0), (0, 9), ([0, 1],), "z", (..., ...)])
+    def test_other_indices_are_refused(self, tmp_path: Path, key: Any) -> None:
+        with pytest.raises(IndexError):
+            open_volume(make_mrc(tmp_path / "a.mrc", values(np.float32))).data[key]
+
+    def test_boxes(self, tmp_path: Path) -> None:
+        file = make_mrc(tmp_path / "a.mrc", values(np.int16), 4.0)
+        patch(file, 196, 1.0, 2.0, 3.0, dtype="<f4")
+        part = open_volume(file)[1:4, 2:, :5]
+        assert (part.shape, part.voxel_size, part.origin) == ((3, 4, 5), 4.0, (1.0, 10.0, 7.0))
+        np.testing.assert_array_equal(part.read(), values(np.int16)[1:4, 2:, :5])
+        again = part[1:, 1:, 1:]
+        assert again.origin == (5.0, 14.0, 11.0)
+        np.testing.assert_array_equal(np.asarray(again), values(np.int16)[2:4, 3:, 1:5])
+        with pytest.raises(IndexError, match="without a step"):
+            part[::2]
+
+    def test_blocks_cover_it_once(self, tmp_path: Path) -> None:
+        volume = open_volume(make_mrc(tmp_path / "a.mrc", values(np.float32)))
+        for n_bytes in (1, 28, 100, 170, 400, 10**9):
+            seen = np.full(SHAPE, -1.0)
+            for box, block in volume.blocks(n_bytes):
+                assert (seen[box] == -1).all()
+                assert block.nbytes <= max(n_bytes, 6 * 7 * 4)
+                seen[box] = block
+            np.testing.assert_array_equal(seen, values(np.float32))
+
+    def test_another_process_reads_it(self, tmp_path: Path) -> None:
+        volume = open_volume(make_mrc(tmp_path / "a.mrc", values(np.float32)))
+        assert len(pickle.dumps(volume)) < 1000  # no voxels in it
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(volume)).read(), values(np.float32))
+        lazy = volume.dask(n_bytes=200)
+        assert lazy.chunks == ((1,) * 5, (6,), (7,))
+        assert volume.dask(n_bytes=400).chunks[0] == (2, 2, 1)
+        np.testing.assert_array_equal(lazy[1:3].sum(axis=0).compute(scheduler="synchronous"),
+                                      values(np.float32)[1:3].sum(axis=0))  # fmt: skip
+
+
+def test_real_files(shared: Path) -> None:
+    for file in sorted((shared / "maps").glob("*.mrc")):
+        volume = open_volume(file)
+        with mrcfile.open(file, permissive=True) as mrc:
+            np.testing.assert_array_equal(volume.data[:], mrc.data)
+            assert volume.voxel_size == pytest.approx(float(mrc.voxel_size.x), rel=1e-5)
+    assert open_volume(shared / "tomograms" / "beta-tubulin.mrc").voxel_size == pytest.approx(5.144)
 
 
 def axes(*names: str, unit: str | None = "angstrom") -> list[dict[str, str]]:
@@ -214,10 +380,10 @@ class TestOmeZarr:
             with pytest.raises(InputError, match=says):
                 open_volume(file)
         zarr.create_group(tmp_path / "d.zarr")
-        with pytest.raises(InputError, match="not an OME-Zarr image"):
+        with pytest.raises(InputError, match="Zarr group with one volume: it holds none"):
             open_volume(tmp_path / "d.zarr")
         (tmp_path / "folder").mkdir()
-        with pytest.raises(InputError, match="not an OME-Zarr image"):
+        with pytest.raises(InputError, match="not a Zarr array or an OME-Zarr image"):
             open_volume(tmp_path / "folder")
-        with pytest.raises(InputError, match="not an OME-Zarr image"):
+        with pytest.raises(InputError, match="not a Zarr array or an OME-Zarr image"):
             open_volume("memory://nothing/here.zarr")

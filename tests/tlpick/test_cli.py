@@ -52,7 +52,7 @@ def test_dark_balls_are_picked_and_scored(
     assert close(picks, balls.truth, within=8.0)  # the clusters are ragged by noise
     assert set(picks["tomogram"]) == {"tomo-1"}
     assert picks["score"].between(0.6, 1.0).all()
-    assert (picks["tlVoxels"] > 300).all()
+    assert (picks["size"] > 300).all()
 
     scored = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv")
     assert (scored.status, scored.err) == (0, "")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs import particles
+from catalogs.matching import curve, evaluate, match
 from catalogs.seeds import generator
-from tlpick.evaluate import curve, evaluate, match
 
 
 def table(rows: list[tuple[str, str, float, float]]) -> pd.DataFrame:

@@ -1,14 +1,15 @@
 """Picks against truth: a pick finds a particle if it is of its class and near enough, each only once.
 
 Picks and particles are joined one to one by the Hungarian method, so a second pick on the same particle
-is a false one, and no order of the lists matters. Pure functions over particle tables.
+is a false one, and no order of the lists matters. Pure functions over particle tables: picking is scored
+with them, and a network can be while it trains. How others count is in :mod:`catalogs.metrics`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,13 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from catalogs.seeds import generator
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+#: What a missed particle was taken for, and what a false pick is, in a table of confusion.
+NONE = "none"
 #: Points of a threshold curve at most.
 CURVE_POINTS = 200
 
@@ -66,6 +71,22 @@ class Score:
         return _ratio(2 * self.n_found, self.n_picks + self.n_truth)
 
 
+@dataclass(frozen=True)
+class Localisation:
+    """How far the picks are from their particles, Å; all nan without pairs.
+
+    ``mean``, ``median``, ``p90`` (nine of ten are nearer) and ``rms`` are of the distance; ``offset`` is the
+    mean of pick minus particle along x, y, z. Chance errors cancel in the offset; half a voxel of
+    wrong origin does not.
+    """
+
+    mean: float
+    median: float
+    p90: float
+    rms: float
+    offset: tuple[float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Scores, and the tables that they were made from.
@@ -95,6 +116,17 @@ class Curve:
     precision: Floats
     recall: Floats
     f1: Floats
+
+    @property
+    def auc(self) -> float:
+        """Area under precision over recall: each step of recall times the precision that it is won at.
+
+        Recall that no threshold reaches adds nothing; nan if there are no particles.
+        """
+        if not len(self.recall) or np.isnan(self.recall).any():
+            return math.nan if np.isnan(self.recall).any() else 0.0
+        steps = -np.diff(self.recall, append=0.0)  # thresholds ascend, so recall falls
+        return float((steps * self.precision).sum())
 
 
 def evaluate(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float]) -> Evaluation:
@@ -154,6 +186,148 @@ def match(picks: Floats, truth: Floats, radius: float) -> tuple[Ints, Ints, Floa
     i, j = linear_sum_assignment(np.where(near, distance, far))
     paired = near[i, j]
     return i[paired], j[paired], distance[i, j][paired]
+
+
+def localisation(evaluation: Evaluation, class_name: str) -> Localisation:
+    """Measure the distances and the mean offset of one class's pairs."""
+    picks = evaluation.picks
+    paired = picks[(picks["partner"] >= 0) & (picks["class_name"] == class_name)]
+    if paired.empty:
+        return Localisation(math.nan, math.nan, math.nan, math.nan, (math.nan,) * 3)
+    off = _xyz(paired) - _xyz(evaluation.truth)[paired["partner"].to_numpy()]
+    far = np.linalg.norm(off, axis=1)
+    x, y, z = (float(value) for value in off.mean(axis=0))
+    return Localisation(
+        mean=float(far.mean()),
+        median=float(np.median(far)),
+        p90=float(np.percentile(far, 90)),
+        rms=float(np.sqrt((far**2).mean())),
+        offset=(x, y, z),
+    )
+
+
+def confusion(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float]) -> pd.DataFrame:
+    """Count which class was taken for which.
+
+    Picks and particles are joined one to one whatever their classes, within the radius of the particle's
+    class: as many pairs as possible, then as many of equal classes as possible, then the nearest.
+
+    Parameters
+    ----------
+    picks, truth
+        Particle tables.
+    radii
+        Class -> radius in Å.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows are what is there, columns what was picked; the last of both, ``none``, is nothing.
+    """
+    names = [*radii, NONE]
+    table = pd.DataFrame(np.zeros((len(names), len(names)), np.int64), names, names)
+    picks, truth = (each[each["class_name"].isin(radii)] for each in (picks, truth))
+    pick_rows, truth_rows = _rows(picks, "tomogram"), _rows(truth, "tomogram")
+    for key in dict.fromkeys([*pick_rows, *truth_rows]):
+        ours = picks.iloc[pick_rows.get(key, np.empty(0, np.int64))]
+        theirs = truth.iloc[truth_rows.get(key, np.empty(0, np.int64))]
+        radius = theirs["class_name"].map(dict(radii)).to_numpy(np.float64)
+        far = cdist(_xyz(ours), _xyz(theirs)) / radius
+        other = ours["class_name"].to_numpy()[:, None] != theirs["class_name"].to_numpy()
+        near = far <= 1
+        n = min(far.shape, default=0) + 1
+        i, j = linear_sum_assignment(np.where(near, far + n * other, n * (n + 1)))
+        paired = near[i, j]
+        i, j = i[paired], j[paired]
+        seen, there = ours["class_name"].to_numpy(), theirs["class_name"].to_numpy()
+        for a, b in zip(there[j], seen[i], strict=True):
+            table.loc[a, b] += 1
+        for b in np.delete(seen, i):
+            table.loc[NONE, b] += 1
+        for a in np.delete(there, j):
+            table.loc[a, NONE] += 1
+    return table
+
+
+def bootstrap(
+    evaluation: Evaluation, level: float = 0.95, rounds: int = 2000
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Say how far the scores would scatter with other tomograms of the same kind.
+
+    Whole tomograms are drawn with replacement, since particles of one tomogram share its defocus, its
+    thickness and its crowding. One tomogram alone says nothing about others: all bounds are nan then.
+
+    Parameters
+    ----------
+    evaluation
+        Of several tomograms.
+    level
+        Share of the draws between the bounds.
+    rounds
+        Draws.
+
+    Returns
+    -------
+    dict
+        Class -> ``f1``, ``precision`` and ``recall`` -> lower and upper bound.
+    """
+    tomograms = list(dict.fromkeys([*evaluation.picks["tomogram"], *evaluation.truth["tomogram"]]))
+    n = len(tomograms)
+    drawn = generator("bootstrap", n, rounds).integers(0, max(n, 1), (rounds, n))
+    bounds = {}
+    for score in evaluation.scores:
+        counts = np.zeros((n, 3))  # found, picks, truth
+        for k, name in enumerate(tomograms):
+            ours, theirs = (
+                table[(table["tomogram"] == name) & (table["class_name"] == score.class_name)]
+                for table in (evaluation.picks, evaluation.truth)
+            )
+            counts[k] = (ours["partner"] >= 0).sum(), len(ours), len(theirs)
+        found, n_picks, n_truth = counts[drawn].sum(axis=1).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = {
+                "f1": 2 * found / (n_picks + n_truth),
+                "precision": found / n_picks,
+                "recall": found / n_truth,
+            }
+        bounds[score.class_name] = {
+            what: _between(value, level) if n > 1 else (math.nan, math.nan) for what, value in values.items()
+        }
+    return bounds
+
+
+def only_reviewed(
+    picks: pd.DataFrame,
+    truth: pd.DataFrame,
+    radii: Mapping[str, float],
+    inside: Callable[[pd.DataFrame], NDArray[np.bool_]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Leave out what lies where nobody has looked for particles, so that it is neither right nor wrong.
+
+    A pick that finds a particle counts where the particle lies; others count where they lie themselves.
+
+    Parameters
+    ----------
+    picks, truth
+        Particle tables.
+    radii
+        Class -> radius in Å.
+    inside
+        Tells of each row of a table whether it lies in the reviewed region.
+
+    Returns
+    -------
+    picks, truth
+        The rows that count.
+    """
+    whole = evaluate(picks, truth, radii)
+    there = inside(whole.truth)
+    partner = whole.picks["partner"].to_numpy()
+    here = inside(whole.picks)
+    if len(there):
+        here = np.where(partner >= 0, there[partner], here)
+    drop = ["partner", "distance"]
+    return whole.picks[here].drop(columns=drop), whole.truth[there].drop(columns=drop)
 
 
 def curve(picks: pd.DataFrame, truth: pd.DataFrame, radius: float) -> Curve:
@@ -225,6 +399,14 @@ def _rows(table: pd.DataFrame, *columns: str) -> dict[tuple[str, ...], Ints]:
 
 def _xyz(table: pd.DataFrame) -> Floats:
     return table[["x", "y", "z"]].to_numpy(np.float64)
+
+
+def _between(values: Floats, level: float) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _ratio(part: int, whole: int) -> float:

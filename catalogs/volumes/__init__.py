@@ -1,0 +1,91 @@
+"""Volumes: an array (z, y, x) with its voxel size, read lazily from what the field writes; and writers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from catalogs.errors import InputError
+from catalogs.volumes import hdf5, layouts, mrc, tiff
+from catalogs.volumes.mrc_writer import write_mrc
+from catalogs.volumes.ome_writer import write_ome_zarr
+from catalogs.volumes.source import Source, Unzipped
+from catalogs.volumes.volume import Binning, Contrast, Volume
+
+__all__ = ["MRC_SUFFIXES", "Binning", "Contrast", "Volume", "open_volume", "write_mrc", "write_ome_zarr"]
+
+MRC_SUFFIXES = mrc.SUFFIXES
+_FILES = (*mrc.SUFFIXES, *hdf5.SUFFIXES, *tiff.SUFFIXES)
+_GIVE = "give MRC (.mrc, .rec, .map, .st, also .gz), HDF5 (.h5, .hdf), TIFF (.tif) or a Zarr folder"
+
+
+def open_volume(path: str | os.PathLike[str]) -> Volume:
+    """Open a volume without reading its voxels.
+
+    What a file is follows from its first bytes; the ending counts only where they do not say.
+
+    Parameters
+    ----------
+    path
+        Path or fsspec URL of
+
+        - an MRC file (modes 0, 1, 2, 6 and 12, either byte order), also compressed by gzip;
+        - an HDF5 file of DeepFinder, IMOD or EMAN2, or with one volume;
+        - a TIFF stack;
+        - an OME-Zarr image (0.4 or 0.5), of which the finest level is taken, or one of its levels;
+        - a Zarr array, or a group with one array of three axes (version 2 or 3);
+        - a folder of a copick project or of the CryoET Data Portal that holds one tomogram.
+
+    Raises
+    ------
+    InputError
+        If it is missing, cut off or contradicts itself, is not a single real-valued volume, or its voxels
+        are not cubes.
+    """
+    text = os.fspath(path).removeprefix("file://")
+    text = text.rstrip("/") or text
+    if _is_file(text):
+        volume = _open_file(text)
+    else:
+        text, volume = _open_folder(text)
+    return replace(volume, voxel_size=layouts.checked_spacing(text, volume.voxel_size))
+
+
+def _is_file(text: str) -> bool:
+    if "://" in text:
+        return text.lower().removesuffix(".gz").endswith(_FILES)
+    if not Path(text).exists():
+        raise InputError(f"there is no volume {text}")
+    return not Path(text).is_dir()
+
+
+def _open_file(text: str) -> Volume:
+    source = Source(text)
+    head = source.read(0, mrc.HEADER_BYTES)
+    stem, suffix = os.path.splitext(text.rsplit("/", 1)[-1].removesuffix(".gz"))
+    name = layouts.run_of(text) or stem
+    if head.startswith(b"\x1f\x8b\x08"):
+        return mrc.open_mrc(Unzipped(source), text, name)
+    if head.startswith(hdf5.SIGNATURE):
+        return hdf5.open_hdf5(source, text, name)
+    if head.startswith(tiff.SIGNATURES):
+        return tiff.open_tiff(source, text, name)
+    if mrc.is_mrc(head) or suffix.lower() in mrc.SUFFIXES:
+        return mrc.open_mrc(source, text, name)
+    if suffix.lower() in _FILES:
+        raise InputError(f"{text} is damaged: it does not begin as {suffix} files do; copy it again")
+    raise InputError(f"{text} is not a volume: {_GIVE}")
+
+
+def _open_folder(text: str) -> tuple[str, Volume]:
+    from catalogs.volumes import zarrs
+
+    stem = text.rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".ome")
+    found = zarrs.open_zarr(text, layouts.run_of(text) or stem)
+    if found is not None:
+        return text, found
+    below = layouts.volume_below(text)
+    if below is None:
+        raise InputError(f"{text} is not a Zarr array or an OME-Zarr image: {_GIVE}")
+    return below, open_volume(below)

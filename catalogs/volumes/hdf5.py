@@ -1,0 +1,168 @@
+"""HDF5 volumes: DeepFinder's ``dataset``, IMOD's and EMAN2's ``MDF/images``, or the one volume in a file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.volumes.lazy import Box, LazyArray
+from catalogs.volumes.source import Source, explained
+from catalogs.volumes.volume import Volume, cube
+
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_DEEPFINDER = "dataset"
+_IMAGES = "MDF/images"
+
+
+class Hdf5Array(LazyArray):
+    """A data set of three axes, or data sets of two axes one above the other.
+
+    Parameters
+    ----------
+    source
+        The file.
+    names
+        One data set (z, y, x), or a data set (y, x) for each plane.
+    shape, dtype, chunks
+        Of the volume.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        names: tuple[str, ...],
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        chunks: tuple[int, int, int] | None,
+    ) -> None:
+        self._source, self._names, self._chunks = source, names, chunks
+        self.shape, self.dtype = shape, dtype
+
+    @property
+    def chunks(self) -> tuple[int, int, int]:
+        """As the file is chunked."""
+        return self._chunks or super().chunks
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box."""
+        with _opened(self._source) as file:
+            if len(self._names) == 1:
+                return np.asarray(file[self._names[0]][box])
+            z, y, x = box
+            planes = [file[name][y, x] for name in self._names[z]]
+            return np.stack(planes) if planes else np.empty([b.stop - b.start for b in box], self.dtype)
+
+
+def open_hdf5(source: Source, text: str, name: str) -> Volume:
+    """Open an HDF5 file without reading its voxels; see :func:`catalogs.volumes.mrc.open_mrc`."""
+    import h5py
+
+    with _opened(source) as file:
+        if isinstance(file.get(_DEEPFINDER), h5py.Dataset):
+            names: tuple[str, ...] = (_DEEPFINDER,)
+        elif isinstance(file.get(_IMAGES), h5py.Group):
+            names = _numbered(file[_IMAGES], text)
+        else:
+            names = _the_one(file, text)
+        first = file[names[0]]
+        shape = first.shape if len(names) == 1 else (len(names), *first.shape)
+        if len(shape) != 3:
+            raise InputError(f"{text} is not one volume: {names[0]} has {len(shape)} axes, give z, y and x")
+        if any(file[other].shape != first.shape for other in names[1:]):
+            raise InputError(f"{text} is not one volume: its images differ in size")
+        if first.dtype.kind not in "iuf":
+            raise InputError(f"{text} holds {first.dtype}; a volume has real numbers")
+        chunks = first.chunks if len(names) == 1 else None
+        facts = _attributes(first) if len(names) == 1 else _attributes(first) | dict(file[_IMAGES].attrs)
+        size, origin = _grid(facts, text)
+        data = Hdf5Array(source, names, shape, first.dtype, chunks)
+    return Volume(data=data, voxel_size=size, origin=origin, name=name)
+
+
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[Any]:
+    import h5py
+
+    with contextlib.ExitStack() as stack, explained(source.url):
+        try:
+            if source.local is not None:
+                # Nothing here writes HDF5, and locks do not work on many a network file system.
+                file = h5py.File(source.local, "r", locking=False)
+            else:
+                file = h5py.File(stack.enter_context(source.open()), "r")
+        except OSError as error:
+            raise InputError(
+                f"{source.url} is not an HDF5 file that can be read ({error}); copy it again"
+            ) from error
+        yield stack.enter_context(file)
+
+
+def _numbered(images: Any, text: str) -> tuple[str, ...]:
+    """Find the one volume of IMOD or EMAN2, or their stack of images by its numbers."""
+    import h5py
+
+    numbers = sorted((key for key in images if key.isdigit()), key=int)
+    found = [key for key in numbers if isinstance(images[key].get("image"), h5py.Dataset)]
+    volumes = [key for key in found if images[key]["image"].ndim == 3]
+    if not found or (volumes and len(found) > 1):
+        listed = f"{len(volumes)} volumes" if volumes else "no image"
+        raise InputError(f"{text} is not one volume: it holds {listed} under {_IMAGES}")
+    return tuple(f"{_IMAGES}/{key}/image" for key in found)
+
+
+def _the_one(file: Any, text: str) -> tuple[str, ...]:
+    import h5py
+
+    found: list[str] = []
+    file.visititems(lambda name, node: _keep(found, name, node, h5py.Dataset))
+    if len(found) == 1:
+        return (found[0],)
+    what = f"several ({', '.join(found[:4])})" if found else "none"
+    raise InputError(
+        f"{text} is not one volume: it must hold one data set of three axes or one called"
+        f" {_DEEPFINDER!r}, it holds {what}"
+    )
+
+
+def _keep(found: list[str], name: str, node: Any, kind: type) -> None:
+    if isinstance(node, kind) and node.ndim == 3:  # type: ignore[attr-defined]
+        found.append(name)
+
+
+def _attributes(data: Any) -> dict[str, Any]:
+    """Attributes of a data set and of its group: programs differ where they put them."""
+    return {**dict(data.parent.attrs), **dict(data.attrs)}
+
+
+def _grid(facts: dict[str, Any], text: str) -> tuple[float | None, tuple[float, float, float]]:
+    """Voxel size and origin as IMOD (the MRC header's words), EMAN2, Chimera or plain attributes say them."""
+
+    def three(*names: str) -> list[float] | None:
+        try:
+            return [float(np.ravel(facts[name])[0]) for name in names]
+        except (KeyError, ValueError, TypeError, IndexError):
+            return None
+
+    cell = three(*(f"IMOD.MRC.{axis}len" for axis in "xyz"))
+    intervals = three(*(f"IMOD.MRC.m{axis}" for axis in "xyz"))
+    voxel = None
+    if cell and intervals and min(intervals) > 0:
+        voxel = [length / n for length, n in zip(cell, intervals, strict=True)]
+    voxel = voxel or three("EMAN.apix_x", "EMAN.apix_y", "EMAN.apix_z")
+    if voxel is None and np.shape(facts.get("step", ())) == (3,):
+        voxel = [float(value) for value in facts["step"]]
+    for word in ("voxel_size", "voxel_spacing"):
+        if voxel is None and word in facts:
+            voxel = [float(value) for value in np.ravel(facts[word])]
+            voxel = voxel * 3 if len(voxel) == 1 else voxel[::-1]
+    origin = three(*(f"IMOD.MRC.{axis}origin" for axis in "xyz"))
+    origin = origin or three("EMAN.origin_x", "EMAN.origin_y", "EMAN.origin_z") or [0.0, 0.0, 0.0]
+    size = cube(text, voxel[::-1]) if voxel is not None and len(voxel) == 3 else None
+    return size, (origin[0], origin[1], origin[2])

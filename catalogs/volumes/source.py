@@ -1,0 +1,217 @@
+"""The bytes of a file on a disk or behind an fsspec URL, read by ranges; and raw voxels in them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gzip
+import shutil
+import tempfile
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.store import in_parallel
+from catalogs.volumes.lazy import Box, LazyArray
+
+_BATCH = 64 * 2**20  # bytes of a file that are mapped, or asked of a server, at a time
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that is read by ranges.
+
+    Attributes
+    ----------
+    url
+        Path or fsspec URL.
+    """
+
+    url: str
+
+    @property
+    def local(self) -> Path | None:
+        """Its path if it is on a disk."""
+        return None if "://" in self.url else Path(self.url)
+
+    def size(self) -> int:
+        """Bytes; InputError if there is no such file."""
+        with explained(self.url):
+            if self.local is not None:
+                return self.local.stat().st_size
+            fs, path = _filesystem(self.url)
+            return int(fs.info(path)["size"])
+
+    def read(self, start: int, n: int) -> bytes:
+        """Read ``n`` bytes from ``start`` on, fewer where the file ends; InputError if it cannot be read."""
+        with explained(self.url):
+            if self.local is not None:
+                with open(self.local, "rb") as raw:
+                    raw.seek(start)
+                    return raw.read(n)
+            fs, path = _filesystem(self.url)
+            data: bytes = fs.cat_file(path, start=start, end=start + n)
+            return data
+
+    def open(self) -> IO[bytes]:
+        """Open it for reading from the beginning, a few MB at a time."""
+        with explained(self.url):
+            if self.local is not None:
+                return open(self.local, "rb")
+            fs, path = _filesystem(self.url)
+            opened: IO[bytes] = fs.open(path, "rb")
+            return opened
+
+
+@contextlib.contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Say in one sentence why a volume cannot be read; every storage has its own words for it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"there is no volume {url}") from error
+    except Exception as error:
+        if "://" in url or isinstance(error, OSError):
+            raise InputError(f"{url} cannot be read ({error})") from error
+        raise
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    fs, path = url_to_fs(url)
+    return fs, path
+
+
+class RawArray(LazyArray):
+    """Voxels one after the other in a file, as in MRC.
+
+    On a disk it maps only what it reads and only while it reads, so the memory of a process stays within
+    what it asked for. From a server it reads whole rows of a plane by one range each, 16 at a time.
+
+    Parameters
+    ----------
+    source
+        The file.
+    offset
+        Bytes before voxel 0.
+    shape
+        (z, y, x).
+    dtype
+        With its byte order.
+    """
+
+    def __init__(
+        self, source: Source | Unzipped, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any]
+    ) -> None:
+        self._source, self._offset = source, offset
+        self.shape, self.dtype = shape, dtype
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box in the byte order of the file."""
+        source = self._source.unzip() if isinstance(self._source, Unzipped) else self._source
+        out = np.empty([part.stop - part.start for part in box], self.dtype)
+        if out.size == 0:
+            return out
+        z, y, x = box
+        n_rows, row = y.stop - y.start, self.shape[2] * self.dtype.itemsize
+        step = max(1, _BATCH // (n_rows * row))
+        for first in range(z.start, z.stop, step):
+            last = min(first + step, z.stop)
+            target = out[first - z.start : last - z.start]
+            if source.local is not None:
+                target[...] = self._mapped(source.local)[first:last, y, x]
+            else:
+                self._fetch(source, slice(first, last), y, x, target)
+        return out
+
+    def _mapped(self, file: Path) -> NDArray[Any]:
+        try:
+            return np.memmap(file, self.dtype, "r", self._offset, self.shape)
+        except (ValueError, OSError) as error:
+            raise InputError(
+                f"{file} cannot be read any more: it was removed or cut off since it was opened"
+            ) from error
+
+    def _fetch(self, source: Source, z: slice, y: slice, x: slice, out: NDArray[Any]) -> None:
+        _, ny, nx = self.shape
+        size = self.dtype.itemsize
+        if y.stop - y.start == ny:  # the planes follow each other
+            ranges, planes = [(z.start * ny, (z.stop - z.start) * ny)], [slice(0, z.stop - z.start)]
+        else:
+            ranges = [(k * ny + y.start, y.stop - y.start) for k in range(z.start, z.stop)]
+            planes = [slice(k, k + 1) for k in range(z.stop - z.start)]
+
+        def fetch(rows: tuple[int, int]) -> NDArray[Any]:
+            start, n = self._offset + rows[0] * nx * size, rows[1] * nx * size
+            data = source.read(start, n)
+            if len(data) != n:
+                raise InputError(f"{source.url} is cut off; copy it again")
+            return np.frombuffer(data, self.dtype).reshape(-1, y.stop - y.start, nx)
+
+        for plane, rows in zip(planes, in_parallel(fetch, ranges), strict=True):
+            out[plane] = rows[:, :, x]
+
+
+# ---------------------------------------------------------------- gzip
+
+_unzipped: dict[str, Path] = {}
+_folder: list[Path] = []
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Unzipped:
+    """A gzip file whose content is put beside, once a process, when voxels are first read.
+
+    gzip can only be read from the beginning. The copy lies in the folder for temporary files (``TMPDIR``)
+    and goes when the process ends; memory holds a few MB of it.
+    """
+
+    source: Source
+
+    def head(self, n: int) -> bytes:
+        """Read the first bytes of the content."""
+        with self._content() as content:
+            return content.read(n)
+
+    def promised_size(self) -> int:
+        """Bytes of the content modulo 2**32, as the end of the file says; wrong where parts were joined."""
+        return int.from_bytes(self.source.read(self.source.size() - 4, 4), "little")
+
+    def unzip(self) -> Source:
+        """Return the content as a file on the disk."""
+        with _lock:
+            if self.source.url not in _unzipped:
+                _unzipped[self.source.url] = self._write()
+            return Source(str(_unzipped[self.source.url]))
+
+    def _write(self) -> Path:
+        if not _folder:
+            _folder.append(Path(tempfile.mkdtemp(prefix="volumes-")))
+            atexit.register(shutil.rmtree, _folder[0], ignore_errors=True)
+        file = _folder[0] / f"{len(_unzipped)}.raw"
+        try:
+            with self._content() as content, open(file, "wb") as out:
+                shutil.copyfileobj(content, out, 4 * 2**20)
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
+        return file
+
+    @contextlib.contextmanager
+    def _content(self) -> Iterator[gzip.GzipFile]:
+        try:
+            with self.source.open() as raw, gzip.GzipFile(fileobj=raw) as content:
+                yield content
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(f"{self.source.url} is cut off or damaged ({error}); copy it again") from error

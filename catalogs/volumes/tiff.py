@@ -1,0 +1,156 @@
+"""TIFF stacks, as ImageJ, IMOD and tifffile write them: one image for each plane along z."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.volumes.lazy import Box, LazyArray
+from catalogs.volumes.source import RawArray, Source, explained
+from catalogs.volumes.volume import Volume, cube
+
+SUFFIXES = (".tif", ".tiff")
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_UNITS = {"nm": 10.0, "nanometer": 10.0, "nanometers": 10.0, "pm": 0.01, "pixel": None, "pixels": None}
+_UNITS |= dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer"), 1e4)
+_UNITS |= dict.fromkeys(("Å", "A", "a", "angstrom", "Angstrom", "ångström", "angstroms"), 1.0)
+_RESOLUTION_UNITS = {2: 2.54e8, 3: 1e8}  # Å in an inch and in a centimetre
+_LARGEST = 1000.0  # Å; a voxel beyond is the resolution of a printer
+
+
+class TiffArray(LazyArray):
+    """Planes of a TIFF file, decoded one at a time."""
+
+    def __init__(self, source: Source, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self._source = source
+        self.shape, self.dtype = shape, dtype
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box; each of its planes is decoded whole."""
+        out = np.empty([part.stop - part.start for part in box], self.dtype)
+        with _opened(self._source) as file:
+            pages = file.series[0].pages
+            for k in range(box[0].start, box[0].stop):
+                try:
+                    out[k - box[0].start] = pages[k].asarray()[box[1], box[2]]
+                except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
+                    raise InputError(
+                        f"plane {k} of {self._source.url} cannot be read ({error}); write it without"
+                        " compression"
+                    ) from error
+        return out
+
+
+def open_tiff(source: Source, text: str, name: str) -> Volume:
+    """Open a TIFF stack without reading its voxels; see :func:`catalogs.volumes.mrc.open_mrc`."""
+    with _opened(source) as file:
+        if not _whole(file, source):
+            raise InputError(f"{text} is cut off; copy it again")
+        try:
+            series = file.series[0]
+            shape, dtype = tuple(int(n) for n in series.shape), np.dtype(series.dtype)
+        except (IndexError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{text} is not a TIFF file that can be read ({error}); copy it again"
+            ) from error
+        if len(file.series) > 1:
+            raise InputError(f"{text} is not one volume: its images differ in size or type")
+        if len(shape) != 3 or "S" in series.axes:
+            raise InputError(
+                f"{text} is not one volume: it has the axes {series.axes} of sizes"
+                f" {' x '.join(map(str, shape))}; give a stack of grey images, one for each plane"
+            )
+        if dtype.kind not in "iuf":
+            raise InputError(f"{text} holds {dtype}; a volume has real numbers")
+        data: Any = TiffArray(source, (shape[0], shape[1], shape[2]), dtype)
+        if series.dataoffset is not None:  # the planes follow each other: any box can be read
+            if series.dataoffset + math.prod(shape) * dtype.itemsize > source.size():
+                raise InputError(f"{text} is cut off; copy it again")
+            data = RawArray(source, series.dataoffset, data.shape, dtype.newbyteorder(file.byteorder))
+        size = cube(text, _voxel(file))
+    return Volume(data=data, voxel_size=size, origin=(0.0, 0.0, 0.0), name=name)
+
+
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[Any]:
+    import tifffile
+
+    with source.open() as raw, explained(source.url):
+        try:
+            file = tifffile.TiffFile(raw, is_shaped=False)  # its own notes split a stack
+        except (tifffile.TiffFileError, ValueError) as error:
+            raise InputError(
+                f"{source.url} is not a TIFF file that can be read ({error}); copy it again"
+            ) from error
+        with file:
+            yield file
+
+
+def _whole(file: Any, source: Source) -> bool:
+    """Tell whether the chain of pages has its end, and the last of them its voxels.
+
+    tifffile takes a chain that breaks off for a shorter one.
+    """
+    size, layout = source.size(), file.tiff
+    if not len(file.pages):
+        return False
+    last = file.pages[len(file.pages) - 1]
+    n = source.read(last.offset, layout.tagnosize)
+    entries = int.from_bytes(n, "little" if file.byteorder == "<" else "big") if n else 0
+    end = last.offset + layout.tagnosize + entries * layout.tagsize
+    following = source.read(end, layout.offsetsize)
+    if len(following) < layout.offsetsize or any(following):
+        return False
+    strips = zip(last.dataoffsets, last.databytecounts, strict=False)
+    return all(offset + count <= size for offset, count in strips)
+
+
+def _voxel(file: Any) -> tuple[float, float, float]:
+    """Edges (z, y, x) of the voxel in Å, 0 where the file does not say.
+
+    ImageJ states a unit and the distance of planes; OME a size for each axis. Of a plain file the
+    resolution counts if it is a microscope's: programs that do not know write a printer's.
+    """
+    page = file.pages[0]
+    per = [_ratio(page.tags.get(tag)) for tag in ("YResolution", "XResolution")]
+    y, x = (1 / value if value else 0.0 for value in per)
+    if file.is_imagej:
+        meta = file.imagej_metadata or {}
+        unit = str(meta.get("unit", "")).replace("\\u00B5", "µ").replace("\\u00C5", "Å").strip()
+        factor = _UNITS.get(unit)
+        if factor is None:
+            return (0.0, 0.0, 0.0)
+        z = float(meta.get("spacing", x))
+        return (z * factor, y * factor, x * factor)
+    if file.is_ome:
+        return _ome_voxel(str(file.ome_metadata))
+    unit_tag = page.tags.get("ResolutionUnit")
+    factor = _RESOLUTION_UNITS.get(int(unit_tag.value) if unit_tag is not None else 2)
+    if factor is None or not 0 < x * factor <= _LARGEST:
+        return (0.0, 0.0, 0.0)
+    return (x * factor, y * factor, x * factor)  # nothing says how far apart the planes are
+
+
+def _ome_voxel(xml: str) -> tuple[float, float, float]:
+    sizes = []
+    for axis in "ZYX":
+        size = re.search(rf'PhysicalSize{axis}="([-+.\deE]+)"', xml)
+        unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', xml)
+        factor = _UNITS.get(unit[1] if unit else "µm")
+        sizes.append(float(size[1]) * factor if size and factor else 0.0)
+    return (sizes[0], sizes[1], sizes[2])
+
+
+def _ratio(tag: Any) -> float:
+    if tag is None:
+        return 0.0
+    above, below = tag.value
+    return above / below if below else 0.0

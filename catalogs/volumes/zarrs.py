@@ -1,0 +1,201 @@
+"""Zarr arrays and groups (version 2 and 3) and OME-Zarr images (0.4 and 0.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.store import zarr_store
+from catalogs.volumes.lazy import Reordered
+from catalogs.volumes.source import explained
+from catalogs.volumes.volume import Binning, Contrast, Volume, cube
+
+#: Attribute in which this program keeps what OME-Zarr has no word for.
+OURS = "template_learning"
+
+_ANGSTROM = {"angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "picometer": 0.01}
+_MEANS = ("mean", "local_mean", "localmean", "average", "downscale_local_mean")
+
+
+def open_zarr(text: str, name: str) -> Volume | None:
+    """Open a Zarr array, an OME-Zarr image or one of its levels, or the one volume of a group.
+
+    Parameters
+    ----------
+    text
+        Path or URL.
+    name
+        Of the volume.
+
+    Returns
+    -------
+    Volume or None
+        None if there is no Zarr array or group at all.
+
+    Raises
+    ------
+    InputError
+        If there is one and it is not one volume.
+    """
+    node = _open(text)
+    if node is None:
+        return None
+    if isinstance(node, zarr.Array):
+        return _open_array(node, text, name)
+    attributes = dict(node.attrs)
+    images = _multiscales(attributes)
+    if images is not None:
+        return _open_image(node, attributes, images, text, name)
+    if "bioformats2raw.layout" in attributes or "bioformats2raw.layout" in _ome(attributes):
+        return open_zarr(f"{text}/0", name)
+    found = sorted(key for key, array in node.arrays() if array.ndim == 3)
+    if len(found) == 1:
+        array: Any = node[found[0]]
+        return _plain(array, {**attributes, **dict(array.attrs)}, text, name)
+    holds = f"it holds several ({', '.join(found[:4])}); name one of them" if found else "it holds none"
+    raise InputError(f"{text} is not an OME-Zarr image or a Zarr group with one volume: {holds}")
+
+
+def _open(text: str) -> zarr.Array[Any] | zarr.Group | None:
+    from zarr.errors import ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError
+
+    with explained(text):
+        try:
+            return zarr.open(zarr_store(text), mode="r")
+        except (ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError, FileNotFoundError):
+            return None
+        except (ValueError, KeyError, TypeError) as error:  # metadata that is damaged or too new
+            raise InputError(f"{text} is not Zarr that can be read ({error}); copy it again") from error
+
+
+def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Find what OME-Zarr says: 0.5 has it in an attribute of its own, 0.4 among the others."""
+    inside = attributes.get("ome", attributes)
+    return inside if isinstance(inside, dict) else {}
+
+
+def _multiscales(attributes: dict[str, Any]) -> list[dict[str, Any]] | None:
+    images = _ome(attributes).get("multiscales")
+    return images if isinstance(images, list) else None
+
+
+def _open_array(array: zarr.Array[Any], text: str, name: str) -> Volume:
+    """Open an array; if it is a level of an image, the image tells its voxel size."""
+    above, _, path = text.rstrip("/").rpartition("/")
+    parent = _open(above) if above and not above.endswith((":", "/")) else None
+    if isinstance(parent, zarr.Group):
+        attributes = dict(parent.attrs)
+        images = _multiscales(attributes) or []
+        levels = [level.get("path") for image in images[:1] for level in image.get("datasets", [])]
+        if path in levels:
+            return _open_image(parent, attributes, images, above, name, levels.index(path))
+    return _plain(array, dict(array.attrs), text, name)
+
+
+def _plain(array: zarr.Array[Any], attributes: dict[str, Any], text: str, name: str) -> Volume:
+    _check(array, text)
+    voxel: list[float] = []
+    for word in ("voxel_size", "voxel_spacing"):
+        if word in attributes and not voxel:
+            try:
+                voxel = [float(value) for value in np.ravel(attributes[word])]
+            except (TypeError, ValueError) as error:
+                raise InputError(f"the attribute {word} of {text} must be in Å, e.g. 10.0") from error
+    voxel = voxel * 3 if len(voxel) == 1 else voxel
+    size = cube(text, voxel) if len(voxel) == 3 else None
+    binning, contrast = _ours(attributes, label=False)
+    return Volume(array, size, (0.0, 0.0, 0.0), name, binning, contrast)
+
+
+def _check(array: Any, text: str) -> None:
+    if not isinstance(array, zarr.Array) or array.ndim != 3:
+        n = getattr(array, "ndim", 0)
+        raise InputError(f"{text} is not one volume: its array has {n} axes, give one with z, y and x")
+    if array.dtype.kind not in "iufb":
+        raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
+
+
+def _open_image(
+    group: zarr.Group,
+    attributes: dict[str, Any],
+    images: list[dict[str, Any]],
+    text: str,
+    name: str,
+    level: int = 0,
+) -> Volume:
+    try:
+        image = images[0]
+        levels = image["datasets"]
+        array: Any = group[levels[level]["path"]]
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image["axes"]]
+        scale, shift = _affine(_steps(image, level), len(axes))
+        finest, _ = _affine(_steps(image, 0), len(axes))
+        names = [str(axis["name"]) for axis in axes]
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        raise InputError(f"{text} is not an OME-Zarr image: it has no proper multiscales") from error
+    space = [k for k, axis in enumerate(names) if axis in ("z", "y", "x")]
+    if not isinstance(array, zarr.Array) or array.ndim != len(names) or [names[k] for k in space] != [*"zyx"]:
+        raise InputError(f"{text} is not one volume: its axes are {', '.join(names)}, they must be z, y, x")
+    long = [names[k] for k in range(len(names)) if k not in space and array.shape[k] != 1]
+    if long:
+        raise InputError(f"{text} is not one volume: it has several along {', '.join(long)}; give one")
+    if array.dtype.kind not in "iufb":
+        raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
+    units = [_ANGSTROM.get(axes[k].get("unit") or "angstrom") for k in space]
+    if None in units:
+        raise InputError(
+            f"{text} has axes in {axes[space[0]]['unit']}; give a volume in angstrom or nanometer"
+        )
+    unit = np.array(units, np.float64)
+    z, y, x = (float(value) for value in shift[space] * unit)
+    binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))
+    factor = scale[space] / finest[space]
+    if level and np.ptp(factor) < 1e-3 * factor[0]:
+        kind = "average" if str(image.get("type", "")).lower() in _MEANS else None
+        binning = Binning(round(float(factor[0]), 6), kind)  # type: ignore[arg-type]
+    return Volume(
+        data=array if len(names) == 3 else Reordered(array, (space[0], space[1], space[2])),
+        voxel_size=cube(text, scale[space] * unit),
+        origin=(x, y, z),
+        name=str(_our_words(attributes).get("sample_id", name)),
+        binning=binning,
+        contrast=contrast,
+    )
+
+
+def _steps(image: dict[str, Any], level: int) -> list[dict[str, Any]]:
+    own = image["datasets"][level].get("coordinateTransformations", [])
+    return [*own, *image.get("coordinateTransformations", [])]
+
+
+def _affine(steps: Sequence[dict[str, Any]], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compose OME-Zarr's scales and translations, in their order."""
+    scale, shift = np.ones(n), np.zeros(n)
+    for step in steps:
+        if step["type"] == "scale":
+            scale, shift = scale * step["scale"], shift * step["scale"]
+        elif step["type"] == "translation":
+            shift = shift + step["translation"]
+    return scale, shift
+
+
+def _our_words(attributes: dict[str, Any]) -> dict[str, Any]:
+    words = attributes.get(OURS, {})
+    return words if isinstance(words, dict) else {}
+
+
+def _ours(attributes: dict[str, Any], *, label: bool) -> tuple[Binning | None, Contrast | None]:
+    """Binning and contrast, where this program wrote them; protein is dark in all samples of a corpus."""
+    words = _our_words(attributes)
+    contrast = words.get("contrast", "dark" if "sample_id" in words and not label else None)
+    binning = words.get("binning")
+    try:
+        made = Binning(float(binning["factor"]), binning["kind"]) if binning else None
+    except (KeyError, TypeError, ValueError):
+        made = None
+    return made, contrast if contrast in ("dark", "bright") else None
