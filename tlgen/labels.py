@@ -107,6 +107,8 @@ def _fill(
     low, high = (np.clip(bound, -half, half) - shift for bound in decoration.bounds())
     x0, y0, z0 = (_first(value, grid.voxel_size) for value in low)
     x1, y1, z1 = (_end(value, grid.voxel_size, n) for value, n in zip(high, grid.shape[::-1], strict=True))
+    if x1 <= x0 or y1 <= y0:
+        return
     y, x = np.mgrid[y0:y1, x0:x1].reshape(2, -1) * grid.voxel_size
     for k in range(z0, z1):
         points = np.column_stack([x, y, np.full(len(x), k * grid.voxel_size)]) + shift

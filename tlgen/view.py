@@ -188,15 +188,8 @@ def section(scene: Scene, library: Library, axis: int, pixel: float) -> NDArray[
     edge = np.array([colours[name] for name in (DISTRACTOR, *scene.class_names)], np.float64)
     body = edge + (255 - edge) * np.where(np.arange(len(edge)) == 0, 0.72, 0.45)[:, None]
     picture = np.where((which > 0)[..., None], body[plane], 255.0)
-    padded = np.pad(which, 1, mode="edge")
-    inner = (slice(1, -1), slice(1, -1))
-    border = np.zeros(which.shape, bool)
-    for shift in ((0, 1), (2, 1), (1, 0), (1, 2)):
-        border |= (
-            padded[shift[0] : shift[0] + which.shape[0], shift[1] : shift[1] + which.shape[1]]
-            != padded[inner]
-        )
-    border &= which > 0
+    size = 2 * _FINER - 1
+    border = (which > 0) & (ndimage.minimum_filter(which, size) != ndimage.maximum_filter(which, size))
     picture[border] = edge[plane[border]] * 0.8
     return np.asarray(np.rint(picture), np.uint8)
 
