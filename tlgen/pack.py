@@ -13,7 +13,7 @@ from catalogs.errors import InputError
 from tlgen import pipeline
 from tlgen.recipe import Recipe
 from tlgen.samples import SampleSpec, expand
-from tlgen.scene_file import COARSE, write_scene
+from tlgen.scene_file import COARSE, check_target, write_scene
 from tlgen.view import describe, measure
 
 
@@ -36,6 +36,7 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     InputError
         If the recipe has no such sample or lacks a structure, or the folder holds something else.
     """
+    check_target(folder, voxel_size)
     wanted = pipeline.preparations(recipe)
     spec = _choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
     with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
