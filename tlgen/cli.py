@@ -35,6 +35,38 @@ def run(recipe: str, url: str, cluster: str, retries: int) -> None:
 
 
 @tlgen.command()
+@click.argument("recipe")
+@click.option("--to", "folder", required=True, metavar="FOLDER", help="Where to write the scene.")
+@click.option("--sample", metavar="NAME", help="E.g. train-003; the recipe's first sample if left out.")
+@click.option(
+    "--voxel-size", default=16.0, show_default=True, metavar="Å", help="Of the coarse density (density.mrc)."
+)
+def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> None:
+    """Pack the scene of one sample of RECIPE, to look at before anything is simulated.
+
+    FOLDER gets scene.json, the molecules, a particle table and a coarse density; `tlgen view` draws it.
+    """
+    from tlgen.pack import pack as make
+    from tlgen.recipe_file import read_recipe
+
+    make(read_recipe(recipe), folder, sample, voxel_size)
+
+
+@tlgen.command()
+@click.argument("scene")
+@click.option("--to", "path", required=True, metavar="FILE", help="The picture: .png or .html.")
+def view(scene: str, path: str) -> None:
+    """Draw SCENE, a folder that `tlgen pack` wrote: three sections, gaps between molecules, counts."""
+    from tlgen.scene_file import read_scene
+    from tlgen.view import describe
+    from tlgen.view import view as draw
+
+    read, library = read_scene(scene)
+    facts = draw(read, library, path, title=Path(scene).resolve().name)
+    click.echo(f"{path}: " + "; ".join(describe(read, facts)))
+
+
+@tlgen.command()
 @click.argument("url")
 @click.option("--where", metavar="QUERY", help="E.g. \"dose < 100 and defocus > 2 and split == 'test'\".")
 @click.option("--columns", metavar="A,B,...", help="Show these columns, or all.")

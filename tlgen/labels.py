@@ -62,10 +62,16 @@ def label(
     highest = np.zeros(grid.shape, np.float32)  # density over contour of the voxel's molecule
     centres = (scene.positions + scene.centre - np.array(grid.origin)).reshape(n, 3)
     frames = Rotation.from_quat(scene.quaternions).as_matrix() if n else np.zeros((0, 3, 3))
+    highest_centre = (np.array(grid.shape[::-1]) - 1) * grid.voxel_size
     for kind in np.unique(scene.which):
-        body = envelope(library[scene.digests[kind]], resolution=resolution, enclosed=enclosed)
+        molecule = library[scene.digests[kind]].points
+        reach = float(np.linalg.norm(molecule.positions, axis=1).max()) + 2 * resolution
+        beside = ((centres > -reach) & (centres < highest_centre + reach)).all(axis=1) & (scene.which == kind)
+        if not beside.any():  # an envelope is not needed for what is not there
+            continue
+        body = envelope(molecule, resolution=resolution, enclosed=enclosed)
         relative = body.density / np.float32(body.threshold)
-        for i in np.flatnonzero(scene.which == kind).tolist():
+        for i in np.flatnonzero(beside).tolist():
             where = (np.ascontiguousarray(frames[i]), centres[i], grid.voxel_size)
             _paint(relative, body.spacing, body.radius, *where, i + 1, highest, instances)
     for k, decoration in enumerate(scene.decorations):
@@ -101,6 +107,8 @@ def _fill(
     low, high = (np.clip(bound, -half, half) - shift for bound in decoration.bounds())
     x0, y0, z0 = (_first(value, grid.voxel_size) for value in low)
     x1, y1, z1 = (_end(value, grid.voxel_size, n) for value, n in zip(high, grid.shape[::-1], strict=True))
+    if x1 <= x0 or y1 <= y0:
+        return
     y, x = np.mgrid[y0:y1, x0:x1].reshape(2, -1) * grid.voxel_size
     for k in range(z0, z1):
         points = np.column_stack([x, y, np.full(len(x), k * grid.voxel_size)]) + shift

@@ -85,13 +85,8 @@ def write_scene(
     InputError
         If the folder holds something else, or is a file.
     """
+    check_target(folder, voxel_size)
     at = Path(folder)
-    if at.exists() and not at.is_dir():
-        raise InputError(f"{at} is a file; give a folder to write the scene to")
-    if at.is_dir() and any(at.iterdir()) and not (at / NAME).is_file():
-        raise InputError(f"{at} is not empty and holds no scene; give a new folder")
-    if not voxel_size > 0:
-        raise InputError(f"the voxel size of a coarse density must be more than 0 Å, not {voxel_size:g}")
     at.mkdir(parents=True, exist_ok=True)
     (at / NAME).unlink(missing_ok=True)
     store = Store(str(at.resolve()))
@@ -104,8 +99,25 @@ def write_scene(
     grid = scene.grid_of(voxel_size)
     write_mrc(at / "density.mrc", density(scene, library, grid=grid), voxel_size, origin=grid.origin)
     unfinished = at / f".{NAME}.{uuid.uuid4().hex[:8]}"
-    unfinished.write_text(json.dumps(to_words(scene), indent=1, ensure_ascii=False), encoding="utf-8")
+    unfinished.write_text(_format(to_words(scene)), encoding="utf-8")
     os.replace(unfinished, at / NAME)
+
+
+def check_target(folder: str | os.PathLike[str], voxel_size: float) -> None:
+    """Refuse a folder that holds something else, or voxels of no size, before anything is packed.
+
+    Raises
+    ------
+    InputError
+        Says which.
+    """
+    at = Path(folder)
+    if at.exists() and not at.is_dir():
+        raise InputError(f"{at} is a file; give a folder to write the scene to")
+    if at.is_dir() and any(at.iterdir()) and not (at / NAME).is_file():
+        raise InputError(f"{at} is not empty and holds no scene; give a new folder")
+    if not voxel_size > 0:
+        raise InputError(f"the voxel size of a coarse density must be more than 0 Å, not {voxel_size:g}")
 
 
 def read_scene(folder: str | os.PathLike[str]) -> tuple[Scene, FolderLibrary]:
@@ -137,6 +149,20 @@ def read_scene(folder: str | os.PathLike[str]) -> tuple[Scene, FolderLibrary]:
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is damaged ({error}); pack it again") from error
     return from_words(words, str(file)), FolderLibrary(at)
+
+
+def _format(words: dict[str, Any]) -> str:
+    """JSON with a line for each key, kind, molecule and decoration."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    def block(value: Any) -> str:
+        if isinstance(value, list) and value:
+            return "[\n  " + ",\n  ".join(map(text, value)) + "\n ]"
+        return text(value)
+
+    return "{\n " + ",\n ".join(f"{text(key)}: {block(value)}" for key, value in words.items()) + "\n}\n"
 
 
 def to_words(scene: Scene) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from catalogs.pictures import bar_length, png
 from catalogs.volumes import Volume
 
 #: Width of the picture in its own units.
@@ -20,8 +19,6 @@ WIDTH = 1000.0
 GAP = 8.0
 #: Slices are averaged over this share of the smallest radius on either side: noise falls, particles stay.
 SLAB = 0.25
-#: Lengths in Å that a scale bar may have.
-_BARS = (100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def orthoview(
         clip = f"plane-{volume.name}-{k}"
         place = f'x="{panel.left:.1f}" y="{panel.top:.1f}"'
         place += f' width="{wide[panel.right]:.1f}" height="{wide[panel.down]:.1f}"'
-        image = _png(_stretch(_slab(volume, panel, middle, half)))
+        image = png(_stretch(_slab(volume, panel, middle, half)))
         body += [
             f'<clipPath id="{escape(clip)}"><rect {place}/></clipPath>',
             f'<g clip-path="url(#{escape(clip)})">',
@@ -108,14 +105,6 @@ def _slab(volume: Volume, panel: _Panel, middle: int, half: int) -> NDArray[np.f
 def _stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = np.percentile(image, (0.5, 99.5))
     return np.clip((image - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)
-
-
-def _png(image: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    raw = io.BytesIO()
-    Image.fromarray(image).save(raw, "PNG", optimize=True)
-    return base64.b64encode(raw.getvalue()).decode()
 
 
 def _crosshair(panel: _Panel, n: NDArray[np.int64], scale: float, wide: NDArray[np.float64]) -> str:
@@ -180,10 +169,9 @@ def _caption(panel: _Panel, depth: float) -> str:
 
 
 def _scale_bar(voxel_size: float, scale: float, wide: NDArray[np.float64]) -> str:
-    longest = 0.25 * wide[0] / scale * voxel_size
-    length = max((bar for bar in _BARS if bar <= longest), default=_BARS[0])
+    length = bar_length(0.25 * wide[0] / scale * voxel_size)
     x, y, width = 12.0, wide[1] - 14.0, length / voxel_size * scale
     return (
         f'<path class="bar" d="M{x:.1f} {y:.1f}h{width:.1f}"/>'
-        f'<text class="caption" x="{x:.1f}" y="{y - 8:.1f}">{length // 10} nm</text>'
+        f'<text class="caption" x="{x:.1f}" y="{y - 8:.1f}">{length / 10:g} nm</text>'
     )

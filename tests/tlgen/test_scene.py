@@ -155,6 +155,16 @@ def test_decorations_go_before_molecules_and_their_instances_after_them() -> Non
     assert scene.particles("t", LIBRARY)["instance"].tolist() == [1, 2]
 
 
+def test_a_grid_that_misses_everything_is_empty() -> None:
+    scene = scene_of([[0, 0, 0]], decorations=BODIES)
+    for origin in ((5000.0, 0.0, 0.0), (0.0, -5000.0, 0.0), (0.0, 0.0, 5000.0)):
+        classes, instances = label(scene, LIBRARY, grid=Grid((5, 6, 7), 8.0, origin))
+        assert classes.shape == (5, 6, 7)
+        assert not classes.any()
+        assert not instances.any()
+        assert not density(scene, LIBRARY, grid=Grid((5, 6, 7), 8.0, origin)).any()
+
+
 # ---------------------------------------------------------------- density
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from catalogs import particles
 from catalogs.errors import InputError
 from tlgen.decorations import CLASS_NAMES, Bead, CarbonEdge, Sheet, Vesicle
-from tlgen.molecule import Molecule, centred
+from tlgen.molecule import Molecule
 from tlgen.scene import Scene
 from tlgen.scene_file import from_words, read_scene, to_words, write_scene
 
@@ -76,35 +76,11 @@ def test_json_holds_every_bit(scene: Scene) -> None:
     assert same(from_words(json.loads(json.dumps(to_words(scene)))), scene)
 
 
-def ball(name: str, n: int) -> Molecule:
-    points = np.random.default_rng(n).normal(0, 8, (n, 3))
-    return centred(name, np.full(n, 6), points, np.ones(n, bool), rmsd=1.5, amplitudes=(1.2, -0.9))
+Example = tuple[Scene, dict[str, Molecule]]
 
 
-def example() -> tuple[Scene, dict[str, Molecule]]:
-    library = {m.digest: m for m in (ball("one", 900), ball("two", 400))}
-    rng = np.random.default_rng(0)
-    quaternions = rng.normal(size=(5, 4))
-    return Scene(
-        shape=(20, 30, 26),
-        voxel_size=8.0,
-        digests=tuple(library),
-        names=("one", "two"),
-        variants=(-1, 3),
-        labels=(1, 0),
-        class_names=("one", *CLASS_NAMES),
-        which=np.array([0, 1, 1, 0, 1]),
-        positions=rng.uniform(-60, 60, (5, 3)),
-        quaternions=quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True),
-        amplitudes=((), (1.2, -0.9)),
-        rmsds=(0.0, 1.5),
-        decorations=(Bead((50, 60, 40), 20, 7),),
-        asked={"one": 4, "distractor": 3},
-    ), library
-
-
-def test_a_folder_brings_scene_molecules_table_and_density_back(tmp_path: Path) -> None:
-    scene, library = example()
+def test_a_folder_brings_scene_molecules_table_and_density_back(tmp_path: Path, example: Example) -> None:
+    scene, library = example
     write_scene(scene, library, tmp_path / "scene", name="tomo-1")
     for path in (tmp_path / "scene", tmp_path / "scene" / "scene.json"):
         read, molecules = read_scene(path)
@@ -130,8 +106,8 @@ def test_a_folder_brings_scene_molecules_table_and_density_back(tmp_path: Path) 
         assert mrc.data.sum() * 16**3 == pytest.approx(gold + protein * 1.66054, rel=0.02)
 
 
-def test_a_scene_replaces_a_scene_and_nothing_else(tmp_path: Path) -> None:
-    scene, library = example()
+def test_a_scene_replaces_a_scene_and_nothing_else(tmp_path: Path, example: Example) -> None:
+    scene, library = example
     write_scene(scene, library, tmp_path / "s")
     first = library[scene.digests[0]]
     smaller = Scene(
@@ -153,10 +129,10 @@ def test_a_scene_replaces_a_scene_and_nothing_else(tmp_path: Path) -> None:
         write_scene(scene, library, other / "thesis.txt")
 
 
-def test_what_is_no_scene_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_scene_is_refused(tmp_path: Path, example: Example) -> None:
     with pytest.raises(InputError, match=r"there is no scene in .*nowhere; `tlgen pack"):
         read_scene(tmp_path / "nowhere")
-    scene, library = example()
+    scene, library = example
     write_scene(scene, library, tmp_path)
     good = json.loads((tmp_path / "scene.json").read_text())
     for bad, word in (
