@@ -30,7 +30,7 @@ def context_of(options: Mapping[str, Any], source: Path) -> Context:
     """
     from catalogs.formats.base import Context
     from catalogs.formats.names import read_tomogram_list
-    from catalogs.formats.relion import read_tomograms
+    from catalogs.formats.relion_project import read_tomograms
 
     fields: dict[str, Any] = {}
     if options["tomograms_star"]:

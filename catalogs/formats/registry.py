@@ -18,6 +18,7 @@ from catalogs.formats import (
     imod,
     portal,
     relion,
+    relion_project,
     table,
     text,
     tom,
@@ -31,7 +32,7 @@ FORMATS: dict[str, Format] = {
     for format in (
         table.CSV,
         relion.RELION5,
-        relion.RELION5_SET,
+        relion_project.RELION5_SET,
         relion.RELION4,
         relion.RELION3,
         dynamo.DYNAMO,

@@ -44,11 +44,10 @@ _ORIGIN = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
 _ORIGIN_PIXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
 _SCORE = "rlnAutopickFigureOfMerit"
 _PARTICLE_NAME = "rlnTomoParticleName"
-_TOMOGRAM = "rlnTomoName"
+TOMOGRAM = "rlnTomoName"
 _MICROGRAPH = "rlnMicrographName"
 _GROUP = "rlnOpticsGroup"
-_BINNING = "rlnTomoTomogramBinning"
-_TILT_SERIES_PIXEL = "rlnTomoTiltSeriesPixelSize"
+TILT_SERIES_PIXEL = "rlnTomoTiltSeriesPixelSize"
 
 # Column of the particle table -> of the STAR file, where the value is the same.
 _SAME = {
@@ -61,14 +60,14 @@ _SAME = {
     "size": "tlSize",
     "flags": "tlFlags",
 }
-_TEXT = [_TOMOGRAM, _MICROGRAPH, _PARTICLE_NAME, "tlClassName", "tlStructure", "tlFlags"]
+TEXT = [TOMOGRAM, _MICROGRAPH, _PARTICLE_NAME, "tlClassName", "tlStructure", "tlFlags"]
 # Columns of RELION's optics table; in a particle table they ride with every particle.
 _OPTICS = [
     "rlnOpticsGroupName",
     "rlnSphericalAberration",
     "rlnVoltage",
     "rlnAmplitudeContrast",
-    _TILT_SERIES_PIXEL,
+    TILT_SERIES_PIXEL,
     "rlnCtfDataAreCtfPremultiplied",
     "rlnImageDimensionality",
     "rlnTomoSubtomogramBinning",
@@ -89,45 +88,13 @@ _CENTRE_WORDS: dict[CentreRule, str] = {
 
 def read_classes(path: Path) -> list[ClassInfo]:
     """Read the classes that this program wrote beside the particles; none if there are none."""
-    block = star.read_blocks(path, _TEXT).get(_CLASSES)
+    block = star.read_blocks(path, TEXT).get(_CLASSES)
     if not isinstance(block, pd.DataFrame):
         return []
     return [
         ClassInfo(name=str(row["tlClassName"]), label=int(row["tlLabel"]), radius=float(row["tlRadius"]))
         for row in block.to_dict("records")
     ]
-
-
-def read_tomograms(path: Path) -> dict[str, Any]:
-    """Read what RELION 5's tomograms.star says, as fields of a :class:`~catalogs.formats.base.Context`.
-
-    Raises
-    ------
-    InputError
-        If it is not one.
-    """
-    sizes = [f"rlnTomoSize{axis}" for axis in "XYZ"]
-    frame, _ = star.read_loop(path, [_TOMOGRAM, *sizes, _TILT_SERIES_PIXEL], _TEXT)
-    pixel = star.numbers(path, frame, [_TILT_SERIES_PIXEL])[:, 0]
-    shape = star.numbers(path, frame, sizes).astype(int)[:, ::-1]
-    tomograms = list(frame[_TOMOGRAM])
-    optics = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
-    known: dict[str, Any] = {
-        "pixel_size": dict(zip(tomograms, map(float, pixel), strict=True)),
-        "unbinned_shape": dict(zip(tomograms, map(tuple, shape.tolist()), strict=True)),
-        "optics": {
-            name: float(frame[name].iloc[0]) for name in optics if name in frame and _one(frame[name])
-        },
-        "tomograms_file": str(path),
-    }
-    if _BINNING in frame:
-        voxel = pixel * star.numbers(path, frame, [_BINNING])[:, 0]
-        known["voxel_size"] = dict(zip(tomograms, map(float, voxel), strict=True))
-    return known
-
-
-def _one(column: pd.Series[Any]) -> bool:
-    return column.nunique() == 1
 
 
 def _detect5(peek: Peek) -> str | None:
@@ -140,24 +107,24 @@ def _detect5(peek: Peek) -> str | None:
 
 
 def _detect4(peek: Peek) -> str | None:
-    block = peek.star_with(*PIXELS, _TOMOGRAM)
+    block = peek.star_with(*PIXELS, TOMOGRAM)
     if block is None or peek.star_with(*CENTRED):
         return None
-    return f"data_{block} has {PIXELS[0]} and {_TOMOGRAM}: pixels of the unbinned tilt series"
+    return f"data_{block} has {PIXELS[0]} and {TOMOGRAM}: pixels of the unbinned tilt series"
 
 
 def _detect3(peek: Peek) -> str | None:
     block = peek.star_with(*PIXELS)
-    if block is None or peek.star_with(*PIXELS, _TOMOGRAM) or peek.star_with(*CENTRED):
+    if block is None or peek.star_with(*PIXELS, TOMOGRAM) or peek.star_with(*CENTRED):
         return None
     named = f" and {_MICROGRAPH}" if _MICROGRAPH in peek.star[block] else ""
-    return f"data_{block} has {PIXELS[0]}{named} but no {_TOMOGRAM}: pixels of a volume that it does not name"
+    return f"data_{block} has {PIXELS[0]}{named} but no {TOMOGRAM}: pixels of a volume that it does not name"
 
 
 def _read5(path: Path, context: Context) -> pd.DataFrame:
-    stars, blocks = star.read_loop(path, CENTRED, _TEXT)
+    stars, blocks = star.read_loop(path, CENTRED, TEXT)
     stars, context = _prepare(path, stars, blocks, context)
-    tomograms = list(stars[_TOMOGRAM])
+    tomograms = list(stars[TOMOGRAM])
     rule = context.centre or _stated_rule(path.read_text(encoding="utf-8-sig")) or "extract"
     centres = {name: context.centre_of(name, rule) for name in dict.fromkeys(tomograms)}
     xyz = star.numbers(path, stars, CENTRED) + np.array([centres[name] for name in tomograms]).reshape(-1, 3)
@@ -165,24 +132,24 @@ def _read5(path: Path, context: Context) -> pd.DataFrame:
 
 
 def _read4(path: Path, context: Context) -> pd.DataFrame:
-    stars, blocks = star.read_loop(path, [*PIXELS, _TOMOGRAM], _TEXT)
+    stars, blocks = star.read_loop(path, [*PIXELS, TOMOGRAM], TEXT)
     stars, context = _prepare(path, stars, blocks, context)
-    for name in dict.fromkeys(stars[_TOMOGRAM]):
+    for name in dict.fromkeys(stars[TOMOGRAM]):
         context.unbinned(name)  # never the voxel size in its place
     context = replace(context, in_pixels=True)
-    xyz = context.to_angstrom(star.numbers(path, stars, PIXELS), list(stars[_TOMOGRAM]))
+    xyz = context.to_angstrom(star.numbers(path, stars, PIXELS), list(stars[TOMOGRAM]))
     return _decode(path, stars, xyz, context)
 
 
 def _read3(path: Path, context: Context) -> pd.DataFrame:
-    stars, blocks = star.read_loop(path, PIXELS, _TEXT)
+    stars, blocks = star.read_loop(path, PIXELS, TEXT)
     if _MICROGRAPH in stars:
         named = [names.stem(name) for name in stars[_MICROGRAPH]]
         if all(f"{name}.tomostar" == given for name, given in zip(named, stars[_MICROGRAPH], strict=True)):
             stars = stars.drop(columns=_MICROGRAPH)
-        stars = stars.assign(**{_TOMOGRAM: named})
+        stars = stars.assign(**{TOMOGRAM: named})
     stars, context = _prepare(path, stars, blocks, context, _pixel_of_relion3)
-    xyz = context.to_angstrom(star.numbers(path, stars, PIXELS), list(stars[_TOMOGRAM]))
+    xyz = context.to_angstrom(star.numbers(path, stars, PIXELS), list(stars[TOMOGRAM]))
     return _decode(path, stars, xyz, context)
 
 
@@ -196,7 +163,7 @@ def _encode5(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, by
         f"# centre of the tomogram: {_CENTRE_WORDS[rule]}; "
         f"coordinates = centred + {'size/2' if rule == 'extract' else '(size/2 - 1)'} * pixel size\n"
     )
-    return {path: _encode(table, as_columns(CENTRED, xyz), comment, _TOMOGRAM, context)}
+    return {path: _encode(table, as_columns(CENTRED, xyz), comment, TOMOGRAM, context)}
 
 
 def _encode4(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
@@ -205,7 +172,7 @@ def _encode4(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, by
     context = replace(context, in_pixels=True)
     comment = "# RELION 4 particles, written by template-learning\n# coordinates: unbinned pixels\n"
     xyz = as_columns(PIXELS, context.to_pixels(table))
-    return {path: _encode(table, xyz, comment, _TOMOGRAM, context)}
+    return {path: _encode(table, xyz, comment, TOMOGRAM, context)}
 
 
 def _encode3(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
@@ -235,7 +202,7 @@ def _encode(
         kept = [names.stem(str(name)) for name in named] == list(tomograms)
         columns[_MICROGRAPH] = named if kept else [f"{name}.tomostar" for name in tomograms]
     else:
-        columns[_TOMOGRAM] = tomograms
+        columns[TOMOGRAM] = tomograms
         columns[_PARTICLE_NAME] = _particle_names(tomograms)
     for name in table.columns:
         # A name that RELION gave is kept; one that was ours is made anew.
@@ -262,21 +229,21 @@ def _decode(path: Path, stars: pd.DataFrame, xyz: NDArray[np.float64], context: 
     if set(_ORIGIN) <= set(stars):
         shifts = star.numbers(path, stars, _ORIGIN)
     elif set(_ORIGIN_PIXELS) <= set(stars):  # RELION 3.0 counts them in pixels
-        steps = np.array([context.pixel(name) for name in stars[_TOMOGRAM]]).reshape(-1, 1)
+        steps = np.array([context.pixel(name) for name in stars[TOMOGRAM]]).reshape(-1, 1)
         shifts = star.numbers(path, stars, _ORIGIN_PIXELS) * steps
     if len(stars):
         xyz = xyz - subtomogram.apply(shifts)
     columns: dict[str, Any] = as_columns(["x", "y", "z"], xyz) | quaternions(subtomogram * particle)
-    columns["tomogram"] = stars[_TOMOGRAM]
+    columns["tomogram"] = stars[TOMOGRAM]
     if _SCORE in stars:
         columns["score"] = stars[_SCORE]
     columns |= {ours: stars[theirs] for ours, theirs in _SAME.items() if theirs in stars}
     try:
         if "class_name" not in columns and "label" in columns:
             columns |= names.classes_of_labels([int(label) for label in columns["label"]], context)
-        used = {*CENTRED, *PIXELS, *_EULERS, *_SUBTOMOGRAM, *_ORIGIN, *_ORIGIN_PIXELS, _SCORE, _TOMOGRAM}
+        used = {*CENTRED, *PIXELS, *_EULERS, *_SUBTOMOGRAM, *_ORIGIN, *_ORIGIN_PIXELS, _SCORE, TOMOGRAM}
         used |= set(_SAME.values())
-        if _PARTICLE_NAME in stars and list(stars[_PARTICLE_NAME]) == _particle_names(stars[_TOMOGRAM]):
+        if _PARTICLE_NAME in stars and list(stars[_PARTICLE_NAME]) == _particle_names(stars[TOMOGRAM]):
             used.add(_PARTICLE_NAME)
         columns |= {str(name): stars[name] for name in stars if name not in used}
         return make(**columns)
@@ -292,8 +259,8 @@ def _prepare(
     pixel_of: Callable[[Path, pd.DataFrame], NDArray[np.float64] | None] | None = None,
 ) -> tuple[pd.DataFrame, Context]:
     """Name the tomogram of every particle, join the optics, and learn what the file says about sizes."""
-    if _TOMOGRAM not in stars:
-        stars = stars.assign(**{_TOMOGRAM: [context.tomogram or ""] * len(stars)})
+    if TOMOGRAM not in stars:
+        stars = stars.assign(**{TOMOGRAM: [context.tomogram or ""] * len(stars)})
     optics = blocks.get("optics")
     if isinstance(optics, pd.DataFrame) and _GROUP in optics and _GROUP in stars:
         joined = [name for name in optics if name == _GROUP or name not in stars]
@@ -307,13 +274,13 @@ def _prepare(
     else:
         values = _pixel_of_tilt_series(path, stars) if context.pixel_size is None else None
     if values is not None:
-        sizes = {name: float(value) for name, value in zip(stars[_TOMOGRAM], values, strict=True)}
+        sizes = {name: float(value) for name, value in zip(stars[TOMOGRAM], values, strict=True)}
         context = replace(context, pixel_size=sizes)
     return stars, context
 
 
 def _pixel_of_tilt_series(path: Path, stars: pd.DataFrame) -> NDArray[np.float64] | None:
-    return star.numbers(path, stars, [_TILT_SERIES_PIXEL])[:, 0] if _TILT_SERIES_PIXEL in stars else None
+    return star.numbers(path, stars, [TILT_SERIES_PIXEL])[:, 0] if TILT_SERIES_PIXEL in stars else None
 
 
 def _pixel_of_relion3(path: Path, stars: pd.DataFrame) -> NDArray[np.float64] | None:
@@ -327,12 +294,12 @@ def _pixel_of_relion3(path: Path, stars: pd.DataFrame) -> NDArray[np.float64] | 
 
 def _with_stated_sizes(block: Any, context: Context) -> Context:
     """Take the sizes that this program wrote into the file, where the user gave no others."""
-    if not isinstance(block, pd.DataFrame) or _TOMOGRAM not in block:
+    if not isinstance(block, pd.DataFrame) or TOMOGRAM not in block:
         return context
     rows = block.to_dict("records")
 
     def stated(name: str, value: Any) -> dict[str, Any]:
-        return {str(row[_TOMOGRAM]): value(row) for row in rows if name in row and pd.notna(row[name])}
+        return {str(row[TOMOGRAM]): value(row) for row in rows if name in row and pd.notna(row[name])}
 
     if context.voxel_size is None:
         context = replace(context, voxel_size=stated("tlVoxelSize", lambda row: float(row["tlVoxelSize"])))
@@ -373,7 +340,7 @@ def _describe(tomograms: Sequence[str], context: Context) -> pd.DataFrame:
     )
     if context.binning_kind != "fourier":
         described["tlBinningKind"] = [context.binning_kind] * len(tomograms)
-    described[_TOMOGRAM] = list(tomograms)
+    described[TOMOGRAM] = list(tomograms)
     return pd.DataFrame(described)
 
 
@@ -388,8 +355,8 @@ def _split_optics(
     for name, value in context.optics.items():
         if name not in known:
             known[name] = value
-    if _TILT_SERIES_PIXEL not in known and context.pixel_size is not None:
-        known[_TILT_SERIES_PIXEL] = [context.unbinned(name) for name in tomograms]
+    if TILT_SERIES_PIXEL not in known and context.pixel_size is not None:
+        known[TILT_SERIES_PIXEL] = [context.unbinned(name) for name in tomograms]
     if _GROUP in particles:
         known.insert(0, _GROUP, particles[_GROUP])
     groups = known.drop_duplicates().reset_index(drop=True)
@@ -424,50 +391,6 @@ def _rotation(path: Path, stars: pd.DataFrame, columns: Sequence[str]) -> Any:
     return from_eulers(angles, "relion")
 
 
-def _detect_set(peek: Peek) -> str | None:
-    block = peek.star_with("rlnTomoParticlesFile")
-    return None if block is None else f"data_{block} names a file of particles: an optimisation set of RELION"
-
-
-def _read_set(path: Path, context: Context) -> pd.DataFrame:
-    frame, _ = star.read_loop(path, ["rlnTomoParticlesFile"])
-    listed = Path(str(frame["rlnTomoParticlesFile"].iloc[0]))
-    if "rlnTomoTomogramsFile" in frame and context.shape is None and context.unbinned_shape is None:
-        tomograms = _beside(path, Path(str(frame["rlnTomoTomogramsFile"].iloc[0])))
-        if tomograms.is_file():
-            context = replace(context, **_unless_given(read_tomograms(tomograms), context))
-    particles = _beside(path, listed)
-    if not particles.is_file():
-        raise InputError(f"{path} names the particles {listed}, which are not there; run where RELION ran")
-    centred = Peek(particles).star_with(*CENTRED) is not None
-    return (_read5 if centred else _read4)(particles, context)
-
-
-def _encode_set(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
-    if context.tomograms_file is None:
-        raise InputError("an optimisation set names the tomograms' STAR file; give it (--tomograms-star)")
-    particles = path.with_name("particles.star")
-    listed = pd.DataFrame(
-        {"rlnTomoParticlesFile": [str(particles)], "rlnTomoTomogramsFile": [context.tomograms_file]}
-    )
-    text = star.to_text(
-        {"optimisation_set": listed}, "# RELION 5 optimisation set, written by template-learning\n"
-    )
-    return _encode5(table, particles, context) | {path: text.encode()}
-
-
-def _beside(path: Path, listed: Path) -> Path:
-    """Find a file that RELION names relative to the folder that it ran in: that, or one above the list."""
-    for folder in (Path(), *path.parents):
-        if (folder / listed).is_file():
-            return folder / listed
-    return path.parent / listed.name
-
-
-def _unless_given(known: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    return {key: value for key, value in known.items() if not getattr(context, key)}
-
-
 RELION5 = Format(
     name="relion5",
     title="RELION 5 particles",
@@ -477,15 +400,6 @@ RELION5 = Format(
     read=_read5,
     encode=_encode5,
     default_for=(".star",),
-)
-RELION5_SET = replace(
-    RELION5,
-    name="relion5-set",
-    title="RELION 5 optimisation set (optimisation_set.star with particles.star beside it)",
-    detect=_detect_set,
-    read=_read_set,
-    encode=_encode_set,
-    default_for=(),
 )
 RELION4 = replace(
     RELION5,
