@@ -70,7 +70,7 @@ def write_ome_zarr(
     shape, dtype
         Needed for an iterable; ``dtype`` converts an array.
     overwrite
-        Replace what is there.
+        Replace what is there: on a disk once the new image is whole, in an object store before it is begun.
 
     Raises
     ------
