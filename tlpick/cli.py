@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from catalogs import console
+from tlpick.convert import command as convert
 
 tlpick = console.program(
     "tlpick", "Pick particles in tomograms with a trained model, and score picks against truth."
@@ -79,6 +80,9 @@ def score(picks: str, truth: str, radius: float | None) -> None:
     for each in result.evaluation.scores:
         click.echo(sentence(each))
     click.echo(f"report: {result.report}")
+
+
+tlpick.add_command(convert)
 
 
 def main() -> None:
