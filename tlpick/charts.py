@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 46.0, 452.0, 12.0, 176.0, 470.0, 222.0
+_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 46.0, 452.0, 24.0, 188.0, 470.0, 234.0
 #: Bars of a histogram.
 BINS = 32
 #: Characters of a name beside a bar.
@@ -94,13 +94,13 @@ def histogram(
                 f'height="{bottom - top:.1f}"><title>{escape(said)}</title></rect>'
             )
         base += height
-    for row, mark in enumerate(marks):
+    for mark in marks:
         at = min(max(x(mark.value), _LEFT), _RIGHT)
         side = "end" if at > (_LEFT + _RIGHT) / 2 else "start"
         shift = -6 if side == "end" else 6
-        body.append(f'<path class="mark" d="M{at:.1f} {_TOP - 6}V{_BOTTOM}"/>')
+        body.append(f'<path class="mark" d="M{at:.1f} {_TOP - 18}V{_BOTTOM}"/>')
         body.append(
-            f'<text class="mark" x="{at + shift:.1f}" y="{_TOP + 4 + 15 * row:.1f}" text-anchor="{side}">'
+            f'<text class="mark" x="{at + shift:.1f}" y="{_TOP - 9:.1f}" text-anchor="{side}">'
             f"{escape(mark.words)}</text>"
         )
     body.append(_axis(axis))

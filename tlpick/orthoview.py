@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,10 +121,11 @@ def orthoview(
         + "\n".join(body)
         + "</svg>"
     )
-    steps = [round((depth - depths[shown]) * scale, 2) for depth in depths]
+    steps = json.dumps([round(float((depth - depths[shown]) * scale), 2) for depth in depths])
+    where = json.dumps([round(depth * voxel_size) for depth in depths])
     slider = (
         f'<label class="depth" hidden>z <input type="range" min="0" max="{len(depths) - 1}" value="{shown}" '
-        f"data-steps='{steps}' data-depths='{[round(d * voxel_size) for d in depths]}' "
+        f"data-steps='{steps}' data-depths='{where}' "
         f'aria-label="depth"><output>{depths[shown] * voxel_size:.0f} Å</output></label>'
     )
     return f'<div class="stack">{svg}{slider if len(depths) > 1 else ""}</div>'

@@ -26,6 +26,10 @@ from tlpick.runs import read_picks
 
 #: Tomograms that are shown in slices; charts and tables hold all.
 SHOWN = 4
+# The browser itself refuses whatever this page might ask of the network.
+_NOTHING_FROM_OUTSIDE = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
 #: Rows of the table of tomograms.
 ROWS = 500
 
@@ -79,6 +83,7 @@ def render(page: Page) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_NOTHING_FROM_OUTSIDE}">\n'
         f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n'
         f"<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in parts if part)

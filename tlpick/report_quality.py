@@ -29,7 +29,11 @@ def _class_table(page: Page) -> str:
     rows = []
     for score in result.evaluation.scores:
         error, curve = result.errors[score.class_name], result.curves.get(score.class_name)
-        offset = "n/a" if math.isnan(error.mean) else ", ".join(f"{value:+.1f}" for value in error.offset)
+        offset = (
+            "n/a"
+            if math.isnan(error.mean)
+            else ", ".join(f"{round(value, 1) + 0.0:+.1f}" for value in error.offset)
+        )
         within = {
             what: f" <small>({share(low)} to {share(high)})</small>" if several else ""
             for what, (low, high) in result.intervals[score.class_name].items()
@@ -40,7 +44,7 @@ def _class_table(page: Page) -> str:
             share(score.precision) + within["precision"],
             share(score.recall) + within["recall"],
             "n/a" if curve is None else share(curve.auc),
-            f"{score.n_found} of {score.n_truth}",
+            f"{score.n_found} of {score.n_truth}",
             str(score.n_picks),
             f"{score.radius:.0f} Å",
             "n/a" if math.isnan(error.mean) else f"{error.mean:.1f} / {error.median:.1f} / {error.p90:.1f}",
