@@ -4,6 +4,7 @@
 
     corpus.json                         name, classes, recipe, format version
     commits/<aa>/<id>.json              the record of a sample; it exists if, and only if, this does
+    recent/, index/                     how readers find the records; see :mod:`catalogs.index`
     samples/<aa>/<id>-<attempt>.zarr    the sample; see :mod:`catalogs.sample_group`
     structures/<digest>.npz             molecules that scenes name by their digest
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,17 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
-from catalogs import index, molecules, sample_group
+from catalogs import copying, index, molecules, repair, sample_group, sample_table
 from catalogs.commit import SAMPLES, commit, look_whole, now
 from catalogs.console import DISTRIBUTION, nearest
 from catalogs.errors import InputError
+from catalogs.reader import StoredArray
 from catalogs.sample_group import Sample
 from catalogs.schema import FORMAT_VERSION, ClassInfo, SampleRecord
 from catalogs.seeds import digest
 from catalogs.store import Store, can_create_if_absent, open_store, zarr_store
-from catalogs.verification import problems
+from catalogs.verification import OnProgress, Problem, examine
+from catalogs.versions import require_known
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,7 +57,12 @@ class Catalog:
     def __init__(self, store: Store, info: dict[str, Any]) -> None:
         self.info = info
         self._store = store
+        self._view: index.View | None = None
         self._known: dict[str, SampleRecord] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without what has been read: a worker needs one sample, not the index."""
+        return {**self.__dict__, "_view": None, "_known": {}}
 
     @classmethod
     def create(
@@ -120,12 +128,7 @@ class Catalog:
             raise InputError(f"the corpus at {url} cannot be read ({error})") from error
         try:
             info = json.loads(data)
-            made_by = int(info["format_version"])
-            if made_by > FORMAT_VERSION:
-                raise InputError(
-                    f"{store.at(CORPUS)} has format version {made_by}, this program reads {FORMAT_VERSION};"
-                    " update this program"
-                )
+            require_known(int(info["format_version"]), store.at(CORPUS))
             return cls(Store(store.url, conditional=bool(info["storage"]["create_if_absent"])), info)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{store.at(CORPUS)} is damaged; restore it from a copy") from error
@@ -157,7 +160,7 @@ class Catalog:
     @property
     def voxel_size(self) -> float:
         """Voxel size in Å of all samples; InputError if there are none or they differ."""
-        sizes = sorted({record.acquisition.voxel_size for record in self.records()})
+        sizes = sorted({float(size) for size in self.samples["voxel_size"].unique()})
         if not sizes:
             raise InputError(f"the corpus at {self.url} has no samples yet; tlgen run makes them")
         if len(sizes) > 1:
@@ -173,24 +176,27 @@ class Catalog:
 
     def record(self, sample_id: str) -> SampleRecord | None:
         """Return the record of a sample, or None if it is not there."""
-        key = index.commit_key(sample_id)
-        if key not in self._known:
-            try:
-                self._known[key] = index.read_record(self._store, key)
-            except FileNotFoundError:
+        found = self._view.get(sample_id) if self._view else None
+        if found is None and sample_id not in self._known:
+            standing = self._standing(sample_id)
+            if standing is None:
                 return None
-        return self._known[key]
+            self._known[sample_id] = standing
+        return found or self._known[sample_id]
+
+    def sample_ids(self) -> list[str]:
+        """Return the ids of all samples that are there now, sorted: quicker than their records."""
+        return self._look().ids()
 
     def records(self) -> list[SampleRecord]:
         """Return the records of all samples that are there now, by sample id."""
-        self._known = index.read_records(self._store, self._known)
-        return list(self._known.values())
+        return self._look().records()
 
     @property
     def samples(self) -> pd.DataFrame:
-        """All samples as a table; its columns are in :func:`catalogs.index.as_table`."""
-        records = self.records()
-        return index.as_table(records, [self._store.at(record.path) for record in records])
+        """All samples that are there now; see :func:`catalogs.sample_table.as_table`, ``path`` in full."""
+        frame = self._look().frame()
+        return frame.assign(path=f"{self.url}/" + frame["path"])
 
     def query(self, where: str | None) -> pd.DataFrame:
         """Return the samples for which an expression holds.
@@ -206,7 +212,54 @@ class Catalog:
         InputError
             If the expression is wrong; the sentence names the nearest column.
         """
-        return index.select(self.samples, where)
+        return sample_table.select(self.samples, where)
+
+    def to_xarray(self, where: str | None = None) -> xr.Dataset:
+        """Return :attr:`samples`, or those of a query, as a dataset over the dimension ``sample``.
+
+        Variables have the attribute ``units`` where they have a unit.
+        """
+        return sample_table.to_xarray(self.query(where))
+
+    def split(
+        self,
+        by: str | Sequence[str] = "sample_id",
+        *,
+        shares: Mapping[str, float] | None = None,
+        hold_out: str | None = None,
+        where: str | None = None,
+        seed: int = 0,
+    ) -> dict[str, pd.DataFrame]:
+        """Divide the samples, the same way every time and however many samples come later.
+
+        Parameters
+        ----------
+        by
+            ``sample_id`` deals out single samples. A column or several keep together all samples that are
+            equal in them: what a network is tested on has then parameters that it never saw. ``split``
+            takes the recipe's own division.
+        shares
+            Name of a part -> its share; 80 % ``train``, 10 % ``val``, 10 % ``test`` if left out. A share is
+            met on average: whether a sample goes into a part depends on no other sample.
+        hold_out
+            A query; the samples for which it holds are all in ``test``, whatever the shares say.
+        where
+            A query; only these samples are divided.
+        seed
+            Another seed gives another division.
+
+        Returns
+        -------
+        dict
+            Name of the part -> its rows of :attr:`samples`.
+
+        Raises
+        ------
+        InputError
+            If a column or a query is wrong, or the shares are.
+        """
+        wanted = shares if shares is not None else {"train": 0.8, "val": 0.1, "test": 0.1}
+        return sample_table.split(self.query(where), by, wanted, hold_out, seed)
 
     def write(self, sample: Sample) -> SampleRecord:
         """Store a sample: whole, or not at all.
@@ -231,15 +284,17 @@ class Catalog:
         InputError
             If the tomogram holds values that are not numbers, or is constant.
         """
-        standing = self.record(str(sample.facts["sample_id"]))
+        standing = self._standing(str(sample.facts["sample_id"]))
         return standing if standing is not None else commit(self._store, sample, self.classes)
 
     def sample_url(self, sample_id: str) -> str:
         """Path or URL of a sample's Zarr group."""
         return self._store.at(self._record_of(sample_id).path)
 
-    def arrays(self, sample_id: str) -> dict[str, zarr.Array[Any]]:
-        """Open the volumes of a sample: ``tomogram``, ``classes`` and ``instances``, each (z, y, x).
+    def arrays(self, sample_id: str) -> dict[str, StoredArray]:
+        """Open the volumes of a sample, each (z, y, x).
+
+        They are ``tomogram``, ``classes``, ``instances`` and, where it is kept, ``density``.
 
         Raises
         ------
@@ -247,19 +302,20 @@ class Catalog:
             If there is no such sample or objects of it are lost; Zarr alone would read zeros.
         """
         look_whole(self._store, self._record_of(sample_id))
-        group = _open_group(self.sample_url(sample_id))
-        found: dict[str, Any] = {name: group[path] for name, path in sample_group.ARRAYS.items()}
-        return found
+        url = self.sample_url(sample_id)
+        group: Any = _open_group(url)
+        paths = _volumes_in(group)
+        return {name: StoredArray(group[path], f"{url}/{path}") for name, path in paths.items()}
 
     def open_sample(self, sample_id: str) -> xr.Dataset:
-        """Open a sample lazily: ``tomogram``, ``classes``, ``instances`` over z, y, x in Å."""
+        """Open the volumes of a sample lazily, named as in :meth:`arrays`, over z, y, x in Å."""
         import xarray as xr
 
         record = self._record_of(sample_id)
         look_whole(self._store, record)
         store = zarr_store(self._store.at(record.path))
         variables = {}
-        for name, path in sample_group.ARRAYS.items():
+        for name, path in _volumes_in(_open_group(self._store.at(record.path))).items():
             group, _, array = path.rpartition("/")
             opened = xr.open_dataset(  # type: ignore[no-untyped-call,unused-ignore]
                 store, engine="zarr", group=group, chunks=None, consolidated=False, mask_and_scale=False
@@ -273,8 +329,46 @@ class Catalog:
         """Read the particle table of a sample, distractors (label 0) among it."""
         return sample_group.read_particles(_open_group(self.sample_url(sample_id)))
 
+    def tilts(self, sample_id: str) -> xr.Dataset:
+        """Open the tilt series of a sample lazily: ``angle`` (°), ``dose`` (e/Å²), ``images`` if kept."""
+        import xarray as xr
+
+        record = self._record_of(sample_id)
+        look_whole(self._store, record)
+        return xr.open_dataset(  # type: ignore[no-untyped-call,unused-ignore]
+            zarr_store(self._store.at(record.path)),
+            engine="zarr", group="tilts", chunks=None, consolidated=False, mask_and_scale=False,
+        )  # fmt: skip
+
+    def provenance(self, sample_id: str) -> dict[str, Any]:
+        """Read how a sample was made.
+
+        Returns
+        -------
+        dict
+            Among others ``acquisition`` and its ``units``, ``recipe``, ``seed`` and ``seeds``, ``software``,
+            ``structures`` (name -> checksum). A sample of format version 1 has no recipe, seeds and units.
+        """
+        found: dict[str, Any] = dict(_open_group(self.sample_url(sample_id)).attrs["template_learning"])  # type: ignore[arg-type]
+        return found
+
+    # ------------------------------------------------------------------ the corpus as a whole
+
+    def compact(self) -> int:
+        """Write a new index if there are new samples; any number of programs may, at any time.
+
+        It makes opening a corpus quick and is never needed: a sample is visible as soon as it is there.
+
+        Returns
+        -------
+        int
+            Number of samples in the corpus.
+        """
+        self._view = index.compact(self._store, journal=self._journal)
+        return len(self._view.ids())
+
     def verify(self) -> list[str]:
-        """Read every object of the corpus and compare it with its record.
+        """Read every object of the corpus and compare it with its record, and the records with the index.
 
         Returns
         -------
@@ -282,7 +376,50 @@ class Catalog:
             One sentence a problem; empty if all is well. Samples that are being written at this moment
             are listed as unfinished.
         """
-        return problems(self._store)
+        return [problem.text for problem in self.problems()]
+
+    def problems(self, *, deep: bool = True, on_progress: OnProgress | None = None) -> Iterator[Problem]:
+        """Yield what is wrong as it is found; see :func:`catalogs.verification.examine`."""
+        return examine(self._store, deep=deep, journal=self._journal, on_progress=on_progress)
+
+    def plan_repair(
+        self, *, grace: float = index.GRACE, deep: bool = True, on_progress: OnProgress | None = None
+    ) -> repair.Plan:
+        """Find what is wrong and what :meth:`repair` would do about it; see :func:`catalogs.repair.plan`."""
+        return repair.plan(
+            self._store, grace=grace, deep=deep, journal=self._journal, on_progress=on_progress
+        )
+
+    def repair(self, todo: repair.Plan) -> None:
+        """Do what :meth:`plan_repair` found; see :func:`catalogs.repair.apply`."""
+        self._view, self._known = None, {}
+        repair.apply(self._store, todo, journal=self._journal)
+
+    def copy_to(
+        self,
+        url: str | os.PathLike[str],
+        where: str | None = None,
+        *,
+        on_progress: copying.OnProgress | None = None,
+    ) -> copying.Copied:
+        """Copy the samples for which a query holds to another corpus, which is made if it is not there.
+
+        Run it again after an interruption, or when there are new samples: what is there is not copied again.
+
+        Raises
+        ------
+        InputError
+            If the query is wrong, the place cannot be written, or there is a corpus of other classes.
+        """
+        ids = [str(sample_id) for sample_id in self.query(where).index]
+        target = Catalog.create(
+            url, classes=self.classes, recipe=self.info["recipe"], name=str(self.info["name"])
+        )
+        if target.url == self.url:
+            raise InputError(f"{self.url} cannot be copied to itself; give another place")
+        done = copying.copy(self._store, target._store, ids, on_progress=on_progress)
+        target.compact()
+        return done
 
     # ------------------------------------------------------------------ molecules
 
@@ -300,10 +437,26 @@ class Catalog:
 
     # ------------------------------------------------------------------
 
+    @property
+    def _journal(self) -> bool:
+        """Whether every writer of this corpus says in ``recent/`` what it makes."""
+        return int(self.info["format_version"]) > 1
+
+    def _look(self) -> index.View:
+        self._view = index.look(self._store, self._view, journal=self._journal)
+        return self._view
+
+    def _standing(self, sample_id: str) -> SampleRecord | None:
+        """Read a record as the storage has it now."""
+        try:
+            return index.read_record(self._store, index.commit_key(sample_id))
+        except FileNotFoundError:
+            return None
+
     def _record_of(self, sample_id: str) -> SampleRecord:
         record = self.record(sample_id)
         if record is None:
-            near = nearest(sample_id, (known.sample_id for known in self.records()))
+            near = nearest(sample_id, self.sample_ids())
             raise InputError(f"there is no sample {sample_id} in the corpus {self.url}{near}")
         return record
 
@@ -331,6 +484,12 @@ def sample_record_of(path: str | os.PathLike[str]) -> SampleRecord | None:
         return None
     record = Catalog.open(root).record(sample_id)
     return record if record is not None and record.path == f"{SAMPLES}/{inside}" else None
+
+
+def _volumes_in(group: zarr.Group) -> dict[str, str]:
+    """Name of each volume that a sample has -> path of its array."""
+    optional = {name: path for name, path in sample_group.OPTIONAL_ARRAYS.items() if path in group}
+    return {**sample_group.ARRAYS, **optional}
 
 
 def _open_group(url: str) -> zarr.Group:

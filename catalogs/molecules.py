@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.store import Store
 
+STRUCTURES = "structures"
+
 
 def put(store: Store, digest: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Store the arrays of a molecule under its digest, unless they are there."""
@@ -39,4 +41,4 @@ def get(store: Store, digest: str) -> Mapping[str, NDArray[Any]]:
 
 
 def _key(digest: str) -> str:
-    return f"structures/{digest}.npz"
+    return f"{STRUCTURES}/{digest}.npz"

@@ -12,6 +12,15 @@ from zarr.codecs import BloscCodec, ZstdCodec
 #: Edge of a chunk, and of the largest shard, in voxels.
 CHUNK, LARGEST_SHARD = 64, 512
 
+# Okabe and Ito's colours, which the colour-blind can tell apart; without their black.
+_COLOURS = ["e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"]
+
+
+def colour(label: int) -> tuple[int, int, int, int]:
+    """Colour (red, green, blue, alpha; 0 to 255) that viewers show a class in."""
+    red, green, blue = bytes.fromhex(_COLOURS[(label - 1) % len(_COLOURS)])
+    return red, green, blue, 255
+
 
 def describe(
     name: str,
@@ -55,9 +64,11 @@ def describe(
     return {"version": "0.5", "multiscales": [image]}
 
 
-def write_volume(root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec) -> None:
+def write_volume(
+    root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec, **attributes: Any
+) -> None:
     """Write a volume (z, y, x) as one array: small chunks to read any part, few objects to hold them."""
-    create_volume(root.store_path, path, data.shape, data.dtype, codec)[...] = data
+    create_volume(root.store_path, path, data.shape, data.dtype, codec, **attributes)[...] = data
 
 
 def create_volume(
@@ -67,6 +78,7 @@ def create_volume(
     dtype: np.dtype[Any],
     codec: BloscCodec | ZstdCodec,
     largest_shard: int = LARGEST_SHARD,
+    **attributes: Any,
 ) -> zarr.Array[Any]:
     """Create the array of a volume (z, y, x) without its voxels; whole shards are to be written at a time."""
     return zarr.create_array(
@@ -80,6 +92,7 @@ def create_volume(
         compressors=codec,
         fill_value=0,
         dimension_names=("z", "y", "x"),
+        attributes=attributes,
         # An absent chunk reads as zeros: nobody could tell an empty volume from a lost one.
         config={"write_empty_chunks": True},
     )

@@ -6,19 +6,23 @@
     0                             tomogram (z, y, x) float32, rounded to 10 bits of mantissa
     labels/classes/0              (z, y, x) uint8, 0 is background
     labels/instances/0            (z, y, x) uint16, 0 is background
+    [density/0]                   (z, y, x) float32, Da/Å³, rounded to 10 bits of mantissa
     particles/position            (particle, xyz) Å; quaternion (particle, xyzw); one array for each other
                                   column, text as codes with the words in the attribute ``categories``
     tilts/angle, dose[, images]   degrees, e/Å² before the tilt, (tilt, y, x)
 
-Every array has named dimensions, so xarray opens each group as it is. One shard holds a volume: a corpus
-of 100,000 samples must not be a billion files.
+The attribute ``template_learning`` says how the sample was made: its acquisition and the units of that, the
+recipe, seeds, versions of software, checksums of the structures; and the checksum of every other object.
+Every array has named dimensions, so xarray opens each group as it is. One shard holds a volume or a tilt
+series: a corpus of 100,000 samples must not be a billion files.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,14 +33,20 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from catalogs import ome
-from catalogs.particles import COLUMNS, make
-from catalogs.schema import ClassInfo
+from catalogs.checksums import ROOT, checksum
+from catalogs.particles import make
+from catalogs.schema import Acquisition, ClassInfo, units
+from catalogs.store import in_parallel
 
 TOMOGRAM = "0"
 LABELS = {"classes": "labels/classes/0", "instances": "labels/instances/0"}
 #: Name that people use -> path of the array in the group.
 ARRAYS = {"tomogram": TOMOGRAM, **LABELS}
+#: The same for those that a sample may be without.
+OPTIONAL_ARRAYS = {"density": "density/0"}
 
+_LARGEST_SHARD = 1 << 29  # bytes of a tilt series in one object
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names of columns that serve as names of arrays
 _MANTISSA = 23  # bits of float32
 _KEPT = 10  # as many as float16 has: the noise of a tomogram is far above 5e-4 of its values
 _SEPARATE = ("tomogram", "x", "y", "z", "qx", "qy", "qz", "qw")
@@ -60,7 +70,13 @@ class Sample:
         (t,) float32: degrees, and e/Å² accumulated before each tilt.
     facts
         The fields of :class:`~catalogs.schema.SampleRecord` that its maker knows: all but path, created,
-        intensity, checksums, n_bytes and format_version.
+        intensity, checksums, n_objects, n_bytes and format_version.
+    density
+        (z, y, x) float32, Da/Å³: the density of the scene; None to leave it out.
+    recipe
+        JSON-like; what the sample was made by.
+    seeds
+        Name of each random stream -> its seed.
     """
 
     tomogram: NDArray[np.float32]
@@ -71,6 +87,9 @@ class Sample:
     tilt_angles: NDArray[np.float32]
     tilt_doses: NDArray[np.float32]
     facts: dict[str, Any]
+    density: NDArray[np.float32] | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
 
 
 def encode(
@@ -85,7 +104,7 @@ def encode(
     voxel_size
         Å.
     attributes
-        JSON-like; becomes the attribute ``template_learning``.
+        JSON-like; becomes the attribute ``template_learning``, with the recipe, seeds, units and checksums.
     classes
         Of the corpus, to name the labels.
 
@@ -97,7 +116,7 @@ def encode(
     written: dict[str, Any] = {}
     root = zarr.create_group(
         MemoryStore(written),
-        attributes={"ome": ome.describe("tomogram", voxel_size), "template_learning": attributes},
+        attributes={"ome": ome.describe("tomogram", voxel_size)},
     )
     lz4 = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
     zstd = ZstdCodec(level=3)
@@ -107,15 +126,29 @@ def encode(
         label: dict[str, Any] = {"source": {"image": "../../"}}
         if name == "classes":
             label["properties"] = [{"label-value": info.label, "class": info.name} for info in classes]
+            label["colors"] = [
+                {"label-value": info.label, "rgba": list(ome.colour(info.label))} for info in classes
+            ]
         described = {**ome.describe(name, voxel_size), "image-label": label}
         root.create_group(f"labels/{name}", attributes={"ome": described})
         ome.write_volume(root, LABELS[name], volume, zstd)
+    if sample.density is not None:
+        root.create_group("density", attributes={"ome": ome.describe("density", voxel_size)})
+        density = round_mantissa(sample.density)
+        ome.write_volume(root, OPTIONAL_ARRAYS["density"], density, lz4, unit="Da/Å³")
     _write_particles(root.create_group("particles"), sample, zstd)
     _write_tilts(root.create_group("tilts"), sample, lz4)
 
     objects = {key: value.to_bytes() for key, value in written.items()}
-    objects["zarr.json"] = _consolidate(objects)
-    objects["zarr.json"] = objects.pop("zarr.json")  # to the end
+    provenance = {
+        **attributes,
+        "units": units(Acquisition),
+        "recipe": dict(sample.recipe),
+        "seeds": dict(sample.seeds),
+        "checksums": {key: checksum(data) for key, data in objects.items() if key != ROOT},
+    }
+    objects[ROOT] = _finish_root(objects, provenance)
+    objects[ROOT] = objects.pop(ROOT)  # to the end
     return objects
 
 
@@ -132,15 +165,23 @@ def round_mantissa(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def read_particles(group: zarr.Group) -> pd.DataFrame:
-    """Read the particle table of a sample's group."""
+    """Read the particle table of a sample's group, all columns at a time: each is an object of its own."""
     stored: Any = group["particles"]
+    names: list[str] = stored.attrs["columns"]
+    arrays = stored.attrs.get("arrays", {})
+
+    def read(name: str) -> Any:
+        array = stored[arrays.get(name, name)]
+        return array[:], array.attrs.get("categories")
+
+    wanted = ["position", "quaternion", *names]
+    (position, _), (quaternion, _), *rest = in_parallel(read, wanted)
     columns: dict[str, Any] = {"tomogram": str(stored.attrs["tomogram"])}
-    columns |= dict(zip("xyz", stored["position"][:].T, strict=True))
-    columns |= dict(zip(("qx", "qy", "qz", "qw"), stored["quaternion"][:].T, strict=True))
-    for name in stored.attrs["columns"]:
-        values = stored[name][:]
-        words = stored[name].attrs.get("categories")
-        columns[name] = values if words is None else np.array(words, dtype=object)[values]
+    columns |= dict(zip("xyz", position.T, strict=True))
+    columns |= dict(zip(("qx", "qy", "qz", "qw"), quaternion.T, strict=True))
+    for name, (values, words) in zip(names, rest, strict=True):
+        # the code -1 stands for a missing word and finds the last one
+        columns[name] = values if words is None else np.array([*words, None], dtype=object)[values]
     return make(**columns)
 
 
@@ -150,15 +191,28 @@ def _flat(
     data: NDArray[Any],
     dims: tuple[str, ...],
     codec: BloscCodec | ZstdCodec,
-    *,
-    chunks: tuple[int, ...] | None = None,
     **attributes: Any,
+) -> None:
+    """Write an array as one object."""
+    _create(group, name, data, dims, codec, tuple(max(1, n) for n in data.shape), None, attributes)
+
+
+def _create(
+    group: zarr.Group,
+    name: str,
+    data: NDArray[Any],
+    dims: tuple[str, ...],
+    codec: BloscCodec | ZstdCodec,
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None,
+    attributes: dict[str, Any],
 ) -> None:
     array = group.create_array(
         name,
         shape=data.shape,
         dtype=data.dtype,
-        chunks=chunks or tuple(max(1, n) for n in data.shape),
+        chunks=chunks,
+        shards=shards,
         compressors=codec,
         fill_value=0,
         dimension_names=dims,
@@ -177,19 +231,37 @@ def _write_particles(group: zarr.Group, sample: Sample, codec: ZstdCodec) -> Non
     quaternion = table[["qx", "qy", "qz", "qw"]].to_numpy(np.float64)
     _flat(group, "position", position, ("particle", "xyz"), codec, unit="angstrom")
     _flat(group, "quaternion", quaternion, ("particle", "xyzw"), codec, rotates="particle to tomogram")
-    columns = [name for name in table.columns if name not in _SEPARATE]
+    columns = [str(name) for name in table.columns if name not in _SEPARATE]
     if table["score"].isna().all():  # the truth has no score
         columns.remove("score")
-    for name in columns:
-        values = table[name].to_numpy()
-        if COLUMNS.get(name) is str or values.dtype == object:
+    arrays: dict[str, str] = {}
+    for k, name in enumerate(columns):
+        plain = _PLAIN.fullmatch(name) and name not in ("position", "quaternion") and name != ROOT
+        arrays[name] = name if plain else f"column-{k}"
+        values = _storable(name, table[name])
+        if values.dtype == object:
             codes, words = pd.factorize(values)
-            _flat(
-                group, name, codes.astype(np.int32), ("particle",), codec, categories=[str(w) for w in words]
-            )
+            codes = codes.astype(np.int32)
+            _flat(group, arrays[name], codes, ("particle",), codec, categories=list(words))
         else:
-            _flat(group, name, values, ("particle",), codec)
-    group.attrs.update({"tomogram": tomograms.pop(), "columns": columns})
+            _flat(group, arrays[name], values, ("particle",), codec)
+    renamed = {name: array for name, array in arrays.items() if name != array}
+    group.attrs.update({"tomogram": tomograms.pop(), "columns": columns, "arrays": renamed})
+
+
+def _storable(name: str, column: pd.Series[Any]) -> NDArray[Any]:
+    """Turn a column into an array of numbers, or of text and None; ValueError if it holds anything else."""
+    values = column.infer_objects().to_numpy()
+    if values.dtype == object and not column.isna().any():
+        values = np.array(column.tolist()) if pd.api.types.is_numeric_dtype(column) else values
+    if values.dtype.kind in "biuf":
+        return values
+    if values.dtype.kind == "U":
+        values = values.astype(object)
+    words = np.array([None if pd.isna(value) else value for value in values], dtype=object)
+    if values.dtype != object or not all(word is None or isinstance(word, str) for word in words):
+        raise ValueError(f"the column {name!r} of a particle table holds neither numbers nor text only")
+    return words
 
 
 def _write_tilts(group: zarr.Group, sample: Sample, codec: BloscCodec) -> None:
@@ -198,17 +270,19 @@ def _write_tilts(group: zarr.Group, sample: Sample, codec: BloscCodec) -> None:
     _flat(group, "dose", doses, ("tilt",), codec, unit="e/Å²", meaning="accumulated before the tilt")
     if sample.tilt_images is not None:
         images = round_mantissa(sample.tilt_images)
-        dims = ("tilt", "y", "x")
-        _flat(group, "images", images, dims, codec, chunks=(1, *images.shape[1:]), unit="electrons")
+        t, y, x = images.shape
+        shard = (min(t, max(1, _LARGEST_SHARD // (4 * y * x))), y, x)  # few objects, each tilt readable
+        _create(group, "images", images, ("tilt", "y", "x"), codec, (1, y, x), shard, {"unit": "electrons"})
 
 
-def _consolidate(objects: dict[str, bytes]) -> bytes:
+def _finish_root(objects: dict[str, bytes], provenance: dict[str, Any]) -> bytes:
     """Put the metadata of all nodes into the root's, so that one request opens the whole sample."""
     nodes = {
         key.removesuffix("/zarr.json"): json.loads(data)
         for key, data in objects.items()
         if key.endswith("/zarr.json")
     }
-    root = json.loads(objects["zarr.json"])
+    root = json.loads(objects[ROOT])
+    root["attributes"]["template_learning"] = provenance
     root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": nodes}
-    return json.dumps(root, indent=1).encode()
+    return json.dumps(root, ensure_ascii=False, allow_nan=False).encode()

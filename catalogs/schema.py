@@ -10,10 +10,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-#: Version of the layout on disk. A reader refuses a newer one and reads older ones.
-FORMAT_VERSION = 1
+#: Version of the layout on disk. A reader refuses a newer one, reads older ones (:mod:`catalogs.versions`).
+#:
+#: 1. A record names every object of its sample. The tilt images are an object each.
+#: 2. A record vouches for the sample's root, which names all other objects; ``recent/`` and ``index/``.
+FORMAT_VERSION = 2
 
 Split = Literal["train", "val", "test"]
+
+
+def units(model: type[BaseModel]) -> dict[str, str]:
+    """Return the unit of each field of a model that has one."""
+    properties = model.model_json_schema()["properties"]
+    return {name: field["unit"] for name, field in properties.items() if "unit" in field}
 
 
 def _unit(unit: str) -> dict[str, Any]:
@@ -115,5 +124,9 @@ class SampleRecord(BaseModel):
     intensity: Intensity = Field(description="Of the tomogram, for normalisation.")
     seconds: dict[str, float] = Field(description="CPU seconds by stage.")
     software: dict[str, str] = Field(description="Versions of what made it.")
-    checksums: dict[str, str] = Field(description="Object in the group -> BLAKE2b-128 of its bytes.")
+    checksums: dict[str, str] = Field(
+        description="Object in the group -> BLAKE2b-128 of its bytes. Since version 2 only of zarr.json,"
+        " whose attributes hold those of all others: a record stays small whatever its sample holds."
+    )
+    n_objects: int = Field(description="Of the group on disk.")
     n_bytes: int = Field(description="Of the group on disk.")

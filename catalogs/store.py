@@ -6,25 +6,43 @@ visible under the name is always whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from catalogs.errors import InputError
 
-_IN_FLIGHT = 16  # requests at a time
+_IN_FLIGHT = 32  # requests at a time
+_BLOCK = 16 << 20  # bytes of a large object that are in memory at a time
+
+#: What a file system of fsspec is opened with, by the kind of URL. Left alone, s3fs asks for an object's size
+#: before it reads it, and botocore keeps ten connections.
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "s3": {"max_concurrency": 1, "config_kwargs": {"max_pool_connections": _IN_FLIGHT}}
+}
 
 # fsspec's memory:// looks whether a name is free and takes it in two steps.
 _memory_lock = threading.Lock()
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a listing says of an object: its bytes, and when it was written (seconds since 1970)."""
+
+    size: int
+    modified: float
 
 
 @dataclass(frozen=True)
@@ -56,17 +74,45 @@ class Store:
         """Read an object; FileNotFoundError if there is none."""
         if self.local is not None:
             return (self.local / key).read_bytes()
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         data: bytes = fs.cat_file(f"{root}/{key}")
         return data
+
+    def read_those_there(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read many objects, in order; None stands for one that is not there."""
+
+        def read(key: str) -> bytes | None:
+            try:
+                return self.read(key)
+            except FileNotFoundError:
+                return None
+
+        return in_parallel(read, keys)
+
+    def blocks(self, key: str, size: int) -> Iterator[bytes]:
+        """Read an object of ``size`` bytes piece by piece; FileNotFoundError if there is none."""
+        if self.local is not None:
+            with open(self.local / key, "rb") as file:
+                while block := file.read(_BLOCK):
+                    yield block
+            return
+        if size <= _BLOCK:
+            yield self.read(key)
+            return
+        fs, root = filesystem(self.url)
+        for start in range(0, size, _BLOCK):
+            yield fs.cat_file(f"{root}/{key}", start=start, end=min(start + _BLOCK, size))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is an object of this name, as the storage sees it now."""
         if self.local is not None:
             return (self.local / key).is_file()
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         fs.invalidate_cache()
-        return bool(fs.isfile(f"{root}/{key}"))
+        try:
+            return bool(fs.info(f"{root}/{key}")["type"] == "file")
+        except FileNotFoundError:
+            return False
 
     def write(self, objects: Mapping[str, bytes]) -> None:
         """Write objects, many at a time; whoever can name them while they are written may see parts."""
@@ -78,8 +124,10 @@ class Store:
             file = self.local / key
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
+            with open(file, "rb") as raw:
+                os.fsync(raw.fileno())  # a record must not outlive a power cut that its sample did not
             return
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         fs.pipe_file(f"{root}/{key}", data)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -89,10 +137,15 @@ class Store:
         -------
         bool
             True if what stands there now is ``data``; False if another writer was first.
+
+        Raises
+        ------
+        OSError
+            If the storage took the object and does not have it.
         """
         if self.local is not None:
             return _link_new(self.local / key, data)
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         path = f"{root}/{key}"
         try:
             if not self.conditional:
@@ -108,28 +161,63 @@ class Store:
             # again. What stands there tells.
             if not self.exists(key):
                 raise
-        return self.read(key) == data
+        try:
+            return self.read(key) == data
+        except FileNotFoundError as error:
+            raise OSError(f"{self.at(key)} was written and is not there: the storage loses data") from error
+
+    def entries(self, prefix: str) -> dict[str, Entry]:
+        """List all objects below a prefix, as the storage sees them now."""
+        if self.local is not None:
+            return dict(_walk(self.local, os.path.join(self.local, prefix)))
+        fs, root = filesystem(self.url)
+        fs.invalidate_cache()
+        found: dict[str, Any] = fs.find(f"{root}/{prefix}" if prefix else root, detail=True)
+        return {
+            path.removeprefix(f"{root}/"): Entry(int(info["size"]), _modified(info))
+            for path, info in found.items()
+            if info  # a name that is neither an object nor a prefix may come without anything
+        }
+
+    def folders(self, prefix: str) -> list[str]:
+        """List the names directly below a prefix, sorted."""
+        if self.local is not None:
+            top = self.local / prefix
+            return sorted(os.listdir(top)) if top.is_dir() else []
+        fs, root = filesystem(self.url)
+        fs.invalidate_cache()
+        try:
+            return sorted(
+                {path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(f"{root}/{prefix}", detail=False)}
+            )
+        except FileNotFoundError:
+            return []
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """List all objects below a prefix: key -> bytes."""
-        if self.local is not None:
-            top = self.local / prefix
-            files = (Path(folder) / name for folder, _, names in os.walk(top) for name in names)
-            return {file.relative_to(self.local).as_posix(): file.stat().st_size for file in files}
-        fs, root = _filesystem(self.url)
-        fs.invalidate_cache()
-        found: dict[str, Any] = fs.find(f"{root}/{prefix}", detail=True)
-        return {path.removeprefix(f"{root}/"): int(info["size"]) for path, info in found.items()}
+        return {key: entry.size for key, entry in self.entries(prefix).items()}
 
     def remove(self, prefix: str) -> None:
         """Remove all objects below a prefix."""
         if self.local is not None:
             shutil.rmtree(self.local / prefix, ignore_errors=True)
             return
-        fs, root = _filesystem(self.url)
-        keys = [f"{root}/{key}" for key in self.sizes(prefix)]
-        if keys:
-            fs.rm(keys)
+        self.remove_objects(list(self.entries(prefix)))
+
+    def remove_objects(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there do not matter."""
+        if self.local is not None:
+            for key in keys:
+                (self.local / key).unlink(missing_ok=True)
+            return
+        fs, root = filesystem(self.url)
+        if keys and not fs.async_impl:
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError):
+                    fs.rm_file(f"{root}/{key}")
+        elif keys:
+            with contextlib.suppress(FileNotFoundError):  # in one request for many
+                fs.rm([f"{root}/{key}" for key in keys])
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
@@ -144,7 +232,7 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     if "://" not in text:
         return Store(str(Path(text).expanduser().absolute()))
     try:
-        _filesystem(text.rstrip("/"))
+        filesystem(text.rstrip("/"))
     except ImportError as error:
         extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}.get(text.split("://")[0])
         hint = f"install the extra {extra!r} of template-learning" if extra else str(error)
@@ -161,35 +249,75 @@ def can_create_if_absent(store: Store) -> bool:
         refuses = store.create(probe, b"first") and not store.create(probe, b"second")
     except (TypeError, ValueError, NotImplementedError):  # this fsspec file system knows no mode="create"
         refuses = False
-    if store.local is not None:
-        (store.local / probe).unlink(missing_ok=True)
-    else:
-        store.remove(probe)
+    store.remove_objects([probe])
     return refuses
 
 
-def zarr_store(url: str) -> Any:
-    """Make the read-only Zarr store of a path or an fsspec URL."""
+def zarr_store(url: str, *, read_only: bool = True) -> Any:
+    """Make the Zarr store of a path or an fsspec URL."""
     from zarr.storage import FsspecStore, LocalStore
 
     text = url.removeprefix("file://").rstrip("/")
     if "://" not in text:
-        return LocalStore(text, read_only=True)
-    return FsspecStore.from_url(text, read_only=True)
+        return LocalStore(text, read_only=read_only)
+    return FsspecStore.from_url(text, storage_options=_settings(text), read_only=read_only)
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Call a function that waits for storage on many items at once; the results are in order."""
-    with ThreadPoolExecutor(_IN_FLIGHT) as threads:
-        return list(threads.map(function, items))
+    with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="catalogs") as threads:
+        try:
+            return list(threads.map(function, items))
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def filesystem(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, which fsspec keeps open, and the root's path in it."""
     from fsspec.core import url_to_fs
 
-    fs, root = url_to_fs(url)
+    fs, root = url_to_fs(url, **_settings(url))
     return fs, root.rstrip("/")
+
+
+def _settings(url: str) -> dict[str, Any]:
+    """Return what the file system of a URL is opened with; what the user has configured comes first."""
+    from fsspec.config import conf
+
+    kind = url.split("://")[0]
+    theirs = conf.get(kind, {})
+    return {name: value for name, value in _SETTINGS.get(kind, {}).items() if name not in theirs}
+
+
+def _walk(root: Path, folder: str) -> Iterator[tuple[str, Entry]]:
+    """Yield the files below a folder of a disk that others may be changing."""
+    try:
+        found = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(root, entry.path)
+            continue
+        try:
+            status = entry.stat()
+        except FileNotFoundError:  # removed a moment ago
+            continue
+        yield Path(entry.path).relative_to(root).as_posix(), Entry(status.st_size, status.st_mtime)
+
+
+def _modified(info: Mapping[str, Any]) -> float:
+    """Find when an object was written in what a file system says of it; now, if it does not say."""
+    for name in ("LastModified", "last_modified", "updated", "mtime", "created"):
+        when = info.get(name)
+        if isinstance(when, int | float):
+            return float(when)
+        if isinstance(when, str) and when:
+            when = datetime.fromisoformat(when)
+        if isinstance(when, datetime):
+            return when.timestamp()
+    return time.time()
 
 
 def _link_new(file: Path, data: bytes) -> bool:

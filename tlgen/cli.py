@@ -35,15 +35,104 @@ def run(recipe: str, url: str, cluster: str, retries: int) -> None:
 
 
 @tlgen.command()
+@click.argument("recipe")
+@click.option("--to", "folder", required=True, metavar="FOLDER", help="Where to write the scene.")
+@click.option("--sample", metavar="NAME", help="E.g. train-003; the recipe's first sample if left out.")
+@click.option(
+    "--voxel-size", default=16.0, show_default=True, metavar="Å", help="Of the coarse density (density.mrc)."
+)
+def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> None:
+    """Pack the scene of one sample of RECIPE, to look at before anything is simulated.
+
+    FOLDER gets scene.json, the molecules, a particle table and a coarse density; `tlgen view` draws it.
+    """
+    from tlgen.pack import pack as make
+    from tlgen.recipe_file import read_recipe
+
+    make(read_recipe(recipe), folder, sample, voxel_size)
+
+
+@tlgen.command()
+@click.argument("scene")
+@click.option("--to", "path", required=True, metavar="FILE", help="The picture: .png or .html.")
+def view(scene: str, path: str) -> None:
+    """Draw SCENE, a folder that `tlgen pack` wrote: three sections, gaps between molecules, counts."""
+    from tlgen.scene_file import read_scene
+    from tlgen.view import describe
+    from tlgen.view import view as draw
+
+    read, library = read_scene(scene)
+    facts = draw(read, library, path, title=Path(scene).resolve().name)
+    click.echo(f"{path}: " + "; ".join(describe(read, facts)))
+
+
+@tlgen.command()
 @click.argument("url")
 @click.option("--where", metavar="QUERY", help="E.g. \"dose < 100 and defocus > 2 and split == 'test'\".")
+@click.option("--columns", metavar="A,B,...", help="Show these columns, or all.")
+@click.option("--sort", default="name", show_default=True, metavar="A,-B,...", help="-B: downwards.")
+@click.option("--csv", "form", flag_value="csv", help="All columns, or those chosen, as CSV.")
+@click.option("--json", "form", flag_value="json", help="The same as JSON, one object a line.")
 @click.option("--paths", is_flag=True, help="Print only where the samples lie, one a line.")
-def ls(url: str, where: str | None, paths: bool) -> None:
+def ls(url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool) -> None:
     """List the samples of the corpus at URL."""
     from tlgen.listing import listing
 
-    for line in listing(url, where, paths):
+    for line in listing(url, where, paths, columns=columns, sort=sort, form=form or "table"):
         click.echo(line)
+
+
+@tlgen.command()
+@click.argument("url")
+@click.option("--quick", is_flag=True, help="Compare names and sizes only; read no volumes.")
+def verify(url: str, quick: bool) -> None:
+    """Compare every object of the corpus at URL with its checksum, and the index with the samples.
+
+    Prints what is wrong, one a line, and ends with status 1 if anything is.
+    """
+    from tlgen.upkeep import verify as check
+
+    sys.exit(0 if check(url, quick) else 1)
+
+
+@tlgen.command()
+@click.argument("url")
+@click.option("--yes", is_flag=True, help="Do it; without it, only say what would be done.")
+@click.option("--grace", default=24.0, show_default=True, metavar="HOURS", help="Leave what is younger.")
+@click.option("--quick", is_flag=True, help="Compare names and sizes only; read no volumes.")
+def repair(url: str, yes: bool, grace: float, quick: bool) -> None:
+    """Take out of the corpus at URL what is damaged or given up, and write its index anew.
+
+    Says what it would do; with --yes it does it. Damaged samples are listed: tlgen run makes them again.
+    Ends with status 1 if something is left to do.
+    """
+    from tlgen.upkeep import repair as mend
+
+    sys.exit(0 if mend(url, yes, grace, quick) else 1)
+
+
+@tlgen.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--where", metavar="QUERY", help="Copy only these samples, e.g. \"split == 'test'\".")
+def copy(source: str, target: str, where: str | None) -> None:
+    """Copy the samples of the corpus SOURCE to TARGET, a folder, s3://... or gs://...
+
+    Every object is compared with its checksum. Run it again after an interruption: what is there already is
+    not copied again.
+    """
+    from tlgen.upkeep import copy as make_copy
+
+    sys.exit(0 if make_copy(source, target, where) else 1)
+
+
+@tlgen.command()
+@click.argument("url")
+def index(url: str) -> None:
+    """Write a new index of the corpus at URL, so that it opens quickly."""
+    from tlgen.upkeep import index as write_index
+
+    write_index(url)
 
 
 @tlgen.command()
@@ -70,6 +159,20 @@ def new(template: str, path: Path) -> None:
 
     name = new_recipe(template, path)
     click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen run {path} --to {name}/corpus")
+
+
+@tlgen.command()
+@click.argument("recipe")
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="Where to write them.")
+def variants(recipe: str, folder: Path) -> None:
+    """Write the flexible variants of RECIPE's targets, as mmCIF files of several models and a table.
+
+    They are those that `tlgen run` packs. ChimeraX opens the files and plays the models as a film.
+    """
+    from tlgen.models import write_variants
+    from tlgen.recipe_file import read_recipe
+
+    write_variants(read_recipe(recipe), folder)
 
 
 @tlgen.command()

@@ -117,12 +117,18 @@ def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: fl
     reach = np.abs(molecule.positions).max(axis=0)[::-1]  # z, y, x
     half = np.ceil((reach + 4 * sigma) / spacing).astype(np.int64) + 1
     grid = np.zeros(2 * half + 1, np.float32)
-    # Weight goes with the atomic number, to within 1 % from C to S; the sum is the molecule's mass.
-    masses = np.asarray(molecule.elements * molecule.occupancy, np.float64)
-    masses *= molecule.mass / masses.sum()
-    _share(grid, molecule.positions[:, ::-1].astype(np.float64) / spacing + half, masses)
+    share(grid, molecule.positions[:, ::-1].astype(np.float64) / spacing + half, atom_masses(molecule))
     density = ndimage.gaussian_filter(grid, rest, mode="constant", truncate=4.0) / np.float32(spacing**3)
     return Envelope(density, spacing, _contour(density, enclosed))
+
+
+def atom_masses(molecule: Molecule) -> NDArray[np.float64]:
+    """Share the mass of a molecule out to its atoms, in dalton: (n,).
+
+    Weight goes with the atomic number, to within 1 % from C to S; the sum is the molecule's mass.
+    """
+    masses = np.asarray(molecule.elements * molecule.occupancy, np.float64)
+    return masses * (molecule.mass / masses.sum())
 
 
 def _contour(density: NDArray[np.float32], enclosed: float) -> float:
@@ -133,7 +139,7 @@ def _contour(density: NDArray[np.float32], enclosed: float) -> float:
 
 
 @njit(cache=True)
-def _share(grid: NDArray[np.float32], positions: NDArray[np.float64], masses: NDArray[np.float64]) -> None:
+def share(grid: NDArray[np.float32], positions: NDArray[np.float64], masses: NDArray[np.float64]) -> None:
     """Add each mass to the 8 voxels around its position (z, y, x in voxels), keeping its centre of mass."""
     for a in range(len(positions)):
         z, y, x = positions[a]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,17 @@ def nearest_atoms(packing: Packing, library: Library, *, within: float = 50.0) -
         Rotation.from_quat(q).apply(library[packing.requests[i].digest].points.positions) + p
         for i, q, p in zip(packing.which, packing.quaternions, packing.positions, strict=True)
     ]
+    return nearest_of(atoms, within=within)
+
+
+def nearest_of(atoms: Sequence[NDArray[np.float64]], *, within: float = 50.0) -> NDArray[np.float64]:
+    """Measure how near each of several bodies of atoms, (n, 3) Å each, comes to another.
+
+    Returns
+    -------
+    ndarray
+        Å from each body to the nearest atom of any other; infinite beyond ``within``.
+    """
     trees = [cKDTree(xyz) for xyz in atoms]
     low = np.array([xyz.min(axis=0) for xyz in atoms]).reshape(-1, 3)
     high = np.array([xyz.max(axis=0) for xyz in atoms]).reshape(-1, 3)

@@ -1,27 +1,42 @@
-"""``tlgen ls``: the samples of a corpus as a table."""
+"""``tlgen ls``: the samples of a corpus as a table, as CSV or as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from catalogs.catalog import Catalog
+from catalogs.sample_table import known_columns
 
-_COLUMNS = {
-    "name": "{}",
-    "split": "{}",
-    "engine": "{}",
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns that are shown unless others are asked for, after the id.
+DEFAULT = (
+    *("name", "split", "engine", "dose", "defocus", "tilt_max", "tilt_step", "ice_density"),
+    *("n_particles", "n_distractors", "occupancy"),
+)
+_FORMATS = {
     "dose": "{:.1f}",
     "defocus": "{:.2f}",
+    "tilt_min": "{:.0f}",
     "tilt_max": "{:.0f}",
     "tilt_step": "{:.1f}",
     "ice_density": "{:.2f}",
-    "n_particles": "{}",
-    "n_distractors": "{}",
     "occupancy": "{:.3f}",
 }
 
 
-def listing(url: str, where: str | None, paths: bool) -> Iterator[str]:
+def listing(
+    url: str,
+    where: str | None = None,
+    paths: bool = False,
+    *,
+    columns: str | None = None,
+    sort: str = "name",
+    form: str = "table",
+) -> Iterator[str]:
     """Yield the lines to print.
 
     Parameters
@@ -32,24 +47,57 @@ def listing(url: str, where: str | None, paths: bool) -> Iterator[str]:
         A query over the columns of :attr:`catalogs.catalog.Catalog.samples`; all samples without it.
     paths
         Yield only the URL of each sample.
+    columns
+        Columns to show, comma-separated; ``all`` for all of them.
+    sort
+        Columns to sort by, comma-separated; a minus before a name sorts it downwards.
+    form
+        ``table``, ``csv`` or ``json`` (one object a line).
 
     Raises
     ------
     InputError
-        There is no corpus, or the query is wrong.
+        There is no corpus, or the query or a column is wrong.
     """
-    catalog = Catalog.open(url)
-    samples = catalog.query(where).sort_values("name")
+    samples = _sorted(Catalog.open(url).query(where), sort)
     if paths:
-        yield from (catalog.sample_url(str(sample_id)) for sample_id in samples.index)
+        yield from samples["path"]
         return
-    rows = [["sample_id", *_COLUMNS]]
-    rows += [
-        [str(sample_id), *(form.format(row[column]) for column, form in _COLUMNS.items())]
-        for sample_id, row in samples.iterrows()
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-    size = samples["n_bytes"].sum() / 1e6
-    yield f"{len(samples)} samples, {samples['n_particles'].sum()} target particles, {size:.1f} MB"
+    table = samples.reset_index()
+    if columns == "all" or (columns is None and form != "table"):
+        wanted = list(table.columns)
+    elif columns is None:
+        wanted = ["sample_id", *DEFAULT]
+    else:
+        wanted = known_columns(samples, _words(columns), "--columns")
+    if form == "csv":
+        yield from table[wanted].to_csv(index=False, lineterminator="\n").splitlines()
+    elif form == "json":
+        yield from (json.dumps(row, ensure_ascii=False) for row in table[wanted].to_dict("records"))
+    else:
+        yield from _aligned(table[wanted])
+        size, targets = samples["n_bytes"].sum() / 1e6, samples["n_particles"].sum()
+        yield f"{len(samples)} samples, {targets} target particles, {size:.1f} MB"
+
+
+def _sorted(samples: pd.DataFrame, sort: str) -> pd.DataFrame:
+    words = _words(sort)
+    names = known_columns(samples, [word.removeprefix("-") for word in words], "--sort")
+    upwards = [not word.startswith("-") for word in words]
+    return samples.sort_values([*names, "sample_id"], ascending=[*upwards, True])
+
+
+def _aligned(table: pd.DataFrame) -> Iterator[str]:
+    def cell(name: str, value: Any) -> str:
+        form = _FORMATS.get(name, "{:g}" if isinstance(value, float) else "{}")
+        return form.format(value)
+
+    body = [[cell(name, value) for value in table[name].tolist()] for name in table.columns]
+    words = [[str(name), *cells] for name, cells in zip(table.columns, body, strict=True)]
+    padded = [[word.ljust(max(map(len, column))) for word in column] for column in words]
+    for row in zip(*padded, strict=True):
+        yield "  ".join(row).rstrip()
+
+
+def _words(text: str) -> Sequence[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

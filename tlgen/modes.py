@@ -1,8 +1,10 @@
 """Flexible variants of a molecule by the normal modes of its anisotropic network model.
 
-Nodes are CA and P atoms joined by equal springs (Atilgan et al., Biophys. J. 80, 505, 2001). Large
-molecules take an even choice of them with the cut-off grown in step, which keeps the slow modes
-(Doruker, Jernigan & Bahar, J. Comput. Chem. 23, 119, 2002). All atoms follow the nodes around them as
+Nodes are CA and P atoms, or pseudo-atoms, joined by equal springs (Atilgan et al., Biophys. J. 80, 505,
+2001). Of more than :data:`MIN_CHOSEN` an even choice is taken, with the cut-off grown in step, which keeps
+the slow modes (Doruker, Jernigan & Bahar, J. Comput. Chem. 23, 119, 2002) and loses those of single loops
+and strands: of the 100 softest modes of a nucleosome's full network one moves a tenth of it, of the chosen
+network's more than 20 do. All atoms follow the nodes around them as
 rigid neighbourhoods that turn and shift, so bonds keep their lengths where a displacement along
 straight lines would stretch them (the idea of Hoffmann & Grudinin, J. Chem. Theory Comput. 13, 2123,
 2017).
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +28,25 @@ from tlgen.molecule import Molecule, centred
 
 Array = NDArray[np.float64]
 
-#: Most nodes of a network, and the fewest that have modes worth the name.
-MAX_NODES, MIN_NODES = 1500, 10
-#: Å; springs join nodes nearer than this where every CA and P atom is a node.
+Scheme = Literal["thermal", "uniform"]
+
+#: The fewest nodes of a network that has modes worth the name.
+MIN_NODES = 10
+#: Up to so many CA and P atoms all are nodes; of more a quarter is chosen, but so many at least and at most.
+MIN_CHOSEN, MAX_CHOSEN = 400, 1500
+#: Å; springs join nodes nearer than this at least.
 CUTOFF = 15.0
-#: Where nodes are chosen, springs join them up to so many times the distance between neighbours. It gives
-#: a node about as many springs (50) as it has in the full network.
+#: Where nodes stand far apart, springs join them up to so many times the distance between neighbours. It
+#: gives a node about as many springs (50) as it has in the network of all CA atoms.
 CUTOFF_SPACINGS = 3.0
 #: Least share of the nodes that take part in a mode. What moves less is a loose tail or loop, whose soft
 #: springs would claim the whole RMSD and throw it far out, unseen at the resolution of tomograms.
 MIN_COLLECTIVITY = 0.1
-#: Most that the distance of neighbours along a chain may change in a variant, as a share of it.
-MAX_STRETCH = 1 / 3
+#: Of neighbours along a chain, this share at least keeps its distance in a variant to within STRETCH of it,
+#: and none changes it by more than MAX_STRETCH.
+KEPT, STRETCH, MAX_STRETCH = 0.99, 0.15, 1 / 3
+#: Most new clashes of CA and P atoms in a variant, as a share of these atoms.
+MAX_CLASHES = 0.001
 
 # Eigenvalues below this are rigid motions: six, and more where nodes hang loose. Springs have constant 1.
 _ZERO = 1e-6
@@ -47,6 +56,8 @@ _NEIGHBOURS = 32
 _BOND = 8.0
 # Å; backbone atoms nearer than this have run into each other, unless they stood so from the beginning.
 _CLASH = 2.8
+# Nearest neighbours of a pseudo-atom whose distances are watched, there being no chain.
+_AROUND = 6
 _DRAWS = 50
 # Atoms moved at a time: what a step needs in memory is a hundred megabytes.
 _CHUNK = 50_000
@@ -71,14 +82,45 @@ class Modes:
     vectors: Array
 
 
+@dataclass(frozen=True)
+class Check:
+    """How a variant differs from its template.
+
+    Attributes
+    ----------
+    rmsd
+        Å, of the CA and P atoms or the pseudo-atoms, after superposition.
+    kept
+        Share of the neighbours along chains whose distance is within 15 % of the template's. Pseudo-atoms
+        have no chains; theirs are the nearest ones.
+    stretch
+        Largest change of such a distance, as a share of it.
+    clashes
+        Pairs of CA and P atoms nearer than 2.8 Å that were not; pseudo-atoms overlap anyway and have none.
+    passed
+        Whether the variant is good enough to be used.
+    """
+
+    rmsd: float
+    kept: float
+    stretch: float
+    clashes: int
+    passed: bool
+
+
 def variants(
-    molecule: Molecule, n: int, *, rmsd: tuple[float, float], n_modes: int = 20, seed: int
+    molecule: Molecule,
+    n: int,
+    *,
+    rmsd: tuple[float, float],
+    n_modes: int = 20,
+    seed: int,
+    scheme: Scheme = "thermal",
 ) -> list[Molecule]:
     """Make flexible variants of a molecule.
 
-    A variant moves along random amplitudes of the modes, normal with a variance of one over the mode's
-    eigenvalue, as heat would move it; all are scaled to an RMSD drawn evenly from the range. A draw that
-    tears a chain or lets backbones run into each other is drawn again, RMSD and all.
+    A variant moves along random amplitudes of the modes, all scaled to an RMSD drawn evenly from the
+    range. A draw that fails its :class:`Check` is drawn again, RMSD and all.
 
     Parameters
     ----------
@@ -92,13 +134,17 @@ def variants(
         Softest collective modes to use; fewer where the molecule has fewer.
     seed
         Of the structure's variants in the corpus.
+    scheme
+        ``thermal``: amplitudes are normal with a variance of one over the mode's eigenvalue, as heat would
+        move the molecule. ``uniform``: evenly from one range for all modes (Harastani et al., Nature
+        Communications 2025), which shows more of the stiff ones.
 
     Returns
     -------
     list of Molecule
-        ``variant`` is 0 ... n - 1; ``amplitudes`` are the modes' shares in Å with sign, and the root of
-        the sum of their squares is the RMSD reached. Each is superposed on ``molecule``, so that a
-        rotation means the same for both.
+        ``variant`` is 0 ... n - 1; ``rmsd`` is what was reached and ``amplitudes`` are the modes' shares
+        of it in Å with sign, whose squares sum up to its square. Each is superposed on ``molecule``, so
+        that a rotation means the same for both.
 
     Raises
     ------
@@ -110,15 +156,26 @@ def variants(
     nodes = atoms[modes.nodes]
     backbone = _neighbourhoods(atoms[molecule.backbone], nodes)
     everything = _neighbourhoods(atoms, nodes)
+    pairs = _neighbours(molecule)
+    more: dict[str, Any] = {"source": molecule.source}
+    if not molecule.is_atomic:
+        more |= {"occupancy": molecule.occupancy, "sigma": molecule.sigma}
 
     made = []
     for i in range(n):
-        displacement, amplitudes, turn, shift = _draw(molecule.name, modes, backbone, i, rmsd, seed)
+        drawn = _draw(molecule, modes, backbone, pairs, i, rmsd, seed, scheme)
         # Three decimals, as PDB files have: the last bits of linear algebra differ between machines.
-        moved = np.round(turn.apply(everything.move(displacement)) + shift, 3)
-        variant = centred(molecule.name, molecule.elements, moved, molecule.backbone, source=molecule.source)
-        made.append(replace(variant, variant=i, amplitudes=amplitudes))
+        moved = np.round(drawn.turn.apply(everything.move(drawn.displacement)) + drawn.shift, 3)
+        variant = centred(molecule.name, molecule.elements, moved, molecule.backbone, **more)
+        made.append(replace(variant, variant=i, amplitudes=drawn.amplitudes, rmsd=drawn.rmsd))
     return made
+
+
+def check(template: Molecule, variant: Molecule) -> Check:
+    """Compare a variant with its template, atom by atom."""
+    before, after = (m.positions[m.backbone].astype(np.float64) for m in (template, variant))
+    turn, shift = _superposition(after, before)
+    return _check(before, turn.apply(after) + shift, _neighbours(template), template.is_atomic)
 
 
 # ------------------------------------------------------------------------------------------------ modes
@@ -142,14 +199,12 @@ def normal_modes(molecule: Molecule, n_modes: int) -> Modes:
             "set variants: {number: 0} for it"
         )
     points = molecule.positions[backbone].astype(np.float64)
-    cutoff = CUTOFF
-    if len(points) > MAX_NODES:
-        chosen = _evenly(points, MAX_NODES)
+    if len(points) > MIN_CHOSEN:
+        chosen = _evenly(points, min(max(MIN_CHOSEN, len(points) // 4), MAX_CHOSEN))
         backbone, points = backbone[chosen], points[chosen]
-        spacing = np.median(cKDTree(points).query(points, k=2)[0][:, 1])
-        cutoff = max(CUTOFF, CUTOFF_SPACINGS * float(spacing))
+    spacing = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
 
-    hessian = _hessian(points, cutoff)
+    hessian = _hessian(points, max(CUTOFF, CUTOFF_SPACINGS * spacing))
     values, vectors = _softest(hessian, min(6 + 5 * n_modes, len(hessian)))
     vectors = vectors.reshape(len(points), 3, -1)
     good = np.flatnonzero((values > _ZERO) & (collectivity(vectors) >= MIN_COLLECTIVITY))[:n_modes]
@@ -288,17 +343,32 @@ def _neighbourhoods(atoms: Array, nodes: Array) -> _Neighbourhoods:
 # ---------------------------------------------------------------------------------------------- variants
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A variant's motion: displacements of the nodes, and the turn and shift that superpose it."""
+
+    displacement: Array  # (m, 3)
+    amplitudes: tuple[float, ...]
+    rmsd: float
+    turn: Rotation
+    shift: Array
+
+
 def _draw(
-    name: str, modes: Modes, backbone: _Neighbourhoods, i: int, rmsd: tuple[float, float], seed: int
-) -> tuple[Array, tuple[float, ...], Rotation, Array]:
-    """Draw variant i: the nodes' displacements, the amplitudes, and the turn and shift that superpose it."""
+    molecule: Molecule,
+    modes: Modes,
+    backbone: _Neighbourhoods,
+    pairs: NDArray[np.int64],
+    i: int,
+    rmsd: tuple[float, float],
+    seed: int,
+    scheme: Scheme,
+) -> _Drawn:
+    """Draw variant i until it passes its check."""
     rng = seeds.generator(seed, "variant", i)
     for _ in range(_DRAWS):
         wanted = float(rng.uniform(*rmsd))
-        # Noise on the nodes as each mode sees it: normal amplitudes, and the same motion whatever basis the
-        # solver chose among modes of one eigenvalue, which symmetric molecules have many of.
-        noise = rng.normal(size=modes.vectors.shape[:2])
-        amplitudes = np.einsum("nik,ni->k", modes.vectors, noise) / np.sqrt(modes.eigenvalues)
+        amplitudes = _amplitudes(modes, scheme, rng)
         direction = modes.vectors @ amplitudes
         scale = wanted / _rms(direction)
         for _ in range(4):  # turning makes it a little non-linear
@@ -310,13 +380,24 @@ def _draw(
             if abs(reached - wanted) < 0.001 * wanted:
                 break
             scale *= wanted / reached
-        if not torn(backbone.atoms, moved):
+        if _check(backbone.atoms, moved, pairs, molecule.is_atomic).passed:
             shares = reached * amplitudes / np.linalg.norm(amplitudes)
-            return displacement, tuple(round(float(a), 4) for a in shares), turn, shift
+            in_angstrom = tuple(round(float(a), 4) for a in shares)
+            return _Drawn(displacement, in_angstrom, round(reached, 4), turn, shift)
     raise InputError(
-        f"{name}: none of {_DRAWS} flexible variants of {rmsd[0]:g} to {rmsd[1]:g} Å RMSD kept its chains "
-        "whole; set a smaller rmsd in variants"
+        f"{molecule.name}: none of {_DRAWS} flexible variants of {rmsd[0]:g} to {rmsd[1]:g} Å RMSD kept its "
+        "chains whole; set a smaller rmsd in variants"
     )
+
+
+def _amplitudes(modes: Modes, scheme: Scheme, rng: np.random.Generator) -> Array:
+    """Draw amplitudes (k,), not yet scaled."""
+    if scheme == "uniform":
+        return rng.uniform(-1, 1, len(modes.eigenvalues))
+    # Noise on the nodes as each mode sees it: normal amplitudes, and the same motion whatever basis the
+    # solver chose among modes of one eigenvalue, which symmetric molecules have many of.
+    noise = rng.normal(size=modes.vectors.shape[:2])
+    return np.asarray(np.einsum("nik,ni->k", modes.vectors, noise) / np.sqrt(modes.eigenvalues), np.float64)
 
 
 def _superposition(moved: Array, fixed: Array) -> tuple[Rotation, Array]:
@@ -326,20 +407,35 @@ def _superposition(moved: Array, fixed: Array) -> tuple[Rotation, Array]:
     return turn, fixed.mean(axis=0) - turn.apply(centre)
 
 
-def torn(before: Array, after: Array) -> bool:
-    """Whether neighbours along a chain parted or closed up, or backbone atoms ran into each other.
+def _neighbours(molecule: Molecule) -> NDArray[np.int64]:
+    """Pairs of backbone atoms, (k, 2) numbers among them, whose distances a variant should keep."""
+    points = molecule.positions[molecule.backbone].astype(np.float64)
+    if molecule.is_atomic:
+        first = np.flatnonzero(np.linalg.norm(np.diff(points, axis=0), axis=1) < _BOND)
+        return np.stack([first, first + 1], axis=1)
+    count = min(_AROUND + 1, len(points))
+    distances, nearest = cKDTree(points).query(points, k=count)
+    # what the fit has moved close together stretches a lot by little
+    far = distances[:, 1:] > 0.5 * np.median(distances[:, 1])
+    own = np.broadcast_to(np.arange(len(points))[:, None], far.shape)[far]
+    pairs = np.sort(np.stack([own, nearest[:, 1:][far]], axis=1), axis=1)
+    return np.unique(pairs, axis=0)
 
-    Parameters
-    ----------
-    before, after
-        (n, 3) CA and P atoms in Å in the order of the chains.
-    """
-    distance = np.linalg.norm(np.diff(before, axis=0), axis=1)
-    stretch = np.abs(np.linalg.norm(np.diff(after, axis=0), axis=1) - distance)
-    if np.any(stretch[distance < _BOND] > MAX_STRETCH * distance[distance < _BOND]):
-        return True
-    close = cKDTree(after).query_pairs(_CLASH, output_type="ndarray")
-    return bool(np.any(np.linalg.norm(before[close[:, 0]] - before[close[:, 1]], axis=1) > _CLASH + 0.5))
+
+def _check(before: Array, after: Array, pairs: NDArray[np.int64], is_atomic: bool) -> Check:
+    """Compare superposed backbones, (n, 3) each in Å."""
+    lengths = [np.linalg.norm(xyz[pairs[:, 0]] - xyz[pairs[:, 1]], axis=1) for xyz in (before, after)]
+    stretch = np.abs(lengths[1] / lengths[0] - 1)
+    kept = float(np.mean(stretch <= STRETCH)) if len(pairs) else 1.0
+    largest = float(stretch.max(initial=0.0))
+    clashes = 0
+    if is_atomic:
+        close = cKDTree(after).query_pairs(_CLASH, output_type="ndarray")
+        apart = np.linalg.norm(before[close[:, 0]] - before[close[:, 1]], axis=1) > _CLASH + 0.5
+        clashes = int(np.count_nonzero(apart))
+    whole = largest <= MAX_STRETCH or not is_atomic
+    passed = kept >= KEPT and whole and clashes <= MAX_CLASHES * len(before)
+    return Check(_rms(after - before), kept, largest, clashes, passed)
 
 
 def _rms(displacements: Array) -> float:

@@ -55,13 +55,14 @@ class Scene:
         (n, 3) x, y, z in Å of each molecule's centre from the centre of the box.
     quaternions
         (n, 4) x, y, z, w of each molecule's rotation, particle -> tomogram.
-    amplitudes
-        Of each distinct molecule: Å RMSD with sign along each normal mode, as in
-        :attr:`tlgen.molecule.Molecule.amplitudes`. Empty as a whole if no molecule has any.
+    amplitudes, rmsds
+        Of each distinct molecule: its share in Å, with sign, along each normal mode, and its RMSD in Å from
+        the structure, both as in :class:`tlgen.molecule.Molecule`. Empty as a whole if they are not known.
     decorations
         What else stands in the ice. Decoration k has instance n + k + 1, after the n molecules.
     asked
-        How many were asked for, by the name of the class; ``distractor`` stands for all of them.
+        How many were asked for, by the name of the class; ``distractor`` stands for all of them. A class
+        that is missing was to be as many as fit, or nobody knows.
     """
 
     shape: tuple[int, int, int]
@@ -75,12 +76,14 @@ class Scene:
     positions: NDArray[np.float64]
     quaternions: NDArray[np.float64]
     amplitudes: tuple[tuple[float, ...], ...] = ()
+    rmsds: tuple[float, ...] = ()
     decorations: tuple[Decoration, ...] = ()
     asked: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         of_each = {"names": self.names, "variants": self.variants, "labels": self.labels}
         of_each |= {"amplitudes": self.amplitudes} if self.amplitudes else {}
+        of_each |= {"rmsds": self.rmsds} if self.rmsds else {}
         for name, values in of_each.items():
             if len(values) != len(self.digests):
                 raise ValueError(f"a scene of {len(self.digests)} molecules has {len(values)} {name}")
@@ -118,9 +121,9 @@ class Scene:
         """Return the particle table: the molecules whose centre lies in the box, label 0 for a distractor.
 
         ``instance`` is 1 + the molecule's index in the scene. Further columns: ``rmsd`` of the variant
-        against its structure and the share of it along each normal mode, ``mode_1``, ``mode_2``, ..., all
-        in Å and 0 where there are none; ``inside``, the share of the molecule's atoms in the box, and
-        ``cut``, 1 where that is not all of them.
+        from its structure and its share along each normal mode, ``mode_1``, ``mode_2``, ..., all in Å and
+        0 where there are none; ``inside``, the share of the molecule's atoms in the box, and ``cut``, 1
+        where that is not all of them.
 
         Parameters
         ----------
@@ -152,7 +155,7 @@ class Scene:
             qw=quaternions[:, 3],
             structure=[self.names[k] for k in which],
             variant=[self.variants[k] for k in which],
-            rmsd=np.sqrt((shares**2).sum(axis=1)),
+            rmsd=np.array(self.rmsds or np.zeros(len(self.digests)), np.float64)[which],
             **{f"mode_{k + 1}": shares[:, k] for k in range(shares.shape[1])},
             inside=inside[rows],
             cut=(inside[rows] < 1).astype(np.int64),
@@ -163,16 +166,22 @@ class Scene:
         half = np.array(self.box) / 2
         shares = np.ones(len(self.which))
         for k in np.unique(self.which):
-            reach = np.linalg.norm(library[self.digests[k]].positions, axis=1).max(initial=0)
+            molecule = library[self.digests[k]].points
+            reach = np.linalg.norm(molecule.positions, axis=1).max(initial=0)
             mine = self.which == k
             near = mine & (np.abs(self.positions) > half - reach).any(axis=1)
             for i in np.flatnonzero(near).tolist():
-                shares[i] = (np.abs(self.atoms(i, library)) <= half).all(axis=1).mean()
+                within = (np.abs(self.atoms(i, library)) <= half).all(axis=1)
+                if not within.all():
+                    shares[i] = np.average(within, weights=molecule.occupancy)
         return shares
 
     def atoms(self, i: int, library: Library) -> NDArray[np.float64]:
-        """Place the atoms of molecule ``i``: (n_atoms, 3) x, y, z in Å from the centre of the box."""
-        molecule = library[self.digests[self.which[i]]]
+        """Place the atoms of molecule ``i``: (n, 3) x, y, z in Å from the centre of the box.
+
+        Atoms that are spread out (pseudo-atoms) are given as :attr:`tlgen.molecule.Molecule.points`.
+        """
+        molecule = library[self.digests[self.which[i]]].points
         placed = Rotation.from_quat(self.quaternions[i]).apply(molecule.positions) + self.positions[i]
         return np.asarray(placed, np.float64)
 

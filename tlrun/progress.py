@@ -47,10 +47,11 @@ class ProgressLine:
             self._live.start()
         return self
 
-    def update(self, done: int, note: str = "") -> None:
-        """Show that ``done`` units are finished, with a word on what matters now."""
+    def update(self, done: int, note: str = "", *, total: int | None = None) -> None:
+        """Show that ``done`` units are finished, with a word on what matters now; the total may change."""
+        self._total = self._total if total is None else total
         if self._live is not None:
-            self._live.update(self._task, completed=done, note=note)
+            self._live.update(self._task, completed=done, total=self._total, note=note)
             return
         now = time.monotonic()
         if now - self._last >= LOG_EVERY:

@@ -30,14 +30,14 @@ def race(url: str, sample: Sample) -> tuple[list[str], Catalog]:
 
     def write(_: int) -> str:
         catalog = Catalog.open(url)
-        look = catalog.record
+        look = catalog._standing
 
         def look_together(sample_id: str) -> object:
             found = look(sample_id)
             barrier.wait(timeout=60)
             return found
 
-        catalog.record = look_together  # type: ignore[method-assign,assignment]
+        catalog._standing = look_together  # type: ignore[method-assign,assignment]
         return catalog.write(sample).path
 
     with ThreadPoolExecutor(WRITERS) as threads:

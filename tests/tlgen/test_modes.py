@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,8 +132,10 @@ def test_a_loose_tail_does_not_take_the_whole_motion(
 def test_a_chosen_part_of_the_nodes_keeps_the_slow_modes(
     enolase: Molecule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(modes, "MIN_CHOSEN", 1000)
     fine = modes.normal_modes(enolase, 10)
-    monkeypatch.setattr(modes, "MAX_NODES", 150)
+    monkeypatch.setattr(modes, "MIN_CHOSEN", 150)
+    monkeypatch.setattr(modes, "MAX_CHOSEN", 150)
     coarse = modes.normal_modes(enolase, 10)
     assert len(coarse.nodes) == 150
     assert enolase.backbone[coarse.nodes].all()
@@ -207,6 +209,7 @@ def test_variants_have_the_asked_rmsd_and_say_what_they_are(
         assert 0.99 <= reached <= 3.01
         assert len(variant.amplitudes) == 20
         assert np.linalg.norm(variant.amplitudes) == pytest.approx(reached, rel=0.002)
+        assert variant.rmsd == pytest.approx(reached, rel=0.002)
         # superposed already: nothing is gained by another turn, but for the centring on all atoms
         as_it_is = np.sqrt(np.mean(np.sum((backbone(variant) - before) ** 2, axis=1)))
         assert as_it_is == pytest.approx(reached, rel=0.02)
@@ -276,7 +279,11 @@ def test_motions_do_not_depend_on_the_basis_among_equal_modes(ubiquitin: Molecul
     basis[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     one = replace(found, eigenvalues=np.array([1.0, 1.0, 2.0, 3.0]))
     other = replace(one, vectors=one.vectors @ basis)
-    motions = [modes._draw("x", m, field, 0, (0.3, 0.4), 5)[0] for m in (one, other)]
+    pairs = modes._neighbours(ubiquitin)
+    motions = [
+        modes._draw(ubiquitin, m, field, pairs, 0, (0.3, 0.4), 5, "thermal").displacement
+        for m in (one, other)
+    ]
     assert motions[0] == pytest.approx(motions[1], abs=1e-9)
 
 
@@ -285,42 +292,88 @@ def test_amplitudes_vary_as_one_over_the_eigenvalue(ubiquitin: Molecule) -> None
     spread = replace(found, eigenvalues=np.geomspace(0.1, 10, 20))
     points = backbone(ubiquitin)
     field = modes._neighbourhoods(points, points)
-    drawn = np.array([modes._draw("x", spread, field, i, (0.1, 0.1), 1)[1] for i in range(300)])
+    pairs = modes._neighbours(ubiquitin)
+
+    def amplitudes(scheme: modes.Scheme) -> Any:
+        draws = (modes._draw(ubiquitin, spread, field, pairs, i, (0.1, 0.1), 1, scheme) for i in range(300))
+        return np.array([each.amplitudes for each in draws])
+
+    drawn = amplitudes("thermal")
     slope = np.polyfit(np.log(spread.eigenvalues), np.log(np.mean(drawn**2, axis=0)), 1)[0]
     assert slope == pytest.approx(-1, abs=0.1)
     assert np.abs(drawn.mean(axis=0)).max() < 0.01
 
+    even = amplitudes("uniform")
+    slope = np.polyfit(np.log(spread.eigenvalues), np.log(np.mean(even**2, axis=0)), 1)[0]
+    assert slope == pytest.approx(0, abs=0.05)
+    # none is far beyond the others, as normal ones are now and then
+    assert np.abs(even).max() < 0.1 * np.sqrt(3 / 20) * 1.6
+    assert np.abs(even.mean(axis=0)).max() < 0.01
 
-def test_what_is_torn() -> None:
-    chain = np.array([[3.8 * i, 0.0, 0.0] for i in range(10)])
-    assert not modes.torn(chain, chain)
+
+def chain_of(points: Any) -> Molecule:
+    return centred("chain", [6] * len(points), points, [True] * len(points))
+
+
+def checked(before: Any, after: Any) -> modes.Check:
+    """Check as it is done while drawing, where nothing is superposed anew."""
+    return modes._check(before, after, modes._neighbours(chain_of(before)), True)
+
+
+def test_what_a_check_lets_pass() -> None:
+    chain = np.array([[3.8 * i, 0.0, 0.0] for i in range(201)])
+    same = checked(chain, chain)
+    assert same == modes.Check(rmsd=0, kept=1, stretch=0, clashes=0, passed=True)
     bent = chain.copy()
-    bent[5:, 1] += 1.5  # 3.8 -> 4.09
-    assert not modes.torn(chain, bent)
-    parted = chain.copy()
-    parted[5:, 0] += 1.3  # 3.8 -> 5.1
-    assert modes.torn(chain, parted)
-    closed = chain.copy()
-    closed[5:, 0] -= 1.3  # 3.8 -> 2.5
-    assert modes.torn(chain, closed)
+    bent[100:, 1] += 1.5  # 3.8 -> 4.09
+    assert checked(chain, bent).passed
+    # 15 % of 3.8 are 0.57: one or two of 200 may stretch more, three may not, and none by a third
+    for parted, by, kept, passed in [
+        ((50,), 0.56, 1.0, True), ((50,), 0.58, 0.995, True), ((50, 80), 0.58, 0.99, True),
+        ((50, 80, 90), 0.58, 0.985, False), ((50,), 1.25, 0.995, True), ((50,), 1.3, 0.995, False),
+        ((50,), -0.58, 0.995, True), ((50,), -1.3, 0.995, False),
+    ]:  # fmt: skip
+        moved = chain.copy()
+        for place in parted:
+            moved[place:, 0] += by
+        found = checked(chain, moved)
+        assert found.kept == pytest.approx(kept)
+        assert found.stretch == pytest.approx(abs(by) / 3.8)
+        assert found.passed is passed
+
+
+def test_what_clashes() -> None:
     # two chains, far apart in space: what lies between them is no bond, but they must not meet
+    chain = np.array([[3.8 * i, 0.0, 0.0] for i in range(10)])
     pair = np.concatenate([chain, chain + np.array([0, 12, 0])])
     apart, met = pair.copy(), pair.copy()
     apart[10:, 1] += 30
     met[10:, 1] -= 10
-    assert not modes.torn(pair, apart)
-    assert modes.torn(pair, met)
+    assert checked(pair, apart).passed
+    assert (checked(pair, met).clashes, checked(pair, met).passed) == (10, False)
+    # what stood so from the beginning is no new clash
+    assert (checked(met, met).clashes, checked(met, met).passed) == (0, True)
+
+
+def test_the_check_of_a_variant_says_what_is_recorded(
+    enolase: Molecule, enolase_variants: list[Molecule]
+) -> None:
+    for variant in enolase_variants:
+        found = modes.check(enolase, variant)
+        assert found.passed
+        assert found.rmsd == pytest.approx(variant.rmsd, abs=0.01)
+        assert found.rmsd == pytest.approx(least_rmsd(backbone(variant), backbone(enolase)), abs=1e-6)
 
 
 def test_torn_draws_are_drawn_again(ubiquitin: Molecule, monkeypatch: pytest.MonkeyPatch) -> None:
     (first,) = modes.variants(ubiquitin, 1, rmsd=(0.5, 1.0), seed=1)
     calls = []
 
-    def strict(before: Any, after: Any) -> bool:
+    def strict(before: Any, after: Any, pairs: Any, is_atomic: bool) -> modes.Check:
         calls.append(after)
-        return len(calls) <= 2
+        return modes.Check(rmsd=1, kept=1, stretch=0, clashes=0, passed=len(calls) > 2)
 
-    monkeypatch.setattr(modes, "torn", strict)
+    monkeypatch.setattr(modes, "_check", strict)
     (third,) = modes.variants(ubiquitin, 1, rmsd=(0.5, 1.0), seed=1)
     assert len(calls) == 3
     assert third.digest != first.digest
@@ -335,6 +388,37 @@ def test_what_cannot_be_is_refused(ubiquitin: Molecule) -> None:
         modes.variants(bare, 1, rmsd=(1, 2), seed=1)
 
 
+def test_a_nucleosomes_modes_are_not_those_of_its_tails(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nucleosome = load_structure(shared / "structures" / "templates" / "7kbe.pdb.gz")
+    chosen = modes.normal_modes(nucleosome, 20)
+    assert len(chosen.nodes) == 400
+    assert len(chosen.eigenvalues) == 20
+    monkeypatch.setattr(modes, "MIN_CHOSEN", 5000)
+    assert len(modes.normal_modes(nucleosome, 20).eigenvalues) < 5
+
+
+def test_pseudo_atoms_move_with_their_weights_and_widths() -> None:
+    rng = np.random.default_rng(5)
+    grid = 9.0 * np.stack(np.meshgrid(*[np.arange(n) for n in (9, 7, 5)], indexing="ij"), -1).reshape(-1, 3)
+    weights = rng.uniform(5, 40, len(grid))
+    blob = centred(
+        "blob", [16] * len(grid), grid + rng.normal(0, 0.5, grid.shape), [True] * len(grid),
+        occupancy=weights, sigma=np.full(len(grid), 4.5),
+    )  # fmt: skip
+    for variant in modes.variants(blob, 3, rmsd=(2.0, 4.0), seed=4):
+        assert np.array_equal(variant.occupancy, blob.occupancy)
+        assert np.array_equal(variant.sigma, blob.sigma)
+        assert variant.mass == blob.mass
+        assert 2 <= least_rmsd(backbone(variant), backbone(blob)) <= 4.01
+        found = modes.check(blob, variant)
+        assert (found.passed, found.clashes) == (True, 0)
+        assert found.kept >= 0.99
+    torn = replace(blob, positions=blob.positions + rng.normal(0, 2, grid.shape).astype(np.float32))
+    assert not modes.check(blob, torn).passed
+
+
 def test_prody_is_quiet_and_left_as_it_was(ubiquitin: Molecule, capfd: pytest.CaptureFixture[str]) -> None:
     import prody
 
@@ -345,15 +429,13 @@ def test_prody_is_quiet_and_left_as_it_was(ubiquitin: Molecule, capfd: pytest.Ca
 
 
 @pytest.mark.slow
-def test_the_ribosome_bends_within_two_minutes() -> None:
+def test_the_ribosome_bends() -> None:
     ribosome = load_structure("4v5d")
-    started = time.process_time()
     made = modes.variants(ribosome, 4, rmsd=(2.0, 6.0), seed=20)
-    assert time.process_time() - started < 120
     before = backbone(ribosome)
     for variant in made:
         reached = least_rmsd(backbone(variant), before)
         assert 1.99 <= reached <= 6.01
-        assert not modes.torn(before, backbone(variant))
+        assert modes.check(ribosome, variant).passed
         # all of it moves, not one arm
         assert np.median(np.linalg.norm(variant.positions - ribosome.positions, axis=1)) > 0.4 * reached

@@ -24,6 +24,7 @@ from catalogs.seeds import generator
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
 from tlgen.simulate import optics, potentials
+from tlgen.simulate.solids import decorate
 from tlgen.simulate.specimen import check_elements, count_atoms, ice_overhang, placed
 from tlgen.tilts import Tilt
 
@@ -134,8 +135,8 @@ def _specimen(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid
     angle = np.radians(tilt.angle)
     sin, cos = abs(np.sin(angle)), np.cos(angle)
     half = max((float(np.abs(xyz[:, 2]).max()) for _, xyz in molecules), default=0.0)
-    if acq.ice_density:
-        overhang = ice_overhang(scene, tilt.angle, grid.x0 * grid.step)
+    if acq.ice_density or scene.decorations:
+        overhang = ice_overhang(scene, tilt.angle, grid.x0 * grid.step) if acq.ice_density else 0.0
         half = max(half, ((scene.box[0] + 2 * overhang) * sin + scene.box[2] * cos) / 2)
     slabs = max(1, ceil(2 * half / SLAB))
     thickness = max(2 * half, 1.0) / slabs
@@ -157,6 +158,8 @@ def _specimen(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid
             covered, elements[order], xyz[order], slices[order], potentials.COVER_RADIUS, first, grid.step,
             half, thickness, acq.slice_thickness, fine,
         )  # fmt: skip
+    for decoration in scene.decorations:
+        decorate(decoration, scene, tilt, potential, covered, first, grid.step, half)
     return _Specimen(
         potential, covered, _ice_profile(scene, tilt, grid, slabs, thickness), thickness,
         _squared_radius([molecule for molecule, _ in molecules]),

@@ -33,10 +33,19 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from catalogs.seeds import seed as seed_of
+from tlgen import filling
 from tlgen.molecule import Library
 from tlgen.scene import Scene
 from tlgen.simulate import optics
-from tlgen.simulate.specimen import check_elements, count_atoms, ice_overhang, placed, tilt_rotation
+from tlgen.simulate.specimen import (
+    check_count,
+    check_elements,
+    count_atoms,
+    ice_overhang,
+    placed,
+    placed_decorations,
+    tilt_rotation,
+)
 from tlgen.tilts import Tilt
 
 #: MULTEM replaces the core of each atom inside of one pixel, so the contrast of its images depends on the
@@ -93,7 +102,8 @@ class Parakeet:
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
         grid = _grid(scene, acq)
-        return grid.nx * grid.ny * _BYTES_PER_PIXEL + count_atoms(scene, library) * _BYTES_PER_ATOM
+        atoms = count_atoms(scene, library) + filling.count_atoms(scene.decorations, scene.box)
+        return grid.nx * grid.ny * _BYTES_PER_PIXEL + atoms * _BYTES_PER_ATOM
 
     def simulate(
         self, scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, seed: int, *, noise: bool = True
@@ -105,11 +115,13 @@ class Parakeet:
         Raises
         ------
         InputError
-            If ``pixel_size`` is not 1 Å, ``voxel_size`` not a whole multiple of it, or an element unknown.
+            If ``pixel_size`` is not 1 Å, ``voxel_size`` not a whole multiple of it, an element unknown, or
+            if decorations have more atoms than memory holds.
         """
         self.check(acq)
         grid = _grid(scene, acq)
         check_elements(scene, library)
+        check_count(scene)
         wave = self._exit_wave(scene, library, acq, tilt, seed, grid)
         image = _lens(grid.crop(wave), acq) if self.faithful else grid.crop(_lens(wave, acq))
         if not noise:
@@ -213,11 +225,16 @@ def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
         [grid.x0 + (grid.width - 1) / 2, grid.y0 + (grid.height - 1) / 2, scene.box[2] / 2], np.float32
     )
 
+    def bodies() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]:
+        for molecule, xyz in placed(scene, library, angle):
+            yield molecule.elements, molecule.occupancy, xyz
+        for elements, xyz in placed_decorations(scene, angle):
+            yield elements, np.broadcast_to(np.float32(1), len(elements)), xyz
+
     def rows() -> Iterator[Iterator[tuple[Any, ...]]]:
-        for molecule, atoms in placed(scene, library, angle):
+        for elements, occupancy, atoms in bodies():
             xyz = atoms + shift
             inside = ((xyz[:, :2] >= 0) & (xyz[:, :2] <= (grid.nx, grid.ny))).all(axis=1)
-            elements, occupancy = molecule.elements, molecule.occupancy
             if not inside.all():
                 xyz, elements, occupancy = xyz[inside], elements[inside], occupancy[inside]
             # in portions, because a Python float is far larger than what it becomes

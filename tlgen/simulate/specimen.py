@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
+from tlgen import filling
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
 
 #: Elements that have Lobato & Van Dyck's scattering factors (Acta Cryst. A 70, 636, 2014).
 KNOWN_ELEMENTS = range(1, 104)
+
+#: Atoms of decorations that an engine of single atoms takes; MULTEM needs about 400 bytes for each.
+MOST_ATOMS = 20_000_000
 
 #: The tilted end of the ice counts as upright while it is narrower than this, Å; a Fresnel zone is about
 #: 20 Å at 2 µm defocus.
@@ -28,6 +32,23 @@ def tilt_rotation(angle: float) -> Rotation:
 def count_atoms(scene: Scene, library: Library) -> int:
     """Count the atoms of the whole scene."""
     return sum(library[scene.digests[k]].points.n_atoms for k in scene.which)
+
+
+def check_count(scene: Scene) -> None:
+    """Refuse decorations of more atoms than memory holds as single ones.
+
+    Raises
+    ------
+    InputError
+        Says how many they would be, and what to do.
+    """
+    number = filling.count_atoms(scene.decorations, scene.box)
+    if number > MOST_ATOMS:
+        kinds = ", ".join(sorted({decoration.class_name for decoration in scene.decorations}))
+        raise InputError(
+            f"decorations: {kinds} would be {number / 1e6:.0f} million atoms for engine: parakeet, which "
+            f"takes {MOST_ATOMS / 1e6:.0f} million; use multislice, ask for fewer or make the box smaller"
+        )
 
 
 def check_elements(scene: Scene, library: Library) -> None:
@@ -71,3 +92,11 @@ def placed(scene: Scene, library: Library, angle: float) -> Iterator[tuple[Molec
     for k, matrix, position in zip(scene.which, rotations, positions, strict=True):
         molecule = library[scene.digests[k]].points
         yield molecule, molecule.positions @ matrix.T.astype(np.float32) + position.astype(np.float32)
+
+
+def placed_decorations(scene: Scene, angle: float) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Yield the decorations' atoms at a tilt, in portions: elements and, as in :func:`placed`, places."""
+    matrix = tilt_rotation(angle).as_matrix().T.astype(np.float32)
+    for decoration in scene.decorations:
+        for elements, xyz in filling.atoms(decoration, scene.box):
+            yield elements, xyz @ matrix

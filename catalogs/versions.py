@@ -1,0 +1,82 @@
+"""Format versions: what older programs wrote is brought up to date as it is read, the future is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from catalogs.errors import InputError
+from catalogs.schema import FORMAT_VERSION, SampleRecord
+
+
+class NewerFormat(InputError):
+    """Something was written by a newer version of this program; it is not damaged."""
+
+
+def require_known(version: int, where: str) -> None:
+    """Refuse a format version that this program does not know.
+
+    Parameters
+    ----------
+    version
+        As the file states it.
+    where
+        Path or URL of the file.
+
+    Raises
+    ------
+    NewerFormat
+        If it is newer than :data:`~catalogs.schema.FORMAT_VERSION`.
+    """
+    if version > FORMAT_VERSION:
+        raise NewerFormat(
+            f"{where} has format version {version}, this program reads up to {FORMAT_VERSION};"
+            " update this program"
+        )
+
+
+def parse_record(data: bytes | str, where: str) -> SampleRecord:
+    """Read a record of this or an older format version.
+
+    What a later version has added to :class:`~catalogs.schema.Acquisition` gets its default: a new
+    parameter's default must say what was done before there was the parameter.
+
+    Parameters
+    ----------
+    data
+        JSON.
+    where
+        Path or URL of the file, for the message.
+
+    Raises
+    ------
+    NewerFormat
+        If it was written by a newer version of this program.
+    InputError
+        If it is no record.
+    """
+    try:
+        content = json.loads(data)
+        version = int(content["format_version"])
+        require_known(version, where)
+        for older in range(version, FORMAT_VERSION):
+            content = _UPGRADES[older](content)
+        # again as text: in JSON a list may stand for a tuple
+        return SampleRecord.model_validate_json(data if version == FORMAT_VERSION else json.dumps(content))
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{where} is not the record of a sample; tlgen repair removes it, and tlgen run makes the sample"
+            " again"
+        ) from error
+
+
+def _from_1(content: dict[str, Any]) -> dict[str, Any]:
+    # format_version stays: it says how the group is laid out
+    return {**content, "n_objects": len(content["checksums"])}
+
+
+#: Version -> what turns the JSON of a record of this version into that of the next.
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
