@@ -315,7 +315,7 @@ def _picks(
         probability=probability,
         size=size,
         # the outer face of the first voxel lies half a voxel before its centre
-        border=((means + 0.5 < radius) | (shape - 0.5 - means < radius)).any(axis=1),
+        border=np.asarray(((means + 0.5 < radius) | (shape - 0.5 - means < radius)).any(axis=1)),
     )
 
 
