@@ -126,8 +126,9 @@ def sizes(page: Page) -> str:
         known = (model.get("calibration") or {}).get(name, {}).get("volume")
         particle = known or 4 / 3 * math.pi * radius**3
         share = ours.assign(share=ours["size"] * float(model["voxel_size"]) ** 3 / particle)
-        least = settings.get("min_size")
-        marks = [Mark(float(least), "least")] if isinstance(least, int | float) else []
+        how = settings["localising"]
+        least, most = how["sizes"].get(name, (how["min_size"], how["max_size"]))
+        marks = [Mark(float(v), w) for v, w in ((least, "least"), (most, "most")) if v is not None]
         of = "as held-out ones look" if known else "the sphere of its radius"
         picture = charts.histogram(
             f"Sizes of {name}",

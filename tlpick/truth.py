@@ -23,7 +23,7 @@ from catalogs.volumes import Volume, open_volume
 
 Ints = NDArray[np.int64]
 
-_VOLUMES = (".mrc", ".rec", ".map", ".st")
+_VOLUMES = (".mrc", ".rec", ".map", ".st", ".h5", ".hdf", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def read_truth(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth
     """
     if "://" not in path and not Path(path).exists():
         raise InputError(f"{path} does not exist; give a corpus, a sample, a particle list or a label volume")
-    if path.lower().endswith(_VOLUMES):
+    if path.lower().removesuffix(".gz").endswith(_VOLUMES):
         return _from_labels(path, run, names)
     if "://" not in path and Path(path).is_file():
         return _from_list(path, run)
