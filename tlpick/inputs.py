@@ -131,9 +131,9 @@ def _of_list(file: Path, selection: Selection) -> Iterator[Tomogram]:
     if not entries:
         raise InputError(f"{file} names no tomogram; write one path or URL a line")
     for entry in entries:
-        beside = file.parent / entry
-        here = "://" in entry or Path(entry).exists() or not beside.exists()
-        yield from _of(entry if here else str(beside), selection, nested=True)
+        beside = str(file.parent / entry)  # where there is nothing of that name here
+        there = "://" not in entry and not _matches(entry) and _matches(beside)
+        yield from _of(beside if there else entry, selection, nested=True)
 
 
 def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:

@@ -249,7 +249,8 @@ def attempt(
         return pick_tomogram(model, tomogram, folder, settings, progress)
     except Exception as error:
         refused = isinstance(error, InputError)
-        text = str(error) if refused else f"{tomogram.path}: {type(error).__name__}: {error}"
+        text = str(error) if refused else f"{type(error).__name__}: {error}"
+        text = text if tomogram.path in text else f"{tomogram.path}: {text}"
         return Outcome(Failed(tomogram.path, " ".join(text.split()), refused, traceback.format_exc()))
 
 
