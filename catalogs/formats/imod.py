@@ -194,15 +194,20 @@ def _detect_text(peek: Peek) -> str | None:
     if values.shape[1] == 3:
         half = ((values[:, :2] % 1) == 0.5).all()
         return f"three columns x y z{', x and y at half voxels' if half else ''}: points of an IMOD model"
-    numbered = values.shape[1] == 5 and (values[:, :2] >= 1).all() and (values[:, :2] % 1 == 0).all()
-    # Contours count from 1 in every object, and both go up.
-    if numbered and values[0, :2].tolist() == [values[0, 0], 1] and _goes_up(values[:, :2]):
+    if counts_contours(values):
         return "five columns, the first two count objects and contours from 1: points of an IMOD model"
     return None
 
 
-def _goes_up(pairs: NDArray[np.float64]) -> bool:
-    return [tuple(pair) for pair in pairs] == sorted(tuple(pair) for pair in pairs)
+def counts_contours(values: NDArray[np.float64]) -> bool:
+    """Whether lines of numbers begin with an object and a contour, as IMOD counts: each from 1, going up."""
+    if values.shape[1] != 5 or not len(values):
+        return False
+    item, contour = values[:, 0], values[:, 1]
+    new = np.diff(item, prepend=0) != 0
+    steps = np.diff(contour, prepend=0)
+    up = bool((np.diff(item, prepend=0) >= 0).all())
+    return up and bool((contour[new] == 1).all()) and bool(np.isin(steps[~new], (0, 1)).all())
 
 
 def _read_text(path: Path, context: Context) -> pd.DataFrame:
