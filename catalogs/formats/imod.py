@@ -66,17 +66,26 @@ def _detect_mod(peek: Peek) -> str | None:
     )
 
 
-def _read_mod(path: Path, context: Context) -> pd.DataFrame:
+def _learn_mod(path: Path, context: Context) -> Context:
+    if context.voxel_size is not None or context.in_pixels:
+        return context
+    _, pixel = _model(path)
+    return context if pixel is None else replace(context, voxel_size={context.name_of(path): pixel})
+
+
+def _model(path: Path) -> tuple[list[_Object], float | None]:
     content = path.read_bytes()
     if content[:8] != _ID:
         raise InputError(f"{path} is not an IMOD model: it does not begin with IMODV1.2")
     try:
-        objects, pixel = _parse(content)
+        return _parse(content)
     except (struct.error, IndexError, ValueError) as error:
         raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
+
+
+def _read_mod(path: Path, context: Context) -> pd.DataFrame:
+    objects, _ = _model(path)
     tomogram = context.name_of(path)
-    if context.voxel_size is None and not context.in_pixels and pixel is not None:
-        context = replace(context, voxel_size=pixel)
     points = [points for item in objects for points in item.points]
     index = np.concatenate([np.zeros((0, 3)), *points])
     scores = [item.values.get(k, np.nan) for item in objects for k in range(item.count)]
@@ -245,6 +254,7 @@ MOD = Format(
     holds=POSITION | {"tomogram", "class_name", "score"},
     detect=_detect_mod,
     read=_read_mod,
+    learn=_learn_mod,
     encode=_encode_mod,
     default_for=(".mod",),
     one_tomogram=True,
