@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,10 @@ def convert(
     say(f"  {_count(table)}")
     for note in loaded.notes:
         say(f"  {note}")
-    to_context = to_context or context
+    learnt = loaded.context
+    if loaded.format.name == "relion3":
+        learnt = replace(learnt, pixel_size=None)  # it is of some volume, not of the tilt series
+    to_context = _with_what_is_known(to_context or context, learnt)
     if context.shape is not None and not isinstance(context.shape, Mapping):
         z, y, x = context.shape
         say(f"  tomogram: x {x}, y {y}, z {z} voxels")
@@ -189,6 +193,12 @@ def convert(
         numbers = number_tomograms(table["tomogram"], to_context)
         listed = ", ".join(f"{number} = {name}" for name, number in list(numbers.items())[:6])
         say(f"  tomograms: {listed}{', ...' if len(numbers) > 6 else ''}")
+
+
+def _with_what_is_known(context: Context, learnt: Context) -> Context:
+    """Add what the source says of its tomograms to what the user says of the target."""
+    keys = ("voxel_size", "shape", "pixel_size", "unbinned_shape", "tomograms", "tomograms_file")
+    return replace(context, **{key: getattr(context, key) or getattr(learnt, key) for key in keys})
 
 
 def _count(table: pd.DataFrame) -> str:
@@ -306,8 +316,6 @@ def command(source: Path | None, target: Path | None, check: bool, listed: bool,
         raise InputError(
             "give a list to read and one to write: tlpick convert A B (or --check A, or --formats)"
         )
-    from dataclasses import replace
-
     if check:
         convert(source, None, context_of(options, source))
         return

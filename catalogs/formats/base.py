@@ -191,6 +191,8 @@ class Format:
         Particle table of a file.
     encode
         Path -> content of the files that hold a table; the path given is that of the list itself.
+    learn
+        The context with what a file says of its tomograms, where the context does not.
     default_for
         Endings that mean this format when writing.
     one_tomogram
@@ -210,6 +212,7 @@ class Format:
     detect: Callable[[Peek], str | None]
     read: Callable[[Path, Context], pd.DataFrame]
     encode: Callable[[pd.DataFrame, Path, Context], dict[Path, bytes]]
+    learn: Callable[[Path, Context], Context] = lambda _path, context: context
     default_for: tuple[str, ...] = ()
     one_tomogram: bool = False
     one_class: bool = False

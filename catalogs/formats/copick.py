@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,23 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     return make(**columns | classes)
 
 
+def _learn(path: Path, context: Context) -> Context:
+    """Take the voxel spacings that the picks were made at."""
+    if context.voxel_size is not None:
+        return context
+    sizes = {}
+    for file in _files(path) if path.is_dir() else [path]:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("voxel_spacing"):
+            sizes[_run_of(file, content, context)] = float(content["voxel_spacing"])
+    return replace(context, voxel_size=sizes) if sizes else context
+
+
+def _run_of(path: Path, content: Mapping[str, Any], context: Context) -> str:
+    of_folder = path.parent.parent.name if path.parent.name == _PICKS else context.name_of(path)
+    return str(context.tomogram or content.get("run_name") or of_folder)
+
+
 def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
     try:
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -88,10 +106,7 @@ def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
     if len(points) and content.get("trust_orientation", True):
         turned = Rotation.from_matrix(matrices[:, :3, :3])
     columns |= quaternions(turned)
-    run = context.tomogram or content.get("run_name")
-    if run is None:
-        run = path.parent.parent.name if path.parent.name == _PICKS else context.name_of(path)
-    return str(run), {
+    return _run_of(path, content, context), {
         **columns,
         "class_name": [name] * len(points),
         "score": [np.nan if score is None else float(score) for score in scores],
@@ -158,5 +173,6 @@ COPICK = Format(
     holds=POSITION | ORIENTATION | {"tomogram", "class_name", "instance", "score"},
     detect=_detect,
     read=_read,
+    learn=_learn,
     encode=_encode,
 )

@@ -270,7 +270,7 @@ class TestImodmodel:
 
 class TestCopick:
     def test_reads_ours(self, tmp_path: Path, table: pd.DataFrame) -> None:
-        models = pytest.importorskip("copick.models", reason="copick is not installed")
+        models = pytest.importorskip("copick.models")
         particles.save(table, tmp_path, "copick", CONTEXT)
         file = tmp_path / "ExperimentRuns" / "TS_1" / "Picks" / "tlpick_0_ribosome.json"
         picks = models.CopickPicksFile.model_validate_json(file.read_text())
@@ -285,7 +285,7 @@ class TestCopick:
             assert point.score == score
 
     def test_theirs(self, tmp_path: Path) -> None:
-        models = pytest.importorskip("copick.models", reason="copick is not installed")
+        models = pytest.importorskip("copick.models")
         turned = np.eye(4)
         turned[:3, :3] = Rotation.from_euler("z", 90, degrees=True).as_matrix()
         turned[:3, 3] = [1.0, 2.0, 3.0]  # a shift in Å, added to the location
