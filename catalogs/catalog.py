@@ -29,6 +29,7 @@ from catalogs import copying, index, molecules, repair, sample_group, sample_tab
 from catalogs.commit import SAMPLES, commit, look_whole, now
 from catalogs.console import DISTRIBUTION, nearest
 from catalogs.errors import InputError
+from catalogs.reader import StoredArray
 from catalogs.sample_group import Sample
 from catalogs.schema import FORMAT_VERSION, ClassInfo, SampleRecord
 from catalogs.seeds import digest
@@ -290,7 +291,7 @@ class Catalog:
         """Path or URL of a sample's Zarr group."""
         return self._store.at(self._record_of(sample_id).path)
 
-    def arrays(self, sample_id: str) -> dict[str, zarr.Array[Any]]:
+    def arrays(self, sample_id: str) -> dict[str, StoredArray]:
         """Open the volumes of a sample, each (z, y, x).
 
         They are ``tomogram``, ``classes``, ``instances`` and, where it is kept, ``density``.
@@ -301,9 +302,10 @@ class Catalog:
             If there is no such sample or objects of it are lost; Zarr alone would read zeros.
         """
         look_whole(self._store, self._record_of(sample_id))
-        group = _open_group(self.sample_url(sample_id))
-        found: dict[str, Any] = {name: group[path] for name, path in _volumes_in(group).items()}
-        return found
+        url = self.sample_url(sample_id)
+        group: Any = _open_group(url)
+        paths = _volumes_in(group)
+        return {name: StoredArray(group[path], f"{url}/{path}") for name, path in paths.items()}
 
     def open_sample(self, sample_id: str) -> xr.Dataset:
         """Open the volumes of a sample lazily, named as in :meth:`arrays`, over z, y, x in Å."""

@@ -12,6 +12,15 @@ from zarr.codecs import BloscCodec, ZstdCodec
 #: Edge of a chunk, and of the largest shard, in voxels.
 CHUNK, LARGEST_SHARD = 64, 512
 
+# Okabe and Ito's colours, which the colour-blind can tell apart; without their black.
+_COLOURS = ["e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"]
+
+
+def colour(label: int) -> tuple[int, int, int, int]:
+    """Colour (red, green, blue, alpha; 0 to 255) that viewers show a class in."""
+    red, green, blue = bytes.fromhex(_COLOURS[(label - 1) % len(_COLOURS)])
+    return red, green, blue, 255
+
 
 def describe(
     name: str,

@@ -13,15 +13,26 @@ Columns, in this order; a table may have more after them, which every reader and
 ``structure``           str      Name of the structure it was made from; empty if unknown.
 ``variant``             int      Number of the flexible variant; -1 if unknown.
 ======================  =======  ==============================================================
+
+Three more have a meaning wherever a table has them; a table without them says nothing about them:
+
+======================  =======  ==============================================================
+``calibrated``          float    The score as a probability that the pick is right; nan if unknown.
+``size``                float    Voxels of the pick's cluster; nan if unknown.
+``flags``               str      Words, e.g. ``border``; empty if there is nothing to say.
+======================  =======  ==============================================================
+
+:func:`read` and :func:`write` go through the formats of :mod:`catalogs.formats`; :func:`load` and
+:func:`save` are the same with an account of what was recognised and what had no room.
 """
 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +40,10 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
+
+if TYPE_CHECKING:
+    from catalogs.formats.base import Context
+    from catalogs.formats.files import Loaded, Saved
 
 #: Name -> type of the columns that every table has, in order.
 COLUMNS: dict[str, type[str] | type[int] | type[float]] = {
@@ -47,6 +62,9 @@ COLUMNS: dict[str, type[str] | type[int] | type[float]] = {
     "structure": str,
     "variant": int,
 }
+
+#: Name -> type of the columns that a table may have, and that mean the same in every table.
+OPTIONAL: dict[str, type[str] | type[float]] = {"calibrated": float, "size": float, "flags": str}
 
 #: Class name of what is in the scene but is not to be picked.
 DISTRACTOR = "distractor"
@@ -115,7 +133,10 @@ def make(**columns: Any) -> pd.DataFrame:
             table[name] = _column(name, _DEFAULTS[name], kind, n)
     extra = {name: values for name, values in columns.items() if name not in COLUMNS}
     for name, values in extra.items():
-        table[name] = values.to_numpy() if isinstance(values, pd.Series) else values
+        if name in OPTIONAL:
+            table[name] = _column(name, values, OPTIONAL[name], n)
+        else:
+            table[name] = values.to_numpy() if isinstance(values, pd.Series) else values
 
     made = pd.DataFrame(table, index=pd.RangeIndex(n))
     _check(made)
@@ -123,17 +144,27 @@ def make(**columns: Any) -> pd.DataFrame:
 
 
 def read(
-    path: str | os.PathLike[str], *, voxel_size: VoxelSize | None = None, shape: Shape | None = None
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    voxel_size: VoxelSize | None = None,
+    shape: Shape | None = None,
+    context: Context | None = None,
 ) -> pd.DataFrame:
-    """Read a particle table from a file; its ending says the format.
+    """Read a particle table from a file or a folder of any known format.
 
     Parameters
     ----------
     path
-        ``.star`` (RELION 5) or ``.csv`` (columns as in :data:`COLUMNS`, at least x, y, z in Å).
+        Of the list. What is in it says which format it is.
+    format
+        Name of the format (see :data:`catalogs.formats.FORMATS`); recognised from the content unless given.
     voxel_size, shape
-        Of the tomograms in Å and voxels (z, y, x), one for all or by name. Only a STAR file that another
-        program wrote needs them: RELION 5 counts from the centre of the tomogram.
+        Of the tomograms in Å and voxels (z, y, x), one for all or by name. Formats that count in
+        voxels need the first, those that count from the centre of the tomogram both, unless the file
+        says it itself.
+    context
+        Everything else that a list may leave open: binning, names of the tomograms, classes.
 
     Returns
     -------
@@ -143,66 +174,80 @@ def read(
     Raises
     ------
     InputError
-        If the file is missing, of an unknown kind or does not hold particles.
+        If the file is missing, of an unknown or an ambiguous kind, does not hold particles, or lacks
+        something that has to be given.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"there is no particle list {file}")
-    if file.suffix.lower() == ".star":
-        from catalogs.formats import relion
-
-        return relion.read(file, voxel_size=voxel_size, shape=shape)
-    if file.suffix.lower() == ".csv":
-        from catalogs.formats import table as text
-
-        return text.read(file)
-    raise _unknown_kind(file)
+    return load(path, format, _context(context, voxel_size, shape)).table
 
 
 def write(
     table: pd.DataFrame,
     path: str | os.PathLike[str],
+    format: str | None = None,
     *,
-    voxel_size: VoxelSize,
-    shape: Shape,
+    voxel_size: VoxelSize | None = None,
+    shape: Shape | None = None,
     classes: Sequence[ClassInfo] = (),
+    context: Context | None = None,
+    sidecar: bool = False,
 ) -> None:
-    """Write a particle table to a file, whole or not at all; its ending says the format.
+    """Write a particle table to a file or a folder, whole or not at all.
 
     Parameters
     ----------
     table
         See :data:`COLUMNS`.
     path
-        ``.star`` (RELION 5) or ``.csv``.
+        Of the list; its ending says the format where that is clear (``.star`` is RELION 5).
+    format
+        Name of the format (see :data:`catalogs.formats.FORMATS`).
     voxel_size, shape
         Of the tomograms in Å and voxels (z, y, x), one for all or by name.
     classes
-        Written into a STAR file beside the particles, so that their radii travel with them.
+        Labels and radii of the classes, where the format has room for them.
+    context
+        Everything else that a format may need.
+    sidecar
+        Whether to write what the format has no room for to a CSV file beside it.
 
     Raises
     ------
     InputError
         If the ending is unknown, a tomogram has no size, or a name cannot be written in the format.
     """
-    file = Path(path)
-    if file.suffix.lower() == ".star":
-        from catalogs.formats import relion
+    context = _context(context, voxel_size, shape)
+    save(table, path, format, replace(context, classes=tuple(classes)) if classes else context, sidecar)
 
-        text = relion.format_star(table, voxel_size=voxel_size, shape=shape, classes=classes)
-    elif file.suffix.lower() == ".csv":
-        from catalogs.formats import table as csv
 
-        text = csv.format_csv(table)
-    else:
-        raise _unknown_kind(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="")
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def load(path: str | os.PathLike[str], format: str | None = None, context: Context | None = None) -> Loaded:
+    """Do as :func:`read`, and tell what was recognised and why."""
+    from catalogs.formats import files
+
+    return files.load(Path(path), format, context)
+
+
+def save(
+    table: pd.DataFrame,
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    context: Context | None = None,
+    sidecar: bool = False,
+) -> Saved:
+    """Do as :func:`write`, and tell which files were written and what they have no room for."""
+    from catalogs.formats import files
+
+    return files.save(table, Path(path), format, context, sidecar)
+
+
+def _context(context: Context | None, voxel_size: VoxelSize | None, shape: Shape | None) -> Context:
+    from catalogs.formats.base import Context
+
+    context = context or Context()
+    return replace(
+        context,
+        voxel_size=context.voxel_size if voxel_size is None else voxel_size,
+        shape=context.shape if shape is None else shape,
+    )
 
 
 def _column(name: str, values: Any, kind: type, n: int) -> NDArray[Any]:
@@ -236,8 +281,3 @@ def _check(table: pd.DataFrame) -> None:
     if not (np.isfinite(norm) & (norm > 1e-6)).all():
         row = int(np.flatnonzero(~(np.isfinite(norm) & (norm > 1e-6)))[0])
         raise InputError(f"the quaternion of particle {row + 1} is not a rotation")
-
-
-def _unknown_kind(file: Path) -> InputError:
-    kind = f"ends in {file.suffix!r}" if file.suffix else "has no ending"
-    return InputError(f"{file} {kind}: particle lists are written and read as .star (RELION 5) or .csv")

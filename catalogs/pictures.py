@@ -21,11 +21,20 @@ PALETTE = (
 
 def png(picture: NDArray[np.uint8] | Any) -> str:
     """Encode grey values (y, x), colours (y, x, 3) or a Pillow image as PNG in base64, for a data URL."""
+    return _encoded(picture, "PNG", optimize=True)
+
+
+def jpeg(picture: NDArray[np.uint8] | Any) -> str:
+    """The same as JPEG, which is a quarter as large for noise."""
+    return _encoded(picture, "JPEG", quality=82)
+
+
+def _encoded(picture: NDArray[np.uint8] | Any, kind: str, **options: Any) -> str:
     from PIL import Image
 
     raw = io.BytesIO()
     image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-    image.save(raw, "PNG", optimize=True)
+    image.save(raw, kind, **options)
     return base64.b64encode(raw.getvalue()).decode()
 
 

@@ -126,6 +126,9 @@ def encode(
         label: dict[str, Any] = {"source": {"image": "../../"}}
         if name == "classes":
             label["properties"] = [{"label-value": info.label, "class": info.name} for info in classes]
+            label["colors"] = [
+                {"label-value": info.label, "rgba": list(ome.colour(info.label))} for info in classes
+            ]
         described = {**ome.describe(name, voxel_size), "image-label": label}
         root.create_group(f"labels/{name}", attributes={"ome": described})
         ome.write_volume(root, LABELS[name], volume, zstd)

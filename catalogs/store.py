@@ -74,7 +74,7 @@ class Store:
         """Read an object; FileNotFoundError if there is none."""
         if self.local is not None:
             return (self.local / key).read_bytes()
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         data: bytes = fs.cat_file(f"{root}/{key}")
         return data
 
@@ -99,7 +99,7 @@ class Store:
         if size <= _BLOCK:
             yield self.read(key)
             return
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         for start in range(0, size, _BLOCK):
             yield fs.cat_file(f"{root}/{key}", start=start, end=min(start + _BLOCK, size))
 
@@ -107,7 +107,7 @@ class Store:
         """Tell whether there is an object of this name, as the storage sees it now."""
         if self.local is not None:
             return (self.local / key).is_file()
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         fs.invalidate_cache()
         try:
             return bool(fs.info(f"{root}/{key}")["type"] == "file")
@@ -127,7 +127,7 @@ class Store:
             with open(file, "rb") as raw:
                 os.fsync(raw.fileno())  # a record must not outlive a power cut that its sample did not
             return
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         fs.pipe_file(f"{root}/{key}", data)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -145,7 +145,7 @@ class Store:
         """
         if self.local is not None:
             return _link_new(self.local / key, data)
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         path = f"{root}/{key}"
         try:
             if not self.conditional:
@@ -170,7 +170,7 @@ class Store:
         """List all objects below a prefix, as the storage sees them now."""
         if self.local is not None:
             return dict(_walk(self.local, os.path.join(self.local, prefix)))
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         fs.invalidate_cache()
         found: dict[str, Any] = fs.find(f"{root}/{prefix}" if prefix else root, detail=True)
         return {
@@ -184,7 +184,7 @@ class Store:
         if self.local is not None:
             top = self.local / prefix
             return sorted(os.listdir(top)) if top.is_dir() else []
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         fs.invalidate_cache()
         try:
             return sorted(
@@ -210,7 +210,7 @@ class Store:
             for key in keys:
                 (self.local / key).unlink(missing_ok=True)
             return
-        fs, root = _filesystem(self.url)
+        fs, root = filesystem(self.url)
         if keys and not fs.async_impl:
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
@@ -232,7 +232,7 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     if "://" not in text:
         return Store(str(Path(text).expanduser().absolute()))
     try:
-        _filesystem(text.rstrip("/"))
+        filesystem(text.rstrip("/"))
     except ImportError as error:
         extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}.get(text.split("://")[0])
         hint = f"install the extra {extra!r} of template-learning" if extra else str(error)
@@ -253,14 +253,14 @@ def can_create_if_absent(store: Store) -> bool:
     return refuses
 
 
-def zarr_store(url: str) -> Any:
-    """Make the read-only Zarr store of a path or an fsspec URL."""
+def zarr_store(url: str, *, read_only: bool = True) -> Any:
+    """Make the Zarr store of a path or an fsspec URL."""
     from zarr.storage import FsspecStore, LocalStore
 
     text = url.removeprefix("file://").rstrip("/")
     if "://" not in text:
-        return LocalStore(text, read_only=True)
-    return FsspecStore.from_url(text, storage_options=_settings(text), read_only=True)
+        return LocalStore(text, read_only=read_only)
+    return FsspecStore.from_url(text, storage_options=_settings(text), read_only=read_only)
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -273,7 +273,7 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
             raise
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def filesystem(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, which fsspec keeps open, and the root's path in it."""
     from fsspec.core import url_to_fs
 

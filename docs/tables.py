@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from catalogs import schema
-from tlgen import recipe
+from tlgen import decorate, recipe
 from tlgen.recipe_file import json_schema
 
 
@@ -38,7 +38,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
-        return _table(getattr(schema, name, None) or getattr(recipe, name))
+        [model] = [getattr(room, name) for room in (schema, recipe, decorate) if hasattr(room, name)][:1]
+        return _table(model)
 
     return re.sub(r"\{\{ table (\w+) \}\}", table, markdown)
 

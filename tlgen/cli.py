@@ -162,6 +162,20 @@ def new(template: str, path: Path) -> None:
 
 
 @tlgen.command()
+@click.argument("recipe")
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="Where to write them.")
+def variants(recipe: str, folder: Path) -> None:
+    """Write the flexible variants of RECIPE's targets, as mmCIF files of several models and a table.
+
+    They are those that `tlgen run` packs. ChimeraX opens the files and plays the models as a film.
+    """
+    from tlgen.models import write_variants
+    from tlgen.recipe_file import read_recipe
+
+    write_variants(read_recipe(recipe), folder)
+
+
+@tlgen.command()
 def structures() -> None:
     """List the structures that installed packages ship; a recipe may name any other PDB entry too."""
     from tlgen.structures import shipped

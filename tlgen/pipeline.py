@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,12 @@ from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
-from tlgen import labels, reconstruct, structures
+from tlgen import decorate, labels, reconstruct, structures
+from tlgen.density import density
 from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
 from tlgen.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
-from tlgen.samples import DATA_VERSION, SampleSpec
+from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
 from tlgen.scene import Scene
 from tlgen.tilts import Tilt, tilt_series
 from tlrun.fan_out import Call, Job, Steps
@@ -186,29 +188,36 @@ def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | N
     )
 
 
-def prepare(url: str, preparation: Preparation) -> Prepared:
-    """Read a structure, make its variants, and put them into the corpus (runs on a worker)."""
-    catalog = _catalog(url)
+def molecules(preparation: Preparation) -> list[Molecule]:
+    """Read a structure and make its variants, which follow it."""
     molecule = read_structure(preparation.structure)
-    molecules = [molecule]
-    if preparation.variants:
-        from tlgen import modes
+    if not preparation.variants:
+        return [molecule]
+    from tlgen import modes
 
-        molecules += modes.variants(
-            molecule,
-            preparation.variants.number,
-            rmsd=preparation.variants.rmsd,
-            n_modes=preparation.variants.modes,
-            seed=seeds.seed(preparation.seed, preparation.key, "variants"),
-        )
-    for each in molecules:
+    bent = modes.variants(
+        molecule,
+        preparation.variants.number,
+        rmsd=preparation.variants.rmsd,
+        n_modes=preparation.variants.modes,
+        seed=seeds.seed(preparation.seed, preparation.key, "variants"),
+        scheme=preparation.variants.scheme,
+    )
+    return [molecule, *bent]
+
+
+def prepare(url: str, preparation: Preparation) -> Prepared:
+    """Put a structure and its variants into the corpus (runs on a worker)."""
+    catalog = _catalog(url)
+    made = molecules(preparation)
+    for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
     catalog.put_molecule(
         f"prepared-{preparation.key}",
         {
-            "digests": np.array([m.digest for m in molecules]),
-            "variants": np.array([m.variant for m in molecules]),
-            "source": np.array(molecule.source),
+            "digests": np.array([m.digest for m in made]),
+            "variants": np.array([m.variant for m in made]),
+            "source": np.array(made[0].source),
         },
     )
     prepared = already_prepared(catalog, preparation)
@@ -218,7 +227,7 @@ def prepare(url: str, preparation: Preparation) -> Prepared:
 
 
 def class_infos(recipe: Recipe) -> list[ClassInfo]:
-    """Describe the target classes; a class' radius is the mean over its structures.
+    """Describe the classes: targets, with the mean radius of their structures, then decorations.
 
     Raises
     ------
@@ -229,7 +238,7 @@ def class_infos(recipe: Recipe) -> list[ClassInfo]:
     for label, (name, target) in enumerate(recipe.targets.items(), start=1):
         radii = [read_structure(structure).radius for structure in target.structures]
         infos.append(ClassInfo(name=name, label=label, radius=round(float(np.mean(radii)), 1)))
-    return infos
+    return [*infos, *decorate.class_infos(recipe.decorations, infos)]
 
 
 # ------------------------------------------------------------------------------------ one sample, on workers
@@ -261,7 +270,7 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
     from tlgen import tetris
 
     started = time.process_time()
-    rng = seeds.generator(spec.seed, spec.sample_id, "counts")
+    rng = np.random.default_rng(spec.stream("counts"))
     by_key = {p.key: p for p in prepared}
     digests: list[str] = []
     names: list[str] = []
@@ -279,15 +288,20 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
             variants.append(structure.variants[k])
             labels_.append(structure.label)
     library = CorpusLibrary(url)
+    z, y, x = (n * spec.acquisition.voxel_size for n in spec.shape)
+    decorations, decorations_asked = decorate.place(
+        spec.decorations, (x, y, z), seed=spec.stream("decorations")
+    )
     packing = tetris.pack(
         spec.shape,
         spec.acquisition.voxel_size,
         requests,
         library,
         gap=spec.packing.gap,
-        seed=seeds.seed(spec.seed, spec.sample_id, "pack"),
+        seed=spec.stream("pack"),
         fill=fill_of(spec.packing),
         faces=spec.packing.faces,
+        obstacles=decorations,
         seeding=spec.packing.seeding,
         orientations=spec.packing.orientations,
     )
@@ -304,7 +318,9 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         quaternions=packing.quaternions,
         amplitudes=tuple(library[digest].amplitudes for digest in digests),
         rmsds=tuple(library[digest].rmsd for digest in digests),
-        asked={group.group: group.asked for group in packing.groups if group.asked is not None},
+        decorations=decorations,
+        asked={group.group: group.asked for group in packing.groups if group.asked is not None}
+        | decorations_asked,
     )
     return Packed(scene, packing.occupancy, time.process_time() - started)
 
@@ -325,10 +341,11 @@ def finish(
     spec: SampleSpec,
     packed: Packed,
     sources: dict[str, str],
+    recipe: dict[str, Any],
     tilts: list[Tilt],
     images: list[tuple[Image, float]],
 ) -> SampleRecord:
-    """Reconstruct, label and commit one sample."""
+    """Reconstruct, label and commit one sample; ``recipe`` is kept with it."""
     from tlgen.simulate.base import engine
 
     scene, started = packed.scene, time.process_time()
@@ -342,6 +359,7 @@ def finish(
 
     particles = scene.particles(spec.name, CorpusLibrary(url))
     counts = Counter(particles["class_name"][particles["label"] > 0])
+    standing = counts + Counter(decoration.class_name for decoration in scene.decorations)
     simulator = engine(spec.acquisition.engine)
     return _catalog(url).write(
         Sample(
@@ -349,9 +367,12 @@ def finish(
             classes=classes,
             instances=instances,
             particles=particles,
-            tilt_images=series,
+            tilt_images=series if spec.keep.tilt_images else None,
             tilt_angles=angles,
             tilt_doses=np.array([tilts[i].dose_before for i in order], np.float32),
+            density=density(scene, CorpusLibrary(url)) if spec.keep.density else None,
+            recipe=recipe,
+            seeds={stage: spec.stream(stage) for stage in STAGES},
             facts={
                 "sample_id": spec.sample_id,
                 "name": spec.name,
@@ -362,7 +383,7 @@ def finish(
                 "n_tilts": len(tilts),
                 "n_particles": sum(counts.values()),
                 "n_distractors": len(particles) - sum(counts.values()),
-                "class_counts": {name: counts.get(name, 0) for name in scene.class_names},
+                "class_counts": {name: standing[name] for name in scene.class_names},
                 "structures": sources,
                 "occupancy": round(packed.occupancy, 4),
                 "seconds": {
@@ -386,6 +407,7 @@ def sample_job(
     spec: SampleSpec,
     prepared: list[Prepared],
     class_names: tuple[str, ...],
+    recipe: dict[str, Any],
 ) -> Job:
     """Describe the making of one sample to :func:`tlrun.fan_out.fan_out`."""
 
@@ -399,11 +421,11 @@ def sample_job(
                 packed.scene,
                 spec.acquisition,
                 tilt,
-                seeds.seed(spec.seed, spec.sample_id, "simulate"),
+                spec.stream("simulate"),
             )
             for tilt in tilts
         ]
         sources = {p.name: p.source for p in prepared}
-        return (yield [Call(finish, url, spec, packed, sources, tilts, images)])[0]
+        return (yield [Call(finish, url, spec, packed, sources, recipe, tilts, images)])[0]
 
     return Job(spec.sample_id, steps)

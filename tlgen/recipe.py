@@ -22,6 +22,7 @@ from pydantic import (
 
 from catalogs.console import nearest
 from catalogs.schema import Acquisition, Split
+from tlgen.decorate import Decorations
 from tlgen.units import in_unit
 
 
@@ -308,6 +309,13 @@ class Packing(_Strict):
         return self
 
 
+class Keep(_Strict):
+    """What a sample holds besides the tomogram, its labels and its particles."""
+
+    tilt_images: bool = Field(True, description="The binned tilt series.")
+    density: bool = Field(False, description="The density of the scene on the tomogram's voxels, Da/Å³.")
+
+
 class Recipe(_Strict):
     """A corpus to be made."""
 
@@ -321,6 +329,10 @@ class Recipe(_Strict):
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     ] = Field([], description="Other molecules of the scene; `paper`, or a folder, for many at once.")
     packing: Packing = Field(Packing(), description="How densely molecules stand.")
+    decorations: Decorations = Field(
+        Decorations(), description="Membranes, vesicles, gold beads, a carbon edge; packed around."
+    )
+    keep: Keep = Field(Keep(), description="What is stored of each sample.")
     acquisition: Drawn = Field({}, description="The microscope, for all samples.")
     samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
 

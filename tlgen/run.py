@@ -67,7 +67,10 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
         return True
 
     catalog = Catalog.create(
-        url, classes=pipeline.class_infos(recipe), recipe=recipe.model_dump(mode="json"), name=recipe.name
+        url,
+        classes=pipeline.class_infos(recipe),
+        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+        name=recipe.name,
     )
     with open_cluster(cluster) as client:
         where = f", dashboard at {client.dashboard_link}" if client.dashboard_link else ""
@@ -75,7 +78,9 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
         prepared, failed = _prepare(catalog, wanted, client, retries)
         if failed.failures:
             return _report(failed, "structures", started)
-        return _report(_make(catalog, todo, prepared, client, retries), "samples", started)
+        summary = _make(catalog, todo, prepared, recipe, client, retries)
+    catalog.compact()
+    return _report(summary, "samples", started)
 
 
 def _prepare(
@@ -108,11 +113,13 @@ def _make(
     catalog: Catalog,
     todo: list[SampleSpec],
     prepared: list[pipeline.Prepared],
+    recipe: Recipe,
     client: Client,
     retries: int,
 ) -> Summary:
     """Make the samples and say a line for each as it is committed."""
     names = tuple(info.name for info in catalog.classes)
+    content = recipe.model_dump(mode="json", exclude_defaults=True)
     tilts = sum(len(tilt_series(spec.acquisition)) for spec in todo)
 
     def tell(_: str, record: SampleRecord) -> None:
@@ -126,7 +133,7 @@ def _make(
 
     with ProgressLine("simulating", tilts + 2 * len(todo), "steps") as line:
         return fan_out(
-            (pipeline.sample_job(catalog.url, spec, prepared, names) for spec in todo),
+            (pipeline.sample_job(catalog.url, spec, prepared, names, content) for spec in todo),
             client,
             retries=retries,
             on_progress=lambda p: line.update(

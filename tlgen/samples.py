@@ -12,11 +12,15 @@ from pydantic import ValidationError
 from catalogs import seeds
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition, Split
-from tlgen.recipe import Group, Packing, Range, Recipe
+from tlgen.decorate import Decorations
+from tlgen.recipe import Group, Keep, Packing, Range, Recipe
 from tlgen.recipe_file import in_words
 
 #: Changes when the same recipe would give different data, so that old samples are not taken for new ones.
 DATA_VERSION = 2
+
+#: What is random in the making of a sample, each with a seed of its own.
+STAGES = ("counts", "decorations", "pack", "simulate")
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class SampleSpec:
     acquisition: Acquisition
     counts: tuple[tuple[str, int], ...]  # key of the structure's preparation -> molecules asked for
     packing: Packing
+    decorations: Decorations
+    keep: Keep
+
+    def stream(self, stage: str) -> int:
+        """Seed of one of the :data:`STAGES` of this sample."""
+        return seeds.seed(self.seed, self.sample_id, stage)
 
 
 def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquisition:
@@ -105,6 +115,8 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 "shape": list(shape),
                 "counts": [list(c) for c in counts],
                 "packing": recipe.packing.model_dump(),
+                "decorations": recipe.decorations.model_dump(),
+                "keep": recipe.keep.model_dump(),
                 "acquisition": acquisition.model_dump(),
             }
             specs.append(
@@ -117,6 +129,8 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                     acquisition=acquisition,
                     counts=counts,
                     packing=recipe.packing,
+                    decorations=recipe.decorations,
+                    keep=recipe.keep,
                 )
             )
     return specs

@@ -16,10 +16,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,6 +168,15 @@ class _Atoms:
         return len(self.elements)
 
 
+@dataclass(frozen=True)
+class Polymer:
+    """A chain of a structure, as far as it is modelled: one-letter codes, X for what has none."""
+
+    kind: Literal["protein", "RNA", "DNA"]
+    sequence: str
+    copies: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Copies:
     """Some rows of the atoms, and the (matrix, shift) of each copy of them in an assembly."""
@@ -202,8 +211,7 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
     path = locate(path_or_name)
     structure = _read(path)
     atoms = _first_model(structure, path)
-    parts = _assembly(structure, atoms, assembly, path)
-
+    parts = _assembly(structure, atoms.chains, atoms.subchains, assembly, path)
     n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
     if n_atoms == 0:
         raise InputError(f"{path}: its assembly names chains that it does not hold; use assembly: asymmetric")
@@ -221,6 +229,84 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
         atoms.backbone[rows],
         source=checksum(path),
     )
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a file calls an atom."""
+
+    atom: str
+    residue: str
+    number: int
+    insertion: str
+    chain: str
+    in_polymer: bool
+
+
+def sites(path_or_name: str | Path, *, assembly: str = "first") -> list[Site]:
+    """List what the file calls the atoms of :func:`load_structure`, in their order.
+
+    Arguments and errors are the same.
+    The copies of a chain in an assembly are called ``A``, ``A-2``, ``A-3``, ..., as in the PDB's own files.
+    """
+    path = locate(path_or_name)
+    structure = _read(path)
+    named: list[Site] = []
+    subchains: list[str] = []
+    for chain in structure[0]:
+        for residue in _one_residue_each(chain):
+            number, insertion = residue.seqid.num, residue.seqid.icode.strip()
+            polymer = any(_kind(residue))
+            for atom in _one_atom_each(residue):
+                named.append(Site(atom.name, residue.name, number, insertion, chain.name, polymer))
+                subchains.append(residue.subchain)
+    chains = np.array([site.chain for site in named])
+    found: list[Site] = []
+    for part in _assembly(structure, chains, np.array(subchains), assembly, path):
+        ours = [named[row] for row in part.rows]
+        for k in range(1, len(part.operators) + 1):
+            found += ours if k == 1 else [replace(site, chain=f"{site.chain}-{k}") for site in ours]
+    return found
+
+
+def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polymer]:
+    """List the proteins and nucleic acids of a structure's assembly; arguments as of :func:`load_structure`.
+
+    Raises
+    ------
+    InputError
+        No such file or entry, not a structure, no atoms, or no such assembly.
+    """
+    path = locate(path_or_name)
+    structure = _read(path)
+    sequences: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for chain in structure[0]:
+        for residue in _one_residue_each(chain):
+            if letter := _letter(residue):
+                sequences.setdefault((chain.name, residue.subchain), []).append(letter)
+    chains, subchains = (np.array([key[i] for key in sequences], str) for i in (0, 1))
+    copies = np.zeros(len(sequences), np.int64)
+    for part in _assembly(structure, chains, subchains, assembly, path):
+        copies[part.rows] += len(part.operators)
+    found: dict[tuple[Literal["protein", "RNA", "DNA"], str], int] = {}
+    for letters, count in zip(sequences.values(), copies.tolist(), strict=True):
+        kinds = [kind for kind, _ in letters]
+        kind = max(("protein", "RNA", "DNA"), key=kinds.count)
+        key = (kind, "".join(letter for _, letter in letters))
+        found[key] = found.get(key, 0) + count
+    return [Polymer(kind, sequence, count) for (kind, sequence), count in found.items() if count]
+
+
+def _letter(residue: Any) -> tuple[str, str] | None:
+    """Kind of polymer and one-letter code of a residue; None for what is no part of a polymer."""
+    import gemmi
+
+    amino, nucleic = _kind(residue)
+    if not amino and not nucleic:
+        return None
+    known = gemmi.find_tabulated_residue(residue.name)
+    kind = "protein" if amino else "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
+    return kind, known.one_letter_code.strip().upper() or "X"
 
 
 def _read(path: Path) -> Any:
@@ -242,15 +328,10 @@ def _first_model(structure: Any, path: Path) -> _Atoms:
     for chain in structure[0]:
         for residue in _one_residue_each(chain):
             amino, nucleic = _kind(residue)
-            seen: set[str] = set()
-            for atom in residue:
-                number, name = atom.element.atomic_number, atom.name
-                if number <= 1 or (atom.has_altloc() and name in seen):
-                    continue
-                seen.add(name)
-                elements.append(number)
+            for atom in _one_atom_each(residue):
+                elements.append(atom.element.atomic_number)
                 positions.append(atom.pos.tolist())
-                backbone.append((amino and name == "CA") or (nucleic and name == "P"))
+                backbone.append((amino and atom.name == "CA") or (nucleic and atom.name == "P"))
                 chains.append(chain.name)
                 subchains.append(residue.subchain)
     if not elements:
@@ -276,6 +357,15 @@ def _one_residue_each(chain: Any) -> Iterator[Any]:
         yield residue
 
 
+def _one_atom_each(residue: Any) -> Iterator[Any]:
+    """Yield a residue's atoms without hydrogens and dummies, of alternative locations the first."""
+    seen: set[str] = set()
+    for atom in residue:
+        if atom.element.atomic_number > 1 and not (atom.has_altloc() and atom.name in seen):
+            seen.add(atom.name)
+            yield atom
+
+
 def _kind(residue: Any) -> tuple[bool, bool]:
     """Whether a residue is an amino acid, and whether a nucleotide.
 
@@ -291,14 +381,16 @@ def _kind(residue: Any) -> tuple[bool, bool]:
     return {"N", "CA", "C"} <= names, {"P", "C1'"} <= names
 
 
-def _assembly(structure: Any, atoms: _Atoms, assembly: str, path: Path) -> list[_Copies]:
-    """List what an assembly is made of."""
+def _assembly(
+    structure: Any, chains: NDArray[np.str_], subchains: NDArray[np.str_], assembly: str, path: Path
+) -> list[_Copies]:
+    """List what an assembly is made of, given the chain and subchain of each row."""
     stated = {each.name: each for each in structure.assemblies}
     if assembly == "asymmetric":
-        return [_Copies(np.arange(len(atoms)))]
+        return [_Copies(np.arange(len(chains)))]
     if assembly == "first" and not stated:
         name = _shipped_name(path)
-        molecule = np.char.startswith(atoms.chains, _SHIPPED[name].chains if name else "")
+        molecule = np.char.startswith(chains, _SHIPPED[name].chains if name else "")
         return [_Copies(np.flatnonzero(molecule))]
     if assembly != "first" and assembly not in stated:
         known = f"states the assemblies {_listed(stated)}" if stated else "states no assemblies"
@@ -308,8 +400,7 @@ def _assembly(structure: Any, atoms: _Atoms, assembly: str, path: Path) -> list[
     parts = []
     for generator in chosen.generators:
         # PDB files name the chains of an assembly, mmCIF files the subchains
-        ours = np.isin(atoms.chains, list(generator.chains))
-        ours |= np.isin(atoms.subchains, list(generator.subchains))
+        ours = np.isin(chains, list(generator.chains)) | np.isin(subchains, list(generator.subchains))
         operators = tuple(
             (np.array(each.transform.mat.tolist()), np.array(each.transform.vec.tolist()))
             for each in generator.operators

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from catalogs import console
+from tlpick.convert import command as convert
+from tlpick.options import chosen, localising
 
 tlpick = console.program(
     "tlpick", "Pick particles in tomograms with a trained model, and score picks against truth."
@@ -66,19 +70,62 @@ def run_command(
     metavar="Å",
     help="How far a pick may be off; half of a particle's diameter unless given.",
 )
-def score(picks: str, truth: str, radius: float | None) -> None:
-    """Compare PICKS (folder of a run, or .star, .csv) with TRUTH (sample of a corpus, or .star, .csv).
+@click.option(
+    "--reviewed",
+    metavar="MASK",
+    help="Where the truth is complete: a volume that is not 0 there, or a folder with one named as each "
+    "tomogram. What lies outside counts neither as right nor as wrong.",
+)
+def score(picks: str, truth: str, radius: float | None, reviewed: str | None) -> None:
+    """Compare PICKS (folder of a run, or a particle list) with TRUTH.
 
-    Picks and particles of a class are joined one to one; score.json and report.html go beside the picks.
+    TRUTH is a corpus or a sample of it, a particle list, or a volume with the classes' labels. Picks and
+    particles of a class are joined one to one; score.json and report.html go beside the picks, with the
+    metrics of SHREC'21, CZII, DeePiCt, octopi, DeepFinder and TomoTwin besides.
     """
-    from tlpick.score import score_files, sentence
+    from tlpick.score import score_files, sentences
 
-    result = score_files(picks, truth, radius)
+    result = score_files(picks, truth, radius, reviewed)
     for line in result.notes:
         click.echo(line, err=True)
-    for each in result.evaluation.scores:
-        click.echo(sentence(each))
+    for line in sentences(result):
+        click.echo(line)
     click.echo(f"report: {result.report}")
+
+
+tlpick.add_command(convert)
+
+
+@tlpick.command()
+@click.argument("folder")
+def report(folder: str) -> None:
+    """Write the report of a run's FOLDER again, from the picks that lie in it."""
+    from tlpick.report import write_report
+
+    click.echo(f"report: {write_report(folder)}")
+
+
+@tlpick.command()
+@click.argument("model")
+@click.argument("corpus")
+@click.option(
+    "--where",
+    default="split == 'val'",
+    show_default=True,
+    help="Which samples; never those that the model was trained on.",
+)
+@click.option(
+    "--to", metavar="MODEL", help="Where the calibrated model goes; it replaces MODEL unless given."
+)
+@localising
+def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -> None:
+    """Learn from held-out samples of CORPUS what the scores of MODEL's picks mean, and keep it in MODEL.
+
+    After it, tlpick run takes --precision or --fdr, and every pick has the probability that it is right.
+    """
+    from tlpick.calibrate import calibrate as learn
+
+    learn(model, corpus, where, to, chosen(**how), click.echo)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ SEGMENTATION = "segmentation.zarr"
 PARTICLES = "particles.star"
 DONE = "done.json"
 RUN = "run.json"
+REPORT = "report.html"
 
 
 def write_text(path: Path, text: str) -> None:

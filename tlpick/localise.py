@@ -159,18 +159,55 @@ def localise(
         the like) there are none.
     """
     options = options or Options()
-    particles = [info for info in classes if getattr(info, "is_particle", True)]
-    radii = {info.label: info.radius / voxel_size for info in particles}
-    found = _clusters(labels, score, radii, options, block, run) if particles else {}
-    shape = np.array(labels.shape)
+    found = find(labels, score, classes, voxel_size, options, block=block, run=run)
+    return judge(found, classes, voxel_size, options, volumes)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The clusters of a volume by the label of their class, before anything is decided about them.
+
+    ``shape`` is that of the volume, voxels (z, y, x).
+    """
+
+    clusters: dict[int, Members]
+    shape: tuple[int, ...]
+
+
+def find(
+    labels: Volume8,
+    score: Volume8,
+    classes: Sequence[ClassInfo],
+    voxel_size: float,
+    options: Options,
+    *,
+    block: int = BLOCK,
+    run: Map = map,
+) -> Found:
+    """Do the first half of :func:`localise`: all that looks at voxels."""
+    radii = {info.label: info.radius / voxel_size for info in classes if getattr(info, "is_particle", True)}
+    shape = tuple(labels.shape)
+    return Found(_clusters(labels, score, radii, options, block, run) if radii else {}, shape)
+
+
+def judge(
+    found: Found,
+    classes: Sequence[ClassInfo],
+    voxel_size: float,
+    options: Options,
+    volumes: Mapping[str, float] | None = None,
+) -> list[Picks]:
+    """Do the second half of :func:`localise`: score the clusters, filter them, flag them."""
+    shape = np.array(found.shape)
     picks = []
     for info in classes:
-        if info.label not in found:
+        if info.label not in found.clusters:
             picks.append(_nothing(info.label))
             continue
         sphere = 4 / 3 * math.pi * info.radius**3
         expected = (volumes or {}).get(info.name, sphere) / voxel_size**3
-        clusters = _picks(info.label, found[info.label], expected, radii[info.label], shape, voxel_size)
+        radius = info.radius / voxel_size
+        clusters = _picks(info.label, found.clusters[info.label], expected, radius, shape, voxel_size)
         least, most = options.sizes.get(info.name, (options.min_size, options.max_size))
         keep = (clusters.size >= least) & (clusters.size <= most)
         if options.border == "drop":

@@ -1,58 +1,51 @@
-"""One HTML page that shows a score: slices with picks and truth, curves, tables; it needs no network."""
+"""One HTML page for a run, with or without truth: slices, charts, the best and the worst picks, settings.
+
+It needs no network and no program: style, script and pictures are inside. Without its script everything is
+there but the slider through the depth and the boxes that hide a class.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
+from typing import Any
 
 from catalogs.errors import InputError
-from catalogs.matching import Curve, Evaluation, Score
+from catalogs.matching import Score
 from catalogs.volumes import open_volume
-from tlpick.orthoview import orthoview, slices_averaged
+from tlpick.charts import share
+from tlpick.files import REPORT, write_text
+from tlpick.orthoview import COLOURS, orthoview, slices_averaged
+from tlpick.page import Page, Tomogram, page_of
+from tlpick.report_looks import best_and_worst, distances, per_tomogram, scores, sizes
+from tlpick.report_quality import quality
+from tlpick.runs import read_picks
 
-#: Tomograms that are shown; the tables hold all.
-SHOWN = 6
+#: Tomograms that are shown in slices; charts and tables hold all.
+SHOWN = 4
+# The browser itself refuses whatever this page might ask of the network.
+_NOTHING_FROM_OUTSIDE = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
+#: Rows of the table of tomograms.
+ROWS = 500
 
 
-@dataclass(frozen=True)
-class Tomogram:
-    """A tomogram of the page: its name in the tables, one for people, and where to read it."""
+def write_report(folder: str | Path) -> Path:
+    """Write the report of a run's folder from what lies in it; returns where.
 
-    name: str
-    title: str
-    path: str | None
-    voxel_size: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class Page:
-    """All that the page says.
-
-    Attributes
-    ----------
-    evaluation
-        Picks against truth.
-    curves
-        Class -> precision, recall and F1 over the score; classes whose picks have no score are absent.
-    tomograms
-        That were scored.
-    notes
-        Sentences that a reader must not miss.
-    facts
-        How it came about, word -> value.
+    Raises
+    ------
+    InputError
+        If it is not the folder of a run.
     """
-
-    evaluation: Evaluation
-    curves: Mapping[str, Curve]
-    tomograms: Sequence[Tomogram]
-    notes: Sequence[str]
-    facts: Mapping[str, str]
+    picks = read_picks(str(folder))
+    path = Path(folder) / REPORT
+    write_text(path, render(page_of(picks, picks.tomograms)))
+    return path
 
 
 def render(page: Page) -> str:
@@ -61,38 +54,55 @@ def render(page: Page) -> str:
     Returns
     -------
     str
-        HTML with its style and pictures inside.
+        HTML with its style, script and pictures inside.
     """
-    scores = page.evaluation.scores
-    overall = _pooled(scores)
-    titles = [tomogram.title for tomogram in page.tomograms]
-    where = titles[0] if len(titles) == 1 else f"{len(titles)} tomograms"
-    names = ", ".join(score.class_name for score in scores)
+    title, lead = _title(page)
     parts = [
-        f"<h1>{escape(names)} in {escape(where)}</h1>",
-        f'<p class="lead">{overall.n_found} of {overall.n_truth} particles found, '
-        f"{overall.n_picks - overall.n_found} of {overall.n_picks} picks false</p>",
-        _cards(overall),
-        _notes(page.notes),
-        *(_slices(tomogram, page.evaluation) for tomogram in page.tomograms[:SHOWN]),
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(lead)}</p>',
+        _cards(page),
+        _notes(page.result.notes if page.result else ()),
+        _failures(page.run.get("failed", [])),
+        _thresholds(page.run.get("thresholds", {})),
+        _legend(page),
+        *(_slices(tomogram, page) for tomogram in page.tomograms[:SHOWN]),
         _more(len(page.tomograms) - SHOWN),
-        *(_curve(name, curve, len(scores)) for name, curve in page.curves.items()),
-        _class_table(scores) if len(scores) > 1 else "",
-        _tomogram_table(page) if len(page.tomograms) > 1 else "",
-        _facts(page.facts),
-        "<footer>A pick finds a particle if it is of its class and within the stated distance; picks and "
-        "particles are joined one to one by the Hungarian method, so a second pick of a particle is false."
-        "</footer>",
+        scores(page),
+        *(quality(page) if page.result else ()),
+        per_tomogram(page),
+        distances(page),
+        sizes(page),
+        *(best_and_worst(name, page) for name in page.radii),
+        _tomogram_table(page),
+        _facts_table(page.facts),
+        _footer(page),
     ]
-    style = files("tlpick").joinpath("report.css").read_text(encoding="utf-8")
+    style, script = (
+        files("tlpick").joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>F1 {_share(overall.f1)}: {escape(names)} in {escape(where)}</title>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_NOTHING_FROM_OUTSIDE}">\n'
+        f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n'
         f"<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in parts if part)
-        + "\n</main>\n</body>\n</html>\n"
+        + f"\n</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _title(page: Page) -> tuple[str, str]:
+    where = page.tomograms[0].title if len(page.tomograms) == 1 else f"{len(page.tomograms)} tomograms"
+    names = ", ".join(page.radii) or "particles"
+    if page.result is not None:
+        overall = _pooled(page.result.evaluation.scores)
+        return f"{names} in {where}", (
+            f"{overall.n_found} of {overall.n_truth} particles found, "
+            f"{overall.n_picks - overall.n_found} of {overall.n_picks} picks false"
+        )
+    flagged = int((page.picks["flags"] == "border").sum()) if "flags" in page.picks else 0
+    border = f", {flagged} of them within a radius of a face of the volume" if flagged else ""
+    return f"{names} in {where}", f"{len(page.picks)} picks{border}"
 
 
 def _pooled(scores: Sequence[Score]) -> Score:
@@ -109,26 +119,38 @@ def _pooled(scores: Sequence[Score]) -> Score:
     )
 
 
-def _cards(score: Score) -> str:
+def _cards(page: Page) -> str:
     cards = []
-    for kind, label, value in (
-        ("f1", "F1", score.f1),
-        ("precision", "Precision", score.precision),
-        ("recall", "Recall", score.recall),
-    ):
-        width = 0 if math.isnan(value) else 100 * value
-        cards.append(
-            f'<div class="card {kind}"><div class="label">{label}</div>'
-            f'<div class="value">{_share(value)}</div>'
-            f'<div class="meter"><i style="width:{width:.0f}%"></i></div></div>'
-        )
-    distance = "n/a" if math.isnan(score.mean_distance) else f"{score.mean_distance:.1f} <small>Å</small>"
-    cards += [
-        f'<div class="card"><div class="label">Found</div><div class="value">{score.n_found} '
-        f"<small>of {score.n_truth}</small></div></div>",
-        f'<div class="card"><div class="label">Mean distance</div><div class="value">{distance}</div></div>',
-    ]
+    if page.result is not None:
+        score = _pooled(page.result.evaluation.scores)
+        for kind, label, value in (
+            ("f1", "F1", score.f1),
+            ("precision", "Precision", score.precision),
+            ("recall", "Recall", score.recall),
+        ):
+            width = 0 if math.isnan(value) else 100 * value
+            cards.append(
+                f'<div class="card {kind}"><div class="label">{label}</div>'
+                f'<div class="value">{share(value)}</div>'
+                f'<div class="meter"><i style="width:{width:.0f}%"></i></div></div>'
+            )
+        cards += [
+            _card("Found", f"{score.n_found} <small>of {score.n_truth}</small>"),
+            _card("Mean distance", _angstrom(score.mean_distance)),
+        ]
+    else:
+        for k, name in enumerate(page.radii):
+            n = int((page.picks["class_name"] == name).sum())
+            cards.append(_card(escape(name), str(n), f" c{k % COLOURS}"))
+        cards.append(_card("Tomograms", str(len(page.tomograms))))
+        seconds = sum(sum(t["seconds"].values()) for t in page.run.get("tomograms", []))
+        if seconds:
+            cards.append(_card("Time for all", _duration(seconds)))
     return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _card(label: str, value: str, kind: str = "") -> str:
+    return f'<div class="card{kind}"><div class="label">{label}</div><div class="value">{value}</div></div>'
 
 
 def _notes(notes: Sequence[str]) -> str:
@@ -138,8 +160,69 @@ def _notes(notes: Sequence[str]) -> str:
     return f'<section class="note">{"".join(sentences)}</section>'
 
 
-def _slices(tomogram: Tomogram, evaluation: Evaluation) -> str:
-    radii = {score.class_name: score.radius for score in evaluation.scores}
+def _failures(failed: Sequence[Mapping[str, str]]) -> str:
+    if not failed:
+        return ""
+    rows = "".join(f"<li>{escape(each['error'])}</li>" for each in failed)
+    n = len(failed)
+    return (
+        f'<section class="note"><p>{n} tomogram{"s" * (n != 1)} failed and {"are" if n != 1 else "is"} not '
+        f"in what follows.</p><ul>{rows}</ul></section>"
+    )
+
+
+def _thresholds(chosen: Mapping[str, Mapping[str, Any]]) -> str:
+    if not chosen:
+        return ""
+    rows = []
+    for name, each in chosen.items():
+        low, high = each["interval"]
+        rows.append(
+            f"<tr><td>{escape(name)}</td><td>{each['threshold']:.3f}</td>"
+            f"<td>{each['precision']:.2f} <small>({low:.2f} to {high:.2f})</small></td>"
+            f"<td>{each['recall']:.2f}</td><td>{each['n_picks']}</td></tr>"
+        )
+    head = "".join(
+        f"<th>{word}</th>"
+        for word in ("Class", "Least score", "Expected precision", "Expected recall", "Held-out picks")
+    )
+    return (
+        '<section><h2>Thresholds</h2><p class="quiet">Learnt from held-out tomograms of the corpus; in '
+        "parentheses the 90 % interval of the precision by the held-out picks above the threshold. "
+        "What real tomograms hold beyond the corpus, they do not know.</p>"
+        f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div></section>'
+    )
+
+
+def _legend(page: Page) -> str:
+    keys = []
+    if page.result is not None:
+        keys = [
+            _key("pick paired", "pick of a particle"),
+            _key("pick alone", "false pick", '<path d="M11 11l8 8m0 -8l-8 8"/>'),
+            _key("truth paired", "particle, found"),
+            _key("truth alone", "particle, missed"),
+        ]
+    if page.result is None or len(page.radii) > 1:
+        for k, name in enumerate(page.radii):
+            mark = "" if page.result is not None else _swatch(f"pick plain c{k % COLOURS}")
+            keys.append(
+                f'<li><label hidden><input type="checkbox" checked data-toggle="c{k % COLOURS}"> </label>'
+                f"{mark}{escape(name)}</li>"
+            )
+    return f'<ul class="legend">{"".join(keys)}</ul>'
+
+
+def _swatch(kind: str, more: str = "") -> str:
+    mark = f'<g class="{kind}"><circle cx="15" cy="15" r="9"/>{more}</g>'
+    return f'<svg viewBox="0 0 30 30" aria-hidden="true">{mark}</svg>'
+
+
+def _key(kind: str, words: str, more: str = "") -> str:
+    return f"<li>{_swatch(kind, more)}{words}</li>"
+
+
+def _slices(tomogram: Tomogram, page: Page) -> str:
     heading = f"<h2>{escape(tomogram.title)}</h2>"
     try:
         if tomogram.path is None:
@@ -150,163 +233,88 @@ def _slices(tomogram: Tomogram, evaluation: Evaluation) -> str:
             raise InputError(f"{tomogram.path} does not say its voxel size")
     except InputError as error:
         return f'<section>{heading}<p class="quiet">No slices: {escape(str(error))}.</p></section>'
-    picks, truth = evaluation.picks, evaluation.truth
     picture = orthoview(
         volume,
         voxel_size,
-        picks[picks["tomogram"] == tomogram.name],
-        truth[truth["tomogram"] == tomogram.name],
-        radii,
+        page.picks[page.picks["tomogram"] == tomogram.name],
+        None if page.truth is None else page.truth[page.truth["tomogram"] == tomogram.name],
+        page.radii,
     )
-    averaged = slices_averaged(voxel_size, radii)
+    averaged = slices_averaged(voxel_size, page.radii)
     thick = f", each the mean of {averaged} slices ({averaged * voxel_size:.0f} Å)" if averaged > 1 else ""
     return (
-        f'<section>{heading}<p class="quiet">Three planes through the middle{thick}. '
+        f'<section>{heading}<p class="quiet">Three planes{thick}; the others pass through the middle. '
         "A circle is where the plane cuts a particle's sphere; point at one for its place and score.</p>"
-        f"{picture}{_LEGEND}</section>"
+        f"{picture}</section>"
     )
-
-
-def _key(kind: str, words: str, more: str = "") -> str:
-    mark = f'<g class="{kind}"><circle cx="15" cy="15" r="9"/>{more}</g>'
-    return f'<li><svg viewBox="0 0 30 30" aria-hidden="true">{mark}</svg>{words}</li>'
-
-
-_LEGEND = (
-    '<ul class="legend">'
-    + _key("pick paired", "pick of a particle")
-    + _key("pick alone", "false pick", '<path d="M11 11l8 8m0 -8l-8 8"/>')
-    + _key("truth paired", "particle, found")
-    + _key("truth alone", "particle, missed")
-    + "</ul>"
-)
 
 
 def _more(n: int) -> str:
-    return f'<p class="quiet">{n} more tomograms are in the tables only.</p>' if n > 0 else ""
-
-
-def _curve(name: str, curve: Curve, n_classes: int) -> str:
-    """Draw precision, recall and F1 over the least score."""
-    if len(curve.thresholds) < 2:
-        return ""
-    left, right, top, bottom = 46.0, 890.0, 14.0, 270.0
-    low, high = float(curve.thresholds[0]), float(curve.thresholds[-1])
-
-    def x(value: float) -> float:
-        return left + (value - low) / (high - low) * (right - left)
-
-    def y(value: float) -> float:
-        return bottom - value * (bottom - top)
-
-    body = []
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        body.append(f'<path class="grid" d="M{left} {y(tick):.1f}H{right}"/>')
-        body.append(f'<text x="{left - 10}" y="{y(tick) + 4.5:.1f}" text-anchor="end">{tick:g}</text>')
-    for value in _ticks(low, high):
-        body.append(f'<text x="{x(value):.1f}" y="{bottom + 20}" text-anchor="middle">{value:g}</text>')
-    body.append(
-        f'<text x="{(left + right) / 2}" y="{bottom + 42}" text-anchor="middle">least score of a pick</text>'
-    )
-    if np.isfinite(curve.f1).any():
-        best = int(np.nanargmax(curve.f1))
-        at, f1 = float(curve.thresholds[best]), float(curve.f1[best])
-        body.append(f'<path class="best" d="M{x(at):.1f} {top}V{bottom}"/>')
-    ends = []
-    for kind, word, values in (
-        ("precision", "precision", curve.precision),
-        ("recall", "recall", curve.recall),
-        ("f1", "F1", curve.f1),
-    ):
-        if np.isfinite(values).all():
-            line = " ".join(f"{x(t):.1f},{y(v):.1f}" for t, v in zip(curve.thresholds, values, strict=True))
-            body.append(f'<polyline class="curve {kind}" points="{line}"/>')
-            ends.append((y(float(values[-1])), kind, word))
-    for place, kind, word in _apart(ends, 17.0, bottom):
-        body.append(f'<text class="{kind}" x="{right + 12}" y="{place + 4.5:.1f}">{word}</text>')
-    said = ""
-    if np.isfinite(curve.f1).any():
-        body.append(f'<circle cx="{x(at):.1f}" cy="{y(f1):.1f}" r="5"/>')
-        said = (
-            f"F1 is highest, {f1:.2f}, with all picks."
-            if best == 0
-            else f"F1 would be highest, {f1:.2f}, with picks that score at least {at:.2f}; chosen by this "
-            "very truth, so expect less elsewhere."
-        )
-    said += " The score of a pick is the mean target probability over its voxels."
-    title = "Choosing a threshold" + (f": {escape(name)}" if n_classes > 1 else "")
-    return (
-        f'<section><h2>{title}</h2><p class="quiet">{said}</p>'
-        f'<svg class="plot" viewBox="0 0 970 320" role="img" aria-label="{title}">{"".join(body)}</svg>'
-        "</section>"
-    )
-
-
-def _ticks(low: float, high: float) -> NDArray[np.float64]:
-    """Round numbers between two values, about six of them."""
-    rough = (high - low) / 6
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough)
-    return np.round(np.arange(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1) * step, 10)
-
-
-def _apart(
-    labels: Iterable[tuple[float, str, str]], least: float, bottom: float
-) -> list[tuple[float, str, str]]:
-    """Move labels up or down a little so that none covers another."""
-    placed: list[tuple[float, str, str]] = []
-    for place, kind, word in sorted(labels):
-        placed.append((max(place, placed[-1][0] + least) if placed else place, kind, word))
-    over = max(0.0, placed[-1][0] - bottom) if placed else 0.0
-    return [(place - over, kind, word) for place, kind, word in placed]
-
-
-def _class_table(scores: Sequence[Score]) -> str:
-    rows = [_row(score.class_name, score, f"{score.radius:.0f} Å") for score in scores]
-    return f"<section><h2>By class</h2>{_table('Class', rows, 'Within')}</section>"
+    return f'<p class="quiet">{n} more tomograms are in the charts and tables only.</p>' if n > 0 else ""
 
 
 def _tomogram_table(page: Page) -> str:
+    if len(page.tomograms) < 2:
+        return ""
+    by_name = dict(list(page.picks.groupby("tomogram")))
+    there = dict(list(page.truth.groupby("tomogram"))) if page.truth is not None else {}
+    seconds = {str(t["name"]): sum(t["seconds"].values()) for t in page.run.get("tomograms", [])}
     rows = []
-    for tomogram in page.tomograms:
-        picks, truth = (
-            table[table["tomogram"] == tomogram.name]
-            for table in (page.evaluation.picks, page.evaluation.truth)
-        )
-        found = picks[picks["partner"] >= 0]
-        distance = float(found["distance"].mean()) if len(found) else math.nan
-        rows.append(
-            _row(tomogram.title, Score(tomogram.name, 0.0, len(picks), len(truth), len(found), distance))
-        )
-    return f"<section><h2>By tomogram</h2>{_table('Tomogram', rows)}</section>"
+    for tomogram in page.tomograms[:ROWS]:
+        ours = by_name.get(tomogram.name, page.picks[:0])
+        cells = [escape(tomogram.title)]
+        if page.truth is not None:
+            theirs = there.get(tomogram.name, page.truth[:0])
+            found = ours[ours["partner"] >= 0]
+            score = Score("", 0.0, len(ours), len(theirs), len(found), math.nan)
+            far = float(found["distance"].mean()) if len(found) else math.nan
+            cells += [share(value) for value in (score.f1, score.precision, score.recall)]
+            cells += [str(len(found)), str(len(theirs)), str(len(ours))]
+            cells.append("n/a" if math.isnan(far) else f"{far:.1f} Å")
+        else:
+            cells += [str(int((ours["class_name"] == name).sum())) for name in page.radii]
+            cells.append(f"{seconds[tomogram.name]:.1f} s" if tomogram.name in seconds else "n/a")
+        rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    words = (
+        ("Tomogram", "F1", "Precision", "Recall", "Found", "Particles", "Picks", "Mean distance")
+        if page.truth is not None
+        else ("Tomogram", *page.radii, "Time")
+    )
+    head = "".join(f"<th>{escape(word)}</th>" for word in words)
+    more = len(page.tomograms) - ROWS
+    left = f'<p class="quiet">And {more} more.</p>' if more > 0 else ""
+    return (
+        f'<section><h2>By tomogram</h2><div class="scroll tall"><table><tr>{head}</tr>{"".join(rows)}</table>'
+        f"</div>{left}</section>"
+    )
 
 
-def _row(title: str, score: Score, *more: str) -> str:
-    distance = "n/a" if math.isnan(score.mean_distance) else f"{score.mean_distance:.1f} Å"
-    cells = [
-        escape(title),
-        *(_share(value) for value in (score.f1, score.precision, score.recall)),
-        str(score.n_found),
-        str(score.n_truth),
-        str(score.n_picks),
-        distance,
-        *more,
-    ]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _table(first: str, rows: Sequence[str], *more: str) -> str:
-    names = (first, "F1", "Precision", "Recall", "Found", "Particles", "Picks", "Mean distance", *more)
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
-
-
-def _facts(facts: Mapping[str, str]) -> str:
+def _facts_table(facts: Mapping[str, str]) -> str:
     rows = "".join(
         f"<tr><th>{escape(word)}</th><td>{escape(value)}</td></tr>" for word, value in facts.items()
     )
     return f'<section><h2>How it was made</h2><table class="facts">{rows}</table></section>'
 
 
-def _share(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.2f}"
+def _footer(page: Page) -> str:
+    if page.result is None:
+        return ""
+    return (
+        "<footer>A pick finds a particle if it is of its class and within the stated distance; picks and "
+        "particles are joined one to one by the Hungarian method, so a second pick of a particle is false."
+        "</footer>"
+    )
+
+
+def _angstrom(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.1f} <small>Å</small>"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} <small>s</small>"
+    return (
+        f"{seconds / 60:.0f} <small>min</small>"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} <small>h</small>"
+    )

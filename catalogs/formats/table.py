@@ -1,4 +1,4 @@
-"""Particle tables as CSV: every column as it is, coordinates in Å; numbers come back to the bit."""
+"""Our own list: CSV with every column as it is, coordinates in Å; numbers come back to the bit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from catalogs.errors import InputError
-from catalogs.particles import COLUMNS, make
+from catalogs.formats.base import EVERYTHING, Context, Format
+from catalogs.formats.peek import Peek
+from catalogs.particles import COLUMNS, OPTIONAL, make
 
 
 def format_csv(table: pd.DataFrame) -> str:
@@ -19,11 +21,16 @@ def format_csv(table: pd.DataFrame) -> str:
     InputError
         If a name holds a line break or another control character.
     """
+    refuse_control_characters(table)
+    return table.to_csv(index=False, na_rep="nan", lineterminator="\n")
+
+
+def refuse_control_characters(table: pd.DataFrame) -> None:
+    """Refuse names that no line of a text file can hold."""
     for name in table.select_dtypes(object):
         for value in table[name]:
             if not str(value).isprintable():
                 raise InputError(f"a particle list cannot hold the name {value!r}; rename it")
-    return table.to_csv(index=False, na_rep="nan", lineterminator="\n")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -38,20 +45,36 @@ def read(path: Path) -> pd.DataFrame:
         If it is not a CSV file or has no coordinates.
     """
     try:
-        text = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return make(**typed(read_text(path)))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_text(path: Path) -> pd.DataFrame:
+    """Read a CSV file with every value as text.
+
+    Raises
+    ------
+    InputError
+        If it is not a CSV file.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(
             f"{path} is not a CSV file ({error}); its first line must name the columns"
         ) from error
+
+
+def typed(text: pd.DataFrame) -> dict[str, Any]:
+    """Turn columns of text into what :func:`catalogs.particles.make` takes."""
     columns: dict[str, Any] = {}
     for name, values in text.items():
-        columns[str(name)] = values if name in COLUMNS else _numbers_if_all(values)
-    if "score" in columns:
-        columns["score"] = columns["score"].replace("", "nan")  # as other programs leave it
-    try:
-        return make(**columns)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        known = {**COLUMNS, **OPTIONAL}.get(str(name))
+        if known is float:
+            values = values.replace("", "nan")  # as other programs leave it
+        columns[str(name)] = values if known is not None else _numbers_if_all(values)
+    return columns
 
 
 def _numbers_if_all(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -60,3 +83,32 @@ def _numbers_if_all(values: pd.Series[Any]) -> pd.Series[Any]:
         return pd.to_numeric(values)
     except ValueError:
         return values
+
+
+def _detect(peek: Peek) -> str | None:
+    if not {"x", "y", "z"} <= set(peek.header) or {"experiment", "particle_type"} <= set(peek.header):
+        return None
+    return "its columns are x, y, z: this program's own list, Å from the first voxel"
+
+
+def _read(path: Path, context: Context) -> pd.DataFrame:
+    table = read(path)
+    if context.tomogram is not None and not table["tomogram"].any():
+        table["tomogram"] = context.tomogram
+    return table
+
+
+def _encode(table: pd.DataFrame, path: Path, _context: Context) -> dict[Path, bytes]:
+    return {path: format_csv(table).encode()}
+
+
+CSV = Format(
+    name="csv",
+    title="this program's own CSV",
+    suffixes=(".csv",),
+    holds=frozenset([EVERYTHING]),
+    detect=_detect,
+    read=_read,
+    encode=_encode,
+    default_for=(".csv",),
+)

@@ -66,13 +66,14 @@ def _open_file(text: str) -> Volume:
     stem, suffix = os.path.splitext(text.rsplit("/", 1)[-1].removesuffix(".gz"))
     name = layouts.run_of(text) or stem
     if head.startswith(b"\x1f\x8b\x08"):
-        return mrc.open_mrc(Unzipped(source), text, name)
+        zipped = Unzipped(source)
+        return mrc.open_mrc(zipped, zipped.head(mrc.HEADER_BYTES), text, name)
     if head.startswith(hdf5.SIGNATURE):
         return hdf5.open_hdf5(source, text, name)
     if head.startswith(tiff.SIGNATURES):
         return tiff.open_tiff(source, text, name)
     if mrc.is_mrc(head) or suffix.lower() in mrc.SUFFIXES:
-        return mrc.open_mrc(source, text, name)
+        return mrc.open_mrc(source, head, text, name)
     if suffix.lower() in _FILES:
         raise InputError(f"{text} is damaged: it does not begin as {suffix} files do; copy it again")
     raise InputError(f"{text} is not a volume: {_GIVE}")

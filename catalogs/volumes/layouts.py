@@ -122,9 +122,9 @@ def _children(text: str) -> list[str]:
     with explained(text):
         if "://" not in text:
             return sorted(entry.name for entry in Path(text).iterdir())
-        from fsspec.core import url_to_fs
+        from catalogs.store import filesystem
 
-        fs, path = url_to_fs(text)
+        fs, path = filesystem(text)
         try:
             found = fs.ls(path, detail=False)
         except FileNotFoundError:

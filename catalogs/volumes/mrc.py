@@ -56,13 +56,15 @@ def is_mrc(head: bytes) -> bool:
     return head[208:212] == b"MAP "
 
 
-def open_mrc(source: Source | Unzipped, text: str, name: str) -> Volume:
+def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str) -> Volume:
     """Open an MRC file without reading its voxels.
 
     Parameters
     ----------
     source
         The file.
+    head
+        Its first 1024 bytes, or fewer if it has fewer.
     text
         Its path or URL, for errors.
     name
@@ -73,7 +75,6 @@ def open_mrc(source: Source | Unzipped, text: str, name: str) -> Volume:
     InputError
         If it is no MRC file, is cut off, or the header contradicts itself or the size of the file.
     """
-    head = source.head(HEADER_BYTES) if isinstance(source, Unzipped) else source.read(0, HEADER_BYTES)
     header = _parse(head, text)
     dtype = _dtype(header, text)
     columns, rows, sections = header.counts

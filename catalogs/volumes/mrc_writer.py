@@ -138,7 +138,7 @@ def _labels(contrast: Contrast | None, binning: Binning | None) -> list[str]:
 @contextlib.contextmanager
 def _finished(text: str) -> Iterator[Path]:
     """Give a file to write; it gets its name when it is written without an error."""
-    from fsspec.core import url_to_fs
+    from catalogs.store import filesystem
 
     name = text.rstrip("/").rsplit("/", 1)[-1]
     hidden = f".{uuid.uuid4().hex[:8]}.{name}"
@@ -166,7 +166,7 @@ def _finished(text: str) -> Iterator[Path]:
             os.replace(ready, text)
             return
         try:
-            fs, target = url_to_fs(text)
+            fs, target = filesystem(text)
             fs.put_file(str(ready), target)
         except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
             raise InputError(f"{text} cannot be written ({error})") from error

@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 from catalogs import ome
 from catalogs.errors import InputError
-from catalogs.store import open_store
+from catalogs.store import open_store, zarr_store
 from catalogs.volumes.lazy import Box
 from catalogs.volumes.slabs import Voxels, voxels
 from catalogs.volumes.source import RawArray, Source
@@ -70,7 +70,7 @@ def write_ome_zarr(
     shape, dtype
         Needed for an iterable; ``dtype`` converts an array.
     overwrite
-        Replace what is there.
+        Replace what is there: on a disk once the new image is whole, in an object store before it is begun.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def write_ome_zarr(
         _write_finest(place, given, text)
         for level in range(1, levels):
             _write_coarser(place, level, labels)
-        zarr.create_group(_store(place), zarr_format=3, attributes=attributes)
+        zarr.create_group(zarr_store(place, read_only=False), zarr_format=3, attributes=attributes)
 
 
 def _write_finest(place: str, given: Voxels, text: str) -> None:
@@ -131,7 +131,7 @@ def _write_stream(array: zarr.Array[Any], given: Voxels) -> None:
 
 
 def _write_coarser(place: str, level: int, labels: bool) -> None:
-    fine: Any = zarr.open_array(_store(f"{place}/{level - 1}"), mode="r", zarr_format=3)
+    fine: Any = zarr.open_array(zarr_store(f"{place}/{level - 1}", read_only=False), mode="r", zarr_format=3)
     z, y, x = (-(-n // 2) for n in fine.shape)
     array = _create(place, level, (z, y, x), fine.dtype)
     for box in _shards(array):
@@ -154,7 +154,9 @@ def _create(place: str, level: int, shape: tuple[int, int, int], dtype: np.dtype
     """Create the array of a level in a store of its own, or Zarr would write the image's metadata now."""
     floats = dtype.kind == "f"
     codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle") if floats else ZstdCodec(level=3)
-    return ome.create_volume(_store(f"{place}/{level}"), None, shape, dtype.newbyteorder("="), codec, _SHARD)
+    return ome.create_volume(
+        zarr_store(f"{place}/{level}", read_only=False), None, shape, dtype.newbyteorder("="), codec, _SHARD
+    )
 
 
 def _shards(array: zarr.Array[Any], *, layer: bool = False) -> Iterator[Box]:
@@ -177,12 +179,6 @@ def _spooled(given: Voxels, folder: Path | None) -> Iterator[RawArray]:
         raw.flush()
         assert os.path.getsize(raw.name) == math.prod(given.shape) * given.dtype.itemsize
         yield RawArray(Source(raw.name), 0, given.shape, given.dtype)
-
-
-def _store(place: str) -> Any:
-    from zarr.storage import FsspecStore, LocalStore
-
-    return FsspecStore.from_url(place) if "://" in place else LocalStore(place)
 
 
 @contextlib.contextmanager

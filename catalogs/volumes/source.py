@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.store import in_parallel
+from catalogs.store import filesystem, in_parallel
 from catalogs.volumes.lazy import Box, LazyArray
 
 _BATCH = 64 * 2**20  # bytes of a file that are mapped, or asked of a server, at a time
@@ -46,7 +46,7 @@ class Source:
         with explained(self.url):
             if self.local is not None:
                 return self.local.stat().st_size
-            fs, path = _filesystem(self.url)
+            fs, path = filesystem(self.url)
             return int(fs.info(path)["size"])
 
     def read(self, start: int, n: int) -> bytes:
@@ -56,7 +56,7 @@ class Source:
                 with open(self.local, "rb") as raw:
                     raw.seek(start)
                     return raw.read(n)
-            fs, path = _filesystem(self.url)
+            fs, path = filesystem(self.url)
             data: bytes = fs.cat_file(path, start=start, end=start + n)
             return data
 
@@ -65,7 +65,7 @@ class Source:
         with explained(self.url):
             if self.local is not None:
                 return open(self.local, "rb")
-            fs, path = _filesystem(self.url)
+            fs, path = filesystem(self.url)
             opened: IO[bytes] = fs.open(path, "rb")
             return opened
 
@@ -83,13 +83,6 @@ def explained(url: str) -> Iterator[None]:
         if "://" in url or isinstance(error, OSError):
             raise InputError(f"{url} cannot be read ({error})") from error
         raise
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    fs, path = url_to_fs(url)
-    return fs, path
 
 
 class RawArray(LazyArray):

@@ -85,13 +85,13 @@ def _opened(source: Source) -> Iterator[Any]:
 
     with source.open() as raw, explained(source.url):
         try:
-            file = tifffile.TiffFile(raw, is_shaped=False)  # its own notes split a stack
-        except (tifffile.TiffFileError, ValueError) as error:
+            # tifffile's own notes in a file would split a stack that was written plane by plane
+            with tifffile.TiffFile(raw, is_shaped=False) as file:
+                yield file
+        except tifffile.TiffFileError as error:
             raise InputError(
                 f"{source.url} is not a TIFF file that can be read ({error}); copy it again"
             ) from error
-        with file:
-            yield file
 
 
 def _whole(file: Any, source: Source) -> bool:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -75,3 +76,30 @@ def classes() -> list[ClassInfo]:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Catalog:
     return Catalog.create(tmp_path / "corpus", classes=CLASSES, recipe={"seed": 1}, name="demo")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server of the S3 protocol on the loopback interface."""
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    from moto.server import ThreadedMotoServer
+
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    import fsspec
+    from fsspec.config import conf
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setitem(conf, "s3", {"key": "test", "secret": "test", "endpoint_url": server})
+    fs = fsspec.filesystem("s3")
+    name = f"bucket-{uuid4().hex[:8]}"
+    fs.mkdir(name)
+    return f"s3://{name}"

@@ -126,7 +126,7 @@ class TestRoundTrips:
         same(particles.read(file), table, 1e-9)
         stars = starfile.read(file)["particles"]
         assert stars["rlnCenteredCoordinateXAngst"].tolist() == [10 - 400, 10 - 405]
-        with pytest.raises(InputError, match="'b' are not known"):
+        with pytest.raises(InputError, match=r"size in voxels of the tomogram 'b' is not known.*--shape"):
             particles.write(table, file, voxel_size=8.0, shape={"a": (50, 101, 100)})
 
 
@@ -192,7 +192,7 @@ class TestRelion:
         starfile.write(
             {"optics": {"rlnOpticsGroup": 1}, "particles": pd.DataFrame(columns)}, tmp_path / "p.star"
         )
-        with pytest.raises(InputError, match="give its voxel size and shape"):
+        with pytest.raises(InputError, match=r"size in voxels of the tomogram 't' is not known; give it"):
             particles.read(tmp_path / "p.star")
         table = particles.read(tmp_path / "p.star", voxel_size=1.0, shape=(10, 10, 10))
         # A_sub for rot 90 turns particle x to tomogram -y
@@ -206,8 +206,9 @@ class TestRelion:
 
     def test_same_table_same_bytes(self, tmp_path: Path) -> None:
         table = particles.make(tomogram="t", x=[1.0], y=[2.0], z=[3.0])
-        texts = [relion.format_star(table, voxel_size=8.0, shape=(4, 5, 6)) for _ in range(2)]
-        assert texts[0] == texts[1]
+        for name in ("a.star", "b.star"):
+            particles.write(table, tmp_path / name, voxel_size=8.0, shape=(4, 5, 6))
+        assert (tmp_path / "a.star").read_bytes() == (tmp_path / "b.star").read_bytes()
 
     def test_classes_travel_along(self, tmp_path: Path, classes: Any) -> None:
         table = particles.make(tomogram="t", class_name="fas", label=2, x=[1.0], y=[2.0], z=[3.0])
@@ -268,13 +269,26 @@ class TestBadFiles:
         with pytest.raises(InputError, match="no particle list"):
             particles.read(tmp_path / "p.star")
 
-    @pytest.mark.parametrize("name", ["p.tbl", "p"])
-    def test_unknown_ending(self, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "reading", "writing"),
+        [
+            ("p.tbl", "files .tbl are dynamo", None),
+            ("p.pdf", "no file of particles", "'.pdf', which no particle list has"),
+            ("p.txt", "may be imod-text .* or coords", "may be imod-text, deepfinder-text or shrec"),
+            ("p.json", "no file of particles", "may be copick or eman2"),
+        ],
+    )
+    def test_unclear_ending(self, tmp_path: Path, name: str, reading: str, writing: str | None) -> None:
         (tmp_path / name).write_text("1 2 3")
-        with pytest.raises(InputError, match=re.escape(".star (RELION 5) or .csv")):
+        with pytest.raises(InputError, match=reading.replace(" or coords", "coords")):
             particles.read(tmp_path / name)
-        with pytest.raises(InputError, match=re.escape(".star (RELION 5) or .csv")):
-            particles.write(particles.empty(), tmp_path / name, voxel_size=1.0, shape=(1, 1, 1))
+        if writing is not None:
+            with pytest.raises(InputError, match=writing):
+                particles.write(particles.empty(), tmp_path / name, voxel_size=1.0, shape=(1, 1, 1))
+
+    def test_unknown_format(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="there is no format 'relion6'; did you mean 'relion"):
+            particles.write(particles.empty(), tmp_path / "p.star", "relion6")
 
     @pytest.mark.parametrize("content", ["", "x,y\n1,2\n", "x,y,z\n1,2,one\n", "\x00\xff", "a,b\n1,2,3,4\n"])
     def test_csv(self, tmp_path: Path, content: str) -> None:

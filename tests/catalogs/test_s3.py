@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -25,29 +24,6 @@ pytest.importorskip("moto.server", reason="moto is not installed")
 
 MakeSample = Callable[..., Sample]
 OPTIONS = {"key": "test", "secret": "test"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    from fsspec.config import conf
-
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setitem(conf, "s3", {**OPTIONS, "endpoint_url": server})
-    fs = fsspec.filesystem("s3")
-    name = f"bucket-{uuid4().hex[:8]}"
-    fs.mkdir(name)
-    return f"s3://{name}"
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+import zarr
 
 from catalogs.catalog import Catalog
 from catalogs.errors import InputError
@@ -154,6 +155,39 @@ def test_distractors_of_a_folder_and_of_the_paper(tmp_path: Path, recipe: dict[s
     recipe["distractors"] = "nowhere"
     with pytest.raises(InputError, match="nowhere is no folder"):
         pipeline.distractors(read(tmp_path, recipe))
+
+
+def test_decorations_density_and_what_made_a_sample_reach_the_corpus(
+    tmp_path: Path, recipe: dict[str, Any]
+) -> None:
+    recipe["samples"] = {"train": {"number": 1}}
+    recipe["decorations"] = {"beads": {"number": 2, "radius": "2 nm"}}
+    recipe["keep"] = {"density": True, "tilt_images": False}
+    recipe["packing"] = {"faces": "cut", "concentration": "100 mg/ml", "gap": 4}
+    recipe["targets"]["big"]["variants"] = {"number": 2, "rmsd": [1, 2], "modes": 5}
+    assert make(read(tmp_path, recipe), tmp_path / "corpus")
+    catalog = Catalog.open(str(tmp_path / "corpus"))
+    assert [(c.name, c.label, c.is_particle) for c in catalog.classes] == [
+        ("big", 1, True),
+        ("gold", 2, False),
+    ]
+    [record] = catalog.records()
+    assert record.class_counts["gold"] == 2
+    assert record.n_particles == record.class_counts["big"]
+    sample = catalog.open_sample(record.sample_id).load()
+    gold = sample["classes"].values == 2
+    assert gold.sum() == pytest.approx(2 * 4 / 3 * np.pi * 2**3, rel=0.3)
+    assert sample["density"].values[gold].mean() > 5 * sample["density"].values[~gold].mean()
+    assert catalog.verify() == []
+
+    table = catalog.particles(record.sample_id)
+    assert {"rmsd", "mode_1", "mode_5", "inside", "cut"} <= set(table)
+    variants = table[table["variant"] >= 0]
+    assert ((variants["rmsd"] > 0.9) & (variants["rmsd"] < 2.1)).all()
+
+    attributes = zarr.open_group(catalog.sample_url(record.sample_id), mode="r").attrs["template_learning"]
+    assert attributes["recipe"]["decorations"]["beads"]["number"] == [2, 2]
+    assert set(attributes["seeds"]) == {"counts", "decorations", "pack", "simulate"}
 
 
 def test_a_map_as_a_target(tmp_path: Path, recipe: dict[str, Any]) -> None:

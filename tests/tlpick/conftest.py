@@ -154,6 +154,12 @@ def dark_balls(
 
 
 @pytest.fixture
+def make_balls() -> Callable[..., Balls]:
+    """:func:`dark_balls`, which no test module can import."""
+    return dark_balls
+
+
+@pytest.fixture
 def sample(tmp_path: Path) -> Callable[[Balls], str]:
     """Put a tomogram into a corpus; returns where its Zarr group is."""
 

@@ -21,15 +21,6 @@ from catalogs.volumes import open_volume, write_mrc
 Run = Callable[..., Any]
 
 
-@pytest.fixture
-def make_balls(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """The function of the same name in conftest.py, which no test module can import."""
-    plugin = request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
-    assert plugin is not None
-    function: Callable[..., Any] = plugin.dark_balls
-    return function
-
-
 def close(found: pd.DataFrame, truth: pd.DataFrame, within: float) -> bool:
     xyz = [table[["x", "y", "z"]].to_numpy() for table in (found, truth)]
     far = np.linalg.norm(xyz[0][:, None] - xyz[1][None], axis=2)

@@ -1,0 +1,152 @@
+"""The options of the command line that say how particles are found and which of them count.
+
+Used by every command that localises; importing this module loads neither NumPy nor numba.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from catalogs.errors import InputError
+
+if TYPE_CHECKING:
+    from tlpick.localise import Options
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def localising(command: _Command) -> _Command:
+    """Add the options of localising to a command; :func:`chosen` turns their values into ``Options``."""
+    for option in reversed(_LOCALISING):
+        command = option(command)
+    return command
+
+
+def thresholding(command: _Command) -> _Command:
+    """Add ``--precision`` and ``--fdr`` to a command; :func:`asked_precision` reads them."""
+    for option in reversed(_THRESHOLDING):
+        command = option(command)
+    return command
+
+
+_LOCALISING = (
+    click.option(
+        "--cluster",
+        "method",
+        type=click.Choice(["meanshift", "components", "peaks"]),
+        default="meanshift",
+        show_default=True,
+        help="How voxels become particles: mean shift with the class's radius, connected bodies (touching "
+        "ones are parted), or peaks of the probability.",
+    ),
+    click.option(
+        "--min-size",
+        multiple=True,
+        metavar="[CLASS=]SHARE",
+        help="Drop what is smaller than this share of a particle's volume; of one class with CLASS=. "
+        "[default: 0.1]",
+    ),
+    click.option(
+        "--max-size",
+        multiple=True,
+        metavar="[CLASS=]SHARE",
+        help="Drop what is larger than so many particles' volumes; of one class with CLASS=.",
+    ),
+    click.option(
+        "--exclusion",
+        type=click.FloatRange(0),
+        default=0.5,
+        show_default=True,
+        help="Of two picks nearer than this share of the sum of their radii, only the better stays, whatever "
+        "their classes; 0 keeps all.",
+    ),
+    click.option(
+        "--border",
+        type=click.Choice(["flag", "drop"]),
+        default="flag",
+        show_default=True,
+        help="Picks within a radius of the volume's faces are flagged or dropped.",
+    ),
+)
+
+_THRESHOLDING = (
+    click.option(
+        "--precision",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Keep the picks that promise this share of right ones; needs a calibrated model.",
+    ),
+    click.option(
+        "--fdr",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="The same by the share of wrong picks (false discovery rate): --fdr 0.1 is --precision 0.9.",
+    ),
+)
+
+
+def chosen(
+    method: str = "meanshift",
+    min_size: Sequence[str] = (),
+    max_size: Sequence[str] = (),
+    exclusion: float = 0.5,
+    border: str = "flag",
+) -> Options:
+    """Turn the values of the options into what :func:`tlpick.localise.localise` takes.
+
+    Raises
+    ------
+    InputError
+        If a size is no number, negative, or the smallest is larger than the largest.
+    """
+    from tlpick.localise import Options
+
+    least, most = _sizes("--min-size", min_size), _sizes("--max-size", max_size)
+    lowest, highest = least.pop("", 0.1), most.pop("", math.inf)
+    sizes = {name: (least.get(name, lowest), most.get(name, highest)) for name in sorted({*least, *most})}
+    for name, (low, high) in {"": (lowest, highest), **sizes}.items():
+        if low > high:
+            of = f" of {name}" if name else ""
+            raise InputError(
+                f"--min-size{of} is {low:g}, more than --max-size{of}, {high:g}; no pick could be both"
+            )
+    return Options(
+        method=method,  # type: ignore[arg-type]
+        min_size=lowest,
+        max_size=highest,
+        sizes=sizes,
+        exclusion=exclusion,
+        border=border,  # type: ignore[arg-type]
+    )
+
+
+def asked_precision(precision: float | None, fdr: float | None) -> float | None:
+    """Tell the precision that was asked for by either option; None if by none.
+
+    Raises
+    ------
+    InputError
+        If both were given.
+    """
+    if precision is not None and fdr is not None:
+        raise InputError("--precision and --fdr say the same thing; give one of them")
+    return precision if fdr is None else 1 - fdr
+
+
+def _sizes(option: str, given: Sequence[str]) -> dict[str, float]:
+    """Read CLASS=SHARE or SHARE, the latter under an empty name."""
+    sizes = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not value >= 0:
+            raise InputError(
+                f"{option} {text} is no size; give a share of a particle's volume such as 0.1, or CLASS=0.1"
+            )
+        sizes[name] = value
+    return sizes
