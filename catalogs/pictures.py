@@ -25,7 +25,7 @@ def png(picture: NDArray[np.uint8] | Any) -> str:
 
 
 def jpeg(picture: NDArray[np.uint8] | Any) -> str:
-    """The same as JPEG, which is a quarter as large for noise."""
+    """Encode the same as JPEG, which takes a quarter of the space for noise."""
     return _encoded(picture, "JPEG", quality=82)
 
 

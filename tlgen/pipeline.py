@@ -172,6 +172,25 @@ def read_structure(structure: Structure) -> Molecule:
     return model.molecule
 
 
+def refuse_targets_among_distractors(recipe: Recipe) -> None:
+    """Refuse a recipe that labels its target as background.
+
+    Raises
+    ------
+    InputError
+        A distractor is a target by its chains' sequences, or by its shape where one of them is a map.
+    """
+    from tlgen import similarity
+
+    def candidate(structure: Structure) -> similarity.Candidate:
+        if structure.map:
+            return similarity.of_molecule(read_structure(structure))
+        return similarity.of_structure(structure.source, assembly=structure.assembly)
+
+    targets = {name: [candidate(s) for s in target.structures] for name, target in recipe.targets.items()}
+    similarity.refuse_targets(targets, [candidate(structure) for structure, _ in distractors(recipe)])
+
+
 def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:
     """Find a structure that an earlier run has prepared."""
     name = f"prepared-{preparation.key}"

@@ -66,6 +66,7 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
     if not todo:
         return True
 
+    pipeline.refuse_targets_among_distractors(recipe)
     catalog = Catalog.create(
         url,
         classes=pipeline.class_infos(recipe),

@@ -18,6 +18,7 @@ from tlgen import run as run_module
 from tlgen.listing import listing
 from tlgen.recipe import Recipe
 from tlgen.recipe_file import read_recipe
+from tlgen.structures import shipped
 
 
 def write_ball(path: Path, radius: float, seed: int) -> None:
@@ -129,6 +130,14 @@ def test_what_fails_is_named_and_stops_nothing_else(
     captured = capsys.readouterr()
     assert "failed" in captured.err
     assert "the same command tries only these" in captured.err
+
+
+def test_a_target_among_the_distractors_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["targets"] = {"capsid": {"structures": ["4v1w"], "count": 1}}
+    recipe["distractors"] = [{"file": str(shipped()["4v1w"]), "assembly": "asymmetric", "count": 1}]
+    with pytest.raises(InputError, match=r"4v1w has 100 % of 4v1w's mass .* leave such out"):
+        make(read(tmp_path, recipe), tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_the_same_structure_twice_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:
