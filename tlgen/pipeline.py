@@ -100,7 +100,7 @@ def preparations(recipe: Recipe) -> list[Preparation]:
     Raises
     ------
     InputError
-        A structure is missing.
+        A structure is missing, or named twice.
     """
     wanted: list[tuple[Structure, Variants | None, int, int]] = []
     for label, target in enumerate(recipe.targets.values(), start=1):
@@ -131,6 +131,11 @@ def preparations(recipe: Recipe) -> list[Preparation]:
                 label=label,
                 count=count,
             )
+        )
+    twice = [p.name for p in found if sum(q.key == p.key for q in found) > 1]
+    if twice:
+        raise InputError(
+            f"recipe {recipe.name} names {twice[0]} twice; give it once, with the sum of the counts."
         )
     return found
 
