@@ -117,6 +117,13 @@ def test_newer_records_are_refused_in_words(corpus: Catalog, make_sample: MakeSa
 
 
 def test_no_record_at_all() -> None:
-    for text in ("{", "[]", "{}", '{"format_version": 2}', '{"format_version": "x"}', '{"format_version": 1}'):
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        '{"format_version": 2}',
+        '{"format_version": "x"}',
+        '{"format_version": 1}',
+    ):
         with pytest.raises(InputError, match="here is not the record of a sample; tlgen repair"):
             parse_record(text, "here")
