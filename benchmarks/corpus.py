@@ -201,18 +201,18 @@ def bytes_read(s3: Client | None) -> float:
 
 def timed(
     read: Callable[[Any], object], items: list[Any], threads: int, s3: Client | None
-) -> tuple[float, float, dict[str, int]]:
-    """Read all items; returns seconds, bytes that the storage sent, and requests by kind."""
+) -> tuple[float, float, float, dict[str, int]]:
+    """Read all items; returns seconds, CPU seconds, bytes that the storage sent, and requests by kind."""
     read(items[0])  # imports, connections
     before = bytes_read(s3)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(read, items))
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     if s3 is None:
-        return seconds, bytes_read(None) - before, {}
+        return seconds, cpu, bytes_read(None) - before, {}
     counts = s3.counts()
-    return seconds, counts["bytes_out"], counts
+    return seconds, cpu, counts["bytes_out"], counts
 
 
 def patches(url: str, s3: Client | None, number: int) -> dict[str, float]:
@@ -236,7 +236,9 @@ def patches(url: str, s3: Client | None, number: int) -> dict[str, float]:
 
     threads = 1 if s3 is None else THREADS
     figures: dict[str, float] = {}
-    print(f"\n{place}, {threads} threads: patches/s, bytes read per byte used, requests a patch")
+    print(
+        f"\n{place}, {threads} threads: patches/s, CPU-ms a patch, bytes read per byte used, requests a patch"
+    )
     for edge in (56, 96, 128):
         n = number if edge < 128 else max(16, number // 2)
         alone, cut = corners(edge, n), blocks(edge, n)
@@ -248,12 +250,14 @@ def patches(url: str, s3: Client | None, number: int) -> dict[str, float]:
             ("h5", "DeepFinder's h5", lambda item: h5_patch(f"{url}/h5/{item[0]}", item[1]), alone, 1),
         ]
         for key, way, work, items, of_each in ways:
-            seconds, sent, counts = timed(work, items, threads, s3)
+            seconds, cpu, sent, counts = timed(work, items, threads, s3)
             made = of_each * len(items)
             requests = sum(v for kind, v in counts.items() if not kind.startswith("bytes")) / made
             amplification = sent / (made * edge**3 * BYTES_A_VOXEL)
             asked = f"{requests:6.1f}" if s3 else "     -"
-            print(f"  {edge:4d}³ {way:25s} {made / seconds:8.1f} {amplification:7.2f} {asked}")
+            each = 1e3 * cpu / made
+            print(f"  {edge:4d}³ {way:25s} {made / seconds:8.1f} {each:8.1f} {amplification:7.2f} {asked}")
+            figures[f"{place}_{edge}_{key}_cpu_ms"] = each
             figures[f"{place}_{edge}_{key}_per_s"] = made / seconds
             figures[f"{place}_{edge}_{key}_amplification"] = amplification
         for key in ("zarr", "zarr_blocks", "fast", "fast_blocks"):
@@ -296,7 +300,7 @@ def layouts(url: str, s3: Client, number: int) -> dict[str, float]:
         row = f"  {chunk:4d}³ {name:26s} {size / 1e6:6.1f}"
         for edge in (56, 128):
             n = number if edge < 128 else max(8, number // 4)
-            seconds, sent, _ = timed(lambda item, a=opened: a[item[1]], corners(edge, n), THREADS, s3)
+            seconds, _, sent, _ = timed(lambda item, a=opened: a[item[1]], corners(edge, n), THREADS, s3)
             used = n * edge**3 * data.dtype.itemsize
             row += f"  {n / seconds:7.1f} ({sent / used:5.2f})"
             key = name.replace(", ", "_").replace(" ", "_")

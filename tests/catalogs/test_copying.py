@@ -85,6 +85,7 @@ Catalog.open(sys.argv[1]).copy_to(sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_copy_goes_on(three: Catalog, tmp_path: Path) -> None:
     target = tmp_path / "copy"
     command = [sys.executable, "-c", KILLED, three.url, str(target), "60"]
