@@ -168,7 +168,8 @@ def test_an_announced_sample_is_not_there_until_its_record_is(
 
     store.write({f"recent/{record(2).sample_id}-aaaaaa": b"x"})
     index.compact(store)
-    monkeypatch.setattr(index.time, "time", lambda now=index.time.time(): now + 2 * index.GRACE)
+    later = index.time.time() + 2 * index.GRACE
+    monkeypatch.setattr(index.time, "time", lambda: later)
     index.compact(store)
     assert store.entries(index.RECENT) == {}  # its writer has died
 
