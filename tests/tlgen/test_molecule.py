@@ -13,6 +13,11 @@ from tlgen.molecule import Molecule, centred, from_arrays, to_arrays
 from tlgen.structures import load_structure
 
 
+def sulfur(n: int, seed: int, occupancy: float, sigma: float) -> Molecule:
+    xyz = np.random.default_rng(seed).normal(0, 20, (n, 3))
+    return centred("sulfur", [16] * n, xyz, [True] * n, occupancy=[occupancy] * n, sigma=[sigma] * n)
+
+
 def cloud(n: int = 30, seed: int = 0, **more: object) -> Molecule:
     rng = np.random.default_rng(seed)
     return centred(
@@ -78,7 +83,7 @@ def test_real_atoms_are_points_already() -> None:
 @settings(max_examples=30, deadline=None)
 @given(occupancy=st.floats(0.1, 200), sigma=st.floats(0.5, 15), seed=st.integers(0, 1000))
 def test_points_have_the_gaussians_mass_mean_and_variance(occupancy: float, sigma: float, seed: int) -> None:
-    molecule = cloud(7, seed, occupancy=np.full(7, occupancy), sigma=np.full(7, sigma))
+    molecule = sulfur(7, seed, occupancy, sigma)
     points = molecule.points
     assert not points.sigma.any()
     assert points.digest == molecule.digest
@@ -87,7 +92,8 @@ def test_points_have_the_gaussians_mass_mean_and_variance(occupancy: float, sigm
     assert points.mass == pytest.approx(molecule.mass, rel=1e-5)
     assert points.radius == pytest.approx(molecule.radius, rel=1e-3)
     count = points.n_atoms // 7
-    assert count == np.clip(np.rint(np.float32(occupancy)), 12, 64)
+    assert points.n_atoms == 7 * count
+    assert count == pytest.approx(np.clip(16 * occupancy * 2 / 13.2, 12, 128), abs=1)
     groups = points.positions.astype(np.float64).reshape(7, count, 3) - molecule.positions[:, None]
     assert groups.mean(axis=1) == pytest.approx(0, abs=1e-3 * sigma)
     covariance = np.einsum("aki,akj->aij", groups, groups) / count
