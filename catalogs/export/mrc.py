@@ -22,7 +22,7 @@ import pandas as pd
 from catalogs.catalog import Catalog
 from catalogs.export.target import Job, Target, context_of, encode, particles_of
 from catalogs.schema import SampleRecord
-from catalogs.volumes import write_mrc
+from catalogs.volumes import Volume, write_mrc
 
 #: Our split -> DeepFinder's folder.
 _FOLDERS = {"train": "train", "val": "valid", "test": "test"}
@@ -123,10 +123,8 @@ def original_sample(job: Job) -> bool:
     name = job.name
     wrote = []
     if f"segmentations/{name}.mrc" not in job.there:
-        import dask.array as da
-
         size = job.record.acquisition.voxel_size
-        classes = da.from_zarr(job.arrays["classes"])
+        classes = Volume(job.arrays["classes"], size, (0.0, 0.0, 0.0), name).dask()
         write_mrc(job.target.store.at(f"segmentations/{name}.mrc"), classes > 0, size, dtype=np.int8)
         wrote.append(True)
     if f"coordinates/{name}.txt" not in job.there:

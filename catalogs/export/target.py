@@ -8,16 +8,15 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import zarr
 from numpy.typing import DTypeLike
 
 from catalogs.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.formats.base import Context
 from catalogs.formats.registry import named
+from catalogs.reader import StoredArray
 from catalogs.schema import SampleRecord
 from catalogs.store import Store, filesystem, open_store
 from catalogs.volumes import Contrast, write_mrc
@@ -105,7 +104,7 @@ class Job:
         return open_store(self.catalog.sample_url(self.record.sample_id))
 
     @cached_property
-    def arrays(self) -> dict[str, zarr.Array[Any]]:
+    def arrays(self) -> dict[str, StoredArray]:
         """Volumes of the sample; InputError if it is damaged."""
         return self.catalog.arrays(self.record.sample_id)
 

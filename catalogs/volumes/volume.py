@@ -148,7 +148,8 @@ class Volume:
             below = math.prod(chunks) * self.dtype.itemsize
             times = max(1, min(n_bytes // max(below, 1), -(-self.shape[axis] // chunks[axis])))
             chunks[axis] = min(chunks[axis] * times, self.shape[axis])
-        return da.from_array(self.data, chunks=tuple(chunks), name=False)
+        whole = (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
+        return da.from_array(Part(self.data, whole), chunks=tuple(chunks), name=False)
 
 
 class Part:
