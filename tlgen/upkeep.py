@@ -1,4 +1,4 @@
-"""``tlgen verify``, ``repair``, ``copy`` and ``index``: what keeps a corpus whole."""
+"""``tlgen verify``, ``repair``, ``copy``, ``export`` and ``index``: what is done with a whole corpus."""
 
 from __future__ import annotations
 
@@ -96,6 +96,35 @@ def copy(source: str, target: str, where: str | None) -> bool:
     were = "was" if len(done.present) == 1 else "were"
     there = f", {len(done.present)} {were} there already" if done.present else ""
     click.echo(f"{_n(len(done.copied), 'sample')} copied ({done.n_bytes / 1e6:.1f} MB){there}")
+    return not done.failed
+
+
+def export(url: str, folder: str, layout: str, where: str | None, copies: bool) -> bool:
+    """Export samples and say what came of it; returns whether all of them are there.
+
+    Raises
+    ------
+    InputError
+        If there is no corpus, the query is wrong, or the folder holds something else.
+    """
+    from catalogs.export import LAYOUTS
+    from catalogs.export import export as write
+
+    with ProgressLine("exporting", 1, "samples") as line:
+        done = write(
+            url,
+            folder,
+            layout,
+            where=where,
+            copies=copies,
+            on_progress=lambda n, total: line.update(n, total=total),
+        )
+    for name, reason in done.failed.items():
+        click.echo(f"{name} was not exported: {reason}", err=True)
+    there = f", {len(done.present)} were there already" if done.present else ""
+    click.echo(f"{folder}: {LAYOUTS[layout].title}; {len(done.written)} samples exported{there}")
+    for remark in done.remarks:
+        click.echo(f"  {remark}")
     return not done.failed
 
 

@@ -219,7 +219,7 @@ class TestMrc:
             mrc.add_label("BINVOL: Volume binned down by factors   2   2   2       25-Nov-26  10:00:00")
             mrc.add_label("BINVOL: Volume binned down by factors   4   4   4       25-Nov-26  10:00:00")
         binning = open_volume(file).binning
-        assert binning == Binning(8, "average")
+        assert binning == Binning(8, "box")
         np.testing.assert_array_equal(binning.unbinned([0, 1]), [3.5, 11.5])
         np.testing.assert_array_equal(Binning(8, "fourier").unbinned([0, 1]), [0, 8])
         with pytest.raises(InputError, match="binned 8 times by averaging or by cropping"):
