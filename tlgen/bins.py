@@ -21,6 +21,15 @@ _SLACK = 1e-5
 #: Å around a molecule's place that it looks for company in, if molecules are to be spread.
 _COMPANY = 100.0
 
+#: Cubes of a molecule that are looked at first.
+_CUBES = 24
+
+#: Places at which contacts are counted for a molecule; of more, about as many are drawn.
+_CANDIDATES = 2000
+
+#: Places among them at which contacts are counted in full.
+_FINALISTS = 50
+
 #: Parts along an axis that a bin at the surface of an obstacle is divided into.
 _PARTS = 3
 
@@ -50,22 +59,27 @@ class Bins:
         Å; edge of a bin.
     gap
         Å between atoms of two molecules.
-    overhang
-        Å by which molecules may stick out of the box along x and y; 0 keeps them whole.
+    extent
+        Å from the centre to the farthest point of any molecule that is to be placed.
+    cut
+        Whether molecules may stick out of the box along x and y.
     """
 
-    def __init__(self, box: NDArray[np.float64], size: float, gap: float, overhang: float = 0.0) -> None:
-        self.box, self.size, self.gap, self.cut = box, size, gap + _SLACK, overhang > 0
+    def __init__(self, box: NDArray[np.float64], size: float, gap: float, extent: float, cut: bool) -> None:
+        self.box, self.size, self.gap, self.cut = box, size, gap + _SLACK, cut
         # bins around a molecule's own for its reach and its shell, and one more to look beside a position
         self.around = int(np.ceil(self.gap / size)) + 1
-        over = int(np.ceil(overhang / size))
+        over = int(np.ceil(extent / size)) if cut else 0
         self.margin = self.around + 1 + np.array([over, over, 0])
         nx, ny, nz = np.floor(box / size).astype(np.int64) + 1 + 2 * self.margin
         self.words = int(-(-nz // obstacles.BITS))
         #: [x, y, word]: columns along z, for counting contacts; the last word is always empty.
         self.columns: Bits = np.zeros((nx, ny, self.words + 1), np.uint64)
-        #: [p, word, x, y]: bit z says that one of the bins z ... z + 2**p - 1 is occupied.
-        self.smeared: Bits = np.zeros((obstacles.COPIES, self.words, nx, ny), np.uint64)
+        # Copies of them, smeared: [copy, word, x, y], bit z; see `obstacles`. Beyond the box's bins they are
+        # empty as far as a molecule there is looked at.
+        beyond = 2 + int(2 * (extent / size + self.around + 1)) // obstacles.BITS
+        shape = (obstacles.SPANS + obstacles.CUBES, self.words + beyond, nx, ny + obstacles.BLOCK)
+        self.copies: Bits = np.zeros(shape, np.uint64)
         self.depth = int(nz)
         self.centres: list[NDArray[np.int64]] = []
 
@@ -92,7 +106,7 @@ class Bins:
                 solid[near] = closest <= reach / _PARTS
             if solid.any():
                 mask = solid.reshape(1, ny, self.depth).astype(np.uint8)
-                obstacles.stamp(self.columns, self.smeared, mask, np.array([x, 0, 0]))
+                obstacles.stamp(self.columns, self.copies, mask, np.array([x, 0, 0]))
                 self.centres.append(np.array([x, *np.argwhere(mask[0]).mean(axis=0)], np.int64))
 
     def place(
@@ -107,14 +121,15 @@ class Bins:
         shift = rng.uniform(0, self.size, size=3)
         salt = int(rng.integers(2**63))
         home = rng.uniform(size=3)
-        points = solid @ Rotation.from_quat(quaternion).as_matrix().T + shift
+        points = obstacles.turned(solid, Rotation.from_quat(quaternion).as_matrix())
         lowest, highest = self._range(points[:n_atoms], shift)
         if (lowest > highest).any():
             return None
-        first = np.floor(points.min(axis=0) / self.size).astype(np.int64) - self.around
-        last = np.floor(points.max(axis=0) / self.size).astype(np.int64) + self.around
+        low, high = obstacles.bounds(points)
+        first = np.floor((low + shift) / self.size).astype(np.int64) - self.around
+        last = np.floor((high + shift) / self.size).astype(np.int64) + self.around
         occupied, reach = obstacles.rasterise(
-            points / self.size - first, last - first + 1, self.gap / self.size
+            points, first * self.size - shift, self.size, last - first + 1, self.gap
         )
         lo, hi = lowest + first + self.margin, highest + first + self.margin + 1
         target = lo + np.floor(home * (hi - lo)).astype(np.int64)
@@ -136,18 +151,18 @@ class Bins:
 
     def occupy(self, pose: Pose) -> None:
         """Put a molecule at the place that was found for it."""
-        obstacles.stamp(self.columns, self.smeared, pose.occupied, pose.corner)
+        obstacles.stamp(self.columns, self.copies, pose.occupied, pose.corner)
         self.centres.append(pose.corner + np.array(pose.occupied.shape) // 2)
 
     def _range(
         self, atoms: NDArray[np.float64], shift: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Bins by which a molecule at the box's lowest corner may be moved: the first and the last."""
-        low, high = atoms.min(axis=0), atoms.max(axis=0)
+        low, high = obstacles.bounds(atoms)
         if self.cut:
-            low[:2] = high[:2] = shift[:2]  # the centre counts
-        lowest = np.ceil((_SLACK - low) / self.size).astype(np.int64)
-        highest = np.floor((self.box - _SLACK - high) / self.size).astype(np.int64)
+            low[:2] = high[:2] = 0.0  # the centre counts
+        lowest = np.ceil((_SLACK - low - shift) / self.size).astype(np.int64)
+        highest = np.floor((self.box - _SLACK - high - shift) / self.size).astype(np.int64)
         return lowest, highest
 
     def _search(
@@ -157,15 +172,23 @@ class Bins:
 
         The contact is -1 if there is none free.
         """
-        forbidden = obstacles.forbidden(self.smeared, obstacles.runs(reach), lo, hi)
+        runs = obstacles.runs(reach)
         allowed = obstacles.bits(lo[2], hi[2], self.words)
+        forbidden = obstacles.forbidden(
+            self.copies,
+            obstacles.cubes_within(reach, _CUBES),
+            obstacles.spans(runs),
+            obstacles.cubes_around(reach.shape),
+            allowed,
+            lo,
+            hi,
+        )
         shell = obstacles.runs(obstacles.grown(reach) - reach)
         for wedged in (True, False):
-            best = obstacles.most_contact(
-                forbidden, self.columns, allowed, shell, lo, hi, np.uint64(salt), wedged
-            )
-            if best[0] > 0:
-                break
-        else:  # no free place beside anything
-            best = obstacles.nearest_free(forbidden, allowed, lo, hi, target.astype(np.float64))
-        return np.array(best[1:], np.int64), int(best[0])
+            corners = obstacles.candidates(forbidden, allowed, lo, hi, _CANDIDATES, np.uint64(salt), wedged)
+            contact, best = obstacles.most_contact(self.columns, corners, shell, _FINALISTS, np.uint64(salt))
+            if contact > 0:
+                return corners[best], contact
+        # no free place beside anything
+        found = obstacles.nearest_free(forbidden, allowed, lo, hi, target.astype(np.float64))
+        return np.array(found[1:], np.int64), int(found[0])
