@@ -276,13 +276,11 @@ def bootstrap(
     drawn = generator("bootstrap", n, rounds).integers(0, max(n, 1), (rounds, n))
     bounds = {}
     for score in evaluation.scores:
-        counts = np.zeros((n, 3))  # found, picks, truth
-        for k, name in enumerate(tomograms):
-            ours, theirs = (
-                table[(table["tomogram"] == name) & (table["class_name"] == score.class_name)]
-                for table in (evaluation.picks, evaluation.truth)
-            )
-            counts[k] = (ours["partner"] >= 0).sum(), len(ours), len(theirs)
+        ours, theirs = (
+            table[table["class_name"] == score.class_name] for table in (evaluation.picks, evaluation.truth)
+        )
+        columns = (ours.loc[ours["partner"] >= 0, "tomogram"], ours["tomogram"], theirs["tomogram"])
+        counts = np.column_stack([names.value_counts().reindex(tomograms, fill_value=0) for names in columns])
         found, n_picks, n_truth = counts[drawn].sum(axis=1).T
         with np.errstate(invalid="ignore", divide="ignore"):
             values = {

@@ -210,7 +210,8 @@ def deepict(
     """
     classes, areas = {}, {}
     for name in radii:
-        state, score = [], []  # 1 right, 0 wrong, -1 redundant
+        state: list[int] = []  # 1 right, 0 wrong, -1 redundant
+        score: list[float] = []
         n_truth = 0
         for ours, theirs in _by_tomogram(picks, truth, [name]):
             ranked = ours.iloc[np.argsort(-ours["score"].to_numpy(), kind="stable")]

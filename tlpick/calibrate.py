@@ -24,7 +24,7 @@ from catalogs.matching import evaluate
 from catalogs.model_file import ModelCard, read_card, with_card
 from catalogs.schema import SampleRecord
 from tlpick.localise import Found, Options, find, judge
-from tlpick.picks import as_table
+from tlpick.picks import as_table, refuse_unknown_classes
 from tlpick.segment import load_network, segment
 from tlpick.tiles import plan
 
@@ -77,8 +77,9 @@ def calibrate(
     card = read_card(model)
     catalog = Catalog.open(corpus)
     records = _chosen(catalog, card, where, model)
-    network = load_network(model)
     options = options or Options()
+    refuse_unknown_classes(options, card)
+    network = load_network(model)
     found: list[tuple[SampleRecord, Found]] = []
     for k, record in enumerate(records, start=1):
         values = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
@@ -90,7 +91,7 @@ def calibrate(
         say(f"segmented {record.name}, {k} of {len(records)}")
     truth = _truth(catalog, records)
 
-    radii = {info.name: info.radius for info in card.classes if getattr(info, "is_particle", True)}
+    radii = {info.name: info.radius for info in card.classes if info.is_particle}
     # Once to learn how large particles look to this network, and once with what was learnt.
     volumes: dict[str, float] = {}
     for _ in range(2):
@@ -197,52 +198,6 @@ def isotonic(scores: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     least = 0.5 / len(scores)  # no certainty from a finite number
     model = IsotonicRegression(y_min=least, y_max=1 - least).fit(scores, right.astype(np.float64))
     return np.asarray(model.X_thresholds_, np.float64), np.asarray(model.y_thresholds_, np.float64)
-
-
-def thresholds(card: ModelCard, precision: float) -> dict[str, Expectation]:
-    """Choose the least score of each class so that the picks have a precision as expected.
-
-    Parameters
-    ----------
-    card
-        Of a calibrated model.
-    precision
-        Share of the picks that shall be right; one minus the false discovery rate.
-
-    Returns
-    -------
-    dict
-        Class -> threshold, with the precision and recall that the held-out picks promise.
-
-    Raises
-    ------
-    InputError
-        If the model is not calibrated, or no threshold promises so much.
-    """
-    if not 0 < precision < 1:
-        raise InputError(f"a precision of {precision:g} cannot be asked for; give a number between 0 and 1")
-    if not card.calibration:
-        raise InputError(
-            f"the model {card.name!r} is not calibrated, so no precision can be promised; run tlpick "
-            "calibrate with a corpus that has held-out samples"
-        )
-    without = [
-        info.name
-        for info in card.classes
-        if getattr(info, "is_particle", True) and info.name not in card.calibration
-    ]
-    if without:
-        raise InputError(
-            f"the model {card.name!r} is not calibrated for {', '.join(without)}: it picked none in the "
-            "held-out samples; calibrate it with more of them"
-        )
-    return {name: each.for_precision(precision, name) for name, each in card.calibration.items()}
-
-
-def above(table: pd.DataFrame, least: Mapping[str, Expectation]) -> pd.DataFrame:
-    """Keep the picks that reach the threshold of their class; classes without one keep all."""
-    bar = table["class_name"].map({name: each.threshold for name, each in least.items()})
-    return table[~(table["score"] < bar.astype(np.float64))].reset_index(drop=True)
 
 
 def _chosen(catalog: Catalog, card: ModelCard, where: str, model: str) -> list[SampleRecord]:

@@ -8,7 +8,7 @@ import click
 
 from catalogs import console
 from tlpick.convert import command as convert
-from tlpick.options import chosen, localising
+from tlpick.options import asked_precision, chosen, localising, thresholding
 
 tlpick = console.program(
     "tlpick", "Pick particles in tomograms with a trained model, and score picks against truth."
@@ -33,14 +33,9 @@ tlpick = console.program(
     help="Of the tomograms, whatever their headers say.",
 )
 @click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
-@click.option(
-    "--min-size",
-    default=0.1,
-    show_default=True,
-    type=click.FloatRange(0),
-    help="Drop what is smaller than this share of a particle's volume.",
-)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Tomograms at a time.")
+@localising
+@thresholding
 def run_command(
     model: str,
     tomograms: tuple[str, ...],
@@ -48,8 +43,10 @@ def run_command(
     tile: int,
     voxel_size: float | None,
     rescale: bool,
-    min_size: float,
     workers: int,
+    precision: float | None,
+    fdr: float | None,
+    **how: Any,
 ) -> int:
     """Pick the particles of every TOMOGRAM (MRC file, OME-Zarr, sample of a corpus) with MODEL.
 
@@ -58,7 +55,8 @@ def run_command(
     from tlpick.pipeline import Settings
     from tlpick.run import run
 
-    return 0 if run(model, tomograms, folder, Settings(tile, voxel_size, rescale, min_size), workers) else 1
+    settings = Settings(tile, voxel_size, rescale, chosen(**how))
+    return 0 if run(model, tomograms, folder, settings, workers, asked_precision(precision, fdr)) else 1
 
 
 @tlpick.command()

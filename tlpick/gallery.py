@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def _strip(
 
 
 def _figure(
-    pick: Mapping[str, object],
+    pick: Mapping[Any, Any],
     radius: float,
     paths: Mapping[str, str],
     sizes: Mapping[str, float],
@@ -79,15 +80,15 @@ def _figure(
     volume = opened[name]
     if volume is None or name not in sizes:
         return ""
-    xyz = [float(pick[axis]) for axis in "xyz"]  # type: ignore[arg-type]
+    xyz = [float(pick[axis]) for axis in "xyz"]
     image = _crop(volume, xyz, radius, sizes[name])
     place = ", ".join(f"{value:.0f}" for value in xyz)
     partner = pick.get("partner")
     state, words = "", ""
     if partner is not None:
-        state, words = (" right", ", a particle") if int(partner) >= 0 else (" wrong", ", no particle")  # type: ignore[call-overload]
+        state, words = (" right", ", a particle") if int(partner) >= 0 else (" wrong", ", no particle")
     flags = f", {pick['flags']}" if pick.get("flags") else ""
-    score = float(pick["score"])  # type: ignore[arg-type]
+    score = float(pick["score"])
     said = f"{pick.get('title', name)} at ({place}) Å, score {score:.3f}{words}{flags}"
     return (
         f'<figure class="crop{state}" title="{escape(said)}"><img alt="{escape(said)}" '

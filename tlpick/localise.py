@@ -54,7 +54,7 @@ class Options:
     method
         ``meanshift``, ``components`` or ``peaks``.
     min_size, max_size
-        Clusters with less or more than this share of a particle's volume are no picks.
+        Clusters with less or more than this share of a particle's volume are no picks; None: however large.
     sizes
         Class -> (min_size, max_size) of its own.
     exclusion
@@ -66,8 +66,8 @@ class Options:
 
     method: Method = "meanshift"
     min_size: float = 0.1
-    max_size: float = math.inf
-    sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    max_size: float | None = None
+    sizes: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
     exclusion: float = 0.5
     border: Literal["flag", "drop"] = "flag"
 
@@ -185,7 +185,7 @@ def find(
     run: Map = map,
 ) -> Found:
     """Do the first half of :func:`localise`: all that looks at voxels."""
-    radii = {info.label: info.radius / voxel_size for info in classes if getattr(info, "is_particle", True)}
+    radii = {info.label: info.radius / voxel_size for info in classes if info.is_particle}
     shape = tuple(labels.shape)
     return Found(_clusters(labels, score, radii, options, block, run) if radii else {}, shape)
 
@@ -209,7 +209,7 @@ def judge(
         radius = info.radius / voxel_size
         clusters = _picks(info.label, found.clusters[info.label], expected, radius, shape, voxel_size)
         least, most = options.sizes.get(info.name, (options.min_size, options.max_size))
-        keep = (clusters.size >= least) & (clusters.size <= most)
+        keep = (clusters.size >= least) & (clusters.size <= (math.inf if most is None else most))
         if options.border == "drop":
             keep &= ~clusters.border
         picks.append(clusters[keep])
@@ -315,7 +315,7 @@ def _picks(
         probability=probability,
         size=size,
         # the outer face of the first voxel lies half a voxel before its centre
-        border=((means + 0.5 < radius) | (shape - 0.5 - means < radius)).any(axis=1),
+        border=np.asarray(((means + 0.5 < radius) | (shape - 0.5 - means < radius)).any(axis=1)),
     )
 
 

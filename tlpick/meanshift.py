@@ -200,7 +200,8 @@ def _nodes(bits: NDArray[np.uint64], width: int, low: Ints, bandwidth: float) ->
     ]
     first = np.array([b[0] for b in bins])
     near = np.zeros([int(b[-1] - b[0]) + 1 for b in bins], np.bool_)
-    _mark(bits, *(b - b[0] for b in bins), near)
+    z, y, x = (b - b[0] for b in bins)
+    _mark(bits, z, y, x, near)
     nodes = np.argwhere(near) + first
     return (nodes.astype(np.float32) * np.float32(bandwidth)).astype(np.float64)
 

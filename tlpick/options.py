@@ -35,7 +35,7 @@ def thresholding(command: _Command) -> _Command:
 
 _LOCALISING = (
     click.option(
-        "--cluster",
+        "--localise",
         "method",
         type=click.Choice(["meanshift", "components", "peaks"]),
         default="meanshift",
@@ -104,10 +104,10 @@ def chosen(
     from tlpick.localise import Options
 
     least, most = _sizes("--min-size", min_size), _sizes("--max-size", max_size)
-    lowest, highest = least.pop("", 0.1), most.pop("", math.inf)
+    lowest, highest = least.pop("", 0.1), most.pop("", None)
     sizes = {name: (least.get(name, lowest), most.get(name, highest)) for name in sorted({*least, *most})}
     for name, (low, high) in {"": (lowest, highest), **sizes}.items():
-        if low > high:
+        if high is not None and low > high:
             of = f" of {name}" if name else ""
             raise InputError(
                 f"--min-size{of} is {low:g}, more than --max-size{of}, {high:g}; no pick could be both"

@@ -15,8 +15,8 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs import particles
+from catalogs.calibration import Expectation
 from catalogs.console import DISTRIBUTION
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION, measure, normalise
@@ -36,7 +37,7 @@ from catalogs.seeds import digest
 from catalogs.volumes import Volume, open_volume
 from tlpick.files import DONE, PARTICLES, RUN, SEGMENTATION, write_json
 from tlpick.localise import Options, localise
-from tlpick.picks import as_table, particle_volumes
+from tlpick.picks import above, as_table, particle_volumes
 from tlpick.segment import Segmentation, load_network, segment
 from tlpick.tiles import plan
 
@@ -61,14 +62,14 @@ class Settings:
         Å; of the tomograms, whatever their headers say. None: believe the headers.
     rescale
         Resample tomograms of another voxel size than the model's; otherwise they are refused.
-    min_size
-        Clusters with less than this share of a particle's volume are no picks.
+    localising
+        How particles are found in the segmentation, and which of them count.
     """
 
     tile: int = 192
     voxel_size: float | None = None
     rescale: bool = False
-    min_size: float = 0.1
+    localising: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def pick_tomogram(
         segmentation.score,
         card.classes,
         grid,
-        Options(min_size=settings.min_size),
+        settings.localising,
         volumes=particle_volumes(card),
     )
     clock.lap("localise")
@@ -248,23 +249,40 @@ def check_names(tomograms: Sequence[str]) -> None:
         seen[name] = path
 
 
-def collect(model: str, folder: str, settings: Settings, failed: Sequence[Failed]) -> list[Picked]:
+def collect(
+    model: str,
+    folder: str,
+    settings: Settings,
+    failed: Sequence[Failed],
+    least: Mapping[str, Expectation] | None = None,
+) -> tuple[list[Picked], dict[str, int]]:
     """Write the run's own files from what is finished in its folder.
 
     Tomograms that an earlier call with the same model and settings picked into the folder belong to
     the run as well; what another model left there does not.
 
+    Parameters
+    ----------
+    model, folder, settings
+        Of the run.
+    failed
+        Tomograms that could not be picked.
+    least
+        Class -> the score that its picks must reach to be in the run's list; those of the tomograms keep
+        all, so that another threshold needs no picking.
+
     Returns
     -------
-    list of Picked
-        The tomograms of the run, by name.
+    list of Picked, dict
+        The tomograms of the run, by name; and class -> number of picks in the run's list.
     """
-    card, job = read_card(model), job_of(model, settings)
+    card, job, least = read_card(model), job_of(model, settings), least or {}
     found = (read_done(path.parent) for path in sorted(Path(folder).glob(f"*/{DONE}")))
     run = [picked for picked in found if picked is not None and picked.job == job]
     tables = [particles.read(Path(folder) / picked.name / PARTICLES) for picked in run]
+    table = above(pd.concat(tables, ignore_index=True) if tables else particles.empty(), least)
     particles.write(
-        pd.concat(tables, ignore_index=True) if tables else particles.empty(),
+        table,
         Path(folder) / PARTICLES,
         voxel_size={picked.name: picked.voxel_size for picked in run},
         shape={picked.name: picked.shape for picked in run},
@@ -277,12 +295,15 @@ def collect(model: str, folder: str, settings: Settings, failed: Sequence[Failed
             "model": {"path": _absolute(model), "fingerprint": fingerprint(model), **card.model_dump()},
             "radii": {info.name: info.radius for info in card.classes},
             "settings": asdict(settings),
+            "thresholds": {
+                name: {**point.model_dump(), "interval": point.interval} for name, point in least.items()
+            },
             "software": {name: version(name) for name in (DISTRIBUTION, "keras", "numpy", "scipy")},
             "tomograms": [asdict(picked) for picked in run],
             "failed": [{"path": failure.path, "error": failure.error} for failure in failed],
         },
     )
-    return run
+    return run, {info.name: int((table["class_name"] == info.name).sum()) for info in card.classes}
 
 
 def job_of(model: str, settings: Settings) -> str:

@@ -85,9 +85,8 @@ def pack(box: NDArray[np.uint8], labels: Sequence[int]) -> tuple[Rows, list[int]
     return Rows(bits, before, sums), packed
 
 
-@intrinsic
-def popcount(_typing: Any, _word: Any) -> Any:
-    """Count the bits of a word."""
+def _popcount(_typing: Any, _word: Any) -> Any:
+    """Generate the processor's instruction that counts the bits of a word."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(_BITS)
@@ -97,8 +96,11 @@ def popcount(_typing: Any, _word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
+popcount: Any = intrinsic(_popcount)
+
+
 @numba.njit(inline="always")
-def _positions(word: np.uint64) -> int:
+def _positions(word: Any) -> Any:
     """Add up the positions of a word's bits."""
     return np.int64(
         popcount(word & _P0)
@@ -113,7 +115,7 @@ def _positions(word: np.uint64) -> int:
 @numba.njit(inline="always")
 def between(
     bits: NDArray[np.uint64], before: NDArray[np.int32], sums: NDArray[np.int64], begin: int, end: int
-) -> tuple[int, int]:
+) -> Any:
     """Count the voxels of one row from position ``begin`` to before ``end``, and add up their positions."""
     u, v = begin >> 6, end >> 6
     upper = (_ONE << np.uint64(end & 63)) - _ONE
@@ -167,8 +169,8 @@ def _add_up(bits: NDArray[np.uint64], before: NDArray[np.int32], sums: NDArray[n
     for k in range(nk):
         for z in range(nz):
             for y in range(ny):
-                n = 0
-                s = 0
+                n: Any = 0
+                s: Any = 0
                 row = bits[k, z, y]
                 for w in range(words):
                     before[k, z, y, w] = n

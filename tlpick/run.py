@@ -7,13 +7,23 @@ from pathlib import PurePath
 
 import click
 
+from catalogs.calibration import Expectation
 from catalogs.errors import InputError
 from catalogs.model_file import read_card
 from tlpick.files import PARTICLES
+from tlpick.picks import refuse_unknown_classes, thresholds
 from tlpick.pipeline import Failed, Picked, Settings, attempt, check_names, collect
+from tlpick.report import write_report
 
 
-def run(model: str, tomograms: Sequence[str], folder: str, settings: Settings, workers: int) -> bool:
+def run(
+    model: str,
+    tomograms: Sequence[str],
+    folder: str,
+    settings: Settings,
+    workers: int,
+    precision: float | None = None,
+) -> bool:
     """Pick every tomogram that the folder does not hold picks of yet, and say so line by line.
 
     Parameters
@@ -28,6 +38,8 @@ def run(model: str, tomograms: Sequence[str], folder: str, settings: Settings, w
         Of the run.
     workers
         Tomograms at a time; more than one run in processes of their own.
+    precision
+        The run's list keeps the picks that promise this share of right ones; None: all.
 
     Returns
     -------
@@ -37,9 +49,12 @@ def run(model: str, tomograms: Sequence[str], folder: str, settings: Settings, w
     Raises
     ------
     InputError
-        If the model is none, two tomograms have one name, or the only tomogram is at fault.
+        If the model is none or promises no such precision, two tomograms have one name, or the only
+        tomogram is at fault.
     """
     card = read_card(model)
+    refuse_unknown_classes(settings.localising, card)
+    least = {} if precision is None else thresholds(card, precision)
     check_names(tomograms)
     each = _here if workers == 1 else _on_workers
     failed: list[Failed] = []
@@ -52,10 +67,12 @@ def run(model: str, tomograms: Sequence[str], folder: str, settings: Settings, w
             failed.append(outcome)
             click.echo(f"FAILED  {outcome.error}", err=True)
 
-    done = collect(model, folder, settings, failed)
-    counts = {info.name: sum(picked.counts[info.name] for picked in done) for info in card.classes}
+    done, counts = collect(model, folder, settings, failed, least)
+    for name, point in least.items():
+        click.echo(_promise(name, point))
     found = ", ".join(f"{n} {name}" for name, n in counts.items())
     click.echo(f"{found} in {_number(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
+    click.echo(f"report: {write_report(folder)}")
     if failed:
         text = f"{len(failed)} of {_number(len(tomograms), 'tomogram')} failed"
         click.echo(f"{text}; the same command tries them again", err=True)
@@ -110,6 +127,14 @@ def _line(picked: Picked) -> str:
         f"{picked.name}: {counts}  ({x} x {y} x {z} voxels of {picked.voxel_size:.5g} Å, "
         f"{_number(picked.n_tiles, 'tile')}, redundancy {picked.redundancy:.2f}, "
         f"{sum(picked.seconds.values()):.1f} s)"
+    )
+
+
+def _promise(name: str, point: Expectation) -> str:
+    low, high = point.interval
+    return (
+        f"{name}: score at least {point.threshold:.3f}, expected precision {point.precision:.2f} "
+        f"({low:.2f} to {high:.2f}) and recall {point.recall:.2f}, by {point.n_picks} held-out picks"
     )
 
 

@@ -18,6 +18,7 @@ from catalogs.intensity import NORMALISATION
 from catalogs.model_file import ModelCard, write_model
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
+from catalogs.volumes import write_mrc
 
 VOXEL_SIZE = 10.0
 BALL = ClassInfo(name="ball", label=1, radius=50.0)
@@ -202,3 +203,13 @@ def sample(tmp_path: Path) -> Callable[[Balls], str]:
         return catalog.sample_url(facts["sample_id"])
 
     return write
+
+
+@pytest.fixture
+def picked(
+    tlpick: Callable[..., Outcome], ball_model: Path, make_balls: Callable[..., Balls], tmp_path: Path
+) -> Path:
+    """The folder of a run over one tomogram."""
+    write_mrc(tmp_path / "tomo-1.mrc", make_balls("tomo-1").data, 10.0)
+    tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks")
+    return tmp_path / "picks"

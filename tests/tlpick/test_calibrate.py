@@ -16,7 +16,8 @@ from catalogs.calibration import Calibration, Expectation
 from catalogs.errors import InputError
 from catalogs.model_file import fingerprint, read_card, read_network
 from catalogs.seeds import generator
-from tlpick.calibrate import above, fit, thresholds
+from tlpick.calibrate import fit
+from tlpick.picks import above, thresholds
 
 Run = Callable[..., Any]
 

