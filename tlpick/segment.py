@@ -6,8 +6,9 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,14 @@ from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.model_file import fingerprint, read_network
 from catalogs.schema import ClassInfo
+from tlpick.augment import SYMMETRIES, turned
+from tlpick.graph import Graph, read_graph
+from tlpick.scratch import Scratch
+from tlpick.sweep import sweep
 from tlpick.tiles import Box, Tiling
 
-#: (z, y, x) normalised grey values -> (z, y, x, 1 + number of classes) probabilities.
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+#: Planes that are decided on at a time, once all orientations have been seen.
+_PLANES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +43,7 @@ class Segmentation:
     score: NDArray[np.uint8]
 
 
-def load_network(path: str | os.PathLike[str]) -> Network:
+def load_network(path: str | os.PathLike[str]) -> Graph:
     """Load the network of a model file; the same file is loaded once a process.
 
     Parameters
@@ -48,23 +53,24 @@ def load_network(path: str | os.PathLike[str]) -> Network:
 
     Returns
     -------
-    callable
-        Takes normalised grey values (z, y, x), float32; returns probabilities (z, y, x, classes + 1).
+    Graph
+        For :func:`predict`; it runs on a GPU where Keras finds one.
 
     Raises
     ------
     InputError
-        If it is not a model, or holds a network that Keras cannot load.
+        If it is not a model, or holds a network that Keras cannot load or that cannot be run in parts.
     """
     return _load_network(os.fspath(path), fingerprint(path))
 
 
 @functools.lru_cache(maxsize=2)
-def _load_network(path: str, _fingerprint: str) -> Network:
+def _load_network(path: str, _fingerprint: str) -> Graph:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with without_greetings():
         import keras
 
+        _settle(keras.backend.backend())
     with without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
         file = read_network(path, Path(folder))
         try:
@@ -74,25 +80,59 @@ def _load_network(path: str, _fingerprint: str) -> Network:
                 f"Keras {keras.__version__} cannot load the network in {path} ({_first_line(error)}); "
                 "train it again with this version."
             ) from error
-    # XLA would compile for a minute and round differently for every tile shape.
-    model.compile(jit_compile=False)
+    try:
+        return compiled(read_graph(model))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
-    def network(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        # not predict(): it sets up a data pipeline on every call
-        return np.asarray(model.predict_on_batch(values[np.newaxis, ..., np.newaxis])[0], np.float32)
 
-    return network
+def _settle(backend: str) -> None:
+    """Bring TensorFlow to use as many threads as the worker may, and to compute in full precision."""
+    if backend != "tensorflow":
+        return
+    import tensorflow as tf
+
+    # NVIDIA's TF32 keeps 10 bits of every factor: a GPU would pick otherwise than a CPU
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+        threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        if threads > 0:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:  # TensorFlow has been at work in this process and keeps what it had
+        pass
+
+
+def compiled(graph: Graph) -> Graph:
+    """Let TensorFlow join a convolution with its bias and activation, for volumes of any size."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return graph
+    import tensorflow as tf
+
+    nodes = [
+        replace(node, call=tf.function(node.compute, reduce_retracing=True), activation=None)
+        for node in graph.nodes
+    ]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def segment(
     volume: NDArray[np.float32],
-    network: Network,
+    network: Graph,
     tiling: Tiling,
     classes: Sequence[ClassInfo],
     thresholds: dict[str, float],
-    progress: Callable[[int], None] = lambda _done: None,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    tta: int = 1,
+    scratch: Scratch | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Segmentation:
-    """Segment a tomogram tile by tile.
+    """Segment a tomogram column by column.
 
     Parameters
     ----------
@@ -101,55 +141,138 @@ def segment(
     network
         From :func:`load_network`.
     tiling
-        Of the volume's shape, with the network's halo and pooling.
+        Of the volume's shape, planned for this network.
     classes
         Output channel k of the network is the class with the k-th smallest label.
     thresholds
         Least probability of a class's voxels, by class name; the likeliest class (background among
         them) counts where none is given.
+    mask
+        (z, y, x) where to look; what lies outside is background, and is computed only as far as what
+        lies inside depends on it.
+    tta
+        Orientations whose mean counts: 1, 4 or 8 (:mod:`tlpick.augment`).
+    scratch
+        Where the result and what is needed on the way is kept; None: in memory.
     progress
-        Called with the number of tiles done after each.
+        Called with (planes done, all planes) as the sweep goes.
 
     Returns
     -------
     Segmentation
-        Equal to what one tile over the whole volume would give.
+        Equal to what one sweep over the whole volume would give.
+
+    Raises
+    ------
+    InputError
+        If the network tells another number of classes apart than the card names.
     """
-    ordered = sorted(classes, key=lambda info: info.label)
-    values = np.array([info.label for info in ordered], np.uint8)
-    least = np.array([thresholds.get(info.name, np.nan) for info in ordered], np.float32)
-    labels = np.zeros(volume.shape, np.uint8)
-    score = np.zeros(volume.shape, np.uint8)
-    for done, (target, probabilities) in enumerate(predict_tiles(volume, network, tiling), start=1):
-        if probabilities.shape[-1] != len(ordered) + 1:
-            raise InputError(
-                f"the model's network tells {probabilities.shape[-1] - 1} classes apart, "
-                f"its card names {len(ordered)}; train it again."
-            )
-        likeliest = probabilities[..., 1:].argmax(axis=-1)
-        highest = probabilities[..., 1:].max(axis=-1)
-        bar = np.where(np.isnan(least[likeliest]), probabilities[..., 0], least[likeliest])
-        labels[target] = np.where(highest >= bar, values[likeliest], 0)
-        score[target] = np.rint(highest * 255)
-        progress(done)
+    if network.n_classes != len(classes) + 1:
+        raise InputError(
+            f"the model's network tells {network.n_classes - 1} classes apart, "
+            f"its card names {len(classes)}; train it again."
+        )
+    scratch = scratch or Scratch(Path(tempfile.gettempdir()), float("inf"))
+    rule = _Rule(classes, thresholds)
+    labels, score = scratch.array(volume.shape, np.uint8), scratch.array(volume.shape, np.uint8)
+    orientations = SYMMETRIES[tta]
+    sums = scratch.array((*volume.shape, network.n_classes), np.float32) if tta > 1 else None
+    along = tiling.padded[tiling.axis]
+    total, done = len(orientations) * len(tiling) * along, 0
+
+    for axes in orientations:
+        seen = None if mask is None else turned(mask, axes)
+        for columns, end, target, probabilities in predict(turned(volume, axes), network, tiling, seen):
+            if sums is None:
+                labels[target], score[target] = rule.decide(probabilities)
+            else:
+                turned(sums, axes)[target] += probabilities
+            scratch.release()
+            progress(done + columns * along + end, total)
+        done += len(tiling) * along
+    if sums is not None:
+        for z in range(0, volume.shape[0], _PLANES):
+            mean = sums[z : z + _PLANES] / np.float32(tta)
+            labels[z : z + _PLANES], score[z : z + _PLANES] = rule.decide(mean)
+            scratch.release()
+    if mask is not None:
+        for z in range(0, volume.shape[0], _PLANES):
+            labels[z : z + _PLANES] *= mask[z : z + _PLANES]
+            score[z : z + _PLANES] *= mask[z : z + _PLANES]
+    progress(total, total)
     return Segmentation(labels, score)
 
 
-def predict_tiles(
-    volume: NDArray[np.float32], network: Network, tiling: Tiling
-) -> Iterator[tuple[Box, NDArray[np.float32]]]:
-    """Run the network over every tile and cut off its halo.
+def predict(
+    volume: NDArray[np.float32], network: Graph, tiling: Tiling, mask: NDArray[np.bool_] | None = None
+) -> Iterator[tuple[int, int, Box, NDArray[np.float32]]]:
+    """Sweep the network along every column and cut off its margins.
+
+    Parameters
+    ----------
+    volume, network, tiling, mask
+        As for :func:`segment`.
 
     Yields
     ------
     tuple
-        Where in the volume, and the (z, y, x, classes + 1) probabilities there. The boxes do not
-        overlap and cover the volume.
+        Columns done before; planes done of this one; where in the volume; and the (z, y, x, classes + 1)
+        probabilities there. The boxes do not overlap, and cover the volume or what of it is masked.
     """
-    for read, used, target in tiling:
-        inside = volume[read]
-        beyond = [(0, want - have) for want, have in zip(tiling.tile, inside.shape, strict=True)]
-        yield target, network(np.pad(inside, beyond))[used]
+    axis = tiling.axis
+    pooling = network.pooling[axis]
+    for number, (read, used, target) in enumerate(tiling):
+        first, last = target[axis].start, target[axis].stop
+        start, stop = read[axis].start, read[axis].stop
+        if mask is not None:
+            lit = np.flatnonzero(mask[target].any(axis=tuple(k for k in range(3) if k != axis)))
+            if not len(lit):
+                continue
+            first, last = first + int(lit[0]), first + int(lit[-1]) + 1
+            start = max(start, first // pooling * pooling - tiling.before[axis])
+            stop = min(stop, -(-last // pooling) * pooling + tiling.after[axis])
+        shape = list(tiling.tile)
+        shape[axis] = stop - start
+
+        def planes(begin: int, end: int, read: Box = read, start: int = start) -> NDArray[np.float32]:
+            box = _along(read, axis, start + begin, start + end)
+            inside = volume[box]
+            beyond = [(0, part.stop - part.start - n) for part, n in zip(box, inside.shape, strict=True)]
+            return np.ascontiguousarray(np.pad(inside, beyond))
+
+        for begin, end, probabilities in sweep(
+            network, axis, (shape[0], shape[1], shape[2]), planes, tiling.planes
+        ):
+            low, high = max(start + begin, first), min(start + end, last)
+            if low < high:
+                cut = _along(used, axis, low - start - begin, high - start - begin)
+                yield number, start + end, _along(target, axis, low, high), probabilities[cut]
+
+
+class _Rule:
+    """Which class a voxel has, by its probabilities."""
+
+    def __init__(self, classes: Sequence[ClassInfo], thresholds: dict[str, float]) -> None:
+        ordered = sorted(classes, key=lambda info: info.label)
+        self._values = np.array([info.label for info in ordered], np.uint8)
+        self._least = np.array([thresholds.get(info.name, np.nan) for info in ordered], np.float32)
+
+    def decide(
+        self, probabilities: NDArray[np.float32]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return labels, and the probability of the likeliest target in 1/255."""
+        likeliest = probabilities[..., 1:].argmax(axis=-1)
+        highest = probabilities[..., 1:].max(axis=-1)
+        least = self._least[likeliest]
+        bar = np.where(np.isnan(least), probabilities[..., 0], least)
+        labels = np.where(highest >= bar, self._values[likeliest], 0)
+        return labels.astype(np.uint8), np.rint(highest * 255).astype(np.uint8)
+
+
+def _along(box: Box, axis: int, begin: int, end: int) -> Box:
+    """The same box between other planes along an axis."""
+    z, y, x = (slice(begin, end) if k == axis else part for k, part in enumerate(box))
+    return z, y, x
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,10 @@
-"""How a volume is cut into overlapping tiles so that the tiles together equal the whole.
+"""How a volume is cut into columns that the network is swept along, so that they equal the whole.
 
 A network with poolings answers differently when its input is shifted by less than the product of the
-poolings, and it sees ``halo`` voxels far on each side. So every tile begins at a multiple of the
-pooling and only what lies a halo away from its cut faces is used. At the faces of the volume nothing
-is cut off: there the tile ends where the whole volume would, and the network pads it in the same way.
+poolings, and it sees some way in each direction. So every column begins at a multiple of the pooling, and
+only what lies far enough from its cut faces is used. At the faces of the volume nothing is cut off: there the
+column ends where the whole volume would, and the network pads it in the same way. Along the sweep nothing is
+cut at all (:mod:`tlpick.sweep`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from tlpick.graph import Graph, Triple
+from tlpick.sweep import peak_bytes
 
 Box = tuple[slice, slice, slice]
+
+#: How many planes a step of the sweep may take; more copy less, fewer need less memory.
+PLANES = (4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """All tiles of a volume; they have the same shape.
+    """The columns of a volume; they have the same shape.
 
     Attributes
     ----------
@@ -32,19 +38,28 @@ class Tiling:
     padded
         The same, rounded up to multiples of the pooling.
     tile
-        Voxels (z, y, x) of every tile, multiples of the pooling.
+        Voxels (z, y, x) of every column, multiples of the pooling.
     counts
-        Number of tiles along z, y, x.
-    halo, pooling
-        Of the network, voxels.
+        Number of columns along z, y, x.
+    before, after
+        The network sees so far, voxels (z, y, x), rounded up to multiples of the pooling.
+    axis
+        0, 1 or 2: the network is swept along z, y or x.
+    planes
+        A step of the sweep takes so many.
+    bytes
+        Memory that the sweep needs.
     """
 
-    shape: tuple[int, int, int]
-    padded: tuple[int, int, int]
-    tile: tuple[int, int, int]
-    counts: tuple[int, int, int]
-    halo: int
-    pooling: int
+    shape: Triple
+    padded: Triple
+    tile: Triple
+    counts: Triple
+    before: Triple
+    after: Triple
+    axis: int
+    planes: int
+    bytes: int = 0
 
     def __len__(self) -> int:
         return math.prod(self.counts)
@@ -62,32 +77,32 @@ class Tiling:
 
     def _along(self, axis: int) -> Iterator[tuple[slice, slice, slice]]:
         n, size, count = self.padded[axis], self.tile[axis], self.counts[axis]
-        step = size - 2 * self.halo
+        step = size - self.before[axis] - self.after[axis]
         done = 0
         for k in range(count):
             begin = min(k * step, n - size)
             last = k == count - 1
-            end = min(n if last else begin + size - self.halo, self.shape[axis])
+            end = min(n if last else begin + size - self.after[axis], self.shape[axis])
             yield slice(begin, begin + size), slice(done - begin, end - begin), slice(done, end)
             done = end
 
 
-def plan(shape: tuple[int, int, int], edge: int, halo: int, pooling: int) -> Tiling:
-    """Choose the tiles of a volume.
+def plan(shape: Triple, graph: Graph, memory: float, tile: int | None = None) -> Tiling:
+    """Choose the columns of a volume, and along which axis they run.
 
-    Of all ways to cut it into equal tiles that hold at most ``edge``³ voxels, the one that computes
-    the fewest voxels: tomograms are thin along z, so the tiles rarely are cubes.
+    Of all that fit into the memory, the way that takes the least time: that computes few voxels, and copies
+    few planes from step to step.
 
     Parameters
     ----------
     shape
         Voxels (z, y, x) of the volume.
-    edge
-        Memory that a tile may use: that of a cube with this edge in voxels.
-    halo
-        The network sees so far on each side, voxels; a multiple of ``pooling``.
-    pooling
-        Product of the network's poolings, voxels.
+    graph
+        Of the network.
+    memory
+        Bytes that the sweep may use.
+    tile
+        The cross-section of a column holds at most as many voxels as a square with this edge.
 
     Returns
     -------
@@ -96,38 +111,80 @@ def plan(shape: tuple[int, int, int], edge: int, halo: int, pooling: int) -> Til
     Raises
     ------
     InputError
-        If a tile is so small that nothing of it is left without its halo.
+        If the memory or the tile is so small that nothing of a column is left without its margins.
     """
-    padded = tuple(_round_up(n, pooling) for n in shape)
-    ways = [_ways(n, halo, pooling) for n in padded]
-    sizes = np.multiply.outer(np.multiply.outer(ways[0][1], ways[1][1]), ways[2][1])
-    counts = np.multiply.outer(np.multiply.outer(ways[0][0], ways[1][0]), ways[2][0])
-    fits = sizes <= edge**3
-    if not fits.any():
-        least = math.ceil(round(int(sizes.min()) ** (1 / 3), 6))
+    pooling = graph.pooling
+    padded = _triple(_round_up(n, p) for n, p in zip(shape, pooling, strict=True))
+    sees = [graph.margins(axis) for axis in range(3)]
+    before = _triple(_round_up(max(m[0], 0), p) for m, p in zip(sees, pooling, strict=True))
+    after = _triple(_round_up(max(m[1], 0), p) for m, p in zip(sees, pooling, strict=True))
+    ways = [_ways(padded[k], before[k] + after[k], pooling[k]) for k in range(3)]
+    best: tuple[float, Tiling] | None = None
+    least_memory, least_tile = math.inf, math.inf
+    for axis in range(3):
+        one, two = (k for k in range(3) if k != axis)
+        cross = np.multiply.outer(ways[one][1], ways[two][1])
+        count = np.multiply.outer(ways[one][0], ways[two][0])
+        least_tile = min(least_tile, float(cross.min()))
+        for planes in _steps(padded[axis], pooling[axis]):
+            each = peak_bytes(graph, axis, planes, padded[axis])
+            least_memory = min(least_memory, float(cross.min()) * each)
+            fits = cross * each <= memory
+            if tile is not None:
+                fits &= cross <= tile**2
+            if not fits.any():
+                continue
+            # what is copied from step to step is about as much work as two planes
+            work = np.where(fits, cross * count * (1 + 2 / planes), math.inf)
+            i, j = np.unravel_index(int(np.argmin(work)), work.shape)
+            cost = float(work[i, j]) * padded[axis]
+            if best is None or cost < best[0]:
+                size, number = list(padded), [1, 1, 1]
+                for k, at in ((one, i), (two, j)):
+                    number[k], size[k] = int(ways[k][0][at]), int(ways[k][1][at])
+                columns = Tiling(
+                    shape,
+                    padded,
+                    _triple(size),
+                    _triple(number),
+                    before,
+                    after,
+                    axis,
+                    planes,
+                    int(cross[i, j] * each),
+                )
+                best = cost, columns
+    if best is not None:
+        return best[1]
+    if tile is not None and tile**2 < least_tile:
         raise InputError(
-            f"--tile {edge} is too small for a network that sees {halo} voxels far; give at least {least}"
+            f"--tile {tile} is too small for a network that sees {max(before)} voxels far; "
+            f"give at least {math.ceil(math.sqrt(least_tile))}"
         )
-    cost = np.where(fits, sizes * counts, np.iinfo(np.int64).max)
-    best = np.unravel_index(int(np.argmin(cost)), cost.shape)
-    z, y, x = ((int(way[0][i]), int(way[1][i])) for way, i in zip(ways, best, strict=True))
-    return Tiling(
-        shape=shape,
-        padded=(padded[0], padded[1], padded[2]),
-        tile=(z[1], y[1], x[1]),
-        counts=(z[0], y[0], x[0]),
-        halo=halo,
-        pooling=pooling,
+    raise InputError(
+        f"the network needs {math.ceil(least_memory / 1e6)} MB besides what is loaded already, "
+        f"{max(memory, 0) / 1e6:.0f} MB are left; give more --max-memory"
     )
 
 
-def _ways(n: int, halo: int, pooling: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List the ways to cover an axis of ``n`` voxels: (numbers of tiles, their lengths)."""
-    lengths = np.arange(2 * halo + pooling, n, pooling)
-    counts = -(-(n - 2 * halo) // (lengths - 2 * halo))
-    keep = np.flatnonzero(np.diff(counts, prepend=-1))  # the shortest tile for each number of them
-    return np.append(counts[keep], 1), np.append(lengths[keep], n)
+def _ways(n: int, margins: int, pooling: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the ways to cover an axis of ``n`` voxels: (numbers of columns, their widths)."""
+    widths = np.arange(margins + pooling, n, pooling)
+    counts = -(-(n - margins) // (widths - margins))
+    keep = np.flatnonzero(np.diff(counts, prepend=-1))  # the narrowest for each number of them
+    return np.append(counts[keep], 1), np.append(widths[keep], n)
+
+
+def _steps(length: int, pooling: int) -> list[int]:
+    """Numbers of planes that a step may take; the whole length at once copies nothing."""
+    steps = {_round_up(planes, pooling) for planes in PLANES}
+    return sorted(planes for planes in steps if planes < length) + [length]
 
 
 def _round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
+
+
+def _triple(values: Iterator[int] | list[int]) -> Triple:
+    z, y, x = values
+    return z, y, x

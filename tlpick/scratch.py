@@ -1,0 +1,60 @@
+"""Arrays for the time of one tomogram: in memory where they fit, else in files without a name."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class Scratch:
+    """Makes arrays; a context manager.
+
+    What does not fit into memory lies in files that have no name from the start, so that nothing is left of
+    them however the program ends.
+
+    Parameters
+    ----------
+    folder
+        Where the files lie; it must exist.
+    memory
+        Bytes of all arrays that are kept in memory.
+    """
+
+    def __init__(self, folder: Path, memory: float) -> None:
+        self._folder, self._left = folder, memory
+        self._files: list[IO[bytes]] = []
+        self._maps: list[mmap.mmap] = []
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Make an array of zeros."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size <= self._left:
+            self._left -= size
+            return np.zeros(shape, dtype)
+        file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+        file.truncate(size)
+        self._files.append(file)
+        self._maps.append(mmap.mmap(file.fileno(), size))
+        return np.frombuffer(self._maps[-1], dtype).reshape(shape)
+
+    def release(self) -> None:
+        """Give back the memory that reading and writing the files took; their contents stay."""
+        for pages in self._maps:
+            pages.madvise(mmap.MADV_DONTNEED)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._maps.clear()  # an array that somebody still holds keeps its map alive
+        for file in self._files:
+            file.close()
