@@ -217,7 +217,7 @@ class TestClassesAndTomograms:
 class TestBroken:
     @pytest.mark.parametrize("name", [name for name in FORMATS if name != "csv"])
     @given(data=st.data())
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=15, deadline=None)
     def test_one_sentence_or_a_table(self, name: str, data: st.DataObject) -> None:
         """Cut off, or with bytes changed: never anything but a table or one sentence that names the file."""
         with tempfile.TemporaryDirectory() as folder:
@@ -270,3 +270,9 @@ class TestBroken:
         (tmp_path / "file").write_text("")
         with pytest.raises(InputError, match="cannot be written"):
             particles.save(table_of(), tmp_path / "file" / "p.csv")
+
+
+def test_the_documentation_names_every_format() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "particle-lists.md").read_text(encoding="utf-8")
+    section = page.partition("## Formats")[2].partition("## ")[0]
+    assert [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")] == list(FORMATS)
