@@ -166,7 +166,7 @@ class Context:
 
     def name_of(self, path: Path) -> str:
         """Name of the tomogram of a list that does not name it: as given, else the file's."""
-        return path.name.partition(".")[0] if self.tomogram is None else self.tomogram
+        return path.stem if self.tomogram is None else self.tomogram
 
     def radius_of(self, class_name: str) -> float | None:
         """Å; None if it is not known."""

@@ -242,6 +242,30 @@ class TestWarp:
         assert table["x"].tolist() == pytest.approx([(10 - 2) * 3.42])  # shifts in pixels, too
         assert table["rlnMicrographName"].tolist() == ["a/TS_01.mrc"]
 
+    @pytest.mark.parametrize(
+        ("given", "name"),
+        [
+            ("TS_01.tomostar", "TS_01"),
+            ("rec/TS_01_10.00Apx.mrc", "TS_01_10.00Apx"),
+            ("lam.1.tomostar", "lam.1"),
+            ("a/b/TS.ome.zarr", "TS"),
+            ("TS_01", "TS_01"),
+            ("C:\\data\\TS_2.rec", "TS_2"),
+        ],
+    )
+    def test_names_with_dots(self, tmp_path: Path, given: str, name: str) -> None:
+        frame = pd.DataFrame(
+            {"rlnMicrographName": [given], **dict(zip(PIXELS, ([1.0], [0.0], [0.0]), strict=True))}
+        )
+        starfile.write({"particles": frame}, tmp_path / "p.star")
+        table = particles.read(tmp_path / "p.star", voxel_size=8.0)
+        assert table["tomogram"].tolist() == [name]
+        particles.save(table, tmp_path / "models", "imod", Context(voxel_size=8.0))
+        assert particles.read(tmp_path / "models", "imod")["tomogram"].tolist() == [name]
+        particles.save(table, tmp_path / "q.star", "relion3", Context(voxel_size=8.0))
+        again = starfile.read(tmp_path / "q.star")["particles"]["rlnMicrographName"].tolist()
+        assert again == [given]
+
 
 class TestMatlab:
     @pytest.mark.parametrize("name", ["dynamo", "em", "stopgap"])
@@ -441,7 +465,7 @@ class TestOthers:
             particles.read(file, voxel_size=1.0)
         assert not (tmp_path / "ran").exists()
 
-    @pytest.mark.parametrize("name", ["a_b", "a b", "a/b", ""])
+    @pytest.mark.parametrize("name", ["a_b", "a b", "a/b", "", "-a"])
     def test_copick_takes_no_such_names(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(InputError, match="copick cannot take the class"):
             particles.save(one(class_name=name), tmp_path / "out", "copick")

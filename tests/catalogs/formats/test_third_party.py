@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,31 @@ class TestCopick:
             np.testing.assert_allclose([point.location.x, point.location.y, point.location.z], xyz)
             np.testing.assert_allclose(point.transformation[:3, :3], matrix, atol=1e-12)
             assert point.score == score
+
+    def test_a_project_opens_them(self, tmp_path: Path, table: pd.DataFrame) -> None:
+        """copick finds the picks of every run, where it looks for them."""
+        copick = pytest.importorskip("copick")
+        particles.save(table, tmp_path / "project", "copick", CONTEXT)
+        config = {
+            "config_type": "filesystem",
+            "name": "test",
+            "description": "",
+            "version": "1.0.0",
+            "pickable_objects": [
+                {"name": info.name, "is_particle": True, "label": info.label, "radius": info.radius}
+                for info in CLASSES
+            ],
+            "overlay_root": f"local://{tmp_path / 'project'}",
+            "overlay_fs_args": {"auto_mkdir": True},
+        }
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        root = copick.from_file(str(tmp_path / "config.json"))
+        assert sorted(run.name for run in root.runs) == ["TS_1", "TS_2"]
+        (picks,) = root.get_run("TS_1").get_picks("ribosome")
+        points, transforms = picks.numpy()
+        one = of_one(table)
+        np.testing.assert_allclose(points, one[["x", "y", "z"]])
+        np.testing.assert_allclose(transforms[:, :3, :3], matrices(one), atol=1e-12)
 
     def test_theirs(self, tmp_path: Path) -> None:
         models = pytest.importorskip("copick.models")
