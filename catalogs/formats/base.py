@@ -247,6 +247,19 @@ def one_of(table: pd.DataFrame, column: str, what: str, path: Path) -> str:
     return str(values[0]) if values else ""
 
 
+def in_a_path(name: str) -> str:
+    """Return a name that becomes part of a path.
+
+    Raises
+    ------
+    InputError
+        If no file can be named after it, or it would lead to another folder.
+    """
+    if not name or name.startswith(".") or set(name) & set("/\\\0"):
+        raise InputError(f"no file can be named after {name!r}; rename it")
+    return name
+
+
 def _known(what: str, value: _Value | Mapping[str, _Value] | None, name: str) -> Any:
     if isinstance(value, Mapping):
         value = value.get(name)

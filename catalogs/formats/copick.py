@@ -26,6 +26,7 @@ from catalogs.formats.base import (
     Format,
     as_columns,
     has_orientations,
+    in_a_path,
     one_of,
     positions,
 )
@@ -128,7 +129,7 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
     files = {}
     for (run, object_name), part in table.groupby(["tomogram", "class_name"], sort=False):
         _refuse("class", str(object_name))
-        file = root / str(run) / _PICKS / f"{context.user}_{context.session}_{object_name}.json"
+        file = root / in_a_path(str(run)) / _PICKS / f"{context.user}_{context.session}_{object_name}.json"
         content = _encode_file(part, str(run), str(object_name), context)
         files[path if path.suffix == ".json" else file] = content
     return files

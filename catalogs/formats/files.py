@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 from catalogs.errors import InputError
 from catalogs.formats import names, registry
 from catalogs.formats import table as csv
-from catalogs.formats.base import EVERYTHING, ORIENTATION, Context, Format, positions
+from catalogs.formats.base import EVERYTHING, ORIENTATION, Context, Format, in_a_path, positions
 from catalogs.particles import COLUMNS, OPTIONAL, make
 
 _SIDECAR = ".tl.csv"
@@ -112,6 +112,9 @@ def save(
     if taken is not None and not overwrite and chosen.name != "eman2":
         raise InputError(f"{taken} is there already; give another name, or --overwrite")
     _write(files)
+    if beside is None:
+        # What it says is of the list that has just been replaced.
+        sidecar_of(path).unlink(missing_ok=True)
     return Saved(tuple(files), chosen, lost, beside)
 
 
@@ -230,10 +233,7 @@ def _split(table: pd.DataFrame, folder: Path, format: Format) -> list[tuple[Path
     keys = ["class_name", "tomogram"] if format.one_class else ["tomogram"]
     members = []
     for key, part in table.groupby(keys, sort=False):
-        values = [str(value) for value in key]
-        for value in values:
-            if not value or "/" in value or "\\" in value or value.startswith("."):
-                raise InputError(f"no file can be named after {value!r}; rename it")
+        values = [in_a_path(str(value)) for value in key]
         *folders, name = values
         members.append((folder.joinpath(*folders, name + format.suffixes[0]), part))
     return members

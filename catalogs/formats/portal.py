@@ -19,7 +19,16 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
 from catalogs.formats import names
-from catalogs.formats.base import ORIENTATION, POSITION, Context, Format, as_columns, has_orientations, one_of
+from catalogs.formats.base import (
+    ORIENTATION,
+    POSITION,
+    Context,
+    Format,
+    as_columns,
+    has_orientations,
+    in_a_path,
+    one_of,
+)
 from catalogs.formats.eulers import quaternions, rotations
 from catalogs.formats.peek import Peek
 from catalogs.particles import make
@@ -112,8 +121,10 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
     for (run, name), part in table.groupby(["tomogram", "class_name"], sort=False):
         kind = "orientedpoint" if has_orientations(part) else "point"
         spacing = f"VoxelSpacing{context.voxel(str(run)):.3f}"
-        folder = path / str(run) / "Reconstructions" / spacing / "Annotations" / str(numbers[str(name)])
-        points = folder / f"{name}-1.0_{kind}.ndjson"
+        folder = (
+            path / in_a_path(str(run)) / "Reconstructions" / spacing / "Annotations" / str(numbers[str(name)])
+        )
+        points = folder / f"{in_a_path(str(name))}-1.0_{kind}.ndjson"
         metadata = {
             "annotation_object": {"name": str(name)},
             "annotation_software": "template-learning",

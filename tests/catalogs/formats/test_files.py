@@ -139,6 +139,12 @@ class TestSidecar:
         assert loaded.table["flags"].tolist() == ["border"] * 3 + [""]
         np.testing.assert_allclose(loaded.table["x"], [305.25, 5.25, 405.25, 4000.0], atol=1e-3)
 
+    def test_a_list_that_is_written_anew_has_no_old_one(self, tmp_path: Path) -> None:
+        particles.save(table_of(), tmp_path / "p.em", context=CONTEXT, sidecar=True)
+        saved = particles.save(table_of(), tmp_path / "p.em", context=CONTEXT)
+        assert [file.name for file in tmp_path.iterdir()] == ["p.em"]
+        assert "flags" in saved.lost
+
     def test_none_where_nothing_is_lost(self, tmp_path: Path) -> None:
         assert particles.save(table_of(), tmp_path / "p.csv", sidecar=True).sidecar is None
         assert not list(tmp_path.glob("*.tl.csv"))
@@ -265,6 +271,13 @@ class TestBroken:
             particles.save(table_of().assign(tomogram="a\nb"), tmp_path / "p.csv")
         assert (tmp_path / "p.csv").read_bytes() == before
         assert [file.name for file in tmp_path.iterdir()] == ["p.csv"]
+
+    @pytest.mark.parametrize("name", ["copick", "portal", "eman2", "imod", "cbox"])
+    @pytest.mark.parametrize("tomogram", ["../TS_1", "", ".TS_1"])
+    def test_names_lead_to_no_other_folder(self, tmp_path: Path, name: str, tomogram: str) -> None:
+        with pytest.raises(InputError, match="no file can be named after"):
+            particles.save(table_of().assign(tomogram=tomogram), tmp_path / "out", name, CONTEXT)
+        assert not list(tmp_path.iterdir())
 
     def test_a_place_that_cannot_be_written_to(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
