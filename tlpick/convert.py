@@ -183,10 +183,11 @@ def convert(
     saved = files.save(table, target, chosen.name, to_context, sidecar, overwrite)
     n = len(saved.files)
     say(f"{target}: {chosen.title} ({chosen.name}){f', {n} files' if n > 1 else ''}")
+    lost = ", ".join(saved.lost[:8]) + (f" and {len(saved.lost) - 8} more" if len(saved.lost) > 8 else "")
     if saved.lost and saved.sidecar is None:
-        say(f"  no room there for {', '.join(saved.lost)}; --sidecar keeps it in a file beside")
+        say(f"  no room there for {lost}; --sidecar keeps it in a file beside")
     elif saved.lost and saved.sidecar is not None:
-        say(f"  no room there for {', '.join(saved.lost)}: kept in {saved.sidecar}")
+        say(f"  no room there for {lost}: kept in {saved.sidecar}")
     if chosen.numbers_tomograms or chosen.name == "dynamo":
         from catalogs.formats.names import number_tomograms
 
@@ -207,7 +208,9 @@ def _count(table: pd.DataFrame) -> str:
     more = ", ..." if len(classes) > 5 else ""
     tomograms = table["tomogram"].nunique()
     in_tomograms = f"in {tomograms} tomogram{'' if tomograms == 1 else 's'}"
-    return f"{len(table)} particles ({listed}{more}) {in_tomograms}" if len(table) else "no particles"
+    if table.empty:
+        return "no particles"
+    return f"{len(table)} particle{'' if len(table) == 1 else 's'} ({listed}{more}) {in_tomograms}"
 
 
 def _outside(table: pd.DataFrame, context: Context) -> list[str]:
@@ -216,7 +219,10 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
         return []
     count, example = 0, ""
     for name, part in table.groupby("tomogram", sort=False):
-        size = context.size(str(name)) * context.voxel(str(name))
+        try:
+            size = context.size(str(name)) * context.voxel(str(name))
+        except InputError:
+            continue  # not every tomogram's size is known, nor need it be
         values = part[list(_AXES)].to_numpy(float)
         outside = ((values < -context.voxel(str(name))) | (values > size)).any(axis=1)
         if outside.any() and not example:

@@ -316,8 +316,8 @@ def _with_stated_sizes(block: Any, context: Context) -> Context:
         return context
     rows = block.to_dict("records")
 
-    def stated(name: str, value: Any) -> dict[str, Any]:
-        return {str(row[TOMOGRAM]): value(row) for row in rows if name in row and pd.notna(row[name])}
+    def stated(name: str, value: Any) -> dict[str, Any] | None:
+        return {str(row[TOMOGRAM]): value(row) for row in rows if name in row and pd.notna(row[name])} or None
 
     if context.voxel_size is None:
         context = replace(context, voxel_size=stated("tlVoxelSize", lambda row: float(row["tlVoxelSize"])))

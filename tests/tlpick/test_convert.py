@@ -179,3 +179,17 @@ def test_lists_its_formats(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str
     assert status == 0
     assert len(out.splitlines()) == 22
     assert "Dynamo table" in out
+
+
+def test_from_pixels_to_centred(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
+    """RELION 4 to 5 and back needs the pixel size and the unbinned size, and no voxel size."""
+    words = ["picks.star", "r4.star", "--to-format", "relion4", "--pixel-size", "2"]
+    assert run(capfd, *words)[0] == 0
+    stars = starfile.read("r4.star")
+    starfile.write({"particles": stars["particles"]}, "plain.star")  # without what we wrote beside
+    words = ["plain.star", "r5.star", "--pixel-size", "2", "--unbinned-shape", "128,256,256"]
+    assert run(capfd, *words)[0] == 0
+    centred = starfile.read("r5.star")["particles"]["rlnCenteredCoordinateXAngst"]
+    assert centred.tolist() == [80 - 256.0, 160 - 256.0, 240 - 256.0]
+    assert run(capfd, "r5.star", "back.csv")[0] == 0
+    assert particles.read("back.csv")["z"].tolist() == picks["z"].tolist()
