@@ -48,10 +48,10 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
             str(corpus), classes=infos, recipe=recipe.model_dump(mode="json"), name=recipe.name
         )
         prepared = []
-        with ProgressLine("structures and their variants", len(wanted), "structures") as line:
+        with ProgressLine("structures and their variants", len(wanted), "structures") as progress:
             for preparation in wanted:
                 prepared.append(pipeline.prepare(catalog.url, preparation))
-                line.update(len(prepared))
+                progress.update(len(prepared))
         packed = pipeline.pack(catalog.url, spec, prepared, tuple(info.name for info in infos))
         library = pipeline.CorpusLibrary(catalog.url)
         write_scene(packed.scene, library, folder, name=spec.name, voxel_size=voxel_size)
