@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -160,8 +161,8 @@ def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:
     return found
 
 
-def read_structure(structure: Structure) -> Molecule:
-    """Read a structure of a recipe, or fit pseudo-atoms to its map.
+def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
+    """Read a structure of a recipe, or fit pseudo-atoms to its map and, if asked, tell the user how well.
 
     Raises
     ------
@@ -174,6 +175,8 @@ def read_structure(structure: Structure) -> Molecule:
 
     mass = None if structure.mass is None else structure.mass * 1e3
     model = load_map(structure.map, contour=structure.contour, resolution=structure.resolution, mass=mass)
+    if tell:
+        click.echo(f"  {model.summary}")
     return model.molecule
 
 
@@ -260,7 +263,7 @@ def class_infos(recipe: Recipe) -> list[ClassInfo]:
     """
     infos = []
     for label, (name, target) in enumerate(recipe.targets.items(), start=1):
-        radii = [read_structure(structure).radius for structure in target.structures]
+        radii = [read_structure(structure, tell=True).radius for structure in target.structures]
         infos.append(ClassInfo(name=name, label=label, radius=round(float(np.mean(radii)), 1)))
     return [*infos, *decorate.class_infos(recipe.decorations, infos)]
 

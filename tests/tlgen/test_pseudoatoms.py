@@ -164,13 +164,13 @@ def test_a_turned_map_gives_the_turned_molecule(tmp_path: Path) -> None:
 
 def test_fine_maps_are_taken_at_eight_angstrom(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
-    points = rng.uniform(-14, 14, (1000, 3))
-    data = density(points, np.ones(1000), 3 * SIGMA_OF_RESOLUTION, 72, 0.9)
+    points = rng.uniform(-10, 10, (400, 3))
+    data = density(points, np.ones(400), 3 * SIGMA_OF_RESOLUTION, 56, 0.9)
     model = load_map(written(tmp_path / "fine.mrc", data, 0.9), resolution=3.0)
     assert model.resolution == 8
     assert model.correlation > 0.95
     assert model.molecule.n_atoms < 1000
-    assert model.molecule.radius == pytest.approx(np.sqrt(5 / 3) * 14, rel=0.3)
+    assert model.molecule.radius == pytest.approx(np.sqrt(5 / 3) * 10, rel=0.3)
 
 
 def test_the_same_map_gives_the_same_molecule_plain_or_zipped(tmp_path: Path) -> None:

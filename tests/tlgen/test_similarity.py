@@ -33,7 +33,7 @@ def test_what_a_structure_is_made_of() -> None:
     assert sum(p.copies * len(p.sequence) for p in by_kind["protein"]) == pytest.approx(5929, rel=0.01)
     assert max(len(p.sequence) for p in by_kind["RNA"]) > 2800  # 23S
     assert by_kind["DNA"] == []
-    # one chain in the file, 24 in the assembly
+    # 24 chains of one sequence
     assert [(p.kind, p.copies) for p in polymers("4v1w") if len(p.sequence) > 100] == [("protein", 24)]
     assert [p.kind for p in polymers("3mht") if p.kind == "DNA"] == ["DNA", "DNA"]
     assert polymers("1ubi")[0].sequence.startswith("MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQR")
