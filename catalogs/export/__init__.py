@@ -17,7 +17,7 @@ from catalogs.errors import InputError
 from catalogs.export import copick, mrc
 from catalogs.export.target import Job, Target
 from catalogs.schema import SampleRecord
-from catalogs.store import open_store
+from catalogs.store import in_parallel, open_store
 
 __all__ = ["LAYOUTS", "Exported", "Layout", "export"]
 
@@ -127,7 +127,7 @@ def export(
     catalog = Catalog.open(corpus)
     ids = _choose(catalog, where)
     target = Target(open_store(to), copies)
-    known = _claim(target, catalog, layout, ids)
+    manifest = _claim(target, catalog, layout, ids)
     chosen.begin(target, catalog)
     there = frozenset(target.store.sizes(""))
 
@@ -155,8 +155,12 @@ def export(
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
-    records = [catalog.record(sample_id) for name, sample_id in known.items() if name not in failed]
-    remarks = chosen.finish(target, catalog, [record for record in records if record is not None])
+    remarks: list[str] = []
+    if written or failed or not manifest["finished"]:
+        wanted = [sample_id for name, sample_id in manifest["samples"].items() if name not in failed]
+        records = in_parallel(catalog.record, wanted)
+        remarks = chosen.finish(target, catalog, [record for record in records if record is not None])
+        _write(target, {**manifest, "finished": not failed})
     return Exported(tuple(written), tuple(present), failed, tuple(remarks))
 
 
@@ -177,8 +181,8 @@ def _choose(catalog: Catalog, where: str | None) -> dict[str, str]:
     return dict(zip(frame["name"], map(str, frame.index), strict=True))
 
 
-def _claim(target: Target, catalog: Catalog, layout: str, ids: dict[str, str]) -> dict[str, str]:
-    """Write down which samples the folder is of, before any of them; returns all that it is of.
+def _claim(target: Target, catalog: Catalog, layout: str, ids: dict[str, str]) -> dict[str, Any]:
+    """Write down which samples the folder is of, before any of them; returns what is written.
 
     The names of files say nothing of the sample they hold: without this, samples of another corpus would
     pass for those that are finished.
@@ -198,10 +202,19 @@ def _claim(target: Target, catalog: Catalog, layout: str, ids: dict[str, str]) -
     other = [name for name, sample_id in ids.items() if samples.get(name, sample_id) != sample_id]
     if other:
         raise InputError(f"{url} holds another sample called {other[0]}; export to another place")
-    samples |= ids
-    manifest = {"layout": layout, "corpus": catalog.url, "samples": dict(sorted(samples.items()))}
+    manifest = {
+        "layout": layout,
+        "corpus": catalog.url,
+        # Whether what belongs to all samples is written for all of them.
+        "finished": bool(before.get("finished")) and ids.keys() <= samples.keys(),
+        "samples": dict(sorted((samples | ids).items())),
+    }
+    _write(target, manifest)
+    return manifest
+
+
+def _write(target: Target, manifest: dict[str, Any]) -> None:
     target.put(MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    return samples
 
 
 def _window(threads: ThreadPoolExecutor, function: Callable[[str], Any], names: list[str]) -> Iterator[Any]:

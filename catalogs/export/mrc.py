@@ -17,10 +17,9 @@ import io
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pandas as pd
 
 from catalogs.catalog import Catalog
-from catalogs.export.target import Job, Target, context_of, encode, particles_of
+from catalogs.export.target import Job, Target, all_particles, context_of, encode
 from catalogs.schema import SampleRecord
 from catalogs.volumes import Volume, write_mrc
 
@@ -55,8 +54,7 @@ def sample(job: Job) -> bool:
 
 def finish(target: Target, catalog: Catalog, records: list[SampleRecord]) -> list[str]:
     """Write all particles into one STAR file."""
-    tables = [particles_of(catalog, record) for record in records]
-    table = pd.concat(tables, ignore_index=True)
+    table = all_particles(catalog, records)
     target.put("particles.star", encode(table, "particles.star", "relion5", context_of(catalog, records)))
     return [f"particles.star lists {len(table)} particles of {len(records)} tomograms"]
 
@@ -82,8 +80,7 @@ def deepfinder_finish(target: Target, catalog: Catalog, records: list[SampleReco
         return ["all samples are of the split test: there is nothing to train on"]
     context = context_of(catalog, used)
     for split in ("train", "val"):
-        tables = [particles_of(catalog, record) for record in used if record.split == split]
-        table = pd.concat(tables, ignore_index=True) if tables else catalog.particles(used[0].sample_id)[:0]
+        table = all_particles(catalog, [record for record in used if record.split == split])
         key = f"objl_{_FOLDERS[split]}.xml"
         target.put(key, encode(table, key, "deepfinder", context))
     target.put("params_train.xml", _parameters(target, catalog, used))

@@ -12,13 +12,14 @@ from pathlib import Path
 import pandas as pd
 from numpy.typing import DTypeLike
 
+from catalogs import particles
 from catalogs.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.formats.base import Context
 from catalogs.formats.registry import named
 from catalogs.reader import StoredArray
 from catalogs.schema import SampleRecord
-from catalogs.store import Store, filesystem, open_store
+from catalogs.store import Store, filesystem, in_parallel, open_store
 from catalogs.volumes import Contrast, write_mrc
 
 
@@ -140,6 +141,12 @@ def particles_of(catalog: Catalog, record: SampleRecord) -> pd.DataFrame:
     """Read the particles of the target classes of a sample, under the sample's name."""
     table = catalog.particles(record.sample_id)
     return table[table["label"] > 0].assign(tomogram=record.name).reset_index(drop=True)
+
+
+def all_particles(catalog: Catalog, records: list[SampleRecord]) -> pd.DataFrame:
+    """Read the particles of the target classes of many samples, in their order."""
+    tables = in_parallel(lambda record: particles_of(catalog, record), records)
+    return pd.concat(tables, ignore_index=True) if tables else particles.empty()
 
 
 def context_of(catalog: Catalog, records: list[SampleRecord]) -> Context:

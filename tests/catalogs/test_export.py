@@ -7,6 +7,7 @@ import os
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,6 @@ class TestMrc:
         )
 
     def test_density(self, corpus: Catalog, make_sample: MakeSample, tmp_path: Path) -> None:
-        from dataclasses import replace
-
         sample = make_sample(0)
         corpus.write(replace(sample, density=np.abs(sample.tomogram)))
         export(corpus.url, tmp_path / "out", "mrc")
@@ -269,6 +268,25 @@ class TestAgain:
         done = export(full.url, folder, layout)
         assert (done.written, done.present) == (("demo-001",), ("demo-000", "demo-002"))
         assert {path: (folder / path).read_bytes() for path in files(folder)} == before
+
+    def test_what_belongs_to_all_is_finished(
+        self, full: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "out"
+        export(full.url, folder, "mrc", where="split == 'train'")
+        layout = LAYOUTS["mrc"]
+
+        def breaks(*_: Any) -> list[str]:
+            raise KeyboardInterrupt
+
+        monkeypatch.setitem(LAYOUTS, "mrc", replace(layout, finish=breaks))
+        export(full.url, folder, "mrc", where="split == 'train'")  # nothing to do
+        with pytest.raises(KeyboardInterrupt):
+            export(full.url, folder, "mrc")  # all samples are written, the list of them all is not
+        monkeypatch.undo()
+        assert "demo-002" not in (folder / "particles.star").read_text()
+        assert export(full.url, folder, "mrc").written == ()
+        assert "demo-002" in (folder / "particles.star").read_text()
 
     def test_interrupted(self, full: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         export(full.url, tmp_path / "whole", "mrc")
