@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same() -> None:
 def test_a_turned_map_is_the_map_of_the_turned_molecule() -> None:
     """Against the sum of Gaussians at every voxel, worked out plainly."""
     turn = Rotation.from_euler("ZYZ", [30, 50, 70], degrees=True)
-    got = published._turned(published._smoothed(LONG), turn.as_matrix())
+    got = published._turned(*published._smoothed(LONG), turn.as_matrix())
     grid = (np.indices((22, 22, 22)).reshape(3, -1).T - 11) * 16.0
     width = 32 / np.pi
     sigma2 = width**2 / 2 + (1.65 * 16) ** 2
@@ -75,7 +75,7 @@ def test_a_turned_map_is_the_map_of_the_turned_molecule() -> None:
 
 
 def test_core_and_shell_are_what_the_papers_morphology_gives() -> None:
-    grey = published._turned(published._smoothed(ROUND), np.eye(3))
+    grey = published._turned(*published._smoothed(ROUND), np.eye(3))
     first, solid = published._cropped(grey > published.LEVEL, 2)
     core, shell = published._core_and_shell(solid)
     cross = ndimage.generate_binary_structure(3, 1)
