@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from catalogs.errors import InputError
 from tlgen import obstacles, raster
 from tlgen.obstacles import Bits, Bytes, Integers
 
@@ -88,7 +89,7 @@ class Bins:
         self.centres: list[NDArray[np.int64]] = []
 
     def block(self, obstacle: HasDistance) -> None:
-        """Occupy every bin that any of an obstacle may be in.
+        """Occupy every bin that any of an obstacle may be in; InputError if it gives no distances.
 
         Blocks of bins are judged by their centres first, then bins by theirs, and bins at the surface by the
         centres of smaller parts, so that molecules come nearer than the bins are wide.
@@ -130,7 +131,13 @@ class Bins:
         if not len(bins):
             return np.empty(0)
         points = (bins + 0.5 - self.margin) * self.size - self.box / 2
-        return np.asarray(obstacle.distance(points), np.float64)
+        distance = np.asarray(obstacle.distance(points), np.float64)
+        if distance.shape != (len(points),) or np.isnan(distance).any():
+            raise InputError(
+                f"an obstacle's distance() must return one number a point, of {len(points)}, and none NaN; "
+                f"{type(obstacle).__name__}'s returned shape {distance.shape}"
+            )
+        return distance
 
     def place(
         self, solid: NDArray[np.float64], n_atoms: int, rng: np.random.Generator, *, spread: bool = False

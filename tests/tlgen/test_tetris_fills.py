@@ -338,3 +338,13 @@ def test_what_makes_no_sense_is_refused(fill: Fill, requests: list[Request], wor
 def test_unknown_words_are_refused(key: str) -> None:
     with pytest.raises(InputError, match=f"{key} must be"):
         pack((20, 20, 20), 10.0, MIXED, LIBRARY, gap=3, seed=1, **{key: "round"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("answer", [np.zeros(3), np.full((5, 1), np.nan), np.nan])
+def test_an_obstacle_that_gives_no_distances_is_refused(answer: NDArray[np.float64]) -> None:
+    class Odd:
+        def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+            return answer if np.ndim(answer) else np.full(len(points), answer)
+
+    with pytest.raises(InputError, match="Odd's returned shape"):
+        pack((20, 20, 20), 10.0, MIXED, LIBRARY, gap=3, seed=1, obstacles=[Odd()])
