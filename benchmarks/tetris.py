@@ -28,7 +28,6 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,17 +194,21 @@ def timed(work: Callable[[], Packing]) -> tuple[Packing, float]:
     return packing, time.process_time() - started
 
 
+def finite(value: float) -> float | None:
+    return round(float(value), 2) if np.isfinite(value) else None
+
+
 def measured(packing: Packing, seconds: float, library: Library, box: NDArray[np.float64]) -> dict[str, Any]:
     """Figures of a packing; residues are CA and P atoms, as normal modes are computed on."""
     residues = {
-        digest: replace(m, elements=m.elements[m.backbone], positions=m.positions[m.backbone])
+        digest: Molecule(m.name, m.elements[m.backbone], m.positions[m.backbone], m.backbone[m.backbone])
         for digest, m in library.items()
     }
     nearest = nearest_atoms(packing, residues)
     masses = np.array([library[r.digest].mass for r in packing.requests])[packing.which]
     core = box - 2 * MARGIN
     inside = (np.abs(packing.positions) <= core / 2).all(axis=1)
-    low, median = np.percentile(nearest, [5, 50])
+    closest, low, median = np.percentile(nearest, [0, 5, 50], method="lower")
     return {
         "placed": len(packing.which),
         "targets": sum(g.placed for g in packing.groups if g.group != "distractor"),
@@ -214,9 +217,9 @@ def measured(packing: Packing, seconds: float, library: Library, box: NDArray[np
         "mg_per_ml": round(packing.concentration, 1),
         "mg_per_ml_core": round(float(masses[inside].sum() / core.prod() * MG_PER_ML), 1),
         "occupancy": round(packing.occupancy, 4),
-        "closest_residues_A": round(float(nearest.min()), 2),
-        "residues_5th_percentile_A": round(float(low), 2),
-        "residues_median_A": round(float(median), 2),
+        "closest_residues_A": finite(closest),
+        "residues_5th_percentile_A": finite(low),
+        "residues_median_A": finite(median),
         "clashes_percent": round(100 * float((nearest < 4).mean()), 2),
         "peak_memory_MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }

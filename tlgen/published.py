@@ -73,8 +73,10 @@ def pack_as_published(
     if min(shape) <= MAP_SIZE + 2:
         raise InputError(f"the box must be more than {MAP_SIZE + 2} voxels wide, not {shape}")
     rng = generator(seed, "published")
-    molecules = [library[request.digest] for request in requests]
-    maps = {digest: _smoothed(library[digest]) for digest in {request.digest: None for request in requests}}
+    molecules = [library[request.digest].points for request in requests]
+    maps = {
+        digest: _smoothed(library[digest].points) for digest in {request.digest: None for request in requests}
+    }
     scene = _Scene(shape)
     which, corners, quaternions = [], [], []
     full = -1
@@ -179,7 +181,9 @@ def _smoothed(molecule: Molecule) -> tuple[NDArray[np.float32], float]:
     cells = np.ravel_multi_index(
         tuple(np.rint(molecule.positions / _SPACING).astype(np.int64).T + half), (n,) * 3
     )
-    electrons = np.bincount(cells, weights=molecule.elements, minlength=n**3).reshape(n, n, n)
+    electrons = np.bincount(cells, weights=molecule.elements * molecule.occupancy, minlength=n**3).reshape(
+        n, n, n
+    )
     width = RESOLUTION / np.pi  # of exp(-r²/width²), whose integral is (width √π)³
     sigma = np.sqrt(width**2 / 2 + (SMOOTHING * VOXEL_SIZE) ** 2)
     density = (

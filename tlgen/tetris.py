@@ -359,8 +359,8 @@ def _mass_within(molecule: Molecule, pose: Pose, box: NDArray[np.float64]) -> fl
     if (np.abs(pose.position[:2]) + _extent(molecule.positions) <= half).all():
         return molecule.mass
     xy = (Rotation.from_quat(pose.quaternion).apply(molecule.positions) + pose.position)[:, :2]
-    share = molecule.elements[(np.abs(xy) <= half).all(axis=1)].sum(dtype=np.float64)
-    return float(molecule.mass * share / molecule.elements.sum(dtype=np.float64))
+    weights = molecule.elements * molecule.occupancy.astype(np.float64)
+    return float(molecule.mass * weights[(np.abs(xy) <= half).all(axis=1)].sum() / weights.sum())
 
 
 def summed_up(

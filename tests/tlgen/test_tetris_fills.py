@@ -348,3 +348,18 @@ def test_an_obstacle_that_gives_no_distances_is_refused(answer: NDArray[np.float
 
     with pytest.raises(InputError, match="Odd's returned shape"):
         pack((20, 20, 20), 10.0, MIXED, LIBRARY, gap=3, seed=1, obstacles=[Odd()])
+
+
+def test_the_gap_holds_between_the_points_that_pseudo_atoms_stand_for() -> None:
+    spread = centred(
+        "map", np.full(12, 6), np.random.default_rng(0).normal(size=(12, 3)) * 20, np.ones(12, bool),
+        occupancy=np.full(12, 60), sigma=np.full(12, 6),
+    )  # fmt: skip
+    library = {spread.digest: spread}
+    packing = pack((20, 25, 25), 10.0, [Request(spread.digest)], library, gap=4, seed=1, fill=Saturation())
+    assert len(packing.which) > 5
+    points = placed_atoms(packing, {spread.digest: spread.points})
+    assert len(points[0]) > 12
+    assert closest(points) >= 4
+    assert nearest_atoms(packing, library).min() == pytest.approx(closest(points))
+    assert all((np.abs(xyz) <= [125, 125, 100]).all() for xyz in points)
