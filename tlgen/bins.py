@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tlgen import obstacles
+from catalogs.errors import InputError
+from tlgen import obstacles, raster
 from tlgen.obstacles import Bits, Bytes, Integers
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 #: Å; rounding in the positions must not eat into the gap, nor push an atom through a face.
 _SLACK = 1e-5
 
-#: Å around a molecule's place that it looks for company in, if molecules are to be spread.
-_COMPANY = 100.0
+#: Å around a molecule's place in which it looks for company, if molecules are to be spread; then everywhere.
+_COMPANY = (100.0, 300.0, 1e9)
 
 #: Cubes of a molecule that are looked at first.
 _CUBES = 24
@@ -32,6 +33,10 @@ _FINALISTS = 50
 
 #: Parts along an axis that a bin at the surface of an obstacle is divided into.
 _PARTS = 3
+
+
+#: Bins along an axis of a block that an obstacle is first looked for in.
+_BLOCK = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,30 +89,55 @@ class Bins:
         self.centres: list[NDArray[np.int64]] = []
 
     def block(self, obstacle: HasDistance) -> None:
-        """Occupy every bin that any of an obstacle may be in.
+        """Occupy every bin that any of an obstacle may be in; InputError if it gives no distances.
 
-        Bins are judged by their centres; those near the surface by the centres of smaller parts, so that
-        molecules come nearer than the bins are wide.
+        Blocks of bins are judged by their centres first, then bins by theirs, and bins at the surface by the
+        centres of smaller parts, so that molecules come nearer than the bins are wide.
         """
-        nx, ny = self.columns.shape[:2]
+        shape = np.array([*self.columns.shape[:2], self.depth])
+        blocks = -(-shape // _BLOCK)
+        steps = np.arange(_BLOCK)
+        inner = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+        for x in range(blocks[0]):  # layer by layer, for memory
+            y, z = np.divmod(np.arange(blocks[1] * blocks[2]), blocks[2])
+            corners = np.stack([np.full_like(y, x), y, z], axis=1) * _BLOCK
+            reach = np.sqrt(3) / 2 * _BLOCK * self.size
+            near = self._distance(obstacle, corners + (_BLOCK - 1) / 2) <= reach
+            bins = (corners[near, None] + inner).reshape(-1, 3)
+            bins = bins[(bins < shape).all(axis=1)]
+            bins = bins[self._holds(obstacle, bins)]
+            if len(bins):
+                first = bins.min(axis=0)
+                mask = np.zeros(bins.max(axis=0) + 1 - first, np.uint8)
+                mask[tuple((bins - first).T)] = 1
+                obstacles.stamp(self.columns, self.copies, mask, first)
+                self.centres.append(bins.mean(axis=0).astype(np.int64))
+
+    def _holds(self, obstacle: HasDistance, bins: Integers) -> NDArray[np.bool_]:
+        """Tell of each bin whether any of an obstacle may be in it."""
         reach = np.sqrt(3) / 2 * self.size + _SLACK  # of a bin from its centre
-        low = -self.box / 2 - self.margin * self.size
+        distance = self._distance(obstacle, bins)
+        solid = np.asarray(distance <= -reach)  # wholly inside
+        near = np.flatnonzero(np.abs(distance) < reach)
         steps = (np.arange(_PARTS) + 0.5) / _PARTS - 0.5
-        parts = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3) * self.size
-        for x in range(nx):  # slice by slice, for memory
-            y, z = np.divmod(np.arange(ny * self.depth), self.depth)
-            centres = low + (np.stack([np.full_like(y, x), y, z], axis=1) + 0.5) * self.size
-            distance = np.asarray(obstacle.distance(centres), np.float64)
-            solid = distance <= -reach  # wholly inside
-            near = np.flatnonzero(np.abs(distance) < reach)
-            if len(near):
-                points = (centres[near, None] + parts).reshape(-1, 3)
-                closest = np.asarray(obstacle.distance(points), np.float64).reshape(len(near), -1).min(axis=1)
-                solid[near] = closest <= reach / _PARTS
-            if solid.any():
-                mask = solid.reshape(1, ny, self.depth).astype(np.uint8)
-                obstacles.stamp(self.columns, self.copies, mask, np.array([x, 0, 0]))
-                self.centres.append(np.array([x, *np.argwhere(mask[0]).mean(axis=0)], np.int64))
+        parts = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+        if len(near):
+            closest = self._distance(obstacle, (bins[near, None] + parts).reshape(-1, 3))
+            solid[near] = (closest.reshape(len(near), -1) <= reach / _PARTS).any(axis=1)
+        return solid
+
+    def _distance(self, obstacle: HasDistance, bins: NDArray[Any]) -> NDArray[np.float64]:
+        """Distance of an obstacle from the centres of bins, or from points between them."""
+        if not len(bins):
+            return np.empty(0)
+        points = (bins + 0.5 - self.margin) * self.size - self.box / 2
+        distance = np.asarray(obstacle.distance(points), np.float64)
+        if distance.shape != (len(points),) or np.isnan(distance).any():
+            raise InputError(
+                f"an obstacle's distance() must return one number a point, of {len(points)}, and none NaN; "
+                f"{type(obstacle).__name__}'s returned shape {distance.shape}"
+            )
+        return distance
 
     def place(
         self, solid: NDArray[np.float64], n_atoms: int, rng: np.random.Generator, *, spread: bool = False
@@ -121,24 +151,25 @@ class Bins:
         shift = rng.uniform(0, self.size, size=3)
         salt = int(rng.integers(2**63))
         home = rng.uniform(size=3)
-        points = obstacles.turned(solid, Rotation.from_quat(quaternion).as_matrix())
+        points = raster.turned(solid, Rotation.from_quat(quaternion).as_matrix())
         lowest, highest = self._range(points[:n_atoms], shift)
         if (lowest > highest).any():
             return None
-        low, high = obstacles.bounds(points)
+        low, high = raster.bounds(points)
         first = np.floor((low + shift) / self.size).astype(np.int64) - self.around
         last = np.floor((high + shift) / self.size).astype(np.int64) + self.around
-        occupied, reach = obstacles.rasterise(
+        occupied, reach = raster.rasterise(
             points, first * self.size - shift, self.size, last - first + 1, self.gap
         )
         lo, hi = lowest + first + self.margin, highest + first + self.margin + 1
         target = lo + np.floor(home * (hi - lo)).astype(np.int64)
         if spread:
-            around = int(np.ceil(_COMPANY / self.size))
-            near = np.maximum(lo, target - around), np.minimum(hi, target + around + 1)
-            corner, contact = self._search(reach, *near, salt, target)
-            if contact < 0:
-                corner, contact = self._search(reach, lo, hi, salt, target)
+            for within in _COMPANY:
+                near = target - int(within // self.size), target + int(within // self.size) + 1
+                limits = np.maximum(lo, near[0]), np.minimum(hi, near[1])
+                corner, contact = self._search(reach, *limits, salt, target)
+                if contact >= 0 or ((limits[0] == lo) & (limits[1] == hi)).all():
+                    break
         elif not self.centres:
             corner, contact = target, 0
         else:
@@ -158,7 +189,7 @@ class Bins:
         self, atoms: NDArray[np.float64], shift: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Bins by which a molecule at the box's lowest corner may be moved: the first and the last."""
-        low, high = obstacles.bounds(atoms)
+        low, high = raster.bounds(atoms)
         if self.cut:
             low[:2] = high[:2] = 0.0  # the centre counts
         lowest = np.ceil((_SLACK - low - shift) / self.size).astype(np.int64)
@@ -183,7 +214,7 @@ class Bins:
             lo,
             hi,
         )
-        shell = obstacles.runs(obstacles.grown(reach) - reach)
+        shell = obstacles.runs(raster.grown(reach) - reach)
         for wedged in (True, False):
             corners = obstacles.candidates(forbidden, allowed, lo, hi, _CANDIDATES, np.uint64(salt), wedged)
             contact, best = obstacles.most_contact(self.columns, corners, shell, _FINALISTS, np.uint64(salt))

@@ -38,18 +38,20 @@ Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
 
-@intrinsic
-def _count(typing_context: Any, bits: Any) -> Any:
-    """Count the bits that are set."""
+def _ctpop(typing_context: Any, bits: Any) -> Any:
     return types.int64(types.uint64), lambda context, builder, signature, args: builder.ctpop(args[0])
 
 
-@intrinsic
-def _lowest_bit(typing_context: Any, bits: Any) -> Any:
-    """Index of the lowest bit that is set; there must be one."""
+def _cttz(typing_context: Any, bits: Any) -> Any:
     return types.int64(types.uint64), lambda context, builder, signature, args: builder.cttz(
         args[0], ir.Constant(ir.IntType(1), 1)
     )
+
+
+#: Counts the bits of a word that are set: one instruction.
+_count: Any = intrinsic(_ctpop)
+#: Finds the lowest bit of a word that is set; there must be one.
+_lowest_bit: Any = intrinsic(_cttz)
 
 
 def bits(first: int, end: int, words: int) -> Bits:
@@ -57,100 +59,6 @@ def bits(first: int, end: int, words: int) -> Bits:
     flags = np.zeros(words * BITS, np.uint8)
     flags[first:end] = 1
     return np.packbits(flags, bitorder="little").view("<u8").astype(np.uint64)
-
-
-@njit(cache=True)
-def turned(points: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotate points: (n, 3) by a 3x3 matrix."""
-    out = np.empty_like(points)
-    for a in range(len(points)):
-        x, y, z = points[a, 0], points[a, 1], points[a, 2]
-        out[a, 0] = rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z
-        out[a, 1] = rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z
-        out[a, 2] = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z
-    return out
-
-
-@njit(cache=True)
-def bounds(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lowest and highest coordinates of points."""
-    low, high = points[0].copy(), points[0].copy()
-    for a in range(len(points)):
-        for axis in range(3):
-            low[axis] = min(low[axis], points[a, axis])
-            high[axis] = max(high[axis], points[a, axis])
-    return low, high
-
-
-@njit(cache=True)
-def rasterise(
-    points: NDArray[np.float64], origin: NDArray[np.float64], size: float, shape: Integers, gap: float
-) -> tuple[Bytes, Bytes]:
-    """Mark the bins that hold a point, and those with any point of space nearer than ``gap`` to one.
-
-    Points and gap in Å, from an origin such that ``shape`` leaves room for the reach.
-    """
-    occupied = np.zeros((shape[0], shape[1], shape[2]), np.uint8)
-    x0, y0, z0 = origin
-    for a in range(len(points)):
-        x, y, z = (points[a, 0] - x0) / size, (points[a, 1] - y0) / size, (points[a, 2] - z0) / size
-        occupied[int(x), int(y), int(z)] = 1
-    reach = occupied.copy()
-    n = int(np.ceil(gap / size))
-    inside = _eroded(occupied, n)
-    near = np.empty((3, 2 * n + 1))
-    for a in range(len(points)):
-        x, y, z = (points[a, 0] - x0) / size, (points[a, 1] - y0) / size, (points[a, 2] - z0) / size
-        i, j, k = int(x), int(y), int(z)
-        if inside[i, j, k]:  # all bins around hold points, too
-            continue
-        for d in range(-n, n + 1):
-            near[0, d + n] = (_distance(x - i, d) * size) ** 2
-            near[1, d + n] = (_distance(y - j, d) * size) ** 2
-            near[2, d + n] = (_distance(z - k, d) * size) ** 2
-        for di in range(2 * n + 1):
-            for dj in range(2 * n + 1):
-                flat = near[0, di] + near[1, dj]
-                if flat >= gap * gap:
-                    continue
-                for dk in range(2 * n + 1):
-                    if flat + near[2, dk] < gap * gap:
-                        reach[i + di - n, j + dj - n, k + dk - n] = 1
-    return occupied, reach
-
-
-@njit(cache=True)
-def _eroded(mask: Bytes, n: int) -> Bytes:
-    """Keep the bins whose neighbours, up to n bins along each axis, are all in a mask that leaves room."""
-    inside = np.zeros_like(mask)
-    for i in range(n, mask.shape[0] - n):
-        for j in range(n, mask.shape[1] - n):
-            for k in range(n, mask.shape[2] - n):
-                if mask[i, j, k]:
-                    inside[i, j, k] = mask[i - n : i + n + 1, j - n : j + n + 1, k - n : k + n + 1].all()
-    return inside
-
-
-@njit(cache=True)
-def _distance(within: float, step: int) -> float:
-    """Distance along an axis from a point ``within`` its bin (0 to 1) to the bin ``step`` bins on."""
-    if step > 0:
-        return step - within
-    if step < 0:
-        return within - step - 1
-    return 0.0
-
-
-@njit(cache=True)
-def grown(mask: Bytes) -> Bytes:
-    """Add all 26 neighbours of each bin of a mask that leaves room for them."""
-    grown = np.zeros_like(mask)
-    for i in range(1, mask.shape[0] - 1):
-        for j in range(1, mask.shape[1] - 1):
-            for k in range(1, mask.shape[2] - 1):
-                if mask[i, j, k]:
-                    grown[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2] = 1
-    return grown
 
 
 @njit(cache=True)

@@ -73,15 +73,17 @@ def pack_as_published(
     if min(shape) <= MAP_SIZE + 2:
         raise InputError(f"the box must be more than {MAP_SIZE + 2} voxels wide, not {shape}")
     rng = generator(seed, "published")
-    molecules = [library[request.digest] for request in requests]
-    maps = {digest: _smoothed(library[digest]) for digest in {request.digest: None for request in requests}}
+    molecules = [library[request.digest].points for request in requests]
+    maps = {
+        digest: _smoothed(library[digest].points) for digest in {request.digest: None for request in requests}
+    }
     scene = _Scene(shape)
     which, corners, quaternions = [], [], []
     full = -1
     for i in (i for _ in range(rounds) for i, r in enumerate(requests) for _ in range(r.count)):
         quaternion = rng.normal(size=4)
         quaternion /= np.linalg.norm(quaternion)
-        grey = _turned(maps[requests[i].digest], Rotation.from_quat(quaternion).as_matrix())
+        grey = _turned(*maps[requests[i].digest], Rotation.from_quat(quaternion).as_matrix())
         corner = scene.place(grey, int(rng.integers(2**63)))
         if corner is None:
             full = i
@@ -117,6 +119,9 @@ class _Scene:
         # The original leaves one voxel more than half a map empty at each face.
         self.lo = np.ones(3, np.int64)
         self.hi = np.array([nx, ny, nz]) - MAP_SIZE - 1
+        # Nothing stands beyond the first and the last corner of a map.
+        self.first = np.array([nx, ny, nz])
+        self.last = np.zeros(3, np.int64)
         self.empty = True
 
     def place(self, grey: NDArray[np.float32], salt: int) -> Integers | None:
@@ -129,6 +134,7 @@ class _Scene:
             if found is None:
                 return None
             corner = found
+        self.first, self.last = np.minimum(self.first, corner), np.maximum(self.last, corner)
         x, y, z = corner
         part = self.grey[x : x + MAP_SIZE, y : y + MAP_SIZE, z : z + MAP_SIZE]
         part += grey
@@ -139,7 +145,8 @@ class _Scene:
     def _search(self, grey: NDArray[np.float32], salt: np.uint64) -> Integers | None:
         first, solid = _cropped(grey > LEVEL, DEPTH)
         core, shell = _core_and_shell(solid)
-        lo, hi = self.lo + first, self.hi + first
+        lo = np.maximum(self.lo, self.first - MAP_SIZE) + first
+        hi = np.minimum(self.hi, self.last + MAP_SIZE + 1) + first
         allowed = obstacles.bits(int(lo[2]), int(hi[2]), self.copies.shape[1] - 2)
         forbidden = obstacles.forbidden(
             self.copies,
@@ -153,7 +160,7 @@ class _Scene:
         runs = obstacles.runs(shell)
         for wedged in (True, False):
             corners = obstacles.candidates(forbidden, allowed, lo, hi, 1 << 16, salt, wedged)
-            contact, best = obstacles.most_contact(self.columns, corners, runs, 100, salt)
+            contact, best = obstacles.most_contact(self.columns, corners, runs, 40, salt)
             if contact > 0:
                 return np.asarray(corners[best] - first)
         return None
@@ -162,25 +169,33 @@ class _Scene:
 _NONE = np.empty((0, 4), np.int64)
 
 
-def _smoothed(molecule: Molecule) -> NDArray[np.float32]:
-    """Compute a molecule's map, already smoothed, with its centre in the middle of voxel n // 2."""
+def _smoothed(molecule: Molecule) -> tuple[NDArray[np.float32], float]:
+    """Compute a molecule's map, already smoothed, with its centre in the middle of voxel n // 2.
+
+    Returns the map, and the voxels of the scene from its centre beyond which there is next to nothing.
+    """
     half = int(np.ceil(MAP_SIZE / 2 * VOXEL_SIZE / _SPACING)) + 1
     if np.abs(molecule.positions).max() > MAP_SIZE // 2 * VOXEL_SIZE:
         raise InputError(f"molecule {molecule.name} is too big for a map of {MAP_SIZE} voxels of 16 Å")
-    edges = (np.arange(2 * half + 2) - half - 0.5) * _SPACING
-    electrons = np.histogramdd(
-        molecule.positions, bins=[edges] * 3, weights=molecule.elements.astype(np.float64)
-    )[0]
+    n = 2 * half + 1
+    cells = np.ravel_multi_index(
+        tuple(np.rint(molecule.positions / _SPACING).astype(np.int64).T + half), (n,) * 3
+    )
+    electrons = np.bincount(cells, weights=molecule.elements * molecule.occupancy, minlength=n**3).reshape(
+        n, n, n
+    )
     width = RESOLUTION / np.pi  # of exp(-r²/width²), whose integral is (width √π)³
     sigma = np.sqrt(width**2 / 2 + (SMOOTHING * VOXEL_SIZE) ** 2)
     density = (
-        ndimage.gaussian_filter(electrons.astype(np.float32), sigma / _SPACING, mode="constant") / _SPACING**3
+        ndimage.gaussian_filter(electrons.astype(np.float32), sigma / _SPACING, mode="constant", truncate=3.0)
+        / _SPACING**3
     )
-    return np.ascontiguousarray(density * (width * np.sqrt(np.pi)) ** 3, np.float32)
+    radius = np.linalg.norm(molecule.positions, axis=1).max() + 2.5 * sigma
+    return np.ascontiguousarray(density * (width * np.sqrt(np.pi)) ** 3, np.float32), radius / VOXEL_SIZE
 
 
 @njit(cache=True)
-def _turned(grid: NDArray[np.float32], rotation: NDArray[np.float64]) -> NDArray[np.float32]:
+def _turned(grid: NDArray[np.float32], radius: float, rotation: NDArray[np.float64]) -> NDArray[np.float32]:
     """Sample a rotated map on the voxels [x, y, z] of the scene, by trilinear interpolation."""
     out = np.zeros((MAP_SIZE, MAP_SIZE, MAP_SIZE), np.float32)
     half, n = grid.shape[0] // 2, grid.shape[0]
@@ -188,6 +203,8 @@ def _turned(grid: NDArray[np.float32], rotation: NDArray[np.float64]) -> NDArray
     for x in range(MAP_SIZE):
         for y in range(MAP_SIZE):
             for z in range(MAP_SIZE):
+                if (x - middle) ** 2 + (y - middle) ** 2 + (z - middle) ** 2 > radius * radius:
+                    continue
                 a, b, c = (x - middle) * scale, (y - middle) * scale, (z - middle) * scale
                 u = rotation[0, 0] * a + rotation[1, 0] * b + rotation[2, 0] * c + half
                 v = rotation[0, 1] * a + rotation[1, 1] * b + rotation[2, 1] * c + half

@@ -27,9 +27,8 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
 from catalogs.seeds import generator
-from tlgen import fills
+from tlgen import fills, raster
 from tlgen.bins import Bins, Pose
-from tlgen.envelope import envelope
 from tlgen.fills import MG_PER_ML, Achieved, Concentration, Counts, Fill, Ratio, Request, Saturation
 from tlgen.gaps import nearest_atoms
 from tlgen.molecule import DALTON_PER_CUBIC_ANGSTROM, Library, Molecule
@@ -159,10 +158,10 @@ def pack(
     obstacles
         What stands in the box already.
     seeding
-        ``spread``: each molecule goes where it touches the most within 100 Å of a random place of its own,
-        or, if it fits nowhere there, in the whole box; so fewer than fit stand in small clusters all over the
-        box. ``cluster``: each goes where in the whole box it touches the most, as in the paper, so that fewer
-        than fit stand in one big cluster.
+        ``spread``: each molecule goes where it touches the most within 100 Å of a random place of its own;
+        if it fits nowhere there, within 300 Å, or in the whole box. So fewer than fit stand in small clusters
+        all over the box. ``cluster``: each goes where in the whole box it touches the most, as in the paper,
+        so that fewer than fit stand in one big cluster.
     max_occupancy
         Share of the box (at 1.35 g/cm³) that is not to be exceeded.
     orientations
@@ -313,7 +312,8 @@ def _solid(molecule: Molecule) -> NDArray[np.float64]:
 
     Nothing could have diffused into a closed shell, and a shell not around anything.
     """
-    return np.concatenate([molecule.positions.astype(np.float64), envelope(molecule).cavities()])
+    atoms = molecule.positions.astype(np.float64)
+    return np.concatenate([atoms, raster.voids(atoms)])
 
 
 def _extent(points: NDArray[np.floating[Any]]) -> float:
@@ -359,8 +359,8 @@ def _mass_within(molecule: Molecule, pose: Pose, box: NDArray[np.float64]) -> fl
     if (np.abs(pose.position[:2]) + _extent(molecule.positions) <= half).all():
         return molecule.mass
     xy = (Rotation.from_quat(pose.quaternion).apply(molecule.positions) + pose.position)[:, :2]
-    share = molecule.elements[(np.abs(xy) <= half).all(axis=1)].sum(dtype=np.float64)
-    return float(molecule.mass * share / molecule.elements.sum(dtype=np.float64))
+    weights = molecule.elements * molecule.occupancy.astype(np.float64)
+    return float(molecule.mass * weights[(np.abs(xy) <= half).all(axis=1)].sum() / weights.sum())
 
 
 def summed_up(

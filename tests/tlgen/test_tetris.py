@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import chisquare, kstest
 
 from catalogs.errors import InputError
-from tlgen import obstacles
+from tlgen import obstacles, raster
 from tlgen.molecule import Molecule, centred
 from tlgen.tetris import Packing, Request, nearest_atoms, pack
 
@@ -218,7 +218,7 @@ def test_the_bits_find_what_plain_counting_finds(depth: int) -> None:
     occupied = (rng.random(shape) < 0.01).astype(np.uint8)
     ball = np.linalg.norm(np.indices((9, 9, 9)) - 4, axis=0)
     reach = ((ball <= 3.4) & (rng.random((9, 9, 9)) < 0.95)).astype(np.uint8)
-    shell = obstacles.grown(reach) - reach
+    shell = raster.grown(reach) - reach
     words = -(-depth // 64)
     columns = np.zeros((*shape[:2], words + 1), np.uint64)
     copies = np.zeros((obstacles.SPANS + obstacles.CUBES, words + 2, 24, 26 + obstacles.BLOCK), np.uint64)
