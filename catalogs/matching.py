@@ -243,8 +243,8 @@ def confusion(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, floa
         i, j = linear_sum_assignment(np.where(near, far + n * other, n * (n + 1)))
         i, j = i[near[i, j]], j[near[i, j]]
         np.add.at(counts, (there[theirs[j]], seen[ours[i]]), 1)
-        np.add.at(counts, (none, np.delete(seen[ours], i)), 1)
-        np.add.at(counts, (np.delete(there[theirs], j), none), 1)
+        np.add.at(counts[none], np.delete(seen[ours], i), 1)
+        np.add.at(counts[:, none], np.delete(there[theirs], j), 1)
     return pd.DataFrame(counts, names, names)
 
 
