@@ -36,7 +36,8 @@ HELD_OUT = "split == 'val'"
 ENOUGH, ENOUGH_OF_EACH = 1000, 100
 #: Points of the curve of thresholds at most.
 CURVE_POINTS = 200
-_TILE = 192
+#: Bytes that the network may use.
+_MEMORY = 3e9
 
 
 def calibrate(
@@ -85,7 +86,7 @@ def calibrate(
         values = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
         values = normalise(values, measure(values))
         z, y, x = values.shape
-        tiling = plan((z, y, x), _TILE, card.halo, card.pooling)
+        tiling = plan((z, y, x), network, _MEMORY)
         made = segment(values, network, tiling, card.classes, card.thresholds)
         found.append((record, find(made.labels, made.score, card.classes, card.voxel_size, options)))
         say(f"segmented {record.name}, {k} of {len(records)}")

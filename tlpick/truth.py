@@ -94,7 +94,10 @@ def read_truth(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth
         try:
             return _from_list(path, run)
         except InputError:
-            raise no_sample from None
+            raise InputError(
+                f"{path} is not a sample of a corpus, nor a corpus, a particle list or a label volume; give "
+                "one of these as the truth"
+            ) from no_sample
 
 
 def hits(truth: Truth) -> Callable[[pd.DataFrame, pd.DataFrame], Ints] | None:
