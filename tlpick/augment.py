@@ -4,8 +4,8 @@ A tomogram has a missing wedge, so not every orientation looks like a tomogram. 
 a tilt range that is symmetric about 0°, the wedge is left as it is by turning the signs of x, y and z, and by
 nothing else that maps the grid onto itself: swapping x and y would turn the tilt axis. Of these eight
 symmetries (the point group mmm) four are rotations: none, and half turns about x, y and z. The other four
-are mirror images, in which molecules have the wrong hand; a network that sees details finer than about 10 Å may
-find them strange, so they are used only when eight are asked for.
+are mirror images, in which molecules have the wrong hand; a network that sees details finer than about 10 Å
+may find them strange, so they are used only when eight are asked for.
 """
 
 from __future__ import annotations

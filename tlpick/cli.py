@@ -9,6 +9,7 @@ import click
 from catalogs import console
 from tlpick.convert import command as convert
 from tlpick.options import asked_precision, chosen, localising, thresholding
+from tlpick.run_options import running, settings
 
 tlpick = console.program(
     "tlpick", "Pick particles in tomograms with a trained model, and score picks against truth."
@@ -19,44 +20,41 @@ tlpick = console.program(
 @click.argument("model")
 @click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
 @click.option("--to", "folder", required=True, metavar="FOLDER", help="Where the picks go.")
-@click.option(
-    "--tile",
-    default=192,
-    show_default=True,
-    type=click.IntRange(8),
-    help="Segment in tiles of as many voxels as a cube with this edge; smaller needs less memory.",
-)
-@click.option(
-    "--voxel-size",
-    type=click.FloatRange(0, min_open=True),
-    metavar="Å",
-    help="Of the tomograms, whatever their headers say.",
-)
-@click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Tomograms at a time.")
+@running
 @localising
 @thresholding
 def run_command(
     model: str,
     tomograms: tuple[str, ...],
     folder: str,
-    tile: int,
-    voxel_size: float | None,
-    rescale: bool,
+    cluster: str | None,
     workers: int,
+    tomogram_type: str,
+    where: str | None,
     precision: float | None,
     fdr: float | None,
-    **how: Any,
+    **options: Any,
 ) -> int:
-    """Pick the particles of every TOMOGRAM (MRC file, OME-Zarr, sample of a corpus) with MODEL.
+    """Pick the particles of every TOMOGRAM with MODEL.
 
-    Tomograms that FOLDER already holds picks of, by the same model and settings, are skipped.
+    TOMOGRAM is a volume (MRC, OME-Zarr, HDF5, ...; a path or URL), a quoted glob such as 'data/*.mrc', a text
+    file with one of these a line (.txt), RELION's tomograms.star, a copick project, a corpus, or one of its
+    samples. Those that FOLDER already holds picks of, by the same model and settings and from the same
+    voxels, are skipped; what failed is tried again.
     """
-    from tlpick.pipeline import Settings
+    from tlpick.inputs import Selection
     from tlpick.run import run
 
-    settings = Settings(tile, voxel_size, rescale, chosen(**how))
-    return 0 if run(model, tomograms, folder, settings, workers, asked_precision(precision, fdr)) else 1
+    done = run(
+        model,
+        tomograms,
+        folder,
+        settings(options),
+        cluster=cluster or (f"local:{workers}" if workers > 1 else None),
+        selection=Selection(tomogram_type, where),
+        precision=asked_precision(precision, fdr),
+    )
+    return 0 if done else 1
 
 
 @tlpick.command()

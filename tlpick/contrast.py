@@ -24,8 +24,8 @@ def looks(values: NDArray[np.float32], scale: int) -> tuple[Literal["dark", "bri
     values
         (z, y, x) normalised grey values.
     scale
-        Edge of the boxes that are averaged first, voxels: about the radius of a molecule, to let it stand out of
-        the noise.
+        Edge of the boxes that are averaged first, voxels: about the radius of a molecule, to let it stand out
+        of the noise.
 
     Returns
     -------

@@ -22,9 +22,34 @@ Call = Callable[[list[Any]], Any]
 
 #: Layers and operators whose result at a voxel depends on that voxel alone, at prediction.
 _POINTWISE = frozenset(
-    """Activation ActivityRegularization Add AlphaDropout Average BatchNormalization Dense Dropout ELU
-    GaussianDropout GaussianNoise Gelu Identity LeakyReLU LeakyRelu Maximum Minimum Multiply ReLU Relu
-    Rescaling Sigmoid Silu SpatialDropout3D Subtract Tanh""".split()
+    {
+        "Activation",
+        "ActivityRegularization",
+        "Add",
+        "AlphaDropout",
+        "Average",
+        "BatchNormalization",
+        "Dense",
+        "Dropout",
+        "ELU",
+        "GaussianDropout",
+        "GaussianNoise",
+        "Gelu",
+        "Identity",
+        "LeakyReLU",
+        "LeakyRelu",
+        "Maximum",
+        "Minimum",
+        "Multiply",
+        "ReLU",
+        "Relu",
+        "Rescaling",
+        "Sigmoid",
+        "Silu",
+        "SpatialDropout3D",
+        "Subtract",
+        "Tanh",
+    }
 )
 #: The same, if they work along the channels.
 _ALONG_CHANNELS = frozenset({"Concatenate", "LayerNormalization", "Softmax", "UnitNormalization"})
@@ -213,7 +238,9 @@ def read_graph(model: Any) -> Graph:
         else:
             reach, valid, padding = _local(layer, out.ndim)
             activation = getattr(layer, "activation", None) if valid is not None else None
-            steps = [Node(layer, (), 0, reach, int(out.shape[-1]), scales[0], valid or call, activation, padding)]
+            steps = [
+                Node(layer, (), 0, reach, int(out.shape[-1]), scales[0], valid or call, activation, padding)
+            ]
         for step in steps:
             z, y, x = (
                 base * each.step if each.kind == "spread" else base / each.step
@@ -308,8 +335,8 @@ def _local(layer: Any, rank: int) -> tuple[tuple[Reach, Reach, Reach], Call | No
 def _transposed(layer: Any) -> list[Node]:
     """Write a transposed convolution as a convolution and an interleaving of its channels.
 
-    Result i adds up ``input[j] * kernel[i + before - j * step]``, so results i, i + step, i + 2 step, ... are a
-    convolution of their own, with every step-th value of the kernel. As one convolution with step³ times as
+    Result i adds up ``input[j] * kernel[i + before - j * step]``, so results i, i + step, i + 2 step, ... are
+    a convolution of their own, with every step-th value of the kernel. As one convolution with step³ times as
     many channels it is quicker, and rounds in the same way wherever a voxel is.
     """
     from keras import ops

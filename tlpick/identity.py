@@ -23,7 +23,9 @@ def stamp(path: str) -> str:
     entries = []
     for name, info in _files(path):
         if "://" in path:
-            entries.append([name, info["size"], *(str(info.get(key, "")) for key in (*_TAGS, "LastModified"))])
+            entries.append(
+                [name, info["size"], *(str(info.get(key, "")) for key in (*_TAGS, "LastModified"))]
+            )
         else:
             facts = Path(info["name"]).stat()
             entries.append([name, facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns])

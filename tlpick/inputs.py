@@ -1,4 +1,4 @@
-"""Which tomograms a user means: files, globs, lists, RELION's tomograms.star, copick projects, corpora, URLs."""
+"""Which tomograms a user means: files, globs, lists, a tomograms.star, copick projects, corpora, URLs."""
 
 from __future__ import annotations
 
@@ -152,9 +152,13 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
     table: Any = tables[0]
     column = _COLUMNS.get(selection.kind)
     if column is None:
-        raise InputError(f"--tomogram-type {selection.kind!r}: of a tomograms.star only 'denoised' can be asked")
+        raise InputError(
+            f"--tomogram-type {selection.kind!r}: of a tomograms.star only 'denoised' can be asked"
+        )
     if column not in table:
-        raise InputError(f"{file} has no column {column}; reconstruct the tomograms first, or name the volumes")
+        raise InputError(
+            f"{file} has no column {column}; reconstruct the tomograms first, or name the volumes"
+        )
     scale = ("rlnTomoTiltSeriesPixelSize", "rlnTomoTomogramBinning")
     for _, row in table.iterrows():
         size = math.prod(float(row[name]) for name in scale) if set(scale) <= set(table.columns) else None
@@ -204,8 +208,10 @@ def _of_copick(root: str, selection: Selection) -> Iterator[Tomogram]:
         fitting = [entry for entry in entries if entry[0] == nearest]
         if len(fitting) > 1:
             kinds = ", ".join(sorted(kind for _, kind, _ in fitting))
-            raise InputError(f"the copick project {root} has several tomograms of {run} ({kinds}); "
-                             "choose by --tomogram-type")
+            raise InputError(
+                f"the copick project {root} has several tomograms of {run} ({kinds}); "
+                "choose by --tomogram-type"
+            )
         yield Tomogram(fitting[0][2], run, nearest)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,9 +135,7 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         offset = (shift, shift, z0 * size + shift)
         if rescale:
             if 24 * values.size > memory:
-                raise InputError(
-                    f"resampling needs {24 * values.size / 1e9:.1f} GB; give more --max-memory, or resample it"
-                )
+                raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more --max-memory")
             values, grid = resample(values, grid, card.voxel_size), card.voxel_size
         mask = None
         if region is not None:
@@ -236,8 +233,8 @@ def _check_contrast(
         turned = " with --invert" if terms.invert else ""
         fix = "leave out --invert" if terms.invert else "add --invert"
         raise InputError(
-            f"{path}: protein seems to be {shown}{turned} (skewness {skewness:+.2f}), the model {card.name!r} "
-            f"knows it {card.contrast}; {fix}, or --trust-contrast if that is wrong"
+            f"{path}: protein seems to be {shown}{turned} (skewness {skewness:+.2f}), the model "
+            f"{card.name!r} knows it {card.contrast}; {fix}, or --trust-contrast if that is wrong"
         )
 
 
@@ -278,4 +275,3 @@ def _normalise(values: NDArray[np.float32], mask: NDArray[np.bool_] | None, scra
         slab /= np.float32(intensity.spread)
         np.clip(slab, -CLIP, CLIP, out=slab)
         scratch.release()
-

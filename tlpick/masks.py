@@ -77,7 +77,9 @@ def _ratio(mask: Volume, path: str, shape: Triple, voxel_size: float) -> float:
         return 1.0
     ratio = mask.voxel_size / voxel_size if mask.voxel_size else float(round(shape[2] / mask.shape[2]))
     # binning may drop what does not fill a voxel, or fill it up
-    if ratio <= 0 or any(abs(n * ratio - whole) >= max(ratio, 1) for n, whole in zip(mask.shape, shape, strict=True)):
+    if ratio <= 0 or any(
+        abs(n * ratio - whole) >= max(ratio, 1) for n, whole in zip(mask.shape, shape, strict=True)
+    ):
         raise InputError(
             f"the mask {path} has {_size(mask.shape)} voxels{_edge(mask.voxel_size)}, the tomogram "
             f"{_size(shape)}{_edge(voxel_size)}: they do not cover the same box; give a mask of this tomogram"

@@ -1,53 +1,49 @@
-"""One tomogram from file to particles, and a run over many of them.
+"""One tomogram from file to particles.
 
-A run's folder::
+Its folder in that of the run::
 
-    TOMOGRAM/segmentation.zarr    OME-Zarr: image = target probability in 1/255, labels/classes = classes
-    TOMOGRAM/particles.star       its picks
-    TOMOGRAM/done.json            written last; a tomogram without it is picked again
-    particles.star                all picks
-    run.json                      the model's card, the tomograms, the settings
+    particles.star       its picks
+    segmentation.zarr    on request, OME-Zarr: image = target probability in 1/255, labels/classes = classes
+    segmentation.mrc     or so: the classes; and probability.mrc
+    done.json            written last; a tomogram without it is picked again
 """
 
 from __future__ import annotations
 
-import json
-import math
+import os
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from catalogs import particles
-from catalogs.calibration import Expectation
-from catalogs.console import DISTRIBUTION
 from catalogs.errors import InputError
-from catalogs.intensity import NORMALISATION, measure, normalise
 from catalogs.model_file import ModelCard, fingerprint, read_card
-from catalogs.schema import ClassInfo
 from catalogs.seeds import digest
-from catalogs.volumes import Volume, open_volume
-from tlpick.files import DONE, PARTICLES, RUN, SEGMENTATION, write_json
+from catalogs.volumes import open_volume
+from tlpick.files import DONE, PARTICLES, absolute, read_json, work_folder, write_json
+from tlpick.graph import Triple
+from tlpick.identity import checksum, stamp
+from tlpick.inputs import Tomogram
+from tlpick.intake import Prepared, Terms, prepare
+from tlpick.keep import Kept, keep
 from tlpick.localise import Options, localise
-from tlpick.picks import above, as_table, particle_volumes
+from tlpick.masks import mask_path
+from tlpick.picks import as_table, particle_volumes
+from tlpick.scratch import Scratch
 from tlpick.segment import Segmentation, load_network, segment
 from tlpick.tiles import plan
 
 #: Changes whenever the same model, tomogram and settings would give other picks.
-PICKER_VERSION = 2
+PICKER_VERSION = 3
 
-#: A voxel size may differ from the model's by this share; the network does not notice.
-VOXEL_SIZE_TOLERANCE = 0.02
-
-Shape = tuple[int, int, int]
+#: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
+_ASIDE = 200e6
+#: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
+_IN_MEMORY = 0.25
 
 
 @dataclass(frozen=True)
@@ -56,19 +52,26 @@ class Settings:
 
     Attributes
     ----------
+    max_memory
+        Bytes that a process may use.
     tile
-        A tile holds at most as many voxels as a cube with this edge.
-    voxel_size
-        Å; of the tomograms, whatever their headers say. None: believe the headers.
-    rescale
-        Resample tomograms of another voxel size than the model's; otherwise they are refused.
+        The cross-section of a column holds at most as many voxels as a square with this edge; None: as many
+        as the memory allows.
+    terms
+        How tomograms are brought to what the model knows.
+    tta
+        Orientations whose mean counts: 1, 4 or 8.
+    keep
+        ``zarr`` or ``mrc``: the segmentation is kept.
     localising
         How particles are found in the segmentation, and which of them count.
     """
 
-    tile: int = 192
-    voxel_size: float | None = None
-    rescale: bool = False
+    max_memory: float = 4e9
+    tile: int | None = None
+    terms: Terms = field(default_factory=Terms)
+    tta: int = 1
+    keep: Kept | None = None
     localising: Options = field(default_factory=Options)
 
 
@@ -80,29 +83,38 @@ class Picked:
     ----------
     name, path
         Of the tomogram.
+    mask
+        Path of its mask; empty if there is none.
     job
         Hash of the model, the settings and the picker: what all tomograms of a run share.
-    tomogram
-        Hash of the tomogram's files: their names, sizes and dates.
+    content, stamp
+        Hashes of the contents of the tomogram and its mask, and of what the storage says of them.
     shape, voxel_size
         Of the tomogram, voxels (z, y, x) and Å.
+    grid
+        Voxel size that the network saw, Å.
     counts
         Class -> number of picks.
-    tile, n_tiles, redundancy
-        Voxels (z, y, x) of a tile, number of tiles, computed voxels over the voxels of the tomogram.
+    tile, n_tiles, planes, redundancy
+        Voxels (z, y, x) of a column, number of columns, planes of a step, computed voxels over the voxels of
+        the tomogram.
     seconds
         Stage -> duration.
     """
 
     name: str
     path: str
+    mask: str
     job: str
-    tomogram: str
-    shape: Shape
+    content: str
+    stamp: str
+    shape: Triple
     voxel_size: float
+    grid: float
     counts: dict[str, int]
-    tile: Shape
+    tile: Triple
     n_tiles: int
+    planes: int
     redundancy: float
     seconds: dict[str, float]
 
@@ -120,13 +132,21 @@ class Failed:
     details: str
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What an attempt came to; ``fresh`` if it was not done before."""
+
+    result: Picked | Failed
+    fresh: bool = True
+
+
 def pick_tomogram(
     model: str,
-    tomogram: str,
+    tomogram: Tomogram,
     folder: str,
     settings: Settings,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Picked:
+) -> Outcome:
     """Segment a tomogram, localise its particles and write both; what is already done is not repeated.
 
     Parameters
@@ -134,245 +154,167 @@ def pick_tomogram(
     model
         Path of the model file.
     tomogram
-        Path or URL of the volume.
+        Which, and under which name its results go to a folder in that of the run.
     folder
-        Of the run; the results go to a folder in it that is named as the tomogram.
+        Of the run.
     settings
         Of the run.
     progress
-        Called with (tiles done, all tiles).
+        Called with (planes done, all planes).
 
     Returns
     -------
-    Picked
+    Outcome
 
     Raises
     ------
     InputError
         If the model or the tomogram cannot be read or do not fit.
     """
-    card = read_card(model)
-    volume = open_volume(tomogram)
-    voxel_size, rescale = _voxel_size(volume, tomogram, card, settings)
-    job, identity = job_of(model, settings), _identity(tomogram)
-    target = Path(folder) / volume.name
+    card, job = read_card(model), job_of(model, settings)
+    target = Path(folder) / (tomogram.name or open_volume(tomogram.path).name)
+    mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, target.name)
+    sources = [tomogram.path, mask] if mask else [tomogram.path]
+    open_volume(tomogram.path)  # before its files are asked for: it has better words for what is missing
+    seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
-    if done is not None and (done.job, done.tomogram) == (job, identity):
-        return done
+    if done is not None and (done.job, done.stamp) == (job, seen):
+        return Outcome(done, fresh=False)
+    content = _stated(tomogram, [checksum(source) for source in sources])
+    if done is not None and (done.job, done.content) == (job, content):  # copied or touched, but the same
+        same = Picked(**{**asdict(done), "stamp": seen, "path": absolute(tomogram.path)})
+        write_json(target / DONE, asdict(same))
+        return Outcome(same, fresh=False)
     (target / DONE).unlink(missing_ok=True)
     target.mkdir(parents=True, exist_ok=True)
 
     clock = _Clock()
     network = load_network(model)
     clock.lap("load model")
-    values, grid = volume.read(), voxel_size
-    if rescale:
-        values, grid = resample(values, voxel_size, card.voxel_size), card.voxel_size
-    try:
-        values = normalise(values, measure(values))
-    except InputError as error:
-        raise InputError(f"{tomogram}: {error}") from error
-    clock.lap("read")
-    tiling = plan(_shape(values), settings.tile, card.halo, card.pooling)
-    segmentation = segment(
-        values, network, tiling, card.classes, card.thresholds, lambda n: progress(n, len(tiling))
-    )
-    clock.lap("segment")
-    picks = localise(
-        segmentation.labels,
-        segmentation.score,
-        card.classes,
-        grid,
-        settings.localising,
-        volumes=particle_volumes(card),
-    )
-    clock.lap("localise")
-    write_segmentation(target / SEGMENTATION, segmentation, grid, card.classes)
-    table = as_table(volume.name, picks, card.classes, card.calibration)
-    particles.write(
-        table, target / PARTICLES, voxel_size=voxel_size, shape=volume.shape, classes=card.classes
-    )
-    clock.lap("write")
+    with work_folder(target) as work, Scratch(work, _IN_MEMORY * settings.max_memory) as scratch:
+        prepared = prepare(tomogram, card, settings.terms, scratch, settings.max_memory - resident())
+        clock.lap("read")
+        z, y, x = prepared.values.shape
+        tiling = plan(
+            (z, y, x), network, _left(settings, scratch, network.n_classes, prepared), settings.tile
+        )
+        segmentation = segment(
+            prepared.values,
+            network,
+            tiling,
+            card.classes,
+            card.thresholds,
+            mask=prepared.mask,
+            tta=settings.tta,
+            scratch=scratch,
+            progress=progress,
+        )
+        clock.lap("segment")
+        counts = _localise(target, card, prepared, segmentation, settings)
+        clock.lap("localise")
+        scratch.release()
+        keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
+        clock.lap("write")
 
     picked = Picked(
-        name=volume.name,
-        path=_absolute(tomogram),
+        name=target.name,
+        path=absolute(tomogram.path),
+        mask=absolute(mask) if mask else "",
         job=job,
-        tomogram=identity,
-        shape=volume.shape,
-        voxel_size=voxel_size,
-        counts={info.name: len(found.centres) for info, found in zip(card.classes, picks, strict=True)},
+        content=content,
+        stamp=seen,
+        shape=prepared.shape,
+        voxel_size=prepared.voxel_size,
+        grid=prepared.grid,
+        counts=counts,
         tile=tiling.tile,
         n_tiles=len(tiling),
+        planes=tiling.planes,
         redundancy=round(tiling.redundancy, 3),
         seconds=clock.laps,
     )
     write_json(target / DONE, asdict(picked))
-    return picked
+    return Outcome(picked)
 
 
 def attempt(
     model: str,
-    tomogram: str,
+    tomogram: Tomogram,
     folder: str,
     settings: Settings,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Picked | Failed:
+) -> Outcome:
     """Do as :func:`pick_tomogram`, but return what went wrong: one bad tomogram stops no other."""
     try:
         return pick_tomogram(model, tomogram, folder, settings, progress)
     except Exception as error:
         refused = isinstance(error, InputError)
-        text = str(error) if refused else f"{tomogram}: {type(error).__name__}: {error}"
-        return Failed(tomogram, text, refused, traceback.format_exc())
-
-
-def check_names(tomograms: Sequence[str]) -> None:
-    """Refuse two tomograms whose results would go to the same folder.
-
-    Raises
-    ------
-    InputError
-        It names both.
-    """
-    seen: dict[str, str] = {}
-    for path in tomograms:
-        try:
-            name = open_volume(path).name
-        except InputError:
-            continue  # it will be reported when it is its turn
-        if name in seen:
-            raise InputError(
-                f"{seen[name]} and {path} are both named {name!r}, and so would be their results; "
-                "rename one or pick them into two folders"
-            )
-        seen[name] = path
-
-
-def collect(
-    model: str,
-    folder: str,
-    settings: Settings,
-    failed: Sequence[Failed],
-    least: Mapping[str, Expectation] | None = None,
-) -> tuple[list[Picked], dict[str, int]]:
-    """Write the run's own files from what is finished in its folder.
-
-    Tomograms that an earlier call with the same model and settings picked into the folder belong to
-    the run as well; what another model left there does not.
-
-    Parameters
-    ----------
-    model, folder, settings
-        Of the run.
-    failed
-        Tomograms that could not be picked.
-    least
-        Class -> the score that its picks must reach to be in the run's list; those of the tomograms keep
-        all, so that another threshold needs no picking.
-
-    Returns
-    -------
-    list of Picked, dict
-        The tomograms of the run, by name; and class -> number of picks in the run's list.
-    """
-    card, job, least = read_card(model), job_of(model, settings), least or {}
-    found = (read_done(path.parent) for path in sorted(Path(folder).glob(f"*/{DONE}")))
-    run = [picked for picked in found if picked is not None and picked.job == job]
-    tables = [particles.read(Path(folder) / picked.name / PARTICLES) for picked in run]
-    table = above(pd.concat(tables, ignore_index=True) if tables else particles.empty(), least)
-    particles.write(
-        table,
-        Path(folder) / PARTICLES,
-        voxel_size={picked.name: picked.voxel_size for picked in run},
-        shape={picked.name: picked.shape for picked in run},
-        classes=card.classes,
-    )
-    write_json(
-        Path(folder) / RUN,
-        {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": {"path": _absolute(model), "fingerprint": fingerprint(model), **card.model_dump()},
-            "radii": {info.name: info.radius for info in card.classes},
-            "settings": asdict(settings),
-            "thresholds": {
-                name: {**point.model_dump(), "interval": point.interval} for name, point in least.items()
-            },
-            "software": {name: version(name) for name in (DISTRIBUTION, "keras", "numpy", "scipy")},
-            "tomograms": [asdict(picked) for picked in run],
-            "failed": [{"path": failure.path, "error": failure.error} for failure in failed],
-        },
-    )
-    return run, {info.name: int((table["class_name"] == info.name).sum()) for info in card.classes}
+        text = str(error) if refused else f"{tomogram.path}: {type(error).__name__}: {error}"
+        return Outcome(Failed(tomogram.path, " ".join(text.split()), refused, traceback.format_exc()))
 
 
 def job_of(model: str, settings: Settings) -> str:
-    """Hash what decides over the picks besides the tomogram; the tile size does not."""
-    chosen = {key: value for key, value in asdict(settings).items() if key != "tile"}
+    """Hash what decides over the results besides the tomogram; how much memory was used does not."""
+    chosen = {key: value for key, value in asdict(settings).items() if key not in ("max_memory", "tile")}
+    chosen["terms"].pop("mask")  # its content counts, with the tomogram's
     return digest({"model": fingerprint(model), "settings": chosen, "picker": PICKER_VERSION})
 
 
 def read_done(target: Path) -> Picked | None:
     """Read what a finished tomogram's folder says; None if it is not finished."""
     try:
-        stored = json.loads((target / DONE).read_text())
+        stored = read_json(target / DONE)
         stored["shape"], stored["tile"] = tuple(stored["shape"]), tuple(stored["tile"])
         return Picked(**stored)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> NDArray[np.float32]:
-    """Bring a volume to another voxel size; voxel 0 keeps its centre, so positions in Å stay the same.
+def resident() -> int:
+    """Bytes that this process holds in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    Cubic splines. Before voxels grow, a Gaussian takes away what they could not hold: half a voxel of
-    blur before becomes half a voxel of blur after.
 
-    Parameters
-    ----------
-    values
-        (z, y, x).
-    voxel_size, wanted
-        Å.
+def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
+    """Hash of the files and of what the list that names them says of them."""
+    return digest([*hashes, tomogram.voxel_size])
 
-    Returns
-    -------
-    ndarray of float32
-        (z, y, x), as many voxels as have their centres inside.
-    """
-    from scipy.ndimage import affine_transform, gaussian_filter
 
-    factor = wanted / voxel_size
-    shape = tuple(math.floor((n - 1) / factor + 1e-6) + 1 for n in values.shape)
-    if factor > 1:
-        values = gaussian_filter(values, 0.5 * math.sqrt(factor**2 - 1))
-    out: NDArray[np.float32] = affine_transform(
-        values, np.full(3, factor), output_shape=shape, output=np.float32, order=3, mode="mirror"
+def _left(settings: Settings, scratch: Scratch, n_classes: int, prepared: Prepared) -> float:
+    """Bytes for the sweep: what the arrays to come do not take, in memory."""
+    voxels = prepared.values.size
+    to_come = scratch.will_hold([voxels, voxels, *([4 * n_classes * voxels] if settings.tta > 1 else [])])
+    return settings.max_memory - resident() - to_come - _ASIDE
+
+
+def _localise(
+    target: Path, card: ModelCard, prepared: Prepared, segmentation: Segmentation, settings: Settings
+) -> dict[str, int]:
+    """Find the particles and write their list; returns the number of each class."""
+    picks = localise(
+        segmentation.labels,
+        segmentation.score,
+        card.classes,
+        prepared.grid,
+        settings.localising,
+        volumes=particle_volumes(card),
     )
-    return out
-
-
-def write_segmentation(
-    path: Path, segmentation: Segmentation, voxel_size: float, classes: Sequence[ClassInfo]
-) -> None:
-    """Write a segmentation as an OME-Zarr 0.5 image with a label image."""
-    import zarr
-    from zarr.codecs import ZstdCodec
-
-    from catalogs import ome
-
-    codec = ZstdCodec(level=3)
-    root = zarr.open_group(path, mode="w", zarr_format=3)
-    root.attrs["ome"] = ome.describe("target probability, in 1/255", voxel_size)
-    ome.write_volume(root, "0", segmentation.score, codec)
-    root.create_group("labels").attrs["ome"] = {"version": "0.5", "labels": ["classes"]}
-    labels = root.create_group("labels/classes")
-    named: list[Any] = [{"label-value": info.label, "class": info.name} for info in classes]
-    labels.attrs["ome"] = {
-        **ome.describe("classes", voxel_size),
-        "image-label": {"source": {"image": "../../"}, "properties": named},
-    }
-    ome.write_volume(labels, "0", segmentation.labels, codec)
+    table = as_table(target.name, picks, card.classes, card.calibration)
+    for axis, shift in zip("xyz", prepared.offset, strict=True):
+        table[axis] += shift
+    if prepared.region is not None:
+        # the mean of a body on the mask's edge may lie outside
+        table = table[prepared.region.holds(table[["x", "y", "z"]].to_numpy(np.float64))]
+        table = table.reset_index(drop=True)
+    particles.write(
+        table,
+        target / PARTICLES,
+        voxel_size=prepared.voxel_size,
+        shape=prepared.shape,
+        classes=card.classes,
+    )
+    return {info.name: int((table["class_name"] == info.name).sum()) for info in card.classes}
 
 
 class _Clock:
@@ -386,50 +328,3 @@ class _Clock:
         now = time.perf_counter()
         self.laps[stage] = round(now - self._last, 3)
         self._last = now
-
-
-def _voxel_size(volume: Volume, path: str, card: ModelCard, settings: Settings) -> tuple[float, bool]:
-    """Tell the tomogram's voxel size in Å, and whether it must be brought to the model's."""
-    if card.normalisation != NORMALISATION:
-        raise InputError(
-            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
-            f"this program does {NORMALISATION!r}; use the version that trained it"
-        )
-    size = settings.voxel_size or volume.voxel_size
-    if size is None:
-        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
-    fits = abs(size / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE
-    if not fits and not settings.rescale:
-        raise InputError(
-            f"{path} has voxels of {size:.5g} Å, the model {card.name!r} was trained at "
-            f"{card.voxel_size:.5g} Å; add --rescale to resample the tomogram"
-        )
-    return size, not fits
-
-
-def _identity(tomogram: str) -> str:
-    """Hash the names, sizes and dates of a tomogram's files, without reading them."""
-    from fsspec.core import url_to_fs
-
-    fs, root = url_to_fs(tomogram)
-    files = fs.find(root, detail=True)
-    dated = ("mtime", "LastModified", "last_modified", "updated", "ETag", "created")
-    return digest(
-        sorted(
-            [
-                name.removeprefix(root),
-                info["size"],
-                next((str(info[key]) for key in dated if key in info), ""),
-            ]
-            for name, info in files.items()
-        )
-    )
-
-
-def _shape(values: NDArray[Any]) -> Shape:
-    z, y, x = values.shape
-    return (z, y, x)
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).absolute())

@@ -1,27 +1,36 @@
-"""A run over many tomograms: in this process, or one at a time on each of several workers."""
+"""A run over many tomograms: in this process, or one at a time on each worker of a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 import click
 
 from catalogs.calibration import Expectation
 from catalogs.errors import InputError
-from catalogs.model_file import read_card
+from catalogs.model_file import ModelCard, read_card
 from tlpick.files import PARTICLES
+from tlpick.inputs import Selection, Tomogram, expand, named
 from tlpick.picks import refuse_unknown_classes, thresholds
-from tlpick.pipeline import Failed, Picked, Settings, attempt, check_names, collect
+from tlpick.pipeline import Failed, Outcome, Picked, Settings, attempt
 from tlpick.report import write_report
+from tlpick.results import collect
+
+#: Told of every tomogram as it is finished or given up.
+Tell = Callable[[Outcome], None]
 
 
 def run(
     model: str,
-    tomograms: Sequence[str],
+    arguments: Sequence[str],
     folder: str,
     settings: Settings,
-    workers: int,
+    *,
+    cluster: str | None = None,
+    selection: Selection | None = None,
     precision: float | None = None,
 ) -> bool:
     """Pick every tomogram that the folder does not hold picks of yet, and say so line by line.
@@ -30,14 +39,16 @@ def run(
     ----------
     model
         Path of the model file.
-    tomograms
-        Paths or URLs.
+    arguments
+        Tomograms, or what names them; see :func:`tlpick.inputs.expand`.
     folder
-        Where the picks go; see :mod:`tlpick.pipeline` for its layout.
+        Where the picks go; see :mod:`tlpick.results` for its layout.
     settings
         Of the run.
-    workers
-        Tomograms at a time; more than one run in processes of their own.
+    cluster
+        As :func:`tlrun.clusters.open_cluster` takes it; None: this process.
+    selection
+        What to take of arguments that hold several tomograms.
     precision
         The run's list keeps the picks that promise this share of right ones; None: all.
 
@@ -49,39 +60,73 @@ def run(
     Raises
     ------
     InputError
-        If the model is none or promises no such precision, two tomograms have one name, or the only
-        tomogram is at fault.
+        If the model is none or promises no such precision, two tomograms have one name, or nothing is left
+        to pick.
     """
     card = read_card(model)
     refuse_unknown_classes(settings.localising, card)
     least = {} if precision is None else thresholds(card, precision)
-    check_names(tomograms)
-    each = _here if workers == 1 else _on_workers
-    failed: list[Failed] = []
-    for outcome in each(model, tomograms, folder, settings, workers):
-        if isinstance(outcome, Picked):
-            click.echo(_line(outcome))
-        elif outcome.refused and len(tomograms) == 1:
-            raise InputError(outcome.error)
-        else:
-            failed.append(outcome)
-            click.echo(f"FAILED  {outcome.error}", err=True)
+    selection = selection or Selection()
+    tomograms, wrong = expand(arguments, Selection(selection.kind, selection.where, card.voxel_size))
+    if wrong and not tomograms:
+        raise wrong[0][1]
+    tomograms = named(tomograms)
+    book = _Book(len(tomograms) + len(wrong))
+    for argument, error in wrong:
+        book.enter(Outcome(Failed(argument, str(error), True, "")))
+    if cluster is None:
+        _here(model, tomograms, folder, settings, book)
+    else:
+        _on_workers(model, tomograms, folder, settings, book, cluster)
+    if book.total == 1 and book.failed and book.failed[0].refused:
+        raise InputError(book.failed[0].error)
 
-    done, counts = collect(model, folder, settings, failed, least)
+    done, counts = collect(model, folder, settings, book.failed, least)
+    for line in _table(done, card):
+        click.echo(line)
     for name, point in least.items():
         click.echo(_promise(name, point))
     found = ", ".join(f"{n} {name}" for name, n in counts.items())
     click.echo(f"{found} in {_number(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
     click.echo(f"report: {write_report(folder)}")
-    if failed:
-        text = f"{len(failed)} of {_number(len(tomograms), 'tomogram')} failed"
+    if book.failed:
+        for failure in book.failed if book.total > 10 else []:  # they have scrolled away
+            click.echo(f"FAILED  {failure.error}", err=True)
+        text = f"{len(book.failed)} of {_number(book.total, 'tomogram')} failed"
         click.echo(f"{text}; the same command tries them again", err=True)
-    return not failed
+    return not book.failed
 
 
-def _here(
-    model: str, tomograms: Sequence[str], folder: str, settings: Settings, _workers: int
-) -> Iterator[Picked | Failed]:
+class _Book:
+    """What has become of the tomograms so far; says one line of each."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.failed = total, list[Failed]()
+        self._done, self._skipped, self._fresh = 0, 0, 0
+        self._started = time.monotonic()
+
+    def enter(self, outcome: Outcome) -> None:
+        self._done += 1
+        result = outcome.result
+        if isinstance(result, Failed):
+            self.failed.append(result)
+            if self.total > 1:
+                click.echo(f"FAILED  {result.error}", err=True)
+            return
+        self._fresh += outcome.fresh
+        click.echo(_line(result, outcome.fresh) + self._so_far())
+
+    def _so_far(self) -> str:
+        if self.total == 1:
+            return ""
+        left = self.total - self._done
+        if not left or not self._fresh:
+            return f"  [{self._done}/{self.total}]"
+        each = (time.monotonic() - self._started) / (self._fresh + len(self.failed))
+        return f"  [{self._done}/{self.total}, about {_duration(each * left)} left]"
+
+
+def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book) -> None:
     from tlrun.progress import ProgressLine
 
     for k, tomogram in enumerate(tomograms, start=1):
@@ -89,45 +134,76 @@ def _here(
         with ProgressLine(title, 100, "%") as line:
 
             def show(done: int, total: int, line: ProgressLine = line) -> None:
-                line.update(100 * done // total, f"tile {done} of {total}")
+                line.update(100 * done // total)
 
             outcome = attempt(model, tomogram, folder, settings, show)
-        yield outcome
+        book.enter(outcome)
 
 
 def _on_workers(
-    model: str, tomograms: Sequence[str], folder: str, settings: Settings, workers: int
-) -> Iterator[Picked | Failed]:
+    model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book, cluster: str
+) -> None:
     from tlrun.clusters import open_cluster
-    from tlrun.fan_out import Call, Job, Steps, fan_out
+    from tlrun.fan_out import Call, Failure, Job, Steps, fan_out
     from tlrun.progress import ProgressLine
 
-    def steps(tomogram: str) -> Steps:
+    def steps(tomogram: Tomogram) -> Steps:
         [outcome] = yield [Call(attempt, model, tomogram, folder, settings)]
         return outcome
 
-    jobs = [Job(str(k), lambda path=path: steps(path)) for k, path in enumerate(tomograms)]  # type: ignore[misc]
+    jobs = [Job(str(k), lambda each=each: steps(each)) for k, each in enumerate(tomograms)]  # type: ignore[misc]
     with (
-        open_cluster(f"local:{workers}") as client,
+        open_cluster(cluster) as client,
         ProgressLine("picking", len(tomograms), "tomograms") as line,
     ):
-        summary = fan_out(jobs, client, on_progress=lambda p: line.update(p.items_done + p.items_failed))
-    lost = {int(failure.name): failure for failure in summary.failures}
-    for k, tomogram in enumerate(tomograms):
-        if k in lost:  # its worker died
-            yield Failed(tomogram, f"{tomogram}: {lost[k].error}", False, lost[k].details)
-        else:
-            yield summary.results[str(k)]
+        summary = fan_out(
+            jobs,
+            client,
+            on_progress=lambda p: line.update(p.items_done + p.items_failed),
+            on_result=lambda _name, outcome: book.enter(outcome),
+        )
+
+    def lost(failure: Failure) -> Outcome:  # its worker died, again and again
+        path = tomograms[int(failure.name)].path
+        return Outcome(Failed(path, f"{path}: {failure.error}", False, failure.details))
+
+    for failure in summary.failures:
+        book.enter(lost(failure))
 
 
-def _line(picked: Picked) -> str:
+def _line(picked: Picked, fresh: bool) -> str:
     z, y, x = picked.shape
     counts = ", ".join(f"{n} {name}" for name, n in picked.counts.items())
+    if not fresh:
+        return f"{picked.name}: {counts}  (picked before)"
     return (
         f"{picked.name}: {counts}  ({x} x {y} x {z} voxels of {picked.voxel_size:.5g} Å, "
         f"{_number(picked.n_tiles, 'tile')}, redundancy {picked.redundancy:.2f}, "
         f"{sum(picked.seconds.values()):.1f} s)"
     )
+
+
+def _table(done: Sequence[Picked], card: ModelCard) -> list[str]:
+    """List the picks a tomogram by class, and where the time went; nothing for a single tomogram."""
+    if len(done) < 2:
+        return []
+    rows = [("class", "picks", "least", "median", "most")]
+    for info in card.classes:
+        counts = sorted(picked.counts[info.name] for picked in done)
+        spread = (counts[0], statistics.median(counts), counts[-1])
+        rows.append((info.name, str(sum(counts)), *(f"{n:g}" for n in spread)))
+    widths = [max(len(row[k]) for row in rows) for k in range(5)]
+    lines = ["", f"picks in {len(done)} tomograms:"]
+    for row in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append(f"  {row[0]:<{widths[0]}}  " + "  ".join(cells))
+    stages: dict[str, float] = {}
+    for picked in done:
+        for stage, seconds in picked.seconds.items():
+            stages[stage] = stages.get(stage, 0.0) + seconds
+    voxels = sum(picked.shape[0] * picked.shape[1] * picked.shape[2] for picked in done)
+    spent = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
+    return [*lines, f"  {voxels / 1e6:.1f} million voxels; {spent}", ""]
 
 
 def _promise(name: str, point: Expectation) -> str:
@@ -136,6 +212,12 @@ def _promise(name: str, point: Expectation) -> str:
         f"{name}: score at least {point.threshold:.3f}, expected precision {point.precision:.2f} "
         f"({low:.2f} to {high:.2f}) and recall {point.recall:.2f}, by {point.n_picks} held-out picks"
     )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _number(n: int, word: str) -> str:

@@ -47,6 +47,13 @@ class Scratch:
         self._maps.append(mmap.mmap(file.fileno(), size))
         return np.frombuffer(self._maps[-1], dtype).reshape(shape)
 
+    def will_hold(self, sizes: list[int]) -> int:
+        """Bytes that arrays of these sizes, made in this order, will take in memory."""
+        held = 0
+        for size in sizes:
+            held += size if size <= self._left - held else 0
+        return held
+
     def release(self) -> None:
         """Give back the memory that reading and writing the files took; their contents stay."""
         for pages in self._maps:

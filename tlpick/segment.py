@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,9 +256,7 @@ class _Rule:
         self._values = np.array([info.label for info in ordered], np.uint8)
         self._least = np.array([thresholds.get(info.name, np.nan) for info in ordered], np.float32)
 
-    def decide(
-        self, probabilities: NDArray[np.float32]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def decide(self, probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return labels, and the probability of the likeliest target in 1/255."""
         likeliest = probabilities[..., 1:].argmax(axis=-1)
         highest = probabilities[..., 1:].max(axis=-1)
@@ -270,7 +267,7 @@ class _Rule:
 
 
 def _along(box: Box, axis: int, begin: int, end: int) -> Box:
-    """The same box between other planes along an axis."""
+    """Take the same box between other planes along an axis."""
     z, y, x = (slice(begin, end) if k == axis else part for k, part in enumerate(box))
     return z, y, x
 

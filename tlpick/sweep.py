@@ -234,7 +234,9 @@ def _compute(task: Task, axis: int, inputs: list[Any]) -> Any:
 
 
 def _is_all(cut: list[slice], shape: Any) -> bool:
-    return all(part == slice(None) or (part.start, part.stop) == (0, n) for part, n in zip(cut, shape, strict=False))
+    return all(
+        part == slice(None) or (part.start, part.stop) == (0, n) for part, n in zip(cut, shape, strict=False)
+    )
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -178,7 +178,7 @@ def _ways(n: int, margins: int, pooling: int) -> tuple[NDArray[np.int64], NDArra
 def _steps(length: int, pooling: int) -> list[int]:
     """Numbers of planes that a step may take; the whole length at once copies nothing."""
     steps = {_round_up(planes, pooling) for planes in PLANES}
-    return sorted(planes for planes in steps if planes < length) + [length]
+    return [*sorted(planes for planes in steps if planes < length), length]
 
 
 def _round_up(n: int, multiple: int) -> int:

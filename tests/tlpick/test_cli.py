@@ -64,8 +64,11 @@ def test_the_segmentation_is_an_image_with_labels(
 
     balls = make_balls("tomo-1")
     write_mrc(tmp_path / "tomo-1.mrc", balls.data, 10.0)
-    tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks")
+    command = ("run", ball_model, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks")
+    tlpick(*command)
     path = tmp_path / "picks" / "tomo-1" / "segmentation.zarr"
+    assert not path.exists()  # nobody asked for it
+    tlpick(*command, "--keep-segmentation", "zarr")
     score, labels = open_volume(path), open_volume(path / "labels" / "classes")
     assert score.voxel_size == labels.voxel_size == 10.0
     assert score.shape == labels.shape == balls.data.shape
@@ -130,7 +133,8 @@ def test_another_voxel_size_is_refused_or_resampled(
     assert "fine.mrc has voxels of 5 Å, the model 'balls' was trained at 10 Å" in refused.err
     assert "--rescale" in refused.err
 
-    done = tlpick("run", ball_model, tmp_path / "fine.mrc", "--to", tmp_path / "picks", "--rescale")
+    options = ("--to", tmp_path / "picks", "--rescale", "--keep-segmentation", "zarr")
+    done = tlpick("run", ball_model, tmp_path / "fine.mrc", *options)
     assert (done.status, done.err) == (0, "")
     picks = particles.read(tmp_path / "picks" / "particles.star")
     assert close(picks, fine.truth, within=8.0)  # the clusters are ragged by noise; see test_pipeline
@@ -167,9 +171,9 @@ def test_what_is_done_is_not_done_again(
     segmented = []
     honest = pipeline.segment
 
-    def counting(*arguments: Any) -> Any:
+    def counting(*arguments: Any, **options: Any) -> Any:
         segmented.append(1)
-        return honest(*arguments)
+        return honest(*arguments, **options)
 
     monkeypatch.setattr(pipeline, "segment", counting)
     for name in ("tomo-1", "tomo-2"):
@@ -258,7 +262,9 @@ def test_run_refuses_what_is_no_tomogram_and_no_model(
     write_mrc(tmp_path / "nan.mrc", np.full((8, 8, 8), np.nan, np.float32), 10.0)
 
     assert "there is no volume" in refusal(tlpick("run", ball_model, tmp_path / "absent.mrc", *to))
-    assert "note.txt is not a volume" in refusal(tlpick("run", ball_model, tmp_path / "note.txt", *to))
+    (tmp_path / "note.dat").write_text("no volume")
+    assert "note.dat is not a volume" in refusal(tlpick("run", ball_model, tmp_path / "note.dat", *to))
+    assert "there is no volume no model" in refusal(tlpick("run", ball_model, tmp_path / "note.txt", *to))
     assert "nan.mrc: the volume holds" in refusal(tlpick("run", ball_model, tmp_path / "nan.mrc", *to))
     assert "there is no model" in refusal(tlpick("run", tmp_path / "absent.tlm", tomogram, *to))
     assert "note.txt is not a model file" in refusal(tlpick("run", tmp_path / "note.txt", tomogram, *to))

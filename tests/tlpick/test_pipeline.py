@@ -1,4 +1,4 @@
-"""Resampling keeps every place in Å; a tomogram is known by its files."""
+"""Resampling keeps every place in Å; a tomogram is known by its content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from catalogs.seeds import generator
-from tlpick.pipeline import _identity, resample
+from tlpick.identity import checksum, stamp
+from tlpick.intake import resample
 
 
 @pytest.mark.parametrize(("voxel_size", "wanted"), [(5.0, 10.0), (10.0, 7.3), (4.0, 9.0)])
@@ -34,15 +35,21 @@ def test_noise_that_coarse_voxels_cannot_hold_is_taken_away() -> None:
     assert resample(noise, 10.0, 10.0).std() == pytest.approx(noise.std())
 
 
-def test_a_tomogram_is_known_by_its_files(tmp_path: Path) -> None:
+def test_a_tomogram_is_known_by_its_content(tmp_path: Path) -> None:
     file = tmp_path / "a.mrc"
     file.write_bytes(b"12345")
-    first = _identity(str(file))
-    assert _identity(str(file)) == first
+    first = stamp(str(file)), checksum(str(file))
+    assert (stamp(str(file)), checksum(str(file))) == first
+    dates = file.stat()
     os.utime(file, (1, 1))
-    assert _identity(str(file)) != first
+    assert stamp(str(file)) != first[0]
+    assert checksum(str(file)) == first[1]
+    file.write_bytes(b"54321")  # of the same size, and set back to the old date
+    os.utime(file, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    assert stamp(str(file)) != first[0]
+    assert checksum(str(file)) != first[1]
     (tmp_path / "b.zarr" / "c").mkdir(parents=True)
     (tmp_path / "b.zarr" / "c" / "0").write_bytes(b"1")
-    second = _identity(str(tmp_path / "b.zarr"))
+    second = checksum(str(tmp_path / "b.zarr"))
     (tmp_path / "b.zarr" / "c" / "1").write_bytes(b"1")
-    assert _identity(str(tmp_path / "b.zarr")) != second
+    assert checksum(str(tmp_path / "b.zarr")) != second

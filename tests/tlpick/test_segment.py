@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -214,7 +215,7 @@ def test_the_sweep_reads_every_plane_once(random_model: Path) -> None:
     for spans in (asked, given):
         assert spans[0][0] == 0
         assert spans[-1][1] == 52
-        assert all(first[1] == second[0] for first, second in zip(spans, spans[1:], strict=False))
+        assert all(first[1] == second[0] for first, second in itertools.pairwise(spans))
 
 
 @pytest.fixture(scope="module")
@@ -300,8 +301,6 @@ def test_augmented_results_turn_with_the_tomogram(random_model: Path, tta: int) 
 
 def test_the_symmetries_are_those_of_the_missing_wedge() -> None:
     """Of all 48 ways to map the grid onto itself, eight leave a wedge with tilt axis y as it is."""
-    import itertools
-
     angles = np.deg2rad(np.arange(-60, 61, 2))
     freqs = np.fft.fftfreq(16)
     kz, _, kx = np.meshgrid(freqs, freqs, freqs, indexing="ij")

@@ -1,0 +1,160 @@
+"""The options of ``tlpick run`` that say what is picked, and with which means; light to import."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from catalogs.errors import InputError
+from tlpick.options import chosen
+
+if TYPE_CHECKING:
+    from tlpick.pipeline import Settings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
+class Memory(click.ParamType):
+    """A number of bytes such as 4GB or 800M."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)i?B?\s*", str(value), re.IGNORECASE)
+        try:
+            size = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
+        except ValueError:
+            size = 0.0
+        if size <= 0:
+            self.fail(f"{value!r} is no amount of memory; give one such as 4GB or 800MB")
+        return size
+
+
+class Planes(click.ParamType):
+    """A range of planes such as 50:200; either end may be left out."""
+
+    name = "Z0:Z1"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Read it."""
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"(\d*):(\d*)", str(value))
+        if not found:
+            self.fail(f"{value!r} is no range of planes; give one such as 50:200")
+        return int(found[1] or 0), int(found[2] or 2**31)
+
+
+_OPTIONS = (
+    click.option(
+        "--cluster",
+        metavar="WORD",
+        help="Workers that pick one tomogram each at a time: local, local:WORKERS, or whatever else "
+        "tlgen run takes. [default: this process]",
+    ),
+    click.option(
+        "--workers",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="The same as --cluster local:WORKERS.",
+    ),
+    click.option(
+        "--max-memory",
+        default="4GB",
+        show_default=True,
+        type=Memory(),
+        help="What a process may use; more of it saves time, and changes nothing else.",
+    ),
+    click.option(
+        "--tile",
+        type=click.IntRange(8),
+        metavar="VOXELS",
+        help="Let the network see at most a square of this edge times the length of the volume at a time.",
+    ),
+    click.option(
+        "--voxel-size",
+        type=click.FloatRange(0, min_open=True),
+        metavar="Å",
+        help="Of the tomograms, whatever their headers say.",
+    ),
+    click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's."),
+    click.option(
+        "--bin",
+        "binning",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Average boxes of so many voxels along each axis first.",
+    ),
+    click.option("--crop", type=Planes(), help="Look at these planes along z only."),
+    click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms."),
+    click.option(
+        "--trust-contrast",
+        is_flag=True,
+        help="Do not refuse tomograms whose protein seems to be bright where the model knows it dark.",
+    ),
+    click.option(
+        "--mask",
+        metavar="MASK",
+        help="Look only where this volume is not 0, e.g. in a lamella; {name} in it stands for the "
+        "tomogram's name. It may be binned.",
+    ),
+    click.option(
+        "--tta",
+        default="1",
+        show_default=True,
+        type=click.Choice(["1", "4", "8"]),
+        help="Average over so many orientations of the tomogram: 4 are half turns, 8 have mirror images too.",
+    ),
+    click.option(
+        "--keep-segmentation",
+        type=click.Choice(["zarr", "mrc"]),
+        help="Keep the classes and probabilities of all voxels.",
+    ),
+    click.option(
+        "--tomogram-type",
+        default="",
+        metavar="TYPE",
+        help="Which tomograms of a copick project, e.g. wbp; denoised: those of a tomograms.star.",
+    ),
+    click.option(
+        "--where", metavar="EXPRESSION", help="Which samples of a corpus, e.g. \"split == 'test'\"."
+    ),
+)
+
+
+def running(command: _Command) -> _Command:
+    """Add the options to a command; :func:`settings` turns most of their values into ``Settings``."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def settings(options: dict[str, Any]) -> Settings:
+    """Turn the values of the options, those of localising among them, into the settings of a run.
+
+    Raises
+    ------
+    InputError
+        If they do not go together.
+    """
+    from tlpick.intake import Terms
+    from tlpick.pipeline import Settings
+
+    of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
+    terms = Terms(bin=options.pop("binning"), **{name: options.pop(name) for name in of_terms})
+    if terms.mask == "":
+        raise InputError("--mask '' names no mask; leave it out")
+    means = {name: options.pop(name) for name in ("max_memory", "tile")}
+    tta, keep = int(options.pop("tta")), options.pop("keep_segmentation")
+    return Settings(**means, terms=terms, tta=tta, keep=keep, localising=chosen(**options))
