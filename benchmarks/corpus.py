@@ -19,10 +19,10 @@ import json
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,10 @@ LATENCY_MS, RATE_MB = 20.0, 80.0
 BYTES_A_VOXEL = 5  # float32 and uint8
 THREADS = 16
 
-Corner = tuple[slice, slice, slice]
+SAMPLES = 4  # to read from: far more than any cache holds
+
+#: Number of a sample, and a box in it.
+Item = tuple[int, tuple[slice, ...]]
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -135,15 +138,15 @@ def facts(number: int, name: str) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------- patches
 
 
-def corners(edge: int, number: int) -> list[Corner]:
-    """Draw random places for patches."""
+def corners(edge: int, number: int) -> list[Item]:
+    """Draw random places for patches, in random samples."""
     rng = generator("benchmark", "corners", edge)
     starts = [[int(rng.integers(0, n - edge + 1)) for n in SHAPE] for _ in range(number)]
-    return [(slice(z, z + edge), slice(y, y + edge), slice(x, x + edge)) for z, y, x in starts]
+    return [(int(rng.integers(SAMPLES)), tuple(slice(a, a + edge) for a in start)) for start in starts]
 
 
-def blocks(edge: int, number: int) -> list[tuple[Corner, int]]:
-    """Draw chunk-aligned blocks as the trainer reads them, with the patches that are cut from each."""
+def blocks(edge: int, number: int) -> list[Item]:
+    """Draw chunk-aligned blocks as the trainer reads them to cut 8 patches from each."""
     rng = generator("benchmark", "blocks", edge)
     chunk = 64
     size = [min((-(-edge // chunk) + 1) * chunk, n) for n in SHAPE]
@@ -152,7 +155,8 @@ def blocks(edge: int, number: int) -> list[tuple[Corner, int]]:
         z, y, x = (
             chunk * int(rng.integers(0, (n - s) // chunk + 1)) for n, s in zip(SHAPE, size, strict=True)
         )
-        found.append(((slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2])), 8))
+        box = (slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2]))
+        found.append((int(rng.integers(SAMPLES)), box))
     return found
 
 
@@ -181,7 +185,7 @@ def put_h5(url: str) -> None:
             open_store(url).write({f"{name}.h5": path.read_bytes()})
 
 
-def h5_patch(url: str, where: Corner) -> None:
+def h5_patch(url: str, where: tuple[slice, ...]) -> None:
     for name in ("tomogram", "classes"):
         with h5(url, name) as data:
             _ = data[where]
@@ -197,58 +201,68 @@ def bytes_read(s3: Client | None) -> float:
 
 def timed(
     read: Callable[[Any], object], items: list[Any], threads: int, s3: Client | None
-) -> tuple[float, float, dict[str, int]]:
-    """Read all items; returns seconds, bytes that the storage sent, and requests by kind."""
+) -> tuple[float, float, float, dict[str, int]]:
+    """Read all items; returns seconds, CPU seconds, bytes that the storage sent, and requests by kind."""
     read(items[0])  # imports, connections
     before = bytes_read(s3)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(read, items))
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     if s3 is None:
-        return seconds, bytes_read(None) - before, {}
+        return seconds, cpu, bytes_read(None) - before, {}
     counts = s3.counts()
-    return seconds, counts["bytes_out"], counts
+    return seconds, cpu, counts["bytes_out"], counts
 
 
 def patches(url: str, s3: Client | None, number: int) -> dict[str, float]:
     """Read patches from a corpus and from DeepFinder's files at the same place."""
     place = "disk" if s3 is None else "s3"
     catalog = Catalog.create(f"{url}/corpus", classes=CLASSES, recipe={}, name="benchmark")
-    record = catalog.write(sample(0))
-    put_h5(f"{url}/h5")
-    arrays = catalog.arrays(record.sample_id)
+    written = [catalog.write(sample(k)) for k in range(SAMPLES)]
+    for k in range(SAMPLES):
+        put_h5(f"{url}/h5/{k}")
+    fast = [catalog.arrays(record.sample_id) for record in written]
+    slow = [
+        {name: plain[path] for name, path in sample_group.ARRAYS.items()}
+        for plain in (
+            zarr.open_group(zarr_store(catalog.sample_url(record.sample_id)), mode="r") for record in written
+        )
+    ]
 
-    def ours(where: Corner) -> None:
+    def read(arrays: Sequence[Mapping[str, Any]], item: Item) -> None:
         for name in ("tomogram", "classes"):
-            _ = arrays[name][where]
-
-    def block(item: tuple[Corner, int]) -> None:
-        ours(item[0])
+            _ = arrays[item[0]][name][item[1]]
 
     threads = 1 if s3 is None else THREADS
     figures: dict[str, float] = {}
-    print(f"\n{place}, {threads} threads: patches/s, bytes read per byte used, requests a patch")
+    print(
+        f"\n{place}, {threads} threads: patches/s, CPU-ms a patch, bytes read per byte used, requests a patch"
+    )
     for edge in (56, 96, 128):
-        n = number if edge < 128 else max(8, number // 4)
-        used = n * edge**3 * BYTES_A_VOXEL
-        cut = blocks(edge, n)
-        ways: dict[str, tuple[Callable[[Any], object], list[Any], int, float]] = {
-            "corpus, one by one": (ours, corners(edge, n), n, used),
-            "corpus, blocks of 8": (block, cut, 8 * len(cut), 8 * len(cut) * edge**3 * BYTES_A_VOXEL),
-            "DeepFinder's h5": (lambda where: h5_patch(f"{url}/h5", where), corners(edge, n), n, used),
-        }
-        for way, (read, items, made, wanted) in ways.items():
-            seconds, sent, counts = timed(read, items, threads, s3)
+        n = number if edge < 128 else max(16, number // 2)
+        alone, cut = corners(edge, n), blocks(edge, n)
+        ways: list[tuple[str, str, Callable[[Any], object], list[Item], int]] = [
+            ("zarr", "Zarr, one by one", partial(read, slow), alone, 1),
+            ("zarr_blocks", "Zarr, 8 of a block", partial(read, slow), cut, 8),
+            ("fast", "TensorStore, one by one", partial(read, fast), alone, 1),
+            ("fast_blocks", "TensorStore, 8 of a block", partial(read, fast), cut, 8),
+            ("h5", "DeepFinder's h5", lambda item: h5_patch(f"{url}/h5/{item[0]}", item[1]), alone, 1),
+        ]
+        for key, way, work, items, of_each in ways:
+            seconds, cpu, sent, counts = timed(work, items, threads, s3)
+            made = of_each * len(items)
             requests = sum(v for kind, v in counts.items() if not kind.startswith("bytes")) / made
+            amplification = sent / (made * edge**3 * BYTES_A_VOXEL)
             asked = f"{requests:6.1f}" if s3 else "     -"
-            print(f"  {edge:4d}³ {way:20s} {made / seconds:8.1f} {sent / wanted:7.2f} {asked}")
-            key = {"c": "corpus", "D": "h5"}[way[0]] + ("_blocks" if "blocks" in way else "")
+            each = 1e3 * cpu / made
+            print(f"  {edge:4d}³ {way:25s} {made / seconds:8.1f} {each:8.1f} {amplification:7.2f} {asked}")
+            figures[f"{place}_{edge}_{key}_cpu_ms"] = each
             figures[f"{place}_{edge}_{key}_per_s"] = made / seconds
-            figures[f"{place}_{edge}_{key}_amplification"] = sent / wanted
-    for edge in (56, 96, 128):
-        ratio = figures[f"{place}_{edge}_corpus_blocks_per_s"] / figures[f"{place}_{edge}_h5_per_s"]
-        figures[f"{place}_{edge}_speedup"] = ratio
+            figures[f"{place}_{edge}_{key}_amplification"] = amplification
+        for key in ("zarr", "zarr_blocks", "fast", "fast_blocks"):
+            ratio = figures[f"{place}_{edge}_{key}_per_s"] / figures[f"{place}_{edge}_h5_per_s"]
+            figures[f"{place}_{edge}_{key}_speedup"] = ratio
     return figures
 
 
@@ -286,7 +300,7 @@ def layouts(url: str, s3: Client, number: int) -> dict[str, float]:
         row = f"  {chunk:4d}³ {name:26s} {size / 1e6:6.1f}"
         for edge in (56, 128):
             n = number if edge < 128 else max(8, number // 4)
-            seconds, sent, _ = timed(lambda where, a=opened: a[where], corners(edge, n), THREADS, s3)
+            seconds, _, sent, _ = timed(lambda item, a=opened: a[item[1]], corners(edge, n), THREADS, s3)
             used = n * edge**3 * data.dtype.itemsize
             row += f"  {n / seconds:7.1f} ({sent / used:5.2f})"
             key = name.replace(", ", "_").replace(" ", "_")

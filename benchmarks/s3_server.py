@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
+from threading import Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -239,8 +240,8 @@ class Client:
 @contextlib.contextmanager
 def serve(latency_ms: float, rate_mb: float) -> Iterator[Client]:
     """Run a server in a process of its own."""
-    command = [sys.executable, str(Path(__file__)), f"--latency={latency_ms}", f"--rate={rate_mb}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, str(Path(__file__)), f"--latency={latency_ms}", f"--rate={rate_mb}", "--child"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield Client(process.stdout.readline().strip())
@@ -264,7 +265,10 @@ def main() -> None:
     )
     parser.add_argument("--latency", type=float, default=20, help="ms of each request")
     parser.add_argument("--rate", type=float, default=80, help="MB/s of each connection")
+    parser.add_argument("--child", action="store_true", help="end when standard input does")
     given = parser.parse_args()
+    if given.child:  # a benchmark that is killed takes its server along
+        Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(given.latency / 1e3, given.rate * 1e6))
 

@@ -225,28 +225,27 @@ def confusion(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, floa
         Rows are what is there, columns what was picked; the last of both, ``none``, is nothing.
     """
     names = [*radii, NONE]
-    table = pd.DataFrame(np.zeros((len(names), len(names)), np.int64), names, names)
-    picks, truth = (each[each["class_name"].isin(radii)] for each in (picks, truth))
+    number = {name: k for k, name in enumerate(names)}
+    none = number[NONE]
+    counts = np.zeros((len(names), len(names)), np.int64)
+    picks, truth = (each[each["class_name"].isin(radii)].reset_index(drop=True) for each in (picks, truth))
+    seen, there = (each["class_name"].map(number).to_numpy(np.int64) for each in (picks, truth))
+    at, where = _xyz(picks), _xyz(truth)
+    radius = truth["class_name"].map(dict(radii)).to_numpy(np.float64)
     pick_rows, truth_rows = _rows(picks, "tomogram"), _rows(truth, "tomogram")
+    nothing = np.empty(0, np.int64)
     for key in dict.fromkeys([*pick_rows, *truth_rows]):
-        ours = picks.iloc[pick_rows.get(key, np.empty(0, np.int64))]
-        theirs = truth.iloc[truth_rows.get(key, np.empty(0, np.int64))]
-        radius = theirs["class_name"].map(dict(radii)).to_numpy(np.float64)
-        far = cdist(_xyz(ours), _xyz(theirs)) / radius
-        other = ours["class_name"].to_numpy()[:, None] != theirs["class_name"].to_numpy()
+        ours, theirs = pick_rows.get(key, nothing), truth_rows.get(key, nothing)
+        far = cdist(at[ours], where[theirs]) / radius[theirs]
+        other = seen[ours][:, None] != there[theirs]
         near = far <= 1
         n = min(far.shape, default=0) + 1
         i, j = linear_sum_assignment(np.where(near, far + n * other, n * (n + 1)))
-        paired = near[i, j]
-        i, j = i[paired], j[paired]
-        seen, there = ours["class_name"].to_numpy(), theirs["class_name"].to_numpy()
-        for a, b in zip(there[j], seen[i], strict=True):
-            table.loc[a, b] += 1
-        for b in np.delete(seen, i):
-            table.loc[NONE, b] += 1
-        for a in np.delete(there, j):
-            table.loc[a, NONE] += 1
-    return table
+        i, j = i[near[i, j]], j[near[i, j]]
+        np.add.at(counts, (there[theirs[j]], seen[ours[i]]), 1)
+        np.add.at(counts[none], np.delete(seen[ours], i), 1)
+        np.add.at(counts[:, none], np.delete(there[theirs], j), 1)
+    return pd.DataFrame(counts, names, names)
 
 
 def bootstrap(
@@ -276,13 +275,11 @@ def bootstrap(
     drawn = generator("bootstrap", n, rounds).integers(0, max(n, 1), (rounds, n))
     bounds = {}
     for score in evaluation.scores:
-        counts = np.zeros((n, 3))  # found, picks, truth
-        for k, name in enumerate(tomograms):
-            ours, theirs = (
-                table[(table["tomogram"] == name) & (table["class_name"] == score.class_name)]
-                for table in (evaluation.picks, evaluation.truth)
-            )
-            counts[k] = (ours["partner"] >= 0).sum(), len(ours), len(theirs)
+        ours, theirs = (
+            table[table["class_name"] == score.class_name] for table in (evaluation.picks, evaluation.truth)
+        )
+        columns = (ours.loc[ours["partner"] >= 0, "tomogram"], ours["tomogram"], theirs["tomogram"])
+        counts = np.column_stack([names.value_counts().reindex(tomograms, fill_value=0) for names in columns])
         found, n_picks, n_truth = counts[drawn].sum(axis=1).T
         with np.errstate(invalid="ignore", divide="ignore"):
             values = {

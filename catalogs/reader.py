@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-_CACHE = 32 << 20  # bytes: the indexes of shards, and a few chunks
+_CACHE = 8 << 20  # bytes: the indexes of some thousand shards
 #: What may be configured for fsspec's S3 and does not stand in the way.
 _FOR_BOTH = {"endpoint_url", "client_kwargs", "max_concurrency", "config_kwargs", "default_block_size"}
 

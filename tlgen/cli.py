@@ -128,6 +128,28 @@ def copy(source: str, target: str, where: str | None) -> None:
 
 @tlgen.command()
 @click.argument("url")
+@click.option("--to", "folder", required=True, metavar="FOLDER", help="A new folder, s3://... or gs://...")
+@click.option(
+    "--as",
+    "layout",
+    required=True,
+    type=click.Choice(["mrc", "deepfinder", "copick", "original"]),
+    help="MRC with STAR, DeepFinder's training set, a copick project, the original scripts' results.",
+)
+@click.option("--where", metavar="QUERY", help="Export only these samples, e.g. \"split == 'test'\".")
+@click.option("--copy", "copies", is_flag=True, help="copick: copy volumes instead of hard links to them.")
+def export(url: str, folder: str, layout: str, where: str | None, copies: bool) -> None:
+    """Export the samples of the corpus at URL for other programs.
+
+    Run it again after an interruption or when the corpus has grown: files that are there are kept.
+    """
+    from tlgen.upkeep import export as make_export
+
+    sys.exit(0 if make_export(url, folder, layout, where, copies) else 1)
+
+
+@tlgen.command()
+@click.argument("url")
 def index(url: str) -> None:
     """Write a new index of the corpus at URL, so that it opens quickly."""
     from tlgen.upkeep import index as write_index

@@ -49,7 +49,7 @@ Numbers = Annotated[
 ]
 #: Two whole numbers between which one is drawn, both included.
 Counts = Annotated[tuple[int, int], BeforeValidator(partial(_between, read=lambda value: value)), _SCHEMA]
-_ANGSTROM = {"unit": "Å"}
+_ANGSTROM: dict[str, Any] = {"unit": "Å"}
 
 
 class _Some(_Strict):

@@ -24,8 +24,8 @@ _WEIGHTS = {1: 1.008, 6: 12.011, 7: 14.007, 8: 15.999, 11: 22.990, 12: 24.305, 1
 _WEIGHTS |= {17: 35.45, 19: 39.098, 20: 40.078, 25: 54.938, 26: 55.845, 29: 63.546, 30: 65.38, 34: 78.971}
 _WEIGHT_OF = np.array([_WEIGHTS.get(z, 2.0 * z) for z in range(256)])
 
-# Points that a spread atom becomes: one for each atom that it stands for, within these limits.
-_FEWEST_POINTS, _MOST_POINTS = 12, 64
+# Points that a spread atom becomes: one for each 13 Da, the mean of protein's heavy atoms, within limits.
+_DALTON_PER_POINT, _FEWEST_POINTS, _MOST_POINTS = 13.2, 12, 128
 # Turned copies of each pattern of points; neighbours with the same one would make a lattice.
 _TURNS = 61
 
@@ -114,8 +114,8 @@ class Molecule:
     def points(self) -> Molecule:
         """The molecule with every atom at a point: what simulators, envelopes and packing work on.
 
-        An atom with a ``sigma`` becomes about as many points as the atoms that it stands for (12 to 64),
-        which share its occupancy and together have exactly its Gaussian's mean and variance. A molecule
+        An atom with a ``sigma`` becomes about as many points as protein of its mass has atoms (12 to 128).
+        They share its occupancy and together have its Gaussian's mean and variance. A molecule
         of real atoms is returned as it is. The digest is kept, since scenes name the molecule by it.
         """
         return self if not np.any(self.sigma) else _spread(self)
@@ -182,8 +182,8 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Molecule:
 def _spread(molecule: Molecule) -> Molecule:
     """Replace each atom that has a sigma by points; see :attr:`Molecule.points`."""
     wide = molecule.sigma > 0
-    copies = np.where(wide, np.clip(np.rint(molecule.occupancy), _FEWEST_POINTS, _MOST_POINTS), 1)
-    copies = copies.astype(np.int64)
+    atoms = np.rint(_WEIGHT_OF[molecule.elements] * molecule.occupancy / _DALTON_PER_POINT)
+    copies = np.where(wide, np.clip(atoms, _FEWEST_POINTS, _MOST_POINTS), 1).astype(np.int64)
     owner = np.repeat(np.arange(molecule.n_atoms), copies)
     first = np.concatenate([[0], np.cumsum(copies)[:-1]])
     rank = np.arange(len(owner)) - first[owner]

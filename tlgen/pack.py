@@ -15,6 +15,7 @@ from tlgen.recipe import Recipe
 from tlgen.samples import SampleSpec, expand
 from tlgen.scene_file import COARSE, check_target, write_scene
 from tlgen.view import describe, measure
+from tlrun.progress import ProgressLine
 
 
 def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_size: float = COARSE) -> None:
@@ -39,13 +40,18 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     check_target(folder, voxel_size)
     wanted = pipeline.preparations(recipe)
     spec = _choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
+    pipeline.refuse_targets_among_distractors(recipe)
     with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
         infos = pipeline.class_infos(recipe)
         corpus = Path(url, "corpus")
         catalog = Catalog.create(
             str(corpus), classes=infos, recipe=recipe.model_dump(mode="json"), name=recipe.name
         )
-        prepared = [pipeline.prepare(catalog.url, preparation) for preparation in wanted]
+        prepared = []
+        with ProgressLine("structures and their variants", len(wanted), "structures") as progress:
+            for preparation in wanted:
+                prepared.append(pipeline.prepare(catalog.url, preparation))
+                progress.update(len(prepared))
         packed = pipeline.pack(catalog.url, spec, prepared, tuple(info.name for info in infos))
         library = pipeline.CorpusLibrary(catalog.url)
         write_scene(packed.scene, library, folder, name=spec.name, voxel_size=voxel_size)

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +101,7 @@ def preparations(recipe: Recipe) -> list[Preparation]:
     Raises
     ------
     InputError
-        A structure is missing.
+        A structure is missing, or named twice.
     """
     wanted: list[tuple[Structure, Variants | None, int, int]] = []
     for label, target in enumerate(recipe.targets.values(), start=1):
@@ -132,6 +133,11 @@ def preparations(recipe: Recipe) -> list[Preparation]:
                 count=count,
             )
         )
+    twice = [p.name for p in found if sum(q.key == p.key for q in found) > 1]
+    if twice:
+        raise InputError(
+            f"recipe {recipe.name} names {twice[0]} twice; give it once, with the sum of the counts."
+        )
     return found
 
 
@@ -155,8 +161,8 @@ def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:
     return found
 
 
-def read_structure(structure: Structure) -> Molecule:
-    """Read a structure of a recipe, or fit pseudo-atoms to its map.
+def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
+    """Read a structure of a recipe, or fit pseudo-atoms to its map and, if asked, tell the user how well.
 
     Raises
     ------
@@ -169,6 +175,8 @@ def read_structure(structure: Structure) -> Molecule:
 
     mass = None if structure.mass is None else structure.mass * 1e3
     model = load_map(structure.map, contour=structure.contour, resolution=structure.resolution, mass=mass)
+    if tell:
+        click.echo(f"  {model.summary}")
     return model.molecule
 
 
@@ -255,7 +263,7 @@ def class_infos(recipe: Recipe) -> list[ClassInfo]:
     """
     infos = []
     for label, (name, target) in enumerate(recipe.targets.items(), start=1):
-        radii = [read_structure(structure).radius for structure in target.structures]
+        radii = [read_structure(structure, tell=True).radius for structure in target.structures]
         infos.append(ClassInfo(name=name, label=label, radius=round(float(np.mean(radii)), 1)))
     return [*infos, *decorate.class_infos(recipe.decorations, infos)]
 

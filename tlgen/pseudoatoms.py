@@ -41,12 +41,14 @@ SPACING = 2.0
 MAX_PSEUDOATOMS = 100_000
 
 _ELEMENT = 16
-_STEPS = 60
+_STEPS = 30
 # Standard deviations beyond which a Gaussian is nothing.
 _REACH = 4.0
 # Bodies with less than this share of the largest one's volume are dust.
 _DUST = 0.05
 _FEWEST_VOXELS = 27
+# Largest share of a map that a molecule fills; what is above the median everywhere is noise too.
+_LARGEST = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +133,16 @@ def load_map(
 
     wanted = resolution or RESOLUTION_VOXELS * voxel_size
     taken = max(wanted, FINEST)
-    grid, voxel_size = _binned(grid, voxel_size, taken)
     level = _level(grid, voxel_size, None if contour is None else sign * (contour - background), mass)
-    shown = background + sign * level if contour is None else contour
-    inside = _body(grid, level, path, polarity, shown)
+    shown = float(background + sign * level if contour is None else contour)
+    _check_level(grid, level, path, polarity, shown)
+    above = grid >= np.float32(level)
+    coarse, coarse_size = _coarsened(grid, voxel_size, wanted, taken)
+    if coarse is not grid:
+        # a contour around single atoms becomes one around all of them; a smooth one stays where it is
+        share, _ = _coarsened(above.astype(np.float32), voxel_size, wanted, taken)
+        grid, voxel_size, above = coarse, coarse_size, share >= 0.5 * np.quantile(share[share > 0.05], 0.9)
+    inside = _without_dust(above)
 
     fitted = _fit(grid, voxel_size, inside, taken, path)
     if fitted.correlation < MIN_CORRELATION:
@@ -198,17 +206,18 @@ def _read_zipped(path: Path) -> tuple[Volume, float]:
         return volume.read(), volume.voxel_size or 0.0
 
 
-def _binned(grid: Volume, voxel_size: float, resolution: float) -> tuple[Volume, float]:
-    """Average blocks of voxels where a map is much finer than the resolution asks for."""
-    factor = int(resolution / RESOLUTION_VOXELS / voxel_size)
+def _coarsened(grid: Volume, voxel_size: float, wanted: float, taken: float) -> tuple[Volume, float]:
+    """Blur a map from one resolution in Å to a coarser one; average voxels that are then too fine."""
+    if taken > wanted:
+        sigma = np.sqrt(taken**2 - wanted**2) * SIGMA_OF_RESOLUTION / voxel_size
+        grid = ndimage.gaussian_filter(grid, sigma)
+    factor = int(taken / RESOLUTION_VOXELS / voxel_size)
     if factor < 2:
         return grid, voxel_size
-    # what averaging would fold back is filtered away before
-    sigma = np.sqrt((resolution * SIGMA_OF_RESOLUTION / voxel_size) ** 2 - (factor**2 - 1) / 12)
-    smooth = ndimage.gaussian_filter(grid, 0.5 * sigma)
     nz, ny, nx = (n // factor for n in grid.shape)
-    blocks = smooth[: nz * factor, : ny * factor, : nx * factor].reshape(nz, factor, ny, factor, nx, factor)
-    return np.ascontiguousarray(blocks.mean(axis=(1, 3, 5)), np.float32), voxel_size * factor
+    whole = grid[: nz * factor, : ny * factor, : nx * factor]
+    blocks = whole.reshape(nz, factor, ny, factor, nx, factor).mean(axis=(1, 3, 5))
+    return np.ascontiguousarray(blocks, np.float32), voxel_size * factor
 
 
 def _level(grid: Volume, voxel_size: float, contour: float | None, mass: float | None) -> float:
@@ -216,9 +225,14 @@ def _level(grid: Volume, voxel_size: float, contour: float | None, mass: float |
     if contour is not None:
         return contour
     if mass is not None:
-        count = min(grid.size, max(1, round(mass / DALTON_PER_CUBIC_ANGSTROM / voxel_size**3)))
-        return float(np.partition(grid.ravel(), grid.size - count)[grid.size - count])
+        return _enclosing(grid, voxel_size, mass / DALTON_PER_CUBIC_ANGSTROM)
     return _otsu(grid[grid > 0])
+
+
+def _enclosing(grid: Volume, voxel_size: float, volume: float) -> float:
+    """Level that so many Å³ lie above."""
+    count = min(grid.size, max(1, round(volume / voxel_size**3)))
+    return float(np.partition(grid.ravel(), grid.size - count)[grid.size - count])
 
 
 def _otsu(values: Volume) -> float:
@@ -233,8 +247,8 @@ def _otsu(values: Volume) -> float:
     return float(edges[1 + int(np.nanargmax(between))])
 
 
-def _body(grid: Volume, level: float, path: Path, polarity: str, shown: float) -> Mask:
-    """Voxels of the molecule: above the level, without dust."""
+def _check_level(grid: Volume, level: float, path: Path, polarity: str, shown: float) -> None:
+    """Refuse a contour that bounds no molecule (InputError)."""
     height = float(grid.max()) - level
     extreme = f"{shown + (height if polarity == 'bright' else -height):.4g}"
     if level <= 0:
@@ -243,16 +257,21 @@ def _body(grid: Volume, level: float, path: Path, polarity: str, shown: float) -
             f"{path}: the contour {shown:g} is {side} the background's grey value; the molecule is "
             f"{polarity} in this map, so set one between the background and {extreme}"
         )
-    above = grid >= np.float32(level)
-    if np.count_nonzero(above) < _FEWEST_VOXELS:
+    count = np.count_nonzero(grid >= np.float32(level))
+    if count < _FEWEST_VOXELS:
         raise InputError(
-            f"{path}: the contour {shown:g} leaves {np.count_nonzero(above)} voxels and the molecule's "
-            f"extreme is {extreme}; set a contour nearer to the background"
+            f"{path}: the contour {shown:g} leaves {count} voxels and the molecule's extreme is {extreme}; "
+            "set a contour nearer to the background"
         )
-    if np.count_nonzero(above) > grid.size / 2:
+    if count > _LARGEST * grid.size:
         raise InputError(
-            f"{path}: the contour {shown:g} takes in more than half of the map; set one farther out"
+            f"{path}: the contour {shown:g} takes in {100 * count / grid.size:.0f} % of the map; set one "
+            f"between that and {extreme}"
         )
+
+
+def _without_dust(above: Mask) -> Mask:
+    """Keep the bodies that are not tiny beside the largest."""
     bodies, n = ndimage.label(above, np.ones((3, 3, 3)))
     sizes = np.bincount(bodies.ravel(), minlength=n + 1)
     sizes[0] = 0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from catalogs.catalog import Catalog
-from catalogs.errors import InputError
 from catalogs.schema import SampleRecord
 from tlgen import pipeline
 from tlgen.recipe import Recipe
@@ -50,11 +49,6 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
     parse(cluster)
     started = time.monotonic()
     wanted = pipeline.preparations(recipe)
-    twice = [p.name for p in wanted if sum(q.key == p.key for q in wanted) > 1]
-    if twice:
-        raise InputError(
-            f"recipe {recipe.name} names {twice[0]} twice; give it once, with the sum of the counts."
-        )
     specs = expand(recipe, {p.key: p.count for p in wanted})
     for spec in specs:
         engine(spec.acquisition.engine).check(spec.acquisition)

@@ -168,11 +168,15 @@ class _Atoms:
         return len(self.elements)
 
 
+Kind = Literal["protein", "RNA", "DNA"]
+_KINDS: tuple[Kind, ...] = ("protein", "RNA", "DNA")
+
+
 @dataclass(frozen=True)
 class Polymer:
     """A chain of a structure, as far as it is modelled: one-letter codes, X for what has none."""
 
-    kind: Literal["protein", "RNA", "DNA"]
+    kind: Kind
     sequence: str
     copies: int
 
@@ -279,7 +283,7 @@ def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polym
     """
     path = locate(path_or_name)
     structure = _read(path)
-    sequences: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    sequences: dict[tuple[str, str], list[tuple[Kind, str]]] = {}
     for chain in structure[0]:
         for residue in _one_residue_each(chain):
             if letter := _letter(residue):
@@ -288,16 +292,16 @@ def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polym
     copies = np.zeros(len(sequences), np.int64)
     for part in _assembly(structure, chains, subchains, assembly, path):
         copies[part.rows] += len(part.operators)
-    found: dict[tuple[Literal["protein", "RNA", "DNA"], str], int] = {}
+    found: dict[tuple[Kind, str], int] = {}
     for letters, count in zip(sequences.values(), copies.tolist(), strict=True):
         kinds = [kind for kind, _ in letters]
-        kind = max(("protein", "RNA", "DNA"), key=kinds.count)
+        kind = max(_KINDS, key=kinds.count)
         key = (kind, "".join(letter for _, letter in letters))
         found[key] = found.get(key, 0) + count
     return [Polymer(kind, sequence, count) for (kind, sequence), count in found.items() if count]
 
 
-def _letter(residue: Any) -> tuple[str, str] | None:
+def _letter(residue: Any) -> tuple[Kind, str] | None:
     """Kind of polymer and one-letter code of a residue; None for what is no part of a polymer."""
     import gemmi
 
@@ -305,7 +309,7 @@ def _letter(residue: Any) -> tuple[str, str] | None:
     if not amino and not nucleic:
         return None
     known = gemmi.find_tabulated_residue(residue.name)
-    kind = "protein" if amino else "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
+    kind: Kind = "protein" if amino else "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
     return kind, known.one_letter_code.strip().upper() or "X"
 
 

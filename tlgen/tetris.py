@@ -1,7 +1,8 @@
 """Tetris: pack molecules densely, each as close as possible to those already placed.
 
 The rule is that of the template-learning paper (Harastani et al.): the next molecule, at a uniformly
-random orientation, goes where it touches what is there the most, a minimum distance kept.
+random orientation, goes where it touches what is there the most, a minimum distance kept; around a random
+place, or in the whole box.
 
 How it is found. The box is divided into bins. A bin is occupied if an atom lies in it. A molecule may
 not stand where one of its *reach* bins, those with any point within the gap of one of its atoms, is
@@ -26,9 +27,8 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
 from catalogs.seeds import generator
-from tlgen import fills
+from tlgen import fills, raster
 from tlgen.bins import Bins, Pose
-from tlgen.envelope import envelope
 from tlgen.fills import MG_PER_ML, Achieved, Concentration, Counts, Fill, Ratio, Request, Saturation
 from tlgen.gaps import nearest_atoms
 from tlgen.molecule import DALTON_PER_CUBIC_ANGSTROM, Library, Molecule
@@ -50,7 +50,7 @@ BIN_SIZE = 8.0
 Faces = Literal["whole", "cut"]
 
 #: Whether molecules grow one cluster, or clusters all over the box.
-Seeding = Literal["cluster", "spread"]
+Seeding = Literal["spread", "cluster"]
 
 
 class HasDistance(Protocol):
@@ -124,7 +124,7 @@ def pack(
     fill: Fill = _AS_REQUESTED,
     faces: Faces = "whole",
     obstacles: Sequence[HasDistance] = (),
-    seeding: Seeding = "cluster",
+    seeding: Seeding = "spread",
     max_occupancy: float = 1.0,
     orientations: int = 1,
     patience: int = 8,
@@ -158,9 +158,10 @@ def pack(
     obstacles
         What stands in the box already.
     seeding
-        ``cluster``: each molecule goes where in the box it touches the most, as in the paper, so that
-        fewer than fit stand in one cluster. ``spread``: each goes where it touches the most around a
-        random place of its own, so that fewer than fit stand in small clusters all over the box.
+        ``spread``: each molecule goes where it touches the most within 100 Å of a random place of its own;
+        if it fits nowhere there, within 300 Å, or in the whole box. So fewer than fit stand in small clusters
+        all over the box. ``cluster``: each goes where in the whole box it touches the most, as in the paper,
+        so that fewer than fit stand in one big cluster.
     max_occupancy
         Share of the box (at 1.35 g/cm³) that is not to be exceeded.
     orientations
@@ -196,8 +197,8 @@ def pack(
 
     wanted = np.flatnonzero(fills.weights(fill, requests) > 0)
     solids = {int(i): _solid(molecules[i]) for i in wanted}
-    overhang = max((_extent(solid) for solid in solids.values()), default=0.0) if faces == "cut" else 0.0
-    bins = Bins(box, bin_size, gap, overhang)
+    extent = max((_extent(solid) for solid in solids.values()), default=0.0)
+    bins = Bins(box, bin_size, gap, extent, faces == "cut")
     for obstacle in obstacles:
         bins.block(obstacle)
 
@@ -223,17 +224,8 @@ def pack(
     positions = np.array([pose.position for _, pose in placed], np.float64).reshape(-1, 3)
     quaternions = np.array([pose.quaternion for _, pose in placed], np.float64).reshape(-1, 4)
     inside = np.array([_mass_within(molecules[i], pose, box) for i, pose in placed], np.float64)
-    concentration = float(inside.sum() / box.prod() * MG_PER_ML)
-    return Packing(
-        requests=tuple(requests),
-        asked=(None,) * len(requests) if counts is None else tuple(int(n) for n in counts),
-        which=which,
-        positions=positions,
-        quaternions=quaternions,
-        saturated=tuple(i in given_up for i in range(len(requests))),
-        occupancy=concentration / MG_PER_ML / DALTON_PER_CUBIC_ANGSTROM,
-        concentration=concentration,
-        groups=_by_group(requests, counts, which, masses, inside, float(box.prod())),
+    return summed_up(
+        requests, counts, which, positions, quaternions, given_up, masses, inside, float(box.prod())
     )
 
 
@@ -320,7 +312,8 @@ def _solid(molecule: Molecule) -> NDArray[np.float64]:
 
     Nothing could have diffused into a closed shell, and a shell not around anything.
     """
-    return np.concatenate([molecule.positions.astype(np.float64), envelope(molecule).cavities()])
+    atoms = molecule.positions.astype(np.float64)
+    return np.concatenate([atoms, raster.voids(atoms)])
 
 
 def _extent(points: NDArray[np.floating[Any]]) -> float:
@@ -366,8 +359,50 @@ def _mass_within(molecule: Molecule, pose: Pose, box: NDArray[np.float64]) -> fl
     if (np.abs(pose.position[:2]) + _extent(molecule.positions) <= half).all():
         return molecule.mass
     xy = (Rotation.from_quat(pose.quaternion).apply(molecule.positions) + pose.position)[:, :2]
-    share = molecule.elements[(np.abs(xy) <= half).all(axis=1)].sum(dtype=np.float64)
-    return float(molecule.mass * share / molecule.elements.sum(dtype=np.float64))
+    weights = molecule.elements * molecule.occupancy.astype(np.float64)
+    return float(molecule.mass * weights[(np.abs(xy) <= half).all(axis=1)].sum() / weights.sum())
+
+
+def summed_up(
+    requests: Sequence[Request],
+    counts: NDArray[np.int64] | None,
+    which: NDArray[np.int64],
+    positions: NDArray[np.float64],
+    quaternions: NDArray[np.float64],
+    given_up: set[int],
+    masses: NDArray[np.float64],
+    inside: NDArray[np.float64],
+    box: float,
+) -> Packing:
+    """Make a packing's report.
+
+    Parameters
+    ----------
+    requests, which, positions, quaternions
+        As in the packing.
+    counts
+        Asked for of each request; None if as many as fit.
+    given_up
+        Requests that no longer fitted.
+    masses
+        (requests,) Da that a molecule of each adds to the box, on average.
+    inside
+        (placed,) Da that each added.
+    box
+        Å³.
+    """
+    concentration = float(inside.sum() / box * MG_PER_ML)
+    return Packing(
+        requests=tuple(requests),
+        asked=(None,) * len(requests) if counts is None else tuple(int(n) for n in counts),
+        which=which,
+        positions=positions,
+        quaternions=quaternions,
+        saturated=tuple(i in given_up for i in range(len(requests))),
+        occupancy=concentration / MG_PER_ML / DALTON_PER_CUBIC_ANGSTROM,
+        concentration=concentration,
+        groups=_by_group(requests, counts, which, masses, inside, box),
+    )
 
 
 def _by_group(

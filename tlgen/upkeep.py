@@ -1,4 +1,4 @@
-"""``tlgen verify``, ``repair``, ``copy`` and ``index``: what keeps a corpus whole."""
+"""``tlgen verify``, ``repair``, ``copy``, ``export`` and ``index``: what is done with a whole corpus."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def verify(url: str, quick: bool) -> bool:
             click.echo(problem.text)
     read = "names and sizes compared" if quick else f"{checked / 1e6:.1f} MB compared with their checksums"
     if not found:
-        click.echo(f"{url} is whole: {samples} samples, {read}")
+        click.echo(f"{url} is whole: {_n(samples, 'sample')}, {read}")
     else:
-        click.echo(f"{found} problems in {samples} samples ({read}); tlgen repair {url} mends them", err=True)
+        said = f"{_n(found, 'problem')} in {_n(samples, 'sample')} ({read})"
+        click.echo(f"{said}; tlgen repair {url} mends what can be mended", err=True)
     return not found
 
 
@@ -54,7 +55,7 @@ def repair(url: str, really: bool, grace_hours: float, quick: bool) -> bool:
             deep=not quick,
             on_progress=lambda done, total, _: line.update(done, total=total),
         )
-    _tell("damaged samples, to be taken out and made again by tlgen run", [
+    _tell("damaged, to be taken out and made again by tlgen run", [
         f"{name or '?'} ({sample_id})" for sample_id, name in todo.remake.items()
     ])  # fmt: skip
     _tell("unfinished or given up, to be removed", list(todo.groups))
@@ -63,7 +64,7 @@ def repair(url: str, really: bool, grace_hours: float, quick: bool) -> bool:
     _tell("of a newer format version; they stay, update this program", todo.newer)
     stale = sum(problem.kind == "index" for problem in todo.problems)
     if stale:
-        click.echo(f"{stale} entries of the index differ from the records; it is to be written anew")
+        click.echo(f"the index differs from the records in {_n(stale, 'place')}; it is to be written anew")
     if not (todo.remake or todo.groups or todo.objects or stale):
         click.echo(f"nothing to mend in {url}")
         return not (todo.young or todo.newer)
@@ -71,7 +72,7 @@ def repair(url: str, really: bool, grace_hours: float, quick: bool) -> bool:
         click.echo("nothing has been changed; give --yes to do this")
         return False
     catalog.repair(todo)
-    click.echo(f"mended; {len(todo.remake)} samples to make again")
+    click.echo(f"mended; {_n(len(todo.remake), 'sample')} to make again")
     return True
 
 
@@ -92,8 +93,38 @@ def copy(source: str, target: str, where: str | None) -> bool:
         )
     for sample_id, reason in done.failed.items():
         click.echo(f"{sample_id} is damaged and was not copied: {reason}", err=True)
+    were = "was" if len(done.present) == 1 else "were"
+    there = f", {len(done.present)} {were} there already" if done.present else ""
+    click.echo(f"{_n(len(done.copied), 'sample')} copied ({done.n_bytes / 1e6:.1f} MB){there}")
+    return not done.failed
+
+
+def export(url: str, folder: str, layout: str, where: str | None, copies: bool) -> bool:
+    """Export samples and say what came of it; returns whether all of them are there.
+
+    Raises
+    ------
+    InputError
+        If there is no corpus, the query is wrong, or the folder holds something else.
+    """
+    from catalogs.export import LAYOUTS
+    from catalogs.export import export as write
+
+    with ProgressLine("exporting", 1, "samples") as line:
+        done = write(
+            url,
+            folder,
+            layout,
+            where=where,
+            copies=copies,
+            on_progress=lambda n, total: line.update(n, total=total),
+        )
+    for name, reason in done.failed.items():
+        click.echo(f"{name} was not exported: {reason}", err=True)
     there = f", {len(done.present)} were there already" if done.present else ""
-    click.echo(f"{len(done.copied)} samples copied ({done.n_bytes / 1e6:.1f} MB){there}")
+    click.echo(f"{folder}: {LAYOUTS[layout].title}; {len(done.written)} samples exported{there}")
+    for remark in done.remarks:
+        click.echo(f"  {remark}")
     return not done.failed
 
 
@@ -105,7 +136,11 @@ def index(url: str) -> None:
     InputError
         If there is no corpus.
     """
-    click.echo(f"{Catalog.open(url).compact()} samples in the index of {url}")
+    click.echo(f"{_n(Catalog.open(url).compact(), 'sample')} in the index of {url}")
+
+
+def _n(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _tell(what: str, things: list[str] | tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,10 @@ def convert(
     say(f"  {_count(table)}")
     for note in loaded.notes:
         say(f"  {note}")
-    to_context = to_context or context
+    learnt = loaded.context
+    if loaded.format.name == "relion3":
+        learnt = replace(learnt, pixel_size=None)  # it is of some volume, not of the tilt series
+    to_context = _with_what_is_known(to_context or context, learnt)
     if context.shape is not None and not isinstance(context.shape, Mapping):
         z, y, x = context.shape
         say(f"  tomogram: x {x}, y {y}, z {z} voxels")
@@ -179,10 +183,11 @@ def convert(
     saved = files.save(table, target, chosen.name, to_context, sidecar, overwrite)
     n = len(saved.files)
     say(f"{target}: {chosen.title} ({chosen.name}){f', {n} files' if n > 1 else ''}")
+    lost = ", ".join(saved.lost[:8]) + (f" and {len(saved.lost) - 8} more" if len(saved.lost) > 8 else "")
     if saved.lost and saved.sidecar is None:
-        say(f"  no room there for {', '.join(saved.lost)}; --sidecar keeps it in a file beside")
+        say(f"  no room there for {lost}; --sidecar keeps it in a file beside")
     elif saved.lost and saved.sidecar is not None:
-        say(f"  no room there for {', '.join(saved.lost)}: kept in {saved.sidecar}")
+        say(f"  no room there for {lost}: kept in {saved.sidecar}")
     if chosen.numbers_tomograms or chosen.name == "dynamo":
         from catalogs.formats.names import number_tomograms
 
@@ -191,13 +196,21 @@ def convert(
         say(f"  tomograms: {listed}{', ...' if len(numbers) > 6 else ''}")
 
 
+def _with_what_is_known(context: Context, learnt: Context) -> Context:
+    """Add what the source says of its tomograms to what the user says of the target."""
+    keys = ("voxel_size", "shape", "pixel_size", "unbinned_shape", "tomograms", "tomograms_file")
+    return replace(context, **{key: getattr(context, key) or getattr(learnt, key) for key in keys})
+
+
 def _count(table: pd.DataFrame) -> str:
     classes = table["class_name"].value_counts()
     listed = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:5])
     more = ", ..." if len(classes) > 5 else ""
     tomograms = table["tomogram"].nunique()
     in_tomograms = f"in {tomograms} tomogram{'' if tomograms == 1 else 's'}"
-    return f"{len(table)} particles ({listed}{more}) {in_tomograms}" if len(table) else "no particles"
+    if table.empty:
+        return "no particles"
+    return f"{len(table)} particle{'' if len(table) == 1 else 's'} ({listed}{more}) {in_tomograms}"
 
 
 def _outside(table: pd.DataFrame, context: Context) -> list[str]:
@@ -206,7 +219,10 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
         return []
     count, example = 0, ""
     for name, part in table.groupby("tomogram", sort=False):
-        size = context.size(str(name)) * context.voxel(str(name))
+        try:
+            size = context.size(str(name)) * context.voxel(str(name))
+        except InputError:
+            continue  # not every tomogram's size is known, nor need it be
         values = part[list(_AXES)].to_numpy(float)
         outside = ((values < -context.voxel(str(name))) | (values > size)).any(axis=1)
         if outside.any() and not example:
@@ -306,8 +322,6 @@ def command(source: Path | None, target: Path | None, check: bool, listed: bool,
         raise InputError(
             "give a list to read and one to write: tlpick convert A B (or --check A, or --formats)"
         )
-    from dataclasses import replace
-
     if check:
         convert(source, None, context_of(options, source))
         return

@@ -25,6 +25,12 @@ Ints = NDArray[np.int64]
 
 _NOWHERE = np.zeros((1, 1, 1), np.int32)
 
+# Edge of the coarser cells over that of the finer ones.
+_COARSE = 3.0
+
+#: Cells of a grid over the volume: where the list of each begins, the lists, and the cells along z, y, x.
+Cells = tuple[Ints, Ints, Ints]
+
 
 @dataclass(frozen=True, eq=False)
 class Members:
@@ -171,10 +177,12 @@ def _gather_task(task: _Task) -> _Part:
     bodies, label_of = _bodies(labels) if task.connected else (_NOWHERE, np.empty(0, np.uint8))
     members = {}
     for label, centres in task.centres.items():
-        first, items, dims = _cells(centres, task.cell[label], np.array(block.shape, np.int64))
+        # Nearly every voxel has a centre within a radius; for the others there are coarser cells.
+        shape, cell = np.array(block.shape, np.int64), task.cell[label]
+        near, far = _cells(centres, cell, shape), _cells(centres, _COARSE * cell, shape)
         rows = _sum_up(
-            labels, score, bodies, label, block.low, centres, task.cell[label], first, items, dims,
-            task.limit[label], task.connected,
+            labels, score, bodies, label, block.low, centres, cell, near, far, task.limit[label],
+            task.connected,
         )  # fmt: skip
         if len(rows):
             each = Members(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:6], rows[:, 6])
@@ -210,7 +218,7 @@ def _join(blocks: Sequence[Block], parts: Sequence[_Part]) -> Ints:
 
 
 @numba.njit(cache=True, nogil=True)
-def _cells(centres: Floats, cell: float, shape: Ints) -> tuple[Ints, Ints, Ints]:
+def _cells(centres: Floats, cell: float, shape: Ints) -> Cells:
     """List for each cell of a grid over the volume the centres in it and in the 26 around it.
 
     ``items[first[k] : first[k + 1]]`` are those of cell k, in ascending order.
@@ -239,6 +247,27 @@ def _cells(centres: Floats, cell: float, shape: Ints) -> tuple[Ints, Ints, Ints]
     return first, items, dims
 
 
+@numba.njit(inline="always")
+def _square(centres: Floats, i: int, z: int, y: int, x: int) -> float:
+    return (centres[i, 0] - z) ** 2 + (centres[i, 1] - y) ** 2 + (centres[i, 2] - x) ** 2
+
+
+@numba.njit(cache=True, nogil=True)
+def _nearest(z: int, y: int, x: int, centres: Floats, cell: float, cells: Cells) -> tuple[int, float]:
+    """Find the nearest centre (the first of equals) in a voxel's cell and those around, and its distance².
+
+    It is the nearest of all if that is not more than the edge of a cell.
+    """
+    first, items, dims = cells
+    k = (int(z / cell) * dims[1] + int(y / cell)) * dims[2] + int(x / cell)
+    best, least = -1, np.inf
+    for i in items[first[k] : first[k + 1]]:
+        square = _square(centres, i, z, y, x)
+        if square < least:
+            best, least = i, square
+    return best, least
+
+
 @numba.njit(cache=True, nogil=True)
 def _sum_up(
     labels: NDArray[np.uint8],
@@ -248,9 +277,8 @@ def _sum_up(
     low: Ints,
     centres: Floats,
     cell: float,
-    first: Ints,
-    items: Ints,
-    dims: Ints,
+    near: Cells,
+    far: Cells,
     limit: float,
     connected: bool,
 ) -> Ints:
@@ -274,19 +302,15 @@ def _sum_up(
                 if labels[z, y, x] != label:
                     continue
                 gx = x + low[2]
-                k = (int(gz / cell) * dims[1] + int(gy / cell)) * dims[2] + int(gx / cell)
-                best, least = -1, np.inf
-                for i in items[first[k] : first[k + 1]]:
-                    far = (centres[i, 0] - gz) ** 2 + (centres[i, 1] - gy) ** 2 + (centres[i, 2] - gx) ** 2
-                    if far < least:
-                        best, least = i, far
-                if least > cell * cell and least > 0 and limit > cell:  # there may be nearer ones elsewhere
-                    for i in range(len(centres)):
-                        far = (
-                            (centres[i, 0] - gz) ** 2 + (centres[i, 1] - gy) ** 2 + (centres[i, 2] - gx) ** 2
-                        )
-                        if far < least or (far == least and i < best):
-                            best, least = i, far
+                best, least = _nearest(gz, gy, gx, centres, cell, near)
+                if least > cell * cell and limit > cell:
+                    best, least = _nearest(gz, gy, gx, centres, _COARSE * cell, far)
+                    if least > (_COARSE * cell) ** 2 and limit > _COARSE * cell:
+                        best, least = -1, np.inf
+                        for i in range(len(centres)):
+                            square = _square(centres, i, gz, gy, gx)
+                            if square < least:
+                                best, least = i, square
                 if least > limit * limit:
                     continue
                 row = best

@@ -129,4 +129,6 @@ def _facts(
 def _setting(value: object) -> str:
     if isinstance(value, Mapping):
         return "(" + ", ".join(f"{key} {_setting(each)}" for key, each in value.items()) + ")"
-    return "-" if value is None else str(value)
+    if value is None or isinstance(value, bool):
+        return "yes" if value else "-" if value is None else "no"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -58,10 +58,11 @@ def per_tomogram(page: Page) -> str:
     if len(page.tomograms) < 2:
         return ""
     kinds = [(f"c{k % COLOURS}", name) for k, name in enumerate(page.radii)]
-    rows = []
-    for tomogram in page.tomograms:
-        ours = page.picks.loc[page.picks["tomogram"] == tomogram.name, "class_name"]
-        rows.append((tomogram.title, [int((ours == name).sum()) for name in page.radii]))
+    counted = page.picks.groupby(["tomogram", "class_name"]).size().to_dict()
+    rows = [
+        (tomogram.title, [int(counted.get((tomogram.name, name), 0)) for name in page.radii])
+        for tomogram in page.tomograms
+    ]
     if len(rows) <= BARS:
         picture = charts.bars("Picks of each tomogram", rows, kinds)
     else:
@@ -126,8 +127,8 @@ def sizes(page: Page) -> str:
         known = (model.get("calibration") or {}).get(name, {}).get("volume")
         particle = known or 4 / 3 * math.pi * radius**3
         share = ours.assign(share=ours["size"] * float(model["voxel_size"]) ** 3 / particle)
-        how = settings["localising"]
-        least, most = how["sizes"].get(name, (how["min_size"], how["max_size"]))
+        how = settings.get("localising", {})
+        least, most = how.get("sizes", {}).get(name, (how.get("min_size"), how.get("max_size")))
         marks = [Mark(float(v), w) for v, w in ((least, "least"), (most, "most")) if v is not None]
         of = "as held-out ones look" if known else "the sphere of its radius"
         picture = charts.histogram(

@@ -90,7 +90,7 @@ def read_picks(path: str) -> Picks:
         If it is neither.
     """
     file = Path(path)
-    if file.is_dir():
+    if (file / RUN).exists():
         try:
             run: dict[str, Any] = json.loads((file / RUN).read_text())
             names = [str(tomogram["name"]) for tomogram in run["tomograms"]]
@@ -100,10 +100,6 @@ def read_picks(path: str) -> Picks:
             radii = {
                 str(name): float(radius) for name, radius in run["radii"].items() if name not in no_particles
             }
-        except FileNotFoundError:
-            raise InputError(
-                f"{path} is not the folder of a run: it has no {RUN}; give what tlpick run wrote to"
-            ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file / RUN} is damaged; run tlpick run again") from error
         return Picks(path, file, particles.read(file / PARTICLES), names, radii, run)
@@ -111,7 +107,14 @@ def read_picks(path: str) -> Picks:
         raise InputError(
             f"{path} does not exist; give the folder that tlpick run wrote to, or a particle list"
         )
-    table = particles.read(file)
+    try:
+        table = particles.read(file)
+    except InputError as error:
+        if not file.is_dir():
+            raise
+        raise InputError(
+            f"{path} is not the folder of a run: it has no {RUN}; give what tlpick run wrote to"
+        ) from error
     table = table[table["class_name"] != DISTRACTOR]
     radii = dict.fromkeys(table["class_name"], math.nan) | stated_radii(file)
-    return Picks(path, file.parent, table, unique(table["tomogram"]), radii)
+    return Picks(path, file if file.is_dir() else file.parent, table, unique(table["tomogram"]), radii)

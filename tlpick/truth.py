@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,9 @@ from catalogs.particles import DISTRACTOR
 from catalogs.schema import ClassInfo
 from catalogs.store import open_store
 from catalogs.volumes import Volume, open_volume
+
+if TYPE_CHECKING:
+    from catalogs.formats.base import Context
 
 Ints = NDArray[np.int64]
 
@@ -84,14 +87,17 @@ def read_truth(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth
     if Catalog.exists(path):
         return _from_corpus(path, names)
     try:
-        read_particles_of(path)
-    except InputError as error:
+        return _from_sample(path)
+    except InputError as no_sample:
+        if _is_volume(path):
+            return _from_labels(path, run, names)
         try:
-            open_volume(path)
+            return _from_list(path, run)
         except InputError:
-            raise error from None
-        return _from_labels(path, run, names)
-    return _from_sample(path)
+            raise InputError(
+                f"{path} is not a sample of a corpus, nor a corpus, a particle list or a label volume; give "
+                "one of these as the truth"
+            ) from no_sample
 
 
 def hits(truth: Truth) -> Callable[[pd.DataFrame, pd.DataFrame], Ints] | None:
@@ -201,19 +207,38 @@ def _is_volume(path: str) -> bool:
 
 
 def _from_list(path: str, run: Mapping[str, Any]) -> Truth:
-    tomograms = run.get("tomograms", [])
-    try:
-        table = particles.read(path)
-    except InputError:
-        if not tomograms:
-            raise
-        table = particles.read(
-            path,
-            voxel_size={tomogram["name"]: tomogram["voxel_size"] for tomogram in tomograms},
-            shape={tomogram["name"]: tuple(tomogram["shape"]) for tomogram in tomograms},
-        )
+    table = particles.read(path, context=_context(run))
     table = table[(table["class_name"] != DISTRACTOR) & (table["label"] != 0)]
     return Truth(path, table, unique(table["tomogram"]), stated_radii(Path(path)))
+
+
+def _context(run: Mapping[str, Any]) -> Context:
+    """Say what a list may leave open, as the run knows it: sizes, the only tomogram's name, classes."""
+    from catalogs.formats.base import Context
+
+    tomograms = run.get("tomograms", [])
+    if not tomograms:
+        return Context()
+    names = [str(each["name"]) for each in tomograms]
+    sizes = [float(each["voxel_size"]) for each in tomograms]
+    return Context(
+        voxel_size=sizes[0] if len(names) == 1 else dict(zip(names, sizes, strict=True)),
+        shape=(
+            tuple(tomograms[0]["shape"])
+            if len(names) == 1
+            else {name: tuple(each["shape"]) for name, each in zip(names, tomograms, strict=True)}
+        ),
+        tomogram=names[0] if len(names) == 1 else None,
+        classes=tuple(_classes(run)),
+    )
+
+
+def _classes(run: Mapping[str, Any]) -> list[ClassInfo]:
+    known = set(ClassInfo.model_fields)
+    return [
+        ClassInfo(**{key: value for key, value in info.items() if key in known})
+        for info in run["model"]["classes"]
+    ]
 
 
 def _from_sample(path: str) -> Truth:
@@ -272,11 +297,7 @@ def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Tru
     tomogram = next(each for each in run["tomograms"] if each["name"] == name)
     size = volume.voxel_size or float(tomogram["voxel_size"])
     values = volume.read()
-    fields = set(ClassInfo.model_fields)
-    classes = [
-        ClassInfo(**{key: value for key, value in info.items() if key in fields})
-        for info in run["model"]["classes"]
-    ]
+    classes = _classes(run)
     strange = set(np.unique(values).tolist()) - {0.0, *(float(info.label) for info in classes)}
     if strange:
         known = ", ".join(f"{info.label} {info.name}" for info in classes)

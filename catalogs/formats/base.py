@@ -166,7 +166,7 @@ class Context:
 
     def name_of(self, path: Path) -> str:
         """Name of the tomogram of a list that does not name it: as given, else the file's."""
-        return path.name.partition(".")[0] if self.tomogram is None else self.tomogram
+        return path.stem if self.tomogram is None else self.tomogram
 
     def radius_of(self, class_name: str) -> float | None:
         """Å; None if it is not known."""
@@ -191,6 +191,8 @@ class Format:
         Particle table of a file.
     encode
         Path -> content of the files that hold a table; the path given is that of the list itself.
+    learn
+        The context with what a file says of its tomograms, where the context does not.
     default_for
         Endings that mean this format when writing.
     one_tomogram
@@ -210,6 +212,7 @@ class Format:
     detect: Callable[[Peek], str | None]
     read: Callable[[Path, Context], pd.DataFrame]
     encode: Callable[[pd.DataFrame, Path, Context], dict[Path, bytes]]
+    learn: Callable[[Path, Context], Context] = lambda _path, context: context
     default_for: tuple[str, ...] = ()
     one_tomogram: bool = False
     one_class: bool = False
@@ -242,6 +245,19 @@ def one_of(table: pd.DataFrame, column: str, what: str, path: Path) -> str:
             "give a folder to write one file for each"
         )
     return str(values[0]) if values else ""
+
+
+def in_a_path(name: str) -> str:
+    """Return a name that becomes part of a path.
+
+    Raises
+    ------
+    InputError
+        If no file can be named after it, or it would lead to another folder.
+    """
+    if not name or name.startswith(".") or set(name) & set("/\\\0"):
+        raise InputError(f"no file can be named after {name!r}; rename it")
+    return name
 
 
 def _known(what: str, value: _Value | Mapping[str, _Value] | None, name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from catalogs.formats.base import (
     Format,
     as_columns,
     has_orientations,
+    in_a_path,
     one_of,
     positions,
 )
@@ -65,6 +67,23 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     return make(**columns | classes)
 
 
+def _learn(path: Path, context: Context) -> Context:
+    """Take the voxel spacings that the picks were made at."""
+    if context.voxel_size is not None:
+        return context
+    sizes = {}
+    for file in _files(path) if path.is_dir() else [path]:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("voxel_spacing"):
+            sizes[_run_of(file, content, context)] = float(content["voxel_spacing"])
+    return replace(context, voxel_size=sizes) if sizes else context
+
+
+def _run_of(path: Path, content: Mapping[str, Any], context: Context) -> str:
+    of_folder = path.parent.parent.name if path.parent.name == _PICKS else context.name_of(path)
+    return str(context.tomogram or content.get("run_name") or of_folder)
+
+
 def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
     try:
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -88,10 +107,7 @@ def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
     if len(points) and content.get("trust_orientation", True):
         turned = Rotation.from_matrix(matrices[:, :3, :3])
     columns |= quaternions(turned)
-    run = context.tomogram or content.get("run_name")
-    if run is None:
-        run = path.parent.parent.name if path.parent.name == _PICKS else context.name_of(path)
-    return str(run), {
+    return _run_of(path, content, context), {
         **columns,
         "class_name": [name] * len(points),
         "score": [np.nan if score is None else float(score) for score in scores],
@@ -113,7 +129,7 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
     files = {}
     for (run, object_name), part in table.groupby(["tomogram", "class_name"], sort=False):
         _refuse("class", str(object_name))
-        file = root / str(run) / _PICKS / f"{context.user}_{context.session}_{object_name}.json"
+        file = root / in_a_path(str(run)) / _PICKS / f"{context.user}_{context.session}_{object_name}.json"
         content = _encode_file(part, str(run), str(object_name), context)
         files[path if path.suffix == ".json" else file] = content
     return files
@@ -145,7 +161,8 @@ def _encode_file(table: pd.DataFrame, run: str, name: str, context: Context) -> 
 
 
 def _refuse(what: str, name: str) -> None:
-    if not name or set(name) & set('_/\\ <>:"|?*') or not name.isprintable():
+    # What copick would change on its own: then picks and project have different names.
+    if name.strip("-") != name or not name or set(name) & set('_/\\ <>:"|?*') or not name.isprintable():
         raise InputError(
             f"copick cannot take the {what} {name!r}: no underscore, space or slash may be in it; rename it"
         )
@@ -158,5 +175,6 @@ COPICK = Format(
     holds=POSITION | ORIENTATION | {"tomogram", "class_name", "instance", "score"},
     detect=_detect,
     read=_read,
+    learn=_learn,
     encode=_encode,
 )

@@ -20,6 +20,7 @@ from catalogs.formats import names
 from catalogs.formats.base import ORIENTATION, POSITION, Context, Format, as_columns, has_orientations, one_of
 from catalogs.formats.chimerax import read_xml, write_xml
 from catalogs.formats.eulers import eulers, from_eulers, quaternions
+from catalogs.formats.imod import counts_contours
 from catalogs.formats.peek import Peek
 from catalogs.particles import make
 
@@ -104,8 +105,8 @@ def _detect_text(peek: Peek) -> str | None:
     values = np.array(rows)
     labels, sizes = values[:, 0], values[:, 4:]
     whole = (labels % 1 == 0).all() and (labels >= 0).all() and (sizes % 1 == 0).all() and (sizes >= 1).all()
-    if not whole:
-        return None
+    if not whole or (counts_contours(values) and len(values) > 2):
+        return None  # no tomogram has its particles in slices 1, 1, 1, ... by label
     size = " and sizes last" if sizes.size else ""
     columns = f"{len(rows[0])} columns with whole labels first{size}"
     return f"{columns}: DeepFinder's label z y x, voxels counted from 0"

@@ -10,11 +10,13 @@ A tomogram is a number; a ``.doc`` of the same name beside the table says which,
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.formats import names
@@ -36,9 +38,9 @@ def _detect(peek: Peek) -> str | None:
     return f"{len(peek.rows[0])} columns of numbers: a Dynamo table, pixels counted from 1"
 
 
-def _read(path: Path, context: Context) -> pd.DataFrame:
+def _table(path: Path) -> pd.DataFrame:
+    """Read a table as text: Dynamo writes complex numbers into columns that nobody reads."""
     try:
-        # One column at a time: Dynamo writes complex numbers into columns that nobody reads.
         text = pd.read_csv(path, header=None, sep=r"\s+", dtype=str, comment="#", keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a Dynamo table ({error})") from error
@@ -46,20 +48,35 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
         raise InputError(
             f"{path} is not a Dynamo table: it has {text.shape[1]} columns, 26 or more are needed"
         )
+    return text
 
-    def column(number: int) -> Any:
-        try:
-            return text[number - 1].astype(np.float64).to_numpy()
-        except ValueError as error:
-            raise InputError(f"column {number} of {path} must hold numbers ({error})") from error
 
-    listed = path.with_suffix(".doc")
+def _numbers(path: Path, text: pd.DataFrame, number: int) -> NDArray[np.float64]:
+    try:
+        return text[number - 1].to_numpy(np.float64)
+    except ValueError as error:
+        raise InputError(f"column {number} of {path} must hold numbers ({error})") from error
+
+
+def _learn(path: Path, context: Context) -> Context:
+    listed, text = path.with_suffix(".doc"), _table(path)
     if not context.tomograms and listed.is_file():
         context = replace(context, tomograms=names.read_tomogram_list(str(listed)))
-    tomograms = names.name_tomograms([int(number) for number in column(_TOMOGRAM)], context)
     if context.voxel_size is None and not context.in_pixels and text.shape[1] >= _PIXEL:
-        sizes = {name: size for name, size in zip(tomograms, column(_PIXEL), strict=True) if size > 0}
-        context = replace(context, voxel_size=sizes or None)
+        tomograms = _tomograms(path, text, context)
+        sizes = zip(tomograms, _numbers(path, text, _PIXEL), strict=True)
+        context = replace(context, voxel_size={name: float(size) for name, size in sizes if size > 0} or None)
+    return context
+
+
+def _tomograms(path: Path, text: pd.DataFrame, context: Context) -> list[str]:
+    return names.name_tomograms([int(number) for number in _numbers(path, text, _TOMOGRAM)], context)
+
+
+def _read(path: Path, context: Context) -> pd.DataFrame:
+    text = _table(path)
+    column = partial(_numbers, path, text)
+    tomograms = _tomograms(path, text, context)
     index = np.stack([column(at) + column(shift) for at, shift in zip(_XYZ, _SHIFT, strict=True)], axis=1)
     angles = np.stack([column(number) for number in _ANGLES], axis=1)
     columns: dict[str, Any] = {"tomogram": tomograms, "score": column(_CC)}
@@ -110,6 +127,7 @@ DYNAMO = Format(
     holds=POSITION | ORIENTATION | {"tomogram", "label", "score"},
     detect=_detect,
     read=_read,
+    learn=_learn,
     encode=_encode,
     default_for=(".tbl",),
 )

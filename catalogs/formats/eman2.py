@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from catalogs.errors import InputError
-from catalogs.formats.base import POSITION, Context, Format, as_columns, one_of, positions
+from catalogs.formats.base import POSITION, Context, Format, as_columns, in_a_path, one_of, positions
 from catalogs.formats.peek import Peek
 from catalogs.particles import make
 
@@ -101,8 +101,9 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
     folder = path if path.name == "info" else path / "info"
     parts = table.groupby("tomogram", sort=False)
     return {
-        folder / f"{name}{_END}": _encode_file(part, folder / f"{name}{_END}", str(name), context)
+        file: _encode_file(part, file, str(name), context)
         for name, part in parts
+        for file in [folder / f"{in_a_path(str(name))}{_END}"]
     }
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from scipy.spatial import cKDTree
 from catalogs.errors import InputError
 from catalogs.formats import names, registry
 from catalogs.formats import table as csv
-from catalogs.formats.base import EVERYTHING, ORIENTATION, Context, Format, positions
+from catalogs.formats.base import EVERYTHING, ORIENTATION, Context, Format, in_a_path, positions
 from catalogs.particles import COLUMNS, OPTIONAL, make
 
 _SIDECAR = ".tl.csv"
@@ -35,12 +36,14 @@ _SAME_PLACE = 0.01
 class Loaded:
     """A particle table, and where it came from.
 
-    ``why`` says what the format was recognised by; ``notes`` are sentences for the user.
+    ``why`` says what the format was recognised by, ``context`` is what is known of the tomograms, from the
+    file and from the caller; ``notes`` are sentences for the user.
     """
 
     table: pd.DataFrame
     format: Format
     why: str
+    context: Context
     notes: tuple[str, ...] = ()
 
 
@@ -60,10 +63,11 @@ def load(path: Path, format: str | None = None, context: Context | None = None) 
     found = _find(path, format)
     files = _members(path, found.format)
     if files is None:
-        table = _read(found.format, path, context)
+        table, context = _read(found.format, path, context)
     else:
         parts = [_read_member(found.format, path, file, context) for file in files]
-        table = _join(parts)
+        table = _join([part for part, _ in parts])
+        context = _join_contexts(context, [learnt for _, learnt in parts])
     if context.tomogram is not None and len(set(table["tomogram"])) > 1:
         table = table[table["tomogram"] == context.tomogram].reset_index(drop=True)
         if table.empty:
@@ -73,7 +77,7 @@ def load(path: Path, format: str | None = None, context: Context | None = None) 
     if beside.is_file():
         table, note = _restore(table, csv.read(beside), found.format, context, beside)
         notes = (note,)
-    return Loaded(table, found.format, found.why, notes)
+    return Loaded(table, found.format, found.why, context, notes)
 
 
 def save(
@@ -108,6 +112,9 @@ def save(
     if taken is not None and not overwrite and chosen.name != "eman2":
         raise InputError(f"{taken} is there already; give another name, or --overwrite")
     _write(files)
+    if beside is None:
+        # What it says is of the list that has just been replaced.
+        sidecar_of(path).unlink(missing_ok=True)
     return Saved(tuple(files), chosen, lost, beside)
 
 
@@ -183,11 +190,21 @@ def _members(path: Path, format: Format) -> list[Path] | None:
     return files
 
 
-def _read_member(format: Format, folder: Path, file: Path, context: Context) -> pd.DataFrame:
-    table = _read(format, file, context)
+def _read_member(format: Format, folder: Path, file: Path, context: Context) -> tuple[pd.DataFrame, Context]:
+    table, context = _read(format, file, context)
     if format.one_class and file.parent != folder:
         table["class_name"] = file.parent.name
-    return table
+    return table, context
+
+
+def _join_contexts(given: Context, learnt: Sequence[Context]) -> Context:
+    """Put together what the files of a folder say, each of its own tomogram."""
+    joined: dict[str, Any] = {}
+    for key in ("voxel_size", "shape", "pixel_size"):
+        known = [value for each in learnt if isinstance(value := getattr(each, key), Mapping)]
+        if getattr(given, key) is None and known:
+            joined[key] = {name: value for each in known for name, value in each.items()}
+    return replace(given, **joined)
 
 
 def _join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -199,9 +216,10 @@ def _join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return make(**{str(name): table[name] for name in table})
 
 
-def _read(format: Format, path: Path, context: Context) -> pd.DataFrame:
+def _read(format: Format, path: Path, context: Context) -> tuple[pd.DataFrame, Context]:
     try:
-        return format.read(path, context)
+        context = format.learn(path, context)
+        return format.read(path, context), context
     except InputError as error:
         if str(path) in str(error):
             raise
@@ -215,10 +233,7 @@ def _split(table: pd.DataFrame, folder: Path, format: Format) -> list[tuple[Path
     keys = ["class_name", "tomogram"] if format.one_class else ["tomogram"]
     members = []
     for key, part in table.groupby(keys, sort=False):
-        values = [str(value) for value in key]
-        for value in values:
-            if not value or "/" in value or "\\" in value or value.startswith("."):
-                raise InputError(f"no file can be named after {value!r}; rename it")
+        values = [in_a_path(str(value)) for value in key]
         *folders, name = values
         members.append((folder.joinpath(*folders, name + format.suffixes[0]), part))
     return members

@@ -66,17 +66,26 @@ def _detect_mod(peek: Peek) -> str | None:
     )
 
 
-def _read_mod(path: Path, context: Context) -> pd.DataFrame:
+def _learn_mod(path: Path, context: Context) -> Context:
+    if context.voxel_size is not None or context.in_pixels:
+        return context
+    _, pixel = _model(path)
+    return context if pixel is None else replace(context, voxel_size={context.name_of(path): pixel})
+
+
+def _model(path: Path) -> tuple[list[_Object], float | None]:
     content = path.read_bytes()
     if content[:8] != _ID:
         raise InputError(f"{path} is not an IMOD model: it does not begin with IMODV1.2")
     try:
-        objects, pixel = _parse(content)
+        return _parse(content)
     except (struct.error, IndexError, ValueError) as error:
         raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
+
+
+def _read_mod(path: Path, context: Context) -> pd.DataFrame:
+    objects, _ = _model(path)
     tomogram = context.name_of(path)
-    if context.voxel_size is None and not context.in_pixels and pixel is not None:
-        context = replace(context, voxel_size=pixel)
     points = [points for item in objects for points in item.points]
     index = np.concatenate([np.zeros((0, 3)), *points])
     scores = [item.values.get(k, np.nan) for item in objects for k in range(item.count)]
@@ -194,15 +203,20 @@ def _detect_text(peek: Peek) -> str | None:
     if values.shape[1] == 3:
         half = ((values[:, :2] % 1) == 0.5).all()
         return f"three columns x y z{', x and y at half voxels' if half else ''}: points of an IMOD model"
-    numbered = values.shape[1] == 5 and (values[:, :2] >= 1).all() and (values[:, :2] % 1 == 0).all()
-    # Contours count from 1 in every object, and both go up.
-    if numbered and values[0, :2].tolist() == [values[0, 0], 1] and _goes_up(values[:, :2]):
+    if counts_contours(values):
         return "five columns, the first two count objects and contours from 1: points of an IMOD model"
     return None
 
 
-def _goes_up(pairs: NDArray[np.float64]) -> bool:
-    return [tuple(pair) for pair in pairs] == sorted(tuple(pair) for pair in pairs)
+def counts_contours(values: NDArray[np.float64]) -> bool:
+    """Whether lines of numbers begin with an object and a contour, as IMOD counts: each from 1, going up."""
+    if values.shape[1] != 5 or not len(values):
+        return False
+    item, contour = values[:, 0], values[:, 1]
+    new = np.diff(item, prepend=0) != 0
+    steps = np.diff(contour, prepend=0)
+    up = bool((np.diff(item, prepend=0) >= 0).all())
+    return up and bool((contour[new] == 1).all()) and bool(np.isin(steps[~new], (0, 1)).all())
 
 
 def _read_text(path: Path, context: Context) -> pd.DataFrame:
@@ -240,6 +254,7 @@ MOD = Format(
     holds=POSITION | {"tomogram", "class_name", "score"},
     detect=_detect_mod,
     read=_read_mod,
+    learn=_learn_mod,
     encode=_encode_mod,
     default_for=(".mod",),
     one_tomogram=True,

@@ -14,6 +14,11 @@ from catalogs.errors import InputError
 from catalogs.formats.base import Context
 from catalogs.particles import DISTRACTOR
 
+_VOLUMES = (
+    *(".tomostar", ".ome.zarr", ".zarr", ".mrcs", ".mrc", ".rec", ".map", ".st", ".ali"),
+    *(".hdf", ".h5", ".tiff", ".tif", ".em"),
+)
+
 
 def number_tomograms(names: Iterable[str], context: Context) -> dict[str, int]:
     """Choose the number of every tomogram.
@@ -51,8 +56,12 @@ def name_tomograms(numbers: Sequence[int], context: Context) -> list[str]:
 
 
 def stem(path: str) -> str:
-    """Name of the tomogram in a file: no folders and no ending."""
-    return PurePath(path.replace("\\", "/")).name.partition(".")[0] or path
+    """Name of the tomogram in a file: no folders, and none of the endings that volumes have."""
+    name = PurePath(path.replace("\\", "/")).name.removesuffix(".gz")
+    for ending in _VOLUMES:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return name or path
 
 
 def classes_of_labels(labels: Sequence[int], context: Context) -> dict[str, Any]:

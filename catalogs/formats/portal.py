@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
 from catalogs.formats import names
-from catalogs.formats.base import ORIENTATION, POSITION, Context, Format, as_columns, has_orientations, one_of
+from catalogs.formats.base import (
+    ORIENTATION,
+    POSITION,
+    Context,
+    Format,
+    as_columns,
+    has_orientations,
+    in_a_path,
+    one_of,
+)
 from catalogs.formats.eulers import quaternions, rotations
 from catalogs.formats.peek import Peek
 from catalogs.particles import make
@@ -60,6 +70,23 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     return make(**columns | names.classes_of_names(columns["class_name"], context))
 
 
+def _tomogram_of(path: Path, context: Context) -> str:
+    run = next((parent.parent.name for parent in path.parents if parent.name == "Reconstructions"), None)
+    return context.tomogram or run or context.name_of(path)
+
+
+def _learn(path: Path, context: Context) -> Context:
+    """Take the voxel size from the folder's name."""
+    if context.voxel_size is not None or context.in_pixels:
+        return context
+    sizes = {}
+    for file in _files(path) if path.is_dir() else [path.absolute()]:
+        spacing = next((found for parent in file.parents if (found := _SPACING.match(parent.name))), None)
+        if spacing is not None:
+            sizes[_tomogram_of(file, context)] = float(spacing.group(1))
+    return replace(context, voxel_size=sizes) if sizes else context
+
+
 def _read_file(path: Path, context: Context) -> dict[str, Any]:
     try:
         points = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -72,18 +99,8 @@ def _read_file(path: Path, context: Context) -> dict[str, Any]:
         instances = [int(point.get("instance_id", 0)) for point in points]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not an annotation of the CryoET Data Portal ({error!r})") from error
-    folders = {parent.name: parent for parent in path.parents}
-    spacing = next((found for name in folders if (found := _SPACING.match(name))), None)
-    tomogram = context.tomogram
-    if tomogram is None:
-        tomogram = (
-            folders["Reconstructions"].parent.name if "Reconstructions" in folders else context.name_of(path)
-        )
-    if context.voxel_size is None and not context.in_pixels and spacing is not None:
-        step = float(spacing.group(1))
-        xyz = index * step
-    else:
-        xyz = context.to_angstrom(index, [tomogram] * len(points))
+    tomogram = _tomogram_of(path, context)
+    xyz = context.to_angstrom(index, [tomogram] * len(points))
     stem = _NAME.match(path.name.removesuffix(".ndjson"))
     return {
         **as_columns(["x", "y", "z"], xyz),
@@ -104,8 +121,10 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
     for (run, name), part in table.groupby(["tomogram", "class_name"], sort=False):
         kind = "orientedpoint" if has_orientations(part) else "point"
         spacing = f"VoxelSpacing{context.voxel(str(run)):.3f}"
-        folder = path / str(run) / "Reconstructions" / spacing / "Annotations" / str(numbers[str(name)])
-        points = folder / f"{name}-1.0_{kind}.ndjson"
+        folder = (
+            path / in_a_path(str(run)) / "Reconstructions" / spacing / "Annotations" / str(numbers[str(name)])
+        )
+        points = folder / f"{in_a_path(str(name))}-1.0_{kind}.ndjson"
         metadata = {
             "annotation_object": {"name": str(name)},
             "annotation_software": "template-learning",
@@ -145,6 +164,7 @@ PORTAL = Format(
     holds=POSITION | ORIENTATION | {"tomogram", "class_name"},
     detect=_detect,
     read=_read,
+    learn=_learn,
     encode=_encode,
     default_for=(".ndjson",),
 )

@@ -141,16 +141,34 @@ def _read4(path: Path, context: Context) -> pd.DataFrame:
     return _decode(path, stars, xyz, context)
 
 
-def _read3(path: Path, context: Context) -> pd.DataFrame:
+def _open3(path: Path, context: Context) -> tuple[pd.DataFrame, Context]:
     stars, blocks = star.read_loop(path, PIXELS, TEXT)
     if _MICROGRAPH in stars:
         named = [names.stem(name) for name in stars[_MICROGRAPH]]
         if all(f"{name}.tomostar" == given for name, given in zip(named, stars[_MICROGRAPH], strict=True)):
             stars = stars.drop(columns=_MICROGRAPH)
         stars = stars.assign(**{TOMOGRAM: named})
-    stars, context = _prepare(path, stars, blocks, context, _pixel_of_relion3)
+    return _prepare(path, stars, blocks, context, _pixel_of_relion3)
+
+
+def _learn3(path: Path, context: Context) -> Context:
+    return _open3(path, context)[1]
+
+
+def _read3(path: Path, context: Context) -> pd.DataFrame:
+    stars, context = _open3(path, context)
     xyz = context.to_angstrom(star.numbers(path, stars, PIXELS), list(stars[TOMOGRAM]))
     return _decode(path, stars, xyz, context)
+
+
+def _learn5(path: Path, context: Context) -> Context:
+    stars, blocks = star.read_loop(path, CENTRED, TEXT)
+    return _prepare(path, stars, blocks, context)[1]
+
+
+def _learn4(path: Path, context: Context) -> Context:
+    stars, blocks = star.read_loop(path, [*PIXELS, TOMOGRAM], TEXT)
+    return _prepare(path, stars, blocks, context)[1]
 
 
 def _encode5(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
@@ -298,8 +316,8 @@ def _with_stated_sizes(block: Any, context: Context) -> Context:
         return context
     rows = block.to_dict("records")
 
-    def stated(name: str, value: Any) -> dict[str, Any]:
-        return {str(row[TOMOGRAM]): value(row) for row in rows if name in row and pd.notna(row[name])}
+    def stated(name: str, value: Any) -> dict[str, Any] | None:
+        return {str(row[TOMOGRAM]): value(row) for row in rows if name in row and pd.notna(row[name])} or None
 
     if context.voxel_size is None:
         context = replace(context, voxel_size=stated("tlVoxelSize", lambda row: float(row["tlVoxelSize"])))
@@ -398,6 +416,7 @@ RELION5 = Format(
     holds=frozenset([EVERYTHING]),
     detect=_detect5,
     read=_read5,
+    learn=_learn5,
     encode=_encode5,
     default_for=(".star",),
 )
@@ -407,6 +426,7 @@ RELION4 = replace(
     title="RELION 4 particles",
     detect=_detect4,
     read=_read4,
+    learn=_learn4,
     encode=_encode4,
     default_for=(),
 )
@@ -416,6 +436,7 @@ RELION3 = replace(
     title="RELION 3, Warp and M particles",
     detect=_detect3,
     read=_read3,
+    learn=_learn3,
     encode=_encode3,
     default_for=(),
 )

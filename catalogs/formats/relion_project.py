@@ -11,7 +11,7 @@ import pandas as pd
 
 from catalogs.errors import InputError
 from catalogs.formats import relion, star
-from catalogs.formats.base import Context
+from catalogs.formats.base import Context, Format
 from catalogs.formats.peek import Peek
 
 _BINNING = "rlnTomoTomogramBinning"
@@ -54,18 +54,33 @@ def _detect_set(peek: Peek) -> str | None:
     return None if block is None else f"data_{block} names a file of particles: an optimisation set of RELION"
 
 
-def _read_set(path: Path, context: Context) -> pd.DataFrame:
+def _learn_set(path: Path, context: Context) -> Context:
     frame, _ = star.read_loop(path, ["rlnTomoParticlesFile"])
-    listed = Path(str(frame["rlnTomoParticlesFile"].iloc[0]))
-    if "rlnTomoTomogramsFile" in frame and context.shape is None and context.unbinned_shape is None:
+    if "rlnTomoTomogramsFile" in frame:
         tomograms = _beside(path, Path(str(frame["rlnTomoTomogramsFile"].iloc[0])))
         if tomograms.is_file():
             context = replace(context, **_unless_given(read_tomograms(tomograms), context))
+    particles = _particles_of(path, frame)
+    return _format_of(particles).learn(particles, context)
+
+
+def _read_set(path: Path, context: Context) -> pd.DataFrame:
+    frame, _ = star.read_loop(path, ["rlnTomoParticlesFile"])
+    particles = _particles_of(path, frame)
+    return _format_of(particles).read(particles, context)
+
+
+def _particles_of(path: Path, frame: pd.DataFrame) -> Path:
+    listed = Path(str(frame["rlnTomoParticlesFile"].iloc[0]))
     particles = _beside(path, listed)
     if not particles.is_file():
         raise InputError(f"{path} names the particles {listed}, which are not there; run where RELION ran")
+    return particles
+
+
+def _format_of(particles: Path) -> Format:
     centred = Peek(particles).star_with(*relion.CENTRED) is not None
-    return (relion.RELION5 if centred else relion.RELION4).read(particles, context)
+    return relion.RELION5 if centred else relion.RELION4
 
 
 def _encode_set(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
@@ -99,6 +114,7 @@ RELION5_SET = replace(
     title="RELION 5 optimisation set (optimisation_set.star with particles.star beside it)",
     detect=_detect_set,
     read=_read_set,
+    learn=_learn_set,
     encode=_encode_set,
     default_for=(),
 )

@@ -88,7 +88,7 @@ def _numbers_if_all(values: pd.Series[Any]) -> pd.Series[Any]:
 def _detect(peek: Peek) -> str | None:
     if not {"x", "y", "z"} <= set(peek.header) or {"experiment", "particle_type"} <= set(peek.header):
         return None
-    return "its columns are x, y, z: this program's own list, Å from the first voxel"
+    return "its columns are x, y, z: Å from the first voxel"
 
 
 def _read(path: Path, context: Context) -> pd.DataFrame:

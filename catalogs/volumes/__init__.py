@@ -83,9 +83,9 @@ def _open_folder(text: str) -> tuple[str, Volume]:
     from catalogs.volumes import zarrs
 
     stem = text.rsplit("/", 1)[-1].removesuffix(".zarr").removesuffix(".ome")
-    found = zarrs.open_zarr(text, layouts.run_of(text) or stem)
+    found = zarrs.open_zarr(text, stem)
     if found is not None:
-        return text, found
+        return text, replace(found, name=layouts.run_of(text) or found.name)
     below = layouts.volume_below(text)
     if below is None:
         raise InputError(f"{text} is not a Zarr array or an OME-Zarr image: {_GIVE}")

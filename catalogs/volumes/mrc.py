@@ -12,7 +12,7 @@ import numpy as np
 from catalogs.errors import InputError
 from catalogs.volumes.lazy import Reordered
 from catalogs.volumes.source import RawArray, Source, Unzipped
-from catalogs.volumes.volume import Binning, Contrast, Volume, cube
+from catalogs.volumes.volume import Binning, BinningKind, Contrast, Volume, cube
 
 SUFFIXES = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali", ".preali", ".ccp4")
 
@@ -233,16 +233,17 @@ def _origin(header: _Header, starts: tuple[int, ...], size: float | None) -> tup
 
 
 def _binning(labels: tuple[str, ...]) -> Binning | None:
-    """Read what a program wrote about binning: ours, or IMOD's binvol, which averages."""
-    factor, kind = 1.0, None
+    """Read what a program wrote about binning: ours, or IMOD's binvol, which averages boxes."""
+    kinds: dict[str, BinningKind] = {"box": "box", "fourier": "fourier"}
+    factor = 0.0
     for label in labels:
-        ours = re.match(rf"{LABEL}.*binned ([\d.]+) by (average|fourier|unknown)", label)
+        ours = re.match(rf"{LABEL}.*binned ([\d.]+) by (\w+)", label)
         imod = re.match(r"BINVOL: Volume binned down by factors +(\d+) +(\d+) +(\d+)", label)
         if ours:
-            return Binning(float(ours[1]), {"average": "average", "fourier": "fourier"}.get(ours[2]))  # type: ignore[arg-type]
+            return Binning(float(ours[1]), kinds.get(ours[2]))
         if imod and imod[1] == imod[2] == imod[3]:
-            factor, kind = factor * int(imod[1]), "average"
-    return Binning(factor, "average") if kind else None
+            factor = (factor or 1.0) * int(imod[1])
+    return Binning(factor, "box") if factor else None
 
 
 def _contrast(labels: tuple[str, ...]) -> Contrast | None:

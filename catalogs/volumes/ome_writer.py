@@ -11,21 +11,20 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import DTypeLike, NDArray
-from zarr.codecs import BloscCodec, ZstdCodec
 
-from catalogs import ome
 from catalogs.errors import InputError
 from catalogs.store import open_store, zarr_store
 from catalogs.volumes.lazy import Box
 from catalogs.volumes.slabs import Voxels, voxels
 from catalogs.volumes.source import RawArray, Source
 from catalogs.volumes.volume import Binning, Contrast
-from catalogs.volumes.zarrs import OURS
+
+if TYPE_CHECKING:
+    import zarr
 
 _SHARD = 256  # largest edge of a shard, in voxels: what is held in memory is a few of them
 _STREAMED = 256 * 2**20  # bytes of a stream to hold back; one that needs more goes to a file first
@@ -79,6 +78,11 @@ def write_ome_zarr(
     ValueError
         If the data do not fit the shape.
     """
+    import zarr
+
+    from catalogs import ome
+    from catalogs.volumes.zarrs import OURS
+
     given = voxels(data, shape, dtype)
     if levels < 1:
         raise ValueError("an image has at least one level")
@@ -131,6 +135,8 @@ def _write_stream(array: zarr.Array[Any], given: Voxels) -> None:
 
 
 def _write_coarser(place: str, level: int, labels: bool) -> None:
+    import zarr
+
     fine: Any = zarr.open_array(zarr_store(f"{place}/{level - 1}", read_only=False), mode="r", zarr_format=3)
     z, y, x = (-(-n // 2) for n in fine.shape)
     array = _create(place, level, (z, y, x), fine.dtype)
@@ -152,6 +158,10 @@ def _halve(block: NDArray[Any]) -> NDArray[Any]:
 
 def _create(place: str, level: int, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> zarr.Array[Any]:
     """Create the array of a level in a store of its own, or Zarr would write the image's metadata now."""
+    from zarr.codecs import BloscCodec, ZstdCodec
+
+    from catalogs import ome
+
     floats = dtype.kind == "f"
     codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle") if floats else ZstdCodec(level=3)
     return ome.create_volume(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 #: What protein looks like: ``dark`` as in real tomograms, ``bright`` in inverted ones.
 Contrast = Literal["dark", "bright"]
-BinningKind = Literal["average", "fourier"]
+#: The same words as of particle lists (:class:`catalogs.formats.base.Context`).
+BinningKind = Literal["box", "fourier"]
 
 #: Bytes that reading and writing hold of a volume at a time, roughly.
 BLOCK_BYTES = 64 * 2**20
@@ -38,7 +39,7 @@ class Binning:
     factor
         Edge of a voxel in voxels of the finer volume.
     kind
-        ``average`` (IMOD's binvol and newstack, mean pooling), ``fourier`` (RELION, Warp), None if unknown.
+        ``box`` (IMOD's binvol and newstack, mean pooling), ``fourier`` (RELION, Warp), None if unknown.
     """
 
     factor: float
@@ -57,7 +58,7 @@ class Binning:
                 f"it is unknown whether the volume was binned {self.factor:g} times by averaging or by"
                 " cropping its Fourier transform, which differ by half a voxel; say which"
             )
-        shift = (self.factor - 1) / 2 if self.kind == "average" else 0.0
+        shift = (self.factor - 1) / 2 if self.kind == "box" else 0.0
         return np.asarray(index, np.float64) * self.factor + shift
 
 
@@ -148,7 +149,8 @@ class Volume:
             below = math.prod(chunks) * self.dtype.itemsize
             times = max(1, min(n_bytes // max(below, 1), -(-self.shape[axis] // chunks[axis])))
             chunks[axis] = min(chunks[axis] * times, self.shape[axis])
-        return da.from_array(self.data, chunks=tuple(chunks), name=False)
+        whole = (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
+        return da.from_array(Part(self.data, whole), chunks=tuple(chunks), name=False)
 
 
 class Part:

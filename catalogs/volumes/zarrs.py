@@ -156,7 +156,7 @@ def _open_image(
     binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))
     factor = scale[space] / finest[space]
     if level and np.ptp(factor) < 1e-3 * factor[0]:
-        kind = "average" if str(image.get("type", "")).lower() in _MEANS else None
+        kind = "box" if str(image.get("type", "")).lower() in _MEANS else None
         binning = Binning(round(float(factor[0]), 6), kind)  # type: ignore[arg-type]
     return Volume(
         data=array if len(names) == 3 else Reordered(array, (space[0], space[1], space[2])),

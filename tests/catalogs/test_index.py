@@ -168,9 +168,41 @@ def test_an_announced_sample_is_not_there_until_its_record_is(
 
     store.write({f"recent/{record(2).sample_id}-aaaaaa": b"x"})
     index.compact(store)
-    monkeypatch.setattr(index.time, "time", lambda now=index.time.time(): now + 2 * index.GRACE)
+    later = index.time.time() + 2 * index.GRACE
+    monkeypatch.setattr(index.time, "time", lambda: later)
     index.compact(store)
     assert store.entries(index.RECENT) == {}  # its writer has died
+
+
+def test_the_last_sample_goes(store: Store) -> None:
+    commit(store, record(0))
+    index.compact(store)
+    index.remove_record(store, record(0).sample_id)
+    assert index.compact(store).ids() == []
+    assert index.look(store).records() == []
+    assert len(index.look(store).frame()) == 0
+    commit(store, record(1))
+    assert index.compact(store).records() == [record(1)]
+    assert index.look(store).frame()["dose"].tolist() == [51.0]
+
+
+def test_records_of_many_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "_ROWS", 3)
+    store = open_store(tmp_path)
+    records = [record(k, structures={"4v5d": str(k % 2)}) for k in range(0, 20, 2)]
+    for made in records:
+        commit(store, made)
+    index.compact(store)
+    records += [record(k) for k in range(1, 20, 4)]
+    for made in records[10:]:
+        commit(store, made)
+    index.remove_record(store, records[4].sample_id)
+    index.compact(store)
+    expected = sorted((r for r in records if r != records[4]), key=lambda r: r.sample_id)
+    view = index.look(store)
+    assert view.records() == expected
+    assert [view.get(r.sample_id) for r in reversed(expected)] == expected[::-1]
+    assert view.frame()["seed"].tolist() == [r.seed for r in expected]
 
 
 def test_the_index_may_be_deleted(store: Store) -> None:
@@ -216,7 +248,9 @@ def test_damaged_and_newer_indexes_are_named(tmp_path: Path, monkeypatch: pytest
     assert index.compact(store, rebuild=True).records() == [record(0)]
     assert index.look(store).records() == [record(0)]
     monkeypatch.setattr(snapshot, "FORMAT_VERSION", 99)
-    (tmp_path / "index/index-00000003.parquet").write_bytes(snapshot.encode(None, (), {"0": record(0)}))
+    (tmp_path / "index/index-00000003.parquet").write_bytes(
+        snapshot.encode(None, (), {record(0).sample_id: record(0)})
+    )
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"index-00000003\.parquet has format version 99"):
         index.look(store)

@@ -9,6 +9,8 @@ import mrcfile
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from catalogs.errors import InputError
 from catalogs.volumes import Binning, open_volume
@@ -219,7 +221,7 @@ class TestMrc:
             mrc.add_label("BINVOL: Volume binned down by factors   2   2   2       25-Nov-26  10:00:00")
             mrc.add_label("BINVOL: Volume binned down by factors   4   4   4       25-Nov-26  10:00:00")
         binning = open_volume(file).binning
-        assert binning == Binning(8, "average")
+        assert binning == Binning(8, "box")
         np.testing.assert_array_equal(binning.unbinned([0, 1]), [3.5, 11.5])
         np.testing.assert_array_equal(Binning(8, "fourier").unbinned([0, 1]), [0, 8])
         with pytest.raises(InputError, match="binned 8 times by averaging or by cropping"):
@@ -301,6 +303,56 @@ class TestMrc:
         assert volume.dask(n_bytes=400).chunks[0] == (2, 2, 1)
         np.testing.assert_array_equal(lazy[1:3].sum(axis=0).compute(scheduler="synchronous"),
                                       values(np.float32)[1:3].sum(axis=0))  # fmt: skip
+
+
+@st.composite
+def mrc_files(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "shape": draw(st.tuples(*[st.integers(1, 6)] * 3)),
+        "mode": draw(st.sampled_from(sorted(MODES))),
+        "order": draw(st.sampled_from("<>")),
+        "extended": draw(st.sampled_from([0, 80, 1024])),
+        "axes": draw(st.permutations([1, 2, 3])),
+        "voxel": draw(st.floats(1.5, 50)),
+        "seed": draw(st.integers(0, 2**32 - 1)),
+    }
+
+
+@given(file=mrc_files(), gz=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_any_mrc_file(tmp_path_factory: pytest.TempPathFactory, file: dict[str, Any], gz: bool) -> None:
+    """Files put together byte by byte from the standard, not by a library."""
+    rng = np.random.default_rng(file["seed"])
+    sections = rng.integers(-100, 100, file["shape"]).astype(MODES[file["mode"]])
+    nz, ny, nx = file["shape"]
+    order, axes = file["order"], file["axes"]
+    counts = dict(zip(axes, (nx, ny, nz), strict=True))  # axis -> voxels
+    header = bytearray(1024)
+
+    def put(offset: int, kind: str, *numbers: float) -> None:
+        raw = np.array(numbers, order + kind).tobytes()
+        header[offset : offset + len(raw)] = raw
+
+    put(0, "i4", nx, ny, nz, file["mode"])
+    put(28, "i4", *(counts[axis] for axis in (1, 2, 3)))
+    put(40, "f4", *(counts[axis] * file["voxel"] for axis in (1, 2, 3)), 90, 90, 90)
+    put(64, "i4", *axes)
+    put(88, "i4", 1, file["extended"])
+    header[208:216] = b"MAP " + (b"DD\0\0" if order == "<" else b"\x11\x11\0\0")
+    content = (
+        bytes(header) + bytes(file["extended"]) + sections.astype(order + sections.dtype.str[1:]).tobytes()
+    )
+    path = tmp_path_factory.mktemp("mrc") / ("a.mrc.gz" if gz else "a.mrc")
+    path.write_bytes(gzip.compress(content, 1) if gz else content)
+
+    volume = open_volume(path)
+    along = axes[::-1]
+    expected = sections.transpose([along.index(axis) for axis in (3, 2, 1)])
+    assert volume.voxel_size == pytest.approx(file["voxel"], rel=1e-5)
+    np.testing.assert_array_equal(volume.data[:], expected)
+    low = [int(rng.integers(0, n)) for n in expected.shape]
+    box = tuple(slice(k, int(rng.integers(k, n)) + 1) for k, n in zip(low, expected.shape, strict=True))
+    np.testing.assert_array_equal(volume[box].read(), expected[box].astype(np.float32))
 
 
 def test_real_files(shared: Path) -> None:

@@ -201,7 +201,7 @@ class TestZarr:
     def test_level_of_an_image(self, tmp_path: Path) -> None:
         write_ome_zarr(tmp_path / "a.zarr", DATA, 8.0, origin=(10.0, 20.0, 30.0), levels=3)
         level = open_volume(tmp_path / "a.zarr" / "2")
-        assert (level.voxel_size, level.binning) == (32.0, Binning(4, "average"))
+        assert (level.voxel_size, level.binning) == (32.0, Binning(4, "box"))
         # voxel 0 of the coarser level lies in the middle of those that it is the mean of
         assert level.origin == (10.0 + 12.0, 20.0 + 12.0, 30.0 + 12.0)
         finest = open_volume(tmp_path / "a.zarr" / "0")

@@ -29,7 +29,7 @@ DATA = np.arange(210).reshape(SHAPE).astype(np.float32)
 KNOWN: dict[str, Any] = {
     "origin": (1.5, -2.0, 3.0),
     "contrast": "dark",
-    "binning": Binning(4, "average"),
+    "binning": Binning(4, "box"),
 }
 
 

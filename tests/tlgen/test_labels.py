@@ -145,6 +145,33 @@ def test_label_volume_is_the_envelope_s_at_any_voxel_size(voxel_size: float) -> 
     assert np.mean(volumes) == pytest.approx(envelope(BALL).volume, rel=0.05)
 
 
+@pytest.mark.parametrize("voxel_size", [4.0, 8.0, 16.0])
+def test_real_protein_s_label_has_its_place_and_volume(voxel_size: float) -> None:
+    """Apoferritin (hollow) and enolase at any place and orientation."""
+    from tlgen.structures import load_structure
+
+    rng = np.random.default_rng(3)
+    for name in ("4v1w", "3enl"):
+        molecule = load_structure(name)
+        library, body = {molecule.digest: molecule}, envelope(molecule)
+        errors, volumes = [], []
+        for _ in range(10):
+            n = int(np.ceil((2 * body.radius + 30) / voxel_size))
+            scene = scene_of(
+                molecule,
+                [rng.uniform(-0.5, 0.5, 3) * voxel_size],
+                shape=(n, n + 1, n),
+                voxel_size=voxel_size,
+                rotations=Rotation.random(1, random_state=rng),
+            )
+            _, instances = label(scene, library)
+            errors.append(centre_of(instances, 1) - (scene.positions[0] + scene.centre) / voxel_size)
+            volumes.append(np.count_nonzero(instances) * voxel_size**3)
+        assert np.linalg.norm(errors, axis=1).mean() < 0.15
+        assert np.abs(np.mean(errors, axis=0)).max() < 0.1
+        assert np.mean(volumes) == pytest.approx(body.volume, rel=0.05)
+
+
 def test_distractors_have_instances_but_no_class() -> None:
     scene = scene_of(BALL, [[-70, 0, 0], [70, 0, 0]], shape=(20, 20, 40), labels=(0, 3), which=[0, 1])
     classes, instances = label(scene, LIBRARY)

@@ -101,11 +101,12 @@ def test_the_table_says_what_was_reached(written: Path) -> None:
 
 
 def test_copies_of_a_chain_have_names_of_their_own() -> None:
-    unit, virus = sites("7cth", assembly="asymmetric"), sites("7cth")
-    assert len(virus) == 60 * len(unit)
-    assert virus[: len(unit)] == unit
-    assert {s.chain for s in virus} == {
-        c if k == 1 else f"{c}-{k}" for c in {s.chain for s in unit} for k in range(1, 61)
+    unit, dimer = sites("3enl", assembly="asymmetric"), sites("3enl")
+    copies = len(dimer) // len(unit)
+    assert (copies, len(dimer)) == (2, copies * len(unit))
+    assert dimer[: len(unit)] == unit
+    assert {s.chain for s in dimer} == {
+        c if k == 1 else f"{c}-{k}" for c in {s.chain for s in unit} for k in range(1, copies + 1)
     }
 
 

@@ -194,6 +194,27 @@ def test_density_inside_of_a_body_is_the_material_s() -> None:
     assert volume.dtype == np.float32
 
 
+def test_density_of_pseudo_atoms_counts_their_occupancy_and_width() -> None:
+    molecule = centred(
+        "map", np.full(2, 6), np.array([[-40.0, 0, 0], [40, 0, 0]]), np.zeros(2, bool),
+        occupancy=np.array([400, 200], np.float32), sigma=np.array([6, 6], np.float32),
+    )  # fmt: skip
+    scene = Scene(
+        (24, 24, 40), 8.0, (molecule.digest,), ("map",), (-1,), (1,), ("map",),
+        np.zeros(1, np.int64), np.zeros((1, 3)), IDENTITY[None],
+    )  # fmt: skip
+    volume = density(scene, {molecule.digest: molecule})
+    assert volume.sum() * 8**3 == pytest.approx(600 * 12.011 * GRAMS_PER_CM3, rel=1e-3)
+    profile = volume.sum(axis=(0, 1))
+    x = np.arange(40) * 8.0 - scene.centre[0]
+    left = x < molecule.positions[:, 0].mean()
+    assert profile[left].sum() / profile[~left].sum() == pytest.approx(2, rel=0.02)
+    width = np.sqrt((profile * (x - molecule.positions[0, 0]) ** 2)[left].sum() / profile[left].sum())
+    assert width == pytest.approx(np.hypot(6, 16 / (np.pi * np.sqrt(2))), rel=0.05)
+    _, instances = label(scene, {molecule.digest: molecule})
+    assert instances.any()
+
+
 def test_mass_beyond_the_grid_is_left_out() -> None:
     scene = scene_of([[112, 0, 0], [5000, 0, 0]])
     assert density(scene, LIBRARY).sum() * 8**3 == pytest.approx(BIG.mass * GRAMS_PER_CM3 / 2, rel=0.05)

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import chisquare, kstest
 
 from catalogs.errors import InputError
-from tlgen import obstacles
+from tlgen import obstacles, raster
 from tlgen.molecule import Molecule, centred
 from tlgen.tetris import Packing, Request, nearest_atoms, pack
 
@@ -100,7 +100,8 @@ def test_the_same_seed_gives_the_same_packing_and_another_does_not() -> None:
 
 
 def test_molecules_are_as_close_as_the_gap_lets_them() -> None:
-    packing = pack((40, 40, 40), 10.0, [Request(MIDDLE.digest, 30)], LIBRARY, gap=5.0, seed=1)
+    requests = [Request(MIDDLE.digest, 30)]
+    packing = pack((40, 40, 40), 10.0, requests, LIBRARY, gap=5.0, seed=1, seeding="cluster")
     nearest = distances_between(atoms_of(packing)).min(axis=1)
     assert packing.achieved == (30,)
     assert np.median(nearest) < 5 + 8  # the gap and a bin
@@ -152,7 +153,7 @@ def test_targets_touch_distractors() -> None:
     twin = replace(MIDDLE, name="twin")
     library = {**LIBRARY, twin.digest: twin}
     requests = [Request(MIDDLE.digest, 15), Request(twin.digest, 15), Request(LONG.digest, 15)]
-    packing = pack((30, 40, 40), 10.0, requests, library, gap=4, seed=5)
+    packing = pack((30, 40, 40), 10.0, requests, library, gap=4, seed=5, seeding="cluster")
     atoms = [
         Rotation.from_quat(q).apply(library[packing.requests[i].digest].positions) + p
         for i, q, p in zip(packing.which, packing.quaternions, packing.positions, strict=True)
@@ -214,16 +215,25 @@ def test_the_bits_find_what_plain_counting_finds(depth: int) -> None:
     """Forbidden corners and the best contact, against correlations of the same bins."""
     rng = np.random.default_rng(depth)
     shape = (24, 26, depth)
-    occupied = (rng.random(shape) < 0.02).astype(np.uint8)
+    occupied = (rng.random(shape) < 0.01).astype(np.uint8)
     ball = np.linalg.norm(np.indices((9, 9, 9)) - 4, axis=0)
-    reach = ((ball <= 2.3) & (rng.random((9, 9, 9)) < 0.8)).astype(np.uint8)
-    shell = obstacles.grown(reach) - reach
+    reach = ((ball <= 3.4) & (rng.random((9, 9, 9)) < 0.95)).astype(np.uint8)
+    shell = raster.grown(reach) - reach
     words = -(-depth // 64)
     columns = np.zeros((*shape[:2], words + 1), np.uint64)
-    smeared = np.zeros((6, words, *shape[:2]), np.uint64)
-    obstacles.stamp(columns, smeared, occupied, np.zeros(3, np.int64))
+    copies = np.zeros((obstacles.SPANS + obstacles.CUBES, words + 2, 24, 26 + obstacles.BLOCK), np.uint64)
+    obstacles.stamp(columns, copies, occupied, np.zeros(3, np.int64))
     lo, hi = np.array([1, 1, 1]), np.array(shape) - 10
-    forbidden = obstacles.forbidden(smeared, obstacles.runs(reach), lo, hi)
+    allowed = obstacles.bits(lo[2], hi[2], words)
+    forbidden = obstacles.forbidden(
+        copies,
+        obstacles.cubes_within(reach, 8),
+        obstacles.spans(obstacles.runs(reach)),
+        obstacles.cubes_around(reach.shape),
+        allowed,
+        lo,
+        hi,
+    )
 
     def counted(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
         windows = np.lib.stride_tricks.sliding_window_view(occupied, mask.shape)
@@ -232,23 +242,25 @@ def test_the_bits_find_what_plain_counting_finds(depth: int) -> None:
     blocked = counted(reach) > 0
     bits = np.unpackbits(forbidden.transpose(1, 2, 0).copy().view(np.uint8), axis=-1, bitorder="little")
     inside = tuple(slice(a, b) for a, b in zip(lo, hi, strict=True))
-    assert np.array_equal(bits[inside].astype(bool), blocked[inside])
+    found = bits[1 : hi[0] - lo[0] + 1, 1 : hi[1] - lo[1] + 1, lo[2] : hi[2]].astype(bool)
+    assert np.array_equal(found, blocked[inside])
+    assert blocked[inside].any()
+    assert not blocked[inside].all()
 
     beside = [np.roll(blocked, 1, axis) | np.roll(blocked, -1, axis) for axis in range(3)]
     for wedged, near in ((True, np.logical_and.reduce(beside)), (False, np.logical_or.reduce(beside))):
         contact = np.where(near & ~blocked, counted(shell), 0)[inside]
-        found = obstacles.most_contact(
-            forbidden,
-            columns,
-            obstacles.bits(1, hi[2], words),
-            obstacles.runs(shell),
-            lo,
-            hi,
-            np.uint64(3),
-            wedged,
+        corners = obstacles.candidates(forbidden, allowed, lo, hi, 20000, np.uint64(3), wedged)
+        assert {tuple(c) for c in corners - lo} == set(
+            zip(*np.nonzero((near & ~blocked)[inside]), strict=True)
         )
-        assert found[0] == contact.max() > 0
-        assert contact[tuple(np.array(found[1:]) - lo)] == found[0]
+        runs = obstacles.runs(shell)
+        most, best = obstacles.most_contact(columns, corners, runs, len(corners), np.uint64(3))
+        assert most == contact.max() > 0
+        assert contact[tuple(corners[best] - lo)] == most
+        some = obstacles.candidates(forbidden, allowed, lo, hi, 20, np.uint64(3), wedged)
+        assert len(some) <= 40
+        assert {tuple(c) for c in some} <= {tuple(c) for c in corners}
 
 
 def test_nearest_atoms_is_what_the_plain_way_finds() -> None:

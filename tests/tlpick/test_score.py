@@ -18,6 +18,7 @@ from catalogs.model_file import read_card, with_card
 from catalogs.volumes import write_mrc
 from tlpick.calibrate import fit
 from tlpick.options import asked_precision, chosen
+from tlpick.truth import Truth, hits
 
 Run = Callable[..., Any]
 
@@ -97,6 +98,34 @@ def test_score_json_has_every_figure(tlpick: Run, picked: Path, make_balls: Run,
     assert written["field"]["CZII"]["classes"]["ball"] == {
         "right": 8, "wrong": 0, "missed": 0, "redundant": 0
     }  # fmt: skip
+
+
+def test_lists_of_other_programs_get_what_they_leave_open_from_the_run(
+    tlpick: Run, picked: Path, make_balls: Run, tmp_path: Path
+) -> None:
+    truth = make_balls("tomo-1").truth
+    for name in ("truth.xml", "truth.cmm", "truth.tbl"):
+        particles.write(truth, tmp_path / name, voxel_size=10.0, shape=(40, 66, 59))
+        scored = tlpick("score", picked, tmp_path / name)
+        assert (scored.status, scored.err) == (0, "")
+        assert "8 found of 8, 0 false" in scored.out
+
+
+def test_an_instance_volume_says_in_which_particle_a_pick_lies(tmp_path: Path) -> None:
+    instances = np.zeros((10, 12, 14), np.uint16)
+    instances[2:5, 2:5, 2:5] = 7
+    instances[6:9, 6:9, 8:12] = 9
+    write_mrc(tmp_path / "t.mrc", instances, 10.0)
+    there = particles.make(tomogram="t", class_name="a", x=[30, 100], y=[30, 70], z=[30, 70], instance=[9, 7])
+    truth = Truth("x", there, ["t"], {}, {}, {"t": str(tmp_path / "t.mrc")}, {"t": lambda: instances})
+    inside = hits(truth)
+    assert inside is not None
+    # in the middle of 7, one voxel beside it, two beside it, in 9, far outside of the volume
+    ours = particles.make(
+        tomogram="t", x=[30, 50, 60, 110, -500], y=[30, 30, 30, 70, 70], z=[30, 30, 30, 70, 70]
+    )
+    assert inside(ours, there).tolist() == [1, 1, -1, 0, -1]
+    assert hits(Truth("x", there, ["t", "u"], {}, instances={"t": lambda: instances})) is None
 
 
 @pytest.fixture

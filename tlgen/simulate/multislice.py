@@ -23,8 +23,7 @@ from catalogs.schema import Acquisition
 from catalogs.seeds import generator
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
-from tlgen.simulate import optics, potentials
-from tlgen.simulate.solids import decorate
+from tlgen.simulate import optics, potentials, solids
 from tlgen.simulate.specimen import check_elements, count_atoms, ice_overhang, placed
 from tlgen.tilts import Tilt
 
@@ -53,7 +52,8 @@ class Multislice:
         x, _, z = scene.box
         slabs = 2 * ceil((x + z + 2 * acq.padding) / SLAB)  # potential and displaced ice, steepest tilt
         fine = round(grid.step) ** 2 * 2  # which lattice points of a slice are covered
-        return grid.nx * grid.ny * (4 * slabs + 80 + fine) + 70 * count_atoms(scene, library)
+        more = solids.MEMORY if scene.decorations else 0
+        return grid.nx * grid.ny * (4 * slabs + 80 + fine) + 70 * count_atoms(scene, library) + more
 
     def simulate(
         self, scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, seed: int, *, noise: bool = True
@@ -159,7 +159,7 @@ def _specimen(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid
             half, thickness, acq.slice_thickness, fine,
         )  # fmt: skip
     for decoration in scene.decorations:
-        decorate(decoration, scene, tilt, potential, covered, first, grid.step, half)
+        solids.decorate(decoration, scene, tilt, potential, covered, first, grid.step, half)
     return _Specimen(
         potential, covered, _ice_profile(scene, tilt, grid, slabs, thickness), thickness,
         _squared_radius([molecule for molecule, _ in molecules]),

@@ -24,7 +24,9 @@ from tlgen.tilts import Tilt
 
 #: Å; the rim around a body in which its atoms displace ice, on average over directions.
 RIM = 1.2
-#: Å; cells of the integration, at most. They are finer where voxels are.
+#: Bytes that the integration takes at a time, measured in a box of 2048 x 2048 x 1024 Å.
+MEMORY = 300_000_000
+# Å; cells of the integration, at most. They are finer where voxels are.
 _COARSEST = 4.0
 
 

@@ -118,7 +118,7 @@ def check(read: pd.DataFrame, table: pd.DataFrame, held: frozenset[str], positio
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(tables(), contexts())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_keeps_what_the_format_holds(name: str, table: pd.DataFrame, context: Context) -> None:
     format = FORMATS[name]
     if name == "eman2":
@@ -138,7 +138,7 @@ def test_keeps_what_the_format_holds(name: str, table: pd.DataFrame, context: Co
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(tables(), contexts())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_keeps_everything_with_a_sidecar(name: str, table: pd.DataFrame, context: Context) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = target(Path(folder), FORMATS[name])
@@ -158,7 +158,7 @@ AMBIGUOUS = {"imod-text", "coords", "deepfinder-text", "shrec"}
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in AMBIGUOUS])
 @given(table=tables(), context=contexts())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_recognises_what_it_wrote(name: str, table: pd.DataFrame, context: Context) -> None:
     table["tomogram"], table["class_name"], table["label"] = "TS_03", "ribosome", 1
     with tempfile.TemporaryDirectory() as folder:

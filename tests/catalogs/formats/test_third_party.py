@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +271,7 @@ class TestImodmodel:
 
 class TestCopick:
     def test_reads_ours(self, tmp_path: Path, table: pd.DataFrame) -> None:
-        models = pytest.importorskip("copick.models", reason="copick is not installed")
+        models = pytest.importorskip("copick.models")
         particles.save(table, tmp_path, "copick", CONTEXT)
         file = tmp_path / "ExperimentRuns" / "TS_1" / "Picks" / "tlpick_0_ribosome.json"
         picks = models.CopickPicksFile.model_validate_json(file.read_text())
@@ -284,8 +285,33 @@ class TestCopick:
             np.testing.assert_allclose(point.transformation[:3, :3], matrix, atol=1e-12)
             assert point.score == score
 
+    def test_a_project_opens_them(self, tmp_path: Path, table: pd.DataFrame) -> None:
+        """copick finds the picks of every run, where it looks for them."""
+        copick = pytest.importorskip("copick")
+        particles.save(table, tmp_path / "project", "copick", CONTEXT)
+        config = {
+            "config_type": "filesystem",
+            "name": "test",
+            "description": "",
+            "version": "1.0.0",
+            "pickable_objects": [
+                {"name": info.name, "is_particle": True, "label": info.label, "radius": info.radius}
+                for info in CLASSES
+            ],
+            "overlay_root": f"local://{tmp_path / 'project'}",
+            "overlay_fs_args": {"auto_mkdir": True},
+        }
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        root = copick.from_file(str(tmp_path / "config.json"))
+        assert sorted(run.name for run in root.runs) == ["TS_1", "TS_2"]
+        (picks,) = root.get_run("TS_1").get_picks("ribosome")
+        points, transforms = picks.numpy()
+        one = of_one(table)
+        np.testing.assert_allclose(points, one[["x", "y", "z"]])
+        np.testing.assert_allclose(transforms[:, :3, :3], matrices(one), atol=1e-12)
+
     def test_theirs(self, tmp_path: Path) -> None:
-        models = pytest.importorskip("copick.models", reason="copick is not installed")
+        models = pytest.importorskip("copick.models")
         turned = np.eye(4)
         turned[:3, :3] = Rotation.from_euler("z", 90, degrees=True).as_matrix()
         turned[:3, 3] = [1.0, 2.0, 3.0]  # a shift in Å, added to the location
