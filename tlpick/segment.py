@@ -17,7 +17,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import fingerprint, read_network
 from catalogs.schema import ClassInfo
 from tlpick.augment import SYMMETRIES, turned
-from tlpick.graph import Graph, read_graph
+from tlpick.graph import Graph, Node, read_graph
 from tlpick.scratch import Scratch
 from tlpick.sweep import sweep
 from tlpick.tiles import Box, Tiling
@@ -91,6 +91,7 @@ def _settle(backend: str) -> None:
         return
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # it takes the layers, each traced once, for one that is traced often
     # NVIDIA's TF32 keeps 10 bits of every factor: a GPU would pick otherwise than a CPU
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
@@ -112,11 +113,13 @@ def compiled(graph: Graph) -> Graph:
         return graph
     import tensorflow as tf
 
-    nodes = [
-        replace(node, call=tf.function(node.compute, reduce_retracing=True), activation=None)
-        for node in graph.nodes
-    ]
-    return replace(graph, nodes=tuple(nodes))
+    channels = {0: 1} | {node.output: node.channels for node in graph.nodes}
+
+    def traced(node: Node) -> Node:
+        read = [tf.TensorSpec((1, None, None, None, channels[tensor]), tf.float32) for tensor in node.inputs]
+        return replace(node, call=tf.function(node.compute, input_signature=[read]), activation=None)
+
+    return replace(graph, nodes=tuple(traced(node) for node in graph.nodes))
 
 
 def segment(
