@@ -87,7 +87,7 @@ def tomogram(path: Path, shape: tuple[int, int, int], seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pick a batch of tomograms with several numbers of workers.")
     parser.add_argument("--tomograms", type=int, default=20)
-    parser.add_argument("--shape", nargs=3, type=int, default=(64, 128, 128), metavar=("Z", "Y", "X"))
+    parser.add_argument("--shape", nargs=3, type=int, default=(96, 224, 224), metavar=("Z", "Y", "X"))
     parser.add_argument("--workers", nargs="+", type=int, default=(1, 2))
     given = parser.parse_args()
     z, y, x = given.shape

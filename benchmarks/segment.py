@@ -14,6 +14,7 @@ Prints a table, and as the last line one JSON object of the figures.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -92,7 +93,8 @@ def its_own_class(root: Path, model: Any, volume: NDArray[np.float32], patch: in
 
         segmenter.net.predict = predict
         started = time.process_time()
-        segmenter.launch(volume)
+        with contextlib.redirect_stdout(sys.stderr):  # it says each cube
+            segmenter.launch(volume)
         return time.process_time() - started, counted
 
 

@@ -41,7 +41,7 @@ from tlpick.tiles import plan
 PICKER_VERSION = 3
 
 #: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
-_ASIDE = 200e6
+_ASIDE = 250e6
 #: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
 _IN_MEMORY = 0.25
 

@@ -18,7 +18,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
-class Memory(click.ParamType):
+class Memory(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer clicks
     """A number of bytes such as 4GB or 800M."""
 
     name = "SIZE"
@@ -37,7 +37,7 @@ class Memory(click.ParamType):
         return size
 
 
-class Planes(click.ParamType):
+class Planes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A range of planes such as 50:200; either end may be left out."""
 
     name = "Z0:Z1"

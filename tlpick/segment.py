@@ -91,7 +91,6 @@ def _settle(backend: str) -> None:
         return
     import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")  # it takes the layers, each traced once, for one that is traced often
     # NVIDIA's TF32 keeps 10 bits of every factor: a GPU would pick otherwise than a CPU
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
@@ -113,6 +112,7 @@ def compiled(graph: Graph) -> Graph:
         return graph
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # it takes the layers, each traced once, for one that is traced often
     channels = {0: 1} | {node.output: node.channels for node in graph.nodes}
 
     def traced(node: Node) -> Node:
@@ -194,7 +194,7 @@ def segment(
         done += len(tiling) * along
     if sums is not None:
         for z in range(0, volume.shape[0], _PLANES):
-            mean = sums[z : z + _PLANES] / np.float32(tta)
+            mean = np.divide(sums[z : z + _PLANES], tta, dtype=np.float32)
             labels[z : z + _PLANES], score[z : z + _PLANES] = rule.decide(mean)
             scratch.release()
     if mask is not None:
