@@ -187,7 +187,7 @@ def _table(done: Sequence[Picked], card: ModelCard) -> list[str]:
     """List the picks a tomogram by class, and where the time went; nothing for a single tomogram."""
     if len(done) < 2:
         return []
-    rows = [("class", "picks", "least", "median", "most")]
+    rows: list[tuple[str, ...]] = [("class", "picks", "least", "median", "most")]
     for info in card.classes:
         counts = sorted(picked.counts[info.name] for picked in done)
         spread = (counts[0], statistics.median(counts), counts[-1])
