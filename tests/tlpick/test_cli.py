@@ -87,8 +87,7 @@ def test_picks_go_to_every_format_that_is_asked_for(
         assert len(found) == len(picks), name
         if format.rounding <= 0.01:
             mine, theirs = (
-                np.sort(t[["x", "y", "z"]].to_numpy() @ np.array([1, 0.1, 0.01]))
-                for t in (found, picks)
+                np.sort(t[["x", "y", "z"]].to_numpy() @ np.array([1, 0.1, 0.01])) for t in (found, picks)
             )
             assert np.allclose(mine, theirs, atol=0.05), name
 
