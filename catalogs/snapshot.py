@@ -55,7 +55,7 @@ class Snapshot:
 
     def record(self, sample_id: str) -> SampleRecord:
         """Return the record of a sample that is in the snapshot."""
-        row = int(self.table.index.get_indexer([sample_id])[0])
+        row = int(self.table.index.get_indexer(pd.Index([sample_id]))[0])
         return self._parse(*self._texts(row // _ROWS)[row % _ROWS])
 
     def records(self, without: Iterable[str] = ()) -> Iterator[SampleRecord]:

@@ -25,6 +25,8 @@ def _type(field: dict[str, Any]) -> str:
 
 def _table(model: type[BaseModel]) -> str:
     described = model.model_json_schema()
+    if "properties" not in described:  # a structure may be a single word, too
+        described = described["anyOf"][-1]
     rows = ["| key | type | unit | default | meaning |", "| --- | --- | --- | --- | --- |"]
     for name, field in described["properties"].items():
         default = json.dumps(field["default"]) if "default" in field else "required"

@@ -35,6 +35,6 @@ Done in $((SECONDS - started)) s. What there is now:
   $OUT/ribosome.tlm        the model
   $OUT/picks/particles.star  the picks, for RELION 5
   $OUT/picks/report.html   slices, picks, truth and the score on one page: open it in a browser
-Next, your own protein:  cp catalogs/recipes/demo.yaml mine.yaml, put your structure under targets, then
+Next, your own protein:  .venv/bin/tlgen new mine.yaml, put your structure under targets, then
   .venv/bin/tlgen run mine.yaml --to mine/corpus
 END

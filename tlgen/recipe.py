@@ -290,7 +290,7 @@ class Packing(_Strict):
         "whole", description="`cut`: molecules may be cut by the box in x and y, as in a field of view."
     )
     seeding: Literal["cluster", "spread"] = Field(
-        "cluster", description="Where fewer stand than fit: one cluster, or small ones all over the box."
+        "spread", description="Where fewer stand than fit: one cluster, or small ones all over the box."
     )
     orientations: int = Field(
         1, ge=1, le=100, description="Tried for each molecule, the tightest is taken; 1 is the paper's rule."

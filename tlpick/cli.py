@@ -20,6 +20,23 @@ tlpick = console.program(
 @click.argument("model")
 @click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
 @click.option("--to", "folder", required=True, metavar="FOLDER", help="Where the picks go.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    metavar="NAME",
+    help="Write the picks in this format, too, e.g. relion4, dynamo or copick; repeat it for several. "
+    "`tlpick convert --formats` lists them.",
+)
+@click.option(
+    "--pixel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the unbinned tilt series, for formats that count in its pixels.",
+)
+@click.option(
+    "--tomograms-star", metavar="FILE", help="RELION 5's tomograms.star, which --format relion5-set names."
+)
 @running
 @localising
 @thresholding
@@ -33,6 +50,9 @@ def run_command(
     where: str | None,
     precision: float | None,
     fdr: float | None,
+    formats: tuple[str, ...],
+    pixel_size: float | None,
+    tomograms_star: str | None,
     **options: Any,
 ) -> int:
     """Pick the particles of every TOMOGRAM with MODEL.
@@ -43,6 +63,7 @@ def run_command(
     voxels, are skipped; what failed is tried again.
     """
     from tlpick.inputs import Selection
+    from tlpick.results import Lists
     from tlpick.run import run
 
     done = run(
@@ -53,6 +74,7 @@ def run_command(
         cluster=cluster or (f"local:{workers}" if workers > 1 else None),
         selection=Selection(tomogram_type, where),
         precision=asked_precision(precision, fdr),
+        lists=Lists(formats, pixel_size, tomograms_star),
     )
     return 0 if done else 1
 

@@ -81,13 +81,13 @@ def _write_zarr(
     write_ome_zarr(labels, segmentation.labels, voxel_size, origin=offset, labels=True)
     image = zarr.open_group(labels, mode="r+")
     stated: Any = image.attrs["ome"]
-    named: list[Any] = [{"label-value": info.label, "class": info.name} for info in classes]
+    named: Any = [{"label-value": info.label, "class": info.name} for info in classes]
     image.attrs["ome"] = {**stated, "image-label": {"source": {"image": "../../"}, "properties": named}}
 
 
 def _shares(score: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
     for z in range(0, len(score), _PLANES):
-        yield np.divide(score[z : z + _PLANES], 255, dtype=np.float32)
+        yield np.asarray(score[z : z + _PLANES] / np.float32(255), np.float32)
 
 
 def _remove(path: Path) -> None:

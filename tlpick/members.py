@@ -8,7 +8,7 @@ comes in pieces, and the pieces that blocks have cut are put together along the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numba
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from tlpick.blocks import Block, Volume8, cut
 from tlpick.meanshift import Map
@@ -180,10 +181,12 @@ def _gather_task(task: _Task) -> _Part:
         # Nearly every voxel has a centre within a radius; for the others there are coarser cells.
         shape, cell = np.array(block.shape, np.int64), task.cell[label]
         near, far = _cells(centres, cell, shape), _cells(centres, _COARSE * cell, shape)
-        rows = _sum_up(
+        rows, lost = _sum_up(
             labels, score, bodies, label, block.low, centres, cell, near, far, task.limit[label],
             task.connected,
         )  # fmt: skip
+        if lost.any():
+            rows = np.concatenate([rows, *_far_away(lost, score, bodies, block.low, centres, task.connected)])
         if len(rows):
             each = Members(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:6], rows[:, 6])
             members[label] = _merge([(each, each.component)])
@@ -192,6 +195,26 @@ def _gather_task(task: _Task) -> _Part:
         for side in (0, -1)
     )
     return _Part(members, label_of, low, high)
+
+
+def _far_away(
+    lost: NDArray[np.bool_],
+    score: Volume8,
+    bodies: NDArray[np.int32],
+    low: Ints,
+    centres: Floats,
+    connected: bool,
+) -> Iterator[Ints]:
+    """Yield rows as :func:`_sum_up` gives them, one a voxel, for voxels that no centre is near to."""
+    tree = cKDTree(centres)
+    for plane in np.flatnonzero(lost.any(axis=(1, 2))).tolist():
+        y, x = np.nonzero(lost[plane])
+        inside = np.column_stack([np.full(len(y), plane), y, x])
+        place = inside + low
+        body = bodies[plane, y, x].astype(np.int64) - 1 if connected else np.zeros(len(y), np.int64)
+        nearest = tree.query(place)[1]
+        one = np.ones(len(y), np.int64)
+        yield np.column_stack([nearest, body, one, place, score[plane, y, x].astype(np.int64)])
 
 
 def _join(blocks: Sequence[Block], parts: Sequence[_Part]) -> Ints:
@@ -281,12 +304,14 @@ def _sum_up(
     far: Cells,
     limit: float,
     connected: bool,
-) -> Ints:
+) -> tuple[Ints, NDArray[np.bool_]]:
     """Give every voxel of a class to its nearest centre (the first of equals) and add up.
 
-    Returns rows of (centre, body, size, sums of z, y, x and score), more than one of a centre and body.
+    Returns rows of (centre, body, size, sums of z, y, x and score), more than one of a centre and body; and
+    the voxels that no centre is near to, which are in none of them.
     """
     nz, ny, nx = labels.shape
+    lost = np.zeros((nz, ny, nx), np.bool_)
     n = 0
     if connected:
         for value in labels.flat:
@@ -306,11 +331,8 @@ def _sum_up(
                 if least > cell * cell and limit > cell:
                     best, least = _nearest(gz, gy, gx, centres, _COARSE * cell, far)
                     if least > (_COARSE * cell) ** 2 and limit > _COARSE * cell:
-                        best, least = -1, np.inf
-                        for i in range(len(centres)):
-                            square = _square(centres, i, gz, gy, gx)
-                            if square < least:
-                                best, least = i, square
+                        lost[z, y, x] = True
+                        continue
                 if least > limit * limit:
                     continue
                 row = best
@@ -329,8 +351,8 @@ def _sum_up(
                 rows[row, 5] += gx
                 rows[row, 6] += score[z, y, x]
     if connected:
-        return rows[:used]
-    return rows[rows[:, 2] > 0]
+        return rows[:used], lost
+    return rows[rows[:, 2] > 0], lost
 
 
 @numba.njit(cache=True, nogil=True)

@@ -4,13 +4,14 @@
 
     TOMOGRAM/          see :mod:`tlpick.pipeline`
     particles.star     all picks
+    lists/             the same in other formats, as far as they were asked for
     run.json           the model's card, the tomograms, the settings, what failed
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +21,58 @@ import pandas as pd
 from catalogs import particles
 from catalogs.calibration import Expectation
 from catalogs.console import DISTRIBUTION
-from catalogs.model_file import fingerprint, read_card
+from catalogs.errors import InputError
+from catalogs.formats import registry
+from catalogs.formats.base import Context
+from catalogs.formats.files import save
+from catalogs.model_file import ModelCard, fingerprint, read_card
 from tlpick.files import DONE, PARTICLES, RUN, absolute, write_json
 from tlpick.picks import above
 from tlpick.pipeline import Failed, Picked, Settings, job_of, read_done
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Further formats in which the picks of a run are written.
+
+    Attributes
+    ----------
+    formats
+        Names, as ``tlpick convert --formats`` lists them.
+    pixel_size
+        Å of the unbinned tilt series, for formats that count in its pixels.
+    tomograms_star
+        RELION 5's tomograms.star, which an optimisation set names.
+    """
+
+    formats: tuple[str, ...] = ()
+    pixel_size: float | None = None
+    tomograms_star: str | None = None
+
+    def check(self) -> None:
+        """Refuse a format that there is not, before anything is picked; InputError names the nearest."""
+        for name in self.formats:
+            if registry.named(name).name == "relion5-set" and self.tomograms_star is None:
+                raise InputError("--format relion5-set names the tomograms; give them by --tomograms-star")
+
+    def place(self, folder: str, name: str) -> Path:
+        """Where the list of a format goes: a file, or a folder where a file holds one tomogram only."""
+        format = registry.named(name)
+        suffix = "" if format.one_tomogram or "" in format.suffixes else format.suffixes[0]
+        return Path(folder) / "lists" / f"{name}{suffix}"
+
+    def write(self, table: pd.DataFrame, folder: str, run: Sequence[Picked], card: ModelCard) -> None:
+        """Write the lists; what a format has no room for goes into a file beside it."""
+        context = Context(
+            voxel_size={picked.name: picked.voxel_size for picked in run},
+            shape={picked.name: picked.shape for picked in run},
+            pixel_size=self.pixel_size,
+            tomograms_file=self.tomograms_star,
+            classes=tuple(card.classes),
+        )
+        for name in self.formats:
+            if not table.empty:
+                save(table, self.place(folder, name), name, context, sidecar=True)
 
 
 def collect(
@@ -32,6 +81,7 @@ def collect(
     settings: Settings,
     failed: Sequence[Failed],
     least: Mapping[str, Expectation] | None = None,
+    lists: Lists | None = None,
 ) -> tuple[list[Picked], dict[str, int]]:
     """Write the run's own files from what is finished in its folder.
 
@@ -47,6 +97,9 @@ def collect(
     least
         Class -> the score that its picks must reach to be in the run's list; those of the tomograms keep
         all, so that another threshold needs no picking.
+
+    lists
+        Further formats of the run's list.
 
     Returns
     -------
@@ -65,6 +118,7 @@ def collect(
         shape={picked.name: picked.shape for picked in run},
         classes=card.classes,
     )
+    (lists or Lists()).write(table, folder, run, card)
     write_json(
         Path(folder) / RUN,
         {

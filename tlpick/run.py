@@ -17,7 +17,7 @@ from tlpick.inputs import Selection, Tomogram, expand, named
 from tlpick.picks import refuse_unknown_classes, thresholds
 from tlpick.pipeline import Failed, Outcome, Picked, Settings, attempt
 from tlpick.report import write_report
-from tlpick.results import collect
+from tlpick.results import Lists, collect
 
 #: Told of every tomogram as it is finished or given up.
 Tell = Callable[[Outcome], None]
@@ -32,6 +32,7 @@ def run(
     cluster: str | None = None,
     selection: Selection | None = None,
     precision: float | None = None,
+    lists: Lists | None = None,
 ) -> bool:
     """Pick every tomogram that the folder does not hold picks of yet, and say so line by line.
 
@@ -51,6 +52,8 @@ def run(
         What to take of arguments that hold several tomograms.
     precision
         The run's list keeps the picks that promise this share of right ones; None: all.
+    lists
+        Formats besides RELION's in which the run's list is written.
 
     Returns
     -------
@@ -63,6 +66,8 @@ def run(
         If the model is none or promises no such precision, two tomograms have one name, or nothing is left
         to pick.
     """
+    lists = lists or Lists()
+    lists.check()
     card = read_card(model)
     refuse_unknown_classes(settings.localising, card)
     least = {} if precision is None else thresholds(card, precision)
@@ -81,13 +86,15 @@ def run(
     if book.total == 1 and book.failed and book.failed[0].refused:
         raise InputError(book.failed[0].error)
 
-    done, counts = collect(model, folder, settings, book.failed, least)
+    done, counts = collect(model, folder, settings, book.failed, least, lists)
     for line in _table(done, card):
         click.echo(line)
     for name, point in least.items():
         click.echo(_promise(name, point))
     found = ", ".join(f"{n} {name}" for name, n in counts.items())
     click.echo(f"{found} in {_number(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
+    for name in lists.formats:
+        click.echo(f"  {name}: {lists.place(folder, name)}")
     click.echo(f"report: {write_report(folder)}")
     if book.failed:
         for failure in book.failed if book.total > 10 else []:  # they have scrolled away

@@ -14,11 +14,16 @@ from tlpick.options import chosen
 if TYPE_CHECKING:
     from tlpick.pipeline import Settings
 
+if TYPE_CHECKING:
+    _Parameter = click.ParamType[Any]
+else:
+    _Parameter = click.ParamType
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
-class Memory(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer clicks
+class Memory(_Parameter):
     """A number of bytes such as 4GB or 800M."""
 
     name = "SIZE"
@@ -37,7 +42,7 @@ class Memory(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generi
         return size
 
 
-class Planes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+class Planes(_Parameter):
     """A range of planes such as 50:200; either end may be left out."""
 
     name = "Z0:Z1"

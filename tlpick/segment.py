@@ -194,7 +194,7 @@ def segment(
         done += len(tiling) * along
     if sums is not None:
         for z in range(0, volume.shape[0], _PLANES):
-            mean = np.divide(sums[z : z + _PLANES], tta, dtype=np.float32)
+            mean = np.asarray(sums[z : z + _PLANES] / np.float32(tta), np.float32)
             labels[z : z + _PLANES], score[z : z + _PLANES] = rule.decide(mean)
             scratch.release()
     if mask is not None:

@@ -179,7 +179,7 @@ def peak_bytes(graph: Graph, axis: int, planes: int, length: int) -> float:
     length = min(length, unit * -(-(2 * (before + after) + 4 * planes) // unit))
     schedule = Schedule(graph, axis, length, planes)
     width = {0: 1.0} | {
-        node.output: float(node.channels * math.prod(s for k, s in enumerate(node.scale) if k != axis))
+        node.output: node.channels * math.prod(float(s) for k, s in enumerate(node.scale) if k != axis)
         for node in graph.nodes
     }
     held = {tensor: deque[tuple[int, int]]() for tensor in schedule.total}

@@ -88,10 +88,22 @@ def test_a_missing_structure_is_refused_before_anything_is_made(tmp_path: Path) 
     assert not (tmp_path / "c").exists()
 
 
-def test_a_misspelt_shipped_structure_names_the_nearest(tmp_path: Path) -> None:
+def test_without_a_network_a_pdb_id_is_refused_with_where_to_put_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLGEN_PDB_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("TLGEN_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(RECIPE | {"targets": {"r": {"structures": ["4v5e"], "count": 2}}}))
-    assert "4v5d" in refusal("tlgen", "run", path, "--to", tmp_path / "c")
+    text = refusal("tlgen", "run", path, "--to", tmp_path / "c")
+    assert "4v5e" in text
+    assert str(tmp_path / "cache") in text
+
+
+def test_a_misspelt_structure_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(RECIPE | {"targets": {"r": {"structures": ["4v5d.pbd"], "count": 2}}}))
+    assert "4v5d.pbd" in refusal("tlgen", "run", path, "--to", tmp_path / "c")
 
 
 def test_a_parakeet_pixel_other_than_one_angstrom_is_refused_at_the_door(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 
 from catalogs import particles
+from catalogs.formats.base import Context
+from catalogs.formats.registry import FORMATS as REGISTRY
 from catalogs.model_file import fingerprint
 from catalogs.volumes import open_volume, write_mrc
 
@@ -55,6 +57,39 @@ def test_dark_balls_are_picked_and_scored(
     written = json.loads((tmp_path / "picks" / "score.json").read_text())
     assert written["classes"]["ball"]["f1"] == 1.0
     assert written["classes"]["ball"]["radius_A"] == 50.0
+
+
+def test_picks_go_to_every_format_that_is_asked_for(
+    tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path
+) -> None:
+    for name in ("tomo-1", "tomo-2"):
+        balls = make_balls(name)
+        write_mrc(tmp_path / f"{name}.mrc", balls.data, 10.0)
+    command = ("run", ball_model, tmp_path / "*.mrc", "--to", tmp_path / "picks")
+    assert tlpick(*command, "--format", "dynmo").err.startswith("tlpick: there is no format 'dynmo'")
+    assert not (tmp_path / "picks").exists()
+
+    refused = tlpick(*command, "--format", "relion5-set")
+    assert refused.err == (
+        "tlpick: --format relion5-set names the tomograms; give them by --tomograms-star\n"
+    )
+    assert not (tmp_path / "picks").exists()
+
+    asked = [word for name in REGISTRY for word in ("--format", name)]
+    done = tlpick(*command, *asked, "--pixel-size", 2.5, "--tomograms-star", "tomograms.star")
+    assert (done.status, done.err) == (0, "")
+    picks = particles.read(tmp_path / "picks" / "particles.star")
+    context = Context(voxel_size=10.0, shape=balls.data.shape, pixel_size=2.5)
+    for name, format in REGISTRY.items():
+        lists = (tmp_path / "picks" / "lists").glob(f"{name}*")
+        [place] = [path for path in lists if path.stem == name and path.suffix != ".doc"]
+        found = particles.load(place, name, context=context).table
+        assert len(found) == len(picks), name
+        if format.rounding <= 0.01:
+            mine, theirs = (
+                np.sort(t[["x", "y", "z"]].to_numpy() @ np.array([1, 0.1, 0.01])) for t in (found, picks)
+            )
+            assert np.allclose(mine, theirs, atol=0.05), name
 
 
 def test_the_segmentation_is_an_image_with_labels(

@@ -16,6 +16,7 @@ from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from tlpick.localise import Options, Picks, localise, size_agreement, without_duplicates
 from tlpick.meanshift import mean_shift
+from tlpick.members import gather
 
 
 def blobs(seed: int, shape: tuple[int, int, int], n: int, radius: float, share: float) -> NDArray[np.bool_]:
@@ -263,3 +264,23 @@ def test_classes_that_are_no_particles_are_not_picked() -> None:
 
 def test_the_agreement_of_sizes_is_the_ratio_of_radii() -> None:
     np.testing.assert_allclose(size_agreement(np.array([1.0, 0.125, 8.0, 0.0])), [1.0, 0.5, 0.5, 0.0])
+
+
+@pytest.mark.parametrize("connected", [False, True])
+@pytest.mark.parametrize("edge", [16, 64])
+def test_voxels_far_from_every_centre_go_to_the_nearest(connected: bool, edge: int) -> None:
+    # as a network that has learnt nothing labels: one class everywhere, and modes in a corner of it
+    labels = np.ones((24, 40, 40), np.uint8)
+    labels[:, 20] = 0
+    score = np.random.default_rng(1).integers(0, 256, labels.shape).astype(np.uint8)
+    centres = np.random.default_rng(0).uniform(0, 6, (30, 3))
+    found = gather(labels, score, {1: centres}, {1: 2.0}, edge=edge, connected=connected)[1]
+
+    voxels = np.argwhere(labels)
+    nearest = np.linalg.norm(voxels[:, None] - centres[None], axis=2).argmin(axis=1)
+    size = np.bincount(found.centre, found.size, minlength=30)
+    assert (size == np.bincount(nearest, minlength=30)).all()
+    sums = np.bincount(found.centre, found.sums[:, 2], minlength=30)
+    assert (sums == np.bincount(nearest, voxels[:, 2], minlength=30)).all()
+    assert found.score.sum() == score[labels > 0].sum(dtype=np.int64)
+    assert len(set(found.component.tolist())) == (2 if connected else 1)
