@@ -27,7 +27,7 @@ from tlpick.files import REPORT, write_json, write_text
 from tlpick.page import page_of
 from tlpick.report import render
 from tlpick.runs import Picks, Result, read_picks
-from tlpick.truth import Truth, hits, read_truth, reviewed_region
+from tlpick.truth import Truth, hits, picked_region, read_truth, reviewed_region
 
 SCORE = "score.json"
 
@@ -46,7 +46,8 @@ def score_files(
     radius
         How far a pick may be off, Å; None: the radius of its class.
     reviewed
-        Mask of the region in which the truth is complete, or a folder with one for each tomogram; None: all.
+        Mask of the region in which the truth is complete, or a folder with one for each tomogram; None: all
+        that the run looked at.
 
     Returns
     -------
@@ -68,13 +69,17 @@ def score_files(
         )
     notes = _notes(picks, truth, radii, names)
     ours, theirs = _of(picks.table, names), _of(truth.table, names)
+    regions = {"what the run looked at": picked_region(picks.run)}
     if reviewed is not None:
-        before = len(ours), len(theirs)
-        ours, theirs = only_reviewed(ours, theirs, radii, reviewed_region(reviewed, names))
-        notes.append(
-            f"only the reviewed region {reviewed} counts: {len(ours)} of {before[0]} picks and "
-            f"{len(theirs)} of {before[1]} particles"
-        )
+        regions[f"the reviewed region {reviewed}"] = reviewed_region(reviewed, names)
+    for region, inside in regions.items():
+        if inside is not None:
+            before = len(ours), len(theirs)
+            ours, theirs = only_reviewed(ours, theirs, radii, inside)
+            notes.append(
+                f"only {region} counts: {len(ours)} of {before[0]} picks and "
+                f"{len(theirs)} of {before[1]} particles"
+            )
     evaluation = evaluate(ours, theirs, radii)
     result = Result(
         evaluation=evaluation,

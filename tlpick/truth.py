@@ -20,6 +20,7 @@ from catalogs.particles import DISTRACTOR
 from catalogs.schema import ClassInfo
 from catalogs.store import open_store
 from catalogs.volumes import Volume, open_volume
+from tlpick.masks import Region
 
 if TYPE_CHECKING:
     from catalogs.formats.base import Context
@@ -179,6 +180,49 @@ def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame],
             index = np.rint(xyz / masks[name].voxel_size).astype(np.int64)
             within = ((index >= 0) & (index < mask.shape)).all(axis=1)
             out[rows[within]] = mask[tuple(index[within].T)]
+        return out
+
+    return inside
+
+
+def picked_region(run: Mapping[str, Any]) -> Callable[[pd.DataFrame], NDArray[np.bool_]] | None:
+    """Make the function that says which rows of a particle table a run looked at.
+
+    Parameters
+    ----------
+    run
+        What its ``run.json`` says: the mask of each tomogram, and the planes that it was cropped to.
+
+    Returns
+    -------
+    callable or None
+        None if the run looked at all of every tomogram.
+
+    Raises
+    ------
+    InputError
+        If a mask is no longer there.
+    """
+    crop = run.get("settings", {}).get("terms", {}).get("crop")
+    tomograms = {str(each["name"]): each for each in run.get("tomograms", ())}
+    regions = {
+        name: Region(each["mask"], tuple(each["shape"]), float(each["voxel_size"]))
+        for name, each in tomograms.items()
+        if each.get("mask")
+    }
+    if crop is None and not regions:
+        return None
+
+    def inside(table: pd.DataFrame) -> NDArray[np.bool_]:
+        out = np.ones(len(table), bool)
+        for name, each in tomograms.items():
+            rows = np.flatnonzero(table["tomogram"] == name)
+            xyz = table[["x", "y", "z"]].to_numpy(np.float64)[rows]
+            if name in regions:
+                out[rows] &= regions[name].holds(xyz)
+            if crop is not None:
+                plane = np.rint(xyz[:, 2] / float(each["voxel_size"]))
+                out[rows] &= (plane >= crop[0]) & (plane < crop[1])
         return out
 
     return inside

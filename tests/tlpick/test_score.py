@@ -84,6 +84,28 @@ def test_only_the_reviewed_region_counts(tlpick: Run, picked: Path, make_balls: 
     assert again.out == scored.out
 
 
+@pytest.mark.parametrize("option", ["--mask", "--crop"])
+def test_only_what_the_run_looked_at_counts(
+    tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path, option: str
+) -> None:
+    balls = make_balls("tomo-1")
+    write_mrc(tmp_path / "tomo-1.mrc", balls.data, 10.0)
+    particles.write(balls.truth, tmp_path / "truth.csv", voxel_size=10.0, shape=balls.data.shape)
+    axis = "x" if option == "--mask" else "z"
+    places = np.sort(balls.truth[axis])
+    n = int(np.diff(places)[2:6].argmax()) + 3
+    edge = round((places[n - 1] + places[n]) / 20) + 1
+    mask = np.zeros(balls.data.shape, np.int8)
+    mask[:, :, :edge] = 1
+    write_mrc(tmp_path / "mask.mrc", mask, 10.0)
+    value = tmp_path / "mask.mrc" if option == "--mask" else f":{edge}"
+    done = tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks", option, value)
+    assert (done.status, done.err) == (0, "")
+    scored = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv", "--radius", 60)
+    assert "recall 1.00" in scored.out
+    assert f"only what the run looked at counts: {n} of {n} picks and {n} of 8 particles" in scored.err
+
+
 def test_score_json_has_every_figure(tlpick: Run, picked: Path, make_balls: Run, tmp_path: Path) -> None:
     truth = make_balls("tomo-1").truth.assign(x=lambda t: t["x"] + 20.0)
     particles.write(truth, tmp_path / "truth.csv", voxel_size=10.0, shape=(40, 66, 59))
