@@ -122,7 +122,7 @@ def export(url: str, folder: str, layout: str, where: str | None, copies: bool) 
     for name, reason in done.failed.items():
         click.echo(f"{name} was not exported: {reason}", err=True)
     there = f", {len(done.present)} were there already" if done.present else ""
-    click.echo(f"{folder}: {LAYOUTS[layout].title}; {len(done.written)} samples exported{there}")
+    click.echo(f"{folder}: {LAYOUTS[layout].title}; {_n(len(done.written), 'sample')} exported{there}")
     for remark in done.remarks:
         click.echo(f"  {remark}")
     return not done.failed
