@@ -64,17 +64,6 @@ class Envelope:
             farthest + np.sqrt(3) * self.spacing
         )  # the contour may pass just outside of a voxel's centre
 
-    def cavities(self) -> NDArray[np.float64]:
-        """Find the voids that the envelope encloses on all sides, such as the inside of a ferritin.
-
-        Returns
-        -------
-        ndarray
-            (n, 3) x, y, z in Å of points that fill them, ``spacing`` apart, in the molecule's frame.
-        """
-        solid = self.inside
-        return self._coordinates(ndimage.binary_fill_holes(solid) & ~solid)
-
     def _coordinates(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         middle = (np.array(mask.shape) - 1) / 2
         return np.ascontiguousarray(((np.argwhere(mask) - middle) * self.spacing)[:, ::-1])

@@ -13,13 +13,13 @@ from tlgen.molecule import DALTON_PER_CUBIC_ANGSTROM, Molecule, centred
 SPACING = 2.55  # Å between carbon atoms on a cubic lattice, about as dense as protein
 
 
-def body(extent: NDArray[np.float64] | list[float], hollow: float = 0.0) -> Molecule:
-    """An ellipsoid of carbon with these half axes (x, y, z in Å), hollow up to a share of them."""
+def body(extent: NDArray[np.float64] | list[float]) -> Molecule:
+    """An ellipsoid of carbon with these half axes (x, y, z in Å)."""
     n = np.ceil(np.array(extent) / SPACING)
     axes = [np.arange(-k, k + 1) * SPACING for k in n]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     far = np.linalg.norm(points / extent, axis=1)
-    points = points[(far <= 1) & (far >= hollow)]
+    points = points[far <= 1]
     return centred("body", np.full(len(points), 6), points, np.ones(len(points), bool))
 
 
@@ -72,18 +72,6 @@ def test_off_centre_atoms_keep_their_centre_of_mass() -> None:
         weight = result.density / result.density.sum()
         found = [(weight * np.expand_dims(axes[a], [b for b in range(3) if b != a])).sum() for a in (2, 1, 0)]
         assert np.allclose(found, offset, atol=0.01)
-
-
-def test_closed_voids_are_found_and_open_ones_are_not() -> None:
-    shell = body([60.0, 60.0, 60.0], hollow=0.6)
-    points = envelope(shell).cavities()
-    assert np.linalg.norm(points, axis=1).max() < 40
-    expected = 4 / 3 * np.pi * 36**3
-    assert len(points) * envelope(shell).spacing ** 3 == pytest.approx(expected, rel=0.2)
-    bowl = shell.positions[shell.positions[:, 2] < 20]
-    opened = centred("bowl", np.full(len(bowl), 6), bowl, np.ones(len(bowl), bool))
-    assert len(envelope(opened).cavities()) == 0
-    assert len(envelope(body([40.0, 40.0, 40.0])).cavities()) == 0
 
 
 def test_real_protein_fills_about_a_third_more_than_its_dry_volume() -> None:
