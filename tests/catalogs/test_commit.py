@@ -96,7 +96,7 @@ def test_storage_without_conditional_writes_is_recognised(monkeypatch: pytest.Mo
     assert careful.read("a") == b"first"
 
 
-# Kills the writing process when it is about to write the n-th object.
+# Kills the writing process when n objects and one more are written, or n are and the record is to come.
 CRASH = """
 import os, pickle, signal, sys
 from catalogs.catalog import Catalog
@@ -110,24 +110,25 @@ def count():
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
-Store._write_one = lambda self, item: (count(), write(self, item))[1]
+Store._write_one = lambda self, item: (write(self, item), count())[0]
 Store.create = lambda self, key, data: (count(), create(self, key, data))[1]
 Catalog.open(sys.argv[1]).write(sample)
 """
 
 
-@pytest.mark.parametrize("when", [7, -1])
+@pytest.mark.parametrize("when", ["among the objects", "after the last object", "before the record"])
 def test_a_killed_writer_leaves_nothing_visible(
-    tmp_path: Path, corpus: Catalog, make_sample: MakeSample, when: int
+    tmp_path: Path, corpus: Catalog, make_sample: MakeSample, when: str
 ) -> None:
     import pickle
 
     sample = make_sample(0)
-    if when < 0:  # between the last object and the record
-        scratch = Catalog.create(tmp_path / "scratch", classes=corpus.classes, recipe={}, name="scratch")
-        when = len(scratch.write(sample).checksums)
+    scratch = Catalog.create(tmp_path / "scratch", classes=corpus.classes, recipe={}, name="scratch")
+    n = scratch.write(sample).n_objects
+    # what is new is announced in one more object, then the record is created
+    written = {"among the objects": 7, "after the last object": n - 1, "before the record": n + 1}[when]
     (tmp_path / "sample.pickle").write_bytes(pickle.dumps(sample))
-    command = [sys.executable, "-c", CRASH, corpus.url, str(tmp_path / "sample.pickle"), str(when)]
+    command = [sys.executable, "-c", CRASH, corpus.url, str(tmp_path / "sample.pickle"), str(written)]
     assert subprocess.run(command, timeout=120, check=False).returncode == -signal.SIGKILL
 
     assert not corpus.has(sample.facts["sample_id"])
