@@ -52,7 +52,7 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
     specs = expand(recipe, {p.key: p.count for p in wanted})
     for spec in specs:
         engine(spec.acquisition.engine).check(spec.acquisition)
-    done = {r.sample_id for r in Catalog.open(url).records()} if Catalog.exists(url) else set()
+    done = set(Catalog.open(url).sample_ids()) if Catalog.exists(url) else set()
     todo = [spec for spec in specs if spec.sample_id not in done]
     click.echo(
         f"recipe {recipe.name}: {len(specs)} samples, {len(specs) - len(todo)} of them in {url} already"
