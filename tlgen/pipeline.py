@@ -293,8 +293,14 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
     """Pack the molecules of one sample into its box.
 
     Each placed copy of a structure takes one of its variants at random.
+
+    Raises
+    ------
+    InputError
+        The engine could not simulate the scene.
     """
     from tlgen import tetris
+    from tlgen.simulate.base import engine
 
     started = time.process_time()
     rng = np.random.default_rng(spec.stream("counts"))
@@ -319,6 +325,14 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
     decorations, decorations_asked = decorate.place(
         spec.decorations, (x, y, z), seed=spec.stream("decorations")
     )
+    simulator = engine(spec.acquisition.engine)
+    # what the engine cannot show is known before the packing takes its time
+    nothing = np.zeros(0)
+    bare = Scene(
+        spec.shape, spec.acquisition.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
+        nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations,
+    )  # fmt: skip
+    simulator.check_scene(bare, library, spec.acquisition)
     packing = tetris.pack(
         spec.shape,
         spec.acquisition.voxel_size,
@@ -349,6 +363,7 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         asked={group.group: group.asked for group in packing.groups if group.asked is not None}
         | decorations_asked,
     )
+    simulator.check_scene(scene, library, spec.acquisition)
     return Packed(scene, packing.occupancy, time.process_time() - started)
 
 
