@@ -32,6 +32,7 @@ from tlgen.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
 from tlgen.scene import Scene
+from tlgen.simulate import doors
 from tlgen.tilts import Tilt, tilt_series
 from tlrun.fan_out import Call, Job, Steps
 
@@ -167,10 +168,12 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     Raises
     ------
     InputError
-        It cannot be read, or holds no molecule.
+        It cannot be read, holds no molecule, or an element that no engine knows.
     """
     if structure.map is None:
-        return structures.load_structure(structure.source, assembly=structure.assembly)
+        molecule = structures.load_structure(structure.source, assembly=structure.assembly)
+        doors.check_molecule(molecule)
+        return molecule
     from tlgen.pseudoatoms import load_map
 
     mass = None if structure.mass is None else structure.mass * 1e3

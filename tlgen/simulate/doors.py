@@ -8,9 +8,10 @@ from scipy.spatial import cKDTree
 
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
-from tlgen.molecule import Library
+from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
 from tlgen.simulate import detectors, ice
+from tlgen.simulate.specimen import KNOWN_ELEMENTS
 
 #: Degrees; a film of ice is six times as thick there as untilted, and a stage goes no further.
 STEEPEST_TILT = 80.0
@@ -43,6 +44,24 @@ def refuse_gpu(acq: Acquisition, engine: str) -> None:
     """Refuse a GPU for an engine that has only the CPU (InputError)."""
     if acq.device == "gpu":
         raise InputError(f"device: engine {engine} computes on the CPU only; use device: cpu or auto")
+
+
+def check_molecule(molecule: Molecule) -> None:
+    """Refuse a structure with an atom that no scattering factor is known for.
+
+    Raises
+    ------
+    InputError
+        Names the structure and the element.
+    """
+    strange = [z for z in np.unique(molecule.elements).tolist() if z not in KNOWN_ELEMENTS]
+    if strange:
+        import gemmi
+
+        raise InputError(
+            f"structure {molecule.name}: no scattering factor is known for the element "
+            f"{gemmi.Element(strange[0]).name}; remove such atoms from the file"
+        )
 
 
 def check_inside(scene: Scene, library: Library) -> None:
