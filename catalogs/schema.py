@@ -122,6 +122,15 @@ class Acquisition(BaseModel):
         json_schema_extra=_unit("°"),
         description="Between the faces of the ice: it grows thicker along x, from the box's thickness on.",
     )
+    contamination: float = Field(
+        0.0,
+        ge=0,
+        json_schema_extra=_unit("1/µm²"),
+        description="Lumps of ice that stand on each face of the ice; they have no label.",
+    )
+    contamination_size: float = Field(
+        200.0, gt=0, json_schema_extra=_unit("Å"), description="Of the lumps' diameters, the mean."
+    )
     slice_thickness: float = Field(
         5.0, gt=0, json_schema_extra=_unit("Å"), description="Of Parakeet's multislice; multislice has slabs."
     )

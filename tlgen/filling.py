@@ -1,6 +1,6 @@
 """Decorations as matter: a lattice of small cells for integrals, or atoms for an engine that wants them.
 
-Everything is cut at the faces of the box, as molecules are.
+Everything is cut at the faces of the box, as molecules are, but for what stands on them (``free``).
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def atoms(decoration: Decoration, box: Box) -> Iterator[tuple[NDArray[np.uint8],
         candidates = _crystal if material.lattice else _amorphous
         for xyz in candidates(decoration, box, material, rng):
             depth = -decoration.distance(xyz)
-            mine = (depth >= start) & (depth < end) & (np.abs(xyz) <= np.array(box) / 2).all(axis=1)
+            mine = (depth >= start) & (depth < end)
+            if not _free(decoration):
+                mine &= (np.abs(xyz) <= np.array(box) / 2).all(axis=1)
             if mine.any():
                 drawn = rng.choice(material.elements, size=int(mine.sum()), p=material.shares)
                 yield drawn, xyz[mine].astype(np.float32)
@@ -145,7 +147,7 @@ def _lattice(
     corner = shift - np.array(box) / 2
     first = np.floor((low - corner) / edges).astype(np.int64)
     end = np.ceil((high - corner) / edges).astype(np.int64)
-    if not shift.any():
+    if not shift.any() and not _free(decoration):
         first, end = np.maximum(first, 0), np.minimum(end, np.rint(np.array(box) / edges).astype(np.int64))
     if (end <= first).any():
         return
@@ -168,8 +170,14 @@ def _indices(axes: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
 
+def _free(decoration: Decoration) -> bool:
+    return bool(getattr(decoration, "free", False))
+
+
 def _limits(decoration: Decoration, box: Box, more: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest x, y, z of the part of a body in the box, and so much around it."""
     half = np.array(box) / 2
     low, high = decoration.bounds()
+    if _free(decoration):
+        return np.array(low) - more, np.array(high) + more
     return np.maximum(np.array(low), -half) - more, np.minimum(np.array(high), half) + more

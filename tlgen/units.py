@@ -19,6 +19,7 @@ _KNOWN: dict[str, dict[str, float]] = {
     "mrad": {"mrad": 1.0, "urad": 1e-3, "rad": 1e3},
     "1/Å": {"1/A": 1.0, "A-1": 1.0, "1/nm": 0.1, "nm-1": 0.1},
     "ppm": {"ppm": 1.0},
+    "1/µm²": {"1/um2": 1.0, "um-2": 1.0},
 }
 _PLAIN = str.maketrans(
     {

@@ -140,6 +140,33 @@ class TestPictures:
         )
         assert away[inner].var() > back[inner].var()
 
+    def test_contamination_stands_on_the_ice_and_not_in_it(self, name: str) -> None:
+        """A lump of water in vacuum is as dark as its inner potential says, and moves with its height."""
+        from tlgen.simulate import contamination
+
+        scene, library = balls([], (14, 40, 40))
+        words = {"contamination": 2000.0, "contamination_size": 80.0, "defocus": 0.0, "phase_plate": True}
+        acq = Acquisition.model_validate({"engine": name, **words})
+        found = contamination.lumps(scene, acq, 1)
+        assert 1 < len(found) < 40
+        clean, dirty = (image(name, scene, library, **more) for more in ({}, words))
+        assert np.abs(clean - 1).max() < 1e-4
+        dark = 1 - dirty
+        for angle in (0.0, 40.0):
+            a = np.radians(angle)
+            dark = 1 - image(name, scene, library, angle, **words)
+            inside = []
+            for lump in found:
+                x, y, z = lump.centre
+                assert abs(z) == pytest.approx(14 * 4 + lump.radius)
+                column = (x * np.cos(a) + z * np.sin(a)) / 8 + 19.5
+                row = y / 8 + 19.5
+                if 2 < column < 37 and 2 < row < 37:
+                    inside.append(dark[round(row), round(column)])
+            assert inside
+            assert np.mean(inside) > dark.mean() + dark.std()
+        assert np.array_equal(dirty, image(name, scene, library, **words))
+
     def test_phase_plate_of_half_the_shift_shows_less(self, name: str) -> None:
         scene, library = balls([(0, 0, 0)])
         middle = (slice(8, 12), slice(9, 13))
@@ -206,6 +233,25 @@ def test_an_element_without_scattering_factors_is_named() -> None:
     strange = centred("ball", [6, 104], [[0, 0, 0], [3, 0, 0]], [False, False])
     with pytest.raises(InputError, match=r"structure ball: .*element Rf"):
         doors.check_molecule(strange)
+
+
+def test_contamination_of_too_many_atoms_is_refused_by_parakeet() -> None:
+    scene, _ = balls([])
+    acq = Acquisition(engine="parakeet", contamination=2000.0, contamination_size=800.0)
+    with pytest.raises(InputError, match=r"contamination: .* million atoms"):
+        Parakeet().check_scene(scene, {}, acq)
+
+
+def test_expected_atoms_of_contamination_are_those_of_many_seeds() -> None:
+    from tlgen import filling
+    from tlgen.simulate import contamination
+
+    scene, _ = balls([], (14, 60, 60))
+    acq = Acquisition(contamination=5000.0, contamination_size=80.0)
+    counted = np.mean(
+        [filling.count_atoms(contamination.lumps(scene, acq, seed), scene.box) for seed in range(10)]
+    )
+    assert counted == pytest.approx(contamination.expected_atoms(scene, acq), rel=0.1)
 
 
 class TestGpu:

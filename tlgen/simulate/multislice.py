@@ -24,7 +24,7 @@ from catalogs.schema import Acquisition
 from catalogs.seeds import generator
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
-from tlgen.simulate import doors, optics, potentials, solids
+from tlgen.simulate import contamination, doors, optics, potentials, solids
 from tlgen.simulate.ice import layer
 from tlgen.simulate.specimen import check_elements, count_atoms, ice_overhang, placed
 from tlgen.tilts import Tilt
@@ -80,6 +80,7 @@ class Multislice:
             If ``voxel_size`` is not a whole multiple of ``pixel_size``, or an element unknown.
         """
         self.check(acq)
+        scene = contamination.added(scene, acq, seed)
         grid = _grid(scene, acq)
         check_elements(scene, library)
         specimen = _specimen(scene, library, acq, tilt, grid)

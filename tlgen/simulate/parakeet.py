@@ -37,7 +37,7 @@ from catalogs.seeds import seed as seed_of
 from tlgen import filling
 from tlgen.molecule import Library
 from tlgen.scene import Scene
-from tlgen.simulate import doors, gpu, ice, optics
+from tlgen.simulate import contamination, doors, gpu, ice, optics
 from tlgen.simulate.specimen import (
     check_count,
     check_elements,
@@ -114,6 +114,7 @@ class Parakeet:
         optics.check_voxel_size(scene, acq)
         check_elements(scene, library)
         check_count(scene)
+        contamination.check_count(scene, acq)
         doors.check_inside(scene, library)
         _system(acq.device, self.memory(scene, library, acq))
 
@@ -121,6 +122,7 @@ class Parakeet:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
         grid = _grid(scene, acq)
         atoms = count_atoms(scene, library) + filling.count_atoms(scene.decorations, scene.box)
+        atoms += round(1.5 * contamination.expected_atoms(scene, acq))  # they are drawn
         return grid.nx * grid.ny * _BYTES_PER_PIXEL + atoms * _BYTES_PER_ATOM
 
     def simulate(
@@ -137,10 +139,13 @@ class Parakeet:
             if decorations have more atoms than memory holds.
         """
         self.check(acq)
+        needed = self.memory(scene, library, acq)
         grid = _grid(scene, acq)
         check_elements(scene, library)
         check_count(scene)
-        system = _system(acq.device, self.memory(scene, library, acq))
+        contamination.check_count(scene, acq)
+        scene = contamination.added(scene, acq, seed)
+        system = _system(acq.device, needed)
         wave = self._exit_wave(scene, library, acq, tilt, seed, grid, system)
         faulty = acq.parakeet_faults == "as_published"
         image = _lens(grid.crop(wave), acq) if faulty else grid.crop(_lens(wave, acq))
