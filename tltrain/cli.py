@@ -41,8 +41,8 @@ def fit(
 
     Interrupted, it goes on where it was when the same command is given again; finished, it ends at once.
     """
-    from tltrain.fit import Settings
     from tltrain.fit import fit as train
+    from tltrain.settings import Settings
 
     settings = Settings(
         where=where,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,51 +21,20 @@ from catalogs.intensity import NORMALISATION
 from catalogs.model_file import ModelCard, read_card, write_model
 from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
-from tltrain import checkpoint
+from tltrain import checkpoint, loop
 from tltrain.augment import Augmentation
 from tltrain.checkpoint import State
-from tltrain.networks import Architecture, architecture, halo
+from tltrain.learner import Learner
+from tltrain.loop import Outcome, Plan
+from tltrain.networks import Architecture, halo
 from tltrain.progress import Progress, duration
 from tltrain.sampling import Shares
-from tltrain.stream import Batch, PatchStream, as_tf_dataset, open_stream
-from tltrain.validate import Scores, Validation, open_validation
+from tltrain.settings import ENTRIES, VALIDATIONS, Settings, checked, optimisation
+from tltrain.stream import open_stream
+from tltrain.validate import Scores, open_validation
 
-#: Seconds between two checkpoints, and validations in a training.
-CHECKPOINT_EVERY, VALIDATIONS = 30.0, 20
-
-#: Which samples are trained on, unless the user says.
-TRAIN = "split == 'train'"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides a training, together with the samples.
-
-    Attributes
-    ----------
-    where
-        Which samples of the corpus to train on; of these, those of the split ``train``.
-    network
-        Name of the architecture.
-    steps
-        Batches to learn from.
-    patch
-        Edge of a patch in voxels, a multiple of the network's pooling.
-    batch
-        Patches of a batch.
-    learning_rate
-        The highest; None: what suits the network.
-    seed
-        Of the weights, the patches and their augmentation.
-    """
-
-    where: str = TRAIN
-    network: str = "small"
-    steps: int = 1000
-    patch: int = 40
-    batch: int = 8
-    learning_rate: float | None = None
-    seed: int = 0
+#: Seconds between two checkpoints.
+CHECKPOINT_EVERY = 30.0
 
 
 def fit(
@@ -106,8 +75,9 @@ def fit(
         that cannot be, or something at ``to`` that is no model.
     """
     settings = settings or Settings()
-    arch = _checked(settings)
+    arch = checked(settings)
     catalog = Catalog.open(url)
+    how = optimisation(settings, arch, catalog.classes)
     train, val = choose(catalog, settings.where)
     fingerprint = _fingerprint(catalog, settings, train, val)
     target = Path(to)
@@ -136,22 +106,33 @@ def fit(
         augmentation=Augmentation(),
     )
     validation = open_validation(catalog, val, arch.pooling) if val else None
-    network = _compiled(arch, settings, len(catalog.classes) + 1)
+    n_classes = len(catalog.classes) + 1
+    learner = Learner(lambda: arch.build(n_classes, settings.seed), how)
+    network = learner.network
     state = checkpoint.load(partial / "state.npz", fingerprint)
     if state is not None:
-        checkpoint.assign(network.variables, state.variables)
-        checkpoint.assign(network.optimizer.variables, state.optimizer)
         say(f"going on after step {state.step}")
     elif (partial / "state.npz").exists():
         say("starting anew: the unfinished training there is of other settings or samples")
     state = state or State(fingerprint)
 
-    progress = _train(network, stream, validation, state, settings, partial / "state.npz")
-    if state.best:
-        checkpoint.assign(network.variables, state.best)
+    progress = loop.train(
+        learner,
+        stream,
+        state,
+        plan_of(settings),
+        partial / "state.npz",
+        validate=None if validation is None else lambda network: _outcome(validation.score(network)),
+    )
+    if state.stopped:
+        say(f"stopped after step {state.step}: {state.stopped}")
+    if not state.best:
+        with learner.judged():
+            state.best = checkpoint.values(network.variables)
+    checkpoint.assign(network.variables, state.best)
     scores = validation.score(network) if validation else None
     card = _card(target, catalog, settings, arch, network, state, scores, progress, (train, val))
-    write_model(target, card, _keras_file(arch, network, len(catalog.classes) + 1))
+    write_model(target, card, _keras_file(arch, network, n_classes))
     shutil.rmtree(partial)
     say(f"wrote {target}: {_summary(card, state)}")
     return card
@@ -197,96 +178,19 @@ def choose(catalog: Catalog, where: str) -> tuple[list[SampleRecord], list[Sampl
     return train, val
 
 
-def _train(
-    network: Any,
-    stream: PatchStream,
-    validation: Validation | None,
-    state: State,
-    settings: Settings,
-    file: Path,
-) -> Progress:
-    """Take the steps that are left and keep ``state``, in memory and on disk."""
-    every = max(math.ceil(settings.steps / VALIDATIONS), 1)
-    progress = Progress(first=state.step, last=settings.steps, batch=settings.batch)
-    if state.history and validation:
-        progress.score = _words(state.history[-1]["f1"])
-    begun, before, started = state.step, state.seconds, time.monotonic()
-    saved = started
-    batches = _batches(stream, state.step) if state.step < settings.steps else iter(())
-    try:
-        while state.step < settings.steps:
-            asked = time.monotonic()
-            grey, classes = next(batches)
-            progress.waited += time.monotonic() - asked
-            loss = float(network.train_on_batch(grey, classes))  # mean since the metrics were reset
-            state.step += 1
-            state.seconds = before + time.monotonic() - started
-            if state.step == begun + 1:  # which compiled the network, and waited for the first blocks
-                progress.restart(state.step)
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"the training diverged at step {state.step}: its loss is {loss}; lower --learning-rate"
-                )
-            if validation and (state.step % every == 0 or state.step == settings.steps):
-                scores = validation.score(network)
-                state.history.append({"step": state.step, "loss": loss, "f1": scores.f1})
-                progress.score = _words(scores.f1)
-                if state.best_score is None or scores.mean >= state.best_score:
-                    state.best_step, state.best_score = state.step, scores.mean
-                    state.best = checkpoint.values(network.variables)
-            if progress.due() or state.step == settings.steps:
-                progress.show(state.step, loss)
-                network.reset_metrics()
-            if time.monotonic() - saved >= CHECKPOINT_EVERY:
-                _save(file, state, network)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        _save(file, state, network)
-        raise
-    finally:
-        progress.close()
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
-    return progress
-
-
-def _save(file: Path, state: State, network: Any) -> None:
-    state.step = int(network.optimizer.iterations)  # an interrupt may fall between the step and its count
-    state.variables = checkpoint.values(network.variables)
-    state.optimizer = checkpoint.values(network.optimizer.variables)
-    checkpoint.save(file, state)
-
-
-def _batches(stream: PatchStream, start: int) -> Iterator[Batch]:
-    """Batches from number ``start`` on: through tf.data where Keras runs on TensorFlow."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        return iter(as_tf_dataset(stream, start))
-    return stream.batches(start)
-
-
-def _compiled(arch: Architecture, settings: Settings, n_classes: int) -> Any:
-    """Make the network with its optimizer, both with their first values."""
-    import keras
-
-    from tltrain.losses import dice_cross_entropy
-
-    highest = settings.learning_rate or arch.learning_rate
-    warm = max(min(settings.steps // 10, 100), 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=highest / 20,
-        warmup_target=highest,
-        warmup_steps=warm,
-        decay_steps=max(settings.steps - warm, 1),
-        alpha=0.01,
+def plan_of(settings: Settings) -> Plan:
+    """Say how long a training goes on."""
+    return Plan(
+        steps=settings.steps,
+        validate_every=settings.validate_every or math.ceil(settings.steps / VALIDATIONS),
+        record_every=math.ceil(settings.steps / ENTRIES),
+        patience=settings.patience,
+        save_every=CHECKPOINT_EVERY,
     )
-    network = arch.build(n_classes, settings.seed)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, global_clipnorm=1.0)
-    network.compile(optimizer, loss=dice_cross_entropy)
-    optimizer.build(network.trainable_variables)
-    return network
+
+
+def _outcome(scores: Scores) -> Outcome:
+    return Outcome((scores.mean,), _words(scores.f1), {"f1": scores.f1})
 
 
 def _keras_file(arch: Architecture, network: Any, n_classes: int) -> bytes:
@@ -331,10 +235,10 @@ def _card(
         thresholds=scores.thresholds if scores else {info.name: 0.5 for info in classes},
         training={
             "fingerprint": state.fingerprint,
-            "settings": asdict(settings),
+            "settings": json.loads(json.dumps(asdict(settings))),
             "best_step": state.best_step or state.step,
             "voxel_f1": _finite(scores.f1) if scores else {},
-            "history": [{**entry, "f1": _finite(entry["f1"])} for entry in state.history],
+            "history": [_row(row) for row in state.history],
             "seconds": round(state.seconds, 1),
             "patches_per_second": round(progress.rate(state.step), 2),
             "wait_share": round(progress.wait_share, 4),
@@ -362,22 +266,6 @@ def _fingerprint(
             "software": version(DISTRIBUTION),
         }
     )
-
-
-def _checked(settings: Settings) -> Architecture:
-    """Find the network and refuse settings that cannot be."""
-    arch = architecture(settings.network)
-    for name in ("steps", "patch", "batch"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"--{name} is {getattr(settings, name)}; give at least 1")
-    if settings.patch % arch.pooling:
-        raise InputError(
-            f"--patch {settings.patch} is no multiple of {arch.pooling}, as the network {arch.name} needs; "
-            f"give {max(round(settings.patch / arch.pooling), 1) * arch.pooling}"
-        )
-    if settings.learning_rate is not None and not settings.learning_rate > 0:
-        raise InputError(f"--learning-rate is {settings.learning_rate:g}; give a positive number")
-    return arch
 
 
 def _standing(target: Path) -> ModelCard | None:
@@ -415,6 +303,12 @@ def _summary(card: ModelCard, state: State) -> str:
     return (
         f"{scores}best of step {card.training['best_step']}, {state.step} steps in {duration(state.seconds)}"
     )
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """Make an entry of the history fit for JSON and for people."""
+    kept = {name: value for name, value in row.items() if name not in ("words", "score")}
+    return kept | ({"f1": _finite(row["f1"])} if "f1" in row else {})
 
 
 def _finite(f1: dict[str, float]) -> dict[str, float | None]:

@@ -12,7 +12,8 @@ from catalogs.intensity import normalise
 from catalogs.model_file import read_card, read_network
 from tltrain import checkpoint
 from tltrain import fit as fitting
-from tltrain.fit import Settings, fit
+from tltrain.fit import fit
+from tltrain.settings import Settings
 
 # small enough for seconds, large enough to learn
 QUICK = Settings(steps=70, patch=32, batch=4)
@@ -146,8 +147,8 @@ def test_a_damaged_state_is_not_used(tmp_path):
 def test_a_killed_training_goes_on(corpus, tmp_path):
     """kill -9 while it trains; the same command again ends with the weights of a run that was not killed."""
     code = (
-        "import sys; from tltrain import fit; fit.CHECKPOINT_EVERY = 0.2\n"
-        "fit.fit(sys.argv[1], sys.argv[2], fit.Settings(steps=60, patch=16, batch=2))"
+        "import sys; from tltrain import fit, settings; fit.CHECKPOINT_EVERY = 0.2\n"
+        "fit.fit(sys.argv[1], sys.argv[2], settings.Settings(steps=60, patch=16, batch=2))"
     )
 
     def start(name):
