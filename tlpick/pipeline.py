@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from catalogs import particles
+from catalogs.clusters.localise import Options, localise
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.seeds import digest
@@ -30,7 +31,6 @@ from tlpick.identity import checksum, stamp
 from tlpick.inputs import Tomogram
 from tlpick.intake import Prepared, Terms, prepare
 from tlpick.keep import Kept, keep
-from tlpick.localise import Options, localise
 from tlpick.masks import mask_path
 from tlpick.picks import as_table, particle_volumes
 from tlpick.scratch import Scratch

@@ -323,7 +323,7 @@ def _instances(corpus: Catalog, sample_id: str) -> NDArray[Any]:
 
 def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth:
     """Find the particles in a volume of labels: its connected bodies, touching ones parted."""
-    from tlpick.localise import Options, localise
+    from catalogs.clusters.localise import Options, localise
     from tlpick.picks import as_table
 
     if not run:

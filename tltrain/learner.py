@@ -179,7 +179,7 @@ class Learner:
 
 
 def _schedule(how: Optimisation) -> Any:
-    """Rise over the first tenth, at most 100 steps; then fall along a cosine (Loshchilov and Hutter, 2017)."""
+    """Rise over the first tenth, at most 100 steps; then fall along a cosine (Loshchilov & Hutter, 2017)."""
     import keras
 
     warm = max(min(how.steps // 10, 100), 1)
