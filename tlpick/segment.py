@@ -74,7 +74,7 @@ def _load_network(path: str, _fingerprint: str) -> Graph:
         file = read_network(path, Path(folder))
         try:
             model = keras.saving.load_model(file, compile=False)
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, KeyError, OSError) as error:
             raise InputError(
                 f"Keras {keras.__version__} cannot load the network in {path} ({_first_line(error)}); "
                 "train it again with this version."

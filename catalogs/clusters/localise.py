@@ -3,7 +3,8 @@
 Three ways to find the clusters:
 
 ``meanshift``
-    Flat-kernel mean shift with the class's radius as bandwidth, as in the paper (:mod:`catalogs.clusters.meanshift`).
+    Flat-kernel mean shift with the class's radius as bandwidth, as in the paper
+    (:mod:`catalogs.clusters.meanshift`).
 ``components``
     Connected bodies. Of a body that mean shift finds several clusters in, those further apart than
     :data:`APART` radii are particles of their own: touching particles are told apart, long ones stay whole.

@@ -320,8 +320,10 @@ def test_a_network_is_loaded_once(ball_model: Path) -> None:
     assert load_network(ball_model) is load_network(ball_model)
 
 
-def test_a_model_without_a_proper_network_is_refused(ball_model: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_proper_network_is_refused(
+    ball_model: Path, no_network: bytes, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.tlm"
-    write_model(broken, read_card(ball_model), b"no network")
+    write_model(broken, read_card(ball_model), no_network)
     with pytest.raises(InputError, match=r"cannot load the network in .*broken\.tlm"):
         load_network(broken)
