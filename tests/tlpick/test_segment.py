@@ -55,6 +55,12 @@ def small(_k: Any, _x: Any) -> Any:
     return architecture("small").build(3, 1)
 
 
+def residual_unet(_k: Any, _x: Any) -> Any:
+    from tltrain.networks import architecture
+
+    return architecture("residual-unet").build(3, 1)
+
+
 def no_pooling(k: Any, x: Any) -> Any:
     x = k.Conv3D(4, 5, padding="same", activation="relu")(x)
     return k.Conv3D(3, 3, dilation_rate=2, padding="same", activation="softmax")(x)
@@ -106,6 +112,7 @@ def three_levels(k: Any, x: Any) -> Any:
 NETWORKS = [
     deepfinder,
     small,
+    residual_unet,
     no_pooling,
     even_kernels,
     strided_both_ways,
@@ -194,7 +201,7 @@ def test_a_network_that_cannot_be_cut_is_refused() -> None:
 def test_margins_are_how_far_a_voxel_shows(random_model: Path) -> None:
     from tltrain.networks import architecture, receptive_field
 
-    for name in ("deepfinder", "small"):
+    for name in ("deepfinder", "small", "residual-unet"):
         model = architecture(name).build(2, 1)
         network = read_graph(model)
         assert network.pooling == (4, 4, 4)
