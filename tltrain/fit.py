@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from catalogs.catalog import Catalog
 from catalogs.console import DISTRIBUTION, without_greetings
 from catalogs.errors import InputError
-from catalogs.intensity import NORMALISATION
-from catalogs.model_file import ModelCard, read_card, write_model
+from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
 from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
 from tltrain import checkpoint, loop
 from tltrain.augment import Augmentation
+from tltrain.cards import card_of, keras_file, summary
 from tltrain.checkpoint import State
+from tltrain.journal import Journal
 from tltrain.learner import Learner
 from tltrain.loop import Outcome, Plan
 from tltrain.networks import Architecture, halo
-from tltrain.progress import Progress, duration
+from tltrain.page import Facts
 from tltrain.sampling import Shares
 from tltrain.settings import ENTRIES, VALIDATIONS, Settings, checked, optimisation
 from tltrain.stream import open_stream
-from tltrain.validate import Scores, open_validation
+from tltrain.validate import Validation, open_validation
+from tltrain.weights import load_network
 
 #: Seconds between two checkpoints.
 CHECKPOINT_EVERY = 30.0
@@ -79,21 +77,26 @@ def fit(
     catalog = Catalog.open(url)
     how = optimisation(settings, arch, catalog.classes)
     train, val = choose(catalog, settings.where)
-    fingerprint = _fingerprint(catalog, settings, train, val)
+    voxels = train[0].acquisition.voxel_size
+    if settings.start is not None:
+        start_card = read_card(settings.start)
+        require(
+            start_card, settings.start, classes=catalog.classes, voxel_size=voxels, network=settings.network
+        )
+    identity = _identity(catalog, settings, train, val)
     target = Path(to)
     standing = _standing(target)
-    if standing is not None and standing.training.get("fingerprint") == fingerprint:
+    if standing is not None and standing.training.get("fingerprint") == identity:
         say(f"{target} is already trained by these settings on these samples")
         return standing
     if standing is not None:
         say(f"{target} was trained otherwise and will be replaced")
     partial = _folder(target)
 
-    voxels = train[0].acquisition.voxel_size
-    say(
-        f"training {settings.network} on {_count(train, 'tomogram')} of {voxels:g} Å a voxel, "
-        + (f"validating on {len(val)}" if val else "without validation: no sample has the split 'val'")
+    lead = f"training {settings.network} on {_count(train, 'tomogram')} of {voxels:g} Å a voxel, " + (
+        f"validating on {len(val)}" if val else "without validation: no sample has the split 'val'"
     )
+    say(lead)
     with without_greetings():
         import keras  # noqa: F401
     stream = open_stream(
@@ -105,36 +108,44 @@ def fit(
         shares=Shares(),
         augmentation=Augmentation(),
     )
-    validation = open_validation(catalog, val, arch.pooling) if val else None
     n_classes = len(catalog.classes) + 1
-    learner = Learner(lambda: arch.build(n_classes, settings.seed), how)
+    learner = Learner(lambda: _first(arch, n_classes, settings), how)
     network = learner.network
-    state = checkpoint.load(partial / "state.npz", fingerprint)
+    margin = halo(network, arch.pooling)
+    validation = open_validation(catalog, val, halo=margin, pooling=arch.pooling) if val else None
+    state = checkpoint.load(partial / "state.npz", identity)
     if state is not None:
         say(f"going on after step {state.step}")
     elif (partial / "state.npz").exists():
         say("starting anew: the unfinished training there is of other settings or samples")
-    state = state or State(fingerprint)
+    state = state or State(identity)
 
+    journal = Journal(journal_of(target), _facts(target, lead, catalog, settings))
+    journal.write(state)
+    say(f"how it goes: {journal.folder / 'training.html'}")
     progress = loop.train(
         learner,
         stream,
         state,
         plan_of(settings),
         partial / "state.npz",
-        validate=None if validation is None else lambda network: _outcome(validation.score(network)),
+        validate=None if validation is None else _judge(validation, journal),
+        watch=[journal],
     )
     if state.stopped:
         say(f"stopped after step {state.step}: {state.stopped}")
-    if not state.best:
+    if not state.best:  # nothing was held out: the last weights are the best that are known
         with learner.judged():
             state.best = checkpoint.values(network.variables)
     checkpoint.assign(network.variables, state.best)
     scores = validation.score(network) if validation else None
-    card = _card(target, catalog, settings, arch, network, state, scores, progress, (train, val))
-    write_model(target, card, _keras_file(arch, network, n_classes))
+    card = card_of(target.stem, catalog, settings, arch, network, state, scores, progress, (train, val))
+    write_model(target, card, keras_file(arch, network, n_classes))
+    if scores is not None:
+        journal.look = scores.look
+    journal.write(state, done=True)
     shutil.rmtree(partial)
-    say(f"wrote {target}: {_summary(card, state)}")
+    say(f"wrote {target}: {summary(card, state)}")
     return card
 
 
@@ -189,77 +200,49 @@ def plan_of(settings: Settings) -> Plan:
     )
 
 
-def _outcome(scores: Scores) -> Outcome:
-    return Outcome((scores.mean,), _words(scores.f1), {"f1": scores.f1})
+def journal_of(target: Path) -> Path:
+    """Say where the page and the table of a training lie: in a folder beside the model."""
+    return target.with_name(f"{target.stem}.training")
 
 
-def _keras_file(arch: Architecture, network: Any, n_classes: int) -> bytes:
-    """Save the bare network: without optimizer and loss, it opens with Keras alone."""
-    bare = arch.build(n_classes, 0)
-    bare.set_weights(network.get_weights())
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "network.keras"
-        bare.save(file)
-        return file.read_bytes()
+def _judge(validation: Validation, journal: Journal) -> Callable[[object], Outcome]:
+    """Let validation choose the best network, and the page show what it sees."""
+
+    def judge(network: object) -> Outcome:
+        scores = validation.score(network)
+        journal.look = scores.look
+        return scores.outcome()
+
+    return judge
 
 
-def _card(
-    target: Path,
-    catalog: Catalog,
-    settings: Settings,
-    arch: Architecture,
-    network: Any,
-    state: State,
-    scores: Scores | None,
-    progress: Progress,
-    samples: tuple[Sequence[SampleRecord], Sequence[SampleRecord]],
-) -> ModelCard:
-    """Write down what the model is."""
-    import keras
-
-    classes = sorted(catalog.classes, key=lambda info: info.label)
-    train, val = samples
-    software = {name: version(name) for name in (DISTRIBUTION, "keras", "numpy")}
-    return ModelCard(
-        name=target.stem,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        voxel_size=train[0].acquisition.voxel_size,
-        contrast="dark",
-        classes=classes,
-        normalisation=NORMALISATION,
-        network=arch.name,
-        n_parameters=int(network.count_params()),
-        pooling=arch.pooling,
-        halo=halo(network, arch.pooling),
-        patch=settings.patch,
-        thresholds=scores.thresholds if scores else {info.name: 0.5 for info in classes},
-        training={
-            "fingerprint": state.fingerprint,
-            "settings": json.loads(json.dumps(asdict(settings))),
-            "best_step": state.best_step or state.step,
-            "voxel_f1": _finite(scores.f1) if scores else {},
-            "history": [_row(row) for row in state.history],
-            "seconds": round(state.seconds, 1),
-            "patches_per_second": round(progress.rate(state.step), 2),
-            "wait_share": round(progress.wait_share, 4),
-        },
-        provenance={
-            "corpus": catalog.url,
-            "corpus_digest": catalog.digest,
-            "train": [record.sample_id for record in train],
-            "val": [record.sample_id for record in val],
-            "software": software | {"keras backend": keras.backend.backend()},
-        },
-    )
+def _first(arch: Architecture, n_classes: int, settings: Settings) -> object:
+    """Make the network with the weights to begin with."""
+    network = arch.build(n_classes, settings.seed)
+    if settings.start is not None:
+        network.set_weights(load_network(settings.start).get_weights())
+    return network
 
 
-def _fingerprint(
+def _facts(target: Path, lead: str, catalog: Catalog, settings: Settings) -> Facts:
+    names = [info.name for info in sorted(catalog.classes, key=lambda info: info.label)]
+    chosen = {name.replace("_", " "): value for name, value in asdict(settings).items() if value is not None}
+    table = {"Corpus": catalog.url, "Model": str(target), "Samples": settings.where} | {
+        "Settings": ", ".join(
+            f"{name} {value}" for name, value in chosen.items() if name != "where" and value
+        )
+    }
+    return Facts(target.stem, lead[0].upper() + lead[1:], names, settings.steps, settings.batch, table)
+
+
+def _identity(
     catalog: Catalog, settings: Settings, train: Sequence[SampleRecord], val: Sequence[SampleRecord]
 ) -> str:
     """Hash what decides a training: the settings, the classes, the samples to the byte, this program."""
     return digest(
         {
-            "settings": asdict(settings),
+            "settings": asdict(settings)
+            | {"start": None if settings.start is None else fingerprint(settings.start)},
             "classes": [info.model_dump() for info in catalog.classes],
             "train": {record.sample_id: record.checksums for record in train},
             "val": {record.sample_id: record.checksums for record in val},
@@ -285,35 +268,6 @@ def _folder(target: Path) -> Path:
             f"no model can be written to {target} ({error.strerror}); give another place"
         ) from error
     return partial
-
-
-def _words(f1: dict[str, float]) -> str:
-    """Say the scores of the classes in a few words."""
-    return "val F1 " + ", ".join(
-        f"{value:.3f}" if len(f1) == 1 else f"{name} {value:.3f}" for name, value in f1.items()
-    )
-
-
-def _summary(card: ModelCard, state: State) -> str:
-    scores = "".join(
-        f"voxel F1 of {name} {value:.3f} on validation, "
-        for name, value in card.training["voxel_f1"].items()
-        if value is not None
-    )
-    return (
-        f"{scores}best of step {card.training['best_step']}, {state.step} steps in {duration(state.seconds)}"
-    )
-
-
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """Make an entry of the history fit for JSON and for people."""
-    kept = {name: value for name, value in row.items() if name not in ("words", "score")}
-    return kept | ({"f1": _finite(row["f1"])} if "f1" in row else {})
-
-
-def _finite(f1: dict[str, float]) -> dict[str, float | None]:
-    """Turn nan, which JSON does not know, into None."""
-    return {name: None if math.isnan(value) else round(value, 4) for name, value in f1.items()}
 
 
 def _count(things: Sequence[object], noun: str) -> str:

@@ -183,6 +183,7 @@ def _remember(
         "step": state.step,
         "loss": sum(state.losses) / len(state.losses),
         "learning_rate": learner.learning_rate,
+        "seconds": round(state.seconds, 2),
     }
     state.losses = []
     state.history.append(row)

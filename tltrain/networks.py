@@ -154,9 +154,9 @@ def small(n_classes: int, seed: int = 0) -> Any:
 def residual_unet(n_classes: int, seed: int = 0) -> Any:
     """Make a U-Net of residual blocks (He et al., CVPR 2016) with batch normalisation, for a GPU.
 
-    It costs three quarters of what DeepFinder's network does and has 2.6 million weights, most of them where the
-    resolution is coarse. Strided convolutions lead down and transposed ones up; what comes up is added to what
-    was there, so that gradients reach every level. At prediction the normalisation is a fixed scale and
+    It costs three quarters of what DeepFinder's network does and has 2.6 million weights, most of them where
+    the resolution is coarse. Strided convolutions lead down and transposed ones up; what comes up is added to
+    what was there, so that gradients reach every level. At prediction the normalisation is a fixed scale and
     offset: a tile's result does not depend on what else is in the tile.
 
     Parameters

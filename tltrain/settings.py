@@ -50,6 +50,8 @@ class Settings:
         As in :class:`tltrain.learner.Optimisation`.
     validate_every
         Steps between two validations; None: so that there are :data:`VALIDATIONS`.
+    start
+        A model file whose weights are the first; None: random ones.
     patience
         So many validations without a better score end the training; None: never.
     """
@@ -69,6 +71,7 @@ class Settings:
     devices: int | None = None
     validate_every: int | None = None
     patience: int | None = None
+    start: str | None = None
 
 
 def checked(settings: Settings) -> Architecture:
@@ -107,6 +110,27 @@ def checked(settings: Settings) -> Architecture:
                 f"there is no {option} {value!r}; use one of {', '.join(known)}{nearest(value, known)}"
             )
     return arch
+
+
+def read_weights(text: str | None) -> tuple[tuple[str, float], ...]:
+    """Read class weights as a user writes them, ``ribosome=2,background=0.5``.
+
+    Raises
+    ------
+    InputError
+        It says which part is wrong.
+    """
+    weights = {}
+    for part in (text or "").split(",") if text else []:
+        name, _, value = part.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError as error:
+            raise InputError(
+                f"--class-weights has {part.strip()!r}; give name=weight for each class, such as "
+                "ribosome=2,background=0.5"
+            ) from error
+    return tuple(weights.items())
 
 
 def weights_of(settings: Settings, classes: Sequence[ClassInfo]) -> tuple[tuple[int, float], ...]:

@@ -72,11 +72,14 @@ def test_the_card_says_what_a_picker_needs(trained, corpus):
     assert {splits[i] for i in card.provenance["train"]} == {"train"}
     assert {splits[i] for i in card.provenance["val"]} == {"val"}
     assert card.training["history"][-1]["step"] == QUICK.steps
+    assert card.training["picks"]["ball"]["f1"] > 0.3
+    assert card.provenance["recipe"] == {"made": "by a test"}
+    assert card.provenance["corpus_digest"] == corpus.digest
 
 
 def test_nothing_is_left_of_the_unfinished_training(trained):
     path, _, _ = trained
-    assert [p.name for p in path.parent.iterdir()] == ["balls.tlm"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["balls.tlm", "balls.training"]
 
 
 def test_a_finished_training_is_not_repeated(trained, corpus):
