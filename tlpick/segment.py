@@ -16,9 +16,9 @@ from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.model_file import fingerprint, read_network
 from catalogs.schema import ClassInfo
+from catalogs.tomograms.scratch import Scratch
 from tlpick.augment import SYMMETRIES, turned
 from tlpick.graph import Graph, Node, read_graph
-from tlpick.scratch import Scratch
 from tlpick.sweep import sweep
 from tlpick.tiles import Box, Tiling
 

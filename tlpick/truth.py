@@ -19,8 +19,8 @@ from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import ClassInfo
 from catalogs.store import open_store
+from catalogs.tomograms.masks import Region
 from catalogs.volumes import Volume, open_volume
-from tlpick.masks import Region
 
 if TYPE_CHECKING:
     from catalogs.formats.base import Context

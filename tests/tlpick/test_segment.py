@@ -16,9 +16,9 @@ from catalogs.errors import InputError
 from catalogs.model_file import read_card, write_model
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
+from catalogs.tomograms.scratch import Scratch
 from tlpick.augment import SYMMETRIES
 from tlpick.graph import Graph, read_graph
-from tlpick.scratch import Scratch
 from tlpick.segment import compiled, load_network, predict, segment
 from tlpick.sweep import sweep
 from tlpick.tiles import Tiling, plan
