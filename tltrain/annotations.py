@@ -152,8 +152,8 @@ def read_annotations(
     for name, n in found.counts.items():
         if n < fewest:
             raise InputError(
-                f"{source} has {n} particle{'' if n == 1 else 's'} of the class {name!r} in these tomograms, too "
-                f"few to learn from; annotate at least {fewest}"
+                f"{source} has {n} particle{'' if n == 1 else 's'} of the class {name!r} in these tomograms, "
+                f"too few to learn from; annotate at least {fewest}"
             )
     return found
 
@@ -207,8 +207,8 @@ def _in_tomograms(
     if kept.empty:
         theirs = _listed(others) or "no tomogram"
         raise InputError(
-            f"{source} has particles in {theirs}, but the tomograms are {_listed(sorted(ours.values()))}; rename "
-            "the files or the list, or give RELION's tomograms.star as --tomograms"
+            f"{source} has particles in {theirs}, but the tomograms are {_listed(sorted(ours.values()))}; "
+            "rename the files or the list, or give RELION's tomograms.star as --tomograms"
         )
     if others:
         notes.append(
@@ -247,8 +247,8 @@ def _in_classes(
             notes.append(f"the particles of {source} have no class and are taken for {mapped[name]}")
         else:
             raise InputError(
-                f"{source} has the class {name!r}, the model {card.name!r} knows {known}{nearest(name, targets)}; "
-                f"give --class {name}=NAME, or --class {name}= to leave it out"
+                f"{source} has the class {name!r}, the model {card.name!r} knows {known}"
+                f"{nearest(name, targets)}; give --class {name}=NAME, or --class {name}= to leave it out"
             )
     names = table["class_name"].map(mapped)
     kept = table.assign(class_name=names, label=names.map(lambda n: targets[n].label if n else 0))[
@@ -271,8 +271,8 @@ def _refuse_outside(table: pd.DataFrame, places: Sequence[Place], source: str) -
             edges = " x ".join(str(n) for n in place.shape[::-1])
             raise InputError(
                 f"{source}: {outside.sum()} of {len(rows)} particles lie outside of the tomogram {name!r} "
-                f"({edges} voxels of {place.voxel_size:g} Å), such as at voxel ({x:.0f}, {y:.0f}, {z:.0f}); correct "
-                "the list, or give --pixel-size if it counts in pixels of the tilt series"
+                f"({edges} voxels of {place.voxel_size:g} Å), such as at voxel ({x:.0f}, {y:.0f}, {z:.0f}); "
+                "correct the list, or give --pixel-size if it counts in pixels of the tilt series"
             )
 
 
