@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from catalogs.console import program, run
+from tltrain.finetune_cli import finetune
 
 tltrain = program("tltrain", "Learn to find molecules: train a network on a corpus of simulated tomograms.")
 
@@ -112,6 +113,9 @@ def export(model: str, to: str) -> None:
 
     write_deepfinder(to, load_network(model))
     click.echo(f"wrote {to}")
+
+
+tltrain.add_command(finetune)
 
 
 def main() -> None:

@@ -85,13 +85,13 @@ def fit(
         )
     identity = _identity(catalog, settings, train, val)
     target = Path(to)
-    standing = _standing(target)
+    standing = standing_model(target)
     if standing is not None and standing.training.get("fingerprint") == identity:
         say(f"{target} is already trained by these settings on these samples")
         return standing
     if standing is not None:
         say(f"{target} was trained otherwise and will be replaced")
-    partial = _folder(target)
+    partial = partial_folder(target)
 
     lead = f"training {settings.network} on {_count(train, 'tomogram')} of {voxels:g} Å a voxel, " + (
         f"validating on {len(val)}" if val else "without validation: no sample has the split 'val'"
@@ -251,14 +251,14 @@ def _identity(
     )
 
 
-def _standing(target: Path) -> ModelCard | None:
+def standing_model(target: Path) -> ModelCard | None:
     """Read the model that is there already; what is no model is not overwritten."""
     if target.is_dir():
         raise InputError(f"{target} is a folder; name a file for the model, such as {target / 'model.tlm'}")
     return read_card(target) if target.exists() else None
 
 
-def _folder(target: Path) -> Path:
+def partial_folder(target: Path) -> Path:
     """Make the folder of the unfinished training."""
     partial = target.with_name(target.name + ".partial")
     try:

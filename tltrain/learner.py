@@ -36,7 +36,7 @@ class Optimisation:
     learning_rate
         The highest.
     loss
-        Name of a loss, one of :data:`tltrain.losses.LOSSES`.
+        Name of a loss, one of :data:`tltrain.losses.LOSSES`; or a loss of its own, of truth and probabilities.
     class_weights
         Index of the network's output -> how much it counts; 1 if it is not among them.
     precision
@@ -54,7 +54,7 @@ class Optimisation:
 
     steps: int
     learning_rate: float
-    loss: str = "dice-cross-entropy"
+    loss: str | Callable[[Any, Any], Any] = "dice-cross-entropy"
     class_weights: tuple[tuple[int, float], ...] = ()
     precision: str = "float32"
     xla: bool | None = None
@@ -102,9 +102,12 @@ class Learner:
                 use_ema=how.ema > 0,
                 ema_momentum=how.ema or 0.99,
             )
+            loss = how.loss
+            if isinstance(loss, str):
+                loss = loss_of(loss, self.network.output_shape[-1], dict(how.class_weights))
             self.network.compile(
                 optimizer,
-                loss=loss_of(how.loss, self.network.output_shape[-1], dict(how.class_weights)),
+                loss=loss,
                 jit_compile=accelerated if how.xla is None else how.xla,
             )
             self.network.optimizer.build(self.network.trainable_variables)

@@ -24,8 +24,11 @@ from catalogs.seeds import digest
 from catalogs.tomograms.intake import Prepared, Terms, prepare
 from catalogs.tomograms.scratch import Scratch
 from tltrain.annotations import Place
+from tltrain.sampling import Sites, Source
+from tltrain.targets import IGNORED, UNLABELLED
 
 _SLAB = 64  # planes that are converted at a time
+_BLOCK = 32  # voxels; what is read for patches begins and ends at multiples of it
 #: The grey values are normalised already.
 NORMALISED = Intensity(centre=0.0, spread=1.0)
 
@@ -194,3 +197,83 @@ def _write(ready: Prepared, file: Path) -> str:
 def _save(file: Path, array: NDArray[Any]) -> None:
     with open(file, "wb") as raw:
         np.save(raw, array)
+
+
+class AnnotatedSupply:
+    """Annotated tomograms as a supply of patches (:class:`tltrain.supply.Supply`).
+
+    Parameters
+    ----------
+    tomograms
+        The tomograms.
+    targets
+        For each the file with its targets, from :func:`write_targets`.
+    tables
+        For each its particle table, Å in the tomogram's own frame.
+    channels
+        Class -> index of the network's output, which is its number in the targets.
+    unlabelled
+        What the loss is told of a voxel of which nothing is known: :data:`tltrain.targets.UNLABELLED`,
+        :data:`tltrain.targets.IGNORED`, or 0 for background.
+    """
+
+    def __init__(
+        self,
+        tomograms: Sequence[RealTomogram],
+        targets: Sequence[Path],
+        tables: Sequence[pd.DataFrame],
+        channels: Mapping[str, int],
+        unlabelled: int,
+    ) -> None:
+        self._tomograms, self._targets = tomograms, targets
+        self._sites = [
+            Sites(
+                label=table["class_name"].map(channels).to_numpy(np.int64),
+                centre=on_grid(table, tomogram),
+            )
+            for tomogram, table in zip(tomograms, tables, strict=True)
+        ]
+        self.outputs = {UNLABELLED: unlabelled, IGNORED: IGNORED, 0: 0} | {k: k for k in channels.values()}
+        self.sources = [
+            Source(
+                name=tomogram.name,
+                shape=tomogram.shape,
+                chunk=(_BLOCK,) * 3,
+                intensity=NORMALISED,
+                counts={
+                    int(k): int(n) for k, n in zip(*np.unique(sites.label, return_counts=True), strict=True)
+                },
+            )
+            for tomogram, sites in zip(tomograms, self._sites, strict=True)
+        ]
+
+    def sites(self, k: int) -> Sites:
+        """Return the annotations in tomogram ``k``."""
+        return self._sites[k]
+
+    def volumes(self, k: int) -> tuple[Any, Any]:
+        """Map grey values and targets of tomogram ``k``."""
+        return self._tomograms[k].read(), np.load(self._targets[k], mmap_mode="r")
+
+
+def on_grid(table: pd.DataFrame, tomogram: RealTomogram) -> NDArray[np.float64]:
+    """Turn positions into voxels (n, 3), z, y, x, of the grid that the network sees."""
+    xyz = table[["x", "y", "z"]].to_numpy(np.float64) - np.array(tomogram.offset)
+    return xyz[:, ::-1] / tomogram.voxel_size
+
+
+def in_frame(table: pd.DataFrame, tomogram: RealTomogram) -> pd.DataFrame:
+    """Move positions into the frame whose zero is the centre of the grid's first voxel, Å."""
+    moved = on_grid(table, tomogram) * tomogram.voxel_size
+    return table.assign(**dict(zip("zyx", moved.T, strict=True)))
+
+
+def write_targets(tomogram: RealTomogram, file: Path, write: Callable[[NDArray[np.uint8]], None]) -> Path:
+    """Make the file of a tomogram's targets; ``write`` fills them in."""
+    out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=tomogram.shape)
+    write(out)
+    inside = tomogram.inside()
+    if inside is not None:
+        out[~inside] = IGNORED
+    out.flush()
+    return file

@@ -154,16 +154,17 @@ class Validation:
     pooling: int
     tile: int = TILE
 
-    def score(self, network: Any) -> Scores:
-        """Let a network label the tomograms, and compare."""
+    def score(self, network: Any, thresholds: Mapping[str, float] | None = None) -> Scores:
+        """Let a network label the tomograms, and compare; picks with these thresholds or the best ones."""
         count = _Count(len(self.classes))
         seen = [self._seen(network, each, count) for each in self.held]
         names = [info.name for info in self.classes]
-        thresholds = dict(zip(names, count.thresholds(), strict=True))
+        if thresholds is None:
+            thresholds = dict(zip(names, count.thresholds(), strict=True))
         labels = [_decide(likeliest, highest, thresholds) for likeliest, highest in seen]
         return Scores(
             f1=dict(zip(names, count.f1(), strict=True)),
-            thresholds=thresholds,
+            thresholds=dict(thresholds),
             picks=self._picks(labels, [highest for _, highest in seen]),
             look=self._look(labels),
         )
