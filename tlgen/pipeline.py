@@ -25,9 +25,10 @@ from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
-from tlgen import decorate, labels, reconstruct, structures
+from tlgen import decorate, labels, misalign, reconstruct, structures
 from tlgen.density import density
 from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
+from tlgen.misalign import misaligned
 from tlgen.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
@@ -359,6 +360,7 @@ def simulate_tilt(
     from tlgen.simulate.base import engine
 
     started = time.process_time()
+    scene, tilt = misalign.seen(scene, tilt)
     image = engine(acquisition.engine).simulate(scene, CorpusLibrary(url), acquisition, tilt, seed)
     return image, time.process_time() - started
 
@@ -397,6 +399,7 @@ def finish(
             tilt_images=series if spec.keep.tilt_images else None,
             tilt_angles=angles,
             tilt_doses=np.array([tilts[i].dose_before for i in order], np.float32),
+            tilt_errors=misalign.table([tilts[i] for i in order]),
             density=density(scene, CorpusLibrary(url)) if spec.keep.density else None,
             recipe=recipe,
             seeds={stage: spec.stream(stage) for stage in STAGES},
@@ -440,7 +443,7 @@ def sample_job(
 
     def steps() -> Steps:
         packed: Packed = (yield [Call(pack, url, spec, prepared, class_names)])[0]
-        tilts = tilt_series(spec.acquisition)
+        tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
         images = yield [
             Call(
                 simulate_tilt,

@@ -86,10 +86,18 @@ def _each_drawn(words: Any, read: Callable[[Any, str], Any]) -> Any:
         if key not in ACQUISITION_UNITS:
             raise ValueError(f"unknown key {key}{nearest(str(key), ACQUISITION_UNITS)}")
         try:
+            if key == "tilt_series":
+                _refuse_bare_angles(value)
             found[key] = read(value, ACQUISITION_UNITS[key])
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
     return found
+
+
+def _refuse_bare_angles(value: Any) -> None:
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError('write the tilts as text, such as "0 3 -3 6" or "0:3 3:3 -3:3.2", or name a file')
 
 
 def _combined(value: Any, unit: str) -> list[Any]:

@@ -20,7 +20,7 @@ from tlgen.recipe_file import in_words
 DATA_VERSION = 2
 
 #: What is random in the making of a sample, each with a seed of its own.
-STAGES = ("counts", "decorations", "pack", "simulate")
+STAGES = ("counts", "decorations", "pack", "alignment", "simulate")
 
 
 @dataclass(frozen=True)
