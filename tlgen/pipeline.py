@@ -365,6 +365,17 @@ def simulate_tilt(
     return image, time.process_time() - started
 
 
+def optics_of(acq: Acquisition) -> reconstruct.Optics:
+    """Say what a reconstruction may know of a simulated series' contrast."""
+    return reconstruct.Optics(
+        pixel_size=acq.voxel_size,
+        defocus=acq.defocus,
+        voltage=acq.voltage,
+        spherical_aberration=acq.spherical_aberration,
+        phase_shift=90.0 if acq.phase_plate else 0.0,
+    )
+
+
 def finish(
     url: str,
     spec: SampleSpec,
@@ -381,7 +392,12 @@ def finish(
     order = np.argsort([tilt.angle for tilt in tilts])
     angles = np.array([tilts[i].angle for i in order], np.float32)
     series = np.stack([images[i][0] for i in order])
-    tomogram = reconstruct.reconstruct(series, angles, scene.shape)
+    known = reconstruct.Series(
+        angles.astype(np.float64),
+        np.array([tilts[i].dose_before + tilts[i].dose / 2 for i in order]),
+        optics_of(spec.acquisition),
+    )
+    tomogram = reconstruct.reconstruct(series, known, scene.shape, spec.reconstruction)
     reconstructed = time.process_time()
     classes, instances = labels.label(scene, CorpusLibrary(url))
     labelled = time.process_time()

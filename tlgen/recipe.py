@@ -23,6 +23,7 @@ from pydantic import (
 from catalogs.console import nearest
 from catalogs.schema import Acquisition, Split
 from tlgen.decorate import Decorations
+from tlgen.reconstruct.settings import Reconstruction
 from tlgen.units import in_unit
 
 
@@ -342,6 +343,9 @@ class Recipe(_Strict):
     )
     keep: Keep = Field(Keep(), description="What is stored of each sample.")
     acquisition: Drawn = Field({}, description="The microscope, for all samples.")
+    reconstruction: Reconstruction = Field(
+        Reconstruction(), description="From the images to the tomogram, for all samples."
+    )
     samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
 
     @model_validator(mode="after")
