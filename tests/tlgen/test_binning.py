@@ -22,6 +22,18 @@ def centre(image: np.ndarray, least: float = 0.02) -> np.ndarray:
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
 
 
+def shift(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How far (x, y) one image is from another, from the phases of what is coarse in both."""
+    window = np.hanning(one.shape[0])[:, None] * np.hanning(one.shape[1])
+    a, b = (np.fft.fft2((image - np.median(image)) * window) for image in (one, other))
+    qx, qy = np.meshgrid(*(np.fft.fftfreq(n) for n in one.shape[::-1]))
+    some = (np.hypot(qx, qy) < 0.25) & (np.hypot(qx, qy) > 0)
+    cross = (a * b.conj())[some]
+    weight = np.sqrt(np.abs(cross))
+    design = -2 * np.pi * np.stack([qx[some], qy[some]], 1)
+    return np.linalg.lstsq(design * weight[:, None], np.angle(cross) * weight, rcond=None)[0]
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     factor=st.integers(2, 7),
@@ -94,5 +106,5 @@ def test_engines_bin_either_way_without_moving_anything(name: str, odd: bool) ->
         images[kind], found[kind] = image, centre(ndimage.gaussian_filter(image, 1.0), 0.3)
     expected = place[0, :2] / 8 + (np.array([20, 18]) + odd - 1) / 2
     assert np.abs(found["average"] - expected).max() < 0.15
-    assert np.abs(found["fourier"] - found["average"]).max() < 0.1
+    assert np.abs(shift(images["fourier"], images["average"])).max() < 0.06  # wrongly, 0.44
     assert not np.allclose(images["average"], images["fourier"], atol=1e-4)
