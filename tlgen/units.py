@@ -51,7 +51,7 @@ def in_unit(value: Any, unit: str) -> Any:
     ValueError
         If the words after the number are no unit of that kind; the message lists those that are.
     """
-    if not isinstance(value, str) or (found := _QUANTITY.match(value)) is None:
+    if not unit or not isinstance(value, str) or (found := _QUANTITY.match(value)) is None:
         return value
     known = _KNOWN.get(unit, {})
     word = "".join(found[2].translate(_PLAIN).split())

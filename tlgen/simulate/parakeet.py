@@ -37,6 +37,7 @@ from tlgen import filling
 from tlgen.molecule import Library
 from tlgen.scene import Scene
 from tlgen.simulate import optics
+from tlgen.simulate.binning import binned
 from tlgen.simulate.specimen import (
     check_count,
     check_elements,
@@ -125,8 +126,8 @@ class Parakeet:
         wave = self._exit_wave(scene, library, acq, tilt, seed, grid)
         image = _lens(grid.crop(wave), acq) if self.faithful else grid.crop(_lens(wave, acq))
         if not noise:
-            return optics.bin_mean(image, grid.factor)
-        image = optics.bin_mean(optics.detect(image, 1, acq, tilt), grid.factor)
+            return binned(image, grid.factor, acq.binning)
+        image = binned(optics.detect(image, 1, acq, tilt), grid.factor, acq.binning)
         return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt)
 
     def _exit_wave(
