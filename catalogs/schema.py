@@ -68,6 +68,9 @@ class Acquisition(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine: Literal["parakeet", "multislice"] = Field("multislice", description="What simulates the images.")
+    device: Literal["cpu", "gpu", "auto"] = Field(
+        "cpu", description="Where images are computed; auto: on a GPU where there is one."
+    )
     voxel_size: float = Field(8.0, gt=0, json_schema_extra=_unit("Å"), description="Of the tomogram.")
     pixel_size: float = Field(
         1.0, gt=0, json_schema_extra=_unit("Å"), description="Of the images before binning to voxel_size."
@@ -78,7 +81,55 @@ class Acquisition(BaseModel):
     defocus: float = Field(
         2.5, json_schema_extra=_unit("µm"), description="Underfocus is positive, as microscopists say it."
     )
-    phase_plate: bool = Field(False, description="A Volta phase plate that shifts the phase by 90°.")
+    astigmatism: float = Field(
+        0.0, ge=0, json_schema_extra=_unit("µm"), description="Largest underfocus less the smallest one."
+    )
+    astigmatism_angle: float = Field(
+        0.0,
+        ge=-180,
+        le=180,
+        json_schema_extra=_unit("°"),
+        description="From the image's x towards its y, where the underfocus is largest.",
+    )
+    beam_tilt_x: float = Field(
+        0.0,
+        ge=-20,
+        le=20,
+        json_schema_extra=_unit("mrad"),
+        description="Of the beam against the lens's axis.",
+    )
+    beam_tilt_y: float = Field(0.0, ge=-20, le=20, json_schema_extra=_unit("mrad"))
+    energy_spread: float = Field(
+        2.66, ge=0, json_schema_extra=_unit("ppm"), description="1/e half width of the beam's energy."
+    )
+    current_spread: float = Field(
+        0.33, ge=0, json_schema_extra=_unit("ppm"), description="1/e half width of the lens current."
+    )
+    voltage_spread: float = Field(
+        0.8, ge=0, json_schema_extra=_unit("ppm"), description="1/e half width of the acceleration voltage."
+    )
+    illumination_semiangle: float = Field(
+        0.02, ge=0, json_schema_extra=_unit("mrad"), description="Of the beam's cone, its source's size."
+    )
+    aperture: float = Field(
+        0.0, ge=0, json_schema_extra=_unit("mrad"), description="Of the objective, semi-angle; 0: none."
+    )
+    phase_plate: bool = Field(False, description="A Volta phase plate that shifts the phase.")
+    phase_shift: float = Field(
+        90.0, ge=0, le=180, json_schema_extra=_unit("°"), description="By the phase plate."
+    )
+    phase_plate_radius: float = Field(
+        0.005, gt=0, json_schema_extra=_unit("1/Å"), description="Of the spot around the direct beam."
+    )
+    amplitude_contrast: float = Field(
+        0.0, ge=0, lt=1, description="Share of the contrast that is of amplitude, as CTF programs count it."
+    )
+    energy_filter: bool = Field(
+        False, description="Only electrons that lost no energy are counted: fewer, the longer their path."
+    )
+    mean_free_path: float = Field(
+        3150.0, gt=0, json_schema_extra=_unit("Å"), description="Of energy loss in ice, for energy_filter."
+    )
     dose: float = Field(100.0, gt=0, json_schema_extra=_unit("e/Å²"), description="Over the whole series.")
     tilt_min: float = Field(-60.0, ge=-89, le=89, json_schema_extra=_unit("°"))
     tilt_max: float = Field(60.0, ge=-89, le=89, json_schema_extra=_unit("°"))
@@ -134,6 +185,23 @@ class Acquisition(BaseModel):
         " transform. Both leave the specimen where it is.",
     )
     ice_density: float = Field(0.94, ge=0, json_schema_extra=_unit("g/cm³"), description="0: no ice.")
+    ice_spectrum: Literal["paper", "parakeet"] = Field(
+        "paper", description="Of the random ice: as the paper set it, or Parakeet's own default."
+    )
+    ice_tilt: float = Field(
+        0.0,
+        ge=-30,
+        le=30,
+        json_schema_extra=_unit("°"),
+        description="Of the layer of ice against the box, about the tilt axis; it grows to hold the box.",
+    )
+    ice_wedge: float = Field(
+        0.0,
+        ge=-20,
+        le=20,
+        json_schema_extra=_unit("°"),
+        description="Between the faces of the ice: it grows thicker along x, from the box's thickness on.",
+    )
     slice_thickness: float = Field(
         5.0, gt=0, json_schema_extra=_unit("Å"), description="Of Parakeet's multislice; multislice has slabs."
     )
@@ -144,6 +212,19 @@ class Acquisition(BaseModel):
         0.08, ge=0, json_schema_extra=_unit("Å² per e/Å²"), description="Growth of the B factor with dose."
     )
     dqe: bool = Field(True, description="The detector's quantum efficiency lowers the counts.")
+    detector: str = Field(
+        "parakeet",
+        description="parakeet: its table as it applies it; counting: the same table on its own axis; pixel:"
+        " a perfect one; or a STAR or CSV file with the detector's MTF, DQE or both.",
+    )
+    detector_curve: str = Field(
+        "", description="What the detector's file says, so that a sample needs the file no longer."
+    )
+    parakeet_faults: Literal["corrected", "as_published"] = Field(
+        "corrected",
+        description="as_published: Parakeet's ice misplaced along the beam and ending at the image's edge,"
+        " and a lens that spreads one edge over the other.",
+    )
 
     @model_validator(mode="before")
     @classmethod

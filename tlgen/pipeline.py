@@ -33,6 +33,7 @@ from tlgen.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
 from tlgen.scene import Scene
+from tlgen.simulate import doors
 from tlgen.tilts import Tilt, tilt_series
 from tlrun.fan_out import Call, Job, Steps
 
@@ -168,10 +169,12 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     Raises
     ------
     InputError
-        It cannot be read, or holds no molecule.
+        It cannot be read, holds no molecule, or an element that no engine knows.
     """
     if structure.map is None:
-        return structures.load_structure(structure.source, assembly=structure.assembly)
+        molecule = structures.load_structure(structure.source, assembly=structure.assembly)
+        doors.check_molecule(molecule)
+        return molecule
     from tlgen.pseudoatoms import load_map
 
     mass = None if structure.mass is None else structure.mass * 1e3
@@ -294,8 +297,14 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
     """Pack the molecules of one sample into its box.
 
     Each placed copy of a structure takes one of its variants at random.
+
+    Raises
+    ------
+    InputError
+        The engine could not simulate the scene.
     """
     from tlgen import tetris
+    from tlgen.simulate.base import engine
 
     started = time.process_time()
     rng = np.random.default_rng(spec.stream("counts"))
@@ -320,6 +329,14 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
     decorations, decorations_asked = decorate.place(
         spec.decorations, (x, y, z), seed=spec.stream("decorations")
     )
+    simulator = engine(spec.acquisition.engine)
+    # what the engine cannot show is known before the packing takes its time
+    nothing = np.zeros(0)
+    bare = Scene(
+        spec.shape, spec.acquisition.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
+        nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations,
+    )  # fmt: skip
+    simulator.check_scene(bare, library, spec.acquisition)
     packing = tetris.pack(
         spec.shape,
         spec.acquisition.voxel_size,
@@ -350,6 +367,7 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         asked={group.group: group.asked for group in packing.groups if group.asked is not None}
         | decorations_asked,
     )
+    simulator.check_scene(scene, library, spec.acquisition)
     return Packed(scene, packing.occupancy, time.process_time() - started)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -228,12 +228,31 @@ def _with_absolute_files(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
             return entry.model_copy(update={"folder": found(entry.folder)})
         return entry.model_copy(update={"file": found(entry.file), "map": found(entry.map)})
 
+    def detector(words: Mapping[str, Any]) -> dict[str, Any]:
+        """Find a detector's file, or each of a list."""
+        word = words.get("detector")
+        more = [found(each) for each in word] if isinstance(word, list) else found(word)
+        return {**words, "detector": more} if word else dict(words)
+
     targets = {
         name: target.model_copy(update={"structures": [resolve(s) for s in target.structures]})
         for name, target in recipe.targets.items()
     }
     distractors: list[Distractor | DistractorSet] = [resolve(d) for d in recipe.distractors]
-    return recipe.model_copy(update={"targets": targets, "distractors": distractors})
+    samples = {
+        name: group.model_copy(
+            update={"acquisition": detector(group.acquisition), "grid": detector(group.grid)}
+        )
+        for name, group in recipe.samples.items()
+    }
+    return recipe.model_copy(
+        update={
+            "targets": targets,
+            "distractors": distractors,
+            "acquisition": detector(recipe.acquisition),
+            "samples": samples,
+        }
+    )
 
 
 def _with_tilts_in_words(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
