@@ -25,9 +25,10 @@ from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
-from tlgen import decorate, labels, reconstruct, structures
+from tlgen import decorate, labels, misalign, reconstruct, structures
 from tlgen.density import density
 from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
+from tlgen.misalign import misaligned
 from tlgen.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
@@ -377,8 +378,20 @@ def simulate_tilt(
     from tlgen.simulate.base import engine
 
     started = time.process_time()
+    scene, tilt = misalign.seen(scene, tilt)
     image = engine(acquisition.engine).simulate(scene, CorpusLibrary(url), acquisition, tilt, seed)
     return image, time.process_time() - started
+
+
+def optics_of(acq: Acquisition) -> reconstruct.Optics:
+    """Say what a reconstruction may know of a simulated series' contrast."""
+    return reconstruct.Optics(
+        pixel_size=acq.voxel_size,
+        defocus=acq.defocus,
+        voltage=acq.voltage,
+        spherical_aberration=acq.spherical_aberration,
+        phase_shift=90.0 if acq.phase_plate else 0.0,
+    )
 
 
 def finish(
@@ -397,7 +410,12 @@ def finish(
     order = np.argsort([tilt.angle for tilt in tilts])
     angles = np.array([tilts[i].angle for i in order], np.float32)
     series = np.stack([images[i][0] for i in order])
-    tomogram = reconstruct.reconstruct(series, angles, scene.shape)
+    known = reconstruct.Series(
+        angles.astype(np.float64),
+        np.array([tilts[i].dose_before + tilts[i].dose / 2 for i in order]),
+        optics_of(spec.acquisition),
+    )
+    tomogram = reconstruct.reconstruct(series, known, scene.shape, spec.reconstruction)
     reconstructed = time.process_time()
     classes, instances = labels.label(scene, CorpusLibrary(url))
     labelled = time.process_time()
@@ -415,6 +433,7 @@ def finish(
             tilt_images=series if spec.keep.tilt_images else None,
             tilt_angles=angles,
             tilt_doses=np.array([tilts[i].dose_before for i in order], np.float32),
+            tilt_errors=misalign.table([tilts[i] for i in order]),
             density=density(scene, CorpusLibrary(url)) if spec.keep.density else None,
             recipe=recipe,
             seeds={stage: spec.stream(stage) for stage in STAGES},
@@ -458,7 +477,7 @@ def sample_job(
 
     def steps() -> Steps:
         packed: Packed = (yield [Call(pack, url, spec, prepared, class_names)])[0]
-        tilts = tilt_series(spec.acquisition)
+        tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
         images = yield [
             Call(
                 simulate_tilt,

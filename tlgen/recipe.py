@@ -23,6 +23,7 @@ from pydantic import (
 from catalogs.console import nearest
 from catalogs.schema import Acquisition, Split
 from tlgen.decorate import Decorations
+from tlgen.reconstruct.settings import Reconstruction
 from tlgen.units import in_unit
 
 
@@ -107,12 +108,20 @@ def _each_drawn(words: Any, read: Callable[[Any, str], Any]) -> Any:
         if key not in ACQUISITION_UNITS:
             raise ValueError(f"unknown key {key}{nearest(str(key), ACQUISITION_UNITS)}")
         try:
+            if key == "tilt_series":
+                _refuse_bare_angles(value)
             found[key] = read(value, ACQUISITION_UNITS[key])
             if key == "quality":
                 _check_quality(found[key])
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
     return found
+
+
+def _refuse_bare_angles(value: Any) -> None:
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError('write the tilts as text, such as "0 3 -3 6" or "0:3 3:3 -3:3.2", or name a file')
 
 
 def _check_quality(value: Any) -> None:
@@ -363,6 +372,9 @@ class Recipe(_Strict):
     )
     keep: Keep = Field(Keep(), description="What is stored of each sample.")
     acquisition: Drawn = Field({}, description="The microscope, for all samples.")
+    reconstruction: Reconstruction = Field(
+        Reconstruction(), description="From the images to the tomogram, for all samples."
+    )
     samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
 
     @model_validator(mode="after")

@@ -16,13 +16,14 @@ from catalogs.schema import Acquisition, Split
 from tlgen.decorate import Decorations
 from tlgen.recipe import QUALITIES, Group, Keep, Packing, Range, Recipe
 from tlgen.recipe_file import in_words
+from tlgen.reconstruct.settings import Reconstruction
 from tlgen.simulate import detectors
 
 #: Changes when the same recipe would give different data, so that old samples are not taken for new ones.
 DATA_VERSION = 2
 
 #: What is random in the making of a sample, each with a seed of its own.
-STAGES = ("counts", "decorations", "pack", "simulate")
+STAGES = ("counts", "decorations", "pack", "alignment", "simulate")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class SampleSpec:
     packing: Packing
     decorations: Decorations
     keep: Keep
+    reconstruction: Reconstruction
 
     def stream(self, stage: str) -> int:
         """Seed of one of the :data:`STAGES` of this sample."""
@@ -129,6 +131,7 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 "packing": recipe.packing.model_dump(),
                 "decorations": recipe.decorations.model_dump(),
                 "keep": recipe.keep.model_dump(),
+                "reconstruction": recipe.reconstruction.model_dump(),
                 "acquisition": acquisition.model_dump(),
             }
             specs.append(
@@ -143,6 +146,7 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                     packing=recipe.packing,
                     decorations=recipe.decorations,
                     keep=recipe.keep,
+                    reconstruction=recipe.reconstruction,
                 )
             )
     return specs

@@ -24,7 +24,7 @@ from catalogs.schema import Acquisition
 from catalogs.seeds import generator
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
-from tlgen.simulate import contamination, doors, optics, potentials, solids
+from tlgen.simulate import binning, contamination, doors, optics, potentials, solids
 from tlgen.simulate.ice import layer
 from tlgen.simulate.specimen import check_elements, count_atoms, ice_overhang, placed
 from tlgen.tilts import Tilt
@@ -270,14 +270,13 @@ def _ice_amplitude(
 def _to_voxels(
     image: NDArray[np.float32], scene: Scene, acq: Acquisition, grid: _Grid
 ) -> NDArray[np.float32]:
-    """Average over each voxel as Parakeet's binned pixels do, and keep the values at the voxels' centres."""
+    """Bin to voxels as Parakeet's pixels are, and keep the values at the voxels' centres."""
     n = grid.oversampling
     shift = (n - 1) / 2 * grid.step  # from the first pixel of a voxel to its centre
     factors = []
     for q in (scipy.fft.fftfreq(grid.ny, grid.step), scipy.fft.rfftfreq(grid.nx, grid.step)):
-        pixels = scene.voxel_size / acq.pixel_size
-        mean = np.sinc(q * scene.voxel_size) / np.sinc(q * scene.voxel_size / pixels)
-        factors.append(mean * np.exp(2j * pi * q * shift))
+        voxel = binning.transfer(q, scene.voxel_size, acq.pixel_size, acq.binning)
+        factors.append(voxel * np.exp(2j * pi * q * shift))
     factor = (factors[0][:, None] * factors[1][None, :]).astype(np.complex64)
     image = scipy.fft.irfft2(scipy.fft.rfft2(image) * factor, image.shape, overwrite_x=True)
     ny, nx = scene.shape[1:]

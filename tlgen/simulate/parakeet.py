@@ -38,6 +38,7 @@ from tlgen import filling
 from tlgen.molecule import Library
 from tlgen.scene import Scene
 from tlgen.simulate import contamination, doors, gpu, ice, optics
+from tlgen.simulate.binning import binned
 from tlgen.simulate.specimen import (
     check_count,
     check_elements,
@@ -151,7 +152,7 @@ class Parakeet:
         image = _lens(grid.crop(wave), acq) if faulty else grid.crop(_lens(wave, acq))
         if noise:
             image = optics.detect(image, 1, acq, tilt)
-        image = optics.energy_filtered(optics.bin_mean(image, grid.factor), scene, acq, tilt)
+        image = optics.energy_filtered(binned(image, grid.factor, acq.binning), scene, acq, tilt)
         return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt, acq) if noise else image
 
     def _exit_wave(
