@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -215,6 +216,119 @@ def variants(recipe: str, folder: Path) -> None:
     from tlgen.recipe_file import read_recipe
 
     write_variants(read_recipe(recipe), folder)
+
+
+@tlgen.command()
+@click.argument("series")
+@click.option("--angles", required=True, metavar="FILE", help=".tlt, .rawtlt, .mdoc, RELION's STAR.")
+@click.option("--to", "path", required=True, metavar="FILE", help="The tomogram: .mrc, .rec or .zarr.")
+@click.option("--pixel-size", type=float, metavar="Å", help="Of the images, where no file states it.")
+@click.option("--bin", "times", type=int, metavar="N", help="Pixels along a voxel's edge.")
+@click.option("--voxel-size", type=float, metavar="Å", help="Bin to about this, instead of --bin.")
+@click.option(
+    "--binning",
+    type=click.Choice(["fourier", "average"]),
+    default="fourier",
+    show_default=True,
+    help="How images are binned.",
+)
+@click.option("--thickness", default=3000.0, show_default=True, metavar="Å", help="Of the tomogram.")
+@click.option(
+    "--tilt-axis",
+    default=0.0,
+    show_default=True,
+    metavar="DEGREES",
+    help="From the images' y, anticlockwise; leave it at 0 for aligned images.",
+)
+@click.option("--negate-angles", is_flag=True, help="Tilts count the other way round: mirrors along z.")
+@click.option("--leave-out", metavar="N,N,...", default="", help="Images to leave out, counted from 0.")
+@click.option(
+    "--filter", "kind", type=click.Choice(["ramp", "exact", "sirt"]), default="ramp", show_default=True
+)
+@click.option("--iterations", default=10, show_default=True, help="Of the SIRT that --filter sirt is like.")
+@click.option(
+    "--rolloff",
+    type=click.Choice(["hann", "gaussian", "none"]),
+    default="hann",
+    show_default=True,
+    help="What ends the filter: a Hann window at Nyquist, or a Gaussian.",
+)
+@click.option("--cutoff", default=0.35, show_default=True, help="Where the Gaussian begins, cycles a pixel.")
+@click.option("--falloff", default=0.035, show_default=True, help="The Gaussian's sigma, cycles a pixel.")
+@click.option("--dose-weighting", is_flag=True, help="Fade out what the dose has destroyed; needs an .mdoc.")
+@click.option(
+    "--ctf",
+    type=click.Choice(["none", "phase_flip", "wiener"]),
+    default="none",
+    show_default=True,
+    help="Correct the contrast transfer, slab by slab.",
+)
+@click.option("--defocus", type=float, metavar="µm", help="Under focus, where the angles' file has none.")
+@click.option("--voltage", type=float, metavar="kV", help="Where no file states it; else 300.")
+@click.option(
+    "--cs", type=float, metavar="mm", help="Spherical aberration, where no file states it; else 2.7."
+)
+@click.option("--amplitude-contrast", default=0.07, show_default=True, help="Share of the contrast.")
+@click.option("--phase-shift", default=0.0, show_default=True, metavar="DEGREES", help="By a phase plate.")
+@click.option(
+    "--defocus-handedness",
+    type=click.Choice(["1", "-1"]),
+    default="1",
+    show_default=True,
+    help="-1 if what is higher in the tomogram is less under focus.",
+)
+@click.option("--threads", type=int, help="To compute with; all of the machine's if left out.")
+def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
+    """Make a tomogram of SERIES, a stack of aligned images (MRC), by weighted back-projection.
+
+    The tilt axis is y and goes through the middle of the images, as in IMOD's .ali.
+    """
+    import os
+
+    from catalogs.errors import InputError
+    from tlgen.reconstruct.from_file import Request, reconstruct_file, settings_of
+
+    try:
+        left_out = tuple(int(word) for word in given["leave_out"].replace(",", " ").split())
+    except ValueError:
+        raise InputError(f"--leave-out {given['leave_out']}: give numbers of images, such as 0,17") from None
+    names = ("iterations", "rolloff", "cutoff", "falloff", "dose_weighting", "ctf")
+    settings = settings_of({"filter": given["kind"], **{name: given[name] for name in names}})
+    same = (
+        "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
+        "voltage", "amplitude_contrast", "phase_shift",
+    )  # fmt: skip
+    request = Request(
+        bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],
+        handedness=int(given["defocus_handedness"]), settings=settings,
+        threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
+        **{name: given[name] for name in same},
+    )  # fmt: skip
+    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request)
+    click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
+
+
+@tlgen.command()
+@click.argument("acquisition")
+@click.option("--to", "path", metavar="FILE", help="The recipe, .yaml; it is printed if left out.")
+@click.option("--template", default="demo", show_default=True, help="The recipe to extend: a name or a path.")
+@click.option(
+    "--voxel-size",
+    default=10.0,
+    show_default=True,
+    metavar="Å",
+    help="Bin your pixels to about this, by a whole number.",
+)
+def match(acquisition: str, path: str | None, template: str, voxel_size: float) -> None:
+    """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc or a STAR file of RELION 5.
+
+    Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
+    and counts come from the template; edit them.
+    """
+    from tlgen.match import write_match
+
+    for line in write_match(acquisition, path, template, voxel_size):
+        click.echo(line)
 
 
 @tlgen.command()

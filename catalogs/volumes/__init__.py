@@ -13,7 +13,16 @@ from catalogs.volumes.ome_writer import write_ome_zarr
 from catalogs.volumes.source import Source, Unzipped
 from catalogs.volumes.volume import Binning, Contrast, Volume
 
-__all__ = ["MRC_SUFFIXES", "Binning", "Contrast", "Volume", "open_volume", "write_mrc", "write_ome_zarr"]
+__all__ = [
+    "MRC_SUFFIXES",
+    "Binning",
+    "Contrast",
+    "Volume",
+    "open_stack",
+    "open_volume",
+    "write_mrc",
+    "write_ome_zarr",
+]
 
 MRC_SUFFIXES = mrc.SUFFIXES
 _FILES = (*mrc.SUFFIXES, *hdf5.SUFFIXES, *tiff.SUFFIXES)
@@ -50,6 +59,28 @@ def open_volume(path: str | os.PathLike[str]) -> Volume:
     else:
         text, volume = _open_folder(text)
     return replace(volume, voxel_size=layouts.checked_spacing(text, volume.voxel_size))
+
+
+def open_stack(path: str | os.PathLike[str]) -> Volume:
+    """Open a stack of images (MRC: .st, .ali, .mrcs, ...) without reading them: z counts the images.
+
+    Raises
+    ------
+    InputError
+        If it is missing, no MRC file, cut off or contradicts itself, or its pixels are not squares.
+    """
+    text = os.fspath(path).removeprefix("file://")
+    if "://" not in text and not Path(text).is_file():
+        raise InputError(f"there is no stack of images {text}")
+    source = Source(text)
+    head = source.read(0, mrc.HEADER_BYTES)
+    stem = os.path.splitext(text.rsplit("/", 1)[-1].removesuffix(".gz"))[0]
+    if head.startswith(b"\x1f\x8b\x08"):
+        zipped = Unzipped(source)
+        return mrc.open_mrc(zipped, zipped.head(mrc.HEADER_BYTES), text, stem, stack=True)
+    if not mrc.is_mrc(head) and not text.lower().endswith(mrc.SUFFIXES):
+        raise InputError(f"{text} is not a stack of images in MRC format (.mrc, .st, .ali, .mrcs)")
+    return mrc.open_mrc(source, head, text, stem, stack=True)
 
 
 def _is_file(text: str) -> bool:

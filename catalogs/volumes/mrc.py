@@ -56,7 +56,7 @@ def is_mrc(head: bytes) -> bool:
     return head[208:212] == b"MAP "
 
 
-def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str) -> Volume:
+def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str, *, stack: bool = False) -> Volume:
     """Open an MRC file without reading its voxels.
 
     Parameters
@@ -69,6 +69,8 @@ def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str) -> Vo
         Its path or URL, for errors.
     name
         Of the volume.
+    stack
+        It is a stack of images, which may be one and whose distance along z means nothing.
 
     Raises
     ------
@@ -78,7 +80,7 @@ def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str) -> Vo
     header = _parse(head, text)
     dtype = _dtype(header, text)
     columns, rows, sections = header.counts
-    if sections == 1 and header.group == 0:
+    if sections == 1 and header.group == 0 and not stack:
         raise InputError(
             f"{text} is not one volume: it is a single image of 2 axes, give one with z, y and x"
         )
@@ -94,6 +96,8 @@ def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str) -> Vo
     voxel = np.zeros(3)
     if min(header.intervals) > 0 and all(map(math.isfinite, header.cell)):
         voxel = np.divide(header.cell, header.intervals)
+    if stack:
+        voxel[2] = voxel[0]
     size = cube(text, voxel[::-1])
     return Volume(
         data=array,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tlgen.decorations import CLASS_NAMES, Bead
 from tlgen.molecule import Molecule, centred
 from tlgen.scene import Scene
+from tlgen.tilts import order
 
 
 def ball(name: str, n: int) -> Molecule:
@@ -37,3 +42,115 @@ def example() -> tuple[Scene, dict[str, Molecule]]:
         decorations=(Bead((50, 60, 40), 20, 7),),
         asked={"one": 4, "distractor": 3},
     ), library
+
+
+# ------------------------------------------------------------------------------- files of a tilt series
+
+#: Of the series in those files, by angle and as they were taken.
+SERIES_ANGLES = [float(angle) for angle in range(-9, 10, 3)]
+SERIES_TAKEN = order(SERIES_ANGLES, "dose_symmetric", group=2)
+
+
+@pytest.fixture
+def mdoc() -> Callable[..., Path]:
+    """Write an .mdoc of seven tilts into a folder."""
+    return mdoc_file
+
+
+@pytest.fixture
+def relion() -> Callable[..., Path]:
+    """Write RELION 5's files of such series into a folder."""
+    return relion_project
+
+
+def mdoc_file(
+    folder: Path,
+    *,
+    prior: bool = True,
+    dose: float = 3.2,
+    dates: bool = True,
+    by_angle: bool = True,
+    **more: str,
+) -> Path:
+    """Write a series as SerialEM does: images in the stack by angle, or as they were taken."""
+    rank = {angle: k for k, angle in enumerate(SERIES_TAKEN)}
+    lines = [
+        "PixelSpacing = 2.74", "Voltage = 300", "ImageFile = ts.mrc", "ImageSize = 2046 2880", "",
+        "[T = SerialEM: Digitized on a microscope  12-Mar-24  14:10:03 ]", "",
+        "[T =     Tilt axis angle = 85.1, binning = 2  spot = 8  camera = 0]", "",
+    ]  # fmt: skip
+    for z, angle in enumerate(SERIES_ANGLES if by_angle else SERIES_TAKEN):
+        lines += [f"[ZValue = {z}]", f"TiltAngle = {angle + 0.004:.4f}", "StagePosition = 1.25 -3.5"]
+        lines += [f"ExposureDose = {dose:g}"]
+        lines += [f"PriorRecordDose = {rank[angle] * 3.2:.3f}"] if prior else []
+        lines += [f"Defocus = {-4.1 + 0.01 * z:.3f}", "TargetDefocus = -4", "RotationAngle = 175.1"]
+        lines += [f"DateTime = 12-Mar-24  14:{12 + rank[angle]:02d}:33"] if dates else []
+        lines += [f"{key} = {value}" for key, value in more.items()]
+        lines += [""]
+    path = folder / "ts_01.mrc.mdoc"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def relion_project(folder: Path, names: tuple[str, ...] = ("TS_01", "TS_02"), refined: bool = True) -> Path:
+    (folder / "AlignTiltSeries/job007/tilt_series").mkdir(parents=True)
+    rows = []
+    for k, name in enumerate(names):
+        inside = f"AlignTiltSeries/job007/tilt_series/{name}.star"
+        columns = ["rlnMicrographName", "rlnTomoNominalStageTiltAngle", "rlnMicrographPreExposure"]
+        columns += ["rlnDefocusU", "rlnTomoZRot"] + (["rlnTomoYTilt"] if refined else [])
+        lines = [f"data_{name}", "", "loop_", *(f"_{c} #{i + 1}" for i, c in enumerate(columns))]
+        for angle in SERIES_ANGLES:
+            values = [f"{name}_{angle}.mrc", angle, 3 * SERIES_TAKEN.index(angle), 30000 + 100 * k, 85.5]
+            lines.append(" ".join(map(str, values + ([angle + 1] if refined else []))))
+        (folder / inside).write_text("\n".join([*lines, ""]))
+        rows.append(f"{name} {inside} 300.0 2.7 0.1 1.35 -1")
+    columns = ["rlnTomoName", "rlnTomoTiltSeriesStarFile", "rlnVoltage", "rlnSphericalAberration"]
+    columns += ["rlnAmplitudeContrast", "rlnTomoTiltSeriesPixelSize", "rlnTomoHand"]
+    path = folder / "AlignTiltSeries/job007/aligned_tilt_series.star"
+    head = [
+        "# version 50001",
+        "",
+        "data_global",
+        "",
+        "loop_",
+        *(f"_{c} #{i + 1}" for i, c in enumerate(columns)),
+    ]
+    path.write_text("\n".join([*head, *rows, ""]))
+    return path
+
+
+# ------------------------------------------------------------------------------------- images of spots
+
+
+@pytest.fixture
+def projections() -> Callable[..., np.ndarray]:
+    """Draw images of spots."""
+    return draw
+
+
+@pytest.fixture
+def peak() -> Callable[[np.ndarray], np.ndarray]:
+    """Find the darkest spot of a volume."""
+    return darkest
+
+
+def draw(points: np.ndarray, shape: tuple[int, int, int], angles: np.ndarray, sigma: float = 1.5):
+    """Images of dark Gaussian spots, drawn analytically: (t, y, x)."""
+    centre = (np.array(shape[::-1]) - 1) / 2
+    y, x = np.mgrid[: shape[1], : shape[2]]
+    images = np.full((len(angles), *shape[1:]), 100.0)
+    for k, angle in enumerate(np.radians(angles)):
+        for point in points - centre:
+            px = point[0] * np.cos(angle) + point[2] * np.sin(angle) + centre[0]
+            images[k] -= 10 * np.exp(-((x - px) ** 2 + (y - point[1] - centre[1]) ** 2) / (2 * sigma**2))
+    return images
+
+
+def darkest(volume: np.ndarray) -> np.ndarray:
+    """Centre (x, y, z) of mass of the darkest spot."""
+    dark = np.clip(-volume, 0, None)
+    dark[dark < 0.4 * dark.max()] = 0
+    labels, _ = ndimage.label(dark)
+    at = labels[np.unravel_index(dark.argmax(), dark.shape)]
+    return np.array(ndimage.center_of_mass(dark, labels, at))[::-1]

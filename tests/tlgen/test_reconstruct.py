@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -12,32 +14,15 @@ from tlgen.simulate.base import engine
 from tlgen.tilts import Tilt
 
 ANGLES = np.arange(-60.0, 61.0, 3.0)
-
-
-def projections(points: np.ndarray, shape: tuple[int, int, int], angles: np.ndarray, sigma: float = 1.5):
-    """Images of dark Gaussian spots, drawn analytically: (t, y, x)."""
-    centre = (np.array(shape[::-1]) - 1) / 2
-    y, x = np.mgrid[: shape[1], : shape[2]]
-    images = np.full((len(angles), *shape[1:]), 100.0)
-    for k, angle in enumerate(np.radians(angles)):
-        for point in points - centre:
-            px = point[0] * np.cos(angle) + point[2] * np.sin(angle) + centre[0]
-            images[k] -= 10 * np.exp(-((x - px) ** 2 + (y - point[1] - centre[1]) ** 2) / (2 * sigma**2))
-    return images
-
-
-def peak(volume: np.ndarray) -> np.ndarray:
-    """Centre (x, y, z) of mass of the darkest spot."""
-    dark = np.clip(-volume, 0, None)
-    dark[dark < 0.4 * dark.max()] = 0
-    labels, _ = ndimage.label(dark)
-    at = labels[np.unravel_index(dark.argmax(), dark.shape)]
-    return np.array(ndimage.center_of_mass(dark, labels, at))[::-1]
+Draw = Callable[..., np.ndarray]
+Peak = Callable[[np.ndarray], np.ndarray]
 
 
 @pytest.mark.parametrize("shape", [(24, 20, 30), (25, 21, 31), (23, 20, 33)])
 @pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (5.3, -2.0, 4.6), (-6.1, 3.0, -3.2)])
-def test_a_spot_comes_back_where_it_was(shape: tuple[int, int, int], place: tuple[float, ...]) -> None:
+def test_a_spot_comes_back_where_it_was(
+    projections: Draw, peak: Peak, shape: tuple[int, int, int], place: tuple[float, ...]
+) -> None:
     point = (np.array(shape[::-1]) - 1) / 2 + place
     volume = reconstruct(projections(point[None], shape, ANGLES), ANGLES, shape)
     assert volume.dtype == np.float32
@@ -45,14 +30,14 @@ def test_a_spot_comes_back_where_it_was(shape: tuple[int, int, int], place: tupl
     assert np.abs(peak(volume) - point).max() < 0.1
 
 
-def test_protein_is_dark_and_background_is_near_zero() -> None:
+def test_protein_is_dark_and_background_is_near_zero(projections: Draw) -> None:
     shape = (24, 24, 24)
     volume = reconstruct(projections(np.array([[11.5, 11.5, 11.5]]), shape, ANGLES), ANGLES, shape)
     assert volume[11:13, 11:13, 11:13].max() < -0.01
     assert abs(np.median(volume)) < 0.02 * abs(volume.min())
 
 
-def test_order_of_the_tilts_does_not_matter() -> None:
+def test_order_of_the_tilts_does_not_matter(projections: Draw) -> None:
     shape = (16, 6, 20)
     images = projections(np.array([[12.0, 3.0, 9.0]]), shape, ANGLES)
     order = np.argsort(np.abs(ANGLES), kind="stable")
@@ -70,7 +55,7 @@ def test_linear_in_images_of_one_mean() -> None:
     assert np.allclose(one, reconstruct(100 + a + 2 * b, ANGLES, shape), atol=1e-5)
 
 
-def test_brightness_of_an_image_does_not_matter() -> None:
+def test_brightness_of_an_image_does_not_matter(projections: Draw) -> None:
     shape = (10, 5, 16)
     images = projections(np.array([[8.0, 2.0, 4.0]]), shape, ANGLES)
     gain = np.linspace(0.5, 2, len(ANGLES))[:, None, None]
@@ -99,7 +84,7 @@ def test_missing_wedge_is_where_it_must_be() -> None:
     assert power[high_ky & (slope > 70)].mean() < 0.02 * power[high_ky & (slope < 50)].mean()
 
 
-def test_nothing_wraps_around() -> None:
+def test_nothing_wraps_around(projections: Draw) -> None:
     """A spot at the left edge leaves no trace at the right one beyond the tail of the ramp."""
     shape = (1, 40, 64)
     images = projections(np.array([[2.0, 4.0, 0.0]]), shape, np.zeros(1))
@@ -110,7 +95,7 @@ def test_nothing_wraps_around() -> None:
     assert np.abs(row[-3:]).max() < 2e-3 * abs(row[2])
 
 
-def test_images_may_be_wider_than_the_tomogram() -> None:
+def test_images_may_be_wider_than_the_tomogram(projections: Draw) -> None:
     point = np.array([[20.0, 3.0, 9.0]])
     wide = projections(point, (16, 6, 41), ANGLES)
     narrow = reconstruct(wide, ANGLES, (16, 6, 21))
@@ -153,7 +138,9 @@ def known(pixel_size: float = 8.0, **more: float) -> Series:
 
 
 @pytest.mark.parametrize("settings", every_setting(), ids=str)
-def test_every_setting_is_linear_and_keeps_places_and_signs(settings: Reconstruction) -> None:
+def test_every_setting_is_linear_and_keeps_places_and_signs(
+    projections: Draw, peak: Peak, settings: Reconstruction
+) -> None:
     shape = (25, 21, 30)
     point = (np.array(shape[::-1]) - 1) / 2 + (5.3, -2.0, 4.6)
     images = projections(point[None], shape, ANGLES)

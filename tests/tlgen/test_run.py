@@ -171,6 +171,8 @@ def test_decorations_density_and_what_made_a_sample_reach_the_corpus(
 ) -> None:
     recipe["samples"] = {"train": {"number": 1}}
     recipe["decorations"] = {"beads": {"number": 2, "radius": "2 nm"}}
+    recipe["acquisition"] |= {"shift_error": 8, "tilt_axis_error": {"min": -0.5, "max": 0.5}}
+    recipe["reconstruction"] = {"filter": "sirt"}
     recipe["keep"] = {"density": True, "tilt_images": False}
     recipe["packing"] = {"faces": "cut", "concentration": "100 mg/ml", "gap": 4}
     recipe["targets"]["big"]["variants"] = {"number": 2, "rmsd": [1, 2], "modes": 5}
@@ -196,6 +198,11 @@ def test_decorations_density_and_what_made_a_sample_reach_the_corpus(
 
     attributes = zarr.open_group(catalog.sample_url(record.sample_id), mode="r").attrs["template_learning"]
     assert attributes["recipe"]["decorations"]["beads"]["number"] == [2, 2]
+    assert attributes["recipe"]["reconstruction"] == {"filter": "sirt"}
+    errors = catalog.tilts(record.sample_id)
+    assert errors["shift_error"].shape == (7, 2)
+    assert errors["shift_error"].values.std() == pytest.approx(8, rel=0.5)
+    assert errors["angle"].values.tolist() == [-60, -40, -20, 0, 20, 40, 60]
     assert set(attributes["seeds"]) == {"alignment", "counts", "decorations", "pack", "simulate"}
 
 

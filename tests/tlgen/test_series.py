@@ -1,5 +1,6 @@
 """Files that tell how a tilt series was taken, and recipes that name them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,38 +16,11 @@ ANGLES = [float(a) for a in range(-9, 10, 3)]
 TAKEN = order(ANGLES, "dose_symmetric", group=2)
 
 
-def mdoc(
-    folder: Path,
-    *,
-    prior: bool = True,
-    dose: float = 3.2,
-    dates: bool = True,
-    by_angle: bool = True,
-    **more: str,
-) -> Path:
-    """Write a series as SerialEM does: images in the stack by angle, or as they were taken."""
-    rank = {angle: k for k, angle in enumerate(TAKEN)}
-    lines = [
-        "PixelSpacing = 2.74", "Voltage = 300", "ImageFile = ts.mrc", "ImageSize = 2046 2880", "",
-        "[T = SerialEM: Digitized on a microscope  12-Mar-24  14:10:03 ]", "",
-        "[T =     Tilt axis angle = 85.1, binning = 2  spot = 8  camera = 0]", "",
-    ]  # fmt: skip
-    for z, angle in enumerate(ANGLES if by_angle else TAKEN):
-        lines += [f"[ZValue = {z}]", f"TiltAngle = {angle + 0.004:.4f}", "StagePosition = 1.25 -3.5"]
-        lines += [f"ExposureDose = {dose:g}"]
-        lines += [f"PriorRecordDose = {rank[angle] * 3.2:.3f}"] if prior else []
-        lines += [f"Defocus = {-4.1 + 0.01 * z:.3f}", "TargetDefocus = -4", "RotationAngle = 175.1"]
-        lines += [f"DateTime = 12-Mar-24  14:{12 + rank[angle]:02d}:33"] if dates else []
-        lines += [f"{key} = {value}" for key, value in more.items()]
-        lines += [""]
-    path = folder / "ts_01.mrc.mdoc"
-    path.write_text("\n".join(lines))
-    return path
-
-
 @pytest.mark.parametrize("prior", [True, False])
 @pytest.mark.parametrize("by_angle", [True, False])
-def test_an_mdoc_tells_order_and_doses(tmp_path: Path, prior: bool, by_angle: bool) -> None:
+def test_an_mdoc_tells_order_and_doses(
+    mdoc: Callable[..., Path], tmp_path: Path, prior: bool, by_angle: bool
+) -> None:
     series = read_one(mdoc(tmp_path, prior=prior, by_angle=by_angle))
     assert list(series.angles) == pytest.approx(ANGLES if by_angle else TAKEN, abs=0.01)
     assert [series.angles[k] for k in series.taken] == pytest.approx(TAKEN, abs=0.01)
@@ -58,7 +32,7 @@ def test_an_mdoc_tells_order_and_doses(tmp_path: Path, prior: bool, by_angle: bo
     assert series.in_words().startswith("0:3.2 -3:3.2 -6:3.2 3:3.2")
 
 
-def test_doses_follow_from_what_had_accumulated(tmp_path: Path) -> None:
+def test_doses_follow_from_what_had_accumulated(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     series = read_one(mdoc(tmp_path, dose=0))
     assert series.doses == pytest.approx([3.2] * 7)
     without = read_one(mdoc(tmp_path, dose=0, prior=False))
@@ -66,7 +40,7 @@ def test_doses_follow_from_what_had_accumulated(tmp_path: Path) -> None:
     assert without.in_words() == "0 -3 -6 3 6 -9 9"
 
 
-def test_nothing_tells_the_order(tmp_path: Path) -> None:
+def test_nothing_tells_the_order(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     series = read_one(mdoc(tmp_path, prior=False, dates=False, by_angle=False))
     assert not series.ordered
     assert [series.angles[k] for k in series.taken] == pytest.approx(TAKEN, abs=0.01)
@@ -79,36 +53,10 @@ def test_a_tlt_is_a_list(tmp_path: Path) -> None:
     assert read_one(path).in_words() == "-3 0 3"
 
 
-def relion(folder: Path, names: tuple[str, ...] = ("TS_01", "TS_02"), refined: bool = True) -> Path:
-    (folder / "AlignTiltSeries/job007/tilt_series").mkdir(parents=True)
-    rows = []
-    for k, name in enumerate(names):
-        inside = f"AlignTiltSeries/job007/tilt_series/{name}.star"
-        columns = ["rlnMicrographName", "rlnTomoNominalStageTiltAngle", "rlnMicrographPreExposure"]
-        columns += ["rlnDefocusU", "rlnTomoZRot"] + (["rlnTomoYTilt"] if refined else [])
-        lines = [f"data_{name}", "", "loop_", *(f"_{c} #{i + 1}" for i, c in enumerate(columns))]
-        for angle in ANGLES:
-            values = [f"{name}_{angle}.mrc", angle, 3 * TAKEN.index(angle), 30000 + 100 * k, 85.5]
-            lines.append(" ".join(map(str, values + ([angle + 1] if refined else []))))
-        (folder / inside).write_text("\n".join([*lines, ""]))
-        rows.append(f"{name} {inside} 300.0 2.7 0.1 1.35 -1")
-    columns = ["rlnTomoName", "rlnTomoTiltSeriesStarFile", "rlnVoltage", "rlnSphericalAberration"]
-    columns += ["rlnAmplitudeContrast", "rlnTomoTiltSeriesPixelSize", "rlnTomoHand"]
-    path = folder / "AlignTiltSeries/job007/aligned_tilt_series.star"
-    head = [
-        "# version 50001",
-        "",
-        "data_global",
-        "",
-        "loop_",
-        *(f"_{c} #{i + 1}" for i, c in enumerate(columns)),
-    ]
-    path.write_text("\n".join([*head, *rows, ""]))
-    return path
-
-
 @pytest.mark.parametrize("refined", [True, False])
-def test_relions_project_tells_all_its_series(tmp_path: Path, refined: bool) -> None:
+def test_relions_project_tells_all_its_series(
+    relion: Callable[..., Path], tmp_path: Path, refined: bool
+) -> None:
     path = relion(tmp_path, refined=refined)
     one, two = read_series(path)
     assert (one.name, two.name) == ("TS_01", "TS_02")
@@ -148,7 +96,7 @@ def test_a_file_that_tells_no_series_is_refused(tmp_path: Path, name: str, conte
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(relion: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no file .*ts\.mdoc"):
         read_series(tmp_path / "ts.mdoc")
     path = relion(tmp_path)
@@ -170,7 +118,7 @@ def recipe(folder: Path, acquisition: dict[str, object], **group: object) -> Pat
     return path
 
 
-def test_a_recipe_takes_its_tilts_from_an_mdoc_beside_it(tmp_path: Path) -> None:
+def test_a_recipe_takes_its_tilts_from_an_mdoc_beside_it(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     mdoc(tmp_path)
     read = read_recipe(str(recipe(tmp_path, {"tilt_series": "ts_01.mrc.mdoc"})))
     spec = expand(read, {"a": 1})[0]
@@ -184,7 +132,7 @@ def test_a_recipe_takes_its_tilts_from_an_mdoc_beside_it(tmp_path: Path) -> None
     assert expand(stored, {"a": 1})[0].sample_id == spec.sample_id
 
 
-def test_the_series_is_part_of_a_samples_identity(tmp_path: Path) -> None:
+def test_the_series_is_part_of_a_samples_identity(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     ids = set()
     for dose in (3.2, 3.3):
         mdoc(tmp_path, dose=dose)
@@ -196,7 +144,9 @@ def test_the_series_is_part_of_a_samples_identity(tmp_path: Path) -> None:
     assert len(ids) == 3
 
 
-def test_all_series_of_a_project_are_chosen_from_or_combined(tmp_path: Path) -> None:
+def test_all_series_of_a_project_are_chosen_from_or_combined(
+    relion: Callable[..., Path], tmp_path: Path
+) -> None:
     path = relion(tmp_path, refined=False)
     name = str(path.relative_to(tmp_path))
     read = read_recipe(str(recipe(tmp_path, {"tilt_series": name})))

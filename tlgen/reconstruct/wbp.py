@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -32,11 +32,14 @@ class Series:
         (t,) e/Å² that the specimen had received at the middle of each exposure; for dose weighting.
     optics
         What made the contrast; for correcting it and for dose weighting.
+    axis
+        Where the tilt axis is, pixels along x from the middle of the images.
     """
 
     angles: NDArray[np.float64]
     doses: NDArray[np.float64] | None = None
-    optics: ctf.Optics | None = field(default=None)
+    optics: ctf.Optics | None = None
+    axis: float = 0.0
 
 
 def reconstruct(
@@ -96,32 +99,42 @@ def reconstruct(
         )
     contrast = np.empty(images.shape, np.float32)
     for k, image in enumerate(images):
-        contrast[k] = prepare(image, k, series, settings)
+        contrast[k] = dose_weighted(over_mean(image, k), k, series, settings)
     tomogram = np.empty(shape, np.float32)
     for rows, block in reconstruct_rows(contrast, series, shape, settings, threads=threads):
         tomogram[:, rows] = block
     return tomogram
 
 
-def prepare(
-    image: NDArray[np.floating], k: int, series: Series, settings: Reconstruction
-) -> NDArray[np.float32]:
-    """Turn an image (y, x) of a series into contrast: over its mean, less 1, and weighted by dose if asked.
+def over_mean(image: NDArray[np.floating], k: int) -> NDArray[np.float32]:
+    """Turn the image ``k`` of a series, (y, x), into contrast: over its mean, less 1.
 
     Raises
     ------
     InputError
-        If the image has no mean, or dose weighting is asked for and the doses are not known.
+        If the image has no mean.
     """
     mean = float(image.mean(dtype=np.float64))
     if not (np.isfinite(mean) and mean > 0):
         raise InputError(f"tilt series: image {k} has a mean of {mean:g} electrons; leave such images out")
-    contrast = np.asarray(image / mean - 1, np.float32)
+    return np.asarray(image / mean - 1, np.float32)
+
+
+def dose_weighted(
+    contrast: NDArray[np.float32], k: int, series: Series, settings: Reconstruction
+) -> NDArray[np.float32]:
+    """Weight an image's contrast by its dose, where that is asked for.
+
+    Raises
+    ------
+    InputError
+        If the doses are not known.
+    """
     if not settings.dose_weighting:
         return contrast
     if series.doses is None or series.optics is None:
         raise InputError("dose_weighting: the doses of the images are not known; give them, or switch it off")
-    shape = (image.shape[0], image.shape[1])
+    shape = (contrast.shape[0], contrast.shape[1])
     weights = filters.dose_weights(
         shape, series.optics.pixel_size, float(series.doses[k]), series.optics.voltage
     )
@@ -136,7 +149,7 @@ def reconstruct_rows(
     *,
     threads: int = 1,
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Reconstruct from images that :func:`prepare` gave, a few rows at a time.
+    """Reconstruct from the contrast of images, a few rows at a time.
 
     Parameters
     ----------
@@ -183,6 +196,7 @@ class _Work:
         settings: Reconstruction,
     ) -> None:
         self.shape = shape
+        self.axis = (contrast.shape[2] - 1) / 2 + series.axis
         self.width = contrast.shape[2]
         # Rows are padded to twice their length, so that nothing wraps around.
         self.n = scipy.fft.next_fast_len(2 * self.width, real=True)
@@ -206,7 +220,7 @@ class _Work:
             out[...] = scipy.fft.irfft(spectrum, self.n, axis=2)[..., : self.width].transpose(0, 2, 1)
         block = np.zeros((nz, nx, count), np.float32)
         slab = float(self.depths[1] - self.depths[0]) if len(self.depths) > 1 else 1.0
-        _back_project(block, weighted, self.cosines, self.sines, slab)
+        _back_project(block, weighted, self.cosines, self.sines, self.axis, slab)
         return block.transpose(0, 2, 1)
 
 
@@ -216,6 +230,7 @@ def _back_project(
     images: NDArray[np.float32],
     cosines: NDArray[np.float64],
     sines: NDArray[np.float64],
+    axis: float,
     slab: float,
 ) -> None:
     """Add to each voxel of (z, x, y) what each image (t, depth, x, y) shows there, interpolated along x."""
@@ -225,8 +240,8 @@ def _back_project(
         from_middle = z - (nz - 1) / 2
         for t in range(nt):
             cos, sin = cosines[t], sines[t]
-            # the voxel (x, z) stands at x cos + z sin of the image, both from their centres
-            start = (width - 1) / 2 + from_middle * sin - (nx - 1) / 2 * cos
+            # the voxel (x, z) stands at x cos + z sin of the image, both from the tilt axis
+            start = axis + from_middle * sin - (nx - 1) / 2 * cos
             for x in range(nx):
                 place = start + x * cos
                 left = int(np.floor(place))
