@@ -132,7 +132,7 @@ def _make(
             client,
             retries=retries,
             on_progress=lambda p: line.update(
-                p.calls_done,
+                sum(p.calls_done.values()),
                 f"{p.items_done} of {len(todo)} samples"
                 + (f", {p.items_failed} failed" if p.items_failed else ""),
             ),
