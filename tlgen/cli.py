@@ -22,16 +22,23 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     help="Where to run: local (one process a core), local:WORKERS, or tcp://HOST:PORT of a Dask scheduler.",
 )
 @click.option("--retries", default=2, show_default=True, help="How often a step that fails is tried again.")
-def run(recipe: str, url: str, cluster: str, retries: int) -> None:
+@click.option(
+    "--time-limit",
+    default=120.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
+)
+def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float) -> None:
     """Make the samples of RECIPE that the corpus does not have yet.
 
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
-    after an interruption: finished samples are kept.
+    after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
     from tlgen.recipe_file import read_recipe
     from tlgen.run import run as make
 
-    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries) else 1)
+    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit) else 1)
 
 
 @tlgen.command()
@@ -74,9 +81,19 @@ def view(scene: str, path: str) -> None:
 @click.option("--csv", "form", flag_value="csv", help="All columns, or those chosen, as CSV.")
 @click.option("--json", "form", flag_value="json", help="The same as JSON, one object a line.")
 @click.option("--paths", is_flag=True, help="Print only where the samples lie, one a line.")
-def ls(url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool) -> None:
+@click.option(
+    "--failed", is_flag=True, help="List instead what could not be made, and why; --json: all of it."
+)
+def ls(
+    url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool, failed: bool
+) -> None:
     """List the samples of the corpus at URL."""
-    from tlgen.listing import listing
+    from tlgen.listing import failed_items, listing
+
+    if failed:
+        for line in failed_items(url, as_json=form == "json"):
+            click.echo(line)
+        return
 
     for line in listing(url, where, paths, columns=columns, sort=sort, form=form or "table"):
         click.echo(line)

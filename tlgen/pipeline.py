@@ -33,12 +33,19 @@ from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
 from tlgen.scene import Scene
 from tlgen.tilts import Tilt, tilt_series
+from tlrun.calls import SIMULATE
 from tlrun.fan_out import Call, Job, Steps
 
 Image = NDArray[np.float32]
 
 # Keys of a structure in a recipe that say how its file is read.
 _READ_BY = {"assembly", "contour", "resolution", "mass"}
+
+# Resident bytes of a process that has imported what a call needs, before it begins; measured, rounded up.
+_PROCESS = 400 << 20
+# Peak bytes of the last step on top of that: for each voxel, for each more if the density is kept, for each
+# pixel of the series; measured, rounded up.
+_PER_VOXEL, _PER_VOXEL_OF_DENSITY, _PER_PIXEL = 40, 24, 16
 
 
 @dataclass(frozen=True)
@@ -273,11 +280,32 @@ def class_infos(recipe: Recipe) -> list[ClassInfo]:
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed scene and what it took."""
+    """A packed scene and what it took.
+
+    Attributes
+    ----------
+    scene
+        What stands where.
+    occupancy
+        Share of the box that molecules fill.
+    seconds
+        CPU seconds of the packing.
+    memory
+        Bytes that a process needs to simulate one tilt of it.
+    """
 
     scene: Scene
     occupancy: float
     seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A sample that is in the corpus now; ``here`` tells whether this run made it, or another meanwhile."""
+
+    record: SampleRecord
+    here: bool
 
 
 def fill_of(packing: Packing) -> Fill:
@@ -289,12 +317,18 @@ def fill_of(packing: Packing) -> Fill:
     return Saturation(packing.ratio) if packing.fill == "saturation" else Counts()
 
 
-def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
+def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed | Made:
+    """Pack the molecules of one sample, unless another run has made it meanwhile."""
+    return _made_by_another(url, spec) or pack_scene(url, spec, prepared, class_names)
+
+
+def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
     """Pack the molecules of one sample into its box.
 
     Each placed copy of a structure takes one of its variants at random.
     """
     from tlgen import tetris
+    from tlgen.simulate.base import engine
 
     started = time.process_time()
     rng = np.random.default_rng(spec.stream("counts"))
@@ -349,7 +383,13 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         asked={group.group: group.asked for group in packing.groups if group.asked is not None}
         | decorations_asked,
     )
-    return Packed(scene, packing.occupancy, time.process_time() - started)
+    memory = _PROCESS + engine(spec.acquisition.engine).memory(scene, library, spec.acquisition)
+    return Packed(scene, packing.occupancy, time.process_time() - started, memory)
+
+
+def _made_by_another(url: str, spec: SampleSpec) -> Made | None:
+    record = _catalog(url).record(spec.sample_id)
+    return None if record is None else Made(record, here=False)
 
 
 def simulate_tilt(
@@ -371,10 +411,12 @@ def finish(
     recipe: dict[str, Any],
     tilts: list[Tilt],
     images: list[tuple[Image, float]],
-) -> SampleRecord:
-    """Reconstruct, label and commit one sample; ``recipe`` is kept with it."""
+) -> Made:
+    """Reconstruct, label and commit one sample, unless another run has; ``recipe`` is kept with it."""
     from tlgen.simulate.base import engine
 
+    if (there := _made_by_another(url, spec)) is not None:
+        return there
     scene, started = packed.scene, time.process_time()
     order = np.argsort([tilt.angle for tilt in tilts])
     angles = np.array([tilts[i].angle for i in order], np.float32)
@@ -388,7 +430,7 @@ def finish(
     counts = Counter(particles["class_name"][particles["label"] > 0])
     standing = counts + Counter(decoration.class_name for decoration in scene.decorations)
     simulator = engine(spec.acquisition.engine)
-    return _catalog(url).write(
+    record = _catalog(url).write(
         Sample(
             tomogram=tomogram,
             classes=classes,
@@ -427,6 +469,14 @@ def finish(
             },
         )
     )
+    return Made(record, here=True)
+
+
+def memory_to_finish(spec: SampleSpec, n_tilts: int) -> int:
+    """Estimate the bytes that the last step of a sample needs."""
+    z, y, x = spec.shape
+    each = _PER_VOXEL + (_PER_VOXEL_OF_DENSITY if spec.keep.density else 0)
+    return _PROCESS + z * y * x * each + n_tilts * y * x * _PER_PIXEL
 
 
 def sample_job(
@@ -439,20 +489,19 @@ def sample_job(
     """Describe the making of one sample to :func:`tlrun.fan_out.fan_out`."""
 
     def steps() -> Steps:
-        packed: Packed = (yield [Call(pack, url, spec, prepared, class_names)])[0]
+        packed: Packed | Made = (yield [Call(pack, url, spec, prepared, class_names)])[0]
+        if isinstance(packed, Made):
+            return packed
         tilts = tilt_series(spec.acquisition)
+        seed = spec.stream("simulate")
         images = yield [
-            Call(
-                simulate_tilt,
-                url,
-                packed.scene,
-                spec.acquisition,
-                tilt,
-                spec.stream("simulate"),
+            Call(simulate_tilt, url, packed.scene, spec.acquisition, tilt, seed).needs(
+                pool=SIMULATE, memory=packed.memory
             )
             for tilt in tilts
         ]
         sources = {p.name: p.source for p in prepared}
-        return (yield [Call(finish, url, spec, packed, sources, recipe, tilts, images)])[0]
+        last = Call(finish, url, spec, packed, sources, recipe, tilts, images)
+        return (yield [last.needs(memory=memory_to_finish(spec, len(tilts)))])[0]
 
     return Job(spec.sample_id, steps)

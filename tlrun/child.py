@@ -27,18 +27,8 @@ from multiprocessing.connection import Pipe as pipe
 from typing import Any
 
 #: One slot is one thread: BLAS, FFT and numba must not start as many as there are cores in each process.
-ONE_THREAD = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-        "NUMBA_NUM_THREADS",
-    )
-}
+_POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA")
+ONE_THREAD = {f"{pool}_NUM_THREADS": "1" for pool in _POOLS}
 _TAIL = 4000  # characters of the log that are kept of a call that failed
 _TO_SAY_WHERE = 0.3  # seconds that a process which hangs has to write where it is
 _PR_SET_PDEATHSIG = 1

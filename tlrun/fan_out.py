@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import traceback
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -199,6 +199,7 @@ def fan_out(
     measure: Callable[[Any], int] = lambda _: 0,
     stop: Callable[[], bool] = lambda: False,
     fatal: Callable[[BaseException], bool] = lambda _: False,
+    most_in_a_row: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_result: Callable[[str, Any], None] = lambda _name, _result: None,
     on_failure: Callable[[Failure], None] = lambda _: None,
@@ -227,6 +228,8 @@ def fan_out(
         are left.
     fatal
         Whether after such an error nothing else is worth trying.
+    most_in_a_row
+        Stop after so many items were given up and none finished in between; never if None.
     on_progress, on_result, on_failure
         Called in this process: as time goes on; with each finished item's name and result; with each that
         is given up.
@@ -243,6 +246,7 @@ def fan_out(
 
         executor = DaskExecutor(where)
     engine = _Engine(jobs, executor, retries, time_limit, window, keep_results, measure, fatal)
+    engine.most_in_a_row = most_in_a_row
     engine.on_result, engine.on_failure = on_result, on_failure
     try:
         while engine.top_up(stop()):
@@ -271,6 +275,8 @@ class _Engine:
         self.summary = Summary()
         self.on_result: Callable[[str, Any], None]
         self.on_failure: Callable[[Failure], None]
+        self.most_in_a_row: int | None = None
+        self._in_a_row = 0
         self._source = enumerate(jobs)
         self._executor = executor
         self._retries, self._time_limit, self._window = retries, time_limit, window
@@ -288,7 +294,7 @@ class _Engine:
         self._stopping = False
         self._pools: Mapping[str, int] = {}
         self._calls_done: Counter[str] = Counter()
-        self._call_seconds: Counter[str] = Counter()
+        self._call_seconds: defaultdict[str, float] = defaultdict(float)
         self._retried = self._bytes = 0
         self._started = self._looked = executor.now()
         self._worker_seconds = 0.0
@@ -425,6 +431,7 @@ class _Engine:
 
     def _done(self, item: _Item, result: Any) -> None:
         self._end(item)
+        self._in_a_row = 0
         self.summary.done += 1
         if self._keep_results:
             self.summary.results[item.job.name] = result
@@ -465,6 +472,9 @@ class _Engine:
         self._end(item)
         self.summary.failures.append(failure)
         self.on_failure(failure)
+        self._in_a_row += 1
+        if self._in_a_row == self.most_in_a_row and not self._stopping:
+            self._leave_what_has_not_begun(f"{self._in_a_row} in a row failed, the last by {failure.error}")
 
     def _leave_what_has_not_begun(self, reason: str) -> None:
         """Begin nothing more, and forget items that only wait for their first step or the next."""

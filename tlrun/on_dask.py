@@ -72,7 +72,7 @@ class DaskExecutor(Executor):
             self._names[name] = same or name
             if same is None:
                 self._clients[name] = client
-        self._futures: dict[str, tuple[Future, Client]] = {}
+        self._futures: dict[str, tuple[Future[Any], Client]] = {}
         self._finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         for client in self._clients.values():
             _shield(client)
@@ -93,7 +93,7 @@ class DaskExecutor(Executor):
 
     def submit(self, task: Task) -> None:
         """Send a task to its scheduler."""
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
         import dask
 
         call, client = task.call, self._clients[task.pool]
@@ -114,9 +114,10 @@ class DaskExecutor(Executor):
             self._look_alive()
             raise self._lost(client) from error
         self._futures[task.key] = (future, client)
-        client.loop.add_callback(self._follow, task.key, future, client)
+        loop: Any = client.loop
+        loop.add_callback(self._follow, task.key, future, client)
 
-    async def _follow(self, key: str, future: Future, client: Client) -> None:
+    async def _follow(self, key: str, future: Future[Any], client: Client) -> None:
         """Fetch the result when it is there; Dask fetches all that are there together."""
         from distributed.scheduler import KilledWorker
 
