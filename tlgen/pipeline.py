@@ -246,6 +246,8 @@ def prepare(url: str, preparation: Preparation) -> Prepared:
     made = molecules(preparation)
     for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
+        if not catalog.has_molecule(each.digest):
+            raise OSError(f"{catalog.url} did not keep the molecule {each.name} that was written to it")
     catalog.put_molecule(
         f"prepared-{preparation.key}",
         {

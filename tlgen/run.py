@@ -19,7 +19,7 @@ from tlgen.tilts import tilt_series
 from tlrun.clusters import n_workers, open_cluster, parse
 from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
 from tlrun.interrupts import finish_first
-from tlrun.memory import in_gb
+from tlrun.memory import in_words
 from tlrun.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
     images = max(tilts[spec.sample_id] * spec.shape[1] * spec.shape[2] * 4 for spec in todo)
     begun = min(len(todo), 2 * workers)
     return (
-        f"memory: at most {begun} samples begun, {in_gb(begun * images)} of images in this process; "
+        f"memory: at most {begun} samples begun, {in_words(begun * images)} of images in this process; "
         "on each host steps wait for each other where they do not fit together"
     )
 

@@ -103,6 +103,9 @@ class Child:
     def close(self) -> None:
         """End the process."""
         self._stop()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
     def _start(self) -> None:
         self._stop()

@@ -83,7 +83,7 @@ def reserved(needed: int, *, folder: Path | None = None, total: int | None = Non
     most = int(SHARE * (host_memory() if total is None else total))
     if needed > most:
         raise TooLarge(
-            f"it needs {in_gb(needed)} of memory, and {os.uname().nodename} has {in_gb(most)} for calls;"
+            f"it needs {in_words(needed)} of memory, and {os.uname().nodename} has {in_words(most)} for calls;"
             " make the box smaller or the voxels larger, or give workers with more memory"
         )
     folder = folder or _ledger()
@@ -125,6 +125,8 @@ def _entries(folder: Path) -> Iterator[int]:
             continue
 
 
-def in_gb(n: int) -> str:
+def in_words(n: int) -> str:
     """Say a number of bytes as people do."""
+    if n < 1e8:
+        return f"{n / 1e6:.0f} MB"
     return f"{n / 1e9:.1f} GB" if n < 1e11 else f"{n / 1e9:.0f} GB"
