@@ -90,6 +90,8 @@ class Outcome:
         Where it ran.
     seconds
         Wall time in the function.
+    occupied
+        Wall time for which the worker was taken: with sending to its child, waiting for memory, and back.
     lost
         Whether its worker went away, which may not be its doing.
     """
@@ -101,6 +103,7 @@ class Outcome:
     log: str = ""
     host: str = ""
     seconds: float = 0.0
+    occupied: float = 0.0
     lost: bool = False
 
 

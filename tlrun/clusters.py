@@ -27,6 +27,7 @@ _SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.admin.tick.limit": "10 minutes",  # no warnings about a busy event loop
+    "distributed.worker.profile.enabled": False,  # it looks at each thread a hundred times a second
 }
 # One worker is one process with one thread, so the libraries in it must not start threads of their own.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

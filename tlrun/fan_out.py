@@ -121,6 +121,9 @@ class Progress:
         Calls that succeeded, by kind (name of the function).
     call_seconds
         Wall seconds that workers spent in calls that have ended, failed attempts too, by kind.
+    occupied_seconds
+        Wall seconds for which workers were taken by calls that have ended: what ``worker_seconds`` is to be
+        compared with.
     retried
         Attempts that failed and are, or were, tried again.
     running
@@ -143,6 +146,7 @@ class Progress:
     items_begun: int
     calls_done: Mapping[str, int]
     call_seconds: Mapping[str, float]
+    occupied_seconds: float
     retried: int
     running: int
     workers: int
@@ -297,7 +301,7 @@ class _Engine:
         self._call_seconds: defaultdict[str, float] = defaultdict(float)
         self._retried = self._bytes = 0
         self._started = self._looked = executor.now()
-        self._worker_seconds = 0.0
+        self._worker_seconds = self._occupied = 0.0
 
     # ------------------------------------------------------------------ what comes next
 
@@ -393,6 +397,7 @@ class _Engine:
             item = attempt.item
             item.in_flight.discard(outcome.key)
             self._call_seconds[attempt.call.kind] += outcome.seconds
+            self._occupied += outcome.occupied
             if item.over:
                 continue
             if outcome.error is not None:
@@ -511,6 +516,7 @@ class _Engine:
             items_begun=len(self._begun),
             calls_done=dict(self._calls_done),
             call_seconds=dict(self._call_seconds),
+            occupied_seconds=self._occupied,
             retried=self._retried,
             running=sum(min(self._in_pool[pool], n) for pool, n in self._pools.items()),
             workers=workers,

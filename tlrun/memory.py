@@ -83,8 +83,8 @@ def reserved(needed: int, *, folder: Path | None = None, total: int | None = Non
     most = int(SHARE * (host_memory() if total is None else total))
     if needed > most:
         raise TooLarge(
-            f"it needs {in_words(needed)} of memory, and {os.uname().nodename} has {in_words(most)} for calls;"
-            " make the box smaller or the voxels larger, or give workers with more memory"
+            f"it needs {in_words(needed)} of memory, and {os.uname().nodename} has {in_words(most)} for "
+            "calls; make the box smaller or the voxels larger, or give workers with more memory"
         )
     folder = folder or _ledger()
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -34,13 +34,14 @@ class Parcel:
     log: str
     host: str
     seconds: float
+    occupied: float
 
 
 def execute(payload: bytes, time_limit: float | None, needed: int) -> Parcel:
     """Run a pickled call in this thread's child process (on a worker)."""
     host = os.uname().nodename
     child: Child | None = None
-    started = time.perf_counter()
+    taken = started = time.perf_counter()
     try:
         with memory.reserved(needed):
             started = time.perf_counter()  # waiting for memory is not its doing
@@ -49,9 +50,11 @@ def execute(payload: bytes, time_limit: float | None, needed: int) -> Parcel:
     except Exception as error:
         log = child.log() if child else ""
         details = "".join(traceback.format_exception_only(error))
-        return Parcel(False, pickle.dumps(error), details, log, host, time.perf_counter() - started)
+        now = time.perf_counter()
+        return Parcel(False, pickle.dumps(error), details, log, host, now - started, now - taken)
     log = "" if answer.ok else child.log()
-    return Parcel(answer.ok, answer.blob, answer.details, log, host, answer.seconds)
+    now = time.perf_counter()
+    return Parcel(answer.ok, answer.blob, answer.details, log, host, answer.seconds, now - taken)
 
 
 class DaskExecutor(Executor):
@@ -184,7 +187,7 @@ class WorkerLost(Exception):
 def _outcome(key: str, parcel: Parcel) -> Outcome:
     value = pickle.loads(parcel.blob)
     if parcel.ok:
-        return Outcome(key, value, host=parcel.host, seconds=parcel.seconds)
+        return Outcome(key, value, host=parcel.host, seconds=parcel.seconds, occupied=parcel.occupied)
     return Outcome(
         key,
         error=value,
@@ -192,6 +195,7 @@ def _outcome(key: str, parcel: Parcel) -> Outcome:
         log=parcel.log,
         host=parcel.host,
         seconds=parcel.seconds,
+        occupied=parcel.occupied,
     )
 
 
