@@ -6,6 +6,7 @@ the calls travel a scene and binned images; atoms are read from the corpus by wh
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -43,8 +44,9 @@ _READ_BY = {"assembly", "contour", "resolution", "mass"}
 
 # Resident bytes of a process that has imported what a call needs, before it begins; measured, rounded up.
 _PROCESS = 400 << 20
-# Peak bytes of the last step on top of that: for each voxel, for each more if the density is kept, for each
-# pixel of the series; measured, rounded up.
+# Peak bytes of the packing on top of that, for each voxel; and of the last step: for each voxel, for each
+# more if the density is kept, for each pixel of the series; measured, rounded up.
+_PACKING = 24
 _PER_VOXEL, _PER_VOXEL_OF_DENSITY, _PER_PIXEL = 40, 24, 16
 
 
@@ -476,9 +478,9 @@ def finish(
 
 def memory_to_finish(spec: SampleSpec, n_tilts: int) -> int:
     """Estimate the bytes that the last step of a sample needs."""
-    z, y, x = spec.shape
+    _, y, x = spec.shape
     each = _PER_VOXEL + (_PER_VOXEL_OF_DENSITY if spec.keep.density else 0)
-    return _PROCESS + z * y * x * each + n_tilts * y * x * _PER_PIXEL
+    return _PROCESS + math.prod(spec.shape) * each + n_tilts * y * x * _PER_PIXEL
 
 
 def sample_job(
@@ -491,7 +493,8 @@ def sample_job(
     """Describe the making of one sample to :func:`tlrun.fan_out.fan_out`."""
 
     def steps() -> Steps:
-        packed: Packed | Made = (yield [Call(pack, url, spec, prepared, class_names)])[0]
+        first = Call(pack, url, spec, prepared, class_names)
+        packed: Packed | Made = (yield [first.needs(memory=_PROCESS + math.prod(spec.shape) * _PACKING)])[0]
         if isinstance(packed, Made):
             return packed
         tilts = tilt_series(spec.acquisition)

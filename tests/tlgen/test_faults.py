@@ -486,7 +486,7 @@ def server() -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("trouble", "every"), [("503", 9), ("reset", 9), ("loses", 12)])
+@pytest.mark.parametrize(("trouble", "every"), [("503", 15), ("reset", 15), ("loses", 45)])
 def test_a_bucket_that_fails_now_and_then(
     trouble: str, every: int, server: str, written: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,7 +509,7 @@ def test_a_bucket_that_fails_now_and_then(
                 break
             assert status in (1, 2), run.said()  # 2: the corpus could not even be looked at
         assert status == 0, run.said()
-        assert bad.counts["trouble"] > 3
+        assert bad.counts["trouble"] > 1
     finally:
         bad.close()
     is_whole(url, 3)
