@@ -34,6 +34,7 @@ import yaml
 from catalogs.catalog import Catalog
 from tlgen import pipeline
 from tlgen.bookkeeping import Bookkeeping
+from tlgen.jobs import sample_job
 from tlgen.recipe import Recipe
 from tlgen.recipe_file import read_recipe
 from tlgen.samples import SampleSpec, expand
@@ -110,7 +111,7 @@ def main() -> None:
         def make(some: list[SampleSpec]) -> Progress:
             with Bookkeeping(catalog.url) as book:
                 summary = fan_out(
-                    (pipeline.sample_job(catalog.url, spec, prepared, classes, {}) for spec in some),
+                    (sample_job(catalog.url, spec, prepared, classes, {}) for spec in some),
                     client,
                     keep_results=False,
                     on_result=lambda name, _: book.made(name),

@@ -1,4 +1,9 @@
-"""A model on disk: one file ``NAME.tlm``, a zip of the network and of the card that says what it is."""
+"""A model on disk: a Keras archive (``.keras``) that also holds the card that says what it is.
+
+Keras alone opens it, since it does not mind one more member in its zip; we read the card without Keras. The
+suffix ``.tlm`` is as good as ``.keras`` to us, but Keras insists on its own. Files of version 1 were a zip of
+``network.keras`` and the card; they are still read.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,9 @@ import io
 import os
 import uuid
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,11 +22,17 @@ from catalogs.calibration import Calibration
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
 
-#: Version of the model file. A reader refuses a newer one.
-MODEL_FORMAT_VERSION = 1
+#: Version of the model file. A reader refuses a newer one and reads older ones.
+#:
+#: 1. A zip of the Keras archive and the card.
+#: 2. The Keras archive with the card inside; the card says which task the network does.
+MODEL_FORMAT_VERSION = 2
 
 CARD = "card.json"
 NETWORK = "network.keras"
+
+#: Relative difference of voxel sizes that are taken for the same.
+_SAME_VOXEL = 0.01
 
 
 class ModelCard(BaseModel):
@@ -29,6 +41,9 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: int = MODEL_FORMAT_VERSION
+    task: Literal["segmentation"] = Field(
+        "segmentation", description="A probability of each class for each voxel."
+    )
     name: str
     created: str = Field(description="UTC, ISO 8601.")
     voxel_size: float = Field(gt=0, json_schema_extra={"unit": "Å"}, description="Of the tomograms it knows.")
@@ -58,21 +73,24 @@ def write_model(path: str | os.PathLike[str], card: ModelCard, network: bytes) -
     Parameters
     ----------
     path
-        Ends in ``.tlm`` by convention.
+        Ends in ``.tlm`` or ``.keras`` by convention.
     card
         What it is.
     network
-        Bytes of the Keras file.
+        Bytes of the Keras archive.
+
+    Raises
+    ------
+    ValueError
+        If ``network`` is no archive.
     """
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
+    card = card.model_copy(update={"format_version": max(card.format_version, MODEL_FORMAT_VERSION)})
     unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
     try:
         with open(unfinished, "wb") as raw:
-            with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as archive:
-                # A fixed date: the fingerprint must speak of the contents only.
-                archive.writestr(_entry(CARD), card.model_dump_json(indent=1))
-                archive.writestr(_entry(NETWORK), network)
+            _archive(raw, {CARD: card.model_dump_json(indent=1).encode()} | _members(network))
             raw.flush()
             os.fsync(raw.fileno())
         os.replace(unfinished, file)
@@ -113,11 +131,11 @@ def with_card(path: str | os.PathLike[str], card: ModelCard, to: str | os.PathLi
     InputError
         If ``path`` is not a model file.
     """
-    write_model(to, card, _member(Path(path), NETWORK))
+    write_model(to, card, _network(Path(path)))
 
 
 def read_network(path: str | os.PathLike[str], to: Path) -> Path:
-    """Unpack the Keras network of a model.
+    """Unpack the Keras network of a model, under a name that Keras accepts.
 
     Parameters
     ----------
@@ -137,7 +155,7 @@ def read_network(path: str | os.PathLike[str], to: Path) -> Path:
         If it is not a model file.
     """
     unpacked = Path(to) / NETWORK
-    unpacked.write_bytes(_member(Path(path), NETWORK))
+    unpacked.write_bytes(_network(Path(path)))
     return unpacked
 
 
@@ -150,20 +168,108 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(raw, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    entry.external_attr = 0o644 << 16
-    return entry
+def require(
+    card: ModelCard,
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[ClassInfo] | None = None,
+    voxel_size: float | None = None,
+    network: str | None = None,
+) -> None:
+    """Refuse a model that was made for another task than what it is to be used for.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    path
+        Where it lies, for the message.
+    classes
+        Names and labels that its classes must have.
+    voxel_size
+        Å, of the tomograms that it is for.
+    network
+        Name of its architecture.
+
+    Raises
+    ------
+    InputError
+        It says what the model is for and what is wanted.
+    """
+    if classes is not None:
+        wanted, there = (
+            [(info.name, info.label) for info in sorted(each, key=lambda info: info.label)]
+            for each in (classes, card.classes)
+        )
+        if wanted != there:
+            raise InputError(f"the model {path} finds {_listed(there)}, wanted is {_listed(wanted)}")
+    if voxel_size is not None and abs(card.voxel_size / voxel_size - 1) > _SAME_VOXEL:
+        raise InputError(
+            f"the model {path} is for voxels of {card.voxel_size:g} Å, the tomograms have {voxel_size:g} Å"
+        )
+    if network is not None and card.network != network:
+        raise InputError(f"the model {path} holds the network {card.network}, wanted is {network}")
+
+
+def _listed(classes: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} ({label})" for name, label in classes)
+
+
+def _archive(to: IO[bytes], members: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            # A fixed date: the fingerprint must speak of the contents only.
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content)
+
+
+def _members(archive: bytes) -> dict[str, bytes]:
+    """Read a zip."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as members:
+            return {name: members.read(name) for name in members.namelist()}
+    except zipfile.BadZipFile as error:
+        raise ValueError("not a Keras archive") from error
+
+
+def _network(file: Path) -> bytes:
+    """Read the Keras archive of a model, without the card; equal networks give equal bytes."""
+    try:
+        members = _members(_content(file))
+    except ValueError as error:
+        raise _no_model(file) from error
+    if CARD not in members:
+        raise _no_model(file)
+    del members[CARD]
+    if NETWORK in members:  # version 1
+        return members[NETWORK]
+    archive = io.BytesIO()
+    _archive(archive, members)
+    return archive.getvalue()
 
 
 def _member(file: Path, name: str) -> bytes:
-    if not file.is_file():
-        raise InputError(f"there is no model {file}")
     try:
-        with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive:
+        with zipfile.ZipFile(io.BytesIO(_content(file))) as archive:
+            if name not in archive.namelist() and "config.json" in archive.namelist():
+                raise InputError(
+                    f"{file} is a Keras network, but nothing in it says of which classes and voxels; "
+                    "tltrain fit writes models, and tltrain import makes one of DeepFinder's weights"
+                )
             return archive.read(name)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{file} is not a model file, or it is damaged; tltrain fit writes one") from error
+        raise _no_model(file) from error
+
+
+def _content(file: Path) -> bytes:
+    if not file.is_file():
+        raise InputError(f"there is no model {file}")
+    return file.read_bytes()
+
+
+def _no_model(file: Path) -> InputError:
+    return InputError(f"{file} is not a model file, or it is damaged; tltrain fit writes one")
 
 
 def _version(text: bytes) -> int:

@@ -10,6 +10,7 @@
     particles/position            (particle, xyz) Å; quaternion (particle, xyzw); one array for each other
                                   column, text as codes with the words in the attribute ``categories``
     tilts/angle, dose[, images]   degrees, e/Å² before the tilt, (tilt, y, x)
+    tilts/*_error                 what the reconstruction did not know of each tilt, if there is such
 
 The attribute ``template_learning`` says how the sample was made: its acquisition and the units of that, the
 recipe, seeds, versions of software, checksums of the structures; and the checksum of every other object.
@@ -73,6 +74,9 @@ class Sample:
         intensity, checksums, n_objects, n_bytes and format_version.
     density
         (z, y, x) float32, Da/Å³: the density of the scene; None to leave it out.
+    tilt_errors
+        Name -> (t,) degrees or (t, 2) x, y in Å: what the reconstruction did not know of each tilt; None if
+        there is nothing of the kind.
     recipe
         JSON-like; what the sample was made by.
     seeds
@@ -88,6 +92,7 @@ class Sample:
     tilt_doses: NDArray[np.float32]
     facts: dict[str, Any]
     density: NDArray[np.float32] | None = None
+    tilt_errors: Mapping[str, NDArray[np.float32]] | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     seeds: Mapping[str, int] = field(default_factory=dict)
 
@@ -268,6 +273,10 @@ def _write_tilts(group: zarr.Group, sample: Sample, codec: BloscCodec) -> None:
     angles, doses = (np.asarray(a, np.float32) for a in (sample.tilt_angles, sample.tilt_doses))
     _flat(group, "angle", angles, ("tilt",), codec, unit="degree")
     _flat(group, "dose", doses, ("tilt",), codec, unit="e/Å²", meaning="accumulated before the tilt")
+    for name, values in (sample.tilt_errors or {}).items():
+        errors = np.asarray(values, np.float32)
+        names, unit = (("tilt",), "degree") if errors.ndim == 1 else (("tilt", "axis"), "Å")
+        _flat(group, name, errors, names, codec, unit=unit)
     if sample.tilt_images is not None:
         images = round_mantissa(sample.tilt_images)
         t, y, x = images.shape

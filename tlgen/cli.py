@@ -61,6 +61,26 @@ def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> Non
 
 @tlgen.command()
 @click.argument("scene")
+@click.argument("recipe")
+@click.option("--to", "path", required=True, metavar="FILE", help="The stack: .mrc; angles go beside it.")
+@click.option("--sample", metavar="NAME", help="Whose acquisition; the recipe's first sample if left out.")
+@click.option("--angle", "angles", type=float, multiple=True, metavar="°", help="Only these tilts of it.")
+@click.option("--noise/--no-noise", default=True, help="Counts, or the mean intensity (vacuum is 1).")
+def simulate(
+    scene: str, recipe: str, path: str, sample: str | None, angles: tuple[float, ...], noise: bool
+) -> None:
+    """Simulate tilt images of SCENE, a folder that `tlgen pack` wrote, as RECIPE says.
+
+    The scene may be changed by hand: what stands in something else, or out of the ice, is refused.
+    """
+    from tlgen.recipe_file import read_recipe
+    from tlgen.simulate_scene import simulate_scene
+
+    simulate_scene(scene, read_recipe(recipe), path, sample=sample, angles=angles, noise=noise)
+
+
+@tlgen.command()
+@click.argument("scene")
 @click.option("--to", "path", required=True, metavar="FILE", help="The picture: .png or .html.")
 def view(scene: str, path: str) -> None:
     """Draw SCENE, a folder that `tlgen pack` wrote: three sections, gaps between molecules, counts."""

@@ -39,7 +39,7 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     """
     check_target(folder, voxel_size)
     wanted = pipeline.preparations(recipe)
-    spec = _choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
+    spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
     pipeline.refuse_targets_among_distractors(recipe)
     with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
         infos = pipeline.class_infos(recipe)
@@ -64,7 +64,7 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
         click.echo(f"  {row.name:20} {row.placed:5} {asked}")
 
 
-def _choose(specs: list[SampleSpec], sample: str | None, recipe: str) -> SampleSpec:
+def choose(specs: list[SampleSpec], sample: str | None, recipe: str) -> SampleSpec:
     """Find a sample by its name."""
     names = [spec.name for spec in specs]
     if sample is None:

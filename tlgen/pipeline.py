@@ -6,7 +6,6 @@ the calls travel a scene and binned images; atoms are read from the corpus by wh
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -26,28 +25,23 @@ from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
-from tlgen import decorate, labels, reconstruct, structures
+from tlgen import decorate, labels, misalign, reconstruct, structures
 from tlgen.density import density
 from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
 from tlgen.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
 from tlgen.scene import Scene
-from tlgen.tilts import Tilt, tilt_series
-from tlrun.calls import SIMULATE
-from tlrun.fan_out import Call, Job, Steps
+from tlgen.simulate import doors
+from tlgen.tilts import Tilt
 
 Image = NDArray[np.float32]
 
 # Keys of a structure in a recipe that say how its file is read.
 _READ_BY = {"assembly", "contour", "resolution", "mass"}
 
-# Resident bytes of a process that has imported what a call needs, before it begins; measured, rounded up.
-_PROCESS = 400 << 20
-# Peak bytes of the packing on top of that, for each voxel; and of the last step: for each voxel, for each
-# more if the density is kept, for each pixel of the series; measured, rounded up.
-_PACKING = 24
-_PER_VOXEL, _PER_VOXEL_OF_DENSITY, _PER_PIXEL = 40, 24, 16
+#: Resident bytes of a process that has imported what a call needs, before it begins; measured, rounded up.
+PROCESS = 400 << 20
 
 
 @dataclass(frozen=True)
@@ -176,10 +170,12 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     Raises
     ------
     InputError
-        It cannot be read, or holds no molecule.
+        It cannot be read, holds no molecule, or an element that no engine knows.
     """
     if structure.map is None:
-        return structures.load_structure(structure.source, assembly=structure.assembly)
+        molecule = structures.load_structure(structure.source, assembly=structure.assembly)
+        doors.check_molecule(molecule)
+        return molecule
     from tlgen.pseudoatoms import load_map
 
     mass = None if structure.mass is None else structure.mass * 1e3
@@ -330,6 +326,11 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
     """Pack the molecules of one sample into its box.
 
     Each placed copy of a structure takes one of its variants at random.
+
+    Raises
+    ------
+    InputError
+        The engine could not simulate the scene.
     """
     from tlgen import tetris
     from tlgen.simulate.base import engine
@@ -357,6 +358,14 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
     decorations, decorations_asked = decorate.place(
         spec.decorations, (x, y, z), seed=spec.stream("decorations")
     )
+    simulator = engine(spec.acquisition.engine)
+    # what the engine cannot show is known before the packing takes its time
+    nothing = np.zeros(0)
+    bare = Scene(
+        spec.shape, spec.acquisition.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
+        nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations,
+    )  # fmt: skip
+    simulator.check_scene(bare, library, spec.acquisition)
     packing = tetris.pack(
         spec.shape,
         spec.acquisition.voxel_size,
@@ -387,7 +396,8 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
         asked={group.group: group.asked for group in packing.groups if group.asked is not None}
         | decorations_asked,
     )
-    memory = _PROCESS + engine(spec.acquisition.engine).memory(scene, library, spec.acquisition)
+    simulator.check_scene(scene, library, spec.acquisition)
+    memory = PROCESS + simulator.memory(scene, library, spec.acquisition)
     return Packed(scene, packing.occupancy, time.process_time() - started, memory)
 
 
@@ -403,8 +413,20 @@ def simulate_tilt(
     from tlgen.simulate.base import engine
 
     started = time.process_time()
+    scene, tilt = misalign.seen(scene, tilt)
     image = engine(acquisition.engine).simulate(scene, CorpusLibrary(url), acquisition, tilt, seed)
     return image, time.process_time() - started
+
+
+def optics_of(acq: Acquisition) -> reconstruct.Optics:
+    """Say what a reconstruction may know of a simulated series' contrast."""
+    return reconstruct.Optics(
+        pixel_size=acq.voxel_size,
+        defocus=acq.defocus,
+        voltage=acq.voltage,
+        spherical_aberration=acq.spherical_aberration,
+        phase_shift=90.0 if acq.phase_plate else 0.0,
+    )
 
 
 def finish(
@@ -425,7 +447,12 @@ def finish(
     order = np.argsort([tilt.angle for tilt in tilts])
     angles = np.array([tilts[i].angle for i in order], np.float32)
     series = np.stack([images[i][0] for i in order])
-    tomogram = reconstruct.reconstruct(series, angles, scene.shape)
+    known = reconstruct.Series(
+        angles.astype(np.float64),
+        np.array([tilts[i].dose_before + tilts[i].dose / 2 for i in order]),
+        optics_of(spec.acquisition),
+    )
+    tomogram = reconstruct.reconstruct(series, known, scene.shape, spec.reconstruction)
     reconstructed = time.process_time()
     classes, instances = labels.label(scene, CorpusLibrary(url))
     labelled = time.process_time()
@@ -443,6 +470,7 @@ def finish(
             tilt_images=series if spec.keep.tilt_images else None,
             tilt_angles=angles,
             tilt_doses=np.array([tilts[i].dose_before for i in order], np.float32),
+            tilt_errors=misalign.table([tilts[i] for i in order]),
             density=density(scene, CorpusLibrary(url)) if spec.keep.density else None,
             recipe=recipe,
             seeds={stage: spec.stream(stage) for stage in STAGES},
@@ -474,39 +502,3 @@ def finish(
         )
     )
     return Made(record, here=True)
-
-
-def memory_to_finish(spec: SampleSpec, n_tilts: int) -> int:
-    """Estimate the bytes that the last step of a sample needs."""
-    _, y, x = spec.shape
-    each = _PER_VOXEL + (_PER_VOXEL_OF_DENSITY if spec.keep.density else 0)
-    return _PROCESS + math.prod(spec.shape) * each + n_tilts * y * x * _PER_PIXEL
-
-
-def sample_job(
-    url: str,
-    spec: SampleSpec,
-    prepared: list[Prepared],
-    class_names: tuple[str, ...],
-    recipe: dict[str, Any],
-) -> Job:
-    """Describe the making of one sample to :func:`tlrun.fan_out.fan_out`."""
-
-    def steps() -> Steps:
-        first = Call(pack, url, spec, prepared, class_names)
-        packed: Packed | Made = (yield [first.needs(memory=_PROCESS + math.prod(spec.shape) * _PACKING)])[0]
-        if isinstance(packed, Made):
-            return packed
-        tilts = tilt_series(spec.acquisition)
-        seed = spec.stream("simulate")
-        images = yield [
-            Call(simulate_tilt, url, packed.scene, spec.acquisition, tilt, seed).needs(
-                pool=SIMULATE, memory=packed.memory
-            )
-            for tilt in tilts
-        ]
-        sources = {p.name: p.source for p in prepared}
-        last = Call(finish, url, spec, packed, sources, recipe, tilts, images)
-        return (yield [last.needs(memory=memory_to_finish(spec, len(tilts)))])[0]
-
-    return Job(spec.sample_id, steps)

@@ -23,6 +23,7 @@ from pydantic import (
 from catalogs.console import nearest
 from catalogs.schema import Acquisition, Split
 from tlgen.decorate import Decorations
+from tlgen.reconstruct.settings import Reconstruction
 from tlgen.units import in_unit
 
 
@@ -68,13 +69,34 @@ def _drawn(value: Any, unit: str) -> Any:
     raise ValueError(f"give a value, a list to choose from or {{min: , max: }}, not {value!r}")
 
 
-#: Keys of an acquisition in a recipe -> their units. ``tilt_range`` stands for both ends of it.
+#: How carefully Parakeet's engine computes -> the parameters that the word stands for, chosen by what
+#: ``benchmarks/quality.py`` measures; docs/simulation.md shows it.
+QUALITIES: dict[str, dict[str, Any]] = {
+    "paper": {"slice_thickness": 3.0, "padding": 100},
+    "balanced": {"slice_thickness": 5.0, "padding": 64},
+    "draft": {"slice_thickness": 10.0, "padding": 32},
+}
+
+#: Keys of an acquisition in a recipe that stand for others -> what they mean, and their unit.
+_SHORT: dict[str, dict[str, Any]] = {
+    "tilt_range": {"description": "Stands for tilt_min and tilt_max.", "unit": "°"},
+    "quality": {
+        "description": "Stands for slice_thickness and padding, where these are not given: "
+        + "; ".join(
+            f"{word}: {values['slice_thickness']:g} Å and {values['padding']} Å"
+            for word, values in QUALITIES.items()
+        )
+        + ".",
+    },
+}
+
+#: Keys of an acquisition in a recipe -> their units, with those that stand for others.
 ACQUISITION_UNITS: dict[str, str] = {
     **{
         name: str(extra.get("unit", "")) if isinstance(extra := field.json_schema_extra, dict) else ""
         for name, field in Acquisition.model_fields.items()
     },
-    "tilt_range": "°",
+    **{name: field.get("unit", "") for name, field in _SHORT.items()},
 }
 
 
@@ -86,10 +108,26 @@ def _each_drawn(words: Any, read: Callable[[Any, str], Any]) -> Any:
         if key not in ACQUISITION_UNITS:
             raise ValueError(f"unknown key {key}{nearest(str(key), ACQUISITION_UNITS)}")
         try:
+            if key == "tilt_series":
+                _refuse_bare_angles(value)
             found[key] = read(value, ACQUISITION_UNITS[key])
+            if key == "quality":
+                _check_quality(found[key])
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
     return found
+
+
+def _refuse_bare_angles(value: Any) -> None:
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError('write the tilts as text, such as "0 3 -3 6" or "0:3 3:3 -3:3.2", or name a file')
+
+
+def _check_quality(value: Any) -> None:
+    for word in value if isinstance(value, list) else [value]:
+        if word not in QUALITIES:
+            raise ValueError(f"{word!r} is none of {', '.join(QUALITIES)}{nearest(str(word), QUALITIES)}")
 
 
 def _combined(value: Any, unit: str) -> list[Any]:
@@ -101,7 +139,7 @@ def _combined(value: Any, unit: str) -> list[Any]:
 def _schema_of_parameters(*forms: dict[str, Any]) -> WithJsonSchema:
     """Describe a mapping from parameters of the acquisition, with meaning and unit, to these forms."""
     described = Acquisition.model_json_schema()["properties"]
-    described["tilt_range"] = {"description": "Stands for tilt_min and tilt_max.", "unit": "°"}
+    described |= _SHORT
     told = ("description", "unit", "default")
     parameters = {
         key: {**{word: field[word] for word in told if word in field}, "anyOf": list(forms)}
@@ -334,6 +372,9 @@ class Recipe(_Strict):
     )
     keep: Keep = Field(Keep(), description="What is stored of each sample.")
     acquisition: Drawn = Field({}, description="The microscope, for all samples.")
+    reconstruction: Reconstruction = Field(
+        Reconstruction(), description="From the images to the tomogram, for all samples."
+    )
     samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
 
     @model_validator(mode="after")

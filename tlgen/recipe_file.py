@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -14,9 +14,11 @@ from pydantic import BaseModel, ValidationError
 import catalogs
 from catalogs.console import nearest
 from catalogs.errors import InputError
+from catalogs.schema import parse_tilt_series
 from tlgen.recipe import ACQUISITION_UNITS, Distractor, DistractorSet, Recipe, Structure
 
 _EXTENDS = "extends"
+_OF_SERIES = ".mdoc, .tlt, .rawtlt or .star"
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -50,7 +52,8 @@ def read_recipe(name_or_path: str) -> Recipe:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{paths[0]}: {in_words(error, Recipe)}.") from error
-    return _with_absolute_files(recipe, [path.parent for path in paths])
+    recipe = _with_absolute_files(recipe, [path.parent for path in paths])
+    return _with_tilts_in_words(recipe, paths)
 
 
 def new_recipe(template: str, path: Path) -> str:
@@ -225,9 +228,66 @@ def _with_absolute_files(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
             return entry.model_copy(update={"folder": found(entry.folder)})
         return entry.model_copy(update={"file": found(entry.file), "map": found(entry.map)})
 
+    def detector(words: Mapping[str, Any]) -> dict[str, Any]:
+        """Find a detector's file, or each of a list."""
+        word = words.get("detector")
+        more = [found(each) for each in word] if isinstance(word, list) else found(word)
+        return {**words, "detector": more} if word else dict(words)
+
     targets = {
         name: target.model_copy(update={"structures": [resolve(s) for s in target.structures]})
         for name, target in recipe.targets.items()
     }
     distractors: list[Distractor | DistractorSet] = [resolve(d) for d in recipe.distractors]
-    return recipe.model_copy(update={"targets": targets, "distractors": distractors})
+    samples = {
+        name: group.model_copy(
+            update={"acquisition": detector(group.acquisition), "grid": detector(group.grid)}
+        )
+        for name, group in recipe.samples.items()
+    }
+    return recipe.model_copy(
+        update={
+            "targets": targets,
+            "distractors": distractors,
+            "acquisition": detector(recipe.acquisition),
+            "samples": samples,
+        }
+    )
+
+
+def _with_tilts_in_words(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
+    """Put what files of tilt series say in place of their names, so that the recipe needs them no longer."""
+    from tlgen import series
+
+    def words(value: str) -> list[str]:
+        if not value.partition("#")[0].lower().endswith(series.SUFFIXES):
+            return [value]
+        beside = (str(path.parent / value) for path in paths)
+        found = next((each for each in beside if Path(each.partition("#")[0]).is_file()), value)
+        return [each.in_words() for each in series.read_series(found)]
+
+    def resolved(drawn: dict[str, Any], *, listed: bool) -> dict[str, Any]:
+        if "tilt_series" not in drawn:
+            return drawn
+        given = drawn["tilt_series"]
+        listed = listed or isinstance(given, list)
+        found = [word for value in (given if isinstance(given, list) else [given]) for word in words(value)]
+        for word in filter(None, found):
+            try:
+                parse_tilt_series(word)
+            except ValueError as error:
+                raise InputError(f"{paths[0]}: acquisition.{error}, and no {_OF_SERIES} file.") from error
+        return {**drawn, "tilt_series": found if listed or len(found) > 1 else found[0]}
+
+    groups = {
+        name: group.model_copy(
+            update={
+                "acquisition": resolved(group.acquisition, listed=False),
+                "grid": resolved(group.grid, listed=True),
+            }
+        )
+        for name, group in recipe.samples.items()
+    }
+    return recipe.model_copy(
+        update={"acquisition": resolved(recipe.acquisition, listed=False), "samples": groups}
+    )

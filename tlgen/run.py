@@ -12,6 +12,7 @@ import click
 from catalogs.catalog import Catalog
 from tlgen import pipeline
 from tlgen.bookkeeping import Bookkeeping
+from tlgen.jobs import sample_job
 from tlgen.recipe import Recipe
 from tlgen.samples import Classified, SampleSpec, classify, expand
 from tlgen.simulate.base import engine
@@ -169,7 +170,7 @@ def _make(
 
     with ProgressLine("simulating", sum(tilts.values()) + 2 * len(todo), "steps") as line:
         summary = fan_out(
-            (pipeline.sample_job(catalog.url, spec, prepared, classes, content) for spec in todo),
+            (sample_job(catalog.url, spec, prepared, classes, content) for spec in todo),
             client,
             retries=limits.retries,
             time_limit=limits.time_limit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -13,8 +14,10 @@ from catalogs import seeds
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition, Split
 from tlgen.decorate import Decorations
-from tlgen.recipe import Group, Keep, Packing, Range, Recipe
+from tlgen.recipe import QUALITIES, Group, Keep, Packing, Range, Recipe
 from tlgen.recipe_file import in_words
+from tlgen.reconstruct.settings import Reconstruction
+from tlgen.simulate import detectors
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 DATA_VERSION = 2
 
 #: What is random in the making of a sample, each with a seed of its own.
-STAGES = ("counts", "decorations", "pack", "simulate")
+STAGES = ("counts", "decorations", "pack", "alignment", "simulate")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class SampleSpec:
     packing: Packing
     decorations: Decorations
     keep: Keep
+    reconstruction: Reconstruction
 
     def stream(self, stage: str) -> int:
         """Seed of one of the :data:`STAGES` of this sample."""
@@ -54,7 +58,7 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
     Raises
     ------
     InputError
-        A value is out of its range.
+        A value is out of its range, or the detector's file cannot be read.
     """
     drawn: dict[str, Any] = {}
     for key, value in words.items():
@@ -67,10 +71,20 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
             drawn[key] = value
     if (half := drawn.pop("tilt_range", None)) is not None:
         drawn |= {"tilt_min": -half, "tilt_max": half}
+    if (quality := drawn.pop("quality", None)) is not None:
+        drawn = QUALITIES[quality] | drawn
+    drawn |= _detector(drawn.get("detector"))
     try:
         return Acquisition.model_validate(drawn)
     except ValidationError as error:
         raise InputError(f"acquisition: {in_words(error)}.") from error
+
+
+def _detector(word: Any) -> dict[str, str]:
+    """Read a detector's file into the acquisition, so that workers and later readers need it no longer."""
+    if not isinstance(word, str) or word in detectors.BUILT_IN or not Path(word).is_file():
+        return {}
+    return {"detector": Path(word).stem, "detector_curve": detectors.read(Path(word)).as_text()}
 
 
 def _combination(group: Group, i: int) -> dict[str, Any]:
@@ -120,6 +134,7 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 "packing": recipe.packing.model_dump(),
                 "decorations": recipe.decorations.model_dump(),
                 "keep": recipe.keep.model_dump(),
+                "reconstruction": recipe.reconstruction.model_dump(),
                 "acquisition": acquisition.model_dump(),
             }
             specs.append(
@@ -134,6 +149,7 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                     packing=recipe.packing,
                     decorations=recipe.decorations,
                     keep=recipe.keep,
+                    reconstruction=recipe.reconstruction,
                 )
             )
     return specs

@@ -16,6 +16,9 @@ _KNOWN: dict[str, dict[str, float]] = {
     "e/Å²": {"e/A2": 1.0, "e-/A2": 1.0, "e/nm2": 0.01, "e-/nm2": 0.01},
     "g/cm³": {"g/cm3": 1.0, "g/ml": 1.0, "kg/m3": 1e-3},
     "mg/ml": {"mg/ml": 1.0, "g/l": 1.0},
+    "mrad": {"mrad": 1.0, "urad": 1e-3, "rad": 1e3},
+    "1/Å": {"1/A": 1.0, "A-1": 1.0, "1/nm": 0.1, "nm-1": 0.1},
+    "ppm": {"ppm": 1.0},
 }
 _PLAIN = str.maketrans(
     {
@@ -51,7 +54,7 @@ def in_unit(value: Any, unit: str) -> Any:
     ValueError
         If the words after the number are no unit of that kind; the message lists those that are.
     """
-    if not isinstance(value, str) or (found := _QUANTITY.match(value)) is None:
+    if not unit or not isinstance(value, str) or (found := _QUANTITY.match(value)) is None:
         return value
     known = _KNOWN.get(unit, {})
     word = "".join(found[2].translate(_PLAIN).split())

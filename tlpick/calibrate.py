@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from catalogs.calibration import Calibration, Expectation
 from catalogs.catalog import Catalog
+from catalogs.clusters.localise import Found, Options, find, judge
 from catalogs.errors import InputError
 from catalogs.intensity import measure, normalise
 from catalogs.matching import evaluate
 from catalogs.model_file import ModelCard, read_card, with_card
 from catalogs.schema import SampleRecord
-from tlpick.localise import Found, Options, find, judge
 from tlpick.picks import as_table, refuse_unknown_classes
 from tlpick.segment import load_network, segment
 from tlpick.tiles import plan

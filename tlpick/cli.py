@@ -62,7 +62,7 @@ def run_command(
     samples. Those that FOLDER already holds picks of, by the same model and settings and from the same
     voxels, are skipped; what failed is tried again.
     """
-    from tlpick.inputs import Selection
+    from catalogs.tomograms.inputs import Selection
     from tlpick.results import Lists
     from tlpick.run import run
 

@@ -9,11 +9,11 @@ import pandas as pd
 
 from catalogs import particles
 from catalogs.calibration import Calibration, Expectation
+from catalogs.clusters.localise import Options, Picks
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.schema import ClassInfo
-from tlpick.localise import Options, Picks
 
 
 def as_table(

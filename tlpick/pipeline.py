@@ -20,20 +20,20 @@ from pathlib import Path
 import numpy as np
 
 from catalogs import particles
+from catalogs.clusters.localise import Options, localise
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.seeds import digest
+from catalogs.tomograms.inputs import Tomogram
+from catalogs.tomograms.intake import Prepared, Terms, prepare
+from catalogs.tomograms.masks import mask_path
+from catalogs.tomograms.scratch import Scratch
 from catalogs.volumes import open_volume
 from tlpick.files import DONE, PARTICLES, absolute, read_json, work_folder, write_json
 from tlpick.graph import Triple
 from tlpick.identity import checksum, stamp
-from tlpick.inputs import Tomogram
-from tlpick.intake import Prepared, Terms, prepare
 from tlpick.keep import Kept, keep
-from tlpick.localise import Options, localise
-from tlpick.masks import mask_path
 from tlpick.picks import as_table, particle_volumes
-from tlpick.scratch import Scratch
 from tlpick.segment import Segmentation, load_network, segment
 from tlpick.tiles import plan
 

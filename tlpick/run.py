@@ -12,8 +12,8 @@ import click
 from catalogs.calibration import Expectation
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, read_card
+from catalogs.tomograms.inputs import Selection, Tomogram, expand, named
 from tlpick.files import PARTICLES
-from tlpick.inputs import Selection, Tomogram, expand, named
 from tlpick.picks import refuse_unknown_classes, thresholds
 from tlpick.pipeline import Failed, Outcome, Picked, Settings, attempt
 from tlpick.report import write_report
@@ -41,7 +41,7 @@ def run(
     model
         Path of the model file.
     arguments
-        Tomograms, or what names them; see :func:`tlpick.inputs.expand`.
+        Tomograms, or what names them; see :func:`catalogs.tomograms.inputs.expand`.
     folder
         Where the picks go; see :mod:`tlpick.results` for its layout.
     settings

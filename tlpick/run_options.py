@@ -153,7 +153,7 @@ def settings(options: dict[str, Any]) -> Settings:
     InputError
         If they do not go together.
     """
-    from tlpick.intake import Terms
+    from catalogs.tomograms.intake import Terms
     from tlpick.pipeline import Settings
 
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")

@@ -16,9 +16,9 @@ from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.model_file import fingerprint, read_network
 from catalogs.schema import ClassInfo
+from catalogs.tomograms.scratch import Scratch
 from tlpick.augment import SYMMETRIES, turned
 from tlpick.graph import Graph, Node, read_graph
-from tlpick.scratch import Scratch
 from tlpick.sweep import sweep
 from tlpick.tiles import Box, Tiling
 
@@ -74,7 +74,7 @@ def _load_network(path: str, _fingerprint: str) -> Graph:
         file = read_network(path, Path(folder))
         try:
             model = keras.saving.load_model(file, compile=False)
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, KeyError, OSError) as error:
             raise InputError(
                 f"Keras {keras.__version__} cannot load the network in {path} ({_first_line(error)}); "
                 "train it again with this version."

@@ -19,8 +19,8 @@ from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import ClassInfo
 from catalogs.store import open_store
+from catalogs.tomograms.masks import Region
 from catalogs.volumes import Volume, open_volume
-from tlpick.masks import Region
 
 if TYPE_CHECKING:
     from catalogs.formats.base import Context
@@ -323,7 +323,7 @@ def _instances(corpus: Catalog, sample_id: str) -> NDArray[Any]:
 
 def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth:
     """Find the particles in a volume of labels: its connected bodies, touching ones parted."""
-    from tlpick.localise import Options, localise
+    from catalogs.clusters.localise import Options, localise
     from tlpick.picks import as_table
 
     if not run:

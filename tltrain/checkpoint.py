@@ -7,7 +7,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,17 @@ class State:
     seconds
         Spent on them.
     history
-        One entry a validation: step, loss and voxel F1 of each class.
+        Entries with the step and the mean loss since the last one; some with what validation found.
+    losses
+        Of the steps since the last entry of the history.
     best_step
         Where ``best`` was taken.
     best_score
-        Its mean F1; None before the first validation.
+        What validation said of it; None before the first validation.
+    stale
+        Validations since the last one that was better than all before it.
+    stopped
+        Why the training ended before its last step; empty if it did not.
     variables, optimizer, best
         Values of the network's variables, of the optimizer's, and of the network's at its best score.
     """
@@ -41,8 +47,11 @@ class State:
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     best_step: int = 0
-    best_score: float | None = None
+    best_score: list[float] | None = None
+    stale: int = 0
+    stopped: str = ""
     variables: list[NDArray[Any]] = field(default_factory=list)
     optimizer: list[NDArray[Any]] = field(default_factory=list)
     best: list[NDArray[Any]] = field(default_factory=list)
@@ -53,7 +62,7 @@ _ARRAYS = ("variables", "optimizer", "best")
 
 def save(path: Path, state: State) -> None:
     """Write a state, whole or not at all."""
-    facts = {name: value for name, value in asdict(state).items() if name not in _ARRAYS}
+    facts = {each.name: getattr(state, each.name) for each in fields(state) if each.name not in _ARRAYS}
     arrays = {f"{name}-{k}": value for name in _ARRAYS for k, value in enumerate(getattr(state, name))}
     facts["lengths"] = {name: len(getattr(state, name)) for name in _ARRAYS}
     data = io.BytesIO()
@@ -73,9 +82,9 @@ def load(path: Path, fingerprint: str) -> State | None:
             facts = json.loads(str(stored["facts"]))
             lengths = facts.pop("lengths")
             facts |= {name: [stored[f"{name}-{k}"] for k in range(lengths[name])] for name in _ARRAYS}
-    except (FileNotFoundError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+            state = State(**facts)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError):
         return None
-    state = State(**facts)
     return state if state.fingerprint == fingerprint else None
 
 

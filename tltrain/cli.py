@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from catalogs.console import program, run
+from tltrain.finetune_cli import finetune
 
 tltrain = program("tltrain", "Learn to find molecules: train a network on a corpus of simulated tomograms.")
 
@@ -20,40 +23,99 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
     help='Train on the samples for which this holds, such as "dose < 100 and defocus > 1"; those of the '
     "splits val and test are left out whatever it says.",
 )
-@click.option("--network", default="small", show_default=True, help="small (for CPUs) or deepfinder.")
-@click.option("--steps", default=1000, show_default=True, help="Batches to learn from.")
+@click.option(
+    "--network",
+    default="small",
+    show_default=True,
+    help="small (for CPUs and laptops), deepfinder or residual-unet.",
+)
+@click.option("--steps", default=1000, show_default=True, help="Batches to learn from, at most.")
 @click.option("--patch", default=40, show_default=True, help="Edge of a patch in voxels.")
 @click.option("--batch", default=8, show_default=True, help="Patches of a batch.")
 @click.option("--learning-rate", type=float, help="The highest; by default what suits the network.")
+@click.option(
+    "--loss",
+    default="dice-cross-entropy",
+    show_default=True,
+    help="dice-cross-entropy, or tversky as DeepFinder's.",
+)
+@click.option(
+    "--class-weights",
+    metavar="NAME=WEIGHT,...",
+    help="How much classes count in the loss, 1 unless named; the class that is none is called background.",
+)
+@click.option(
+    "--ema", default=0.0, help="Keep a moving average of the weights with this momentum, e.g. 0.999."
+)
+@click.option("--precision", default="float32", show_default=True, help="float32, bf16 or fp16 (on GPUs).")
+@click.option("--xla/--no-xla", default=None, help="Compile steps by XLA; by default on GPUs only.")
+@click.option("--devices", type=int, help="GPUs that share each batch; by default all.")
+@click.option("--validate-every", type=int, metavar="STEPS", help="By default 20 times in a training.")
+@click.option("--patience", type=int, metavar="N", help="Stop after N validations without a better score.")
+@click.option("--from", "start", metavar="MODEL", help="Begin with the weights of this model.")
 @click.option("--seed", default=0, show_default=True, help="The same seed trains on the same patches.")
-def fit(
-    url: str,
-    to: str,
-    where: str,
-    network: str,
-    steps: int,
-    patch: int,
-    batch: int,
-    learning_rate: float | None,
-    seed: int,
-) -> None:
+def fit(url: str, to: str, class_weights: str | None, **options: Any) -> None:
     """Train on the corpus at URL (a path, s3://..., gs://...) and write a model file.
 
     Interrupted, it goes on where it was when the same command is given again; finished, it ends at once.
+    Beside the model it leaves a folder MODEL.training with a page of curves, a table and events for
+    TensorBoard.
     """
-    from tltrain.fit import Settings
     from tltrain.fit import fit as train
+    from tltrain.settings import Settings, read_weights
 
-    settings = Settings(
-        where=where,
-        network=network,
-        steps=steps,
-        patch=patch,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
-    train(url, to, settings, say=click.echo)
+    train(url, to, Settings(class_weights=read_weights(class_weights), **options), say=click.echo)
+
+
+@tltrain.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="All that the card says, as JSON.")
+def info(model: str, as_json: bool) -> None:
+    """Say what MODEL finds, in which tomograms, how well, and how it was made."""
+    from catalogs.model_file import read_card
+    from tltrain.info import lines
+
+    card = read_card(model)
+    click.echo(card.model_dump_json(indent=1) if as_json else "\n".join(lines(card)))
+
+
+@tltrain.command("import")
+@click.argument("weights", metavar="WEIGHTS.h5")
+@click.option(
+    "--classes",
+    required=True,
+    metavar="NAME:RADIUS,...",
+    help="In the order of the network's outputs after the background; radii in Å.",
+)
+@click.option("--voxel-size", required=True, type=float, help="Å, of the tomograms it was trained on.")
+@click.option(
+    "--contrast",
+    type=click.Choice(["dark", "bright"]),
+    default="dark",
+    show_default=True,
+    help="How protein looks in those tomograms.",
+)
+@click.option("--to", required=True, metavar="MODEL.tlm", help="The model file to write.")
+def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str) -> None:
+    """Make a model of weights that DeepFinder's training wrote."""
+    from tltrain.weights import classes_of, import_deepfinder
+
+    card = import_deepfinder(weights, to, classes_of(classes), voxel_size, contrast)
+    click.echo(f"wrote {to}: {card.network} for {', '.join(info.name for info in card.classes)}")
+
+
+@tltrain.command()
+@click.argument("model")
+@click.option("--to", required=True, metavar="WEIGHTS.h5", help="The file to write.")
+def export(model: str, to: str) -> None:
+    """Write the weights of MODEL, of the network deepfinder, so that DeepFinder reads them."""
+    from tltrain.weights import load_network, write_deepfinder
+
+    write_deepfinder(to, load_network(model))
+    click.echo(f"wrote {to}")
+
+
+tltrain.add_command(finetune)
 
 
 def main() -> None:

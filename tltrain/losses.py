@@ -1,45 +1,96 @@
-"""What training minimises, in Keras operations only."""
+"""What training minimises, in Keras operations only.
+
+Every loss takes the class of each voxel as a whole number, and probabilities. Voxels whose class is
+:data:`IGNORE` count for nothing: nobody knows what they are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from catalogs.console import nearest
+from catalogs.errors import InputError
 
-def tversky(truth: Any, probabilities: Any, *, alpha: float = 0.5, beta: float = 0.5) -> Any:
-    """Return one minus the Tversky index, averaged over the classes (Salehi et al., MLMI 2017).
+#: The class of a voxel that nothing is known of.
+IGNORE = 255
 
-    DeepFinder's loss, up to the constant factor of the number of classes: the sums run over the whole batch
-    and the background is a class like the others. With ``alpha = beta = 0.5`` it is the Dice loss.
+
+def tversky(
+    truth: Any,
+    probabilities: Any,
+    *,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    weights: Sequence[float] | None = None,
+    smooth: float = 0.0,
+) -> Any:
+    """Return the number of classes minus the sum of their Tversky indices (Salehi et al., MLMI 2017).
+
+    DeepFinder's loss, number for number: sums run over the whole batch and the background is a class like
+    the others. With ``alpha = beta = 0.5`` the index is Dice's.
 
     Parameters
     ----------
     truth
-        (b, z, y, x) whole numbers, the index of each voxel's class.
+        (b, z, y, x) whole numbers, the index of each voxel's class or :data:`IGNORE`.
     probabilities
         (b, z, y, x, c) of each class; they add up to one.
     alpha
         Weight of false positives.
     beta
         Weight of false negatives.
+    weights
+        Of each class; None: all count the same. Their sum is scaled to the number of classes.
+    smooth
+        Voxels added to both sides of every index: a class that is absent from a batch, and rightly not
+        predicted, then has a perfect one instead of none.
 
     Returns
     -------
     scalar tensor
-        Between 0 (perfect) and 1.
+        Between 0 (perfect) and the number of classes.
     """
     from keras import ops
 
-    hot = ops.one_hot(ops.cast(truth, "int32"), probabilities.shape[-1], dtype=probabilities.dtype)
+    hot, known, n = _known(truth, probabilities)
     over = (0, 1, 2, 3)
     hit = ops.sum(hot * probabilities, axis=over)
-    false = ops.sum(probabilities, axis=over) - hit
+    false = ops.sum(known * probabilities, axis=over) - hit
     missed = ops.sum(hot, axis=over) - hit
-    # the half voxel keeps a class that is absent from a batch, and rightly not predicted, at a perfect score
-    return 1 - ops.mean((hit + 0.5) / (hit + alpha * false + beta * missed + 0.5))
+    index = ops.divide_no_nan(hit + smooth, hit + alpha * false + beta * missed + smooth)
+    if weights is not None:
+        index = index * ops.cast([w * n / sum(weights) for w in weights], probabilities.dtype)
+    return n - ops.sum(index)
 
 
-def dice_cross_entropy(truth: Any, probabilities: Any) -> Any:
-    """Return the sum of the Dice loss and the mean cross-entropy.
+def cross_entropy(truth: Any, probabilities: Any, *, weights: Sequence[float] | None = None) -> Any:
+    """Return the mean cross-entropy of the voxels that are known, each weighted by its class.
+
+    Parameters
+    ----------
+    truth
+        (b, z, y, x) whole numbers, the index of each voxel's class or :data:`IGNORE`.
+    probabilities
+        (b, z, y, x, c) of each class; they add up to one.
+    weights
+        Of each class; None: all count the same.
+
+    Returns
+    -------
+    scalar tensor
+    """
+    from keras import ops
+
+    hot, _, _ = _known(truth, probabilities)
+    if weights is not None:
+        hot = hot * ops.cast(list(weights), probabilities.dtype)
+    logs = ops.log(ops.maximum(probabilities, 1e-7))
+    return ops.divide_no_nan(-ops.sum(hot * logs), ops.sum(hot))
+
+
+def dice_cross_entropy(truth: Any, probabilities: Any, *, weights: Sequence[float] | None = None) -> Any:
+    """Return the mean Dice loss of the classes plus the mean cross-entropy of the voxels.
 
     The cross-entropy gives every voxel a gradient from the first step on; Dice keeps a rare class from being
     given up (Isensee et al., Nature Methods 18, 203, 2021).
@@ -47,15 +98,63 @@ def dice_cross_entropy(truth: Any, probabilities: Any) -> Any:
     Parameters
     ----------
     truth
-        (b, z, y, x) whole numbers, the index of each voxel's class.
+        (b, z, y, x) whole numbers, the index of each voxel's class or :data:`IGNORE`.
     probabilities
         (b, z, y, x, c) of each class; they add up to one.
+    weights
+        Of each class; None: all count the same.
 
     Returns
     -------
     scalar tensor
     """
+    dice = tversky(truth, probabilities, weights=weights, smooth=0.5) / probabilities.shape[-1]
+    return dice + cross_entropy(truth, probabilities, weights=weights)
+
+
+#: What ``--loss`` knows.
+LOSSES: dict[str, Callable[..., Any]] = {"dice-cross-entropy": dice_cross_entropy, "tversky": tversky}
+
+
+def loss_of(name: str, n_classes: int, weights: Mapping[int, float]) -> Callable[[Any, Any], Any]:
+    """Find a loss by name and give classes their weights.
+
+    Parameters
+    ----------
+    name
+        One of :data:`LOSSES`.
+    n_classes
+        Classes, the background included.
+    weights
+        Index of a class -> how much it counts; 1 for those that are not named.
+
+    Returns
+    -------
+    callable
+        Of truth and probabilities, as Keras wants it.
+
+    Raises
+    ------
+    InputError
+        If there is no such loss.
+    """
+    if name not in LOSSES:
+        raise InputError(f"there is no loss {name!r}; use one of {', '.join(LOSSES)}{nearest(name, LOSSES)}")
+    each = [weights.get(k, 1.0) for k in range(n_classes)] if weights else None
+
+    def loss(truth: Any, probabilities: Any) -> Any:
+        return LOSSES[name](truth, probabilities, weights=each)
+
+    return loss
+
+
+def _known(truth: Any, probabilities: Any) -> tuple[Any, Any, int]:
+    """Give the classes one-hot, zero where unknown; 1 where known, else 0; and the number of classes."""
     from keras import ops
 
-    entropy = ops.sparse_categorical_crossentropy(ops.cast(truth, "int32"), probabilities)
-    return tversky(truth, probabilities) + ops.mean(entropy)
+    n = probabilities.shape[-1]
+    truth = ops.cast(truth, "int32")
+    known = ops.expand_dims(ops.cast(truth < n, probabilities.dtype), -1)
+    # an index beyond the classes has no place in one-hot on any backend
+    hot = ops.one_hot(ops.where(truth < n, truth, 0), n, dtype=probabilities.dtype) * known
+    return hot, known, n

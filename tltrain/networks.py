@@ -1,6 +1,7 @@
 """The networks: fully convolutional, from patches of any size to a probability for each class and voxel.
 
-Only Keras' own layers are used, so that a saved network opens with Keras alone, on any of its backends.
+Only Keras' own layers are used, so that a saved network opens with Keras alone, on any of its backends. The
+last layer computes in float32 whatever the precision: losses add up millions of probabilities.
 """
 
 from __future__ import annotations
@@ -74,9 +75,9 @@ def deepfinder(n_classes: int, seed: int = 0) -> Any:
 
     seeds = _layer_seeds(seed)
 
-    def conv(x: Any, width: int, size: int = 3, activation: str = "relu") -> Any:
+    def conv(x: Any, width: int, size: int = 3) -> Any:
         start = keras.initializers.GlorotUniform(seed=next(seeds))
-        return layers.Conv3D(width, size, padding="same", activation=activation, kernel_initializer=start)(x)
+        return layers.Conv3D(width, size, padding="same", activation="relu", kernel_initializer=start)(x)
 
     x = entry = keras.Input((None, None, None, 1), name="tomogram")
     x = fine = conv(conv(x, 32), 32)
@@ -88,7 +89,11 @@ def deepfinder(n_classes: int, seed: int = 0) -> Any:
     x = conv(conv(layers.Concatenate()([x, middle]), 48), 48)
     x = conv(layers.UpSampling3D(2)(x), 48, size=2)
     x = conv(conv(layers.Concatenate()([x, fine]), 32), 32)
-    return keras.Model(entry, conv(x, n_classes, size=1, activation="softmax"), name="deepfinder")
+    start = keras.initializers.GlorotUniform(seed=next(seeds))
+    classes = layers.Conv3D(
+        n_classes, 1, padding="same", activation="softmax", kernel_initializer=start, dtype="float32"
+    )
+    return keras.Model(entry, classes(x), name="deepfinder")
 
 
 def small(n_classes: int, seed: int = 0) -> Any:
@@ -135,15 +140,85 @@ def small(n_classes: int, seed: int = 0) -> Any:
     x = layers.UpSampling3D(2)(layers.Conv3D(16, 1, kernel_initializer=kernel())(x))
     x = conv(layers.Add()([x, half]), 16)
     classes = layers.Conv3DTranspose(
-        n_classes, 4, strides=2, padding="same", activation="softmax", kernel_initializer=kernel()
+        n_classes,
+        4,
+        strides=2,
+        padding="same",
+        activation="softmax",
+        kernel_initializer=kernel(),
+        dtype="float32",
     )(x)
     return keras.Model(entry, classes, name="small")
+
+
+def residual_unet(n_classes: int, seed: int = 0) -> Any:
+    """Make a U-Net of residual blocks (He et al., CVPR 2016) with batch normalisation, for a GPU.
+
+    It costs three quarters of what DeepFinder's network does and has 2.6 million weights, most of them where
+    the resolution is coarse. Strided convolutions lead down and transposed ones up; what comes up is added to
+    what was there, so that gradients reach every level. At prediction the normalisation is a fixed scale and
+    offset: a tile's result does not depend on what else is in the tile.
+
+    Parameters
+    ----------
+    n_classes
+        Classes, the background included.
+    seed
+        Of the initial weights.
+
+    Returns
+    -------
+    keras.Model
+        (b, z, y, x, 1) -> (b, z, y, x, n_classes) probabilities.
+    """
+    import keras
+    from keras import layers
+
+    seeds = _layer_seeds(seed)
+
+    def start() -> Any:
+        return keras.initializers.HeNormal(seed=next(seeds))
+
+    def normal(x: Any) -> Any:
+        return layers.BatchNormalization(momentum=0.95)(x)
+
+    def conv(x: Any, width: int, size: int = 3, strides: int = 1) -> Any:
+        x = layers.Conv3D(
+            width, size, strides=strides, padding="same", use_bias=False, kernel_initializer=start()
+        )(x)
+        return normal(x)
+
+    def block(x: Any) -> Any:
+        width = x.shape[-1]
+        y = conv(layers.ReLU()(conv(x, width)), width)
+        return layers.ReLU()(layers.Add()([x, y]))
+
+    def up(x: Any, width: int) -> Any:
+        return normal(
+            layers.Conv3DTranspose(
+                width, 2, strides=2, padding="same", use_bias=False, kernel_initializer=start()
+            )(x)
+        )
+
+    entry = keras.Input((None, None, None, 1), name="tomogram")
+    fine = block(layers.ReLU()(conv(entry, 24)))
+    middle = block(layers.ReLU()(conv(fine, 56, size=2, strides=2)))
+    x = layers.ReLU()(conv(middle, 112, size=2, strides=2))
+    for _ in range(3):
+        x = block(x)
+    x = block(layers.ReLU()(layers.Add()([up(x, 56), middle])))
+    x = block(layers.ReLU()(layers.Add()([up(x, 24), fine])))
+    classes = layers.Conv3D(
+        n_classes, 1, padding="same", activation="softmax", kernel_initializer=start(), dtype="float32"
+    )
+    return keras.Model(entry, classes(x), name="residual-unet")
 
 
 #: What ``--network`` knows.
 ARCHITECTURES = {
     "small": Architecture("small", pooling=4, learning_rate=3e-3, build=small),
     "deepfinder": Architecture("deepfinder", pooling=4, learning_rate=5e-4, build=deepfinder),
+    "residual-unet": Architecture("residual-unet", pooling=4, learning_rate=2e-3, build=residual_unet),
 }
 
 

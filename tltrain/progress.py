@@ -25,6 +25,8 @@ class Progress:
         Where the line goes.
     waited
         Seconds that the training has waited for data.
+    paused
+        Seconds that it has spent on validation.
     score
         What validation said last, in words.
     """
@@ -34,6 +36,7 @@ class Progress:
     batch: int
     out: TextIO = field(default_factory=lambda: sys.stderr)
     waited: float = 0.0
+    paused: float = 0.0
     score: str = ""
     _started: float = field(default_factory=lambda: time.monotonic())
     _shown: float = field(default_factory=lambda: time.monotonic())
@@ -45,16 +48,16 @@ class Progress:
 
     @property
     def wait_share(self) -> float:
-        """Share of the time spent waiting for data."""
-        return self.waited / max(self.seconds, 1e-9)
+        """Share of the time of all steps spent waiting for data."""
+        return self.waited / max(self.seconds - self.paused, 1e-9)
 
     def rate(self, step: int) -> float:
-        """Patches a second since the start."""
-        return (step - self.first) * self.batch / max(self.seconds, 1e-9)
+        """Patches a second since the start, without the time that validation took."""
+        return (step - self.first) * self.batch / max(self.seconds - self.paused, 1e-9)
 
     def restart(self, step: int) -> None:
         """Count from here: what went before says nothing about what is to come."""
-        self.first, self.waited, self._started = step, 0.0, time.monotonic()
+        self.first, self.waited, self.paused, self._started = step, 0.0, 0.0, time.monotonic()
 
     def due(self) -> bool:
         """Tell whether it is time for a line."""

@@ -50,6 +50,10 @@ def square(**more: object) -> Acquisition:
     return Acquisition.model_validate({"engine": "parakeet", "padding": 20, "ice_density": 0.0} | more)
 
 
+def published(acq: Acquisition) -> Acquisition:
+    return acq.model_copy(update={"parakeet_faults": "as_published"})
+
+
 def parakeets_own(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt) -> np.ndarray:
     """Noise-free 1 Å image by Parakeet's own simulator classes, fed from memory."""
     with pytest.MonkeyPatch.context() as patch:
@@ -89,7 +93,7 @@ def parakeets_own(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt) 
             columns |= {"charge": np.zeros(n, "i1"), "group": np.full(n, -1, "i4")}
             return AtomData(data=pd.DataFrame(columns))
 
-    (a1, m1, s1), (a2, m2, s2) = optics.ICE_SPECTRUM
+    (a1, m1, s1), (a2, m2, s2) = optics.ICE_SPECTRA[acq.ice_spectrum]
     config = parakeet.config.Config(
         microscope={
             "beam": {"energy": acq.voltage, "electrons_per_angstrom": tilt.dose},
@@ -161,7 +165,7 @@ def test_equals_parakeets_own_simulator(
     scene, acq = at_one_angstrom(scene), square(voxel_size=1.0, ice_density=ice, **lens)
     monkeypatch.setenv("MULTEM_SEED", str(seed_of(9, "ice", tilt.index) % (2**31 - 2) + 1))
     theirs = parakeets_own(scene, library, acq, tilt)
-    ours = Parakeet(faithful=True).simulate(scene, library, acq, tilt, 9, noise=False)
+    ours = Parakeet().simulate(scene, library, published(acq), tilt, 9, noise=False)
     assert theirs.std() > 0.02
     assert residue(ours, theirs) < 3e-4
 
@@ -172,8 +176,8 @@ def test_corrected_ice_is_another_picture_of_the_same_molecules() -> None:
     for ice, limit in ((0.0, 0.998), (0.94, 0.97)):
         acq = square(ice_density=ice)
         ours, theirs = (
-            Parakeet(faithful=f).simulate(scene, library, acq, TILTS[1], 1, noise=False)[2:-2, 2:-2]
-            for f in (False, True)
+            Parakeet().simulate(scene, library, each, TILTS[1], 1, noise=False)[2:-2, 2:-2]
+            for each in (acq, published(acq))
         )
         r = np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]
         assert r > limit if ice == 0 else r < limit
@@ -183,7 +187,7 @@ def test_lens_tails_do_not_wrap_around_the_edge() -> None:
     scene, library = blobs((12, 25, 25), n=1)
     scene.positions[:] = (-78, 0, 0)
     acq = square(defocus=4.0, padding=64)
-    theirs = np.abs(Parakeet(faithful=True).simulate(scene, library, acq, TILTS[0], 1, noise=False) - 1)
+    theirs = np.abs(Parakeet().simulate(scene, library, published(acq), TILTS[0], 1, noise=False) - 1)
     ours = np.abs(Parakeet().simulate(scene, library, acq, TILTS[0], 1, noise=False) - 1)
     assert theirs[:, -3:].max() > 0.1 * theirs.max()  # the pitfall
     assert ours[:, -3:].max() < 0.01 * ours.max()
@@ -193,7 +197,7 @@ def test_ice_makes_no_fringe_at_the_edge() -> None:
     scene, library = blobs((16, 25, 25), n=0)
     tilt = Tilt(0, 5.0, 2.0, 0.0)
     acq = square(ice_density=0.94, padding=32)
-    theirs = Parakeet(faithful=True).simulate(scene, library, acq, tilt, 1, noise=False).mean(axis=0) - 1
+    theirs = Parakeet().simulate(scene, library, published(acq), tilt, 1, noise=False).mean(axis=0) - 1
     ours = Parakeet().simulate(scene, library, acq, tilt, 1, noise=False).mean(axis=0) - 1
     assert np.abs(theirs[:3]).max() > 0.03
     assert np.abs(ours[:3]).max() < 0.02

@@ -3,7 +3,13 @@ import pytest
 from scipy import ndimage
 
 from catalogs.errors import InputError
-from tlgen.reconstruct import reconstruct, weight
+from catalogs.schema import Acquisition
+from tlgen.molecule import centred
+from tlgen.reconstruct import Optics, Reconstruction, Series, ctf, filters, reconstruct
+from tlgen.reconstruct.wbp import ROWS
+from tlgen.scene import Scene
+from tlgen.simulate.base import engine
+from tlgen.tilts import Tilt
 
 ANGLES = np.arange(-60.0, 61.0, 3.0)
 
@@ -95,12 +101,13 @@ def test_missing_wedge_is_where_it_must_be() -> None:
 
 def test_nothing_wraps_around() -> None:
     """A spot at the left edge leaves no trace at the right one beyond the tail of the ramp."""
-    shape = (8, 9, 64)
-    image = projections(np.array([[2.0, 4.0, 3.5]]), shape, np.zeros(1))
-    row = weight(image[0] / 100 - 1)[4]
-    tail = -row[-3:] * 1  # the kernel is negative away from its centre: a dark spot leaves a bright tail
+    shape = (1, 40, 64)
+    images = projections(np.array([[2.0, 4.0, 0.0]]), shape, np.zeros(1))
+    images += 100 - projections(np.array([[2.0, 30.0, 0.0]]), shape, np.zeros(1))  # so that the mean is 100
+    row = reconstruct(images, np.zeros(1), shape)[0, 4]
     assert row[2] < 0
-    assert np.abs(tail).max() < 2e-3 * abs(row[2])
+    # the kernel is negative away from its centre: a dark spot leaves a bright tail
+    assert np.abs(row[-3:]).max() < 2e-3 * abs(row[2])
 
 
 def test_images_may_be_wider_than_the_tomogram() -> None:
@@ -127,3 +134,190 @@ def test_bad_input_is_one_sentence(
     with pytest.raises(InputError, match=words) as error:
         reconstruct(images, angles, shape)
     assert "\n" not in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------- settings
+
+
+def every_setting() -> list[Reconstruction]:
+    words: list[dict[str, object]] = [
+        {}, {"filter": "exact"}, {"filter": "sirt", "iterations": 15}, {"rolloff": "gaussian"},
+        {"rolloff": "none"}, {"dose_weighting": True}, {"ctf": "phase_flip"}, {"ctf": "wiener"},
+        {"filter": "exact", "rolloff": "gaussian", "ctf": "phase_flip", "ctf_slab": 60},
+    ]  # fmt: skip
+    return [Reconstruction.model_validate(each) for each in words]
+
+
+def known(pixel_size: float = 8.0, **more: float) -> Series:
+    return Series(ANGLES, np.abs(ANGLES), Optics(pixel_size, 3.0, **more))
+
+
+@pytest.mark.parametrize("settings", every_setting(), ids=str)
+def test_every_setting_is_linear_and_keeps_places_and_signs(settings: Reconstruction) -> None:
+    shape = (25, 21, 30)
+    point = (np.array(shape[::-1]) - 1) / 2 + (5.3, -2.0, 4.6)
+    images = projections(point[None], shape, ANGLES)
+    volume = reconstruct(images, known(), shape, settings)
+    if settings.ctf == "none":  # a corrected image is no spot: these were not made by a lens
+        assert np.abs(peak(volume) - point).max() < 0.15
+        assert volume.min() == volume[tuple(np.round(point[::-1]).astype(int))]
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, len(ANGLES), 21, 30))
+    a, b = (i - i.mean(axis=(1, 2), keepdims=True) for i in (a, b))
+    one = reconstruct(100 + a, known(), shape, settings) + 2 * reconstruct(100 + b, known(), shape, settings)
+    assert np.allclose(one, reconstruct(100 + a + 2 * b, known(), shape, settings), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", every_setting(), ids=str)
+def test_blocks_of_rows_and_threads_change_nothing(settings: Reconstruction) -> None:
+    rng = np.random.default_rng(3)
+    height = 2 * ROWS + 9
+    shape = (6, height, 20)
+    images = rng.uniform(50, 150, (len(ANGLES), height, 20))
+    images *= 100 / images.mean(axis=(1, 2), keepdims=True)
+    whole = reconstruct(images, known(), shape, settings)
+    assert np.array_equal(whole, reconstruct(images, known(), shape, settings, threads=3))
+    if settings.ctf == "none":  # which is done to whole images
+        # a tomogram of other blocks: the same images upside down
+        turned = reconstruct(images[:, ::-1], known(), shape, settings)
+        assert np.allclose(whole, turned[:, ::-1], atol=1e-4 * whole.std())
+
+
+def test_the_exact_filter_is_the_ramp_for_even_steps_and_parts_with_it_where_slabs_do() -> None:
+    frequency = np.fft.rfftfreq(256)
+    angles = np.radians(np.arange(-60.0, 60.1, 2))
+    weights = filters.exact(frequency, angles, depth=40)
+    step = np.radians(2)
+    low = (frequency > 0.06) & (frequency < 0.4)
+    assert weights[30, low] == pytest.approx(frequency[low] * step, rel=0.08)
+    # twice as densely in one half: its images count half as much there
+    uneven = np.radians(np.concatenate([np.arange(-60.0, 0, 1), np.arange(0, 60.1, 2)]))
+    weights = filters.exact(frequency, uneven, depth=40)
+    assert weights[30, low] == pytest.approx(weights[75, low] / 2, rel=0.08)
+    alone = filters.exact(frequency, np.zeros(1), depth=40)
+    assert alone == pytest.approx(1 / 40)
+
+
+def test_the_gaussian_begins_at_the_cutoff() -> None:
+    settings = Reconstruction(rolloff="gaussian", cutoff=0.3, falloff=0.05)
+    n = 1000
+    gaussian = filters.row_filters(settings, ANGLES, n, 20)[0]
+    plain = filters.row_filters(Reconstruction(rolloff="none"), ANGLES, n, 20)[0]
+    assert np.array_equal(gaussian[:301], plain[:301])
+    assert gaussian[350] == pytest.approx(plain[300] * np.exp(-0.5), rel=1e-6)
+
+
+def test_the_sirt_like_filter_is_sirt() -> None:
+    """Against Landweber's iterations of the projection and back-projection themselves."""
+    n, depth, iterations = 48, 24, 12
+    rng = np.random.default_rng(4)
+    angles = np.arange(-60.0, 61, 5.0)
+    truth = ndimage.gaussian_filter(rng.standard_normal((depth, n)), 1.2)
+    truth *= np.hanning(depth)[:, None] * np.hanning(n)[None]
+    matrix = projector(angles, depth, n)
+    data = matrix @ truth.ravel()
+    rays = np.maximum(matrix.sum(axis=1), 1e-6)
+    hits = np.maximum(matrix.sum(axis=0), 1e-6)
+    x = np.zeros(depth * n)
+    for _ in range(iterations):
+        x += (matrix.T @ ((data - matrix @ x) / rays)) / hits
+    images = 1 + 1e-3 * data.reshape(len(angles), 1, n)
+    images += 1 - images.mean(axis=2, keepdims=True)
+
+    def agreement(**words: object) -> float:
+        settings = Reconstruction.model_validate({"rolloff": "none", **words})
+        ours = reconstruct(images, angles, (depth, 1, n), settings)[:, 0, 8:-8]
+        return float(np.corrcoef(ours.ravel(), x.reshape(depth, n)[:, 8:-8].ravel())[0, 1])
+
+    def disagreement(**words: object) -> float:
+        return 1 - agreement(**words)
+
+    like = disagreement(filter="sirt", iterations=iterations)
+    assert like < 0.006
+    assert disagreement(filter="ramp") > 2 * like
+    assert disagreement(filter="sirt", iterations=iterations // 4) > 2 * like
+    assert disagreement(filter="sirt", iterations=iterations * 8) > 1.5 * like
+
+
+def projector(angles: np.ndarray, depth: int, n: int) -> np.ndarray:
+    """(t * n, depth * n) matrix of the interpolation that back-projection uses, of one row."""
+    z, x = (axis.ravel() for axis in np.mgrid[:depth, :n])
+    matrix = np.zeros((len(angles) * n, depth * n))
+    for k, angle in enumerate(np.radians(angles)):
+        place = (n - 1) / 2 + (x - (n - 1) / 2) * np.cos(angle) + (z - (depth - 1) / 2) * np.sin(angle)
+        left = np.floor(place).astype(int)
+        for column, share in ((left, 1 - (place - left)), (left + 1, place - left)):
+            inside = (column >= 0) & (column < n)
+            np.add.at(matrix, (k * n + column[inside], np.flatnonzero(inside)), share[inside])
+    return matrix
+
+
+def test_dose_weights_are_the_published_ones() -> None:
+    weights = filters.dose_weights((64, 64), 2.0, 20.0, 300.0)
+    q = np.fft.rfftfreq(64, 2.0)[10]
+    critical = 0.24499 * q**-1.6649 + 2.8141
+    assert weights[0, 10] == pytest.approx(np.exp(-20 / (2 * critical)), rel=1e-5)
+    assert weights[10, 0] == pytest.approx(weights[0, 10])
+    assert weights[0, 0] == 1
+    at_200 = filters.dose_weights((64, 64), 2.0, 16.0, 200.0)
+    assert np.allclose(at_200, weights, atol=1e-6)
+
+
+def test_what_is_deeper_is_further_under_focus() -> None:
+    optics = Optics(8.0, 2.0)
+    q2 = np.linspace(0, 1 / 16, 50) ** 2
+    assert np.allclose(optics.contrast(q2, 500), Optics(8.0, 2.05).contrast(q2, 0))
+    assert np.allclose(Optics(8.0, 2.0, handedness=-1).contrast(q2, 500), Optics(8.0, 1.95).contrast(q2, 0))
+    assert optics.contrast(q2[1:2], 0) > 0
+    middles = ctf.depths(Reconstruction(ctf_slab=100), (60, 10, 80), 8.0)
+    assert np.allclose(np.diff(middles), 100 / 8)
+    assert middles[-1] + 100 / 16 >= 50
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Reconstruction(dose_weighting=True), "doses of the images"),
+        (Reconstruction(ctf="wiener"), "defocus of"),
+    ],
+)
+def test_a_setting_that_needs_more_is_refused(settings: Reconstruction, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        reconstruct(np.ones((1, 4, 5)), np.zeros(1), (4, 4, 5), settings)
+
+
+@pytest.mark.parametrize(("place", "angle"), [((0.0, 0.0, 700.0), 0.0), ((900.0, 0.0, 0.0), -60.0)])
+def test_engines_and_correction_agree_what_is_deeper(place: tuple[float, ...], angle: float) -> None:
+    """The transform of one atom's image is the transfer at its depth, not that at the middle."""
+    voxel, shape = 4.0, (420, 72, 72) if place[2] else (20, 72, 500)
+    atom = centred("atom", np.array([79]), np.zeros((1, 3)), np.zeros(1, bool))
+    scene = Scene(
+        shape, voxel, (atom.digest,), ("atom",), (-1,), (1,), ("atom",), np.zeros(1, np.int64),
+        np.array([place]), np.array([(0.0, 0.0, 0.0, 1.0)]),
+    )  # fmt: skip
+    acq = Acquisition(
+        voxel_size=voxel, defocus=1.5, ice_density=0, damage=0, padding=40
+    )  # fmt: skip
+    image = engine("multislice").simulate(
+        scene, {atom.digest: atom}, acq, Tilt(0, angle, 1.0, 0.0), 1, noise=False
+    )
+    x, _, z = place
+    along = z * np.cos(np.radians(angle)) - x * np.sin(np.radians(angle))
+    across = x * np.cos(np.radians(angle)) + z * np.sin(np.radians(angle))
+    middle = round((shape[2] - 1) / 2 + across / voxel)
+    spot = image[:, middle - 36 : middle + 36] - 1
+    found = np.fft.fft2(spot)
+    q = np.hypot(*np.meshgrid(*[np.fft.fftfreq(72, voxel)] * 2))
+    ring = (q > 0.02) & (q < 0.075)  # beyond, averaging folds in what is finer
+
+    def fit(depth: float) -> float:
+        """Best correlation over Gaussian envelopes, of the atom and of binning."""
+        expected = np.abs(Optics(voxel, 1.5).contrast(q[ring] ** 2, depth))
+        return max(
+            float(np.corrcoef(np.abs(found[ring]), expected * np.exp(-b * q[ring] ** 2))[0, 1])
+            for b in range(0, 400, 10)
+        )
+
+    assert fit(along) > 0.93
+    assert fit(along) > fit(0) + 0.03
+    assert fit(along) > fit(-along) + 0.1

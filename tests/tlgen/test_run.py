@@ -166,7 +166,7 @@ def test_decorations_density_and_what_made_a_sample_reach_the_corpus(
 
     attributes = zarr.open_group(catalog.sample_url(record.sample_id), mode="r").attrs["template_learning"]
     assert attributes["recipe"]["decorations"]["beads"]["number"] == [2, 2]
-    assert set(attributes["seeds"]) == {"counts", "decorations", "pack", "simulate"}
+    assert set(attributes["seeds"]) == {"alignment", "counts", "decorations", "pack", "simulate"}
 
 
 def test_a_map_as_a_target(tmp_path: Path, recipe: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +91,15 @@ def ball_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     decide[..., 1] = -20  # logit of the target: 20 * (-0.6 - mean)
     out.set_weights([decide, np.array([0, -12], np.float32)])
     return save(tmp_path_factory.mktemp("models") / "balls.tlm", network)
+
+
+@pytest.fixture
+def no_network() -> bytes:
+    """An archive that looks like Keras' from afar."""
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        archive.writestr("config.json", "no network")
+    return raw.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, read_card
 from catalogs.seeds import generator
+from catalogs.tomograms.contrast import looks
+from catalogs.tomograms.inputs import Tomogram
+from catalogs.tomograms.intake import Prepared, Terms, prepare
+from catalogs.tomograms.masks import Region
+from catalogs.tomograms.scratch import Scratch
 from catalogs.volumes import write_mrc
-from tlpick.contrast import looks
-from tlpick.inputs import Tomogram
-from tlpick.intake import Prepared, Terms, prepare
-from tlpick.masks import Region
-from tlpick.scratch import Scratch
 
 
 @pytest.fixture

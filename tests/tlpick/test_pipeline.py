@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from catalogs.seeds import generator
+from catalogs.tomograms.intake import resample
 from tlpick.identity import checksum, stamp
-from tlpick.intake import resample
 
 
 @pytest.mark.parametrize(("voxel_size", "wanted"), [(5.0, 10.0), (10.0, 7.3), (4.0, 9.0)])

@@ -118,12 +118,12 @@ def test_each_bad_tomogram_fails_in_one_sentence_and_the_others_go_on(
 
 
 def test_a_model_of_another_version_is_refused(
-    tlpick: Run, ball_model: Path, data: Path, tmp_path: Path
+    tlpick: Run, ball_model: Path, no_network: bytes, data: Path, tmp_path: Path
 ) -> None:
     card = read_card(ball_model)
     newer, other = tmp_path / "newer.tlm", tmp_path / "other.tlm"
-    write_model(newer, card.model_copy(update={"format_version": MODEL_FORMAT_VERSION + 1}), b"")
-    write_model(other, card.model_copy(update={"normalisation": "something else"}), b"")
+    write_model(newer, card.model_copy(update={"format_version": MODEL_FORMAT_VERSION + 1}), no_network)
+    write_model(other, card.model_copy(update={"normalisation": "something else"}), no_network)
     refused = tlpick("run", newer, data / "tomo-0.mrc", "--to", tmp_path / "picks")
     assert refused.status == 2
     assert f"format version {MODEL_FORMAT_VERSION + 1}" in refused.err

@@ -16,9 +16,9 @@ from catalogs.errors import InputError
 from catalogs.model_file import read_card, write_model
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
+from catalogs.tomograms.scratch import Scratch
 from tlpick.augment import SYMMETRIES
 from tlpick.graph import Graph, read_graph
-from tlpick.scratch import Scratch
 from tlpick.segment import compiled, load_network, predict, segment
 from tlpick.sweep import sweep
 from tlpick.tiles import Tiling, plan
@@ -53,6 +53,12 @@ def small(_k: Any, _x: Any) -> Any:
     from tltrain.networks import architecture
 
     return architecture("small").build(3, 1)
+
+
+def residual_unet(_k: Any, _x: Any) -> Any:
+    from tltrain.networks import architecture
+
+    return architecture("residual-unet").build(3, 1)
 
 
 def no_pooling(k: Any, x: Any) -> Any:
@@ -106,6 +112,7 @@ def three_levels(k: Any, x: Any) -> Any:
 NETWORKS = [
     deepfinder,
     small,
+    residual_unet,
     no_pooling,
     even_kernels,
     strided_both_ways,
@@ -194,7 +201,7 @@ def test_a_network_that_cannot_be_cut_is_refused() -> None:
 def test_margins_are_how_far_a_voxel_shows(random_model: Path) -> None:
     from tltrain.networks import architecture, receptive_field
 
-    for name in ("deepfinder", "small"):
+    for name in ("deepfinder", "small", "residual-unet"):
         model = architecture(name).build(2, 1)
         network = read_graph(model)
         assert network.pooling == (4, 4, 4)
@@ -320,8 +327,10 @@ def test_a_network_is_loaded_once(ball_model: Path) -> None:
     assert load_network(ball_model) is load_network(ball_model)
 
 
-def test_a_model_without_a_proper_network_is_refused(ball_model: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_proper_network_is_refused(
+    ball_model: Path, no_network: bytes, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.tlm"
-    write_model(broken, read_card(ball_model), b"no network")
+    write_model(broken, read_card(ball_model), no_network)
     with pytest.raises(InputError, match=r"cannot load the network in .*broken\.tlm"):
         load_network(broken)

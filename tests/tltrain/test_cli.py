@@ -32,7 +32,8 @@ def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_pat
     )
     assert status == 0
     assert "training small on 4 tomograms of 10 Å a voxel, validating on 1" in out
-    assert f"wrote {model}: voxel F1 of ball 0." in out
+    assert f"wrote {model}: F1 of ball " in out
+    assert f"how it goes: {tmp_path / 'new folder' / 'balls.training' / 'training.html'}" in out
     last = err.splitlines()[-1]
     assert last.startswith("step 3/3  loss ")
     for word in ("val F1 0.", "patches/s", "waited", "left"):
@@ -53,12 +54,22 @@ def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_pat
         (["--where", "doze < 100"], "did you mean 'dose'?"),
         (
             ["--network", "smal"],
-            "there is no network 'smal'; use one of small, deepfinder; did you mean 'small'?",
+            "no network 'smal'; use one of small, deepfinder, residual-unet; did you mean 'small'?",
         ),
         (["--patch", "42"], "--patch 42 is no multiple of 4, as the network small needs; give 40"),
         (["--steps", "0"], "--steps is 0; give at least 1"),
         (["--learning-rate", "-1"], "--learning-rate is -1; give a positive number"),
         (["--stepz", "3"], "--stepz"),
+        (["--loss", "dice"], "there is no loss 'dice'; use one of dice-cross-entropy, tversky"),
+        (["--precision", "float16"], "there is no precision 'float16'; use one of float32, bf16, fp16"),
+        (["--ema", "1"], "--ema is 1; give a momentum below 1, such as 0.999"),
+        (["--class-weights", "bal=2"], "the corpus has background, ball; did you mean 'ball'?"),
+        (["--class-weights", "ball"], "--class-weights has 'ball'; give name=weight for each class"),
+        (["--class-weights", "ball=-1"], "--class-weights gives ball the weight -1; give 0 or more"),
+        (["--class-weights", "ball=0,background=0"], "gives no class a weight"),
+        (["--patience", "0"], "--patience is 0; give at least 1"),
+        (["--batch", "3", "--devices", "2"], "--batch 3 cannot be shared by 2 devices"),
+        (["--from", "nowhere.tlm"], "there is no model nowhere.tlm"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tltrain, corpus, tmp_path, arguments, sentence):
@@ -104,6 +115,7 @@ def test_several_classes_are_said_by_name(tltrain, make_catalog, write_balls, tm
     status, _, err = tltrain("fit", catalog.url, "--to", model, "--steps", 2, "--patch", 16, "--batch", 1)
     assert status == 0
     assert "val F1 absent nan, ball 0." in err
+    assert "picks absent nan, ball 0." in err
     card = read_card(model)
     assert [info.name for info in card.classes] == ["absent", "ball"]  # the order of the network's outputs
     assert card.training["voxel_f1"]["absent"] is None
@@ -150,4 +162,4 @@ def test_nothing_but_progress_is_on_stderr(corpus, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("step 1/1  loss ")
-    assert len(done.stdout.splitlines()) == 2
+    assert len(done.stdout.splitlines()) == 3

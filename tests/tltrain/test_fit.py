@@ -12,7 +12,8 @@ from catalogs.intensity import normalise
 from catalogs.model_file import read_card, read_network
 from tltrain import checkpoint
 from tltrain import fit as fitting
-from tltrain.fit import Settings, fit
+from tltrain.fit import fit
+from tltrain.settings import Settings
 
 # small enough for seconds, large enough to learn
 QUICK = Settings(steps=70, patch=32, batch=4)
@@ -71,11 +72,14 @@ def test_the_card_says_what_a_picker_needs(trained, corpus):
     assert {splits[i] for i in card.provenance["train"]} == {"train"}
     assert {splits[i] for i in card.provenance["val"]} == {"val"}
     assert card.training["history"][-1]["step"] == QUICK.steps
+    assert card.training["picks"]["ball"]["f1"] > 0.3
+    assert card.provenance["recipe"] == {"made": "by a test"}
+    assert card.provenance["corpus_digest"] == corpus.digest
 
 
 def test_nothing_is_left_of_the_unfinished_training(trained):
     path, _, _ = trained
-    assert [p.name for p in path.parent.iterdir()] == ["balls.tlm"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["balls.tlm", "balls.training"]
 
 
 def test_a_finished_training_is_not_repeated(trained, corpus):
@@ -146,8 +150,8 @@ def test_a_damaged_state_is_not_used(tmp_path):
 def test_a_killed_training_goes_on(corpus, tmp_path):
     """kill -9 while it trains; the same command again ends with the weights of a run that was not killed."""
     code = (
-        "import sys; from tltrain import fit; fit.CHECKPOINT_EVERY = 0.2\n"
-        "fit.fit(sys.argv[1], sys.argv[2], fit.Settings(steps=60, patch=16, batch=2))"
+        "import sys; from tltrain import fit, settings; fit.CHECKPOINT_EVERY = 0.2\n"
+        "fit.fit(sys.argv[1], sys.argv[2], settings.Settings(steps=60, patch=16, batch=2))"
     )
 
     def start(name):

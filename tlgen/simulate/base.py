@@ -41,6 +41,15 @@ class Engine(Protocol):
             Names the setting, and what to do.
         """
 
+    def check_scene(self, scene: Scene, library: Library, acq: Acquisition) -> None:
+        """Refuse a scene that the engine cannot show, before any tilt of it is run.
+
+        Raises
+        ------
+        InputError
+            Names the molecule or decoration, what is wrong with it, and what to do.
+        """
+
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
 

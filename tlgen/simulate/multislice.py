@@ -19,11 +19,13 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
-from tlgen.simulate import optics, potentials, solids
+from tlgen.simulate import binning, doors, optics, potentials, solids
+from tlgen.simulate.ice import layer
 from tlgen.simulate.specimen import check_elements, count_atoms, ice_overhang, placed
 from tlgen.tilts import Tilt
 
@@ -43,8 +45,20 @@ class Multislice:
         return f"template-learning {version('template-learning')} multislice"
 
     def check(self, acq: Acquisition) -> None:
-        """Refuse voxels that are not a whole number of pixels (InputError)."""
+        """Refuse what Parakeet alone has, and voxels that are no whole number of pixels (InputError)."""
+        doors.check_acquisition(acq)
+        doors.refuse_gpu(acq, self.name)
+        if acq.parakeet_faults != "corrected":
+            raise InputError(
+                "parakeet_faults: engine multislice has none of Parakeet's; leave it away, or use parakeet"
+            )
         optics.binning(acq, acq.pixel_size)
+
+    def check_scene(self, scene: Scene, library: Library, acq: Acquisition) -> None:
+        """Refuse a scene that cannot be simulated; see :meth:`tlgen.simulate.base.Engine.check_scene`."""
+        optics.check_voxel_size(scene, acq)
+        check_elements(scene, library)
+        doors.check_inside(scene, library)
 
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
@@ -73,8 +87,8 @@ class Multislice:
         image = np.asarray(wave.real**2 + wave.imag**2, np.float32)
         if noise:
             image = optics.detect(image, grid.step / acq.pixel_size, acq, tilt)
-        image = _to_voxels(image, scene, acq, grid)
-        return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt) if noise else image
+        image = optics.energy_filtered(_to_voxels(image, scene, acq, grid), scene, acq, tilt)
+        return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt, acq) if noise else image
 
 
 @dataclass(frozen=True)
@@ -132,12 +146,10 @@ class _Specimen:
 
 def _specimen(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid: _Grid) -> _Specimen:
     molecules = list(placed(scene, library, tilt.angle))
-    angle = np.radians(tilt.angle)
-    sin, cos = abs(np.sin(angle)), np.cos(angle)
     half = max((float(np.abs(xyz[:, 2]).max()) for _, xyz in molecules), default=0.0)
     if acq.ice_density or scene.decorations:
         overhang = ice_overhang(scene, tilt.angle, grid.x0 * grid.step) if acq.ice_density else 0.0
-        half = max(half, ((scene.box[0] + 2 * overhang) * sin + scene.box[2] * cos) / 2)
+        half = max(half, layer(scene, acq).reach(scene.box[0] / 2 + overhang, tilt.angle))
     slabs = max(1, ceil(2 * half / SLAB))
     thickness = max(2 * half, 1.0) / slabs
 
@@ -161,7 +173,7 @@ def _specimen(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid
     for decoration in scene.decorations:
         solids.decorate(decoration, scene, tilt, potential, covered, first, grid.step, half)
     return _Specimen(
-        potential, covered, _ice_profile(scene, tilt, grid, slabs, thickness), thickness,
+        potential, covered, _ice_profile(scene, acq, tilt, grid, slabs, thickness), thickness,
         _squared_radius([molecule for molecule, _ in molecules]),
     )  # fmt: skip
 
@@ -174,7 +186,9 @@ def _squared_radius(molecules: list[Molecule]) -> float:
     return float((weight * potentials.SQUARED_RADIUS).sum() / weight.sum()) if weight.any() else 0.0
 
 
-def _ice_profile(scene: Scene, tilt: Tilt, grid: _Grid, slabs: int, thickness: float) -> NDArray[np.float32]:
+def _ice_profile(
+    scene: Scene, acq: Acquisition, tilt: Tilt, grid: _Grid, slabs: int, thickness: float
+) -> NDArray[np.float32]:
     """Share of each slab and column that lies in the tilted block of ice."""
     angle = np.radians(tilt.angle)
     parts = 8
@@ -185,7 +199,7 @@ def _ice_profile(scene: Scene, tilt: Tilt, grid: _Grid, slabs: int, thickness: f
     z_block = x * np.sin(angle) + z[:, None] * np.cos(angle)
     # at least a pixel more than the margin, so that an untilted block fills the grid to its last pixel
     end = scene.box[0] / 2 + ice_overhang(scene, tilt.angle, (grid.x0 + 1) * grid.step)
-    inside = (np.abs(x_block) <= end) & (np.abs(z_block) <= scene.box[2] / 2)
+    inside = (np.abs(x_block) <= end) & layer(scene, acq).inside(x_block, z_block)
     return np.asarray(inside.reshape(slabs, parts, grid.nx).mean(axis=1), np.float32)
 
 
@@ -236,7 +250,7 @@ def _transmit(
     back = np.exp(1j * pi * lam * specimen.depths[-1] * q2).astype(np.complex64)
     wave *= back * optics.transfer(shape, grid.step, acq)
     if acq.phase_plate:
-        wave *= optics.phase_plate(shape, grid.step)
+        wave *= optics.phase_plate(shape, grid.step, acq)
     return np.asarray(scipy.fft.ifft2(wave, overwrite_x=True))
 
 
@@ -248,21 +262,20 @@ def _ice_amplitude(
     Parakeet's field has its variance over all frequencies of its own 1 Å pixels.
     """
     own = optics.frequencies((512, 512), 1.0)
-    power = optics.ice_power(q2) / optics.ice_power(own).mean()
+    power = optics.ice_power(q2, acq) / optics.ice_power(own, acq).mean()
     return np.asarray(np.sqrt(power * potentials.ICE_VARIANCE * molecules) / step, np.float32)
 
 
 def _to_voxels(
     image: NDArray[np.float32], scene: Scene, acq: Acquisition, grid: _Grid
 ) -> NDArray[np.float32]:
-    """Average over each voxel as Parakeet's binned pixels do, and keep the values at the voxels' centres."""
+    """Bin to voxels as Parakeet's pixels are, and keep the values at the voxels' centres."""
     n = grid.oversampling
     shift = (n - 1) / 2 * grid.step  # from the first pixel of a voxel to its centre
     factors = []
     for q in (scipy.fft.fftfreq(grid.ny, grid.step), scipy.fft.rfftfreq(grid.nx, grid.step)):
-        pixels = scene.voxel_size / acq.pixel_size
-        mean = np.sinc(q * scene.voxel_size) / np.sinc(q * scene.voxel_size / pixels)
-        factors.append(mean * np.exp(2j * pi * q * shift))
+        voxel = binning.transfer(q, scene.voxel_size, acq.pixel_size, acq.binning)
+        factors.append(voxel * np.exp(2j * pi * q * shift))
     factor = (factors[0][:, None] * factors[1][None, :]).astype(np.complex64)
     image = scipy.fft.irfft2(scipy.fft.rfft2(image) * factor, image.shape, overwrite_x=True)
     ny, nx = scene.shape[1:]

@@ -2,8 +2,8 @@
 
 Parakeet (Parkhurst et al., Open Biology 11, 210160, 2021) is a chain of files around MULTEM (Lobato & Van
 Dyck, Ultramicroscopy 156, 9, 2015). Here each tilt is one call on arrays in memory: exit wave of the
-multislice through atoms and random ice, lens, detector. Three things are put right unless
-``Parakeet(faithful=True)`` asks for Parakeet's own ways:
+multislice through atoms and random ice, lens, detector. Three things are put right unless the acquisition
+says ``parakeet_faults: as_published``:
 
 - Parakeet shifts its block of ice along the beam by the padding that belongs to x and y only, so that at
   every tilt the first molecules stand in vacuum. Here the ice is where the molecules are.
@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain, repeat
+from math import ceil, cos, radians
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,7 +37,8 @@ from catalogs.seeds import seed as seed_of
 from tlgen import filling
 from tlgen.molecule import Library
 from tlgen.scene import Scene
-from tlgen.simulate import optics
+from tlgen.simulate import doors, gpu, ice, optics
+from tlgen.simulate.binning import binned
 from tlgen.simulate.specimen import (
     check_count,
     check_elements,
@@ -74,15 +76,8 @@ _ALONE = threading.Lock()
 
 @dataclass(frozen=True)
 class Parakeet:
-    """The reference engine.
+    """The reference engine."""
 
-    Attributes
-    ----------
-    faithful
-        Keep Parakeet's misplaced ice, its bare edges and its periodic lens (see the module).
-    """
-
-    faithful: bool = False
     name: ClassVar[str] = "parakeet"
     one_call_per_process: ClassVar[bool] = True
 
@@ -91,13 +86,37 @@ class Parakeet:
         return f"python-multem {version('python-multem')} as python-parakeet {version('python-parakeet')}"
 
     def check(self, acq: Acquisition) -> None:
-        """Refuse a pixel other than 1 Å, and voxels that are not a whole number of them (InputError)."""
+        """Refuse what it cannot honour: a pixel other than 1 Å, voxels of no whole number of them, a wedge.
+
+        Raises
+        ------
+        InputError
+            Names the setting, and what to do.
+        """
+        doors.check_acquisition(acq)
         if acq.pixel_size != PIXEL_SIZE:
             raise InputError(
                 f"pixel_size: Parakeet's contrast is only calibrated at 1 Å, not at {acq.pixel_size:g} Å; "
                 "set pixel_size: 1.0 or use engine: multislice"
             )
         optics.binning(acq, PIXEL_SIZE)
+        if acq.ice_wedge:
+            raise InputError(
+                "ice_wedge: MULTEM's ice has parallel faces; leave ice_wedge away or use engine: multislice"
+            )
+        faulty = acq.parakeet_faults == "as_published"
+        if faulty and acq.ice_tilt:
+            raise InputError(
+                "ice_tilt: Parakeet as published has none; leave parakeet_faults or ice_tilt away"
+            )
+
+    def check_scene(self, scene: Scene, library: Library, acq: Acquisition) -> None:
+        """Refuse a scene that cannot be simulated; see :meth:`tlgen.simulate.base.Engine.check_scene`."""
+        optics.check_voxel_size(scene, acq)
+        check_elements(scene, library)
+        check_count(scene)
+        doors.check_inside(scene, library)
+        _system(acq.device, self.memory(scene, library, acq))
 
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
@@ -122,15 +141,24 @@ class Parakeet:
         grid = _grid(scene, acq)
         check_elements(scene, library)
         check_count(scene)
-        wave = self._exit_wave(scene, library, acq, tilt, seed, grid)
-        image = _lens(grid.crop(wave), acq) if self.faithful else grid.crop(_lens(wave, acq))
-        if not noise:
-            return optics.bin_mean(image, grid.factor)
-        image = optics.bin_mean(optics.detect(image, 1, acq, tilt), grid.factor)
-        return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt)
+        system = _system(acq.device, self.memory(scene, library, acq))
+        wave = self._exit_wave(scene, library, acq, tilt, seed, grid, system)
+        faulty = acq.parakeet_faults == "as_published"
+        image = _lens(grid.crop(wave), acq) if faulty else grid.crop(_lens(wave, acq))
+        if noise:
+            image = optics.detect(image, 1, acq, tilt)
+        image = optics.energy_filtered(binned(image, grid.factor, acq.binning), scene, acq, tilt)
+        return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt, acq) if noise else image
 
     def _exit_wave(
-        self, scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, seed: int, grid: _Grid
+        self,
+        scene: Scene,
+        library: Library,
+        acq: Acquisition,
+        tilt: Tilt,
+        seed: int,
+        grid: _Grid,
+        system: Any,
     ) -> NDArray[np.complex64]:
         """Send a plane wave through the specimen: (padded ny, nx), focused on the middle of the box."""
         import multem
@@ -148,7 +176,7 @@ class Parakeet:
         settings.spec_atoms = atoms
         more = [self._ice(scene, acq, tilt, grid)] if acq.ice_density else []
         with _alone(seed_of(seed, "ice", tilt.index)):
-            output = multem.simulate(_system(), settings, *more)
+            output = multem.simulate(system, settings, *more)
         # MULTEM's arrays are indexed x first
         return np.ascontiguousarray(np.array(output.data[0].psi_coh).T, np.complex64)
 
@@ -156,21 +184,32 @@ class Parakeet:
         """Block of ice, turned with the specimen. Its mask, unlike the atoms, counts pixels' centres."""
         import multem
 
-        lz = scene.box[2]
         mask = multem.Masker(grid.nx, grid.ny, PIXEL_SIZE)
-        (first, second), parameters = optics.ICE_SPECTRUM, multem.IceParameters()
+        first, second = optics.ICE_SPECTRA[acq.ice_spectrum]
+        parameters = multem.IceParameters()
         parameters.a1, parameters.m1, parameters.s1 = first
         parameters.a2, parameters.m2, parameters.s2 = second
         parameters.density = acq.ice_density
         mask.set_ice_parameters(parameters)
-        centre = [grid.x0 + grid.width / 2, grid.y0 + grid.height / 2, lz / 2]
-        if self.faithful:
-            centre[2] += grid.x0
-            mask.set_cuboid((grid.x0, grid.y0, grid.x0), (grid.width, grid.height, lz))
+        x, y, lz = scene.box
+        x0, y0 = grid.x0 * PIXEL_SIZE, grid.y0 * PIXEL_SIZE
+        centre = np.array([x0 + x / 2, y0 + y / 2, lz / 2])
+        turn = tilt_rotation(tilt.angle)
+        if acq.parakeet_faults == "as_published":
+            centre[2] += x0
+            lengths = np.array([x, y, lz])
         else:
-            more = ice_overhang(scene, tilt.angle, grid.x0)
-            mask.set_cuboid((grid.x0 - more, 0, 0), (grid.width + 2 * more, grid.ny, lz))
-        mask.set_rotation(tuple(centre), tuple(tilt_rotation(tilt.angle).as_rotvec()))
+            more = ice_overhang(scene, tilt.angle, x0)
+            slope = radians(acq.ice_tilt)
+            # a slope upwards along x turns +z away from +x
+            turn = turn * tilt_rotation(-acq.ice_tilt)
+            upright = 2 * ice.layer(scene, acq).top[0]
+            # along y beyond the grid
+            lengths = np.array(
+                [(x + 2 * more) / cos(slope), (grid.ny + 2) * PIXEL_SIZE, upright * cos(slope)]
+            )
+        mask.set_cuboid(tuple(centre - lengths / 2), tuple(lengths))
+        mask.set_rotation(tuple(centre), tuple(turn.as_rotvec()))
         return mask
 
 
@@ -200,9 +239,8 @@ def _grid(scene: Scene, acq: Acquisition) -> _Grid:
     optics.check_voxel_size(scene, acq)
     factor = optics.binning(acq, PIXEL_SIZE)
     height, width = scene.shape[1] * factor, scene.shape[2] * factor
-    return _Grid(
-        width, height, fast_size(width + 2 * acq.padding), fast_size(height + 2 * acq.padding), factor
-    )
+    margin = ceil(acq.padding / PIXEL_SIZE)
+    return _Grid(width, height, fast_size(width + 2 * margin), fast_size(height + 2 * margin), factor)
 
 
 def fast_size(least: int) -> int:
@@ -216,14 +254,14 @@ def fast_size(least: int) -> int:
 def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
     """Give MULTEM the atoms in its own coordinates, without those outside of the grid, as Parakeet does.
 
-    MULTEM samples at whole Å from the grid's corner, so the centre of the box is half a pixel before the
+    MULTEM samples at whole pixels from the grid's corner, so the centre of the box is half a pixel before the
     middle of the image.
     """
     import multem
 
-    shift = np.array(
-        [grid.x0 + (grid.width - 1) / 2, grid.y0 + (grid.height - 1) / 2, scene.box[2] / 2], np.float32
-    )
+    middle = (grid.x0 + (grid.width - 1) / 2, grid.y0 + (grid.height - 1) / 2)
+    shift = np.array([*(PIXEL_SIZE * m for m in middle), scene.box[2] / 2], np.float32)
+    ends = (grid.nx * PIXEL_SIZE, grid.ny * PIXEL_SIZE)
 
     def bodies() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]:
         for molecule, xyz in placed(scene, library, angle):
@@ -234,7 +272,7 @@ def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
     def rows() -> Iterator[Iterator[tuple[Any, ...]]]:
         for elements, occupancy, atoms in bodies():
             xyz = atoms + shift
-            inside = ((xyz[:, :2] >= 0) & (xyz[:, :2] <= (grid.nx, grid.ny))).all(axis=1)
+            inside = ((xyz[:, :2] >= 0) & (xyz[:, :2] <= ends)).all(axis=1)
             if not inside.all():
                 xyz, elements, occupancy = xyz[inside], elements[inside], occupancy[inside]
             # in portions, because a Python float is far larger than what it becomes
@@ -248,12 +286,16 @@ def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
     return multem.AtomList(chain.from_iterable(rows()))
 
 
-def _system() -> Any:
+def _system(device: str = "cpu", needed: int = 0) -> Any:
+    """Where MULTEM computes, with ``needed`` bytes for a call; see :func:`tlgen.simulate.gpu.choose`."""
     import multem
 
     system = multem.SystemConfiguration()
     system.precision = "float"
     system.device = "host"
+    if gpu.choose(device, multem.number_of_gpu_available(), needed):
+        # CUDA counts the GPUs that it may see, and a worker's own is the first of them
+        system.device, system.gpu_device = "device", 0
     return system
 
 
@@ -274,7 +316,7 @@ def _input(kind: str, nx: int, ny: int, acq: Acquisition) -> Any:
     settings.E_0 = acq.voltage
     settings.illumination_model = "Partial_Coherent_Higher_Order"
     settings.temporal_spatial_incoh = "Temporal_Spatial"
-    settings.cond_lens_si_sigma = multem.mrad_to_sigma(acq.voltage, optics.SEMIANGLE * 1e3)
+    settings.cond_lens_si_sigma = multem.mrad_to_sigma(acq.voltage, acq.illumination_semiangle)
     settings.obj_lens_ti_sigma = multem.iehwgd_to_sigma(optics.defocus_spread(acq))
     settings.obj_lens_c_10 = -acq.defocus * optics.MICROMETRE  # underfocus is negative there
     settings.obj_lens_c_30 = acq.spherical_aberration
@@ -290,9 +332,12 @@ def _lens(wave: NDArray[np.complex64], acq: Acquisition) -> NDArray[np.float32]:
     settings = _input("HRTEM", nx, ny, acq)
     settings.spec_lz = settings.spec_lx
     settings.cond_lens_zero_defocus_type = settings.obj_lens_zero_defocus_type = "Last"
+    # always on the CPU: it is one image, and the same bits everywhere
     transfer = np.array(multem.compute_ctf(_system(), settings)).T.astype(np.complex64)
+    if (more := optics.aberrations((ny, nx), PIXEL_SIZE, acq)) is not None:
+        transfer *= more
     if acq.phase_plate:
-        transfer *= optics.phase_plate((ny, nx), PIXEL_SIZE)
+        transfer *= optics.phase_plate((ny, nx), PIXEL_SIZE, acq)
     wave = scipy.fft.ifft2(scipy.fft.fft2(wave) * transfer, overwrite_x=True)
     return np.asarray(wave.real**2 + wave.imag**2, np.float32)
 

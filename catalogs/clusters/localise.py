@@ -3,12 +3,13 @@
 Three ways to find the clusters:
 
 ``meanshift``
-    Flat-kernel mean shift with the class's radius as bandwidth, as in the paper (:mod:`tlpick.meanshift`).
+    Flat-kernel mean shift with the class's radius as bandwidth, as in the paper
+    (:mod:`catalogs.clusters.meanshift`).
 ``components``
     Connected bodies. Of a body that mean shift finds several clusters in, those further apart than
     :data:`APART` radii are particles of their own: touching particles are told apart, long ones stay whole.
 ``peaks``
-    Maxima of the smoothed probability (:mod:`tlpick.peaks`).
+    Maxima of the smoothed probability (:mod:`catalogs.clusters.peaks`).
 
 All of it is done block by block with whole-number sums, so no cut of the volume into blocks changes a pick.
 """
@@ -26,11 +27,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from catalogs.clusters.blocks import Volume8
+from catalogs.clusters.meanshift import Map, modes
+from catalogs.clusters.members import Members, gather
+from catalogs.clusters.peaks import peaks
 from catalogs.schema import ClassInfo
-from tlpick.blocks import Volume8
-from tlpick.meanshift import Map, modes
-from tlpick.members import Members, gather
-from tlpick.peaks import peaks
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.intensity import CLIP, NORMALISATION, measure
 from catalogs.model_file import ModelCard
+from catalogs.tomograms.contrast import looks
+from catalogs.tomograms.inputs import Tomogram
+from catalogs.tomograms.masks import Region, mask_path
+from catalogs.tomograms.scratch import Scratch
 from catalogs.volumes import Volume, open_volume
-from tlpick.contrast import looks
-from tlpick.inputs import Tomogram
-from tlpick.masks import Region, mask_path
-from tlpick.scratch import Scratch
 
 Triple = tuple[int, int, int]
 

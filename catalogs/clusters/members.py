@@ -18,8 +18,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from tlpick.blocks import Block, Volume8, cut
-from tlpick.meanshift import Map
+from catalogs.clusters.blocks import Block, Volume8, cut
+from catalogs.clusters.meanshift import Map
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

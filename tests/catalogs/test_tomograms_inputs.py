@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from catalogs.errors import InputError
+from catalogs.tomograms.inputs import Selection, Tomogram, expand, named
 from catalogs.volumes import write_mrc, write_ome_zarr
-from tlpick.inputs import Selection, Tomogram, expand, named
 
 STAR = """
 data_global

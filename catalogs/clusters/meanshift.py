@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tlpick.blocks import Block, Volume8, cut, owners
-from tlpick.rows import Rows, between, pack
+from catalogs.clusters.blocks import Block, Volume8, cut, owners
+from catalogs.clusters.rows import Rows, between, pack
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

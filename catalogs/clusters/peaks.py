@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tlpick.blocks import Block, Volume8, cut
-from tlpick.meanshift import Map, distinct
+from catalogs.clusters.blocks import Block, Volume8, cut
+from catalogs.clusters.meanshift import Map, distinct
 
 Floats = NDArray[np.float64]
 

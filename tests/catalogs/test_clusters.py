@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from catalogs.clusters.localise import Options, Picks, localise, size_agreement, without_duplicates
+from catalogs.clusters.meanshift import mean_shift
+from catalogs.clusters.members import gather
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
-from tlpick.localise import Options, Picks, localise, size_agreement, without_duplicates
-from tlpick.meanshift import mean_shift
-from tlpick.members import gather
 
 
 def blobs(seed: int, shape: tuple[int, int, int], n: int, radius: float, share: float) -> NDArray[np.bool_]:

@@ -1,0 +1,384 @@
+"""Fine-tuning on tomograms in files, as a user does it."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from catalogs import particles
+from catalogs.formats.base import Context
+from catalogs.intensity import measure, normalise
+from catalogs.model_file import fingerprint, read_card, with_card
+from catalogs.tomograms.inputs import Tomogram
+from catalogs.tomograms.intake import Terms
+from catalogs.volumes import open_volume, write_mrc
+from tltrain import checkpoint
+from tltrain import finetune as finetuning
+from tltrain.annotations import look, read_annotations
+from tltrain.finetune import finetune
+from tltrain.finetune_data import divide, gather, some, supply
+from tltrain.finetune_loss import positive_unlabelled
+from tltrain.finetune_settings import FineTuning
+from tltrain.fit import Settings, fit
+from tltrain.losses import IGNORE, loss_of
+from tltrain.real import prepare_tomograms
+from tltrain.stream import open_stream_of
+from tltrain.targets import UNLABELLED
+from tltrain.weights import load_network
+
+# seconds, to see the machinery and not how good the network gets
+QUICK = FineTuning(steps=6, patch=16, batch=4, validate_every=3)
+
+
+@pytest.fixture(scope="module")
+def model(corpus, tmp_path_factory):
+    """A model that has learned nearly nothing."""
+    path = tmp_path_factory.mktemp("models") / "balls.tlm"
+    fit(corpus.url, path, Settings(steps=2, patch=16, batch=2), say=lambda _: None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(make_catalog, write_balls, tmp_path_factory):
+    """Three tomograms as MRC files, and the picks of all particles in them: a folder."""
+    folder = tmp_path_factory.mktemp("real")
+    catalog = make_catalog(folder / "corpus")
+    tables = []
+    for name in ("TS_01", "TS_02", "TS_03"):
+        sample_id = write_balls(catalog, name, "train", noise=1.2)
+        write_mrc(folder / f"{name}.mrc", catalog.arrays(sample_id)["tomogram"][:] * 30 + 100, 10.0)
+        table = catalog.particles(sample_id)
+        tables.append(table[table["label"] > 0])
+    shutil.rmtree(folder / "corpus")
+    table = pd.concat(tables, ignore_index=True)
+    particles.save(table, folder / "picks.star", None, Context(voxel_size=10.0, shape=(40, 72, 70)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def annotations(model, data):
+    places = look([Tomogram(str(data / f"{n}.mrc"), n) for n in ("TS_01", "TS_02", "TS_03")])
+    return read_annotations([str(data / "picks.star")], places, read_card(model))
+
+
+@pytest.fixture
+def tltrain(monkeypatch, capsys):
+    """Run ``tltrain ARGUMENTS`` as the console script does; give status, output and errors."""
+
+    def call(*arguments):
+        from tltrain.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["tltrain", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+def command(model, data, *more, picks="picks.star"):
+    return ("finetune", model, "-t", data / "*.mrc", "-p", data / picks, *more)
+
+
+def weights(path):
+    return load_network(path).get_weights()
+
+
+def assert_same_weights(one, two):
+    for a, b in zip(weights(one), weights(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data, annotations, tmp_path):
+    tuned = tmp_path / "tuned.tlm"
+    more = ("--to", tuned, "--steps", 4, "--patch", 16, "--batch", 4, "--mix", 0.25)
+    status, out, err = tltrain(*command(model, data, *more))
+    assert status == 0, err
+    assert "1 simulated patches to every 3; held out: TS_0" in out
+    assert "before: F1 simulated 0." in out
+    assert f"wrote {tuned}: F1 on held-out tomograms" in out
+    card, parent = read_card(tuned), read_card(model)
+    assert (card.classes, card.voxel_size, card.network) == (
+        parent.classes,
+        parent.voxel_size,
+        parent.network,
+    )
+    tuning = card.training["fine_tuning"]
+    assert tuning["parent"] == fingerprint(model)
+    (held,) = tuning["held_out"]
+    learned = {each["name"]: each["annotations"] for each in tuning["tomograms"]}
+    assert {held, *learned} == {"TS_01", "TS_02", "TS_03"}
+    assert (
+        sum(learned.values())
+        == tuning["annotations"]["ball"]
+        == len(annotations.table) - len(annotations.of(held))
+    )
+    assert tuning["mix"] == 0.25
+    assert tuning["forgotten"] is not None
+    assert card.provenance["corpus"] == corpus.url
+    assert card.provenance["parent"] == parent.training
+    assert [p.name for p in tmp_path.iterdir()] == ["tuned.tlm"]
+
+    before = tuned.read_bytes()
+    status, out, _ = tltrain(*command(model, data, *more))
+    assert status == 0
+    assert f"{tuned} is already fine-tuned by these settings on these annotations" in out
+    assert tuned.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--mix", 1], "--mix 1 leaves no place for the annotated tomograms"),
+        (["--mix", -1], "--mix is -1; give a number from 0 to 1"),
+        (["--targets", "shapes"], "--targets is 'shapes'; give one of shape, sphere, oriented; did you mean"),
+        (
+            ["--targets", "oriented"],
+            "--targets oriented needs picks with orientations, and no pick is turned",
+        ),
+        (["--unlabelled", "pu"], "--unlabelled is 'pu'; give one of ignore, background, positive-unlabelled"),
+        (["--patch", 18], "--patch 18 is no multiple of 4, as the network small needs; give 16"),
+        (["--held-out", "TS_9"], "--held-out TS_9: there is no tomogram of that name, only TS_01, TS_02"),
+        (["--annotations", 500], "500 annotations are asked for and"),
+        (["--corpus", "nowhere"], "cannot be read (there is no corpus at nowhere"),
+        (["--class", "ball"], "--class ball is not THEIRS=OURS"),
+        (["--class", "ball=bal"], "has no class 'bal', only ball; did you mean 'ball'?"),
+        (["--learning-curve", "0,500"], "--learning-curve asks for 500 annotations, and"),
+        (["--learning-curve", "0,x"], "no list of numbers; give one such as 0,25,50,150"),
+        (["--learning-curve", "0,5", "--held-out", "none"], "a learning curve needs a tomogram that is not"),
+        (["--voxel-size", 5], "voxels of 5 Å, the model 'balls' was trained at 10 Å; add --rescale"),
+        (["--shell", 0, "--mix", 0], "would call everything a particle; give one of them more"),
+        (["-t", "missing.mrc"], "there is no volume missing.mrc"),
+        (["-p", "missing.star"], "there is no particle list missing.star"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(tltrain, model, data, tmp_path, more, sentence):
+    to = () if "--learning-curve" in more else ("--to", tmp_path / "m.tlm")
+    status, _, err = tltrain(*command(model, data, *to, *more))
+    assert status == 2
+    assert sentence in err
+    assert err.startswith("tltrain: ")
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "m.tlm").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda t: t.assign(x=t["x"] * 8),
+            "lie outside of the tomogram 'TS_01' (70 x 72 x 40 voxels of 10 Å)",
+        ),
+        (lambda t: t[t["tomogram"] != "TS_02"], "has no particles in the tomogram 'TS_02'; annotate some"),
+        (lambda t: t.assign(tomogram="other"), "has particles in 'other', but the tomograms are 'TS_01'"),
+        (
+            lambda t: t.assign(class_name="bell"),
+            "has the class 'bell', the model 'balls' knows ball; did you mean",
+        ),
+        (
+            lambda t: t.groupby("tomogram").head(2),
+            "has 6 particles of the class 'ball' in these tomograms, too few",
+        ),
+    ],
+)
+def test_picks_that_do_not_fit_are_refused(tltrain, model, data, annotations, tmp_path, change, sentence):
+    table = change(annotations.table).reset_index(drop=True)
+    particles.save(table, tmp_path / "wrong.csv", "csv", Context())
+    status, _, err = tltrain(*command(model, data, "--to", tmp_path / "m.tlm", picks=tmp_path / "wrong.csv"))
+    assert status == 2
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, model, data, tmp_path):
+    lost = tmp_path / "lost.tlm"
+    card = read_card(model)
+    with_card(model, card.model_copy(update={"provenance": card.provenance | {"corpus": "/no/such"}}), lost)
+    status, _, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm"))
+    assert status == 2
+    assert "the corpus that the model 'balls' was trained on cannot be read" in err
+    assert "or give --mix 0 --targets sphere to do without" in err
+    status, out, err = tltrain(
+        *command(
+            lost, data, "--to", tmp_path / "m.tlm", "--mix", 0, "--steps", 2, "--patch", 16, "--batch", 2
+        )
+    )
+    assert status == 0, err
+    assert "nobody will notice what is forgotten" in out
+    assert "targets are spheres of the classes' radii" in out
+    assert read_card(tmp_path / "m.tlm").training["fine_tuning"]["forgotten"] is None
+
+
+# ---------------------------------------------------------------- what is learned from
+
+
+def test_subsets_are_nested_and_what_is_not_drawn_is_not_there(annotations):
+    few, more = some(annotations, 5, 0), some(annotations, 12, 0)
+    rows = [set(map(tuple, each.table[["x", "y", "z"]].to_numpy())) for each in (few, more)]
+    assert rows[0] < rows[1]
+    assert len(some(annotations, 5, 1).table.merge(few.table)) < 5
+    one = some(annotations, 1, 0)
+    assert [place.tomogram.name for place in one.places] == list(one.table["tomogram"])
+
+
+def test_of_many_tomograms_one_is_held_out(annotations):
+    train, held = divide(annotations, ())
+    counts = annotations.table["tomogram"].value_counts()
+    assert [place.tomogram.name for place in held.places] == [min(counts.index, key=lambda n: (counts[n], n))]
+    assert len(train.table) + len(held.table) == len(annotations.table)
+    assert divide(annotations, ["none"])[1] is None
+    train, held = divide(annotations, ["TS_03", "TS_01"])
+    assert set(held.table["tomogram"]) == {"TS_01", "TS_03"}
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "value"), [("ignore", 255), ("background", 0), ("positive-unlabelled", 254)]
+)
+def test_patches_hold_what_the_annotations_say(model, annotations, tmp_path, unlabelled, value):
+    settings = replace(QUICK, unlabelled=unlabelled)
+    card = read_card(model)
+    material = gather(card, annotations, (), settings, lambda _: None)
+    tomograms = prepare_tomograms(material.train.places, card, Terms(), tmp_path)
+    made = supply(material, tomograms, settings, load_network(model))
+    stream = open_stream_of(made, patch=16, batch=16, seed=0)
+    batches = stream.batches()
+    grey, classes = next(batches)
+    batches.close()
+    assert grey.shape == (16, 16, 16, 16, 1)
+    assert set(np.unique(classes)) <= {0, 1, IGNORE, value}
+    assert value in classes
+    assert (classes == 1).any(axis=(1, 2, 3)).mean() > 0.5  # patches are around annotations
+    far = made.volumes(0)[1][:]
+    assert (far == UNLABELLED).any()
+    # what is called a ball is dark: the targets lie where the particles are
+    whole = made.volumes(0)
+    assert whole[0][:][far == 1].mean() < whole[0][:][far == 0].mean() - 0.3
+
+
+def test_grey_values_are_those_of_picking(model, data, annotations, tmp_path):
+    from catalogs.tomograms.intake import Terms
+
+    (made, *_) = prepare_tomograms(annotations.places, read_card(model), Terms(), tmp_path)
+    raw = open_volume(data / "TS_01.mrc").read()
+    np.testing.assert_allclose(made.read(), normalise(raw, measure(raw)), atol=2e-3)
+
+
+# ---------------------------------------------------------------- the loss
+
+
+def test_so_many_targets_as_expected_cost_nothing_among_unlabelled_voxels():
+    from keras import ops
+
+    known = loss_of("dice-cross-entropy", 2, {})
+    truth = np.full((1, 4, 4, 4), UNLABELLED, np.uint8)
+    truth[0, 0] = 1
+    called = np.zeros((1, 4, 4, 4), np.float32)
+    called[0, 0] = 0.9
+    called[0, 1, 0, :3] = 1.0  # 3 of 48 unlabelled voxels
+
+    def loss(prior):
+        probabilities = np.stack([1 - called, called], axis=-1)
+        return float(ops.convert_to_numpy(positive_unlabelled(known, prior)(truth, probabilities)))
+
+    labelled = np.where(truth == UNLABELLED, IGNORE, truth)
+    alone = float(ops.convert_to_numpy(known(labelled, np.stack([1 - called, called], axis=-1))))
+    assert loss(0.2) == pytest.approx(alone)
+    assert loss(0.01) == pytest.approx(alone + 3 / 48 - 0.01 * 0.9)
+    # without unlabelled voxels it is the loss of the labelled ones
+    truth = labelled
+    assert loss(0.01) == pytest.approx(alone)
+
+
+# ---------------------------------------------------------------- going on
+
+
+def test_an_interrupted_tuning_goes_on_to_the_same_weights(model, annotations, tmp_path, monkeypatch):
+    finetune(model, annotations, tmp_path / "whole.tlm", QUICK, say=lambda _: None)
+    save = checkpoint.save
+
+    def save_then_stop(path, state):
+        save(path, state)
+        if state.step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning, "CHECKPOINT_EVERY", 0)
+    monkeypatch.setattr(checkpoint, "save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(model, annotations, tmp_path / "parts.tlm", QUICK, say=lambda _: None)
+    assert not (tmp_path / "parts.tlm").exists()
+    monkeypatch.setattr(checkpoint, "save", save)
+    said = []
+    finetune(model, annotations, tmp_path / "parts.tlm", QUICK, say=said.append)
+    assert "going on after step 4" in said
+    assert not any(text.startswith("reading") for text in said)  # nor are tomograms read again
+    assert_same_weights(tmp_path / "whole.tlm", tmp_path / "parts.tlm")
+    assert any((a != b).any() for a, b in zip(weights(model), weights(tmp_path / "whole.tlm"), strict=True))
+
+
+@pytest.mark.slow
+def test_a_killed_tuning_goes_on(model, data, annotations, tmp_path):
+    """kill -9 while it learns; the same command again ends with the weights of one that was not killed."""
+    arguments = [*map(str, command(model, data, "--steps", 40, "--patch", 16, "--batch", 4)), "--to"]
+    code = (
+        "import sys; from tltrain import finetune; finetune.CHECKPOINT_EVERY = 0.2\n"
+        "from tltrain.cli import main; main()"
+    )
+
+    def start(name):
+        line = [sys.executable, "-c", code, *arguments, str(tmp_path / name)]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    killed = start("killed.tlm")
+    state = tmp_path / "killed.tlm.partial" / "state.npz"
+    deadline = time.monotonic() + 300
+    while not state.exists():
+        assert killed.poll() is None, killed.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    killed.stdout.close()
+    assert not (tmp_path / "killed.tlm").exists()
+    again, whole = start("killed.tlm"), start("whole.tlm")
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
+    assert "going on after step " in output
+    whole.communicate()
+    assert whole.returncode == 0
+    assert_same_weights(tmp_path / "killed.tlm", tmp_path / "whole.tlm")
+
+
+# ---------------------------------------------------------------- the curve
+
+
+def test_a_learning_curve_is_a_table_and_a_picture(tltrain, model, data, tmp_path):
+    more = ("--learning-curve", "0,10", "--from-scratch", "--steps", 2, "--patch", 16, "--batch", 2)
+    status, out, err = tltrain(*command(model, data, "--to", tmp_path / "curve", *more))
+    assert status == 0, err
+    assert "annotations that no model sees" in out
+    with open(tmp_path / "curve" / "curve.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["annotations"], row["training"]) for row in rows] == [
+        *(("0", "fine-tuned"), ("10", "fine-tuned"), ("10", "from scratch")),
+    ]
+    assert all(0 <= float(row["f1"]) <= 1 for row in rows)
+    page = (tmp_path / "curve" / "curve.html").read_text()
+    assert "<svg" in page
+    assert "from scratch" in page
+    assert "http" not in page
+    assert sorted(p.name for p in (tmp_path / "curve").iterdir()) == [
+        *("0010-scratch.tlm", "0010.tlm", "curve.csv", "curve.html"),
+    ]
+    assert read_card(tmp_path / "curve" / "0010.tlm").training["fine_tuning"]["annotations"] == {"ball": 10}

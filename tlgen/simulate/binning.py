@@ -1,0 +1,66 @@
+"""From pixels to voxels: by the mean of each square, or by cropping the Fourier transform.
+
+Cropping alone keeps the first pixel's centre where it is, while the mean of a square stands at the square's
+centre, (n - 1) / 2 pixels further on. Here what is cropped is shifted to there as well, so that a voxel's
+centre means the same either way, and the box's centre is at (n - 1) / 2 voxels.
+"""
+
+from __future__ import annotations
+
+from math import pi
+from typing import Literal
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+Binning = Literal["average", "fourier"]
+
+_MARGIN = 8  # voxels; what an image's edges mirror, so that they do not reach over to the other side
+
+
+def transfer(
+    q: NDArray[np.float64], voxel_size: float, pixel_size: float, binning: Binning
+) -> NDArray[np.float64]:
+    """Factor along one axis that makes each sample what a voxel around it holds.
+
+    Parameters
+    ----------
+    q
+        Frequencies in 1/Å.
+    voxel_size, pixel_size
+        Å, of what is made, and of the pixels that it is made of.
+    binning
+        ``average`` is the mean of the pixels; ``fourier`` keeps what is below the voxels' Nyquist frequency.
+    """
+    if binning == "fourier":
+        return (np.abs(q) * voxel_size < 0.5 - 1e-9).astype(np.float64)
+    return np.asarray(np.sinc(q * voxel_size) / np.sinc(q * pixel_size))
+
+
+def binned(image: NDArray[np.floating], factor: int, binning: Binning = "average") -> NDArray[np.float32]:
+    """Bin an image (y, x), leaving out the last pixels where ``factor`` does not divide its size.
+
+    Returns
+    -------
+    ndarray, float32
+        (y // factor, x // factor); the mean of the pixels in each square, or the Fourier transform's inner
+        part sampled at the squares' centres.
+    """
+    ny, nx = image.shape[0] // factor, image.shape[1] // factor
+    image = image[: ny * factor, : nx * factor]
+    if binning == "average" or factor == 1:
+        return np.asarray(image.reshape(ny, factor, nx, factor).mean(axis=(1, 3)), np.float32)
+    pads = [(min(_MARGIN, n) * factor,) * 2 for n in (ny, nx)]
+    padded = np.pad(np.asarray(image, np.float32), pads, mode="symmetric")
+    spectrum = scipy.fft.rfft2(padded)
+    frequencies = (scipy.fft.fftfreq(padded.shape[0]), scipy.fft.rfftfreq(padded.shape[1]))
+    kept = [transfer(q, factor, 1, "fourier") * np.exp(1j * pi * q * (factor - 1)) for q in frequencies]
+    spectrum *= kept[0].astype(np.complex64)[:, None]
+    spectrum *= kept[1].astype(np.complex64)
+    whole = scipy.fft.irfft2(spectrum, padded.shape, overwrite_x=True)
+    (top, _), (left, _) = pads
+    return np.ascontiguousarray(whole[top : top + ny * factor : factor, left : left + nx * factor : factor])
+
+
+__all__ = ["Binning", "binned", "transfer"]

@@ -1,0 +1,92 @@
+"""``tlgen simulate``: images of a scene in a folder, to look at before a corpus is made of such."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+from catalogs import seeds
+from catalogs.errors import InputError
+from catalogs.volumes import write_mrc
+from tlgen.pack import choose
+from tlgen.recipe import Recipe
+from tlgen.samples import expand
+from tlgen.scene_file import read_scene
+from tlgen.simulate import doors
+from tlgen.simulate.base import engine
+from tlgen.tilts import Tilt, tilt_series
+
+
+def simulate_scene(
+    folder: str | Path,
+    recipe: Recipe,
+    target: str | Path,
+    *,
+    sample: str | None = None,
+    angles: tuple[float, ...] = (),
+    noise: bool = True,
+) -> None:
+    """Simulate tilt images of a scene with the acquisition of one sample of a recipe.
+
+    Writes the images as an MRC stack by rising angle and, beside it, the angles (``.rawtlt``). Ice and counts
+    are random, but the same every time.
+
+    Parameters
+    ----------
+    folder
+        That holds the scene, as ``tlgen pack`` writes it; ``scene.json`` may be changed by hand.
+    recipe
+        Validated.
+    target
+        The MRC file.
+    sample
+        Name of the sample; the first one of the recipe if left out.
+    angles
+        Of the series, in degrees: only these. All of them if there are none.
+    noise
+        False: mean intensities, where vacuum is 1, instead of counts.
+
+    Raises
+    ------
+    InputError
+        If the scene or the acquisition cannot be simulated, or the series has no such angle.
+    """
+    path = Path(target)
+    if path.suffix != ".mrc":
+        raise InputError(f"{path} must end in .mrc; give another name")
+    scene, library = read_scene(folder)
+    spec = choose(expand(recipe, {}), sample, recipe.name)
+    acq = spec.acquisition
+    simulator = engine(acq.engine)
+    simulator.check(acq)
+    simulator.check_scene(scene, library, acq)
+    doors.check_overlaps(scene, library)
+    tilts = _choose(tilt_series(acq), angles)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = seeds.seed(recipe.seed, recipe.name, spec.name, "simulate")
+    images = []
+    for tilt in tilts:
+        started = time.process_time()
+        images.append(simulator.simulate(scene, library, acq, tilt, seed, noise=noise))
+        click.echo(
+            f"  {tilt.angle:6.1f}°  number {tilt.index + 1} in time, {tilt.dose_before:5.1f} e/Å² before it, "
+            f"mean {images[-1].mean():.4g}, standard deviation {images[-1].std():.4g}, "
+            f"{time.process_time() - started:.1f} CPU-s"
+        )
+    write_mrc(path, np.stack(images), scene.voxel_size)
+    path.with_suffix(".rawtlt").write_text("".join(f"{tilt.angle:.2f}\n" for tilt in tilts))
+    click.echo(f"{path}: {len(tilts)} images by {simulator.version()}")
+
+
+def _choose(tilts: list[Tilt], angles: tuple[float, ...]) -> list[Tilt]:
+    """Choose tilts by their angles; by rising angle."""
+    known = {tilt.angle: tilt for tilt in sorted(tilts, key=lambda tilt: tilt.angle)}
+    for angle in angles:
+        if angle not in known:
+            near = min(known, key=lambda each: abs(each - angle))
+            raise InputError(f"--angle {angle:g}: the series has no such tilt; the nearest is {near:g}°")
+    return [tilt for angle, tilt in known.items() if angle in angles or not angles]

@@ -1,0 +1,511 @@
+"""A model that knows simulated tomograms learns from a few annotated real ones, and forgets nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from catalogs.console import DISTRIBUTION
+from catalogs.errors import InputError
+from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
+from catalogs.seeds import digest
+from catalogs.tomograms.intake import Terms
+from tltrain import checkpoint, finetune_data, loop
+from tltrain.annotations import Annotations
+from tltrain.augment import Augmentation
+from tltrain.cards import history, keras_file, now, plain, software
+from tltrain.checkpoint import State
+from tltrain.finetune_data import Material
+from tltrain.finetune_loss import positive_unlabelled
+from tltrain.finetune_settings import FineTuning, check
+from tltrain.fit import partial_folder, standing_model
+from tltrain.learner import Learner, Optimisation
+from tltrain.loop import Outcome, Plan
+from tltrain.losses import loss_of
+from tltrain.networks import Architecture, architecture
+from tltrain.progress import Progress, duration
+from tltrain.real import RealTomogram, prepare_tomograms
+from tltrain.sampling import Shares
+from tltrain.stream import Mixed, PatchStream, open_stream, open_stream_of
+from tltrain.validate import Scores, Validation
+from tltrain.weights import load_network
+
+#: Seconds between two checkpoints.
+CHECKPOINT_EVERY = 30.0
+#: Of the learning rate that trains the network from scratch.
+GENTLER = 0.3
+#: Validations in a fine-tuning, unless the user says.
+VALIDATIONS = 10
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came out.
+
+    Attributes
+    ----------
+    card
+        Of the model that is written.
+    forgot
+        Why the training was stopped; empty if it was not.
+    """
+
+    card: ModelCard
+    forgot: str = ""
+
+
+def finetune(
+    model: str | os.PathLike[str],
+    annotations: Annotations,
+    to: str | os.PathLike[str],
+    settings: FineTuning | None = None,
+    *,
+    terms: Terms | None = None,
+    held_out: Sequence[str] = (),
+    memory: float = 4e9,
+    prepared: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Tuned:
+    """Fine-tune a model on annotated tomograms and write it as another one.
+
+    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash. The network
+    that is kept is the one with the best F1 on the held-out tomograms, the model as it was among them; without
+    held-out tomograms, the last one. As soon as a network has forgotten more than is allowed of what the model
+    knew of simulated tomograms, the training ends, and only networks before count.
+
+    Parameters
+    ----------
+    model
+        File of the model to begin with.
+    annotations
+        In the tomograms; see :func:`tltrain.annotations.read_annotations`.
+    to
+        File of the tuned model.
+    settings
+        How; None: the defaults.
+    terms
+        How the tomograms are brought to what the model knows; None: only if they fit.
+    held_out
+        Names of tomograms that are not learned from; see :func:`tltrain.finetune_data.gather`.
+    memory
+        Bytes that bringing a tomogram to the model's terms may use.
+    prepared
+        Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in that
+        of the unfinished training.
+    say
+        Gets a sentence about each stage.
+
+    Returns
+    -------
+    Tuned
+
+    Raises
+    ------
+    InputError
+        If a setting cannot be, the tomograms do not fit the model, or what is needed of the corpus is not
+        there.
+    """
+    settings, terms = settings or FineTuning(), terms or Terms()
+    check(settings)
+    card = read_card(model)
+    arch = architecture(card.network)
+    patch = _patch(settings, card, arch)
+    target = Path(to)
+    standing = standing_model(target)
+    parent = fingerprint(model)
+    material = finetune_data.gather(card, annotations, held_out, settings, say)
+    partial = partial_folder(target)
+    folder = prepared or partial / "tomograms"
+    tomograms = prepare_tomograms(material.train.places, card, terms, folder, memory=memory, say=say)
+    judge = finetune_data.held_out(material, terms, folder, memory, say)
+    identity = _identity(parent, material, tomograms, judge, settings, terms)
+    if standing is not None and standing.training.get("fingerprint") == identity:
+        say(f"{target} is already fine-tuned by these settings on these annotations")
+        _remove(partial)
+        return Tuned(standing, standing.training["fine_tuning"]["stopped"])
+    if standing is not None:
+        say(f"{target} was trained otherwise and will be replaced")
+    say(_introduction(material, settings, judge))
+
+    before = _copy(load_network(model), arch, card)
+    stream = _stream(material, tomograms, settings, patch, before)
+    known = finetune_data.simulated(material)
+    learner = Learner(
+        lambda: _copy(before, arch, card, fresh=settings.from_scratch, seed=settings.seed),
+        _optimisation(settings, arch, material),
+    )
+    state = checkpoint.load(partial / "state.npz", identity)
+    if state is None:
+        if (partial / "state.npz").exists():
+            say("starting anew: the unfinished training there is of other settings or annotations")
+        state = _first_state(identity, before, known, judge, card, settings)
+    else:
+        say(f"going on after step {state.step}")
+    begin = state.history[0]
+    if begin.get("words"):
+        say(f"before: {begin['words']}")
+
+    def validate(network: Any) -> Outcome:
+        return _outcome(_judged(network, known, judge, card.thresholds), begin, settings)
+
+    progress = loop.train(learner, stream, state, _plan(settings), partial / "state.npz", validate=validate)
+    with learner.judged() as network:
+        if state.best:
+            checkpoint.assign(network.variables, state.best)
+        judgement = _judged(network, known, judge, card.thresholds)
+        tuned = _card(target, model, parent, material, tomograms, settings, patch, state, judgement, progress)
+        write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
+    _remove(partial)
+    say(f"wrote {target}: {_summary(tuned, state)}")
+    return Tuned(tuned, state.stopped)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """F1 of picks by class, on simulated and on held-out tomograms; None where there are none."""
+
+    simulated: Scores | None
+    held_out: Scores | None
+    thresholds: Mapping[str, float]
+
+    @property
+    def words(self) -> str:
+        """Say it in a few words."""
+        said = (("simulated", self.simulated), ("held-out", self.held_out))
+        return ", ".join(f"F1 {name} {each.mean_picks:.3f}" for name, each in said if each is not None)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Say it in the words of JSON."""
+        said = (("simulated", self.simulated), ("held_out", self.held_out))
+        return {
+            name: {
+                "f1": round(each.mean_picks, 4),
+                "precision": _mean(score.precision for score in each.picks.values()),
+                "recall": _mean(score.recall for score in each.picks.values()),
+                "classes": {
+                    of: None if math.isnan(score.f1) else round(score.f1, 4)
+                    for of, score in each.picks.items()
+                },
+            }
+            for name, each in said
+            if each is not None
+        }
+
+
+def baseline(
+    model: str | os.PathLike[str],
+    annotations: Annotations,
+    settings: FineTuning,
+    *,
+    terms: Terms | None = None,
+    held_out: Sequence[str] = (),
+    memory: float = 4e9,
+    prepared: Path,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Say how good a model is before any fine-tuning: the facts of :class:`Judgement`.
+
+    Parameters and errors are those of :func:`finetune`.
+    """
+    check(settings)
+    card = read_card(model)
+    material = finetune_data.gather(card, annotations, held_out, settings, lambda _: None)
+    judge = finetune_data.held_out(material, terms or Terms(), prepared, memory, say)
+    before = _copy(load_network(model), architecture(card.network), card)
+    say(f"judging {card.name} as it is")
+    known = finetune_data.simulated(material)
+    return _first_judgement(before, known, judge, card).facts
+
+
+def _judged(
+    network: Any, known: Validation | None, judge: Validation | None, thresholds: Mapping[str, float]
+) -> Judgement:
+    """Judge a network; on real tomograms with the thresholds that simulated ones say are best."""
+    simulated = known.score(network) if known else None
+    thresholds = simulated.thresholds if simulated else thresholds
+    return Judgement(simulated, judge.score(network, thresholds) if judge else None, thresholds)
+
+
+def _outcome(judgement: Judgement, begin: Mapping[str, Any], settings: FineTuning) -> Outcome:
+    """Say whether to go on; the first number of the score is lower than any where too much is forgotten."""
+    facts = judgement.facts
+    forgotten = 0.0
+    if judgement.simulated is not None and "simulated" in begin and not settings.from_scratch:
+        forgotten = begin["simulated"]["f1"] - facts["simulated"]["f1"]
+    if forgotten > settings.max_forgetting:
+        why = (
+            f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "
+            f"{facts['simulated']['f1']:.3f}, more than --max-forgetting {settings.max_forgetting:g} allows"
+        )
+        return Outcome((-1.0,), judgement.words, facts, why)
+    return Outcome(_score(facts, settings), judgement.words, facts)
+
+
+def _score(facts: Mapping[str, Any], settings: FineTuning) -> tuple[float, ...]:
+    """Say which network is to be kept; where all are as good, that is the last one."""
+    return (0.0,) if settings.keep_last or "held_out" not in facts else (facts["held_out"]["f1"],)
+
+
+def _first_state(
+    identity: str,
+    before: Any,
+    known: Validation | None,
+    judge: Validation | None,
+    card: ModelCard,
+    settings: FineTuning,
+) -> State:
+    """Judge the model as it is, which counts as the first network of the training."""
+    state = State(identity)
+    if settings.from_scratch:
+        state.history.append({"step": 0, "loss": None})
+        return state
+    judgement = _first_judgement(before, known, judge, card)
+    state.history.append({"step": 0, "loss": None, "words": judgement.words, **judgement.facts})
+    state.best = checkpoint.values(before.variables)
+    state.best_score = list(_score(judgement.facts, settings))
+    return state
+
+
+def _first_judgement(
+    before: Any, known: Validation | None, judge: Validation | None, card: ModelCard
+) -> Judgement:
+    """Judge the model as it is, on held-out tomograms with the thresholds that a picker takes."""
+    simulated = known.score(before) if known else None
+    held_out = judge.score(before, card.thresholds) if judge else None
+    return Judgement(simulated, held_out, card.thresholds)
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """Average over the classes for which there is a value."""
+    known = [value for value in values if not math.isnan(value)]
+    return round(sum(known) / len(known), 4) if known else None
+
+
+def _stream(
+    material: Material,
+    tomograms: Sequence[RealTomogram],
+    settings: FineTuning,
+    patch: int,
+    network: Any,
+) -> PatchStream | Mixed:
+    """Open what is learned from."""
+    simulated, real = _divide(settings)
+    supply = finetune_data.supply(material, tomograms, settings, network)
+    # of a patch without annotations nothing is known, unless something is made of that
+    elsewhere = 0.3 if settings.unlabelled != "ignore" or settings.background_below > 0 else 0.0
+    ours = open_stream_of(
+        supply,
+        patch=patch,
+        batch=real,
+        seed=settings.seed,
+        shares=Shares(target=1 - elsewhere, distractor=0.0, background=elsewhere),
+        augmentation=Augmentation(),
+    )
+    if not simulated or material.simulation is None:
+        return ours
+    theirs = open_stream(
+        material.simulation.catalog,
+        material.simulation.train,
+        patch=patch,
+        batch=simulated,
+        seed=settings.seed,
+        shares=Shares(),
+        augmentation=Augmentation(),
+    )
+    return Mixed((theirs, ours))
+
+
+def _divide(settings: FineTuning) -> tuple[int, int]:
+    """Divide a batch into simulated and real patches; at least one of what there shall be any of."""
+    if settings.mix == 0 or settings.from_scratch:
+        return 0, settings.batch
+    simulated = min(max(round(settings.batch * settings.mix), 1), settings.batch - 1)
+    return simulated, settings.batch - simulated
+
+
+def _optimisation(settings: FineTuning, arch: Architecture, material: Material) -> Optimisation:
+    gentle = 1.0 if settings.from_scratch else GENTLER
+    n_classes = len(material.classes) + 1
+    loss: str | Callable[[Any, Any], Any] = "dice-cross-entropy"
+    if settings.unlabelled == "positive-unlabelled":
+        prior = settings.prior or finetune_data.expected_share(material)
+        loss = positive_unlabelled(loss_of("dice-cross-entropy", n_classes, {}), prior)
+    return Optimisation(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate or gentle * arch.learning_rate,
+        loss=loss,
+        precision=settings.precision,
+    )
+
+
+def _plan(settings: FineTuning) -> Plan:
+    every = settings.validate_every or math.ceil(settings.steps / VALIDATIONS)
+    return Plan(settings.steps, every, math.ceil(settings.steps / 200), save_every=CHECKPOINT_EVERY)
+
+
+def _copy(network: Any, arch: Architecture, card: ModelCard, *, fresh: bool = False, seed: int = 0) -> Any:
+    """Make our architecture of the same name with the network's weights, or fresh ones."""
+    made = arch.build(len(card.classes) + 1, seed)
+    if not fresh:
+        made.set_weights(network.get_weights())
+    return made
+
+
+def _patch(settings: FineTuning, card: ModelCard, arch: Architecture) -> int:
+    patch = settings.patch or card.patch
+    if patch % arch.pooling:
+        raise InputError(
+            f"--patch {patch} is no multiple of {arch.pooling}, as the network {arch.name} needs; "
+            f"give {max(round(patch / arch.pooling), 1) * arch.pooling}"
+        )
+    return patch
+
+
+def _identity(
+    parent: str,
+    material: Material,
+    tomograms: Sequence[RealTomogram],
+    judge: Validation | None,
+    settings: FineTuning,
+    terms: Terms,
+) -> str:
+    """Hash what decides a fine-tuning: the model, the annotations, the voxels, the samples, this program."""
+    simulation = material.simulation
+    samples = (
+        {}
+        if simulation is None
+        else {record.sample_id: record.checksums for record in (*simulation.train, *simulation.val)}
+    )
+    held = None if material.held_out is None else _rows(material.held_out)
+    return digest(
+        {
+            "parent": parent,
+            "settings": asdict(settings),
+            "terms": asdict(terms),
+            "tomograms": {each.name: each.content for each in tomograms},
+            "annotations": _rows(material.train),
+            "held out": held,
+            "samples": samples,
+            "software": version(DISTRIBUTION),
+        }
+    )
+
+
+def _rows(annotations: Annotations) -> list[list[Any]]:
+    columns = ["tomogram", "class_name", "x", "y", "z", "qx", "qy", "qz", "qw"]
+    return annotations.table[columns].to_numpy(object).tolist()
+
+
+def _introduction(material: Material, settings: FineTuning, judge: Validation | None) -> str:
+    counts = ", ".join(f"{n} of {name}" for name, n in material.train.counts.items())
+    places = material.train.places
+    text = f"fine-tuning {material.card.name} on {counts} in {_count(places, 'tomogram')}"
+    if settings.from_scratch:
+        text = f"training from scratch on {counts} in {_count(places, 'tomogram')}"
+    elif settings.mix > 0 and material.simulation is not None:
+        simulated, real = _divide(settings)
+        text += f", {simulated} simulated patches to every {real}"
+    if judge is not None and material.held_out is not None:
+        names = ", ".join(place.tomogram.name for place in material.held_out.places)
+        text += f"; held out: {names}"
+    return text
+
+
+def _card(
+    target: Path,
+    model: str | os.PathLike[str],
+    parent: str,
+    material: Material,
+    tomograms: Sequence[RealTomogram],
+    settings: FineTuning,
+    patch: int,
+    state: State,
+    judgement: Judgement,
+    progress: Progress,
+) -> ModelCard:
+    """Write down what the tuned model is, and what it comes from."""
+    card, begin = material.card, state.history[0]
+    facts = judgement.facts
+    counts = material.train.table["tomogram"].value_counts()
+    forgotten = None
+    if "simulated" in facts and "simulated" in begin:
+        forgotten = round(begin["simulated"]["f1"] - facts["simulated"]["f1"], 4)
+    fine_tuning = {
+        "parent": parent,
+        "parent_name": card.name,
+        "parent_file": str(model),
+        "tomograms": [
+            {
+                "name": each.name,
+                "path": each.path,
+                "content": each.content,
+                "annotations": int(counts[each.name]),
+            }
+            for each in tomograms
+        ],
+        "held_out": [p.tomogram.name for p in material.held_out.places] if material.held_out else [],
+        "annotations": material.train.counts,
+        "mix": settings.mix if material.simulation is not None else 0.0,
+        "before": {key: begin[key] for key in ("simulated", "held_out") if key in begin},
+        "after": facts,
+        "forgotten": forgotten,
+        "max_forgetting": settings.max_forgetting,
+        "stopped": state.stopped,
+    }
+    simulation = material.simulation
+    return card.model_copy(
+        update={
+            "name": target.stem,
+            "created": now(),
+            "patch": patch,
+            "thresholds": dict(judgement.thresholds),
+            "training": {
+                "fingerprint": state.fingerprint,
+                "settings": plain(asdict(settings)),
+                "steps": state.step,
+                "stopped": state.stopped,
+                "voxel_f1": {},
+                "picks": {},
+                "best_step": state.best_step if state.best else state.step,
+                "history": history(state),
+                "seconds": round(state.seconds, 1),
+                "patches_per_second": round(progress.rate(state.step), 2),
+                "wait_share": round(progress.wait_share, 4),
+                "fine_tuning": fine_tuning,
+            },
+            "provenance": card.provenance
+            | {"parent": card.training}
+            | ({"corpus": simulation.catalog.url} if simulation is not None else {})
+            | {"software": software()},
+            # what the scores of the old network meant says nothing about those of the new one
+            "calibration": {},
+        }
+    )
+
+
+def _summary(card: ModelCard, state: State) -> str:
+    tuning = card.training["fine_tuning"]
+    parts = []
+    for key, name in (("held_out", "held-out"), ("simulated", "simulated")):
+        if key in tuning["after"]:
+            before = f"{tuning['before'][key]['f1']:.3f} before, " if key in tuning["before"] else ""
+            parts.append(f"F1 on {name} tomograms {before}{tuning['after'][key]['f1']:.3f} now")
+    parts.append(
+        f"best of step {card.training['best_step']}, {state.step} steps in {duration(state.seconds)}"
+    )
+    return "; ".join(parts)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

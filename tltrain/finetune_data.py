@@ -1,0 +1,351 @@
+"""What a fine-tuning learns from: annotated tomograms, held-out ones, and the corpus of the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catalogs.catalog import Catalog
+from catalogs.errors import InputError
+from catalogs.model_file import ModelCard
+from catalogs.schema import ClassInfo, SampleRecord
+from catalogs.seeds import generator
+from catalogs.tomograms.intake import VOXEL_SIZE_TOLERANCE, Terms
+from tltrain.annotations import Annotations, Place
+from tltrain.finetune_settings import FineTuning
+from tltrain.losses import IGNORE
+from tltrain.predict import predict
+from tltrain.real import AnnotatedSupply, RealTomogram, in_frame, prepare_tomograms, write_targets
+from tltrain.targets import IGNORED, UNLABELLED, Shape, measure_shape, paint, sphere
+from tltrain.validate import Held, Validation, open_validation
+
+#: Simulated tomograms that tell how much is forgotten, and tomograms from which one is held out by itself.
+MOST_VALIDATED, ENOUGH_TO_HOLD_OUT = 4, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """The corpus that nothing of may be forgotten.
+
+    ``train`` and ``val`` are samples of the model's voxel size.
+    """
+
+    catalog: Catalog
+    train: Sequence[SampleRecord]
+    val: Sequence[SampleRecord]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """All that a fine-tuning has to do with, checked.
+
+    Attributes
+    ----------
+    card
+        Of the model to begin with.
+    classes
+        Of the model, in the order of the network's outputs after the background.
+    train, held_out
+        Annotations to learn from, and those of tomograms that are not learned from.
+    simulation
+        None where the corpus is out of reach and nothing is mixed in.
+    shapes
+        Class -> its shape.
+    oriented
+        Whether shapes are turned as the annotations are.
+    """
+
+    card: ModelCard
+    classes: Sequence[ClassInfo]
+    train: Annotations
+    held_out: Annotations | None
+    simulation: Simulation | None
+    shapes: Mapping[str, Shape]
+    oriented: bool
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Class -> index of the network's output."""
+        return {info.name: k for k, info in enumerate(self.classes, start=1)}
+
+
+def gather(
+    card: ModelCard,
+    annotations: Annotations,
+    held_out: Sequence[str],
+    settings: FineTuning,
+    say: Callable[[str], None],
+) -> Material:
+    """Put together what is learned from.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    annotations
+        In all tomograms.
+    held_out
+        Names of tomograms that are not learned from; ``none`` alone: learn from all. Empty: of three or more,
+        that with the fewest annotations is held out.
+    settings
+        How it is done.
+    say
+        Told what was found and decided.
+
+    Raises
+    ------
+    InputError
+        If a tomogram that is to be held out is not there or none would be left, the corpus is needed and
+        cannot be read, or it is not of the model's classes or voxel size.
+    """
+    classes = sorted(card.classes, key=lambda info: info.label)
+    train, held = divide(annotations, held_out)
+    if held is None and len(train.places) > 1 and list(held_out) != ["none"]:
+        say("with so few tomograms none is held out: the last network is kept, not the best")
+    if settings.annotations is not None:
+        train = some(train, settings.annotations, settings.seed)
+    simulation = _simulation(card, classes, settings, say)
+    shapes, oriented = _shapes(card, train, simulation, settings, say)
+    return Material(card, classes, train, held, simulation, shapes, oriented)
+
+
+def some(annotations: Annotations, n: int, seed: int) -> Annotations:
+    """Draw some of the annotations; fewer are always among more that are drawn with the same seed.
+
+    Raises
+    ------
+    InputError
+        If there are not so many.
+    """
+    table = annotations.table
+    if n > len(table):
+        raise InputError(
+            f"{n} annotations are asked for and {len(table)} are there to learn from; ask for fewer"
+        )
+    order = generator(seed, "annotations").permutation(len(table))
+    kept = table.iloc[np.sort(order[:n])].reset_index(drop=True)
+    named = set(kept["tomogram"])
+    places = [place for place in annotations.places if place.tomogram.name in named]
+    return replace(annotations, places=places, table=kept)
+
+
+def divide(
+    annotations: Annotations, held_out: Sequence[str], enough: int = ENOUGH_TO_HOLD_OUT
+) -> tuple[Annotations, Annotations | None]:
+    """Divide annotations by tomograms into those to learn from and those that are held out.
+
+    Parameters
+    ----------
+    annotations
+        All of them.
+    held_out
+        As for :func:`gather`.
+    enough
+        Of so many tomograms one is held out if none is named.
+
+    Raises
+    ------
+    InputError
+        If a name is none of the tomograms', or all are named.
+    """
+    names = [place.tomogram.name for place in annotations.places]
+    if list(held_out) == ["none"]:
+        return annotations, None
+    for name in held_out:
+        if name not in names:
+            raise InputError(f"--held-out {name}: there is no tomogram of that name, only {', '.join(names)}")
+    if not held_out and len(names) >= enough:
+        counts = annotations.table["tomogram"].value_counts()
+        held_out = [min(names, key=lambda name: (int(counts[name]), name))]
+    if not held_out:
+        return annotations, None
+    if set(held_out) == set(names):
+        raise InputError("--held-out names all tomograms; leave one to learn from")
+
+    def of(keep: Callable[[str], bool]) -> Annotations:
+        places: list[Place] = [place for place in annotations.places if keep(place.tomogram.name)]
+        rows = annotations.table["tomogram"].map(keep)
+        return replace(annotations, places=places, table=annotations.table[rows].reset_index(drop=True))
+
+    return of(lambda name: name not in held_out), of(lambda name: name in held_out)
+
+
+def _simulation(
+    card: ModelCard, classes: Sequence[ClassInfo], settings: FineTuning, say: Callable[[str], None]
+) -> Simulation | None:
+    """Open the corpus and choose its samples."""
+    url = settings.corpus or str(card.provenance.get("corpus", ""))
+    try:
+        if not url:
+            raise InputError("the model does not say which")
+        catalog = Catalog.open(url)
+        records = catalog.records()
+    except InputError as error:
+        if settings.mix > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
+            raise InputError(
+                f"the corpus that the model {card.name!r} was trained on cannot be read ({error}); name it or "
+                "another one with --corpus, or give --mix 0 --targets sphere to do without"
+            ) from error
+        say("the corpus of the model cannot be read: nobody will notice what is forgotten")
+        return None
+    theirs = [(info.name, info.label) for info in sorted(catalog.classes, key=lambda info: info.label)]
+    if theirs != [(info.name, info.label) for info in classes]:
+        raise InputError(
+            f"the corpus {url} has the classes {', '.join(name for name, _ in theirs)}, the model {card.name!r} "
+            f"{', '.join(info.name for info in classes)}; give a corpus of these with --corpus"
+        )
+    fitting = [
+        record
+        for record in records
+        if abs(record.acquisition.voxel_size / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE
+    ]
+    chosen = set(card.provenance.get("train", ())) & {record.sample_id for record in fitting}
+    train = [r for r in fitting if r.split == "train" and (r.sample_id in chosen or not chosen)]
+    val = [r for r in fitting if r.split == "val"]
+    if not train:
+        raise InputError(
+            f"the corpus {url} has no samples of the split 'train' with voxels of {card.voxel_size:g} Å, as the "
+            f"model {card.name!r} knows them; give another with --corpus, or --mix 0 --targets sphere"
+        )
+    if not val:
+        say(f"the corpus {url} has no samples to validate on: nobody will notice what is forgotten")
+    if len(val) > MOST_VALIDATED:
+        order = generator("forgetting", len(val)).permutation(len(val))[:MOST_VALIDATED]
+        val = [val[k] for k in sorted(order)]
+    return Simulation(catalog, train, val)
+
+
+def _shapes(
+    card: ModelCard,
+    train: Annotations,
+    simulation: Simulation | None,
+    settings: FineTuning,
+    say: Callable[[str], None],
+) -> tuple[dict[str, Shape], bool]:
+    """Find out what an annotation of each class is made into."""
+    known = {info.name: info for info in card.classes}
+    kind = settings.targets or ("shape" if simulation else "sphere")
+    if kind == "sphere":
+        if settings.targets is None:
+            say("targets are spheres of the classes' radii, since there is no corpus to measure shapes on")
+        return {name: sphere(known[name]) for name in train.counts}, False
+    assert simulation is not None  # otherwise refused above
+    if kind == "oriented" and not train.oriented:
+        raise InputError(
+            "--targets oriented needs picks with orientations, and no pick is turned; give shape"
+        )
+    if kind == "shape" and train.oriented:
+        say(
+            "the picks have orientations, which are not used; if they turn the structures of the corpus, as those "
+            "of template matching with them do, give --targets oriented"
+        )
+    oriented = kind == "oriented"
+    return {
+        name: measure_shape(simulation.catalog, simulation.train, known[name], oriented=oriented)
+        for name in train.counts
+    }, oriented
+
+
+def expected_share(material: Material) -> float:
+    """Estimate the share of a tomogram's voxels that are targets, as it is in the corpus.
+
+    Raises
+    ------
+    InputError
+        If there is no corpus.
+    """
+    if material.simulation is None:
+        raise InputError(
+            "--unlabelled positive-unlabelled needs --prior where there is no corpus to take it from"
+        )
+    voxels = filled = 0.0
+    for record in material.simulation.train:
+        voxels += math.prod(record.shape)
+        for name, n in record.class_counts.items():
+            if name in material.shapes:
+                shape = material.shapes[name]
+                distance = np.arange(len(shape.profile)) * shape.spacing
+                volume = float((shape.profile * 4 * math.pi * distance**2).sum()) * shape.spacing
+                filled += n * volume / record.acquisition.voxel_size**3
+    return min(max(filled / voxels, 1e-4), 0.5)
+
+
+def supply(
+    material: Material,
+    tomograms: Sequence[RealTomogram],
+    settings: FineTuning,
+    network: Any,
+) -> AnnotatedSupply:
+    """Write the targets of the tomograms that are learned from, and open them for a stream.
+
+    ``network`` is the model to begin with: it says which voxels may count as background, where that is asked.
+    """
+    radii = {info.name: info.radius for info in material.classes}
+    card = material.card
+    files, tables = [], []
+    for tomogram in tomograms:
+        table = material.train.of(tomogram.name)
+
+        def write(
+            out: NDArray[np.uint8], tomogram: RealTomogram = tomogram, table: pd.DataFrame = table
+        ) -> None:
+            paint(
+                table,
+                material.shapes,
+                material.channels,
+                shape=tomogram.shape,
+                voxel_size=tomogram.voxel_size,
+                radii=radii,
+                offset=tomogram.offset,
+                shell=settings.shell,
+                oriented=material.oriented,
+                out=out,
+            )
+            if settings.background_below > 0:
+                for box, probability in predict(network, tomogram.read(), card.halo, card.pooling):
+                    low = 1 - probability[..., 0] < settings.background_below
+                    part = out[box]
+                    part[low & (part == UNLABELLED)] = 0
+
+        files.append(write_targets(tomogram, tomogram.grey.with_suffix(".targets.npy"), write))
+        tables.append(table)
+    unlabelled = {"ignore": IGNORED, "background": 0, "positive-unlabelled": UNLABELLED}[settings.unlabelled]
+    return AnnotatedSupply(tomograms, files, tables, material.channels, unlabelled)
+
+
+def simulated(material: Material) -> Validation | None:
+    """Open the simulated tomograms that tell how much is forgotten; None if there are none."""
+    if material.simulation is None or not material.simulation.val:
+        return None
+    catalog, card = material.simulation.catalog, material.card
+    return open_validation(catalog, material.simulation.val, halo=card.halo, pooling=card.pooling)
+
+
+def held_out(
+    material: Material, terms: Terms, folder: Path, memory: float, say: Callable[[str], None]
+) -> Validation | None:
+    """Open the annotated tomograms that are not learned from; None if there are none.
+
+    Only picks are compared there: of voxels it is not known which are a particle's.
+    """
+    if material.held_out is None:
+        return None
+    card = material.card
+    ready = prepare_tomograms(material.held_out.places, card, terms, folder, memory=memory, say=say)
+    held = [
+        Held(
+            name=each.name,
+            grey=each.read(),
+            truth=np.broadcast_to(np.uint8(IGNORE), each.shape),
+            particles=in_frame(material.held_out.of(each.name), each),
+        )
+        for each in ready
+    ]
+    return Validation(tuple(material.classes), ready[0].voxel_size, held, card.halo, card.pooling)

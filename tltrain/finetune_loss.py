@@ -1,0 +1,52 @@
+"""A loss for tomograms of which only some particles are annotated, in Keras operations only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tltrain.losses import IGNORE
+from tltrain.targets import UNLABELLED
+
+
+def positive_unlabelled(known: Callable[[Any, Any], Any], prior: float) -> Callable[[Any, Any], Any]:
+    """Make a loss that learns from unlabelled voxels too, some of which are targets.
+
+    What is labelled is learned as always. Of the unlabelled voxels a share ``prior`` is expected to be
+    targets: taking so many for targets costs nothing, taking more does. This is the non-negative risk of
+    Kiryo et al. (NeurIPS 2017) with their sigmoid loss, which for probabilities is linear: the risk of
+    calling a voxel background while it is not is that over all unlabelled voxels less ``prior`` times that
+    over targets, and never below zero, or a flexible network would drive it there by heart.
+
+    Parameters
+    ----------
+    known
+        Loss of the labelled voxels, of truth and probabilities.
+    prior
+        Share of the unlabelled voxels that are targets.
+
+    Returns
+    -------
+    callable
+        Of truth (b, z, y, x), in which :data:`tltrain.targets.UNLABELLED` may occur, and probabilities
+        (b, z, y, x, c).
+    """
+
+    def loss(truth: Any, probabilities: Any) -> Any:
+        from keras import ops
+
+        truth = ops.cast(truth, "int32")
+        unlabelled = truth == UNLABELLED
+        target = ops.logical_and(truth > 0, truth < probabilities.shape[-1])
+        called = 1 - probabilities[..., 0]
+        risk = _mean(called, unlabelled) - prior * _mean(called, target)
+        return known(ops.where(unlabelled, IGNORE, truth), probabilities) + ops.maximum(risk, 0)
+
+    return loss
+
+
+def _mean(values: Any, where: Any) -> Any:
+    from keras import ops
+
+    weights = ops.cast(where, values.dtype)
+    return ops.divide_no_nan(ops.sum(values * weights), ops.sum(weights))

@@ -1,0 +1,169 @@
+"""What decides a training, together with the samples; and what cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from catalogs.console import nearest
+from catalogs.errors import InputError
+from catalogs.schema import ClassInfo
+from tltrain.learner import PRECISIONS, Optimisation
+from tltrain.losses import LOSSES
+from tltrain.networks import Architecture, architecture
+
+#: Validations in a training, and entries of its history, unless the user says.
+VALIDATIONS, ENTRIES = 20, 200
+
+#: Which samples are trained on, unless the user says.
+TRAIN = "split == 'train'"
+
+#: What the class that is none is called, where classes are given weights.
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a training, together with the samples.
+
+    Attributes
+    ----------
+    where
+        Which samples of the corpus to train on; of these, those of the split ``train``.
+    network
+        Name of the architecture.
+    steps
+        Batches to learn from, at most.
+    patch
+        Edge of a patch in voxels, a multiple of the network's pooling.
+    batch
+        Patches of a batch.
+    learning_rate
+        The highest; None: what suits the network.
+    seed
+        Of the weights, the patches and their augmentation.
+    loss
+        Name of the loss, one of :data:`tltrain.losses.LOSSES`.
+    class_weights
+        (name, weight) of classes that count more or less than 1, ``background`` among them.
+    precision, xla, ema, devices
+        As in :class:`tltrain.learner.Optimisation`.
+    validate_every
+        Steps between two validations; None: so that there are :data:`VALIDATIONS`.
+    start
+        A model file whose weights are the first; None: random ones.
+    patience
+        So many validations without a better score end the training; None: never.
+    """
+
+    where: str = TRAIN
+    network: str = "small"
+    steps: int = 1000
+    patch: int = 40
+    batch: int = 8
+    learning_rate: float | None = None
+    seed: int = 0
+    loss: str = "dice-cross-entropy"
+    class_weights: tuple[tuple[str, float], ...] = ()
+    precision: str = "float32"
+    xla: bool | None = None
+    ema: float = 0.0
+    devices: int | None = None
+    validate_every: int | None = None
+    patience: int | None = None
+    start: str | None = None
+
+
+def checked(settings: Settings) -> Architecture:
+    """Find the network and refuse settings that cannot be.
+
+    Raises
+    ------
+    InputError
+        It names the option and what it may be.
+    """
+    arch = architecture(settings.network)
+    for name in ("steps", "patch", "batch", "validate_every", "patience", "devices"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; give at least 1")
+    if settings.patch % arch.pooling:
+        raise InputError(
+            f"--patch {settings.patch} is no multiple of {arch.pooling}, as the network {arch.name} needs; "
+            f"give {max(round(settings.patch / arch.pooling), 1) * arch.pooling}"
+        )
+    if settings.learning_rate is not None and not settings.learning_rate > 0:
+        raise InputError(f"--learning-rate is {settings.learning_rate:g}; give a positive number")
+    if not 0 <= settings.ema < 1:
+        raise InputError(f"--ema is {settings.ema:g}; give a momentum below 1, such as 0.999, or 0 for none")
+    if settings.devices is not None and settings.batch % settings.devices:
+        raise InputError(
+            f"--batch {settings.batch} cannot be shared by {settings.devices} devices; "
+            f"give a multiple of {settings.devices}"
+        )
+    for option, value, known in (
+        ("loss", settings.loss, LOSSES),
+        ("precision", settings.precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise InputError(
+                f"there is no {option} {value!r}; use one of {', '.join(known)}{nearest(value, known)}"
+            )
+    return arch
+
+
+def read_weights(text: str | None) -> tuple[tuple[str, float], ...]:
+    """Read class weights as a user writes them, ``ribosome=2,background=0.5``.
+
+    Raises
+    ------
+    InputError
+        It says which part is wrong.
+    """
+    weights = {}
+    for part in (text or "").split(",") if text else []:
+        name, _, value = part.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError as error:
+            raise InputError(
+                f"--class-weights has {part.strip()!r}; give name=weight for each class, such as "
+                "ribosome=2,background=0.5"
+            ) from error
+    return tuple(weights.items())
+
+
+def weights_of(settings: Settings, classes: Sequence[ClassInfo]) -> tuple[tuple[int, float], ...]:
+    """Give each class that has a weight of its own the index of the network's output.
+
+    Raises
+    ------
+    InputError
+        If there is no such class, or a weight is negative.
+    """
+    names = [BACKGROUND, *(info.name for info in sorted(classes, key=lambda info: info.label))]
+    for name, weight in settings.class_weights:
+        if name not in names:
+            raise InputError(
+                f"--class-weights names the class {name!r}, the corpus has {', '.join(names)}"
+                f"{nearest(name, names)}"
+            )
+        if not weight >= 0:
+            raise InputError(f"--class-weights gives {name} the weight {weight:g}; give 0 or more")
+    if settings.class_weights and not sum(dict(settings.class_weights).get(name, 1.0) for name in names) > 0:
+        raise InputError("--class-weights gives no class a weight; give one more than 0")
+    return tuple((names.index(name), weight) for name, weight in settings.class_weights)
+
+
+def optimisation(settings: Settings, arch: Architecture, classes: Sequence[ClassInfo]) -> Optimisation:
+    """Say how steps are taken."""
+    return Optimisation(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate or arch.learning_rate,
+        loss=settings.loss,
+        class_weights=weights_of(settings, classes),
+        precision=settings.precision,
+        xla=settings.xla,
+        ema=settings.ema,
+        devices=settings.devices,
+    )
