@@ -19,7 +19,9 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     "--cluster",
     default="local",
     show_default=True,
-    help="Where to run: local (one process a core), local:WORKERS, or tcp://HOST:PORT of a Dask scheduler.",
+    metavar="WORD|FILE",
+    help="Where to run: local (one process a core), local:WORKERS, threads, gpu, slurm, pbs, sge, "
+    "kubernetes, tcp://HOST:PORT of a Dask scheduler, or a file as tlgen clusters writes it.",
 )
 @click.option("--retries", default=2, show_default=True, help="How often a step that fails is tried again.")
 @click.option(
@@ -207,6 +209,25 @@ def recipes(schema: bool) -> None:
         return
     for name in shipped_recipes():
         click.echo(f"{name:24} {read_recipe(name).description}")
+
+
+@tlgen.command()
+@click.argument("name", required=False)
+def clusters(name: str | None) -> None:
+    """List where tlgen run can compute, or print the commented cluster file NAME to start from.
+
+    E.g. tlgen clusters slurm > cluster.yaml, then: tlgen run RECIPE --to URL --cluster cluster.yaml.
+    With a file of yours as NAME, it is checked, and what would be submitted is printed.
+    """
+    from tlrun.cluster_file import presets
+    from tlrun.preview import listing, preview
+
+    if name is None:
+        click.echo("\n".join(listing()))
+    elif name in presets():
+        click.echo(presets()[name].read_text(), nl=False)
+    else:
+        click.echo(preview(name))
 
 
 @tlgen.command()

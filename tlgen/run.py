@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +17,8 @@ from tlgen.recipe import Recipe
 from tlgen.samples import Classified, SampleSpec, classify, expand
 from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
-from tlrun.clusters import n_workers, open_cluster, parse
+from tlrun.cluster_file import read_cluster
+from tlrun.clusters import describe, open_pools, slots
 from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
 from tlrun.interrupts import finish_first
 from tlrun.memory import in_words
@@ -42,7 +43,7 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int, time_limit: float 
     url
         Of the corpus; made if it is not there.
     cluster
-        One word, as :func:`tlrun.clusters.open_cluster` takes it.
+        One word or a file, as :func:`tlrun.clusters.open_pools` takes it.
     retries
         Of each call that raises, dies or hangs.
     time_limit
@@ -58,7 +59,7 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int, time_limit: float 
     InputError
         A structure is missing, an engine cannot honour a setting, or the corpus has other classes.
     """
-    parse(cluster)
+    read_cluster(cluster)
     wanted = pipeline.preparations(recipe)
     specs = expand(recipe, {p.key: p.count for p in wanted})
     for spec in specs:
@@ -76,15 +77,19 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int, time_limit: float 
         name=recipe.name,
     )
     with (
-        open_cluster(cluster) as client,
+        open_pools(
+            cluster,
+            one_call_per_process=any(engine(s.acquisition.engine).one_call_per_process for s in found.todo),
+            constants=("tlgen.samples:DATA_VERSION",),
+        ) as clients,
         finish_first(_tell_interrupt) as stop,
         Bookkeeping(catalog.url) as book,
     ):
-        where = f", dashboard at {client.dashboard_link}" if client.dashboard_link else ""
-        click.echo(f"  {n_workers(client)} worker processes{where}")
+        for line in describe(clients):
+            click.echo(f"  {line}")
         limits = _Limits(retries, time_limit, stop)
-        prepared = _prepare(catalog, wanted, client, limits, book)
-        done = prepared is not None and _make(catalog, found.todo, prepared, recipe, client, limits, book)
+        prepared = _prepare(catalog, wanted, clients, limits, book)
+        done = prepared is not None and _make(catalog, found.todo, prepared, recipe, clients, limits, book)
     if book.complaint:
         click.echo(f"  {book.complaint}", err=True)
     return done
@@ -110,7 +115,11 @@ def _tell_interrupt() -> None:
 
 
 def _prepare(
-    catalog: Catalog, wanted: list[pipeline.Preparation], client: Client, limits: _Limits, book: Bookkeeping
+    catalog: Catalog,
+    wanted: list[pipeline.Preparation],
+    clients: Mapping[str, Client],
+    limits: _Limits,
+    book: Bookkeeping,
 ) -> list[pipeline.Prepared] | None:
     """Make the structures' variants, those that an earlier run has not made; None if some failed."""
     started = time.monotonic()
@@ -128,7 +137,7 @@ def _prepare(
     with ProgressLine("structures and their variants", len(missing), "structures") as line:
         summary = fan_out(
             [job(p) for p in missing],
-            client,
+            clients,
             retries=limits.retries,
             time_limit=limits.time_limit,
             stop=limits.stop,
@@ -149,7 +158,7 @@ def _make(
     todo: list[SampleSpec],
     prepared: list[pipeline.Prepared],
     recipe: Recipe,
-    client: Client,
+    clients: Mapping[str, Client],
     limits: _Limits,
     book: Bookkeeping,
 ) -> bool:
@@ -160,7 +169,7 @@ def _make(
     tilts = {spec.sample_id: len(tilt_series(spec.acquisition)) for spec in todo}
     names = {spec.sample_id: spec.name for spec in todo}
     by_others = 0
-    click.echo(f"  {_memory(todo, tilts, n_workers(client))}")
+    click.echo(f"  {_memory(todo, tilts, slots(clients))}")
 
     def tell(sample_id: str, made: pipeline.Made) -> None:
         nonlocal by_others
@@ -171,7 +180,7 @@ def _make(
     with ProgressLine("simulating", sum(tilts.values()) + 2 * len(todo), "steps") as line:
         summary = fan_out(
             (sample_job(catalog.url, spec, prepared, classes, content) for spec in todo),
-            client,
+            clients,
             retries=limits.retries,
             time_limit=limits.time_limit,
             keep_results=False,

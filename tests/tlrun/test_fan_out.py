@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from catalogs.errors import InputError
-from tlrun.clusters import open_cluster, parse
+from tlrun.clusters import open_cluster
 from tlrun.fan_out import Call, Job, Progress, Steps, fan_out
 
 
@@ -127,20 +127,9 @@ def test_a_call_that_kills_its_worker_is_tried_again_on_another(tmp_path: Path) 
     assert not summary.failures
 
 
-@pytest.mark.parametrize("word", ["", "local:", "local:0", "local:x", "slurmy", "http://host"])
-def test_an_unknown_cluster_is_refused(word: str) -> None:
-    with pytest.raises(InputError, match="is not a cluster"):
-        parse(word)
-
-
 def test_a_scheduler_that_does_not_answer_is_refused() -> None:
     with (
         pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
         open_cluster("tcp://127.0.0.1:9"),
     ):
         pass
-
-
-def test_local_means_one_worker_a_core() -> None:
-    assert parse("local") == ("local", len(os.sched_getaffinity(0)))
-    assert parse("local:3") == ("local", 3)
