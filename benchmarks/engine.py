@@ -1,7 +1,7 @@
 """What the engine itself costs: many tiny samples by the real pipeline, on two local worker processes.
 
     python benchmarks/engine.py
-    python benchmarks/engine.py --samples 40
+    python benchmarks/engine.py --samples 40 --demo 0
 
 The samples are small boxes of two kinds of balls, each packed, simulated tilt by tilt, reconstructed,
 labelled and committed to a corpus on disk, as ``tlgen run`` does it. Some samples are made first, so that all
@@ -14,7 +14,8 @@ processes have imported and compiled what they need; that time is told apart. Of
 - scheduler: CPU time of the driver's process a call. Client, scheduler and the driver all live in it, so the
   scheduler takes less.
 
-Prints a table, and as the last line one JSON object of the figures.
+Then some samples of the demo are made by one worker and by two. Prints tables, and as the last line one JSON
+object of the figures.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ from tlgen.jobs import sample_job
 from tlgen.recipe import Recipe
 from tlgen.recipe_file import read_recipe
 from tlgen.samples import SampleSpec, expand
-from tlgen.tilts import tilt_series
 from tlrun.clusters import open_cluster
 from tlrun.fan_out import Progress, fan_out
 
@@ -91,22 +91,16 @@ def cpu_seconds() -> dict[str, float]:
     return spent
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="What the engine itself costs.")
-    parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--tilt-step", type=float, default=12.0, metavar="°")
-    given = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-    with tempfile.TemporaryDirectory() as folder:
-        recipe = tiny(Path(folder), WARM + given.samples, given.tilt_step)
-        wanted = pipeline.preparations(recipe)
-        specs = expand(recipe, {p.key: p.count for p in wanted})
+def measured(recipe: Recipe, specs: list[SampleSpec], workers: int, warm: int) -> dict[str, float]:
+    """Make samples in a corpus of their own; measure all but the first few."""
+    wanted = pipeline.preparations(recipe)
+    with tempfile.TemporaryDirectory() as folder, open_cluster(f"local:{workers}") as client:
+        begin = time.monotonic()
         catalog = Catalog.create(
-            folder + "/corpus", classes=pipeline.class_infos(recipe), recipe={}, name="tiny"
+            folder + "/corpus", classes=pipeline.class_infos(recipe), recipe={}, name=recipe.name
         )
         classes = tuple(info.name for info in catalog.classes)
+        prepared = [pipeline.prepare(catalog.url, p) for p in wanted]
 
         def make(some: list[SampleSpec]) -> Progress:
             with Bookkeeping(catalog.url) as book:
@@ -120,50 +114,77 @@ def main() -> None:
             assert summary.progress is not None
             return summary.progress
 
-        begin = time.monotonic()
-        with open_cluster(f"local:{given.workers}") as client:
-            prepared = [pipeline.prepare(catalog.url, p) for p in wanted]
-            make(specs[:WARM])
-            start = time.monotonic() - begin
-            before = cpu_seconds()
-            progress = make(specs[WARM:])
-            after = cpu_seconds()
+        make(specs[:warm])
+        start = time.monotonic() - begin
+        before = cpu_seconds()
+        progress = make(specs[warm:])
+        after = cpu_seconds()
         assert len(Catalog.open(catalog.url).records()) == len(specs)
 
     calls = sum(progress.calls_done.values())
     inside = sum(progress.call_seconds.values())
     cpu = {kind: after[kind] - before[kind] for kind in after}
-    tilts = len(tilt_series(specs[0].acquisition))
-    figures = {
-        "samples": given.samples,
-        "tilts": tilts,
+    return {
+        "samples": len(specs) - warm,
         "calls": calls,
-        "workers": given.workers,
         "seconds": progress.seconds,
         "start_seconds": start,
         "ms_inside_a_call": 1e3 * inside / calls,
+        "cpu_seconds_a_sample": cpu["children"] / (len(specs) - warm),
         "workers_busy_share": progress.occupied_seconds / progress.worker_seconds,
         "overhead_share": 1 - inside / progress.worker_seconds,
         "overhead_cpu_share": (cpu["driver"] + cpu["workers"]) / sum(cpu.values()),
         "scheduler_ms_a_call": 1e3 * cpu["driver"] / calls,
         "worker_shell_ms_a_call": 1e3 * cpu["workers"] / calls,
+        "samples_an_hour": 3600 * (len(specs) - warm) / progress.seconds,
         "load": os.getloadavg()[0],
     }
-    print(
-        f"{given.samples} samples of {tilts} tilts, {calls} calls of {figures['ms_inside_a_call']:.0f} ms, "
-        f"{given.workers} workers, in {progress.seconds:.0f} s "
-        f"(start and {WARM} samples before: {start:.0f} s)\n"
-        f"  workers busy            {100 * figures['workers_busy_share']:6.1f} %\n"
-        f"  overhead                {100 * figures['overhead_share']:6.1f} % of the wall time\n"
-        f"                          {100 * figures['overhead_cpu_share']:6.1f} % of the CPU time\n"
-        f"  driver and scheduler    {figures['scheduler_ms_a_call']:6.1f} CPU-ms a call\n"
-        f"  a worker's own process  {figures['worker_shell_ms_a_call']:6.1f} CPU-ms a call\n"
-        f"  calls by kind, mean ms  "
-        + ", ".join(
-            f"{kind} {1e3 * progress.call_seconds[kind] / n:.0f}" for kind, n in progress.calls_done.items()
+
+
+def specs_of(recipe: Recipe) -> list[SampleSpec]:
+    """Expand a recipe."""
+    return expand(recipe, {p.key: p.count for p in pipeline.preparations(recipe)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What the engine itself costs.")
+    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--tilt-step", type=float, default=12.0, metavar="°")
+    parser.add_argument("--demo", type=int, default=4, help="samples of the demo's group train; 0: none")
+    given = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+    figures: dict[str, float] = {}
+    if given.samples:
+        with tempfile.TemporaryDirectory() as folder:
+            recipe = tiny(Path(folder), WARM + given.samples, given.tilt_step)
+            figures = measured(recipe, specs_of(recipe), given.workers, WARM)
+        print(
+            f"{given.samples} tiny samples, {figures['calls']:.0f} calls of "
+            f"{figures['ms_inside_a_call']:.0f} ms, {given.workers} workers, in {figures['seconds']:.0f} s "
+            f"(start and {WARM} samples before: {figures['start_seconds']:.0f} s)\n"
+            f"  workers busy            {100 * figures['workers_busy_share']:6.1f} %\n"
+            f"  overhead                {100 * figures['overhead_share']:6.1f} % of the wall time\n"
+            f"                          {100 * figures['overhead_cpu_share']:6.1f} % of the CPU time\n"
+            f"  driver and scheduler    {figures['scheduler_ms_a_call']:6.1f} CPU-ms a call\n"
+            f"  a worker's own process  {figures['worker_shell_ms_a_call']:6.1f} CPU-ms a call\n"
+            f"  load of the machine     {figures['load']:6.1f}"
         )
-        + f"\n  load of the machine at the end: {figures['load']:.1f}"
-    )
+    if given.demo:
+        recipe = read_recipe("demo")
+        train = [spec for spec in specs_of(recipe) if spec.name.startswith("train-0")]
+        print(f"\nthe demo's group train, {given.demo} samples after one that is not counted")
+        print("workers  samples/hour  CPU-s/sample  workers busy  overhead (wall)  load")
+        for workers in (1, 2):
+            found = measured(recipe, train[: given.demo + 1], workers, 1)
+            print(
+                f"{workers:7} {found['samples_an_hour']:13.1f} {found['cpu_seconds_a_sample']:13.1f}"
+                f"{100 * found['workers_busy_share']:12.1f} % {100 * found['overhead_share']:14.1f} %"
+                f"{found['load']:7.1f}"
+            )
+            for name in ("samples_an_hour", "cpu_seconds_a_sample", "workers_busy_share", "load"):
+                figures[f"demo_{name}_{workers}_workers"] = found[name]
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 

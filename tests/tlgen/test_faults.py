@@ -297,7 +297,7 @@ def test_interrupted_once_it_finishes_what_has_begun_and_twice_it_stops(
     with Run(path, url, "--cluster", "local:1") as run:
         run.until_it_says(f"train-{done:03d} ")
         run.interrupt()
-        run.until_it_says("interrupted")
+        run.until_it_says("interrupted: samples")
         run.interrupt()
         assert run.ended() == 130, run.said()
         assert "what was finished is kept" in run.said()
@@ -363,6 +363,7 @@ time.time = lambda: real() + (2 * 86400 if os.path.exists(os.environ["JUMP"]) el
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_clock_that_jumps_loses_nothing(written: MakeRecipe, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "sitecustomize.py").write_text(CLOCK)
@@ -486,7 +487,10 @@ def server() -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("trouble", "every"), [("503", 15), ("reset", 15), ("loses", 45)])
+@pytest.mark.parametrize(
+    ("trouble", "every"),
+    [("503", 15), pytest.param("reset", 15, marks=pytest.mark.long), ("loses", 60)],
+)
 def test_a_bucket_that_fails_now_and_then(
     trouble: str, every: int, server: str, written: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
