@@ -216,5 +216,6 @@ def _refusing_others(client: Client, constants: Sequence[str]) -> Iterator[None]
     try:
         yield
     finally:
-        client.unregister_worker_plugin(name)
-        client.unsubscribe_topic(agreement.REFUSALS)
+        if client.status == "running":  # otherwise the scheduler is gone, and its plugins with it
+            client.unregister_worker_plugin(name)
+            client.unsubscribe_topic(agreement.REFUSALS)

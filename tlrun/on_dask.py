@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import queue
@@ -77,6 +78,7 @@ class DaskExecutor(Executor):
                 self._clients[name] = client
         self._futures: dict[str, tuple[Future[Any], Client]] = {}
         self._finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # ClusterLost says it in our words
         for client in self._clients.values():
             _shield(client)
 

@@ -233,6 +233,7 @@ def kill_now_and_then(
                         assert run.ended() == 1, run.said()
                         assert "the Dask scheduler" in run.said()
                         assert "the same command goes on" in run.said()
+                        assert "unexpected" not in run.said()
                     elif victim == "client":
                         run.process.wait()
                 status = run.ended()
@@ -470,20 +471,6 @@ class BadStorage:
         request.end_headers()
         if request.command != "HEAD":
             request.wfile.write(data)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A server of the S3 protocol on the loopback interface."""
-    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-    pytest.importorskip("moto.server", reason="moto is not installed")
-    from moto.server import ThreadedMotoServer
-
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
 
 
 @pytest.mark.slow
