@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,56 @@ def test_a_call_that_kills_its_worker_is_tried_again_on_another(tmp_path: Path) 
         summary = fan_out(jobs, client)
     assert summary.results["killer"] == "lived"
     assert not summary.failures
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def kill_worker() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+
+
+def test_poison_is_given_up_with_its_cause_and_stops_no_other(client: Any) -> None:
+    jobs = [
+        one_step("hangs", Call(time.sleep, 1000).needs(time_limit=1)),
+        one_step("dies", Call(die, signal.SIGSEGV)),
+        one_step("too-large", Call(double, 1).needs(memory=10**15)),
+        *(two_steps(x) for x in range(70, 75)),
+    ]
+    summary = fan_out(jobs, client, retries=1)
+    assert len(summary.results) == 5
+    failures = {failure.name: failure for failure in summary.failures}
+    assert failures["hangs"].error == "TimeLimit: it was stopped after 1 s"
+    assert failures["dies"].error == "ChildDied: its process was ended by SIGSEGV"
+    assert "Fatal Python error: Segmentation fault" in failures["dies"].log
+    assert "it needs 1000000 GB of memory" in failures["too-large"].error
+    assert {failure.attempts for failure in failures.values()} == {2}
+    assert failures["hangs"].host == os.uname().nodename
+
+
+@pytest.mark.slow
+def test_what_kills_its_workers_is_found_out_and_nobody_else_blamed() -> None:
+    with open_cluster("local:2") as client:
+        jobs = [one_step("killer", Call(kill_worker)), *(two_steps(x) for x in range(80, 90))]
+        summary = fan_out(jobs, client, retries=1)
+    assert [failure.name for failure in summary.failures] == ["killer"]
+    assert summary.failures[0].error.startswith("WorkerLost: the workers that it ran on went away")
+    assert len(summary.results) == 10
+
+
+def test_two_clusters_of_one_run(client: Any) -> None:
+    with open_cluster("local:1") as other:
+
+        def steps() -> Steps:
+            here = yield [Call(os.getpid)]
+            there = yield [Call(os.getpid).needs(pool="simulate") for _ in range(4)]
+            return (*here, *there)
+
+        pools = {"rest": client, "simulate": other}
+        results = fan_out([Job(f"two-{k}", steps) for k in range(4)], pools).results.values()
+    assert len({pid for result in results for pid in result[1:]}) == 1  # the one worker's child
+    assert not {result[0] for result in results} & {result[1] for result in results}
 
 
 def test_a_scheduler_that_does_not_answer_is_refused() -> None:
