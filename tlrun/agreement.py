@@ -74,6 +74,8 @@ def check(client: Client, constants: Sequence[str] = ()) -> None:
     ours = versions(constants)
     answers: dict[str, Any] = client.run(versions, tuple(constants), on_error="return")
     for address, theirs in answers.items():
+        if isinstance(theirs, OSError):  # it has just died; what starts in its place is looked at then
+            continue
         if isinstance(theirs, BaseException):  # most often, it has not this program
             found = f"cannot answer what it runs ({theirs})"
         else:
