@@ -31,7 +31,8 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     metavar="MINUTES",
     help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
 )
-def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float) -> None:
+@click.option("--log-json", metavar="FILE", help="Append what happens to FILE as JSON, one object a line.")
+def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, log_json: str | None) -> None:
     """Make the samples of RECIPE that the corpus does not have yet.
 
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
@@ -40,7 +41,7 @@ def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float) ->
     from tlgen.recipe_file import read_recipe
     from tlgen.run import run as make
 
-    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit) else 1)
+    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json) else 1)
 
 
 @tlgen.command()
@@ -209,6 +210,32 @@ def recipes(schema: bool) -> None:
         return
     for name in shipped_recipes():
         click.echo(f"{name:24} {read_recipe(name).description}")
+
+
+@tlgen.command()
+@click.argument("recipe")
+@click.option("--to", "url", required=True, metavar="URL", help="The corpus, whether it is there or not.")
+@click.option("--price", metavar="MONEY", help="Of a core for an hour, e.g. 0.05/core-hour.")
+@click.option(
+    "--cluster", default="local", show_default=True, metavar="WORD|FILE", help="As tlgen run takes it."
+)
+@click.option(
+    "--budget",
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="What the calibration may take, about.",
+)
+def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) -> None:
+    """Say what tlgen run would do with RECIPE, and what that would cost; nothing is changed.
+
+    Counts are exact. Costs come from one small sample of each kind, which is made on this machine and
+    thrown away; what was measured is remembered for some hours.
+    """
+    from tlgen.plan import plan as tell
+    from tlgen.recipe_file import read_recipe
+
+    tell(read_recipe(recipe), url, price, cluster, budget)
 
 
 @tlgen.command()

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from tlgen import pipeline
+from tlgen.costs import like
 from tlgen.misalign import misaligned
 from tlgen.samples import SampleSpec
 from tlgen.tilts import tilt_series
@@ -37,7 +38,7 @@ def sample_job(
     def steps() -> Steps:
         first = Call(pipeline.pack, url, spec, prepared, class_names)
         packed: pipeline.Packed | pipeline.Made = (
-            yield [first.needs(memory=pipeline.PROCESS + math.prod(spec.shape) * _PACKING)]
+            yield [first.needs(memory=pipeline.PROCESS + math.prod(spec.shape) * _PACKING, like=like(spec))]
         )[0]
         if isinstance(packed, pipeline.Made):
             return packed
@@ -45,12 +46,12 @@ def sample_job(
         seed = spec.stream("simulate")
         images = yield [
             Call(pipeline.simulate_tilt, url, packed.scene, spec.acquisition, tilt, seed).needs(
-                pool=SIMULATE, memory=packed.memory
+                pool=SIMULATE, memory=packed.memory, like=like(spec)
             )
             for tilt in tilts
         ]
         sources = {p.name: p.source for p in prepared}
         last = Call(pipeline.finish, url, spec, packed, sources, recipe, tilts, images)
-        return (yield [last.needs(memory=memory_to_finish(spec, len(tilts)))])[0]
+        return (yield [last.needs(memory=memory_to_finish(spec, len(tilts)), like=like(spec))])[0]
 
     return Job(spec.sample_id, steps)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from catalogs.catalog import Catalog
-from tlgen import pipeline
+from tlgen import costs, pipeline, runs
 from tlgen.bookkeeping import Bookkeeping
 from tlgen.jobs import sample_job
 from tlgen.recipe import Recipe
@@ -19,8 +19,10 @@ from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
 from tlrun.cluster_file import read_cluster
 from tlrun.clusters import describe, open_pools, slots
+from tlrun.display import Display, account
 from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
 from tlrun.interrupts import finish_first
+from tlrun.journal import Journal
 from tlrun.memory import in_words
 from tlrun.progress import ProgressLine
 
@@ -33,7 +35,14 @@ MOST_IN_A_ROW = 20
 TIME_LIMIT = 2 * 3600.0
 
 
-def run(recipe: Recipe, url: str, cluster: str, retries: int, time_limit: float = TIME_LIMIT) -> bool:
+def run(
+    recipe: Recipe,
+    url: str,
+    cluster: str,
+    retries: int,
+    time_limit: float = TIME_LIMIT,
+    log_json: str | None = None,
+) -> bool:
     """Make the samples of a recipe that the corpus at ``url`` lacks.
 
     Parameters
@@ -48,6 +57,8 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int, time_limit: float 
         Of each call that raises, dies or hangs.
     time_limit
         Seconds after which a call hangs.
+    log_json
+        File that gets the run as JSON lines, see :mod:`tlrun.journal`.
 
     Returns
     -------
@@ -77,6 +88,7 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int, time_limit: float 
         name=recipe.name,
     )
     with (
+        Journal(log_json) as journal,
         open_pools(
             cluster,
             one_call_per_process=any(engine(s.acquisition.engine).one_call_per_process for s in found.todo),
@@ -89,7 +101,9 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int, time_limit: float 
             click.echo(f"  {line}")
         limits = _Limits(retries, time_limit, stop)
         prepared = _prepare(catalog, wanted, clients, limits, book)
-        done = prepared is not None and _make(catalog, found.todo, prepared, recipe, clients, limits, book)
+        done = prepared is not None and _make(
+            catalog, found.todo, prepared, recipe, clients, limits, book, journal
+        )
     if book.complaint:
         click.echo(f"  {book.complaint}", err=True)
     return done
@@ -161,8 +175,9 @@ def _make(
     clients: Mapping[str, Client],
     limits: _Limits,
     book: Bookkeeping,
+    journal: Journal,
 ) -> bool:
-    """Make the samples and say a line for each as it is committed."""
+    """Make the samples, and tell how it goes."""
     started = time.monotonic()
     classes = tuple(info.name for info in catalog.classes)
     content = recipe.model_dump(mode="json", exclude_defaults=True)
@@ -175,9 +190,27 @@ def _make(
         nonlocal by_others
         book.made(sample_id)
         by_others += not made.here
-        click.echo(f"  {_line(made)}")
+        record = made.record
+        display.done(
+            record.name,
+            _line(made),
+            sample_id=sample_id,
+            seconds=record.seconds,
+            n_bytes=record.n_bytes,
+            here=made.here,
+        )
 
-    with ProgressLine("simulating", sum(tilts.values()) + 2 * len(todo), "steps") as line:
+    def tell_failure(failure: Failure) -> None:
+        book.failed(failure, names[failure.name])
+        display.failed(failure, names[failure.name])
+
+    with Display(
+        "simulating",
+        costs.work(todo),
+        len(todo),
+        rate=(costs.SIMULATE, "tilts"),
+        journal=journal,
+    ) as display:
         summary = fan_out(
             (sample_job(catalog.url, spec, prepared, classes, content) for spec in todo),
             clients,
@@ -188,16 +221,17 @@ def _make(
             stop=limits.stop,
             fatal=_storage_is_full,
             most_in_a_row=MOST_IN_A_ROW,
-            on_progress=lambda p: line.update(
-                sum(p.calls_done.values()),
-                f"{p.items_done} of {len(todo)} samples"
-                + (f", {p.items_failed} failed" if p.items_failed else ""),
-            ),
+            on_progress=display.update,
             on_result=tell,
-            on_failure=lambda failure: book.failed(failure, names[failure.name]),
+            on_failure=tell_failure,
         )
     if by_others:
         click.echo(f"  {by_others} of them were made meanwhile by another run into this corpus")
+    if summary.progress is not None:
+        for text in account(summary.progress, len(todo)):
+            click.echo(text)
+    kept = runs.keep(catalog.url, recipe.name, summary, names, len(todo), describe(clients))
+    journal.write("end", **kept)
     return _report(summary, "samples", names, started)
 
 

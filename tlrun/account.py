@@ -77,9 +77,9 @@ class Progress:
     items_done, items_failed, items_begun
         Items finished; given up; begun and neither.
     calls_done
-        Calls that succeeded, by kind (name of the function).
+        Calls that succeeded, by group (name of the function, and what a call is like).
     call_seconds
-        Wall seconds that workers spent in calls that have ended, failed attempts too, by kind.
+        Wall seconds that workers spent in calls that have ended, failed attempts too, by group.
     occupied_seconds
         Wall seconds for which workers were taken by calls that have ended: what ``worker_seconds`` is to be
         compared with.

@@ -23,6 +23,8 @@ class Call:
         Seconds after which it is stopped; None: as long as the fan-out says.
     memory
         Bytes that it needs on its host; it waits until they are free. 0: it does not say.
+    like
+        What calls of its kind have in common that take about as long; empty: all of them do.
     """
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -32,17 +34,25 @@ class Call:
         self.pool = REST
         self.time_limit: float | None = None
         self.memory = 0
+        self.like = ""
 
-    def needs(self, *, pool: str = REST, time_limit: float | None = None, memory: int = 0) -> Call:
+    def needs(
+        self, *, pool: str = REST, time_limit: float | None = None, memory: int = 0, like: str = ""
+    ) -> Call:
         """Return the same call with what it needs."""
         call = copy(self)
-        call.pool, call.time_limit, call.memory = pool, time_limit, memory
+        call.pool, call.time_limit, call.memory, call.like = pool, time_limit, memory, like
         return call
 
     @property
     def kind(self) -> str:
-        """Name of the function: what the call is counted under."""
+        """Name of the function."""
         return str(getattr(self.function, "__name__", "call"))
+
+    @property
+    def group(self) -> str:
+        """What the call is counted under: the name of the function, and what it is like."""
+        return f"{self.kind} {self.like}".rstrip()
 
 
 @dataclass(frozen=True)

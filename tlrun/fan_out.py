@@ -284,14 +284,14 @@ class _Engine:
             self._in_pool[attempt.pool] -= 1
             item = attempt.item
             item.in_flight.discard(outcome.key)
-            self._call_seconds[attempt.call.kind] += outcome.seconds
+            self._call_seconds[attempt.call.group] += outcome.seconds
             self._occupied += outcome.occupied
             if item.over:
                 continue
             if outcome.error is not None:
                 self._failed(attempt, outcome)
                 continue
-            self._calls_done[attempt.call.kind] += 1
+            self._calls_done[attempt.call.group] += 1
             item.results[attempt.index] = outcome.value
             item.waiting -= 1
             if not item.waiting:

@@ -347,8 +347,8 @@ def kubernetes(pool: Kubernetes) -> Iterator[Any]:
         )
     except Exception as error:  # what kr8s, httpx and the operator raise has no common ancestor
         raise InputError(
-            f"--cluster kubernetes: the Dask operator did not start a cluster "
-            f"({type(error).__name__}: {error}); check that kubectl get pods works here and that the operator is installed."
+            f"--cluster kubernetes: the Dask operator did not start a cluster ({type(error).__name__}: "
+            f"{error}); check that kubectl get pods works here and that the operator is installed."
         ) from error
     with cluster:
         cluster.adapt(minimum=pool.workers.min, maximum=pool.workers.max)
