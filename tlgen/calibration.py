@@ -87,7 +87,7 @@ def _corpus(recipe: Recipe, budget: float) -> Iterator[tuple[str, list[pipeline.
         infos = [*infos, *decorate.class_infos(recipe.decorations, infos)]
         Catalog.create(url, classes=infos, recipe={}, name=recipe.name)
         until = time.monotonic() + budget
-        prepared = []
+        prepared: list[pipeline.Prepared] = []
         for preparation in pipeline.preparations(recipe):
             if prepared and time.monotonic() > until:
                 break

@@ -188,7 +188,7 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     click.echo(f"  bytes           {in_bytes(costs.n_bytes)}")
     if each is not None:
         click.echo(
-            f"  money           {hours * each:.2f}  ({hours * each / off:.2f} to {hours * each * off:.2f})"
+            f"  money           {hours * each:.3g}  ({hours * each / off:.2g} to {hours * each * off:.2g})"
         )
     if workers:
         wall = in_time(3600 * hours / min(workers, max(1, counts.tilts)))

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from catalogs.catalog import Catalog
 from catalogs.errors import InputError
 from tlrun.clusters import open_cluster
 from tlrun.fan_out import Call, Job, Steps, fan_out
@@ -154,6 +156,45 @@ def test_calls_run_in_jobs_with_the_settings_of_the_file(cluster: dict[str, Any]
     while subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout:
         assert time.monotonic() < deadline, "jobs outlive the run"
         time.sleep(0.5)
+
+
+RODS = """
+name: rods
+shape: [16, 24, 25]
+targets: {big: {structures: [big.pdb], count: 2, variants: {number: 0}}}
+acquisition: {engine: multislice, voxel_size: 10, tilt_range: 60, tilt_step: 20}
+samples: {train: {number: 3}}
+"""
+ATOM = "ATOM  {0:5d}  CA  ALA A{0:4d}    {1:8.3f}{2:8.3f}{3:8.3f}  1.00  0.00           C"
+
+
+@pytest.mark.slow
+def test_a_corpus_is_made_by_jobs(cluster: dict[str, Any], tmp_path: Path) -> None:
+    """The program itself, as its user starts it."""
+    atoms = [ATOM.format(i + 1, i % 7 * 3, i // 7 % 5 * 3, i // 35 * 3) for i in range(200)]
+    (tmp_path / "big.pdb").write_text("\n".join([*atoms, "END", ""]))
+    (tmp_path / "rods.yaml").write_text(RODS)
+    command = [sys.executable, "-c", "from tlgen.cli import main; main()"]
+    command += [
+        "run",
+        "rods.yaml",
+        "--to",
+        "corpus",
+        "--cluster",
+        written(cluster),
+        "--log-json",
+        "log.jsonl",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dashboard at http://" in done.stdout
+    assert "3 of 3 made, 0 failed" in done.stdout
+    catalog = Catalog.open(str(tmp_path / "corpus"))
+    assert len(catalog.records()) == 3
+    assert catalog.verify() == []
+    # nothing of it was made here: the jobs' output tells of their workers
+    assert any("Registered to" in log.read_text() for log in (tmp_path / "cluster-logs").glob("*.err"))
+    assert '"event": "end"' in (tmp_path / "log.jsonl").read_text().splitlines()[-1]
 
 
 def napping(seconds: float) -> str:
