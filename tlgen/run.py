@@ -217,7 +217,7 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
     images = max(tilts[spec.sample_id] * spec.shape[1] * spec.shape[2] * 4 for spec in todo)
     begun = min(len(todo), 2 * workers)
     return (
-        f"memory: at most {begun} samples begun, {in_words(begun * images)} of images in this process; "
+        f"memory: at most {_number(begun, 'samples')} begun, {in_words(begun * images)} of images in this process; "
         "on each host steps wait for each other where they do not fit together"
     )
 
@@ -228,12 +228,12 @@ def _storage_is_full(error: BaseException) -> bool:
 
 def _report(summary: Summary, what: str, names: dict[str, str], started: float) -> bool:
     """Say what was made and what failed, with the reason of each failure."""
-    click.echo(f"{summary.done} {what} made in {time.monotonic() - started:.0f} s")
+    click.echo(f"{_number(summary.done, what)} made in {time.monotonic() - started:.0f} s")
     for failure in summary.failures:
         click.echo(f"  {_said(failure, names.get(failure.name, failure.name))}", err=True)
     if summary.failures:
         click.echo(
-            f"{len(summary.failures)} {what} failed; the rest is kept, and the same command tries only these "
+            f"{_number(len(summary.failures), what)} failed; the rest is kept, and the same command tries only these "
             "(tlgen ls --failed tells why)",
             err=True,
         )
@@ -250,3 +250,7 @@ def _said(failure: Failure, name: str) -> str:
     last = failure.log.splitlines()[-1:] if failure.log else []
     end = f"; its process said last: {last[0].strip()}" if last else ""
     return f"{name} failed{where}{tries}: {failure.error}{end}"
+
+
+def _number(n: int, plural: str) -> str:
+    return f"{n} {plural.removesuffix('s') if n == 1 else plural}"
