@@ -231,7 +231,7 @@ def kill_now_and_then(
                     killed += 1
                     if victim == "scheduler":
                         assert run.ended() == 1, run.said()
-                        assert "the Dask scheduler" in run.said()
+                        assert "stopped: the Dask scheduler" in run.said()
                         assert "the same command goes on" in run.said()
                         assert "unexpected" not in run.said()
                     elif victim == "client":
