@@ -192,7 +192,7 @@ def lost_in_words() -> Iterator[None]:
     ClusterLost
         The scheduler did not answer any more.
     """
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     _hush()
     try:
