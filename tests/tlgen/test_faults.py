@@ -226,7 +226,8 @@ def kill_now_and_then(
                         cluster.scheduler.kill()
                     elif workers := cluster.workers():
                         os.kill(luck.choice(workers), signal.SIGKILL)
-                    else:  # both are being started again
+                    else:  # both are being started again, or one was killed as it started: then all ends
+                        cluster.start()
                         continue
                     killed += 1
                     if victim == "scheduler" and run.ended() != 0:  # 0: it was just done
