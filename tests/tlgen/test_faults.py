@@ -237,6 +237,11 @@ def kill_now_and_then(
                         assert "unexpected" not in run.said()
                     elif victim == "client":
                         run.process.wait()
+                for _ in range(PATIENCE):
+                    if run.process.poll() is not None:
+                        break
+                    cluster.start()  # the last may have been killed as it started, and all workers with it
+                    time.sleep(1)
                 status = run.ended()
             if status == 0:
                 break  # complete: the next goes to another corpus
