@@ -23,11 +23,18 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     help="Where to run: local (one process a core), local:WORKERS, threads, gpu, slurm, pbs, sge, "
     "kubernetes, tcp://HOST:PORT of a Dask scheduler, or a file as tlgen clusters writes it.",
 )
-@click.option("--retries", default=2, show_default=True, help="How often a step that fails is tried again.")
+@click.option(
+    "--retries",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How often a step that fails is tried again.",
+)
 @click.option(
     "--time-limit",
     default=120.0,
     show_default=True,
+    type=click.FloatRange(0, min_open=True),
     metavar="MINUTES",
     help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
 )

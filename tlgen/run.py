@@ -17,6 +17,7 @@ from tlgen.recipe import Recipe
 from tlgen.samples import Classified, SampleSpec, classify, expand
 from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
+from tlrun.calls import ClusterLost
 from tlrun.cluster_file import read_cluster
 from tlrun.clusters import describe, open_pools, slots
 from tlrun.display import Display, account
@@ -24,6 +25,7 @@ from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
 from tlrun.interrupts import finish_first
 from tlrun.journal import Journal
 from tlrun.memory import in_words
+from tlrun.on_dask import lost_in_words
 from tlrun.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -87,11 +89,29 @@ def run(
         recipe=recipe.model_dump(mode="json", exclude_defaults=True),
         name=recipe.name,
     )
+    try:
+        return _on_clusters(recipe, catalog, cluster, wanted, found.todo, retries, time_limit, log_json)
+    except ClusterLost as lost:
+        _tell_stopped(str(lost))
+        return False
+
+
+def _on_clusters(
+    recipe: Recipe,
+    catalog: Catalog,
+    cluster: str,
+    wanted: list[pipeline.Preparation],
+    todo: list[SampleSpec],
+    retries: int,
+    time_limit: float,
+    log_json: str | None,
+) -> bool:
     with (
         Journal(log_json) as journal,
+        lost_in_words(),
         open_pools(
             cluster,
-            one_call_per_process=any(engine(s.acquisition.engine).one_call_per_process for s in found.todo),
+            one_call_per_process=any(engine(s.acquisition.engine).one_call_per_process for s in todo),
             constants=("tlgen.samples:DATA_VERSION",),
         ) as clients,
         finish_first(_tell_interrupt) as stop,
@@ -101,9 +121,7 @@ def run(
             click.echo(f"  {line}")
         limits = _Limits(retries, time_limit, stop)
         prepared = _prepare(catalog, wanted, clients, limits, book)
-        done = prepared is not None and _make(
-            catalog, found.todo, prepared, recipe, clients, limits, book, journal
-        )
+        done = prepared is not None and _make(catalog, todo, prepared, recipe, clients, limits, book, journal)
     if book.complaint:
         click.echo(f"  {book.complaint}", err=True)
     return done
@@ -251,8 +269,8 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
     images = max(tilts[spec.sample_id] * spec.shape[1] * spec.shape[2] * 4 for spec in todo)
     begun = min(len(todo), 2 * workers)
     return (
-        f"memory: at most {begun} samples begun, {in_words(begun * images)} of images in this process; "
-        "on each host steps wait for each other where they do not fit together"
+        f"memory: at most {_number(begun, 'samples')} begun, {in_words(begun * images)} of images in this "
+        "process; on each host steps wait for each other where they do not fit together"
     )
 
 
@@ -262,20 +280,19 @@ def _storage_is_full(error: BaseException) -> bool:
 
 def _report(summary: Summary, what: str, names: dict[str, str], started: float) -> bool:
     """Say what was made and what failed, with the reason of each failure."""
-    click.echo(f"{summary.done} {what} made in {time.monotonic() - started:.0f} s")
+    click.echo(f"{_number(summary.done, what)} made in {time.monotonic() - started:.0f} s")
     for failure in summary.failures:
         click.echo(f"  {_said(failure, names.get(failure.name, failure.name))}", err=True)
     if summary.failures:
-        click.echo(
-            f"{len(summary.failures)} {what} failed; the rest is kept, and the same command tries only these "
-            "(tlgen ls --failed tells why)",
-            err=True,
-        )
+        text = "failed; the rest is kept, and the same command tries only these (tlgen ls --failed tells why)"
+        click.echo(f"{_number(len(summary.failures), what)} {text}", err=True)
     if summary.stopped:
-        click.echo(
-            f"stopped: {summary.stopped}; what is finished is kept, and the same command goes on", err=True
-        )
+        _tell_stopped(summary.stopped)
     return not summary.failures and not summary.stopped
+
+
+def _tell_stopped(why: str) -> None:
+    click.echo(f"stopped: {why}; what is finished is kept, and the same command goes on", err=True)
 
 
 def _said(failure: Failure, name: str) -> str:
@@ -284,3 +301,7 @@ def _said(failure: Failure, name: str) -> str:
     last = failure.log.splitlines()[-1:] if failure.log else []
     end = f"; its process said last: {last[0].strip()}" if last else ""
     return f"{name} failed{where}{tries}: {failure.error}{end}"
+
+
+def _number(n: int, plural: str) -> str:
+    return f"{n} {plural.removesuffix('s') if n == 1 else plural}"

@@ -10,8 +10,9 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ class DaskExecutor(Executor):
                 self._clients[name] = client
         self._futures: dict[str, tuple[Future[Any], Client]] = {}
         self._finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # ClusterLost says it in our words
+        _hush()
         for client in self._clients.values():
             _shield(client)
 
@@ -182,6 +183,28 @@ class DaskExecutor(Executor):
         return ClusterLost(f"the Dask scheduler {where} has gone")
 
 
+@contextmanager
+def lost_in_words() -> Iterator[None]:
+    """Turn what Dask raises where its scheduler has gone into ClusterLost.
+
+    Raises
+    ------
+    ClusterLost
+        The scheduler did not answer any more.
+    """
+    from distributed.comm.core import CommClosedError
+
+    _hush()
+    try:
+        yield
+    except CommClosedError as error:
+        raise ClusterLost("the Dask scheduler has gone") from error
+    except OSError as error:
+        if "trying to connect to" not in str(error):  # Dask raises no type of its own
+            raise
+        raise ClusterLost("the Dask scheduler has gone") from error
+
+
 class WorkerLost(Exception):
     """The worker of a call went away before the call was done."""
 
@@ -199,6 +222,11 @@ def _outcome(key: str, parcel: Parcel) -> Outcome:
         seconds=parcel.seconds,
         occupied=parcel.occupied,
     )
+
+
+def _hush() -> None:
+    """Keep Dask from logging that the scheduler has gone: ClusterLost says it once, in words."""
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
 
 
 def _shield(client: Client) -> None:
