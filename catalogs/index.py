@@ -98,7 +98,10 @@ def remove_record(store: Store, sample_id: str) -> None:
 
 def _announce(store: Store, sample_id: str, attempt: str) -> None:
     # not empty: some stores drop objects without content
-    store.write({f"{RECENT}/{sample_id}-{attempt}": b"see commits/\n"})
+    key = f"{RECENT}/{sample_id}-{attempt}"
+    store.write({key: b"see commits/\n"})
+    if not store.exists(key):  # the sample would be there and no reader know of it
+        raise OSError(f"{store.at(key)} was written and is not there: the storage loses data")
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,3 +33,17 @@ def client() -> Iterator[Client]:
 
     with open_cluster("local:2") as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server of the S3 protocol on the loopback interface."""
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    from moto.server import ThreadedMotoServer
+
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()

@@ -20,19 +20,36 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     "--cluster",
     default="local",
     show_default=True,
-    help="Where to run: local (one process a core), local:WORKERS, or tcp://HOST:PORT of a Dask scheduler.",
+    metavar="WORD|FILE",
+    help="Where to run: local (one process a core), local:WORKERS, threads, gpu, slurm, pbs, sge, "
+    "kubernetes, tcp://HOST:PORT of a Dask scheduler, or a file as tlgen clusters writes it.",
 )
-@click.option("--retries", default=2, show_default=True, help="How often a step that fails is tried again.")
-def run(recipe: str, url: str, cluster: str, retries: int) -> None:
+@click.option(
+    "--retries",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How often a step that fails is tried again.",
+)
+@click.option(
+    "--time-limit",
+    default=120.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
+    help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
+)
+@click.option("--log-json", metavar="FILE", help="Append what happens to FILE as JSON, one object a line.")
+def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, log_json: str | None) -> None:
     """Make the samples of RECIPE that the corpus does not have yet.
 
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
-    after an interruption: finished samples are kept.
+    after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
     from tlgen.recipe_file import read_recipe
     from tlgen.run import run as make
 
-    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries) else 1)
+    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json) else 1)
 
 
 @tlgen.command()
@@ -95,9 +112,19 @@ def view(scene: str, path: str) -> None:
 @click.option("--csv", "form", flag_value="csv", help="All columns, or those chosen, as CSV.")
 @click.option("--json", "form", flag_value="json", help="The same as JSON, one object a line.")
 @click.option("--paths", is_flag=True, help="Print only where the samples lie, one a line.")
-def ls(url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool) -> None:
+@click.option(
+    "--failed", is_flag=True, help="List instead what could not be made, and why; --json: all of it."
+)
+def ls(
+    url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool, failed: bool
+) -> None:
     """List the samples of the corpus at URL."""
-    from tlgen.listing import listing
+    from tlgen.listing import failed_items, listing
+
+    if failed:
+        for line in failed_items(url, as_json=form == "json"):
+            click.echo(line)
+        return
 
     for line in listing(url, where, paths, columns=columns, sort=sort, form=form or "table"):
         click.echo(line)
@@ -191,6 +218,51 @@ def recipes(schema: bool) -> None:
         return
     for name in shipped_recipes():
         click.echo(f"{name:24} {read_recipe(name).description}")
+
+
+@tlgen.command()
+@click.argument("recipe")
+@click.option("--to", "url", required=True, metavar="URL", help="The corpus, whether it is there or not.")
+@click.option("--price", metavar="MONEY", help="Of a core for an hour, e.g. 0.05/core-hour.")
+@click.option(
+    "--cluster", default="local", show_default=True, metavar="WORD|FILE", help="As tlgen run takes it."
+)
+@click.option(
+    "--budget",
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="What the calibration may take, about.",
+)
+def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) -> None:
+    """Say what tlgen run would do with RECIPE, and what that would cost; nothing is changed.
+
+    Counts are exact. Costs come from one small sample of each kind, which is made on this machine and
+    thrown away; what was measured is remembered for some hours.
+    """
+    from tlgen.plan import plan as tell
+    from tlgen.recipe_file import read_recipe
+
+    tell(read_recipe(recipe), url, price, cluster, budget)
+
+
+@tlgen.command()
+@click.argument("name", required=False)
+def clusters(name: str | None) -> None:
+    """List where tlgen run can compute, or print the commented cluster file NAME to start from.
+
+    E.g. tlgen clusters slurm > cluster.yaml, then: tlgen run RECIPE --to URL --cluster cluster.yaml.
+    With a file of yours as NAME, it is checked, and what would be submitted is printed.
+    """
+    from tlrun.cluster_file import presets
+    from tlrun.preview import listing, preview
+
+    if name is None:
+        click.echo("\n".join(listing()))
+    elif name in presets():
+        click.echo(presets()[name].read_text(), nl=False)
+    else:
+        click.echo(preview(name))
 
 
 @tlgen.command()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from catalogs import failures
 from catalogs.catalog import Catalog
 from catalogs.sample_table import known_columns
 
@@ -78,6 +79,25 @@ def listing(
         yield from _aligned(table[wanted])
         size, targets = samples["n_bytes"].sum() / 1e6, samples["n_particles"].sum()
         yield f"{len(samples)} samples, {targets} target particles, {size:.1f} MB"
+
+
+def failed_items(url: str, *, as_json: bool = False) -> Iterator[str]:
+    """Yield a line for each item of the corpus at ``url`` that was given up; as JSON: all that is known.
+
+    Raises
+    ------
+    InputError
+        There is no corpus.
+    """
+    found = failures.read(Catalog.open(url).url)
+    if as_json:
+        yield from (json.dumps(content, ensure_ascii=False) for content in found)
+        return
+    for content in found:
+        tried = f"{content['attempts']} attempt{'s' * (content['attempts'] != 1)}"
+        place = f" on {content['host']}" if content["host"] else ""
+        yield f"{content['id']}  {content['name']}  {content['step']}, {tried}{place}: {content['error']}"
+    yield f"{len(found)} failed"
 
 
 def _sorted(samples: pd.DataFrame, sort: str) -> pd.DataFrame:

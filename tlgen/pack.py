@@ -52,7 +52,7 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
             for preparation in wanted:
                 prepared.append(pipeline.prepare(catalog.url, preparation))
                 progress.update(len(prepared))
-        packed = pipeline.pack(catalog.url, spec, prepared, tuple(info.name for info in infos))
+        packed = pipeline.pack_scene(catalog.url, spec, prepared, tuple(info.name for info in infos))
         library = pipeline.CorpusLibrary(catalog.url)
         write_scene(packed.scene, library, folder, name=spec.name, voxel_size=voxel_size)
         facts = measure(packed.scene, library)

@@ -28,19 +28,20 @@ from catalogs.schema import Acquisition, ClassInfo, SampleRecord
 from tlgen import decorate, labels, misalign, reconstruct, structures
 from tlgen.density import density
 from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
-from tlgen.misalign import misaligned
 from tlgen.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
 from tlgen.scene import Scene
 from tlgen.simulate import doors
-from tlgen.tilts import Tilt, tilt_series
-from tlrun.fan_out import Call, Job, Steps
+from tlgen.tilts import Tilt
 
 Image = NDArray[np.float32]
 
 # Keys of a structure in a recipe that say how its file is read.
 _READ_BY = {"assembly", "contour", "resolution", "mass"}
+
+#: Resident bytes of a process that has imported what a call needs, before it begins; measured, rounded up.
+PROCESS = 400 << 20
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,8 @@ def prepare(url: str, preparation: Preparation) -> Prepared:
     made = molecules(preparation)
     for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
+        if not catalog.has_molecule(each.digest):
+            raise OSError(f"{catalog.url} did not keep the molecule {each.name} that was written to it")
     catalog.put_molecule(
         f"prepared-{preparation.key}",
         {
@@ -277,11 +280,32 @@ def class_infos(recipe: Recipe) -> list[ClassInfo]:
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed scene and what it took."""
+    """A packed scene and what it took.
+
+    Attributes
+    ----------
+    scene
+        What stands where.
+    occupancy
+        Share of the box that molecules fill.
+    seconds
+        CPU seconds of the packing.
+    memory
+        Bytes that a process needs to simulate one tilt of it.
+    """
 
     scene: Scene
     occupancy: float
     seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A sample that is in the corpus now; ``here`` tells whether this run made it, or another meanwhile."""
+
+    record: SampleRecord
+    here: bool
 
 
 def fill_of(packing: Packing) -> Fill:
@@ -293,7 +317,12 @@ def fill_of(packing: Packing) -> Fill:
     return Saturation(packing.ratio) if packing.fill == "saturation" else Counts()
 
 
-def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
+def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed | Made:
+    """Pack the molecules of one sample, unless another run has made it meanwhile."""
+    return _made_by_another(url, spec) or pack_scene(url, spec, prepared, class_names)
+
+
+def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
     """Pack the molecules of one sample into its box.
 
     Each placed copy of a structure takes one of its variants at random.
@@ -368,7 +397,13 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         | decorations_asked,
     )
     simulator.check_scene(scene, library, spec.acquisition)
-    return Packed(scene, packing.occupancy, time.process_time() - started)
+    memory = PROCESS + simulator.memory(scene, library, spec.acquisition)
+    return Packed(scene, packing.occupancy, time.process_time() - started, memory)
+
+
+def _made_by_another(url: str, spec: SampleSpec) -> Made | None:
+    record = _catalog(url).record(spec.sample_id)
+    return None if record is None else Made(record, here=False)
 
 
 def simulate_tilt(
@@ -402,10 +437,12 @@ def finish(
     recipe: dict[str, Any],
     tilts: list[Tilt],
     images: list[tuple[Image, float]],
-) -> SampleRecord:
-    """Reconstruct, label and commit one sample; ``recipe`` is kept with it."""
+) -> Made:
+    """Reconstruct, label and commit one sample, unless another run has; ``recipe`` is kept with it."""
     from tlgen.simulate.base import engine
 
+    if (there := _made_by_another(url, spec)) is not None:
+        return there
     scene, started = packed.scene, time.process_time()
     order = np.argsort([tilt.angle for tilt in tilts])
     angles = np.array([tilts[i].angle for i in order], np.float32)
@@ -424,7 +461,7 @@ def finish(
     counts = Counter(particles["class_name"][particles["label"] > 0])
     standing = counts + Counter(decoration.class_name for decoration in scene.decorations)
     simulator = engine(spec.acquisition.engine)
-    return _catalog(url).write(
+    record = _catalog(url).write(
         Sample(
             tomogram=tomogram,
             classes=classes,
@@ -464,32 +501,4 @@ def finish(
             },
         )
     )
-
-
-def sample_job(
-    url: str,
-    spec: SampleSpec,
-    prepared: list[Prepared],
-    class_names: tuple[str, ...],
-    recipe: dict[str, Any],
-) -> Job:
-    """Describe the making of one sample to :func:`tlrun.fan_out.fan_out`."""
-
-    def steps() -> Steps:
-        packed: Packed = (yield [Call(pack, url, spec, prepared, class_names)])[0]
-        tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
-        images = yield [
-            Call(
-                simulate_tilt,
-                url,
-                packed.scene,
-                spec.acquisition,
-                tilt,
-                spec.stream("simulate"),
-            )
-            for tilt in tilts
-        ]
-        sources = {p.name: p.source for p in prepared}
-        return (yield [Call(finish, url, spec, packed, sources, recipe, tilts, images)])[0]
-
-    return Job(spec.sample_id, steps)
+    return Made(record, here=True)

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
 from catalogs.catalog import Catalog
-from catalogs.schema import SampleRecord
-from tlgen import pipeline
+from tlgen import costs, pipeline, runs
+from tlgen.bookkeeping import Bookkeeping
+from tlgen.jobs import sample_job
 from tlgen.recipe import Recipe
-from tlgen.samples import SampleSpec, expand
+from tlgen.samples import Classified, SampleSpec, classify, expand
 from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
-from tlrun.clusters import n_workers, open_cluster, parse
-from tlrun.fan_out import Call, Job, Steps, Summary, fan_out
+from tlrun.calls import ClusterLost
+from tlrun.cluster_file import read_cluster
+from tlrun.clusters import describe, open_pools, slots
+from tlrun.display import Display, account
+from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
+from tlrun.interrupts import finish_first
+from tlrun.journal import Journal
+from tlrun.memory import in_words
+from tlrun.on_dask import lost_in_words
 from tlrun.progress import ProgressLine
 
 if TYPE_CHECKING:
     from distributed import Client
 
+#: So many samples given up one after the other, none made in between, are no accident: the run stops.
+MOST_IN_A_ROW = 20
+#: Seconds that one step (packing, one tilt, the rest) may take.
+TIME_LIMIT = 2 * 3600.0
 
-def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
+
+def run(
+    recipe: Recipe,
+    url: str,
+    cluster: str,
+    retries: int,
+    time_limit: float = TIME_LIMIT,
+    log_json: str | None = None,
+) -> bool:
     """Make the samples of a recipe that the corpus at ``url`` lacks.
 
     Parameters
@@ -32,9 +54,13 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
     url
         Of the corpus; made if it is not there.
     cluster
-        One word, as :func:`tlrun.clusters.open_cluster` takes it.
+        One word or a file, as :func:`tlrun.clusters.open_pools` takes it.
     retries
-        Of each call that raises.
+        Of each call that raises, dies or hangs.
+    time_limit
+        Seconds after which a call hangs.
+    log_json
+        File that gets the run as JSON lines, see :mod:`tlrun.journal`.
 
     Returns
     -------
@@ -46,18 +72,14 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
     InputError
         A structure is missing, an engine cannot honour a setting, or the corpus has other classes.
     """
-    parse(cluster)
-    started = time.monotonic()
+    read_cluster(cluster)
     wanted = pipeline.preparations(recipe)
     specs = expand(recipe, {p.key: p.count for p in wanted})
     for spec in specs:
         engine(spec.acquisition.engine).check(spec.acquisition)
-    done = set(Catalog.open(url).sample_ids()) if Catalog.exists(url) else set()
-    todo = [spec for spec in specs if spec.sample_id not in done]
-    click.echo(
-        f"recipe {recipe.name}: {len(specs)} samples, {len(specs) - len(todo)} of them in {url} already"
-    )
-    if not todo:
+    found = classify(specs, Catalog.open(url) if Catalog.exists(url) else None)
+    _tell(recipe, url, found)
+    if not found.todo:
         return True
 
     pipeline.refuse_targets_among_distractors(recipe)
@@ -67,21 +89,72 @@ def run(recipe: Recipe, url: str, cluster: str, retries: int) -> bool:
         recipe=recipe.model_dump(mode="json", exclude_defaults=True),
         name=recipe.name,
     )
-    with open_cluster(cluster) as client:
-        where = f", dashboard at {client.dashboard_link}" if client.dashboard_link else ""
-        click.echo(f"  {n_workers(client)} worker processes{where}")
-        prepared, failed = _prepare(catalog, wanted, client, retries)
-        if failed.failures:
-            return _report(failed, "structures", started)
-        summary = _make(catalog, todo, prepared, recipe, client, retries)
-    catalog.compact()
-    return _report(summary, "samples", started)
+    try:
+        return _on_clusters(recipe, catalog, cluster, wanted, found.todo, retries, time_limit, log_json)
+    except ClusterLost as lost:
+        _tell_stopped(str(lost))
+        return False
+
+
+def _on_clusters(
+    recipe: Recipe,
+    catalog: Catalog,
+    cluster: str,
+    wanted: list[pipeline.Preparation],
+    todo: list[SampleSpec],
+    retries: int,
+    time_limit: float,
+    log_json: str | None,
+) -> bool:
+    with (
+        Journal(log_json) as journal,
+        lost_in_words(),
+        open_pools(
+            cluster,
+            one_call_per_process=any(engine(s.acquisition.engine).one_call_per_process for s in todo),
+            constants=("tlgen.samples:DATA_VERSION",),
+        ) as clients,
+        finish_first(_tell_interrupt) as stop,
+        Bookkeeping(catalog.url) as book,
+    ):
+        for line in describe(clients):
+            click.echo(f"  {line}")
+        limits = _Limits(retries, time_limit, stop)
+        prepared = _prepare(catalog, wanted, clients, limits, book)
+        done = prepared is not None and _make(catalog, todo, prepared, recipe, clients, limits, book, journal)
+    if book.complaint:
+        click.echo(f"  {book.complaint}", err=True)
+    return done
+
+
+class _Limits:
+    def __init__(self, retries: int, time_limit: float, stop: Callable[[], bool]) -> None:
+        self.retries, self.time_limit, self.stop = retries, time_limit, stop
+
+
+def _tell(recipe: Recipe, url: str, found: Classified) -> None:
+    total = len(found.todo) + len(found.done)
+    stale = f"; {len(found.stale)} in it that the recipe does not make, which stay" if found.stale else ""
+    click.echo(f"recipe {recipe.name}: {total} samples, {len(found.done)} of them in {url} already{stale}")
+
+
+def _tell_interrupt() -> None:
+    click.echo(
+        "interrupted: samples that have begun are finished, no others begin; once more stops at once, "
+        "and the same command goes on later",
+        err=True,
+    )
 
 
 def _prepare(
-    catalog: Catalog, wanted: list[pipeline.Preparation], client: Client, retries: int
-) -> tuple[list[pipeline.Prepared], Summary]:
-    """Make the structures' variants, those that an earlier run has not made."""
+    catalog: Catalog,
+    wanted: list[pipeline.Preparation],
+    clients: Mapping[str, Client],
+    limits: _Limits,
+    book: Bookkeeping,
+) -> list[pipeline.Prepared] | None:
+    """Make the structures' variants, those that an earlier run has not made; None if some failed."""
+    started = time.monotonic()
     found = {p.key: pipeline.already_prepared(catalog, p) for p in wanted}
     missing = [p for p in wanted if found[p.key] is None]
 
@@ -96,12 +169,20 @@ def _prepare(
     with ProgressLine("structures and their variants", len(missing), "structures") as line:
         summary = fan_out(
             [job(p) for p in missing],
-            client,
-            retries=retries,
+            clients,
+            retries=limits.retries,
+            time_limit=limits.time_limit,
+            stop=limits.stop,
+            fatal=_storage_is_full,
             on_progress=lambda p: line.update(p.items_done),
+            on_result=lambda name, _: book.made(name),
+            on_failure=lambda failure: book.failed(failure, failure.name.partition("-")[0]),
         )
+    if summary.failures or summary.stopped:
+        _report(summary, "structures", {}, started)
+        return None
     found |= {prepared.key: prepared for prepared in summary.results.values()}
-    return [p for p in found.values() if p is not None], summary
+    return [p for p in found.values() if p is not None]
 
 
 def _make(
@@ -109,45 +190,118 @@ def _make(
     todo: list[SampleSpec],
     prepared: list[pipeline.Prepared],
     recipe: Recipe,
-    client: Client,
-    retries: int,
-) -> Summary:
-    """Make the samples and say a line for each as it is committed."""
-    names = tuple(info.name for info in catalog.classes)
+    clients: Mapping[str, Client],
+    limits: _Limits,
+    book: Bookkeeping,
+    journal: Journal,
+) -> bool:
+    """Make the samples, and tell how it goes."""
+    started = time.monotonic()
+    classes = tuple(info.name for info in catalog.classes)
     content = recipe.model_dump(mode="json", exclude_defaults=True)
-    tilts = sum(len(tilt_series(spec.acquisition)) for spec in todo)
+    tilts = {spec.sample_id: len(tilt_series(spec.acquisition)) for spec in todo}
+    names = {spec.sample_id: spec.name for spec in todo}
+    by_others = 0
+    click.echo(f"  {_memory(todo, tilts, slots(clients))}")
 
-    def tell(_: str, record: SampleRecord) -> None:
-        acquisition, seconds = record.acquisition, sum(record.seconds.values())
-        click.echo(
-            f"  {record.name:14} {acquisition.engine:10} dose {acquisition.dose:5.1f} e/Å²  "
-            f"defocus {acquisition.defocus:4.2f} µm  {record.n_tilts} tilts  "
-            f"{record.n_particles} targets + {record.n_distractors} distractors, "
-            f"{100 * record.occupancy:.0f} % full  {seconds:.0f} CPU-s"
+    def tell(sample_id: str, made: pipeline.Made) -> None:
+        nonlocal by_others
+        book.made(sample_id)
+        by_others += not made.here
+        record = made.record
+        display.done(
+            record.name,
+            _line(made),
+            sample_id=sample_id,
+            seconds=record.seconds,
+            n_bytes=record.n_bytes,
+            here=made.here,
         )
 
-    with ProgressLine("simulating", tilts + 2 * len(todo), "steps") as line:
-        return fan_out(
-            (pipeline.sample_job(catalog.url, spec, prepared, names, content) for spec in todo),
-            client,
-            retries=retries,
-            on_progress=lambda p: line.update(
-                p.calls_done,
-                f"{p.items_done} of {len(todo)} samples"
-                + (f", {p.items_failed} failed" if p.items_failed else ""),
-            ),
+    def tell_failure(failure: Failure) -> None:
+        book.failed(failure, names[failure.name])
+        display.failed(failure, names[failure.name])
+
+    with Display(
+        "simulating",
+        costs.work(todo),
+        len(todo),
+        rate=(costs.SIMULATE, "tilts"),
+        journal=journal,
+    ) as display:
+        summary = fan_out(
+            (sample_job(catalog.url, spec, prepared, classes, content) for spec in todo),
+            clients,
+            retries=limits.retries,
+            time_limit=limits.time_limit,
+            keep_results=False,
+            measure=lambda made: made.record.n_bytes if made.here else 0,
+            stop=limits.stop,
+            fatal=_storage_is_full,
+            most_in_a_row=MOST_IN_A_ROW,
+            on_progress=display.update,
             on_result=tell,
+            on_failure=tell_failure,
         )
+    if by_others:
+        click.echo(f"  {by_others} of them were made meanwhile by another run into this corpus")
+    if summary.progress is not None:
+        for text in account(summary.progress, len(todo)):
+            click.echo(text)
+    kept = runs.keep(catalog.url, recipe.name, summary, names, len(todo), describe(clients))
+    journal.write("end", **kept)
+    return _report(summary, "samples", names, started)
 
 
-def _report(summary: Summary, what: str, started: float) -> bool:
+def _line(made: pipeline.Made) -> str:
+    record = made.record
+    acquisition, seconds = record.acquisition, sum(record.seconds.values())
+    return (
+        f"{record.name:14} {acquisition.engine:10} dose {acquisition.dose:5.1f} e/Å²  "
+        f"defocus {acquisition.defocus:4.2f} µm  {record.n_tilts} tilts  "
+        f"{record.n_particles} targets + {record.n_distractors} distractors, "
+        f"{100 * record.occupancy:.0f} % full  {seconds:.0f} CPU-s" + ("" if made.here else "  (another run)")
+    )
+
+
+def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
+    """State what bounds the memory of the run: images of begun samples here, calls on each host."""
+    images = max(tilts[spec.sample_id] * spec.shape[1] * spec.shape[2] * 4 for spec in todo)
+    begun = min(len(todo), 2 * workers)
+    return (
+        f"memory: at most {_number(begun, 'samples')} begun, {in_words(begun * images)} of images in this "
+        "process; on each host steps wait for each other where they do not fit together"
+    )
+
+
+def _storage_is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _report(summary: Summary, what: str, names: dict[str, str], started: float) -> bool:
     """Say what was made and what failed, with the reason of each failure."""
-    click.echo(f"{len(summary.results)} {what} made in {time.monotonic() - started:.0f} s")
+    click.echo(f"{_number(summary.done, what)} made in {time.monotonic() - started:.0f} s")
     for failure in summary.failures:
-        click.echo(f"  {failure.name} failed: {failure.error}", err=True)
+        click.echo(f"  {_said(failure, names.get(failure.name, failure.name))}", err=True)
     if summary.failures:
-        click.echo(
-            f"{len(summary.failures)} {what} failed; the rest is kept, and the same command tries only these",
-            err=True,
-        )
-    return not summary.failures
+        text = "failed; the rest is kept, and the same command tries only these (tlgen ls --failed tells why)"
+        click.echo(f"{_number(len(summary.failures), what)} {text}", err=True)
+    if summary.stopped:
+        _tell_stopped(summary.stopped)
+    return not summary.failures and not summary.stopped
+
+
+def _tell_stopped(why: str) -> None:
+    click.echo(f"stopped: {why}; what is finished is kept, and the same command goes on", err=True)
+
+
+def _said(failure: Failure, name: str) -> str:
+    tries = f" after {failure.attempts} attempts" if failure.attempts > 1 else ""
+    where = f" in {failure.kind}" if failure.kind else ""
+    last = failure.log.splitlines()[-1:] if failure.log else []
+    end = f"; its process said last: {last[0].strip()}" if last else ""
+    return f"{name} failed{where}{tries}: {failure.error}{end}"
+
+
+def _number(n: int, plural: str) -> str:
+    return f"{n} {plural.removesuffix('s') if n == 1 else plural}"

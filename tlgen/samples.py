@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,6 +18,9 @@ from tlgen.recipe import QUALITIES, Group, Keep, Packing, Range, Recipe
 from tlgen.recipe_file import in_words
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.simulate import detectors
+
+if TYPE_CHECKING:
+    from catalogs.catalog import Catalog
 
 #: Changes when the same recipe would give different data, so that old samples are not taken for new ones.
 DATA_VERSION = 2
@@ -150,3 +153,38 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 )
             )
     return specs
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The samples of a recipe and of a corpus, compared.
+
+    Attributes
+    ----------
+    todo, done
+        Samples of the recipe that the corpus lacks, or has.
+    stale
+        Ids of samples of the corpus that the recipe, as it is now, does not make.
+    """
+
+    todo: list[SampleSpec]
+    done: list[SampleSpec]
+    stale: list[str]
+
+
+def classify(specs: Sequence[SampleSpec], catalog: Catalog | None) -> Classified:
+    """Compare the samples of a recipe with those of a corpus.
+
+    Parameters
+    ----------
+    specs
+        From :func:`expand`.
+    catalog
+        None: there is no corpus yet.
+    """
+    there = set(catalog.sample_ids()) if catalog is not None else set()
+    return Classified(
+        todo=[spec for spec in specs if spec.sample_id not in there],
+        done=[spec for spec in specs if spec.sample_id in there],
+        stale=sorted(there - {spec.sample_id for spec in specs}),
+    )

@@ -1,72 +1,46 @@
-"""Opens a Dask cluster from one word. Nothing else in the project knows how Dask is deployed."""
+"""Opens Dask clusters from one word or one file. Nothing else in the project knows how Dask is deployed."""
 
 from __future__ import annotations
 
-import logging
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from catalogs.errors import InputError
+from tlrun.cluster_file import POOLS, Address, Gpu, Kubernetes, Local, Pool, Queue, Threads, read_cluster
 
 if TYPE_CHECKING:
     from distributed import Client
 
-FORMS = "local, local:WORKERS or the address of a running scheduler, tcp://HOST:PORT"
+#: Seconds between two remarks about workers that have not come yet.
+REMIND_EVERY = 60.0
 
-# Tasks here take seconds to hours, hold the interpreter's lock for long, and may kill their worker
-# (a simulator that crashes); the defaults are made for many short tasks.
-_SETTINGS = {
-    "distributed.scheduler.worker-ttl": "30 minutes",
-    "distributed.scheduler.allowed-failures": 3,
-    "distributed.comm.timeouts.connect": "60s",
-    "distributed.comm.timeouts.tcp": "120s",
-    "distributed.worker.memory.target": False,  # results are small: spilling them to disk helps nothing
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.admin.tick.limit": "10 minutes",  # no warnings about a busy event loop
-}
-# One worker is one process with one thread, so the libraries in it must not start threads of their own.
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-def parse(cluster: str) -> tuple[str, int | str]:
-    """Read the word that names a cluster.
-
-    Returns
-    -------
-    tuple
-        ``("local", number of workers)`` or ``("address", the scheduler's address)``.
-
-    Raises
-    ------
-    InputError
-        It is none of the known forms.
-    """
-    if cluster == "local":
-        return "local", max(1, len(os.sched_getaffinity(0)))
-    if cluster.startswith("local:"):
-        number = cluster.removeprefix("local:")
-        if number.isdigit() and int(number) > 0:
-            return "local", int(number)
-    elif cluster.startswith(("tcp://", "tls://")):
-        return "address", cluster
-    raise InputError(f"--cluster {cluster!r} is not a cluster; give {FORMS}.")
+# How many workers a cluster may grow to, where that is more than there are now.
+_most: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 @contextmanager
-def open_cluster(cluster: str) -> Iterator[Client]:
-    """Start or join a cluster; a started one ends with the context.
+def open_cluster(
+    cluster: str, *, one_call_per_process: bool = False, constants: Sequence[str] = ()
+) -> Iterator[Client]:
+    """Start or join one cluster; a started one ends with the context.
 
-    A worker is one process with one thread: MULTEM crashes when two threads call it, and a process
-    that dies takes nothing else with it.
+    A worker is one slot: one process with one thread (a thread of this process with ``threads``). MULTEM
+    crashes when two threads call it, and a process that dies takes nothing else with it.
 
     Parameters
     ----------
     cluster
-        ``local``, ``local:WORKERS`` or ``tcp://HOST:PORT``.
+        One word or a file; see :data:`tlrun.cluster_file.FORMS`.
+    one_call_per_process
+        What will be called crashes if two threads call it: ``threads`` then has one worker.
+    constants
+        As :func:`tlrun.agreement.versions` takes them.
 
     Yields
     ------
@@ -75,37 +49,173 @@ def open_cluster(cluster: str) -> Iterator[Client]:
     Raises
     ------
     InputError
-        The word is unknown, or no scheduler answers at the address.
+        The word is unknown, the file is wrong or has two pools, a package or a GPU is missing, no
+        scheduler answers, or the workers run something else than this process.
     """
-    kind, value = parse(cluster)
-    import dask
-    from distributed import Client, LocalCluster
+    pools = read_cluster(cluster)
+    if pools["simulate"] is not pools["rest"]:
+        raise InputError(
+            f"{cluster} has two pools, and this needs one; give a file or a word for one cluster."
+        )
+    with _open(pools["rest"], one_call_per_process, constants) as client:
+        yield client
 
-    with dask.config.set(_SETTINGS):
-        if kind == "address":
-            try:
-                client = Client(value, timeout="10s", set_as_default=False)
-            except OSError as error:
-                raise InputError(f"no Dask scheduler answers at {value} ({error}).") from error
-            with client:
-                yield client
-            return
-        with tempfile.TemporaryDirectory(prefix="tlrun-") as scratch:
-            local: Any = LocalCluster(
-                n_workers=value,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                local_directory=scratch,
-                silence_logs=logging.CRITICAL,
-                env=dict.fromkeys(_ONE_THREAD, "1"),
-            )
-            with local, Client(local, set_as_default=False) as client:
-                yield client
+
+@contextmanager
+def open_pools(
+    cluster: str, *, one_call_per_process: bool = False, constants: Sequence[str] = ()
+) -> Iterator[Mapping[str, Client]]:
+    """Start or join the clusters of a run: one, or one that simulates beside one for the rest.
+
+    Parameters and errors are those of :func:`open_cluster`.
+
+    Yields
+    ------
+    mapping
+        Clients by pool (``simulate``, ``rest``); both are the same object where there is one cluster.
+    """
+    pools = read_cluster(cluster)
+    with ExitStack() as stack:
+        if pools["simulate"] is pools["rest"]:
+            client = stack.enter_context(_open(pools["rest"], one_call_per_process, constants))
+            yield dict.fromkeys(POOLS, client)
+        else:
+            yield {
+                name: stack.enter_context(_open(pool, one_call_per_process, constants))
+                for name, pool in pools.items()
+            }
 
 
 def n_workers(client: Client) -> int:
     """Count the cluster's workers: the number of tasks that run at the same time."""
     return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def slots(clients: Mapping[str, Client]) -> int:
+    """Count the workers of all clusters of a run."""
+    return sum(map(n_workers, {id(client): client for client in clients.values()}.values()))
+
+
+def most_workers(client: Client) -> int:
+    """Count the workers that there may be: those of now, or what the cluster may grow to."""
+    return max(n_workers(client), _most.get(client, 1))
+
+
+def describe(clients: Mapping[str, Client]) -> list[str]:
+    """Say of each cluster how many workers it has, and where its dashboard is."""
+    several = len({id(client) for client in clients.values()}) > 1
+    lines: list[str] = []
+    for name, client in clients.items():
+        now, most = n_workers(client), most_workers(client)
+        count = f"{now} worker{'s' * (now != 1)}" + (f" (up to {most})" if most > now else "")
+        where = f", dashboard at {client.dashboard_link}" if client.dashboard_link else ""
+        line = (f"{name}: " if several else "") + count + where
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+@contextmanager
+def _open(pool: Pool, one_call_per_process: bool, constants: Sequence[str]) -> Iterator[Client]:
+    import dask
+    from distributed import Client
+
+    from tlrun import agreement, launch
+
+    with dask.config.set(launch.SETTINGS), ExitStack() as stack:
+        if isinstance(pool, Address):
+            client = stack.enter_context(_joined(pool.address))
+        else:
+            client = stack.enter_context(
+                Client(stack.enter_context(_started(pool, one_call_per_process)), set_as_default=False)
+            )
+        if isinstance(pool, Queue | Kubernetes):
+            _most[client] = pool.workers.max
+        _wait_for_workers(client, pool)
+        agreement.check(client, constants)
+        if isinstance(pool, Queue | Kubernetes | Address):
+            stack.enter_context(_refusing_others(client, constants))
+        yield client
+
+
+def _started(pool: Pool, one_call_per_process: bool) -> AbstractContextManager[Any]:
+    from tlrun import launch
+
+    if isinstance(pool, Threads):
+        return launch.threads(pool, one_call_per_process=one_call_per_process)
+    if isinstance(pool, Local):
+        return launch.local(pool)
+    if isinstance(pool, Gpu):
+        return launch.gpu(pool)
+    if isinstance(pool, Queue):
+        return launch.queue(pool)
+    assert isinstance(pool, Kubernetes)
+    return launch.kubernetes(pool)
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[Client]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except OSError as error:
+        raise InputError(f"no Dask scheduler answers at {address} ({error}).") from error
+    with client:
+        yield client
+
+
+def _wait_for_workers(client: Client, pool: Pool) -> None:
+    """Wait for the first worker, for hours if the queue is long, and say so now and then."""
+    from distributed import TimeoutError as NotYet
+
+    started = time.monotonic()
+    patience = 2.0
+    while not n_workers(client):
+        try:
+            client.wait_for_workers(1, timeout=patience)
+        except NotYet:
+            minutes = (time.monotonic() - started) / 60
+            click.echo(
+                f"  waiting for the first worker{f' for {minutes:.0f} min' if minutes > 1 else ''}"
+                f"{_what_jobs_say(client, pool)}",
+                err=True,
+            )
+        patience = REMIND_EVERY
+
+
+def _what_jobs_say(client: Client, pool: Pool) -> str:
+    """Name the jobs and the last line of their output, for a job that cannot start says why only there."""
+    if not isinstance(pool, Queue):
+        return ""
+    cluster: Any = client.cluster
+    jobs = [getattr(worker, "job_id", None) for worker in cluster.workers.values()]
+    text = f": jobs {', '.join(str(job) for job in jobs if job)}" if any(jobs) else ""
+    logs = sorted(Path(pool.logs).glob("*"), key=lambda file: file.stat().st_mtime) if any(jobs) else []
+    lines = logs[-1].read_text(errors="replace").strip().splitlines() if logs else []
+    return text + (f"; {logs[-1]} ends: {lines[-1].strip()}" if lines else "")
+
+
+@contextmanager
+def _refusing_others(client: Client, constants: Sequence[str]) -> Iterator[None]:
+    """Close workers that come later and run something else, and say why, each reason once."""
+    from tlrun import agreement
+
+    said: set[str] = set()
+
+    def tell(event: tuple[float, str]) -> None:
+        reason = event[1].partition("was refused: ")[2]
+        if reason not in said:
+            said.add(reason)
+            click.echo(f"  {event[1]}", err=True)
+
+    plugin = agreement.RefuseOthers(constants)
+    name = f"tlrun-{client.id}"
+    client.subscribe_topic(agreement.REFUSALS, tell)
+    client.register_plugin(plugin, name=name)
+    try:
+        yield
+    finally:
+        if client.status == "running":  # otherwise the scheduler is gone, and its plugins with it
+            client.unregister_worker_plugin(name)
+            client.unsubscribe_topic(agreement.REFUSALS)

@@ -1,4 +1,4 @@
-"""One fan-out over Dask for many independent items, each made by a few steps of remote calls.
+"""One fan-out for many independent items, each made by a few steps of remote calls.
 
 An item is a generator that yields lists of calls and is sent their results, so that it reads like a
 sequential program while its calls run on the cluster beside those of other items::
@@ -10,31 +10,35 @@ sequential program while its calls run on the cluster beside those of other item
         return record
 
 Only a bounded window of calls is ever with the scheduler, and items that have begun come before new
-ones, so results arrive whole from the first minutes on however many items there are.
+ones, so results arrive whole from the first minutes on however many items there are. What a call does
+to its process, its worker or itself is that item's affair and no other's.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import traceback
-from collections.abc import Callable, Generator, Iterable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from tlrun.account import Failure, Progress, Summary
+from tlrun.calls import REST, Call, ClusterLost, Executor, Outcome, Task
 
 if TYPE_CHECKING:
     from distributed import Client
 
-
-class Call:
-    """A function with its arguments, to be run on a worker; all of it must pickle, and be small."""
-
-    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-
+__all__ = ["Call", "Failure", "Job", "Progress", "Steps", "Summary", "fan_out"]
 
 Steps = Generator[list[Call], list[Any], Any]
+
+#: Seconds before a call that failed is tried again, and how that grows: storage that is busy needs time.
+FIRST_DELAY, GROWTH = 0.5, 4.0
+_TICK = 1.0  # seconds at most between two looks at the workers and at whether to stop
+_LOOK_AT_WORKERS = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -45,51 +49,52 @@ class Job:
     steps: Callable[[], Steps]
 
 
-@dataclass(frozen=True)
-class Failure:
-    """An item that was given up: its name, the error in one line, and where it happened."""
-
-    name: str
-    error: str
-    details: str
-
-
 @dataclass
-class Summary:
-    """What became of the items: their results by name, and the failures."""
-
-    results: dict[str, Any] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-
-
-@dataclass
-class _Running:
+class _Item:
     job: Job
     order: int
     steps: Steps
     step: int = 0
     waiting: int = 0
     results: list[Any] = field(default_factory=list)
-    dead: bool = False
+    in_flight: set[str] = field(default_factory=set)
+    over: bool = False
+
+    @property
+    def has_work(self) -> bool:
+        """Whether more would be lost than its first step."""
+        return self.step > 2 or (
+            self.step == 2 and (bool(self.in_flight) or self.waiting < len(self.results))
+        )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Told to ``on_progress`` after every call: items and calls finished so far."""
+@dataclass
+class _Try:
+    """A call of an item, and how often it has failed."""
 
-    items_done: int
-    items_failed: int
-    calls_done: int
+    item: _Item
+    index: int
+    call: Call
+    pool: str
+    causes: list[str] = field(default_factory=list)
+    losses: int = 0
 
 
 def fan_out(
     jobs: Iterable[Job],
-    client: Client,
+    where: Client | Mapping[str, Client] | Executor,
     *,
     retries: int = 2,
+    time_limit: float | None = None,
     window: int | None = None,
+    keep_results: bool = True,
+    measure: Callable[[Any], int] = lambda _: 0,
+    stop: Callable[[], bool] = lambda: False,
+    fatal: Callable[[BaseException], bool] = lambda _: False,
+    most_in_a_row: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_result: Callable[[str, Any], None] = lambda _name, _result: None,
+    on_failure: Callable[[Failure], None] = lambda _: None,
 ) -> Summary:
     """Run the jobs and come back when each is done or given up.
 
@@ -97,97 +102,318 @@ def fan_out(
     ----------
     jobs
         The items; the iterable is drawn from as places fall free.
-    client
-        Of a cluster whose workers have one thread each.
+    where
+        A Dask client of a cluster whose workers have one thread each, clients by pool, or an executor.
     retries
-        How often a call that raises is tried again before its item is given up. A call that kills its
-        worker is tried as often as the scheduler's ``allowed-failures`` says.
+        How often a call that raises, dies or hangs is tried again before its item is given up, and how often
+        one whose worker is lost again and again.
+    time_limit
+        Seconds after which a call is stopped, unless it says otherwise itself.
     window
-        Calls with the scheduler at any time; twice the workers unless given.
-    on_progress, on_result
-        Called in this process after every call, and with each finished item's name and result.
+        Calls of each pool with its scheduler at any time; twice its workers unless given.
+    keep_results
+        Whether the summary has the results: there may be 100,000.
+    measure
+        Bytes that an item has written, from its result.
+    stop
+        Asked about once a second; from True on no item is begun, and those with no more than a first step
+        are left.
+    fatal
+        Whether after such an error nothing else is worth trying.
+    most_in_a_row
+        Stop after so many items were given up and none finished in between; never if None.
+    on_progress, on_result, on_failure
+        Called in this process: as time goes on; with each finished item's name and result; with each that
+        is given up.
 
     Returns
     -------
     Summary
         Results and failures by item. One item's failure stops no other.
     """
-    from distributed import as_completed
+    if isinstance(where, Executor):
+        executor = where
+    else:
+        from tlrun.on_dask import DaskExecutor
 
-    from tlrun.clusters import n_workers
+        executor = DaskExecutor(where)
+    engine = _Engine(jobs, executor, retries, time_limit, window, keep_results, measure, fatal)
+    engine.most_in_a_row = most_in_a_row
+    engine.on_result, engine.on_failure = on_result, on_failure
+    try:
+        while engine.top_up(stop()):
+            engine.take(executor.wait(engine.patience()))
+            on_progress(engine.progress())
+    except ClusterLost as lost:
+        engine.summary.stopped = str(lost)
+    finally:
+        executor.close()
+    engine.summary.progress = engine.progress()
+    return engine.summary
 
-    window = window or 2 * max(1, n_workers(client))
-    summary = Summary()
-    source = enumerate(jobs)
-    ready: list[tuple[int, int, _Running, Call]] = []  # a heap: jobs that began earlier go first
-    with_dask: dict[Any, tuple[_Running, int]] = {}
-    stream: Any = as_completed([], with_results=False, loop=client.loop)
-    calls_done = 0
 
-    def give_up(running: _Running, error: BaseException) -> None:
-        running.dead = True
-        running.steps.close()
-        details = "".join(traceback.format_exception(error))
-        summary.failures.append(Failure(running.job.name, f"{type(error).__name__}: {error}", details))
+class _Engine:
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        executor: Executor,
+        retries: int,
+        time_limit: float | None,
+        window: int | None,
+        keep_results: bool,
+        measure: Callable[[Any], int],
+        fatal: Callable[[BaseException], bool],
+    ) -> None:
+        self.summary = Summary()
+        self.on_result: Callable[[str, Any], None]
+        self.on_failure: Callable[[Failure], None]
+        self.most_in_a_row: int | None = None
+        self._in_a_row = 0
+        self._source = enumerate(jobs)
+        self._executor = executor
+        self._retries, self._time_limit, self._window = retries, time_limit, window
+        self._keep_results, self._measure, self._fatal = keep_results, measure, fatal
+        self._run = uuid4().hex[:6]  # two runs on one scheduler must not share tasks
+        self._numbers = itertools.count()
+        # what waits: by pool, a heap where calls of items that began earlier go first
+        self._ready: dict[str, list[tuple[int, int, _Try]]] = {}
+        self._delayed: list[tuple[float, int, _Try]] = []
+        self._suspects: deque[_Try] = deque()  # calls whose workers were lost, tried a few at a time
+        self._flying: dict[str, tuple[_Try, bool]] = {}  # by key; whether as a suspect
+        self._in_pool: Counter[str] = Counter()
+        self._begun: dict[int, _Item] = {}
+        self._entry = executor.pool_of(REST)  # the pool that new items begin in
+        self._stopping = False
+        self._pools: Mapping[str, int] = {}
+        self._calls_done: Counter[str] = Counter()
+        self._call_seconds: defaultdict[str, float] = defaultdict(float)
+        self._retried = self._bytes = 0
+        self._started = self._looked = executor.now()
+        self._worker_seconds = self._occupied = 0.0
 
-    def advance(running: _Running) -> None:
-        """Send the step's results into the job and queue what it wants next."""
-        try:
-            calls = running.steps.send(running.results) if running.step else next(running.steps)
-        except StopIteration as end:
-            summary.results[running.job.name] = end.value
-            on_result(running.job.name, end.value)
+    # ------------------------------------------------------------------ what comes next
+
+    def top_up(self, stop: bool) -> bool:
+        """Fill the windows; False if there is nothing left to wait for."""
+        self._look_at_workers()
+        if stop and not self._stopping:
+            self._leave_what_has_not_begun("interrupted")
+        now = self._executor.now()
+        while self._delayed and self._delayed[0][0] <= now:
+            self._queue(heapq.heappop(self._delayed)[2])
+        self._try_suspects()
+        for pool in self._pools:
+            while self._room(pool) and (entry := self._next(pool)):
+                self._submit(entry)
+        while not self._stopping and self._room(self._entry) and len(self._begun) < self._most_begun():
+            entry_job = next(self._source, None)
+            if entry_job is None:
+                break
+            order, job = entry_job
+            item = self._begun[order] = _Item(job, order, job.steps())
+            self._advance(item)
+            for pool in self._pools:
+                while self._room(pool) and (entry := self._next(pool)):
+                    self._submit(entry)
+        return bool(self._flying or self._delayed or self._suspects or self._begun)
+
+    def patience(self) -> float:
+        """Seconds to wait for results before something else is due."""
+        if not self._delayed:
+            return _TICK
+        return min(_TICK, max(0.0, self._delayed[0][0] - self._executor.now()))
+
+    def _look_at_workers(self) -> None:
+        now = self._executor.now()
+        if self._pools and now - self._looked < _LOOK_AT_WORKERS:
             return
-        except Exception as error:
-            give_up(running, error)
-            return
-        running.step += 1
-        running.waiting = len(calls)
-        running.results = [None] * len(calls)
-        for i, call in enumerate(calls):
-            heapq.heappush(ready, (running.order, i, running, call))
-        if not calls:
-            advance(running)
+        self._worker_seconds += (now - self._looked) * sum(self._pools.values())
+        self._looked = now
+        self._pools = self._executor.pools()
+        for pool in self._pools:
+            self._ready.setdefault(pool, [])
 
-    def top_up() -> None:
-        while len(with_dask) < window:
-            while not ready:
-                entry = next(source, None)
-                if entry is None:
-                    return
-                order, job = entry
-                advance(_Running(job, order, job.steps()))
-            _, i, running, call = heapq.heappop(ready)
-            if running.dead:
+    def _size(self, pool: str) -> int:
+        return self._window or 2 * max(1, self._pools[pool])
+
+    def _room(self, pool: str) -> bool:
+        return self._in_pool[pool] < self._size(pool)
+
+    def _most_begun(self) -> int:
+        """Items begun at the same time: enough for every window, and no more packed ahead of the tilts."""
+        return sum(self._size(pool) for pool in self._pools)
+
+    def _next(self, pool: str) -> _Try | None:
+        heap = self._ready[pool]
+        while heap:
+            attempt = heapq.heappop(heap)[2]
+            if not attempt.item.over:
+                return attempt
+        return None
+
+    def _queue(self, attempt: _Try) -> None:
+        entry = (attempt.item.order, next(self._numbers), attempt)
+        heapq.heappush(self._ready.setdefault(attempt.pool, []), entry)
+
+    def _submit(self, attempt: _Try, suspect: bool = False) -> None:
+        item, call = attempt.item, attempt.call
+        key = f"{call.kind}-{item.job.name}-{item.step}-{attempt.index}-{self._run}{next(self._numbers)}"
+        limit = call.time_limit if call.time_limit is not None else self._time_limit
+        self._flying[key] = (attempt, suspect)
+        self._in_pool[attempt.pool] += 1
+        item.in_flight.add(key)
+        self._executor.submit(Task(key, call, attempt.pool, -item.order, limit))
+
+    def _try_suspects(self) -> None:
+        """Try again, a few at a time, what was lost with its workers: so a call that kills them is alone."""
+        flying = sum(suspect for _, suspect in self._flying.values()) if self._suspects else 0
+        while self._suspects and flying < max(1, sum(self._pools.values()) // 8):
+            attempt = self._suspects.popleft()
+            if not attempt.item.over:
+                self._submit(attempt, suspect=True)
+                flying += 1
+
+    # ------------------------------------------------------------------ what has come back
+
+    def take(self, outcomes: Iterable[Outcome]) -> None:
+        """Send results into their items; see to what failed."""
+        for outcome in outcomes:
+            if outcome.key not in self._flying:
                 continue
-            future = client.submit(
-                call.function,
-                *call.args,
-                **call.kwargs,
-                key=f"{call.function.__name__}-{running.job.name}-{running.step}-{i}",
-                retries=retries,
-                priority=-running.order,
-            )
-            with_dask[future] = (running, i)
-            stream.add(future)
+            attempt, _ = self._flying.pop(outcome.key)
+            self._in_pool[attempt.pool] -= 1
+            item = attempt.item
+            item.in_flight.discard(outcome.key)
+            self._call_seconds[attempt.call.group] += outcome.seconds
+            self._occupied += outcome.occupied
+            if item.over:
+                continue
+            if outcome.error is not None:
+                self._failed(attempt, outcome)
+                continue
+            self._calls_done[attempt.call.group] += 1
+            item.results[attempt.index] = outcome.value
+            item.waiting -= 1
+            if not item.waiting:
+                self._advance(item)
 
-    top_up()
-    while with_dask:
-        future = next(stream)
-        running, i = with_dask.pop(future)
-        calls_done += 1
-        if not running.dead:
-            error = future.exception() if future.status == "error" else None
-            if error is not None:
-                give_up(running, error)
-            elif future.status != "finished":
-                give_up(running, RuntimeError(f"the scheduler says {future.status}"))
+    def _advance(self, item: _Item) -> None:
+        """Send the step's results into the item and queue what it wants next."""
+        calls: list[Call] = []
+        while not calls:
+            try:
+                calls = item.steps.send(item.results) if item.step else next(item.steps)
+            except StopIteration as end:
+                self._done(item, end.value)
+                return
+            except Exception as error:
+                text = "".join(traceback.format_exception(error))
+                self._give_up(item, Failure(item.job.name, _in_a_line(error), text))
+                return
+            item.step += 1
+            item.results = [None] * len(calls)
+        if self._stopping and item.step == 2:  # only its first step is lost
+            self._leave(item)
+            return
+        item.waiting = len(calls)
+        for i, call in enumerate(calls):
+            pool = self._executor.pool_of(call.pool)
+            if item.step == 1:
+                self._entry = pool
+            self._queue(_Try(item, i, call, pool))
+
+    def _done(self, item: _Item, result: Any) -> None:
+        self._end(item)
+        self._in_a_row = 0
+        self.summary.done += 1
+        if self._keep_results:
+            self.summary.results[item.job.name] = result
+        self._bytes += self._measure(result)
+        self.on_result(item.job.name, result)
+
+    def _failed(self, attempt: _Try, outcome: Outcome) -> None:
+        error = outcome.error
+        assert error is not None
+        where = f" (on {outcome.host})" if outcome.host else ""
+        attempt.causes.append(_in_a_line(error) + where)
+        attempt.losses += outcome.lost
+        fatal = self._fatal(error)
+        tries = attempt.losses if outcome.lost else len(attempt.causes) - attempt.losses
+        if tries <= self._retries and not fatal:
+            self._retried += 1
+            if outcome.lost:
+                self._suspects.append(attempt)
             else:
-                running.results[i] = future.result()
-                running.waiting -= 1
-        future.release()
-        if not running.dead and running.waiting == 0:
-            advance(running)
-        top_up()
-        on_progress(Progress(len(summary.results), len(summary.failures), calls_done))
-    return summary
+                due = self._executor.now() + FIRST_DELAY * GROWTH ** (tries - 1)
+                heapq.heappush(self._delayed, (due, next(self._numbers), attempt))
+            return
+        failure = Failure(
+            attempt.item.job.name,
+            _in_a_line(error),
+            outcome.details or "".join(traceback.format_exception(error)),
+            attempt.call.kind,
+            len(attempt.causes),
+            tuple(attempt.causes),
+            outcome.host,
+            outcome.log,
+        )
+        self._give_up(attempt.item, failure)
+        if fatal and not self._stopping:
+            self._leave_what_has_not_begun(_in_a_line(error))
+
+    def _give_up(self, item: _Item, failure: Failure) -> None:
+        self._end(item)
+        self.summary.failures.append(failure)
+        self.on_failure(failure)
+        self._in_a_row += 1
+        if self._in_a_row == self.most_in_a_row and not self._stopping:
+            self._leave_what_has_not_begun(f"{self._in_a_row} in a row failed, the last by {failure.error}")
+
+    def _leave_what_has_not_begun(self, reason: str) -> None:
+        """Begin nothing more, and forget items that only wait for their first step or the next."""
+        self._stopping = True
+        self.summary.stopped = reason
+        for item in list(self._begun.values()):
+            if not item.has_work and not item.in_flight:
+                self._leave(item)
+
+    def _leave(self, item: _Item) -> None:
+        self._end(item)
+
+    def _end(self, item: _Item) -> None:
+        item.over = True
+        item.steps.close()
+        self._begun.pop(item.order, None)
+        if item.in_flight:
+            self._executor.cancel(item.in_flight)
+            for key in item.in_flight:
+                attempt, _ = self._flying.pop(key)
+                self._in_pool[attempt.pool] -= 1
+            item.in_flight.clear()
+
+    # ------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        """Say how far it is."""
+        now = self._executor.now()
+        workers = sum(self._pools.values())
+        return Progress(
+            seconds=now - self._started,
+            items_done=self.summary.done,
+            items_failed=len(self.summary.failures),
+            items_begun=len(self._begun),
+            calls_done=dict(self._calls_done),
+            call_seconds=dict(self._call_seconds),
+            occupied_seconds=self._occupied,
+            retried=self._retried,
+            running=sum(min(self._in_pool[pool], n) for pool, n in self._pools.items()),
+            workers=workers,
+            worker_seconds=self._worker_seconds + (now - self._looked) * workers,
+            bytes_written=self._bytes,
+            failures=tuple(self.summary.failures),
+            stopping=self._stopping,
+        )
+
+
+def _in_a_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -76,20 +76,6 @@ def classes() -> list[ClassInfo]:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Catalog:
     return Catalog.create(tmp_path / "corpus", classes=CLASSES, recipe={"seed": 1}, name="demo")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A server of the S3 protocol on the loopback interface."""
-    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
-    pytest.importorskip("moto.server", reason="moto is not installed")
-    from moto.server import ThreadedMotoServer
-
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
 
 
 @pytest.fixture

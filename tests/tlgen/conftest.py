@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,3 +155,42 @@ def darkest(volume: np.ndarray) -> np.ndarray:
     labels, _ = ndimage.label(dark)
     at = labels[np.unravel_index(dark.argmax(), dark.shape)]
     return np.array(ndimage.center_of_mass(dark, labels, at))[::-1]
+
+
+def _write_ball(path: Path, radius: float, seed: int) -> None:
+    """Write a PDB file of a ball of carbon atoms, about as dense as a protein."""
+    rng = np.random.default_rng(seed)
+    n = int(4 / 3 * np.pi * radius**3 / 18)
+    xyz = rng.uniform(-radius, radius, (20 * n, 3))
+    xyz = xyz[np.linalg.norm(xyz, axis=1) < radius][:n]
+    lines = [
+        f"ATOM  {i + 1:5d}  CA  ALA A{i % 9999 + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
+        for i, (x, y, z) in enumerate(xyz)
+    ]
+    path.write_text("\n".join([*lines, "END", ""]))
+
+
+@pytest.fixture
+def write_ball() -> Callable[[Path, float, int], None]:
+    return _write_ball
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> dict[str, Any]:
+    """A recipe of three samples that take a second, with its structures beside it."""
+    _write_ball(tmp_path / "big.pdb", 30, 0)
+    _write_ball(tmp_path / "small.pdb", 18, 1)
+    return {
+        "name": "balls",
+        "shape": [16, 24, 25],
+        "targets": {"big": {"structures": ["big.pdb"], "count": 2, "variants": {"number": 0}}},
+        "distractors": [{"file": "small.pdb", "count": 3}],
+        "acquisition": {
+            "engine": "multislice",
+            "voxel_size": 10,
+            "tilt_range": 60,
+            "tilt_step": 20,
+            "dose": {"min": 90, "max": 120},
+        },
+        "samples": {"train": {"number": 2}, "held-out": {"number": 1, "split": "test"}},
+    }

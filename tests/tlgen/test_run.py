@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +20,6 @@ from tlgen.listing import listing
 from tlgen.recipe import Recipe
 from tlgen.recipe_file import read_recipe
 from tlgen.structures import shipped
-
-
-def write_ball(path: Path, radius: float, seed: int) -> None:
-    """Write a PDB file of a ball of carbon atoms, about as dense as a protein."""
-    rng = np.random.default_rng(seed)
-    n = int(4 / 3 * np.pi * radius**3 / 18)
-    xyz = rng.uniform(-radius, radius, (20 * n, 3))
-    xyz = xyz[np.linalg.norm(xyz, axis=1) < radius][:n]
-    lines = [
-        f"ATOM  {i + 1:5d}  CA  ALA A{i % 9999 + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
-        for i, (x, y, z) in enumerate(xyz)
-    ]
-    path.write_text("\n".join([*lines, "END", ""]))
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> dict[str, Any]:
-    write_ball(tmp_path / "big.pdb", 30, 0)
-    write_ball(tmp_path / "small.pdb", 18, 1)
-    return {
-        "name": "balls",
-        "shape": [16, 24, 25],
-        "targets": {"big": {"structures": ["big.pdb"], "count": 2, "variants": {"number": 0}}},
-        "distractors": [{"file": "small.pdb", "count": 3}],
-        "acquisition": {
-            "engine": "multislice",
-            "voxel_size": 10,
-            "tilt_range": 60,
-            "tilt_step": 20,
-            "dose": {"min": 90, "max": 120},
-        },
-        "samples": {"train": {"number": 2}, "held-out": {"number": 1, "split": "test"}},
-    }
 
 
 def read(tmp_path: Path, content: dict[str, Any]) -> Recipe:
@@ -146,7 +114,9 @@ def test_the_same_structure_twice_is_refused(tmp_path: Path, recipe: dict[str, A
         make(read(tmp_path, recipe), tmp_path / "corpus")
 
 
-def test_distractors_of_a_folder_and_of_the_paper(tmp_path: Path, recipe: dict[str, Any]) -> None:
+def test_distractors_of_a_folder_and_of_the_paper(
+    tmp_path: Path, recipe: dict[str, Any], write_ball: Callable[[Path, float, int], None]
+) -> None:
     folder = tmp_path / "others"
     folder.mkdir()
     for seed, name in enumerate(["a.pdb", "b.pdb"]):

@@ -1,0 +1,144 @@
+"""``tlgen plan``: counts that are exact, estimates from a small sample, and nothing changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from catalogs.catalog import Catalog
+from catalogs.errors import InputError
+from tlgen import calibration, plan
+from tlgen import run as run_module
+from tlgen.calibration import Measured, shrink
+from tlgen.costs import like, work
+from tlgen.recipe import Recipe
+from tlgen.recipe_file import read_recipe
+from tlgen.samples import expand
+
+PDB = "ATOM  {:5d}  CA  ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00           C"
+
+
+@pytest.fixture(autouse=True)
+def no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_file", lambda: tmp_path / "calibration.json")
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> dict[str, Any]:
+    """Two rods of carbon, and samples of two kinds."""
+    for name, n in (("big", 200), ("small", 60)):
+        lines = [PDB.format(i + 1, i + 1, i % 7 * 3, i // 7 % 5 * 3, i // 35 * 3) for i in range(n)]
+        (tmp_path / f"{name}.pdb").write_text("\n".join([*lines, "END", ""]))
+    return {
+        "name": "rods",
+        "shape": [16, 24, 25],
+        "targets": {"big": {"structures": ["big.pdb"], "count": 2, "variants": {"number": 0}}},
+        "distractors": [{"file": "small.pdb", "count": 3}],
+        "acquisition": {"engine": "multislice", "voxel_size": 10, "tilt_range": 60, "tilt_step": 20},
+        "samples": {
+            "train": {"number": 3},
+            "wide": {"number": 2, "shape": [16, 32, 32], "acquisition": {"tilt_step": 30}},
+        },
+    }
+
+
+def read(tmp_path: Path, content: dict[str, Any]) -> Recipe:
+    path = tmp_path / "rods.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return read_recipe(str(path))
+
+
+def test_counts_are_those_of_the_run(tmp_path: Path, content: dict[str, Any], client: Any) -> None:
+    url = str(tmp_path / "corpus")
+    recipe = read(tmp_path, content)
+    counts = plan.count(recipe, url)
+    assert (len(counts.found.todo), len(counts.found.done), len(counts.found.stale)) == (5, 0, 0)
+    assert counts.tilts == 3 * 7 + 2 * 5
+    assert counts.tasks == 2 + counts.tilts + 2 * 5
+    assert not Path(url).exists()
+
+    content["samples"]["train"]["number"] = 2
+    part = read(tmp_path, content)
+    assert run_module.run(part, url, client.scheduler.address, 0)
+    [kept] = (Path(url) / "runs").glob("*.json")
+    assert yaml.safe_load(kept.read_text())["calls"]["simulate_tilt multislice 16x24x25 10A"]["done"] == 14
+    assert Catalog.open(url).verify() == []
+
+    counts = plan.count(recipe, url)
+    assert (len(counts.found.todo), len(counts.found.done), len(counts.found.stale)) == (1, 4, 0)
+    assert (counts.tilts, counts.structures, counts.tasks) == (7, [], 9)
+
+    content["samples"] = {"wide": {"number": 1, "shape": [16, 32, 32], "acquisition": {"tilt_step": 30}}}
+    counts = plan.count(read(tmp_path, content), url)
+    assert (len(counts.found.todo), len(counts.found.done), len(counts.found.stale)) == (0, 1, 3)
+    assert counts.tasks == 0
+
+
+def test_a_plan_says_what_it_will_cost_and_changes_nothing(
+    tmp_path: Path, content: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = tmp_path / "corpus"
+    recipe = read(tmp_path, content)
+    plan.plan(recipe, str(url), "0.05/core-hour", "local:2", 5.0)
+    text = capsys.readouterr().out
+    assert not url.exists()
+    assert "  samples to do   5\n" in text
+    assert "  tasks           43  (2 structures, 5 packings, 31 tilts, 5 reconstructions)\n" in text
+    assert "  multislice 16x24x25 10A: pack " in text
+    assert "  multislice 16x32x32 10A: pack " in text
+    for word in ("core-hours", "GPU-hours", "bytes", "money", "time"):
+        assert f"\n  {word} " in text
+    assert "with 2 workers" in text
+
+
+def test_what_was_measured_is_remembered(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Measured(pack=10.0, tilt=2.0, finish=0.5, n_bytes=1e6, factor=1.3)
+    times: list[str] = []
+
+    def measured(url: str, recipe: Recipe, spec: Any, *_: Any) -> Measured:
+        times.append(like(spec))
+        return one
+
+    monkeypatch.setattr(calibration, "_one", measured)
+    recipe = read(tmp_path, content)
+    todo = plan.count(recipe, str(tmp_path / "corpus")).found.todo
+    costs = plan.estimate(recipe, todo, 5.0)
+    assert times == ["multislice 16x24x25 10A", "multislice 16x32x32 10A"]
+    assert costs.seconds["multislice 16x32x32 10A"] == {"pack": 20.0, "simulate": 20.0, "finish": 5.0}
+    assert costs.core_hours == pytest.approx((5 * 10 + 31 * 2.5) / 3600)
+    assert costs.n_bytes == 5e6
+    plan.estimate(recipe, todo, 5.0)
+    assert len(times) == 2
+
+
+def test_the_work_of_a_run_is_what_its_jobs_call(tmp_path: Path, content: dict[str, Any]) -> None:
+    found = {each.group: each.calls for each in work(expand(read(tmp_path, content), {"k": 1}))}
+    assert found == {
+        "pack multislice 16x24x25 10A": 3,
+        "simulate_tilt multislice 16x24x25 10A": 21,
+        "finish multislice 16x24x25 10A": 3,
+        "pack multislice 16x32x32 10A": 2,
+        "simulate_tilt multislice 16x32x32 10A": 10,
+        "finish multislice 16x32x32 10A": 2,
+    }
+
+
+@pytest.mark.parametrize(("text", "price"), [("0.05/core-hour", 0.05), ("2", 2.0), ("€.5", 0.5)])
+def test_prices(text: str, price: float) -> None:
+    assert plan.price_of(text) == price
+
+
+def test_a_price_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'cheap' is no price; give one such as 0\.05/core-hour"):
+        plan.price_of("cheap")
+
+
+def test_small_boxes_keep_their_form() -> None:
+    assert shrink((64, 512, 512), 1e9) == (64, 512, 512)
+    assert shrink((64, 512, 512), 64 * 512 * 512 / 8) == (32, 256, 256)
+    assert shrink((20, 4096, 4096), 1e5)[0] == 16

@@ -1,0 +1,43 @@
+"""What the steps of samples cost, before any has been timed: samples that are alike, and rough guesses."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from tlgen.samples import SampleSpec
+from tlgen.tilts import tilt_series
+from tlrun.estimate import Work
+
+#: Names of the functions that make a sample, as :mod:`tlgen.jobs` calls them.
+PACK, SIMULATE, FINISH = "pack", "simulate_tilt", "finish"
+
+# CPU seconds for a cube of 0.1 µm; only how they compare matters, and only until some are timed.
+_PACKING, _SIMULATING = 4.0, {"multislice": 2.0, "parakeet": 20.0}
+_VOLUME = 1e9  # Å³
+_FINISHING = 1e-8  # for each voxel and tilt
+
+
+def like(spec: SampleSpec) -> str:
+    """Name what decides how long the steps of a sample take; samples of one name take about as long."""
+    shape = "x".join(map(str, spec.shape))
+    return f"{spec.acquisition.engine} {shape} {spec.acquisition.voxel_size:g}A"
+
+
+def work(specs: Iterable[SampleSpec]) -> list[Work]:
+    """List the calls that samples are made by, group by group, with what each probably costs."""
+    calls: Counter[str] = Counter()
+    guesses: dict[str, float] = {}
+    for spec in specs:
+        tilts = len(tilt_series(spec.acquisition))
+        volume = math.prod(spec.shape) * spec.acquisition.voxel_size**3 / _VOLUME
+        for function, number, guess in (
+            (PACK, 1, _PACKING * volume),
+            (SIMULATE, tilts, _SIMULATING[spec.acquisition.engine] * volume),
+            (FINISH, 1, _FINISHING * math.prod(spec.shape) * tilts),
+        ):
+            group = f"{function} {like(spec)}"
+            calls[group] += number
+            guesses[group] = guess
+    return [Work(group, number, guesses[group]) for group, number in calls.items()]

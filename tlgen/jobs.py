@@ -1,0 +1,57 @@
+"""The making of one sample as steps on a cluster: pack, one call a tilt, then all the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tlgen import pipeline
+from tlgen.costs import like
+from tlgen.misalign import misaligned
+from tlgen.samples import SampleSpec
+from tlgen.tilts import tilt_series
+from tlrun.calls import SIMULATE
+from tlrun.fan_out import Call, Job, Steps
+
+# Peak bytes on top of the process' own, measured and rounded up. Of the packing, for each voxel; of the last
+# step, for each voxel, for each more if the density is kept, and for each pixel of the series.
+_PACKING = 24
+_PER_VOXEL, _PER_VOXEL_OF_DENSITY, _PER_PIXEL = 40, 24, 16
+
+
+def memory_to_finish(spec: SampleSpec, n_tilts: int) -> int:
+    """Estimate the bytes that the last step of a sample needs."""
+    _, y, x = spec.shape
+    each = _PER_VOXEL + (_PER_VOXEL_OF_DENSITY if spec.keep.density else 0)
+    return pipeline.PROCESS + math.prod(spec.shape) * each + n_tilts * y * x * _PER_PIXEL
+
+
+def sample_job(
+    url: str,
+    spec: SampleSpec,
+    prepared: list[pipeline.Prepared],
+    class_names: tuple[str, ...],
+    recipe: dict[str, Any],
+) -> Job:
+    """Describe the making of one sample to :func:`tlrun.fan_out.fan_out`."""
+
+    def steps() -> Steps:
+        first = Call(pipeline.pack, url, spec, prepared, class_names)
+        packed: pipeline.Packed | pipeline.Made = (
+            yield [first.needs(memory=pipeline.PROCESS + math.prod(spec.shape) * _PACKING, like=like(spec))]
+        )[0]
+        if isinstance(packed, pipeline.Made):
+            return packed
+        tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
+        seed = spec.stream("simulate")
+        images = yield [
+            Call(pipeline.simulate_tilt, url, packed.scene, spec.acquisition, tilt, seed).needs(
+                pool=SIMULATE, memory=packed.memory, like=like(spec)
+            )
+            for tilt in tilts
+        ]
+        sources = {p.name: p.source for p in prepared}
+        last = Call(pipeline.finish, url, spec, packed, sources, recipe, tilts, images)
+        return (yield [last.needs(memory=memory_to_finish(spec, len(tilts)), like=like(spec))])[0]
+
+    return Job(spec.sample_id, steps)

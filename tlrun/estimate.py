@@ -1,0 +1,94 @@
+"""When a fan-out will be done: what its calls have cost so far, group by group, against what is to come."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tlrun.account import Progress
+
+
+@dataclass(frozen=True)
+class Work:
+    """Calls that are alike.
+
+    Attributes
+    ----------
+    group
+        As :attr:`tlrun.calls.Call.group` names them: a function, and what the calls are like.
+    calls
+        How many there are in all.
+    guess
+        What one of them probably costs, in any unit that is the same for all groups.
+    """
+
+    group: str
+    calls: int
+    guess: float = 1.0
+
+    @property
+    def function(self) -> str:
+        """Name of the function."""
+        return self.group.partition(" ")[0]
+
+
+def costs(work: Sequence[Work], progress: Progress) -> dict[str, float]:
+    """Estimate the seconds of one call of each group.
+
+    A group with finished calls costs their mean. One without costs its guess, corrected by how wrong the
+    guesses were for the same function, or, if that has not finished either, for all.
+    """
+    seconds: defaultdict[str, float] = defaultdict(float)
+    guessed: defaultdict[str, float] = defaultdict(float)
+    for each in work:
+        for name in (each.function, ""):
+            seconds[name] += progress.call_seconds.get(each.group, 0.0)
+            guessed[name] += each.guess * progress.calls_done.get(each.group, 0)
+
+    def cost(each: Work) -> float:
+        done = progress.calls_done.get(each.group, 0)
+        if done:
+            return progress.call_seconds.get(each.group, 0.0) / done
+        name = each.function if guessed[each.function] else ""
+        return each.guess * seconds[name] / guessed[name] if guessed[name] else each.guess
+
+    return {each.group: cost(each) for each in work}
+
+
+def seconds_left(work: Sequence[Work], items: int, progress: Progress) -> float | None:
+    """Estimate the wall seconds until all is done.
+
+    Parameters
+    ----------
+    work
+        All calls of the fan-out.
+    items
+        How many it has.
+    progress
+        How far it is.
+
+    Returns
+    -------
+    float or None
+        None while nothing has finished, or nothing could.
+    """
+    open_items = items - progress.items_done - progress.items_failed
+    if open_items <= 0:
+        return 0.0
+    spent = sum(progress.call_seconds.values())
+    if not progress.workers or not spent or not progress.worker_seconds:
+        return None
+    cost = costs(work, progress)
+    left = sum(
+        max(0, each.calls - progress.calls_done.get(each.group, 0)) * cost[each.group] for each in work
+    )
+    left *= open_items / (open_items + progress.items_failed)  # what failed is not tried to its end
+    # what runs now is half done, on average
+    running = 0.5 * progress.running * spent / max(1, sum(progress.calls_done.values()))
+    running = min(running, left)
+    efficiency = min(1.0, (spent + running) / progress.worker_seconds)
+    # at the very end one item after the other falls silent: its last call has no others beside it
+    last = max((cost[each.group] for each in work), default=0.0)
+    tail = last * (1 - 1 / progress.workers) / 2
+    return (left - running) / (progress.workers * efficiency) + min(tail, left)

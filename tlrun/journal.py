@@ -1,0 +1,58 @@
+"""A run as JSON lines, for other programs: one object a line, written as it happens.
+
+Every line has ``time`` (ISO 8601, UTC) and ``event``:
+
+``begin``
+    ``title``, ``items``, ``calls`` (by group)
+``progress``
+    every ten seconds, and at the end: ``seconds``, ``items_done``, ``items_failed``, ``items_begun``,
+    ``calls_done`` and ``call_seconds`` (by group), ``retried``, ``running``, ``workers``, ``busy`` (share of
+    worker time that was used), ``bytes_written``, ``seconds_left`` (null while unknown)
+``done``
+    an item: ``item``, and what its maker says of it
+``failed``
+    an item: ``item``, ``error``, ``step``, ``attempts``, ``causes``, ``host``, ``details``, ``log``
+``end``
+    the account that stays in the corpus, see :mod:`tlgen.runs`
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+from catalogs.errors import InputError
+
+
+class Journal:
+    """Appends events to a file, or nowhere if there is no path; a context manager.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        try:
+            self._file = open(path, "a", encoding="utf-8") if path else None  # noqa: SIM115 - closed at exit
+        except OSError as error:
+            raise InputError(f"--log-json {path} cannot be written ({error.strerror}).") from error
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file:
+            self._file.close()
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Append one line, and see that it is on its way to the disk."""
+        if self._file:
+            line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()

@@ -1,0 +1,132 @@
+"""The memory of one host, shared out to the calls that say how much they need.
+
+Each call enters its bytes into a folder that all processes of this user on this host share (those of one
+batch job, where a batch system divides the host), in a file that it keeps locked: of a process that
+died, the lock is gone and the entry with it. A call that does not fit beside the others waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+#: Share of the host's memory that calls may have; the rest is for the workers and all else.
+SHARE = 0.9
+_LOOK_AGAIN = 0.5  # seconds
+
+
+class TooLarge(MemoryError):
+    """A call needs more memory than the host has."""
+
+
+def host_memory() -> int:
+    """Return the bytes that processes here may use: the host's, or what a batch system or container gives."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([total, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def _limits(own: Path, root: Path) -> Iterator[int]:
+    """Yield the memory limits of this process' control groups, of version 2 and 1, and of those around."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, name = line.split(":", 2)
+        if kinds not in ("", "memory") and "memory" not in kinds.split(","):
+            continue
+        top, file = (root, "memory.max") if kinds == "" else (root / "memory", "memory.limit_in_bytes")
+        place = top / name.lstrip("/")
+        for folder in (place, *place.parents):
+            with contextlib.suppress(OSError, ValueError):
+                yield int((folder / file).read_text())  # "max" is no number: no limit
+            if folder == top:
+                break
+
+
+def _ledger() -> Path:
+    with contextlib.suppress(OSError):
+        group = Path("/proc/self/cgroup").read_text()
+        name = hashlib.blake2b(group.encode(), digest_size=6).hexdigest()
+        return Path(tempfile.gettempdir()) / f"tlrun-memory-{os.getuid()}-{name}"
+    return Path(tempfile.gettempdir()) / f"tlrun-memory-{os.getuid()}"
+
+
+@contextmanager
+def reserved(needed: int, *, folder: Path | None = None, total: int | None = None) -> Iterator[None]:
+    """Wait until the host has so many bytes to spare, and keep them for the context.
+
+    Parameters
+    ----------
+    needed
+        Bytes; 0: nothing to wait for.
+    folder, total
+        Of the ledger, and of memory in bytes; the host's own if left out.
+
+    Raises
+    ------
+    TooLarge
+        The host would not have so many if nothing else ran.
+    """
+    if not needed:
+        yield
+        return
+    most = int(SHARE * (host_memory() if total is None else total))
+    if needed > most:
+        raise TooLarge(
+            f"it needs {in_words(needed)} of memory, and {os.uname().nodename} has {in_words(most)} for "
+            "calls; make the box smaller or the voxels larger, or give workers with more memory"
+        )
+    folder = folder or _ledger()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    while (entry := _enter(folder, needed, most)) is None:
+        time.sleep(_LOOK_AGAIN)
+    path, file = entry
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _enter(folder: Path, needed: int, most: int) -> tuple[Path, IO[str]] | None:
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if sum(_entries(folder)) + needed > most:
+            return None
+        path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.bytes"
+        file = open(path, "w")  # noqa: SIM115 - it is the entry as long as it is open
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(str(needed))
+        file.flush()
+        return path, file
+
+
+def _entries(folder: Path) -> Iterator[int]:
+    for path in folder.glob("*.bytes"):
+        try:
+            with open(path) as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield int(file.read() or 0)
+                    continue
+                path.unlink(missing_ok=True)  # its process died
+        except FileNotFoundError:  # it has just ended
+            continue
+
+
+def in_words(n: int) -> str:
+    """Say a number of bytes as people do."""
+    if n < 1e8:
+        return f"{n / 1e6:.0f} MB"
+    return f"{n / 1e9:.1f} GB" if n < 1e11 else f"{n / 1e9:.0f} GB"
