@@ -74,10 +74,10 @@ def finetune(
 ) -> Tuned:
     """Fine-tune a model on annotated tomograms and write it as another one.
 
-    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash. The network
-    that is kept is the one with the best F1 on the held-out tomograms, the model as it was among them; without
-    held-out tomograms, the last one. As soon as a network has forgotten more than is allowed of what the model
-    knew of simulated tomograms, the training ends, and only networks before count.
+    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash. The
+    network that is kept is the one with the best F1 on the held-out tomograms, the model as it was among
+    them; without held-out tomograms, the last one. As soon as a network has forgotten more than is allowed
+    of what the model knew of simulated tomograms, the training ends, and only networks before count.
 
     Parameters
     ----------
@@ -96,8 +96,8 @@ def finetune(
     memory
         Bytes that bringing a tomogram to the model's terms may use.
     prepared
-        Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in that
-        of the unfinished training.
+        Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in
+        that of the unfinished training.
     say
         Gets a sentence about each stage.
 
@@ -138,7 +138,7 @@ def finetune(
     known = finetune_data.simulated(material)
     learner = Learner(
         lambda: _copy(before, arch, card, fresh=settings.from_scratch, seed=settings.seed),
-        _optimisation(settings, arch, material),
+        _optimisation(settings, arch, material, tomograms),
     )
     state = checkpoint.load(partial / "state.npz", identity)
     if state is None:
@@ -330,12 +330,14 @@ def _divide(settings: FineTuning) -> tuple[int, int]:
     return simulated, settings.batch - simulated
 
 
-def _optimisation(settings: FineTuning, arch: Architecture, material: Material) -> Optimisation:
+def _optimisation(
+    settings: FineTuning, arch: Architecture, material: Material, tomograms: Sequence[RealTomogram]
+) -> Optimisation:
     gentle = 1.0 if settings.from_scratch else GENTLER
     n_classes = len(material.classes) + 1
     loss: str | Callable[[Any, Any], Any] = "dice-cross-entropy"
     if settings.unlabelled == "positive-unlabelled":
-        prior = settings.prior or finetune_data.expected_share(material)
+        prior = settings.prior or finetune_data.expected_share(material, tomograms)
         loss = positive_unlabelled(loss_of("dice-cross-entropy", n_classes, {}), prior)
     return Optimisation(
         steps=settings.steps,
