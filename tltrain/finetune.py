@@ -22,7 +22,7 @@ from tltrain.augment import Augmentation
 from tltrain.cards import history, keras_file, now, plain, software
 from tltrain.checkpoint import State
 from tltrain.finetune_data import Material
-from tltrain.finetune_loss import positive_unlabelled
+from tltrain.finetune_loss import apart, positive_unlabelled
 from tltrain.finetune_settings import FineTuning, check
 from tltrain.fit import partial_folder, standing_model
 from tltrain.learner import Learner, Optimisation
@@ -39,7 +39,7 @@ from tltrain.weights import load_network
 #: Seconds between two checkpoints.
 CHECKPOINT_EVERY = 30.0
 #: Of the learning rate that trains the network from scratch.
-GENTLER = 0.3
+GENTLER = 0.5
 #: Validations in a fine-tuning, unless the user says.
 VALIDATIONS = 10
 
@@ -308,8 +308,9 @@ def _stream(
         shares=Shares(target=1 - elsewhere, distractor=0.0, background=elsewhere),
         augmentation=Augmentation(),
     )
-    if not simulated or material.simulation is None:
+    if not simulated:
         return ours
+    assert material.simulation is not None  # or it would have been refused
     theirs = open_stream(
         material.simulation.catalog,
         material.simulation.train,
@@ -334,16 +335,17 @@ def _optimisation(
     settings: FineTuning, arch: Architecture, material: Material, tomograms: Sequence[RealTomogram]
 ) -> Optimisation:
     gentle = 1.0 if settings.from_scratch else GENTLER
-    n_classes = len(material.classes) + 1
-    loss: str | Callable[[Any, Any], Any] = "dice-cross-entropy"
+    simulated, real = _divide(settings)
+    loss = of_real = loss_of("dice-cross-entropy", len(material.classes) + 1, {})
     if settings.unlabelled == "positive-unlabelled":
         prior = settings.prior or finetune_data.expected_share(material, tomograms)
-        loss = positive_unlabelled(loss_of("dice-cross-entropy", n_classes, {}), prior)
+        of_real = positive_unlabelled(loss, prior)
     return Optimisation(
         steps=settings.steps,
         learning_rate=settings.learning_rate or gentle * arch.learning_rate,
-        loss=loss,
+        loss=apart(loss, of_real, simulated, simulated + real),
         precision=settings.precision,
+        devices=1,  # or the parts of a batch would be on several
     )
 
 

@@ -52,3 +52,37 @@ def _mean(values: Any, where: Any) -> Any:
 
     weights = ops.cast(where, values.dtype)
     return ops.divide_no_nan(ops.sum(values * weights), ops.sum(weights))
+
+
+def apart(
+    loss: Callable[[Any, Any], Any], other: Callable[[Any, Any], Any], first: int, batch: int
+) -> Callable[[Any, Any], Any]:
+    """Judge the parts of a batch apart, each counting as much as it has patches.
+
+    In real patches few voxels are labelled. Judged together with simulated ones, all of whose voxels are,
+    they would hardly count.
+
+    Parameters
+    ----------
+    loss, other
+        Of the first patches, and of the rest.
+    first
+        How many these are.
+    batch
+        Patches of a batch.
+
+    Returns
+    -------
+    callable
+        Of truth and probabilities.
+    """
+    if first == 0:
+        return other
+    share = first / batch
+
+    def both(truth: Any, probabilities: Any) -> Any:
+        return share * loss(truth[:first], probabilities[:first]) + (1 - share) * other(
+            truth[first:], probabilities[first:]
+        )
+
+    return both
