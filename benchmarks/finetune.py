@@ -4,13 +4,13 @@
     python benchmarks/finetune.py --keep bench/ --steps 800 --counts 0 25 50 150
     python benchmarks/finetune.py --seeds 0 1 2            # several draws of annotations
 
-Apoferritin among chaperonins and ribosomes, simulated by multislice (`finetune.yaml` beside this file). The
-corpus is near focus with a high dose and wide tilts. The tomograms that are annotated are far under focus with
-half of the dose, narrower tilts, and, as files of another program are, blurred, with other grey values and more
-noise. A model is trained on the corpus by `tltrain fit`; `tltrain finetune --learning-curve` tunes it with each
-number of annotations and, to compare, trains from scratch on the same ones. F1 is of picks, one to one within
-the radius, on two tomograms that no training sees. Prints a table, and as the last line one JSON object of the
-figures.
+Apoferritin among chaperonins and ribosomes, simulated by multislice (`finetune.yaml` beside this file).
+The corpus is near focus with a high dose and wide tilts. The tomograms that are annotated are far under
+focus with half of the dose, narrower tilts, and, as files of another program are, blurred, with other
+grey values and more noise. A model is trained on the corpus by `tltrain fit`; `tltrain finetune
+--learning-curve` tunes it with each number of annotations and, to compare, trains from scratch on the
+same ones. F1 is of picks, one to one within the radius, on two tomograms that no training sees. Prints a
+table, and as the last line one JSON object of the figures.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def main() -> None:
     for key, group in pd.DataFrame(rows).groupby(["annotations", "training"], sort=False):
         mean = group[["f1", "precision", "recall", "simulated_f1"]].astype(float).mean()
         print(
-            f"{key[0]:>11}  {key[1]:<12}  {mean['f1']:5.3f}  {mean['precision']:9.3f}  {mean['recall']:6.3f}  "
-            f"{mean['simulated_f1']:12.3f}"
+            f"{key[0]:>11}  {key[1]:<12}  {mean['f1']:5.3f}  {mean['precision']:9.3f}  "
+            f"{mean['recall']:6.3f}  {mean['simulated_f1']:12.3f}"
         )
         name = "tuned" if key[1] == "fine-tuned" else "scratch"
         figures[f"f1_{name}_{key[0]}"] = round(float(mean["f1"]), 4)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from catalogs.catalog import Catalog
 from catalogs.console import DISTRIBUTION
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
@@ -436,7 +437,7 @@ def _card(
 ) -> ModelCard:
     """Write down what the tuned model is, and what it comes from."""
     card, begin = material.card, state.history[0]
-    facts = judgement.facts
+    facts, scores = judgement.facts, judgement.simulated
     counts = material.train.table["tomogram"].value_counts()
     forgotten = None
     if "simulated" in facts and "simulated" in begin:
@@ -475,8 +476,10 @@ def _card(
                 "settings": plain(asdict(settings)),
                 "steps": state.step,
                 "stopped": state.stopped,
-                "voxel_f1": {},
-                "picks": {},
+                "voxel_f1": plain(scores.f1) if scores else {},
+                "picks": plain({name: asdict(score) for name, score in scores.picks.items()})
+                if scores
+                else {},
                 "best_step": state.best_step if state.best else state.step,
                 "history": history(state),
                 "seconds": round(state.seconds, 1),
@@ -486,12 +489,16 @@ def _card(
             },
             "provenance": card.provenance
             | {"parent": card.training}
-            | ({"corpus": simulation.catalog.url} if simulation is not None else {})
+            | ({} if simulation is None else _source(simulation.catalog))
             | {"software": software()},
             # what the scores of the old network meant says nothing about those of the new one
             "calibration": {},
         }
     )
+
+
+def _source(catalog: Catalog) -> dict[str, str]:
+    return {"corpus": catalog.url, "corpus_digest": catalog.digest}
 
 
 def _summary(card: ModelCard, state: State) -> str:

@@ -334,6 +334,12 @@ def simulated(material: Material) -> Validation | None:
     return open_validation(catalog, material.simulation.val, halo=card.halo, pooling=card.pooling)
 
 
+def _inside(tomogram: RealTomogram) -> NDArray[np.float16]:
+    """Grey values; nothing where nobody looked, for what would be found there."""
+    inside, grey = tomogram.inside(), tomogram.read()
+    return grey if inside is None else np.where(inside, grey, np.float16(0))
+
+
 def held_out(
     material: Material, terms: Terms, folder: Path, memory: float, say: Callable[[str], None]
 ) -> Validation | None:
@@ -348,7 +354,7 @@ def held_out(
     held = [
         Held(
             name=each.name,
-            grey=each.read(),
+            grey=_inside(each),
             truth=np.broadcast_to(np.uint8(IGNORE), each.shape),
             particles=in_frame(material.held_out.of(each.name), each),
         )

@@ -17,6 +17,7 @@ from catalogs import particles
 from catalogs.formats.base import Context
 from catalogs.intensity import measure, normalise
 from catalogs.model_file import fingerprint, read_card, with_card
+from catalogs.seeds import generator
 from catalogs.tomograms.inputs import Tomogram
 from catalogs.tomograms.intake import Terms
 from catalogs.volumes import open_volume, write_mrc
@@ -25,7 +26,7 @@ from tltrain import finetune as finetuning
 from tltrain.annotations import look, read_annotations
 from tltrain.finetune import finetune
 from tltrain.finetune_data import divide, gather, some, supply
-from tltrain.finetune_loss import positive_unlabelled
+from tltrain.finetune_loss import apart, positive_unlabelled
 from tltrain.finetune_settings import FineTuning
 from tltrain.fit import Settings, fit
 from tltrain.losses import IGNORE, loss_of
@@ -130,6 +131,12 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
     assert card.provenance["corpus"] == corpus.url
     assert card.provenance["parent"] == parent.training
     assert [p.name for p in tmp_path.iterdir()] == ["tuned.tlm"]
+
+    status, out, _ = tltrain("info", tuned)
+    assert (
+        f"fine-tuned   from balls ({fingerprint(model)}) on {sum(learned.values())} of ball; F1 on held-"
+        in out
+    )
 
     before = tuned.read_bytes()
     status, out, _ = tltrain(*command(model, data, *more))
@@ -300,6 +307,25 @@ def test_so_many_targets_as_expected_cost_nothing_among_unlabelled_voxels():
     assert loss(truth, 0.05) == pytest.approx(alone + 3 / 48 / 0.05 - 0.9)
     # without unlabelled voxels it is the loss of the labelled ones
     assert loss(labelled, 0.01) == pytest.approx(alone)
+
+
+def test_real_patches_count_as_much_as_there_are_of_them_however_few_voxels_are_labelled():
+    from keras import ops
+
+    known = loss_of("dice-cross-entropy", 2, {})
+    rng = generator("apart")
+    called = rng.uniform(0.01, 0.99, (4, 6, 6, 6)).astype(np.float32)
+    probabilities = np.stack([1 - called, called], axis=-1)
+    truth = rng.integers(0, 2, called.shape).astype(np.uint8)
+    truth[1:, 1:] = IGNORE
+
+    def value(loss, *parts):
+        return float(ops.convert_to_numpy(loss(*parts)))
+
+    both = value(apart(known, known, 1, 4), truth, probabilities)
+    first, rest = (value(known, truth[part], probabilities[part]) for part in (slice(1), slice(1, 4)))
+    assert both == pytest.approx(first / 4 + 3 * rest / 4)
+    assert value(apart(known, known, 0, 4), truth, probabilities) == value(known, truth, probabilities)
 
 
 # ---------------------------------------------------------------- going on
