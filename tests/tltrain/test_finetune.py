@@ -1,6 +1,5 @@
 """Fine-tuning on tomograms in files, as a user does it."""
 
-import csv
 import os
 import shutil
 import signal
@@ -15,8 +14,8 @@ import pytest
 
 from catalogs import particles
 from catalogs.formats.base import Context
-from catalogs.intensity import measure, normalise
-from catalogs.model_file import fingerprint, read_card, with_card
+from catalogs.intensity import NORMALISATION, measure, normalise
+from catalogs.model_file import ModelCard, fingerprint, read_card, with_card, write_model
 from catalogs.seeds import generator
 from catalogs.tomograms.inputs import Tomogram
 from catalogs.tomograms.intake import Terms
@@ -24,12 +23,13 @@ from catalogs.volumes import open_volume, write_mrc
 from tltrain import checkpoint
 from tltrain import finetune as finetuning
 from tltrain.annotations import look, read_annotations
+from tltrain.cards import keras_file
 from tltrain.finetune import finetune
 from tltrain.finetune_data import divide, gather, some, supply
 from tltrain.finetune_loss import apart, positive_unlabelled
 from tltrain.finetune_settings import FineTuning
-from tltrain.fit import Settings, fit
 from tltrain.losses import IGNORE, loss_of
+from tltrain.networks import architecture
 from tltrain.real import prepare_tomograms
 from tltrain.stream import open_stream_of
 from tltrain.targets import UNLABELLED
@@ -41,9 +41,30 @@ QUICK = FineTuning(steps=6, patch=16, batch=4, validate_every=3, max_forgetting=
 
 @pytest.fixture(scope="module")
 def model(corpus, tmp_path_factory):
-    """A model that has learned nearly nothing."""
+    """A model that has learned nothing."""
     path = tmp_path_factory.mktemp("models") / "balls.tlm"
-    fit(corpus.url, path, Settings(steps=2, patch=16, batch=2), say=lambda _: None)
+    arch, records = architecture("small"), corpus.records()
+    network = arch.build(2, 0)
+    card = ModelCard(
+        name="balls",
+        created="2026-01-01T00:00:00+00:00",
+        voxel_size=10.0,
+        classes=corpus.classes,
+        normalisation=NORMALISATION,
+        network="small",
+        n_parameters=network.count_params(),
+        pooling=arch.pooling,
+        halo=28,
+        patch=16,
+        thresholds={"ball": 0.5},
+        training={},
+        provenance={
+            "corpus": corpus.url,
+            "train": [record.sample_id for record in records if record.split == "train"],
+            "val": [record.sample_id for record in records if record.split == "val"],
+        },
+    )
+    write_model(path, card, keras_file(arch, network, 2))
     return path
 
 
@@ -390,28 +411,3 @@ def test_a_killed_tuning_goes_on(model, data, annotations, tmp_path):
     whole.communicate()
     assert whole.returncode == 0
     assert_same_weights(tmp_path / "killed.tlm", tmp_path / "whole.tlm")
-
-
-# ---------------------------------------------------------------- the curve
-
-
-@pytest.mark.slow
-def test_a_learning_curve_is_a_table_and_a_picture(tltrain, model, data, tmp_path):
-    more = ("--learning-curve", "0,10", "--from-scratch", "--steps", 2, "--patch", 16, "--batch", 2)
-    status, out, err = tltrain(*command(model, data, "--to", tmp_path / "curve", *more))
-    assert status == 0, err
-    assert "annotations that no model sees" in out
-    with open(tmp_path / "curve" / "curve.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["annotations"], row["training"]) for row in rows] == [
-        *(("0", "fine-tuned"), ("10", "fine-tuned"), ("10", "from scratch")),
-    ]
-    assert all(0 <= float(row["f1"]) <= 1 for row in rows)
-    page = (tmp_path / "curve" / "curve.html").read_text()
-    assert "<svg" in page
-    assert "from scratch" in page
-    assert "http" not in page
-    assert sorted(p.name for p in (tmp_path / "curve").iterdir()) == [
-        *("0010-scratch.tlm", "0010.tlm", "curve.csv", "curve.html"),
-    ]
-    assert read_card(tmp_path / "curve" / "0010.tlm").training["fine_tuning"]["annotations"] == {"ball": 10}
