@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from catalogs.catalog import Catalog
 from catalogs.console import DISTRIBUTION
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
@@ -22,7 +23,8 @@ from tltrain.augment import Augmentation
 from tltrain.cards import history, keras_file, now, plain, software
 from tltrain.checkpoint import State
 from tltrain.finetune_data import Material
-from tltrain.finetune_loss import positive_unlabelled
+from tltrain.finetune_judge import Judgement, judged, judged_before, outcome_of, score_of
+from tltrain.finetune_loss import apart, positive_unlabelled
 from tltrain.finetune_settings import FineTuning, check
 from tltrain.fit import partial_folder, standing_model
 from tltrain.learner import Learner, Optimisation
@@ -33,13 +35,13 @@ from tltrain.progress import Progress, duration
 from tltrain.real import RealTomogram, prepare_tomograms
 from tltrain.sampling import Shares
 from tltrain.stream import Mixed, PatchStream, open_stream, open_stream_of
-from tltrain.validate import Scores, Validation
+from tltrain.validate import Validation
 from tltrain.weights import load_network
 
 #: Seconds between two checkpoints.
 CHECKPOINT_EVERY = 30.0
 #: Of the learning rate that trains the network from scratch.
-GENTLER = 0.3
+GENTLER = 0.5
 #: Validations in a fine-tuning, unless the user says.
 VALIDATIONS = 10
 
@@ -74,10 +76,10 @@ def finetune(
 ) -> Tuned:
     """Fine-tune a model on annotated tomograms and write it as another one.
 
-    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash. The network
-    that is kept is the one with the best F1 on the held-out tomograms, the model as it was among them; without
-    held-out tomograms, the last one. As soon as a network has forgotten more than is allowed of what the model
-    knew of simulated tomograms, the training ends, and only networks before count.
+    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash. The
+    network that is kept is the one with the best F1 on the held-out tomograms, the model as it was among
+    them; without held-out tomograms, the last one. As soon as a network has forgotten more than is allowed
+    of what the model knew of simulated tomograms, the training ends, and only networks before count.
 
     Parameters
     ----------
@@ -96,8 +98,8 @@ def finetune(
     memory
         Bytes that bringing a tomogram to the model's terms may use.
     prepared
-        Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in that
-        of the unfinished training.
+        Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in
+        that of the unfinished training.
     say
         Gets a sentence about each stage.
 
@@ -123,28 +125,28 @@ def finetune(
     partial = partial_folder(target)
     folder = prepared or partial / "tomograms"
     tomograms = prepare_tomograms(material.train.places, card, terms, folder, memory=memory, say=say)
-    judge = finetune_data.held_out(material, terms, folder, memory, say)
-    identity = _identity(parent, material, tomograms, judge, settings, terms)
+    held = finetune_data.held_out(material, terms, folder, memory, say)
+    identity = _identity(parent, material, tomograms, settings, terms)
     if standing is not None and standing.training.get("fingerprint") == identity:
         say(f"{target} is already fine-tuned by these settings on these annotations")
         _remove(partial)
         return Tuned(standing, standing.training["fine_tuning"]["stopped"])
     if standing is not None:
         say(f"{target} was trained otherwise and will be replaced")
-    say(_introduction(material, settings, judge))
+    say(_introduction(material, settings, held))
 
     before = _copy(load_network(model), arch, card)
     stream = _stream(material, tomograms, settings, patch, before)
     known = finetune_data.simulated(material)
     learner = Learner(
         lambda: _copy(before, arch, card, fresh=settings.from_scratch, seed=settings.seed),
-        _optimisation(settings, arch, material),
+        _optimisation(settings, arch, material, tomograms),
     )
     state = checkpoint.load(partial / "state.npz", identity)
     if state is None:
         if (partial / "state.npz").exists():
             say("starting anew: the unfinished training there is of other settings or annotations")
-        state = _first_state(identity, before, known, judge, card, settings)
+        state = _first_state(identity, before, known, held, card, settings)
     else:
         say(f"going on after step {state.step}")
     begin = state.history[0]
@@ -152,51 +154,18 @@ def finetune(
         say(f"before: {begin['words']}")
 
     def validate(network: Any) -> Outcome:
-        return _outcome(_judged(network, known, judge, card.thresholds), begin, settings)
+        return outcome_of(judged(network, known, held, card.thresholds), begin, settings)
 
     progress = loop.train(learner, stream, state, _plan(settings), partial / "state.npz", validate=validate)
     with learner.judged() as network:
         if state.best:
             checkpoint.assign(network.variables, state.best)
-        judgement = _judged(network, known, judge, card.thresholds)
+        judgement = judged(network, known, held, card.thresholds)
         tuned = _card(target, model, parent, material, tomograms, settings, patch, state, judgement, progress)
         write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
     _remove(partial)
     say(f"wrote {target}: {_summary(tuned, state)}")
     return Tuned(tuned, state.stopped)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """F1 of picks by class, on simulated and on held-out tomograms; None where there are none."""
-
-    simulated: Scores | None
-    held_out: Scores | None
-    thresholds: Mapping[str, float]
-
-    @property
-    def words(self) -> str:
-        """Say it in a few words."""
-        said = (("simulated", self.simulated), ("held-out", self.held_out))
-        return ", ".join(f"F1 {name} {each.mean_picks:.3f}" for name, each in said if each is not None)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Say it in the words of JSON."""
-        said = (("simulated", self.simulated), ("held_out", self.held_out))
-        return {
-            name: {
-                "f1": round(each.mean_picks, 4),
-                "precision": _mean(score.precision for score in each.picks.values()),
-                "recall": _mean(score.recall for score in each.picks.values()),
-                "classes": {
-                    of: None if math.isnan(score.f1) else round(score.f1, 4)
-                    for of, score in each.picks.items()
-                },
-            }
-            for name, each in said
-            if each is not None
-        }
 
 
 def baseline(
@@ -217,47 +186,18 @@ def baseline(
     check(settings)
     card = read_card(model)
     material = finetune_data.gather(card, annotations, held_out, settings, lambda _: None)
-    judge = finetune_data.held_out(material, terms or Terms(), prepared, memory, say)
+    held = finetune_data.held_out(material, terms or Terms(), prepared, memory, say)
     before = _copy(load_network(model), architecture(card.network), card)
     say(f"judging {card.name} as it is")
     known = finetune_data.simulated(material)
-    return _first_judgement(before, known, judge, card).facts
-
-
-def _judged(
-    network: Any, known: Validation | None, judge: Validation | None, thresholds: Mapping[str, float]
-) -> Judgement:
-    """Judge a network; on real tomograms with the thresholds that simulated ones say are best."""
-    simulated = known.score(network) if known else None
-    thresholds = simulated.thresholds if simulated else thresholds
-    return Judgement(simulated, judge.score(network, thresholds) if judge else None, thresholds)
-
-
-def _outcome(judgement: Judgement, begin: Mapping[str, Any], settings: FineTuning) -> Outcome:
-    """Say whether to go on; the first number of the score is lower than any where too much is forgotten."""
-    facts = judgement.facts
-    forgotten = 0.0
-    if judgement.simulated is not None and "simulated" in begin and not settings.from_scratch:
-        forgotten = begin["simulated"]["f1"] - facts["simulated"]["f1"]
-    if forgotten > settings.max_forgetting:
-        why = (
-            f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "
-            f"{facts['simulated']['f1']:.3f}, more than --max-forgetting {settings.max_forgetting:g} allows"
-        )
-        return Outcome((-1.0,), judgement.words, facts, why)
-    return Outcome(_score(facts, settings), judgement.words, facts)
-
-
-def _score(facts: Mapping[str, Any], settings: FineTuning) -> tuple[float, ...]:
-    """Say which network is to be kept; where all are as good, that is the last one."""
-    return (0.0,) if settings.keep_last or "held_out" not in facts else (facts["held_out"]["f1"],)
+    return judged_before(before, known, held, card).facts
 
 
 def _first_state(
     identity: str,
     before: Any,
     known: Validation | None,
-    judge: Validation | None,
+    held: Validation | None,
     card: ModelCard,
     settings: FineTuning,
 ) -> State:
@@ -266,26 +206,11 @@ def _first_state(
     if settings.from_scratch:
         state.history.append({"step": 0, "loss": None})
         return state
-    judgement = _first_judgement(before, known, judge, card)
+    judgement = judged_before(before, known, held, card)
     state.history.append({"step": 0, "loss": None, "words": judgement.words, **judgement.facts})
     state.best = checkpoint.values(before.variables)
-    state.best_score = list(_score(judgement.facts, settings))
+    state.best_score = list(score_of(judgement.facts, settings))
     return state
-
-
-def _first_judgement(
-    before: Any, known: Validation | None, judge: Validation | None, card: ModelCard
-) -> Judgement:
-    """Judge the model as it is, on held-out tomograms with the thresholds that a picker takes."""
-    simulated = known.score(before) if known else None
-    held_out = judge.score(before, card.thresholds) if judge else None
-    return Judgement(simulated, held_out, card.thresholds)
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    """Average over the classes for which there is a value."""
-    known = [value for value in values if not math.isnan(value)]
-    return round(sum(known) / len(known), 4) if known else None
 
 
 def _stream(
@@ -308,8 +233,9 @@ def _stream(
         shares=Shares(target=1 - elsewhere, distractor=0.0, background=elsewhere),
         augmentation=Augmentation(),
     )
-    if not simulated or material.simulation is None:
+    if not simulated:
         return ours
+    assert material.simulation is not None  # or it would have been refused
     theirs = open_stream(
         material.simulation.catalog,
         material.simulation.train,
@@ -330,18 +256,21 @@ def _divide(settings: FineTuning) -> tuple[int, int]:
     return simulated, settings.batch - simulated
 
 
-def _optimisation(settings: FineTuning, arch: Architecture, material: Material) -> Optimisation:
+def _optimisation(
+    settings: FineTuning, arch: Architecture, material: Material, tomograms: Sequence[RealTomogram]
+) -> Optimisation:
     gentle = 1.0 if settings.from_scratch else GENTLER
-    n_classes = len(material.classes) + 1
-    loss: str | Callable[[Any, Any], Any] = "dice-cross-entropy"
+    simulated, real = _divide(settings)
+    loss = of_real = loss_of("dice-cross-entropy", len(material.classes) + 1, {})
     if settings.unlabelled == "positive-unlabelled":
-        prior = settings.prior or finetune_data.expected_share(material)
-        loss = positive_unlabelled(loss_of("dice-cross-entropy", n_classes, {}), prior)
+        prior = settings.prior or finetune_data.expected_share(material, tomograms)
+        of_real = positive_unlabelled(loss, prior)
     return Optimisation(
         steps=settings.steps,
         learning_rate=settings.learning_rate or gentle * arch.learning_rate,
-        loss=loss,
+        loss=apart(loss, of_real, simulated, simulated + real),
         precision=settings.precision,
+        devices=1,  # or the parts of a batch would be on several
     )
 
 
@@ -372,7 +301,6 @@ def _identity(
     parent: str,
     material: Material,
     tomograms: Sequence[RealTomogram],
-    judge: Validation | None,
     settings: FineTuning,
     terms: Terms,
 ) -> str:
@@ -383,7 +311,7 @@ def _identity(
         if simulation is None
         else {record.sample_id: record.checksums for record in (*simulation.train, *simulation.val)}
     )
-    held = None if material.held_out is None else _rows(material.held_out)
+    held_out = None if material.held_out is None else _rows(material.held_out)
     return digest(
         {
             "parent": parent,
@@ -391,7 +319,7 @@ def _identity(
             "terms": asdict(terms),
             "tomograms": {each.name: each.content for each in tomograms},
             "annotations": _rows(material.train),
-            "held out": held,
+            "held out": held_out,
             "samples": samples,
             "software": version(DISTRIBUTION),
         }
@@ -403,7 +331,7 @@ def _rows(annotations: Annotations) -> list[list[Any]]:
     return annotations.table[columns].to_numpy(object).tolist()
 
 
-def _introduction(material: Material, settings: FineTuning, judge: Validation | None) -> str:
+def _introduction(material: Material, settings: FineTuning, held: Validation | None) -> str:
     counts = ", ".join(f"{n} of {name}" for name, n in material.train.counts.items())
     places = material.train.places
     text = f"fine-tuning {material.card.name} on {counts} in {_count(places, 'tomogram')}"
@@ -412,7 +340,7 @@ def _introduction(material: Material, settings: FineTuning, judge: Validation | 
     elif settings.mix > 0 and material.simulation is not None:
         simulated, real = _divide(settings)
         text += f", {simulated} simulated patches to every {real}"
-    if judge is not None and material.held_out is not None:
+    if held is not None and material.held_out is not None:
         names = ", ".join(place.tomogram.name for place in material.held_out.places)
         text += f"; held out: {names}"
     return text
@@ -432,7 +360,7 @@ def _card(
 ) -> ModelCard:
     """Write down what the tuned model is, and what it comes from."""
     card, begin = material.card, state.history[0]
-    facts = judgement.facts
+    facts, scores = judgement.facts, judgement.simulated
     counts = material.train.table["tomogram"].value_counts()
     forgotten = None
     if "simulated" in facts and "simulated" in begin:
@@ -471,8 +399,10 @@ def _card(
                 "settings": plain(asdict(settings)),
                 "steps": state.step,
                 "stopped": state.stopped,
-                "voxel_f1": {},
-                "picks": {},
+                "voxel_f1": plain(scores.f1) if scores else {},
+                "picks": plain({name: asdict(score) for name, score in scores.picks.items()})
+                if scores
+                else {},
                 "best_step": state.best_step if state.best else state.step,
                 "history": history(state),
                 "seconds": round(state.seconds, 1),
@@ -482,12 +412,16 @@ def _card(
             },
             "provenance": card.provenance
             | {"parent": card.training}
-            | ({"corpus": simulation.catalog.url} if simulation is not None else {})
+            | ({} if simulation is None else _source(simulation.catalog))
             | {"software": software()},
             # what the scores of the old network meant says nothing about those of the new one
             "calibration": {},
         }
     )
+
+
+def _source(catalog: Catalog) -> dict[str, str]:
+    return {"corpus": catalog.url, "corpus_digest": catalog.digest}
 
 
 def _summary(card: ModelCard, state: State) -> str:

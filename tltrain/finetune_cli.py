@@ -39,8 +39,8 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     required=True,
     multiple=True,
     metavar="FILE",
-    help="A tomogram, as tlpick run takes it: MRC, Zarr, HDF5, TIFF, 'data/*.mrc', list.txt, tomograms.star, a "
-    "copick project. Give it again for more.",
+    help="A tomogram, as tlpick run takes it: MRC, Zarr, HDF5, TIFF, 'data/*.mrc', list.txt, tomograms.star, "
+    "a copick project. Give it again for more.",
 )
 @click.option(
     "--picks",
@@ -51,8 +51,12 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     help="Annotated particles in any format of tlpick convert: one list that names its tomograms, or one for "
     "each tomogram, named as it.",
 )
-@click.option("--to", metavar="TUNED.tlm", help="The model file to write; with --learning-curve, the folder. "
-              "[default: MODEL-tuned.tlm beside MODEL]")  # fmt: skip
+@click.option(
+    "--to",
+    metavar="TUNED.tlm",
+    help="The model file to write; with --learning-curve, the folder. [default: MODEL-tuned.tlm, or "
+    "MODEL-curve]",
+)
 @click.option("--from", "format", metavar="FORMAT", help="Format of the lists. [default: what is in them]")
 @click.option(
     "--class",
@@ -61,56 +65,112 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     metavar="THEIRS=OURS",
     help="A class of the lists has this name in the model; --class THEIRS= leaves it out.",
 )
-@click.option("--held-out", multiple=True, metavar="NAME",
-              help="A tomogram that is not learned from but chooses the best network; none: no such tomogram. "
-              "[default: of three or more tomograms the one with the fewest annotations]")  # fmt: skip
-@click.option("--targets", metavar="KIND",
-              help="What an annotation is made into: shape (what holds of the class however it is turned), "
-              "oriented (turned as annotated) or sphere. [default: shape, where there is a corpus]")  # fmt: skip
-@click.option("--unlabelled", default="ignore", show_default=True, metavar="KIND",
-              help="What voxels far from all annotations are: ignore, background (everything is annotated) or "
-              "positive-unlabelled.")  # fmt: skip
-@click.option("--shell", default=0.5, show_default=True,
-              help="Width of the background around an annotated particle, in radii of its class.")  # fmt: skip
-@click.option("--background-below", default=0.0, show_default=True, metavar="P",
-              help="Voxels far from all annotations that the model gives less than this probability of a target "
-              "are background.")  # fmt: skip
-@click.option("--prior", type=float, help="For positive-unlabelled: share of the unlabelled voxels that are "
-              "targets. [default: as in the corpus]")  # fmt: skip
-@click.option("--mix", default=0.5, show_default=True, help="Share of simulated patches, so that nothing is "
-              "forgotten.")  # fmt: skip
+@click.option(
+    "--held-out",
+    multiple=True,
+    metavar="NAME",
+    help="A tomogram that is not learned from but chooses the best network; none: no such tomogram. "
+    "[default: of three or more tomograms the one with the fewest annotations]",
+)
+@click.option(
+    "--targets",
+    metavar="KIND",
+    help="What an annotation is made into: shape (what holds of the class however it is turned), oriented "
+    "(turned as annotated) or sphere. [default: shape, where there is a corpus]",
+)
+@click.option(
+    "--unlabelled",
+    default="ignore",
+    show_default=True,
+    metavar="KIND",
+    help="What voxels far from all annotations are: ignore, background (everything is annotated) or "
+    "positive-unlabelled.",
+)
+@click.option(
+    "--shell",
+    default=0.5,
+    show_default=True,
+    help="Width of the background around an annotated particle, in radii of its class.",
+)
+@click.option(
+    "--background-below",
+    default=0.0,
+    show_default=True,
+    metavar="P",
+    help="Voxels far from all annotations that the model gives less than this probability of a target are "
+    "background.",
+)
+@click.option(
+    "--prior",
+    type=float,
+    help="For positive-unlabelled: share of the unlabelled voxels that are targets. [default: as in the "
+    "corpus, less what is annotated]",
+)
+@click.option(
+    "--mix",
+    default=0.5,
+    show_default=True,
+    help="Share of simulated patches, so that nothing is forgotten.",
+)
 @click.option("--corpus", metavar="URL", help="Where these come from. [default: the corpus of the model]")
-@click.option("--max-forgetting", default=0.05, show_default=True,
-              help="F1 on simulated tomograms that may be lost; with more the training stops.")  # fmt: skip
+@click.option(
+    "--max-forgetting",
+    default=0.05,
+    show_default=True,
+    help="F1 on simulated tomograms that may be lost; with more the training stops.",
+)
 @click.option("--annotations", type=click.IntRange(1), help="Use so many, drawn at random. [default: all]")
-@click.option("--learning-curve", type=Counts(), metavar="N,N,...",
-              help="Fine-tune with so many annotations each, such as 0,25,50,150, and compare.")  # fmt: skip
-@click.option("--from-scratch", is_flag=True, help="Begin with fresh weights and learn from the annotations "
-              "alone; with --learning-curve: do that too, to compare.")  # fmt: skip
+@click.option(
+    "--learning-curve",
+    type=Counts(),
+    metavar="N,N,...",
+    help="Fine-tune with so many annotations each, such as 0,25,50,150, and compare.",
+)
+@click.option(
+    "--from-scratch",
+    is_flag=True,
+    help="Begin with fresh weights and learn from the annotations alone; with --learning-curve: do that too, "
+    "to compare.",
+)
 @click.option("--steps", default=400, show_default=True, help="Batches to learn from.")
 @click.option("--batch", default=8, show_default=True, help="Patches of a batch.")
 @click.option("--patch", type=click.IntRange(1), help="Edge of a patch in voxels. [default: as the model]")
-@click.option("--learning-rate", type=float, help="The highest. [default: a third of the network's own]")
+@click.option("--learning-rate", type=float, help="The highest. [default: half of the network's own]")
 @click.option("--precision", default="float32", show_default=True, help="float32, bf16 or fp16.")
 @click.option("--validate-every", type=click.IntRange(1), metavar="STEPS", help="[default: a tenth of all]")
 @click.option("--seed", default=0, show_default=True, help="The same seed learns from the same patches.")
-@click.option("--voxel-size", type=click.FloatRange(0, min_open=True), metavar="Å",
-              help="Of the tomograms, whatever their headers say.")  # fmt: skip
-@click.option("--pixel-size", type=click.FloatRange(0, min_open=True), metavar="Å",
-              help="Of the unbinned tilt series, for lists that count in its pixels.")  # fmt: skip
+@click.option(
+    "--voxel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the tomograms, whatever their headers say.",
+)
+@click.option(
+    "--pixel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the unbinned tilt series, for lists that count in its pixels.",
+)
 @click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
-@click.option("--bin", "binning", default=1, show_default=True, type=click.IntRange(1),
-              help="Average boxes of so many voxels along each axis first.")  # fmt: skip
+@click.option(
+    "--bin",
+    "binning",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Average boxes of so many voxels along each axis first.",
+)
 @click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms.")
 @click.option(
     "--trust-contrast", is_flag=True, help="Do not refuse tomograms whose contrast seems to be wrong."
 )
-@click.option("--mask", metavar="MASK", help="Learn only where this volume is not 0; {name} in it stands for the "
-              "tomogram's name.")  # fmt: skip
+@click.option(
+    "--mask",
+    metavar="MASK",
+    help="Learn only where this volume is not 0; {name} in it stands for the tomogram's name.",
+)
 @click.option("--tomogram-type", default="", metavar="TYPE", help="Which tomograms of a copick project.")
-@click.pass_context
 def finetune(
-    context: click.Context,
     model: str,
     tomograms: tuple[str, ...],
     picks: tuple[str, ...],
@@ -121,9 +181,9 @@ def finetune(
 ) -> int:
     """Fine-tune MODEL on annotated tomograms.
 
-    Interrupted, it goes on where it was when the same command is given again. Exit status 0: done; 2: bad input,
-    nothing written; 3: stopped because it forgot too much of the simulated tomograms, and the best network
-    before was written.
+    Interrupted, it goes on where it was when the same command is given again. Exit status 0: done; 2: bad
+    input, nothing written; 3: stopped because it forgot too much of the simulated tomograms, and the best
+    network before was written.
     """
     from pathlib import Path
 
@@ -163,8 +223,7 @@ def finetune(
     target = to or f"{beside}-tuned.tlm"
     tuned = tune(model, annotations, target, settings, terms=terms, held_out=held_out, say=click.echo)
     if tuned.forgot:
-        click.echo(f"{context.find_root().info_name or 'tltrain'}: stopped: {tuned.forgot}; what was best before "
-                   "is kept", err=True)  # fmt: skip
+        click.echo(f"tltrain: stopped: {tuned.forgot}; what was best before is kept", err=True)
         return FORGOT
     return 0
 

@@ -1,4 +1,4 @@
-"""How much annotating pays: the same model fine-tuned with more and more annotations, on the same held-out ones."""
+"""How much annotating pays: a model fine-tuned with more and more annotations, judged on the same ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from catalogs.errors import InputError
 from catalogs.model_file import read_card
@@ -100,8 +101,8 @@ def learn(
     n_train = len(train.table)
     if counts[-1] > n_train:
         raise InputError(
-            f"--learning-curve asks for {counts[-1]} annotations, and {n_train} are there besides the held-out "
-            "ones; ask for fewer"
+            f"--learning-curve asks for {counts[-1]} annotations, and {n_train} are there besides the "
+            "held-out ones; ask for fewer"
         )
     names = [place.tomogram.name for place in held.places]
     say(f"F1 on {', '.join(names)}: {len(held.table)} annotations that no model sees")
@@ -112,7 +113,13 @@ def learn(
         kinds = [TUNED, SCRATCH] if settings.from_scratch and n else [TUNED]
         for kind in kinds:
             each = replace(settings, annotations=n or None, from_scratch=kind == SCRATCH, keep_last=True)
-            options = {"terms": terms, "held_out": names, "memory": memory, "say": say, "prepared": shared}
+            options: Any = {
+                "terms": terms,
+                "held_out": names,
+                "memory": memory,
+                "say": say,
+                "prepared": shared,
+            }
             if n == 0:
                 facts, note = baseline(model, annotations, each, **options), ""
             else:
@@ -132,15 +139,13 @@ def table(points: Sequence[Point]) -> list[str]:
     """Say the points in lines."""
     lines = ["annotations  training      F1     precision  recall  F1 simulated"]
     for point in points:
-        shares = [_number(v) for v in (point.f1, point.precision, point.recall, point.simulated_f1)]
-        lines.append(
-            f"{point.annotations:11d}  {point.training:12s}  {shares[0]}  {shares[1]:9s}  {shares[2]:6s}  {shares[3]}"
-            + (f"  {point.note}" if point.note else "")
-        )
+        f1, precision, recall, simulated = (_number(value) for value in _shares(point))
+        figures = f"{f1}  {precision:9s}  {recall:6s}  {simulated}  {point.note}".rstrip()
+        lines.append(f"{point.annotations:11d}  {point.training:12s}  {figures}")
     return lines
 
 
-def _point(n: int, kind: str, facts: dict, note: str) -> Point:
+def _point(n: int, kind: str, facts: dict[str, Any], note: str) -> Point:
     held = facts["held_out"]
     return Point(
         annotations=n,
@@ -218,7 +223,7 @@ def page(name: str, points: Sequence[Point]) -> str:
             for value in (
                 point.annotations,
                 point.training,
-                *(_number(v) for v in (point.f1, point.precision, point.recall, point.simulated_f1)),
+                *(_number(value) for value in _shares(point)),
                 point.note,
             )
         )
@@ -228,17 +233,22 @@ def page(name: str, points: Sequence[Point]) -> str:
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Learning curve of {html.escape(name)}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 44rem; padding: 0 1rem; color: #222 }}
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222 }}
+body {{ margin: 2rem auto; max-width: 44rem; padding: 0 1rem }}
 svg {{ width: 100%; height: auto }} svg text {{ font: 13px system-ui, sans-serif; fill: #444 }}
 .grid {{ stroke: #ddd }} table {{ border-collapse: collapse; width: 100% }}
 th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd }}
 </style>
 <h1>Learning curve of {html.escape(name)}</h1>
 <p>F1 of picks on annotated tomograms that no model has seen. {legend}</p>
-<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="F1 over the number of annotations">{"".join(parts)}</svg>
+<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="F1 over annotations">{"".join(parts)}</svg>
 <table><tr><th>annotations<th>training<th>F1<th>precision<th>recall<th>F1 simulated<th></tr>{rows}</table>
 </html>
 """
+
+
+def _shares(point: Point) -> tuple[float, ...]:
+    return point.f1, point.precision, point.recall, point.simulated_f1
 
 
 def _number(value: float) -> str:

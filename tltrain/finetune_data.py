@@ -190,16 +190,16 @@ def _simulation(
     except InputError as error:
         if settings.mix > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
             raise InputError(
-                f"the corpus that the model {card.name!r} was trained on cannot be read ({error}); name it or "
-                "another one with --corpus, or give --mix 0 --targets sphere to do without"
+                f"the corpus that the model {card.name!r} was trained on cannot be read ({error}); name it "
+                "or another one with --corpus, or give --mix 0 --targets sphere to do without"
             ) from error
         say("the corpus of the model cannot be read: nobody will notice what is forgotten")
         return None
     theirs = [(info.name, info.label) for info in sorted(catalog.classes, key=lambda info: info.label)]
     if theirs != [(info.name, info.label) for info in classes]:
         raise InputError(
-            f"the corpus {url} has the classes {', '.join(name for name, _ in theirs)}, the model {card.name!r} "
-            f"{', '.join(info.name for info in classes)}; give a corpus of these with --corpus"
+            f"the corpus {url} has the classes {', '.join(name for name, _ in theirs)}, the model "
+            f"{card.name!r} {', '.join(info.name for info in classes)}; give a corpus of these with --corpus"
         )
     fitting = [
         record
@@ -211,8 +211,8 @@ def _simulation(
     val = [r for r in fitting if r.split == "val"]
     if not train:
         raise InputError(
-            f"the corpus {url} has no samples of the split 'train' with voxels of {card.voxel_size:g} Å, as the "
-            f"model {card.name!r} knows them; give another with --corpus, or --mix 0 --targets sphere"
+            f"the corpus {url} has no samples of the split 'train' with voxels of {card.voxel_size:g} Å, as "
+            f"the model {card.name!r} knows them; give another with --corpus, or --mix 0 --targets sphere"
         )
     if not val:
         say(f"the corpus {url} has no samples to validate on: nobody will notice what is forgotten")
@@ -243,8 +243,8 @@ def _shapes(
         )
     if kind == "shape" and train.oriented:
         say(
-            "the picks have orientations, which are not used; if they turn the structures of the corpus, as those "
-            "of template matching with them do, give --targets oriented"
+            "the picks have orientations, which are not used; if they turn the structures of the corpus, as "
+            "those of template matching with them do, give --targets oriented"
         )
     oriented = kind == "oriented"
     return {
@@ -253,8 +253,10 @@ def _shapes(
     }, oriented
 
 
-def expected_share(material: Material) -> float:
-    """Estimate the share of a tomogram's voxels that are targets, as it is in the corpus.
+def expected_share(material: Material, tomograms: Sequence[RealTomogram]) -> float:
+    """Estimate which share of the unlabelled voxels are targets: as in the corpus, less what is annotated.
+
+    Never less than a tenth of that in the corpus: somebody may have overlooked a few.
 
     Raises
     ------
@@ -265,16 +267,20 @@ def expected_share(material: Material) -> float:
         raise InputError(
             "--unlabelled positive-unlabelled needs --prior where there is no corpus to take it from"
         )
-    voxels = filled = 0.0
-    for record in material.simulation.train:
-        voxels += math.prod(record.shape)
-        for name, n in record.class_counts.items():
-            if name in material.shapes:
-                shape = material.shapes[name]
-                distance = np.arange(len(shape.profile)) * shape.spacing
-                volume = float((shape.profile * 4 * math.pi * distance**2).sum()) * shape.spacing
-                filled += n * volume / record.acquisition.voxel_size**3
-    return min(max(filled / voxels, 1e-4), 0.5)
+    volumes = {name: _volume(shape) for name, shape in material.shapes.items()}
+    records = material.simulation.train
+    there = sum(math.prod(record.shape) * record.acquisition.voxel_size**3 for record in records)
+    filled = sum(n * volumes.get(name, 0.0) for record in records for name, n in record.class_counts.items())
+    box = sum(math.prod(each.shape) * each.voxel_size**3 for each in tomograms)
+    annotated = sum(n * volumes[name] for name, n in material.train.counts.items())
+    share = filled / there
+    return min(max(share - annotated / box, 0.1 * share, 1e-4), 0.5)
+
+
+def _volume(shape: Shape) -> float:
+    """Volume of a particle, Å³."""
+    distance = np.arange(len(shape.profile)) * shape.spacing
+    return float((shape.profile * 4 * math.pi * distance**2).sum()) * shape.spacing
 
 
 def supply(
@@ -328,6 +334,12 @@ def simulated(material: Material) -> Validation | None:
     return open_validation(catalog, material.simulation.val, halo=card.halo, pooling=card.pooling)
 
 
+def _inside(tomogram: RealTomogram) -> NDArray[np.float16]:
+    """Grey values; nothing where nobody looked, for what would be found there."""
+    inside, grey = tomogram.inside(), tomogram.read()
+    return grey if inside is None else np.where(inside, grey, np.float16(0))
+
+
 def held_out(
     material: Material, terms: Terms, folder: Path, memory: float, say: Callable[[str], None]
 ) -> Validation | None:
@@ -342,7 +354,7 @@ def held_out(
     held = [
         Held(
             name=each.name,
-            grey=each.read(),
+            grey=_inside(each),
             truth=np.broadcast_to(np.uint8(IGNORE), each.shape),
             particles=in_frame(material.held_out.of(each.name), each),
         )

@@ -13,10 +13,12 @@ def positive_unlabelled(known: Callable[[Any, Any], Any], prior: float) -> Calla
     """Make a loss that learns from unlabelled voxels too, some of which are targets.
 
     What is labelled is learned as always. Of the unlabelled voxels a share ``prior`` is expected to be
-    targets: taking so many for targets costs nothing, taking more does. This is the non-negative risk of
-    Kiryo et al. (NeurIPS 2017) with their sigmoid loss, which for probabilities is linear: the risk of
-    calling a voxel background while it is not is that over all unlabelled voxels less ``prior`` times that
-    over targets, and never below zero, or a flexible network would drive it there by heart.
+    targets: calling so many targets costs nothing, calling more does. This is the non-negative risk of Kiryo
+    et al. (NeurIPS 2017) with their sigmoid loss, which for probabilities is linear: what taking background
+    for a target costs, as it is over all unlabelled voxels less ``prior`` times what it is over targets, and
+    never below zero, or a flexible network would drive it there by heart. It is counted in units of
+    ``prior``, as the Dice loss counts false voxels in units of the true ones; for a rare class it would
+    otherwise not be noticed beside the loss of what is labelled.
 
     Parameters
     ----------
@@ -39,8 +41,8 @@ def positive_unlabelled(known: Callable[[Any, Any], Any], prior: float) -> Calla
         unlabelled = truth == UNLABELLED
         target = ops.logical_and(truth > 0, truth < probabilities.shape[-1])
         called = 1 - probabilities[..., 0]
-        risk = _mean(called, unlabelled) - prior * _mean(called, target)
-        return known(ops.where(unlabelled, IGNORE, truth), probabilities) + ops.maximum(risk, 0)
+        excess = _mean(called, unlabelled) / prior - _mean(called, target)
+        return known(ops.where(unlabelled, IGNORE, truth), probabilities) + ops.maximum(excess, 0)
 
     return loss
 
@@ -50,3 +52,37 @@ def _mean(values: Any, where: Any) -> Any:
 
     weights = ops.cast(where, values.dtype)
     return ops.divide_no_nan(ops.sum(values * weights), ops.sum(weights))
+
+
+def apart(
+    loss: Callable[[Any, Any], Any], other: Callable[[Any, Any], Any], first: int, batch: int
+) -> Callable[[Any, Any], Any]:
+    """Judge the parts of a batch apart, each counting as much as it has patches.
+
+    In real patches few voxels are labelled. Judged together with simulated ones, all of whose voxels are,
+    they would hardly count.
+
+    Parameters
+    ----------
+    loss, other
+        Of the first patches, and of the rest.
+    first
+        How many these are.
+    batch
+        Patches of a batch.
+
+    Returns
+    -------
+    callable
+        Of truth and probabilities.
+    """
+    if first == 0:
+        return other
+    share = first / batch
+
+    def both(truth: Any, probabilities: Any) -> Any:
+        return share * loss(truth[:first], probabilities[:first]) + (1 - share) * other(
+            truth[first:], probabilities[first:]
+        )
+
+    return both

@@ -20,6 +20,7 @@ from tltrain import checkpoint, loop
 from tltrain.augment import Augmentation
 from tltrain.cards import card_of, keras_file, summary
 from tltrain.checkpoint import State
+from tltrain.choose import choose
 from tltrain.journal import Journal
 from tltrain.learner import Learner
 from tltrain.loop import Outcome, Plan
@@ -147,46 +148,6 @@ def fit(
     shutil.rmtree(partial)
     say(f"wrote {target}: {summary(card, state)}")
     return card
-
-
-def choose(catalog: Catalog, where: str) -> tuple[list[SampleRecord], list[SampleRecord]]:
-    """Choose the samples to train on and to validate on.
-
-    Parameters
-    ----------
-    catalog
-        The corpus.
-    where
-        Which samples to train on; those of the splits ``val`` and ``test`` are left out whatever it says.
-
-    Returns
-    -------
-    train, val
-        By sample id.
-
-    Raises
-    ------
-    InputError
-        If none is left to train on, or the voxel sizes differ.
-    """
-    chosen = catalog.query(where)
-    known = {record.sample_id: record for record in catalog.records()}
-    train = [known[i] for i in chosen.index[chosen["split"] == "train"]]
-    if not train:
-        held = f"; the {len(chosen)} that fit are kept for validation and test" if len(chosen) else ""
-        raise InputError(
-            f"no sample of the corpus {catalog.url} with the split 'train' fits --where \"{where}\"{held}; "
-            "tlgen ls shows what there is"
-        )
-    sizes = sorted({record.acquisition.voxel_size for record in train})
-    if len(sizes) > 1:
-        listed = " and ".join(f"{size:g}" for size in sizes)
-        raise InputError(
-            f"the chosen samples of the corpus {catalog.url} have voxels of {listed} Å and a network learns "
-            f'one size; choose by --where "voxel_size == {sizes[0]:g}"'
-        )
-    val = [r for r in known.values() if r.split == "val" and r.acquisition.voxel_size == sizes[0]]
-    return train, val
 
 
 def plan_of(settings: Settings) -> Plan:

@@ -38,6 +38,7 @@ def lines(card: ModelCard) -> Iterator[str]:
         "recipe": (source.get("recipe") or {}).get("name"),
         "samples": _samples(source),
         "weights": source.get("weights"),
+        "fine-tuned": _tuned(training.get("fine_tuning")),
         "trained": _trained(training),
         "settings": _listed(training.get("settings")),
         "calibrated": ", ".join(card.calibration),
@@ -87,6 +88,18 @@ def _trained(training: Mapping[str, Any]) -> str:
     if training.get("stopped"):
         words.append(f"stopped: {training['stopped']}")
     return ", ".join(words)
+
+
+def _tuned(tuning: Mapping[str, Any] | None) -> str:
+    if tuning is None:
+        return ""
+    counts = ", ".join(f"{n} of {name}" for name, n in tuning["annotations"].items())
+    words = [f"from {tuning['parent_name']} ({tuning['parent']}) on {counts}"]
+    for key, name in (("held_out", "held-out"), ("simulated", "simulated")):
+        known = [tuning[when][key]["f1"] for when in ("before", "after") if key in tuning[when]]
+        if known:
+            words.append(f"F1 on {name} tomograms {' to '.join(f'{f1:.3f}' for f1 in known)}")
+    return "; ".join(words)
 
 
 def _curves(history: list[Mapping[str, Any]], width: int) -> Iterator[str]:

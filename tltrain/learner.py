@@ -36,7 +36,7 @@ class Optimisation:
     learning_rate
         The highest.
     loss
-        Name of a loss, one of :data:`tltrain.losses.LOSSES`; or a loss of its own, of truth and probabilities.
+        Name of a loss, one of :data:`tltrain.losses.LOSSES`; or another loss, of truth and probabilities.
     class_weights
         Index of the network's output -> how much it counts; 1 if it is not among them.
     precision

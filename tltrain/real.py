@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs.model_file import ModelCard
@@ -131,7 +132,7 @@ def _make(
         made = RealTomogram(
             name=name,
             path=place.tomogram.path,
-            shape=ready.values.shape,  # type: ignore[arg-type]
+            shape=ready.values.shape,
             voxel_size=ready.grid,
             offset=ready.offset,
             content=content,
@@ -228,7 +229,7 @@ class AnnotatedSupply:
         self._tomograms, self._targets = tomograms, targets
         self._sites = [
             Sites(
-                label=table["class_name"].map(channels).to_numpy(np.int64),
+                label=np.array([channels[name] for name in table["class_name"]], np.int64),
                 centre=on_grid(table, tomogram),
             )
             for tomogram, table in zip(tomograms, tables, strict=True)

@@ -2,22 +2,30 @@
 
 Patches come in plans: a block of a tomogram that is aligned to the chunks on disk, and several patches inside
 it, so that one read serves many patches. Plan ``i`` depends on the seed and on ``i`` only; a stream can start
-anywhere and any number of threads may work on it.
+anywhere and any number of threads may work on it. What a block is read for is drawn from the numbers of
+particles that the index of the corpus holds; only the tables of the tomograms that were drawn are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from catalogs.schema import Intensity
 from catalogs.seeds import generator
 
 #: Candidates for a background patch; the one with the fewest targets is taken.
 _BACKGROUND_TRIES = 8
+
+#: What stands for background among labels of sites.
+_BACKGROUND = -1
+
+#: Blocks that are imagined to find out how often a class is met, and rounds in which the draws are corrected.
+_IMAGINED, _ROUNDS = 4096, 60
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Shares:
     target
         Particles of the target classes, each class as often as any other (DeepFinder's bootstrap).
     distractor
-        Other molecules: what a picker would confuse with a target.
+        Hard negatives, other molecules: what a picker would confuse with a target.
     background
         Places with as few targets as possible.
     """
@@ -45,34 +53,40 @@ class Source:
 
     Attributes
     ----------
-    sample_id
-        In the corpus.
+    name
+        For people: the sample's id.
     shape
         Voxels along z, y, x.
     chunk
         Voxels of a chunk on disk along z, y, x.
+    intensity
+        Of the whole tomogram.
+    counts
+        Class value -> particles of it in the tomogram; 0: distractors.
+    tilts
+        First and last tilt, degrees; None if they are not known.
     """
 
-    sample_id: str
+    name: str
     shape: tuple[int, int, int]
     chunk: tuple[int, int, int]
+    intensity: Intensity
+    counts: Mapping[int, int] = field(default_factory=dict)
+    tilts: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Sites:
-    """Places of interest in all sources.
+    """Places of interest in one tomogram.
 
     Attributes
     ----------
-    source
-        (n,) index of the source.
     label
         (n,) class value; 0 for a distractor.
     centre
         (n, 3) z, y, x in voxels.
     """
 
-    source: NDArray[np.int64]
     label: NDArray[np.int64]
     centre: NDArray[np.float64]
 
@@ -98,144 +112,206 @@ class Plan:
     corners: NDArray[np.int64]
 
 
-def sites_of(particles: Sequence[pd.DataFrame], voxel_size: float) -> Sites:
-    """Collect the particles of several samples.
-
-    Parameters
-    ----------
-    particles
-        The particle table of each source (``catalogs.particles``).
-    voxel_size
-        Å.
-
-    Returns
-    -------
-    Sites
-        Voxel index 0's centre is 0 Å.
-    """
-    centres = [table[["z", "y", "x"]].to_numpy(np.float64) / voxel_size for table in particles]
-    labels = [table["label"].to_numpy(np.int64) for table in particles]
-    sources = [np.full(len(table), k, np.int64) for k, table in enumerate(particles)]
-    return Sites(
-        source=np.concatenate([np.empty(0, np.int64), *sources]),
-        label=np.concatenate([np.empty(0, np.int64), *labels]),
-        centre=np.concatenate([np.empty((0, 3)), *centres]),
-    )
-
-
-@dataclass(frozen=True, eq=False)
 class Sampler:
     """Plans without end.
 
-    Attributes
+    Parameters
     ----------
-    sources, sites
-        What to cut from, and what is there.
+    sources
+        What to cut from.
+    sites
+        Finds the sites of a source, by its index.
     patch
         Edge of a patch in voxels.
     per_block
         Patches of one plan.
     shares
         What they are centred on.
+    shift
+        A patch is moved off what it is centred on by up to this share of its edge, along each axis.
+    shift_probability
+        How often it is moved at all.
     seed
         Decides every plan.
+
+    Attributes
+    ----------
+    sources, patch, per_block
+        As given.
     """
 
-    sources: Sequence[Source]
-    sites: Sites
-    patch: int
-    per_block: int = 8
-    shares: Shares = Shares()
-    seed: int = 0
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        sites: Callable[[int], Sites],
+        patch: int,
+        *,
+        per_block: int = 8,
+        shares: Shares | None = None,
+        shift: float = 1 / 3,
+        shift_probability: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.sources = sources
+        self.patch = patch
+        self.per_block = per_block
+        self._sites = sites
+        self._shift = int(shift * patch)
+        self._shift_probability = shift_probability
+        self._seed = seed
+        volumes = np.array([np.prod(source.shape) for source in sources], np.float64)
+        labels = sorted({label for source in sources for label, n in source.counts.items() if n > 0})
+        counts = np.array(
+            [[source.counts.get(label, 0) for label in labels] for source in sources], np.float64
+        ).reshape(len(sources), len(labels))
+        #: (k,) what there is to centre a patch on, the background last.
+        self._kinds = np.array([*labels, _BACKGROUND])
+        self._wanted = _wanted(shares or Shares(), labels)
+        # a particle of a class is as likely as any other, so a tomogram as likely as it has many
+        self._sources_of = np.cumsum(np.column_stack([counts, volumes]), axis=0)
+        self._weights = self._balanced(counts, volumes)
 
-    def plan(self, i: int) -> Plan:
-        """Return plan ``i``, counted from 0."""
-        rng = generator(self.seed, "plan", i)
-        everywhere = np.arange(len(self.sites.label))
-        kind = self._kind(rng, everywhere)
-        if kind is None:
-            sizes = np.array([np.prod(source.shape) for source in self.sources], np.float64)
-            k = int(rng.choice(len(self.sources), p=sizes / sizes.sum()))
-            first = self._background_corner(rng, k, np.zeros(3, np.int64), np.array(self.sources[k].shape))
-        else:
-            site = int(rng.choice(everywhere[self.sites.label == kind]))
-            k = int(self.sites.source[site])
-            first = self._corner_around(
-                rng, site, np.zeros(3, np.int64), np.array(self.sources[k].shape, np.int64)
-            )
-        start, stop = self._block(rng, self.sources[k], first)
+    def plan(self, i: int, attempt: int = 0, sites: Callable[[int], Sites] | None = None) -> Plan:
+        """Return plan ``i``, counted from 0.
 
-        inside = (self.sites.centre >= start).all(axis=1) & (self.sites.centre <= stop - 1).all(axis=1)
-        here = np.flatnonzero((self.sites.source == k) & inside)
-        corners = [first]
-        while len(corners) < self.per_block:
-            kind = self._kind(rng, here)
-            if kind is None:
-                corners.append(self._background_corner(rng, k, start, stop))
-            else:
-                site = int(rng.choice(here[self.sites.label[here] == kind]))
-                corners.append(self._corner_around(rng, site, start, stop))
+        Parameters
+        ----------
+        i
+            Its number.
+        attempt
+            Another plan in its place: where the first block could not be read.
+        sites
+            Finds the sites of a source in place of the sampler's own.
+        """
+        rng = generator(self._seed, "plan", i, attempt)
+        kind = int(_draw(np.cumsum(self._wanted), rng.random()))
+        k = int(_draw(self._sources_of[:, kind], rng.random()))
+        source, found = self.sources[k], (sites or self._sites)(k)
+        zero, shape = np.zeros(3, np.int64), np.array(source.shape, np.int64)
+        of_kind = np.flatnonzero(found.label == self._kinds[kind])
+        if len(of_kind):
+            first = self._around(rng, found.centre[of_kind[rng.integers(len(of_kind))]], zero, shape)
+        else:  # background, or a table that has less than was counted
+            first = self._background(rng, found, zero, shape)
+        start, stop = self._block(rng, source, first)
+        here = np.flatnonzero(((found.centre >= start) & (found.centre <= stop - 1)).all(axis=1))
+        corners = [first, *self._rest(rng, found, here, start, stop)]
         return Plan(k, start, stop, np.array(corners, np.int64))
 
-    def _kind(self, rng: np.random.Generator, sites: NDArray[np.int64]) -> int | None:
-        """Draw a label that occurs among ``sites`` (0: a distractor), or None for background."""
-        labels = np.unique(self.sites.label[sites])
-        targets = int((labels > 0).sum())
-        weights = [self.shares.target / targets if label else self.shares.distractor for label in labels]
-        total = sum(weights) + self.shares.background
-        if total <= 0:  # nothing here that a share was given to
-            return None
-        draw = rng.uniform(0, total)
-        for label, edge in zip(labels, np.cumsum(weights), strict=True):
-            if draw < edge:
-                return int(label)
-        return None
-
-    def _corner_around(
-        self, rng: np.random.Generator, site: int, start: NDArray[np.int64], stop: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Put a patch around a site, shifted by up to a third of its edge, inside the block."""
-        shift = rng.integers(-(self.patch // 3), self.patch // 3 + 1, size=3)
-        corner = np.rint(self.sites.centre[site]).astype(np.int64) - self.patch // 2 + shift
-        return self._inside(rng, corner, start, stop)
-
-    def _background_corner(
-        self, rng: np.random.Generator, k: int, start: NDArray[np.int64], stop: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Put a patch anywhere inside the block where there are few targets."""
-        targets = self.sites.centre[(self.sites.source == k) & (self.sites.label > 0)]
-        candidates = [self._inside(rng, None, start, stop) for _ in range(_BACKGROUND_TRIES)]
-        crowd = [((targets >= c) & (targets < c + self.patch)).all(axis=1).sum() for c in candidates]
-        return candidates[int(np.argmin(crowd))]
-
-    def _inside(
+    def _rest(
         self,
         rng: np.random.Generator,
-        corner: NDArray[np.int64] | None,
+        sites: Sites,
+        here: NDArray[np.int64],
+        start: NDArray[np.int64],
+        stop: NDArray[np.int64],
+    ) -> list[NDArray[np.int64]]:
+        """Put all patches but the first into a block, ``here`` being the sites in it."""
+        labels = sites.label[here]
+        weights = np.where(np.isin(self._kinds, labels), self._weights, 0.0)
+        weights[-1] = self._weights[-1]
+        if not weights.any():
+            weights[-1] = 1.0
+        drawn = _draw(np.cumsum(weights), rng.random(self.per_block - 1))
+        # no particle twice before each was taken once
+        order = {int(kind): rng.permutation(here[labels == self._kinds[kind]]) for kind in np.unique(drawn)}
+        corners = []
+        for n, kind in enumerate(map(int, drawn)):
+            sites_of_kind = order[kind]
+            if len(sites_of_kind):
+                centre = sites.centre[sites_of_kind[n % len(sites_of_kind)]]
+                corners.append(self._around(rng, centre, start, stop))
+            else:
+                corners.append(self._background(rng, sites, start, stop))
+        return corners
+
+    def _balanced(self, counts: NDArray[np.float64], volumes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Find how to draw in a block, so that over all blocks everything gets its share.
+
+        A block that is read for one class holds others too, the frequent ones more often. Blocks are imagined
+        with particles as often as the sources have them, and the draws corrected until the shares come out.
+        """
+        rng = generator("imagined blocks")
+        kinds, n = len(self._kinds), _IMAGINED
+        kind = _draw(np.cumsum(self._wanted), rng.random(n))
+        source = np.empty(n, np.int64)
+        for k in range(kinds):
+            of_kind = kind == k
+            source[of_kind] = _draw(self._sources_of[:, k], rng.random(int(of_kind.sum())))
+        blocks = [[min(self._edge(s, axis), s.shape[axis]) for axis in range(3)] for s in self.sources]
+        filled = (np.prod(np.array(blocks, np.float64), axis=1) / volumes)[source]
+        present = rng.random((n, kinds - 1)) > np.exp(-counts[source] * filled[:, None])
+        present = np.column_stack([present, np.ones(n, bool)])
+        present[np.arange(n), kind] = True
+        weights = self._wanted.copy()
+        for _ in range(_ROUNDS):
+            drawn = present * weights
+            sums = drawn.sum(axis=1, keepdims=True)
+            met = (drawn / np.where(sums > 0, sums, 1)).mean(axis=0)
+            weights *= np.where(met > 0, self._wanted / np.where(met > 0, met, 1), 1)
+            weights /= weights.sum()
+        return weights
+
+    def _around(
+        self,
+        rng: np.random.Generator,
+        centre: NDArray[np.float64],
         start: NDArray[np.int64],
         stop: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Move a patch into the block; anywhere along an axis on which the block is the smaller one."""
+        """Put a patch around a place, shifted at random, inside the block."""
+        shift = rng.integers(-self._shift, self._shift + 1, size=3)
+        if rng.random() >= self._shift_probability:
+            shift[:] = 0
+        corner = np.rint(centre).astype(np.int64) - self.patch // 2 + shift
         low, high = np.minimum(start, stop - self.patch), np.maximum(start, stop - self.patch)
-        anywhere = rng.integers(low, high + 1)
-        if corner is None:
-            return anywhere
-        return np.where(stop - start >= self.patch, np.clip(corner, low, high), anywhere)
+        if (stop - start < self.patch).any():  # the block is the smaller one: anywhere around it
+            return np.where(
+                stop - start >= self.patch, np.clip(corner, low, high), rng.integers(low, high + 1)
+            )
+        return np.minimum(np.maximum(corner, low), high)
+
+    def _background(
+        self, rng: np.random.Generator, sites: Sites, start: NDArray[np.int64], stop: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Put a patch anywhere inside the block where there are few targets."""
+        low, high = np.minimum(start, stop - self.patch), np.maximum(start, stop - self.patch)
+        candidates = rng.integers(low, high + 1, size=(_BACKGROUND_TRIES, 3))
+        off = sites.centre[sites.label > 0] - candidates[:, None]
+        crowd = ((off >= 0) & (off < self.patch)).all(axis=2).sum(axis=1)
+        best: NDArray[np.int64] = candidates[int(np.argmin(crowd))]
+        return best
+
+    def _edge(self, source: Source, axis: int) -> int:
+        """Voxels of a block along an axis: just as many chunks as hold a patch wherever it lies."""
+        return (-(-self.patch // source.chunk[axis]) + 1) * source.chunk[axis]
 
     def _block(
         self, rng: np.random.Generator, source: Source, corner: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Choose a block of whole chunks around a patch: just as many as hold a patch wherever it lies."""
+        """Choose a block of whole chunks around a patch."""
         start, stop = np.zeros(3, np.int64), np.zeros(3, np.int64)
         for axis in range(3):
-            chunk, size = source.chunk[axis], source.shape[axis]
-            edge = (-(-self.patch // chunk) + 1) * chunk
+            chunk, size, edge = source.chunk[axis], source.shape[axis], self._edge(source, axis)
             at = max(int(corner[axis]), 0)
-            origins = [
-                o
-                for o in range(0, at + 1, chunk)
-                if o + edge >= min(at + self.patch, size) and (o == 0 or o - chunk + edge < size)
-            ]
-            start[axis] = origins[int(rng.integers(len(origins)))]
+            last = at // chunk  # in chunks: no later, or the patch begins before the block
+            first = max(-(-(min(at + self.patch, size) - edge) // chunk), 0)  # no earlier, or it ends behind
+            last = max(min(last, -(-(size - edge) // chunk)), first)  # nor so late that chunks are beyond
+            start[axis] = chunk * int(rng.integers(first, last + 1))
             stop[axis] = min(start[axis] + edge, size)
         return start, stop
+
+
+def _wanted(shares: Shares, labels: Sequence[int]) -> NDArray[np.float64]:
+    """Give each kind its share: the labels, then the background."""
+    targets = sum(label > 0 for label in labels)
+    wanted = [shares.target / targets if label else shares.distractor for label in labels]
+    wanted.append(shares.background)
+    if not sum(wanted) > 0:  # nothing that a share was given to
+        wanted[-1] = 1.0
+    return np.array(wanted, np.float64) / sum(wanted)
+
+
+def _draw(sums: NDArray[np.float64], at: Any) -> NDArray[np.int64]:
+    """Find which of the weights, given as sums so far, numbers from 0 to 1 fall on."""
+    return np.minimum(np.searchsorted(sums, at * sums[-1], side="right"), len(sums) - 1)

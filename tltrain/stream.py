@@ -1,9 +1,17 @@
-"""Patches out of a corpus, without end: read in blocks by threads, cut, augmented, shuffled, batched.
+"""Patches out of tomograms, without end: read in blocks by threads, cut, augmented, spread out, batched.
 
-Batch ``n`` depends on the corpus, the settings and ``n`` only, never on the timing of threads: the stream of
-a resumed training starts in the middle and goes on as if nothing had happened. Blocks are read in rounds; the
-patches of a round are shuffled among each other while the next round is being read. So memory holds at most
-two rounds of patches and one block a thread, whatever the size of the corpus.
+Batch ``n`` depends on the tomograms, the settings and ``n`` only, never on the timing of threads: two streams
+of one seed are the same to the bit, and that of a resumed training starts in the middle as if nothing had
+happened. No buffer is shuffled; where every patch goes is computed. Place ``s`` of the batches ``n``,
+``n + spread``, ``n + 2 spread``, ... is a lane. A lane takes all patches of one block, then those of the
+next, and the lanes change their blocks at different times. So
+
+- a batch holds at most one patch of each block that was read, and its blocks were drawn independently;
+- about ``batch / per_block`` blocks are read for each batch, neither more nor fewer at times;
+- memory holds ``spread * batch * per_block / 2`` patches on average, whatever the size of the corpus;
+- starting at any batch takes no longer than starting at the first.
+
+A part of a tomogram that is damaged is replaced by another one, the same every time.
 """
 
 from __future__ import annotations
@@ -12,26 +20,58 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.errors import InputError
 from catalogs.intensity import normalise
-from catalogs.schema import ClassInfo, SampleRecord
+from catalogs.schema import SampleRecord
 from catalogs.seeds import generator
 from tltrain.augment import Augmentation, augment
-from tltrain.sampling import Plan, Sampler, Shares, Source, sites_of
+from tltrain.faults import PATIENCE, BadData, Damage, Reading
+from tltrain.sampling import Plan, Sampler, Shares, Sites
+from tltrain.supply import CorpusSupply, Labels, Supply, channels_of, outputs_of
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
 
-#: (b, z, y, x, 1) float32 normalised grey values and (b, z, y, x) uint8 indices of classes.
-Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
-_Patch = tuple[NDArray[np.float16], NDArray[np.uint8]]
+__all__ = [
+    "Batch",
+    "Mixed",
+    "PatchStream",
+    "Place",
+    "as_keras",
+    "as_tf_dataset",
+    "channels_of",
+    "open_stream",
+    "open_stream_of",
+    "outputs_of",
+]
 
-_OPEN = 1024  # samples whose arrays stay open; one is a few kilobytes
+#: (b, z, y, x, 1) float32 normalised grey values and (b, z, y, x) uint8 indices of classes, 255 where the
+#: loss takes no notice.
+Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+_Patch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+_ATTEMPTS = 20  # blocks that are tried in the place of a damaged one
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a patch of a batch comes from.
+
+    Attributes
+    ----------
+    plan
+        Number of the plan.
+    k
+        Which of its patches.
+    """
+
+    plan: int
+    k: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,98 +80,167 @@ class PatchStream:
 
     Attributes
     ----------
-    catalog
+    supply
         Where the volumes are.
-    records
-        Of the samples, in the order of ``sampler.sources``.
     sampler
         What to cut.
-    channels
-        (256,) value in the class volume -> index of the network's output.
     batch
         Patches of a batch.
-    rounds
-        Batches that are read and shuffled together.
+    spread
+        Batches between two patches of one block, at least.
     augmentation
         How patches are changed; None leaves them.
     seed
-        Decides the shuffling and the augmentation.
+        Decides the augmentation.
     readers
         Threads that read blocks.
+    part
+        Which part of each batch of all hosts or workers together this one is, and how many there are.
+    damage
+        What was found damaged so far: ``damage.found`` is a list of sentences.
+    patience
+        Seconds that the storage may be silent.
     """
 
-    catalog: Catalog
-    records: Sequence[SampleRecord]
+    supply: Supply
     sampler: Sampler
-    channels: NDArray[np.uint8]
     batch: int
-    rounds: int
+    spread: int
     augmentation: Augmentation | None
     seed: int
     readers: int
+    part: tuple[int, int]
+    damage: Damage
+    patience: float = PATIENCE
+
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in voxels."""
+        return self.sampler.patch
+
+    @property
+    def ahead(self) -> int:
+        """Batches that are read ahead: enough for every reader to have two blocks to read."""
+        return max(2, math.ceil(2 * self.readers * self.sampler.per_block / self.batch))
+
+    def places(self, n: int) -> list[Place]:
+        """Tell where the patches of batch ``n`` come from; no two from one plan."""
+        index, parts = self.part
+        per_block, width = self.sampler.per_block, parts * self.batch
+        group, turn = n % self.spread, n // self.spread
+        found = []
+        for s in range(index * self.batch, (index + 1) * self.batch):
+            lane = group * width + s
+            q, k = divmod(turn + s % per_block, per_block)
+            found.append(Place(q * width * self.spread + lane, k))
+        return found
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
-        """Yield batch ``start`` and all that follow."""
-        arrays = lru_cache(_OPEN)(self.catalog.arrays)  # opened when first needed: there may be many
-        with ThreadPoolExecutor(self.readers, thread_name_prefix="tltrain-read") as pool:
-            first, skip = divmod(start, self.rounds)
-            upcoming = self._submit(pool, arrays, first)
+        """Yield batch ``start`` and all that follow.
+
+        Raises
+        ------
+        InputError
+            If more is damaged than is tolerated, or the storage is silent for too long.
+        """
+        reading = Reading(self.patience)
+        labels = Labels(self.supply.outputs)
+        pending: dict[int, Future[list[_Patch | None]]] = {}
+        pool = ThreadPoolExecutor(self.readers, thread_name_prefix="tltrain-read")
+        asked = n = start
+        try:
+            while True:
+                for m in range(asked, n + self.ahead + 1):
+                    for place in self.places(m):
+                        if place.plan not in pending:
+                            pending[place.plan] = pool.submit(self._cut, reading, labels, place.plan, place.k)
+                asked = n + self.ahead + 1
+                chosen = []
+                for place in self.places(n):
+                    patches = pending[place.plan].result()
+                    chosen.append(patches[place.k])
+                    patches[place.k] = None  # its memory is free as soon as the batch is made
+                    if place.k == self.sampler.per_block - 1:
+                        del pending[place.plan]
+                yield _stack(chosen)
+                n += 1
+        finally:  # the consumer has had enough, or there is something that it must know
+            reading.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _cut(self, reading: Reading, labels: Labels, i: int, first: int) -> list[_Patch | None]:
+        """Read the block of plan ``i`` and cut its patches from number ``first`` on."""
+        for attempt in range(_ATTEMPTS):
             try:
-                while True:
-                    pending, upcoming = upcoming, self._submit(pool, arrays, first + 1)
-                    yield from self._shuffled(pending, first, skip)
-                    first, skip = first + 1, 0
-            finally:  # the consumer has had enough
-                for future in upcoming:
-                    future.cancel()
+                plan = self.sampler.plan(i, attempt, lambda k: self._sites(reading, k))
+                return self._cut_plan(reading, labels, plan, i, first)
+            except BadData as bad:
+                self.damage.report(bad)
+        raise InputError(f"{_ATTEMPTS} blocks drawn at random are damaged: {'; '.join(self.damage.found)}")
 
-    def _submit(
-        self, pool: ThreadPoolExecutor, arrays: Callable[[str], dict[str, Any]], number: int
-    ) -> list[Future[list[_Patch]]]:
-        """Ask for all the blocks of a round."""
-        blocks = math.ceil(self.rounds * self.batch / self.sampler.per_block)
-        return [pool.submit(self._cut, arrays, number * blocks + k) for k in range(blocks)]
+    def _sites(self, reading: Reading, k: int) -> Sites:
+        return reading(lambda: self.supply.sites(k), self.sampler.sources[k].name, k)
 
-    def _shuffled(self, pending: list[Future[list[_Patch]]], number: int, skip: int) -> Iterator[Batch]:
-        """Wait for a round, then yield its batches from number ``skip`` on."""
-        patches = [patch for future in pending for patch in future.result()]
-        order = generator(self.seed, "shuffle", number).permutation(len(patches))
-        for n in range(skip, self.rounds):
-            chosen = [patches[k] for k in order[n * self.batch : (n + 1) * self.batch]]
-            yield (
-                np.stack([tomogram for tomogram, _ in chosen]).astype(np.float32)[..., None],
-                np.stack([classes for _, classes in chosen]),
-            )
-
-    def _cut(self, arrays: Callable[[str], dict[str, Any]], i: int) -> list[_Patch]:
-        """Read the block of plan ``i`` and cut its patches."""
-        plan = self.sampler.plan(i)
-        where = tuple(slice(int(a), int(b)) for a, b in zip(plan.start, plan.stop, strict=True))
-        record = self.records[plan.source]
-        volumes = arrays(record.sample_id)
-        tomogram = normalise(volumes["tomogram"][where], record.intensity)
-        classes = self.channels[np.asarray(volumes["classes"][where])]
-        patches = []
-        for k, corner in enumerate(plan.corners):
-            grey = _window(tomogram, plan, corner, self.sampler.patch)
-            labels = _window(classes, plan, corner, self.sampler.patch)
+    def _cut_plan(
+        self, reading: Reading, labels: Labels, plan: Plan, i: int, first: int
+    ) -> list[_Patch | None]:
+        source, edge = self.sampler.sources[plan.source], self.sampler.patch
+        box = (plan.start.tolist(), plan.stop.tolist())
+        where = tuple(slice(a, b) for a, b in zip(*box, strict=True))
+        volumes = reading(lambda: self.supply.volumes(plan.source), source.name, plan.source)
+        grey_block, class_block = (
+            reading(lambda v=volume: np.asarray(v[where]), source.name, plan.source, box)  # type: ignore[misc]
+            for volume in volumes
+        )
+        if not np.isfinite(grey_block).all():
+            raise BadData("the tomogram holds values that are not finite numbers", plan.source, box)
+        patches: list[_Patch | None] = [None] * first
+        for k, corner in enumerate(plan.corners[first:], start=first):
+            inside, beyond = _window(plan, corner, edge)
+            grey = _pad(normalise(grey_block[inside], source.intensity), beyond)
+            try:
+                classes = _pad(labels(class_block[inside]), beyond)
+            except ValueError as error:
+                raise BadData(str(error), plan.source, box) from error
             if self.augmentation is not None:
                 rng = generator(self.seed, "augment", i, k)
-                grey, labels = augment(grey, labels, rng, self.augmentation)
-            # half precision while a patch waits: as precise as the tomogram on disk, far below the noise
-            patches.append((grey.astype(np.float16), np.ascontiguousarray(labels)))
+                grey, classes = augment(grey, classes, rng, self.augmentation, source.tilts)
+            patches.append((grey, classes))
         return patches
 
 
-def _window(block: NDArray[Any], plan: Plan, corner: NDArray[np.int64], edge: int) -> NDArray[Any]:
-    """Cut a cube out of a block; beyond the volume it is zero, as a network's own padding is."""
-    first = corner - plan.start
-    inside = tuple(slice(max(int(a), 0), int(a) + edge) for a in first)
-    part = block[inside]
-    if part.shape == (edge, edge, edge):
-        return part
-    before = np.maximum(-first, 0)
-    return np.pad(part, [(int(b), edge - int(b) - n) for b, n in zip(before, part.shape, strict=True)])
+@dataclass(frozen=True)
+class Mixed:
+    """Streams whose batches become one: so many patches of this, so many of that.
+
+    Attributes
+    ----------
+    streams
+        Of patches of one size.
+    """
+
+    streams: Sequence[PatchStream]
+
+    @property
+    def batch(self) -> int:
+        """Patches of a batch."""
+        return sum(stream.batch for stream in self.streams)
+
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in voxels."""
+        return self.streams[0].patch
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield batch ``start`` and all that follow, the streams' patches in the order of the streams."""
+        several = [stream.batches(start) for stream in self.streams]
+        try:
+            for parts in zip(*several, strict=True):
+                grey, classes = zip(*parts, strict=True)
+                yield np.concatenate(grey), np.concatenate(classes)
+        finally:
+            for batches in several:
+                batches.close()  # type: ignore[attr-defined]
 
 
 def open_stream(
@@ -143,10 +252,11 @@ def open_stream(
     seed: int,
     shares: Shares | None = None,
     augmentation: Augmentation | None = None,
-    shuffle: int = 256,
-    readers: int = 8,
+    **options: Any,
 ) -> PatchStream:
-    """Prepare to stream patches of some samples.
+    """Prepare to stream patches of some samples of a corpus.
+
+    Nothing of a sample is read before one of its blocks is needed.
 
     Parameters
     ----------
@@ -154,58 +264,114 @@ def open_stream(
         The corpus.
     records
         Of the samples to use, of one voxel size.
-    patch
-        Edge of a patch in voxels.
-    batch
-        Patches of a batch.
-    seed
-        Decides everything.
-    shares
-        What patches are centred on.
-    augmentation
-        How patches are changed; None leaves them.
-    shuffle
-        Patches that are shuffled among each other, at least.
-    readers
-        Threads that read blocks; on an object store more than one core can feed, for they wait.
+    patch, batch, seed, shares, augmentation, options
+        As :func:`open_stream_of` takes them.
 
     Returns
     -------
     PatchStream
     """
-    with ThreadPoolExecutor(readers) as pool:
-        tables = list(pool.map(lambda record: catalog.particles(record.sample_id), records))
-    # one layout in one corpus; reading another one would be slower but not wrong
-    z, y, x = catalog.arrays(records[0].sample_id)["tomogram"].chunks
-    sampler = Sampler(
-        sources=[Source(record.sample_id, record.shape, (z, y, x)) for record in records],
-        sites=sites_of(tables, records[0].acquisition.voxel_size),
+    return open_stream_of(
+        CorpusSupply(catalog, records),
         patch=patch,
-        shares=shares or Shares(),
+        batch=batch,
+        seed=seed,
+        shares=shares,
+        augmentation=augmentation,
+        **options,
+    )
+
+
+def open_stream_of(
+    supply: Supply,
+    *,
+    patch: int,
+    batch: int,
+    seed: int,
+    shares: Shares | None = None,
+    augmentation: Augmentation | None = None,
+    per_block: int = 8,
+    spread: int = 4,
+    readers: int = 8,
+    part: tuple[int, int] = (0, 1),
+    tolerated: float = 0.01,
+    patience: float = PATIENCE,
+    tell: Callable[[str], None] | None = None,
+) -> PatchStream:
+    """Prepare to stream patches of any tomograms.
+
+    Parameters
+    ----------
+    supply
+        The tomograms.
+    patch
+        Edge of a patch in voxels.
+    batch
+        Patches of a batch; of the batch of this host, if there are several.
+    seed
+        Decides everything.
+    shares
+        What patches are centred on.
+    augmentation
+        How patches are changed; None leaves them as they are in the tomogram, at the places where they would
+        be anyway.
+    per_block
+        Patches that are cut from a block once it was read.
+    spread
+        Batches between two patches of one block, at least. Memory grows with it.
+    readers
+        Threads that read blocks; on an object store more than there are cores, for they wait.
+    part
+        (h, n): this is host, or worker, h of n. All together yield the stream of a single one with a batch
+        of ``n * batch``: batch ``i`` of host h is the h-th part of its batch ``i``. They read different
+        blocks and need not know of each other.
+    tolerated
+        Share of the tomograms' volume that may be damaged: it is skipped and listed. More stops the stream.
+    patience
+        Seconds that the storage may be silent.
+    tell
+        Gets a sentence about each damaged part that is skipped; called from any thread.
+
+    Returns
+    -------
+    PatchStream
+
+    Raises
+    ------
+    InputError
+        If there is no such part, or a number is too small.
+    """
+    for name, value in (("patch", patch), ("batch", batch), ("per_block", per_block), ("spread", spread)):
+        if value < 1:
+            raise InputError(f"{name} is {value}; give at least 1")
+    if not 0 <= part[0] < part[1]:
+        raise InputError(f"there is no part {part[0]} of {part[1]}; count from 0")
+    shift = augmentation.shift if augmentation is not None else Augmentation().shift
+    sampler = Sampler(
+        supply.sources,
+        supply.sites,
+        patch,
+        per_block=per_block,
+        shares=shares,
+        shift=shift.strength,
+        shift_probability=shift.probability,
         seed=seed,
     )
     return PatchStream(
-        catalog=catalog,
-        records=records,
+        supply=supply,
         sampler=sampler,
-        channels=channels_of(catalog.classes),
         batch=batch,
-        rounds=math.ceil(shuffle / batch),
+        spread=spread,
         augmentation=augmentation,
         seed=seed,
         readers=readers,
+        part=part,
+        damage=Damage(supply.sources, tolerated, tell),
+        patience=patience,
     )
 
 
-def channels_of(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Map values of a class volume to outputs of a network: background, then the classes by their value."""
-    channels = np.zeros(256, np.uint8)
-    for k, info in enumerate(sorted(classes, key=lambda info: info.label), start=1):
-        channels[info.label] = k
-    return channels
-
-
-def as_tf_dataset(stream: PatchStream, start: int = 0) -> Any:
+def as_tf_dataset(stream: PatchStream | Mixed, start: int = 0) -> Any:
     """Wrap a stream in a ``tf.data.Dataset`` of batches that keeps two of them ready.
 
     Parameters
@@ -218,11 +384,12 @@ def as_tf_dataset(stream: PatchStream, start: int = 0) -> Any:
     Returns
     -------
     tf.data.Dataset
-        Of (b, z, y, x, 1) float32 and (b, z, y, x) uint8 tensors, without end.
+        Of (b, z, y, x, 1) float32 and (b, z, y, x) uint8 tensors, without end. It cannot be saved by
+        TensorFlow's checkpoints, and need not be: ``start`` says where to go on.
     """
     import tensorflow as tf
 
-    edge = stream.sampler.patch
+    edge = stream.patch
     signature = (
         tf.TensorSpec((stream.batch, edge, edge, edge, 1), tf.float32),
         tf.TensorSpec((stream.batch, edge, edge, edge), tf.uint8),
@@ -230,3 +397,69 @@ def as_tf_dataset(stream: PatchStream, start: int = 0) -> Any:
     # whole batches: for single patches, the way through Python would cost more than the reading
     batches = tf.data.Dataset.from_generator(lambda: stream.batches(start), output_signature=signature)
     return batches.prefetch(2)
+
+
+def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
+    """Wrap a stream in a ``keras.utils.PyDataset``, for ``fit`` on any of Keras' backends.
+
+    Parameters
+    ----------
+    stream
+        From :func:`open_stream`.
+    steps
+        Batches of an epoch; the next epoch goes on where the last one ended.
+    start
+        Number of the first batch.
+
+    Returns
+    -------
+    keras.utils.PyDataset
+        It reads by the stream's own threads: ``workers`` and ``use_multiprocessing`` do not concern it. A
+        forked process would hang in the libraries that read.
+    """
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        def __init__(self) -> None:
+            super().__init__(workers=1, use_multiprocessing=False)
+            self._epoch = 0
+            self._at: int | None = None
+            self._batches: Iterator[Batch] = iter(())
+
+        def __len__(self) -> int:
+            return steps
+
+        def on_epoch_end(self) -> None:
+            self._epoch += 1
+
+        def __getitem__(self, index: int) -> Batch:
+            number = start + self._epoch * steps + index
+            if number != self._at:  # not the next one: begin there
+                self._batches = stream.batches(number)
+            self._at = number + 1
+            return next(self._batches)
+
+    return Batches()
+
+
+def _stack(patches: Sequence[_Patch | None]) -> Batch:
+    """Make a batch of patches, all of which are there."""
+    there = [patch for patch in patches if patch is not None]
+    return np.stack([grey for grey, _ in there])[..., None], np.stack([classes for _, classes in there])
+
+
+def _window(
+    plan: Plan, corner: NDArray[np.int64], edge: int
+) -> tuple[tuple[slice, ...], list[tuple[int, int]] | None]:
+    """Find a cube in a block, and how far it reaches beyond the volume on each side; None: not at all."""
+    first, size = corner - plan.start, plan.stop - plan.start
+    low, high = np.maximum(first, 0), np.minimum(first + edge, size)
+    inside = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    if (high - low == edge).all():
+        return inside, None
+    return inside, [(int(a - f), int(f + edge - b)) for a, b, f in zip(low, high, first, strict=True)]
+
+
+def _pad(part: NDArray[Any], beyond: list[tuple[int, int]] | None) -> NDArray[Any]:
+    """Fill up with zeros what lies beyond the volume, as a network's own padding does."""
+    return part if beyond is None else np.pad(part, beyond)

@@ -159,12 +159,12 @@ class Validation:
         count = _Count(len(self.classes))
         seen = [self._seen(network, each, count) for each in self.held]
         names = [info.name for info in self.classes]
-        if thresholds is None:
-            thresholds = dict(zip(names, count.thresholds(), strict=True))
+        best = dict(zip(names, count.thresholds(), strict=True))
+        thresholds = best if thresholds is None else {name: thresholds.get(name, 0.5) for name in names}
         labels = [_decide(likeliest, highest, thresholds) for likeliest, highest in seen]
         return Scores(
             f1=dict(zip(names, count.f1(), strict=True)),
-            thresholds=dict(thresholds),
+            thresholds=thresholds,
             picks=self._picks(labels, [highest for _, highest in seen]),
             look=self._look(labels),
         )

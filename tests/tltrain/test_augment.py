@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from catalogs.seeds import generator
-from tltrain.augment import HALF_TURNS, Augmentation, augment
+from tltrain.augment import HALF_TURNS, NO_AUGMENTATION, Augmentation, Effect, augment
 
 
 def wedge(n: int = 16, low: float = -60, high: float = 60) -> np.ndarray:
@@ -38,10 +40,10 @@ def test_labels_follow_the_tomogram_and_all_turns_occur():
     rng = np.random.default_rng(1)
     classes = (rng.random((6, 6, 6)) < 0.2).astype(np.uint8)
     tomogram = classes.astype(np.float32)
-    still = Augmentation(contrast=1, offset=0, noise=0)
+    still = replace(NO_AUGMENTATION, half_turns=Effect(1))
     seen = set()
     for k in range(40):
-        grey, labels = augment(tomogram, classes, generator("turn", k), still)
+        grey, labels = augment(tomogram, classes, generator("turn", k), still, (-60, 60))
         np.testing.assert_array_equal(grey, labels)
         seen.add(labels.tobytes())
     assert len(seen) == 4
@@ -50,9 +52,10 @@ def test_labels_follow_the_tomogram_and_all_turns_occur():
 def test_grey_values_change_within_bounds_and_the_input_stays():
     tomogram = np.full((20, 20, 20), -2.0, np.float32)
     classes = np.zeros((20, 20, 20), np.uint8)
+    plain = Augmentation(gamma=Effect(0), spectrum=Effect(0), low_pass=Effect(0), wedge=Effect(0))
     means, noises = [], []
     for k in range(200):
-        grey, _ = augment(tomogram, classes, generator("grey", k), Augmentation())
+        grey, _ = augment(tomogram, classes, generator("grey", k), plain)
         assert grey.dtype == np.float32
         means.append(grey.mean())
         noises.append(grey.std())

@@ -5,7 +5,7 @@ import pytest
 
 from catalogs.model_file import read_card
 from catalogs.schema import ClassInfo
-from tltrain.fit import choose
+from tltrain.choose import choose
 
 
 @pytest.fixture

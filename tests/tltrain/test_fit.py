@@ -16,7 +16,7 @@ from tltrain.fit import fit
 from tltrain.settings import Settings
 
 # small enough for seconds, large enough to learn
-QUICK = Settings(steps=70, patch=32, batch=4)
+QUICK = Settings(steps=110, patch=32, batch=4)
 
 
 @pytest.fixture(scope="module")

@@ -1,34 +1,36 @@
-import numpy as np
+from collections import Counter
 
-from catalogs import particles
-from tltrain.sampling import Sampler, Shares, Sites, Source, sites_of
+import numpy as np
+import pytest
+
+from catalogs.schema import Intensity
+from tltrain.sampling import Sampler, Shares, Sites, Source
 
 PATCH = 24
+GREY = Intensity(centre=0, spread=1)
 
 
-def many(shape=(90, 300, 260), chunk=(64, 64, 64), n=60, patch=PATCH, shares=None, seed=0):
+def sampler_of(labels, owners, centres, shape, *, chunk=(64, 64, 64), patch=PATCH, **options):
+    n = int(np.max(owners, initial=0)) + 1
+    sites = [Sites(labels[owners == k], centres[owners == k]) for k in range(n)]
+    sources = [
+        Source(f"{k:016x}", shape, chunk, GREY, dict(Counter(sites[k].label.tolist()))) for k in range(n)
+    ]
+    sampler = Sampler(sources, lambda k: sites[k], patch, **options)
+    return sampler, sites
+
+
+def many(shape=(90, 300, 260), n=60, **options):
     """Two sources; labels 0 (distractors), 1 (frequent), 2 (ten times rarer)."""
     rng = np.random.default_rng(3)
     labels = np.array([0] * (n // 2) + [1] * (n // 2) + [2] * (n // 20))
-    sites = Sites(
-        source=rng.integers(0, 2, len(labels)),
-        label=labels,
-        centre=rng.uniform(0, 1, (len(labels), 3)) * (np.array(shape) - 1),
-    )
-    sources = [Source(f"{k:016x}", shape, chunk) for k in range(2)]
-    return Sampler(sources, sites, patch, shares=shares or Shares(), seed=seed)
-
-
-def test_sites_are_the_table_in_voxels():
-    table = particles.make(x=[10.0], y=[20.0], z=[40.0], label=[2], class_name="b")
-    sites = sites_of([particles.empty(), table], voxel_size=10)
-    np.testing.assert_allclose(sites.centre, [[4, 2, 1]])
-    assert sites.source.tolist() == [1]
-    assert sites.label.tolist() == [2]
+    owners = rng.integers(0, 2, len(labels))
+    centres = rng.uniform(0, 1, (len(labels), 3)) * (np.array(shape) - 1)
+    return sampler_of(labels, owners, centres, shape, **options)
 
 
 def test_patches_lie_in_their_block_and_blocks_on_chunks():
-    sampler = many()
+    sampler, _ = many()
     for i in range(200):
         plan = sampler.plan(i)
         shape = np.array(sampler.sources[plan.source].shape)
@@ -41,7 +43,7 @@ def test_patches_lie_in_their_block_and_blocks_on_chunks():
 
 
 def test_every_voxel_can_be_in_a_patch():
-    sampler = many(shape=(40, 150, 140), n=200)
+    sampler, _ = many(shape=(40, 150, 140), n=200)
     seen = np.zeros((2, 40, 150, 140), np.int64)
     for i in range(600):
         plan = sampler.plan(i)
@@ -53,7 +55,7 @@ def test_every_voxel_can_be_in_a_patch():
 
 
 def test_a_patch_larger_than_the_volume_holds_all_of_it():
-    sampler = many(shape=(16, 100, 100))
+    sampler, _ = many(shape=(16, 100, 100))
     offsets = set()
     for i in range(100):
         corner = sampler.plan(i).corners[:, 0]
@@ -63,34 +65,70 @@ def test_a_patch_larger_than_the_volume_holds_all_of_it():
     assert offsets == set(range(-8, 1))
 
 
-def test_classes_are_balanced_and_the_shares_are_kept():
-    # places far from each other: what a patch is centred on can be told
-    grid = np.stack(np.meshgrid([45], np.arange(20, 2000, 40), np.arange(20, 2000, 40), indexing="ij"))
-    centre = grid.reshape(3, -1).T.astype(float)
-    label = np.where(np.arange(len(centre)) % 2 == 0, 0, 1)
-    label[::50] = 2  # 25 times rarer than class 1
-    sites = Sites(source=np.zeros(len(centre), np.int64), label=label, centre=centre)
-    source = Source("0" * 16, (90, 2000, 2000), (64, 64, 64))
+def on_a_grid(rare=50, step=40, **options):
+    """Places far from each other, so that it can be told what a patch is centred on."""
+    grid = np.stack(np.meshgrid([45], np.arange(20, 2000, step), np.arange(20, 2000, step), indexing="ij"))
+    centres = grid.reshape(3, -1).T.astype(float)
+    labels = np.where(np.arange(len(centres)) % 2 == 0, 0, 1)
+    labels[np.random.default_rng(0).permutation(len(labels))[: len(labels) // rare]] = 2
+    return (
+        sampler_of(labels, np.zeros(len(labels), int), centres, (90, 2000, 2000), **options),
+        centres,
+        labels,
+    )
+
+
+def hits(sampler, centres, labels, plans, background):
+    """How often patches are centred on each label, without those that are near one by chance."""
+    counts = np.zeros(3)
+    for i in range(plans):
+        for corner in sampler.plan(i).corners:
+            counts[labels[np.abs(centres - corner - 12).max(axis=1).argmin()]] += 1
+    n = counts.sum()
+    return (counts - background * n * np.array([(labels == k).mean() for k in range(3)])) / n
+
+
+@pytest.mark.parametrize(("per_block", "plans"), [(1, 1500), (8, 800)])
+def test_classes_are_balanced_and_the_shares_are_kept(per_block, plans):
+    # class 2 is 25 times rarer than class 1, and most blocks hold none of it
     shares = Shares(target=0.6, distractor=0.3, background=0.1)
-    sampler = Sampler([source], sites, patch=24, per_block=1, shares=shares)
-    hits = np.zeros(3)
-    n = 1500
-    for i in range(n):
-        middle = sampler.plan(i).corners[0] + 12
-        hits[label[np.abs(centre - middle).max(axis=1).argmin()]] += 1
-    background = 0.1 * n * np.array([(label == k).mean() for k in range(3)])  # also nearest to something
-    np.testing.assert_allclose((hits - background) / n, [0.3, 0.3, 0.3], atol=0.05)
+    (sampler, _), centres, labels = on_a_grid(per_block=per_block, shares=shares)
+    found = hits(sampler, centres, labels, plans, 0.1)
+    np.testing.assert_allclose(found, [0.3, 0.3, 0.3], atol=0.045)
+
+
+def test_no_particle_is_taken_twice_before_all_of_its_kind_in_the_block_were():
+    (sampler, _), centres, labels = on_a_grid(rare=10**9, shares=Shares(1, 0, 0), shift=0)
+    for i in range(20):
+        plan = sampler.plan(i)
+        middle = plan.corners[1:] + 12
+        near = {int(np.abs(centres - m).max(axis=1).argmin()) for m in middle}
+        inside = ((centres >= plan.start) & (centres <= plan.stop - 1)).all(axis=1)
+        assert len(near) == min(7, int((inside & (labels == 1)).sum()))
+
+
+def test_shift_moves_patches_off_their_particles():
+    for options, spread in (({"shift": 0}, 0), ({"shift": 0.25}, 6), ({"shift_probability": 0}, 0)):
+        (sampler, _), centres, _ = on_a_grid(shares=Shares(1, 0, 0), step=80, **options)
+        off = []
+        for i in range(60):
+            corner = sampler.plan(i).corners[0] + 12
+            nearest = centres[np.abs(centres - corner).max(axis=1).argmin()]
+            off.append(corner - nearest)
+        assert np.abs(off).max() == spread
+        assert len(np.unique(off)) == 2 * spread + 1
 
 
 def test_background_patches_avoid_targets():
-    empty = many(n=40, shares=Shares(0, 0, 1))
-    full = many(n=40, shares=Shares(1, 0, 0))
+    empty, sites = many(n=40, shares=Shares(0, 0, 1))
+    full, _ = many(n=40, shares=Shares(1, 0, 0))
 
     def crowd(sampler: Sampler) -> float:
         counts = []
         for i in range(100):
             plan = sampler.plan(i)
-            targets = sampler.sites.centre[(sampler.sites.source == plan.source) & (sampler.sites.label > 0)]
+            here = sites[plan.source]
+            targets = here.centre[here.label > 0]
             counts += [((targets >= c) & (targets < c + PATCH)).all(axis=1).sum() for c in plan.corners]
         return float(np.mean(counts))
 
@@ -99,16 +137,26 @@ def test_background_patches_avoid_targets():
 
 
 def test_a_corpus_without_particles_gives_background():
-    source = Source("0" * 16, (40, 40, 40), (64, 64, 64))
-    sampler = Sampler([source], sites_of([particles.empty()], 10), PATCH)
+    sampler, _ = sampler_of(np.empty(0, int), np.zeros(0, int), np.empty((0, 3)), (40, 40, 40))
     plan = sampler.plan(0)
     assert (plan.corners >= 0).all()
     assert (plan.corners + PATCH <= 40).all()
 
 
+def test_tables_are_read_only_of_tomograms_that_were_drawn():
+    asked = []
+    sources = [Source(f"{k}", (90, 90, 90), (64,) * 3, GREY, {1: 5}) for k in range(10_000)]
+    sites = Sites(np.ones(5, np.int64), np.full((5, 3), 45.0))
+    sampler = Sampler(sources, lambda k: asked.append(k) or sites, PATCH)
+    for i in range(20):
+        sampler.plan(i)
+    assert len(asked) == 20
+
+
 def test_plans_depend_on_seed_and_number_only():
-    one, two, other = many(), many(), many(seed=1)
+    one, two, other = many()[0], many()[0], many(seed=1)[0]
     two.plan(3)
     for i in (0, 7):
         np.testing.assert_array_equal(one.plan(i).corners, two.plan(i).corners)
     assert not np.array_equal(one.plan(0).corners, other.plan(0).corners)
+    assert not np.array_equal(one.plan(0).corners, one.plan(0, attempt=1).corners)

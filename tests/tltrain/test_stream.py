@@ -6,7 +6,7 @@ import numpy as np
 from catalogs.intensity import normalise
 from catalogs.schema import ClassInfo
 from tltrain.augment import Augmentation
-from tltrain.fit import choose
+from tltrain.choose import choose
 from tltrain.sampling import Shares
 from tltrain.stream import as_tf_dataset, channels_of, open_stream
 
@@ -35,10 +35,10 @@ def test_batches_have_the_shapes_and_types_that_training_takes(corpus):
 
 
 def test_patches_are_pieces_of_the_normalised_tomograms(corpus):
-    stream = stream_of(corpus, shuffle=8)
+    stream = stream_of(corpus)
     window = np.lib.stride_tricks.sliding_window_view
     volumes = []
-    for record in stream.records:
+    for record in choose(corpus).train:
         arrays = corpus.arrays(record.sample_id)
         whole = normalise(arrays["tomogram"][:], record.intensity)
         volumes.append((window(whole, (24, 24, 24)), window(arrays["classes"][:], (24, 24, 24))))
@@ -55,13 +55,13 @@ def test_patches_are_pieces_of_the_normalised_tomograms(corpus):
 
 
 def test_the_stream_is_the_same_with_any_number_of_threads(corpus):
-    one = stream_of(corpus, shuffle=12, readers=1, augmentation=Augmentation())
-    many = stream_of(corpus, shuffle=12, readers=7, augmentation=Augmentation())
+    one = stream_of(corpus, readers=1, augmentation=Augmentation())
+    many = stream_of(corpus, readers=7, augmentation=Augmentation())
     assert_equal(take(one, 8), take(many, 8))
 
 
 def test_a_stream_goes_on_in_the_middle(corpus):
-    stream = stream_of(corpus, shuffle=12, augmentation=Augmentation())
+    stream = stream_of(corpus, augmentation=Augmentation())
     whole = take(stream, 9)
     for start in (1, 3, 5):
         assert_equal(take(stream, 4, start), whole[start : start + 4])
@@ -74,14 +74,14 @@ def test_another_seed_is_another_stream(corpus):
 
 def test_a_batch_mixes_tomograms(corpus):
     # eight patches of one block come together; shuffled, they do not stay together
-    stream = stream_of(corpus, batch=8, shuffle=128)
-    marked = replace(stream, catalog=_Marked(stream.records))
+    stream = stream_of(corpus, batch=8)
+    marked = replace(stream, supply=_Marked(stream.supply))
     counts = [len(np.unique(grey[:, 12, 12, 12, 0])) for grey, _ in take(marked, 16)]
     assert np.mean(counts) > 3  # of four tomograms
 
 
 def test_batches_do_not_repeat(corpus):
-    cubes = np.concatenate([grey for grey, _ in take(stream_of(corpus, shuffle=16), 12)])
+    cubes = np.concatenate([grey for grey, _ in take(stream_of(corpus), 12)])
     assert len({cube.tobytes() for cube in cubes}) > 0.9 * len(cubes)
 
 
@@ -100,22 +100,18 @@ def test_class_values_become_outputs_of_the_network():
 
 
 def test_tf_data_gives_the_same_batches(corpus):
-    stream = stream_of(corpus, shuffle=12)
+    stream = stream_of(corpus)
     given = [(x.numpy(), y.numpy()) for x, y in as_tf_dataset(stream, start=2).take(3)]
     assert_equal(given, take(stream, 3, start=2))
 
 
 class _Marked:
-    """A catalog whose tomograms hold one value each."""
+    """Tomograms that hold one value each."""
 
-    def __init__(self, records):
-        self.values = {record.sample_id: k / 2 for k, record in enumerate(records)}
-        self.records = {record.sample_id: record for record in records}
+    def __init__(self, supply):
+        self.sources, self.outputs, self.sites = supply.sources, supply.outputs, supply.sites
 
-    def arrays(self, sample_id):
-        record = self.records[sample_id]
-        value = record.intensity.centre + record.intensity.spread * self.values[sample_id]
-        return {
-            "tomogram": np.full(record.shape, value, np.float32),
-            "classes": np.zeros(record.shape, np.uint8),
-        }
+    def volumes(self, k):
+        source = self.sources[k]
+        value = source.intensity.centre + source.intensity.spread * k / 2
+        return np.full(source.shape, value, np.float32), np.zeros(source.shape, np.uint8)

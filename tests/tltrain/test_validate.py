@@ -5,7 +5,7 @@ import pytest
 
 from catalogs import particles
 from catalogs.schema import ClassInfo
-from tltrain.fit import choose
+from tltrain.choose import choose
 from tltrain.predict import predict, tile_shape
 from tltrain.validate import Held, Validation, open_validation
 
