@@ -196,7 +196,7 @@ def _schedule(how: Optimisation) -> Any:
 
 
 def _shared(loss: Callable[[Any, Any], Any], replicas: int) -> Callable[[Any, Any], Any]:
-    """Make losses of parts of a batch add up to their mean: Keras adds gradients, and scales no scalar loss."""
+    """Let losses of parts of a batch add up to their mean: Keras adds gradients, scales no scalar loss."""
     if replicas == 1:
         return loss
     return lambda truth, probabilities: loss(truth, probabilities) / replicas
