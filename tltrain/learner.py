@@ -36,7 +36,7 @@ class Optimisation:
     learning_rate
         The highest.
     loss
-        Name of a loss, one of :data:`tltrain.losses.LOSSES`; or another loss, of truth and probabilities.
+        Name of a loss, one of :data:`tltrain.losses.LOSSES`; or a function of truth and probabilities.
     class_weights
         Index of the network's output -> how much it counts; 1 if it is not among them.
     precision
@@ -107,7 +107,7 @@ class Learner:
                 loss = loss_of(loss, self.network.output_shape[-1], dict(how.class_weights))
             self.network.compile(
                 optimizer,
-                loss=loss,
+                loss=_shared(loss, self.replicas),
                 jit_compile=accelerated if how.xla is None else how.xla,
             )
             self.network.optimizer.build(self.network.trainable_variables)
@@ -193,6 +193,13 @@ def _schedule(how: Optimisation) -> Any:
         decay_steps=max(how.steps - warm, 1),
         alpha=0.01,
     )
+
+
+def _shared(loss: Callable[[Any, Any], Any], replicas: int) -> Callable[[Any, Any], Any]:
+    """Let losses of parts of a batch add up to their mean: Keras adds gradients, scales no scalar loss."""
+    if replicas == 1:
+        return loss
+    return lambda truth, probabilities: loss(truth, probabilities) / replicas
 
 
 def _accelerators() -> int:

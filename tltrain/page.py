@@ -25,7 +25,7 @@ REFRESH = 5
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 52.0, 470.0, 12.0, 190.0, 480.0, 232.0
 _ENLARGED = 512  # a plane is shown with at least so many pixels
-_PAINT = 0.55  # share of a class' colour over the grey value
+_PAINT = 0.75  # share of a class' colour over the grey value
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import itertools
 import os
 import shutil
 import signal
@@ -147,28 +148,32 @@ def test_a_damaged_state_is_not_used(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on(corpus, tmp_path):
-    """kill -9 while it trains; the same command again ends with the weights of a run that was not killed."""
+def test_a_training_that_is_killed_twice_goes_on(corpus, tmp_path):
+    """kill -9 while it trains, twice; the same command again ends as a run that was not killed."""
     code = (
         "import sys; from tltrain import fit, settings; fit.CHECKPOINT_EVERY = 0.2\n"
-        "fit.fit(sys.argv[1], sys.argv[2], settings.Settings(steps=60, patch=16, batch=2))"
+        "how = settings.Settings(steps=60, patch=16, batch=2, ema=0.9, validate_every=12, patience=9)\n"
+        "fit.fit(sys.argv[1], sys.argv[2], how)"
     )
 
     def start(name):
         command = [sys.executable, "-c", code, corpus.url, str(tmp_path / name)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    killed = start("killed.tlm")
     state = tmp_path / "killed.tlm.partial" / "state.npz"
-    deadline = time.monotonic() + 300
-    while not state.exists():
-        assert killed.poll() is None, killed.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    killed.stdout.close()
-    assert not (tmp_path / "killed.tlm").exists()
+    last = 0
+    for _ in range(2):
+        killed = start("killed.tlm")
+        deadline = time.monotonic() + 300
+        while not state.exists() or state.stat().st_mtime_ns <= last:
+            assert killed.poll() is None, killed.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(killed.pid, signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+        killed.stdout.close()
+        assert not (tmp_path / "killed.tlm").exists()
+        last = state.stat().st_mtime_ns
 
     again, whole = start("killed.tlm"), start("whole.tlm")
     output = again.communicate()[0]
@@ -177,3 +182,7 @@ def test_a_killed_training_goes_on(corpus, tmp_path):
     assert whole.communicate() is not None
     assert whole.returncode == 0
     assert_same_weights(tmp_path / "killed.tlm", tmp_path / "whole.tlm", tmp_path)
+    histories = [read_card(tmp_path / f"{name}.tlm").training["history"] for name in ("killed", "whole")]
+    for row in itertools.chain(*histories):
+        del row["seconds"]
+    assert histories[0] == histories[1]
