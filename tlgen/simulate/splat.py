@@ -57,7 +57,7 @@ def depth(positions: NDArray[np.float32], row: NDArray[np.float32]) -> tuple[flo
     for i in range(len(positions)):
         z = row[0] * positions[i, 0] + row[1] * positions[i, 1] + row[2] * positions[i, 2]
         low, high = min(low, z), max(high, z)
-    return low, high
+    return float(low), float(high)
 
 
 @numba.njit(cache=True, nogil=True)
