@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 FORMAT_VERSION = 2
 
 Split = Literal["train", "val", "test"]
+
+#: Which contrast images show: a word, or so many times Parakeet's.
+Contrast = Literal["parakeet", "physical"] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def units(model: type[BaseModel]) -> dict[str, str]:
@@ -233,6 +236,11 @@ class Acquisition(BaseModel):
         "corrected",
         description="as_published: Parakeet's ice misplaced along the beam and ending at the image's edge,"
         " and a lens that spreads one edge over the other.",
+    )
+    contrast: Contrast = Field(
+        "parakeet",
+        description="As Parakeet's images at 1 Å a pixel show it; physical: of independent atoms, about 1.8"
+        " times that; a number: so many times Parakeet's. Only multislice has others than parakeet.",
     )
 
     @model_validator(mode="before")

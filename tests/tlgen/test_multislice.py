@@ -136,7 +136,9 @@ def test_table_of_potentials_is_multems_at_one_angstrom(element: int) -> None:
     slices: list[np.ndarray] = []
     multem.compute_projected_potential(_system(), settings, lambda _a, _b, v: slices.append(np.array(v)))
     potential = np.sum(slices, axis=0)
-    assert potential.sum() / count**2 == pytest.approx(potentials.INTEGRAL[element], rel=0.02)
+    assert potential.sum() / count**2 == pytest.approx(
+        potentials.scattering("parakeet").integral[element], rel=0.02
+    )
     area = (potential > 0).sum() / count**2
     assert area == pytest.approx(np.pi * potentials.COVER_RADIUS[element] ** 2, rel=0.02)
 
@@ -175,10 +177,15 @@ def test_empty_scene_is_vacuum() -> None:
     assert np.allclose(image, 1, atol=1e-5)
 
 
-def test_memory_grows_with_pixels_and_atoms() -> None:
+def test_memory_grows_with_pixels_slabs_and_structures_but_not_with_copies() -> None:
     scene, library = blobs()
     more, _ = blobs(n=90)
+    larger, larger_library = blobs(radius=40.0)
     wider, _ = blobs((22, 60, 60))
-    base = Multislice().memory(scene, library, Acquisition())
-    assert Multislice().memory(more, library, Acquisition()) > base
-    assert Multislice().memory(wider, library, Acquisition()) > 2 * base
+    deeper, _ = blobs((90, 26, 25))
+    memory = Multislice().memory
+    base = memory(scene, library, Acquisition())
+    assert memory(more, library, Acquisition()) == base
+    assert memory(larger, larger_library, Acquisition()) > base
+    assert memory(deeper, library, Acquisition()) > base
+    assert memory(wider, library, Acquisition()) > 2 * base

@@ -91,7 +91,7 @@ def test_phase_of_a_film_is_its_inner_potential_times_its_thickness() -> None:
 
 
 def test_inner_potentials_are_ordered_as_materials_are() -> None:
-    ice = potentials.ICE_MEAN * potentials.WATER * 0.94
+    ice = potentials.scattering().ice_mean * potentials.WATER * 0.94
     values = [ice, *map(inner_potential, (TAILS, HEADS, CARBON, GOLD))]
     assert values == sorted(values)
     assert inner_potential(GOLD) == pytest.approx(0.05901 * 236.1, rel=1e-3)

@@ -11,7 +11,7 @@ from catalogs.schema import Acquisition
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
 from tlgen.simulate import detectors, ice
-from tlgen.simulate.specimen import KNOWN_ELEMENTS
+from tlgen.simulate.potentials import KNOWN_ELEMENTS
 
 #: Degrees; a film of ice is six times as thick there as untilted, and a stage goes no further.
 STEEPEST_TILT = 80.0

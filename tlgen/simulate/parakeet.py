@@ -99,6 +99,11 @@ class Parakeet:
                 f"pixel_size: Parakeet's contrast is only calibrated at 1 Å, not at {acq.pixel_size:g} Å; "
                 "set pixel_size: 1.0 or use engine: multislice"
             )
+        if acq.contrast != "parakeet":
+            raise InputError(
+                f"contrast: Parakeet's images have its own, not {acq.contrast}; "
+                "set contrast: parakeet or use engine: multislice"
+            )
         optics.binning(acq, PIXEL_SIZE)
         if acq.ice_wedge:
             raise InputError(

@@ -1,18 +1,30 @@
-"""Atoms as MULTEM shows them at 1 Å a pixel: how strongly they scatter and how much ice they displace.
+"""How strongly atoms and ice scatter, and how much ice an atom displaces.
 
-MULTEM samples the projected potential of Lobato & Van Dyck (Acta Cryst. A 70, 636, 2014) at the pixels'
-centres, with the core inside of one pixel flattened, and ends it at a finite radius; Parakeet's ice is cut
-to a third in every pixel and slice where that potential is not zero. At 1 Å an atom keeps about half of
-its physical potential (carbon 74 of 119 V Å³). What is left was measured from MULTEM itself, for every
-element, over 144 positions inside of a pixel; ``tests/tlgen/test_multislice.py`` repeats some of it.
+Two tables, each of all elements from hydrogen to lawrencium:
+
+- As MULTEM shows them at 1 Å a pixel. It samples the projected potential of Lobato & Van Dyck (Acta Cryst.
+  A 70, 636, 2014) at the pixels' centres, with the core inside of one pixel flattened, and ends it at a
+  finite radius; Parakeet's ice is cut to a third in every pixel and slice where that potential is not zero.
+  An atom keeps about half of its potential (carbon 74 of 120 V Å³). What is left was measured from MULTEM
+  itself, for every element, over 144 positions inside of a pixel; ``tests/tlgen/test_multislice.py``
+  repeats some of it.
+- As they are: the integral of the same potential and its squared radius, from the value and the curvature
+  of Lobato & Van Dyck's scattering factors at zero angle (the integral is 47.878 V Å² times the factor,
+  Kirkland 2010, eq. 5.9).
 """
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+from functools import lru_cache
 
-# By atomic number from 1: integral in V Å³, mean squared radius in Å², area that is not zero in Å².
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.schema import Contrast
+
 # fmt: off
+# By atomic number from 1, at 1 Å: integral in V Å³, mean squared radius in Å², area that is not zero in Å².
 _AT_ONE_ANGSTROM = (
     (15.4, 0.585, 13.2), (6.3, 0.406, 12.5), (137.9, 1.806, 48.2), (118.7, 1.013, 31.0),
     (96.4, 0.762, 24.4), (74.1, 0.623, 19.8), (53.9, 0.523, 15.9), (39.2, 0.461, 13.0), (28.6, 0.423, 12.5),
@@ -41,22 +53,81 @@ _AT_ONE_ANGSTROM = (
     (458.0, 1.456, 60.5), (441.0, 1.429, 58.9), (424.3, 1.407, 57.6), (408.8, 1.386, 56.4),
     (392.6, 1.357, 54.9), (413.7, 1.271, 51.9),
 )
+# By atomic number from 1: integral in V Å³, mean squared radius of the projected potential in Å².
+_PHYSICAL = (
+    (25.3, 0.420), (20.0, 0.184), (157.3, 1.701), (146.2, 0.872), (133.8, 0.592), (120.2, 0.437),
+    (107.7, 0.328), (97.1, 0.256), (87.4, 0.202), (79.1, 0.162), (228.8, 1.570), (249.4, 1.047),
+    (282.0, 0.969), (279.4, 0.756), (266.6, 0.590), (251.5, 0.471), (234.8, 0.377), (219.4, 0.309),
+    (430.2, 1.854), (474.7, 1.382), (445.8, 1.187), (420.4, 1.050), (397.8, 0.945), (354.4, 0.978),
+    (359.4, 0.790), (343.0, 0.729), (328.0, 0.680), (314.3, 0.637), (268.2, 0.603), (290.4, 0.582),
+    (340.4, 0.725), (355.4, 0.647), (356.2, 0.551), (350.9, 0.469), (340.9, 0.397), (330.3, 0.340),
+    (564.1, 1.907), (627.7, 1.526), (606.5, 1.248), (583.1, 1.069), (535.0, 1.005), (519.7, 0.934),
+    (502.8, 0.866), (485.3, 0.805), (467.1, 0.747), (363.0, 0.326), (415.1, 0.557), (442.1, 0.540),
+    (499.6, 0.691), (526.8, 0.668), (535.4, 0.599), (534.0, 0.529), (525.9, 0.462), (516.8, 0.408),
+    (790.5, 1.926), (874.7, 1.633), (852.5, 1.353), (832.5, 1.505), (813.2, 1.457), (794.9, 1.414),
+    (777.4, 1.373), (760.9, 1.344), (744.7, 1.302), (734.5, 1.105), (714.5, 1.232), (700.3, 1.201),
+    (686.8, 1.177), (673.7, 1.150), (661.2, 1.130), (649.1, 1.118), (645.7, 0.951), (633.9, 0.820),
+    (619.8, 0.723), (605.0, 0.647), (591.8, 0.586), (578.4, 0.536), (506.1, 0.403), (535.2, 0.484),
+    (506.3, 0.388), (525.1, 0.405), (579.8, 0.543), (626.9, 0.611), (649.5, 0.589), (653.8, 0.535),
+    (649.5, 0.476), (646.0, 0.430), (896.1, 1.556), (984.5, 1.415), (980.8, 1.184), (968.3, 1.011),
+    (945.4, 1.069), (928.3, 1.029), (911.4, 0.995), (872.4, 1.039), (855.2, 1.004), (854.7, 0.894),
+    (841.3, 0.872), (807.1, 0.914), (792.1, 0.886), (777.2, 0.867), (763.0, 0.840), (748.6, 0.828),
+    (761.2, 0.761),
+)
 # fmt: on
 
-_TABLE = np.array([(0.0, 0.0, 0.0), *_AT_ONE_ANGSTROM], np.float32)
+_AT_1A = np.array([(0.0, 0.0, 0.0), *_AT_ONE_ANGSTROM], np.float32)
+_AS_IT_IS = np.array([(0.0, 0.0), *_PHYSICAL], np.float32)
 
-#: Integral of the potential of each element, V Å³, by atomic number.
-INTEGRAL = _TABLE[:, 0]
-#: Mean squared radius of the projected potential, Å², by atomic number.
-SQUARED_RADIUS = _TABLE[:, 1]
+#: Elements that have scattering factors: what Lobato & Van Dyck tabulate, and so MULTEM.
+KNOWN_ELEMENTS = range(1, len(_AT_1A))
+
 #: Radius in Å of the disc in which an atom displaces ice, by atomic number.
-COVER_RADIUS = np.sqrt(_TABLE[:, 2] / np.pi)
+COVER_RADIUS = np.sqrt(_AT_1A[:, 2] / np.pi)
 
-#: Mean inner potential of Parakeet's ice at 1 Å a pixel: V Å³ a molecule of water, and the variance of its
-#: projection: V² Å⁴ a molecule (Parkhurst et al., Open Biology 11, 210160, 2021; MULTEM's constants).
-ICE_MEAN = 145.59 * 0.4882256
-ICE_VARIANCE = 10195.82 * 0.0653799
+#: Parakeet's ice: mean inner potential, V Å³ a molecule of water, and the variance of its projection, V² Å⁴ a
+#: molecule (Parkhurst et al., Open Biology 11, 210160, 2021; MULTEM's constants), and what is left of both
+#: at 1 Å a pixel.
+_ICE_MEAN, _MEAN_LEFT = 145.59, 0.4882256
+_ICE_VARIANCE, _VARIANCE_LEFT = 10195.82, 0.0653799
 #: Molecules of water in 1 Å³ at 1 g/cm³.
 WATER = 6.02214076e23 / 18.01528 * 1e-24
 #: Part of the ice that goes where an atom is.
 DISPLACED = 2 / 3
+
+
+@dataclass(frozen=True, eq=False)
+class Scattering:
+    """The potentials of one contrast.
+
+    Attributes
+    ----------
+    integral
+        (104,) V Å³, by atomic number.
+    squared_radius
+        (104,) mean squared radius of the projected potential, Å², by atomic number.
+    ice_mean, ice_variance
+        Of a molecule of water in ice: V Å³, and V² Å⁴ of its projection.
+    """
+
+    integral: NDArray[np.float32]
+    squared_radius: NDArray[np.float32]
+    ice_mean: float
+    ice_variance: float
+
+
+@lru_cache(maxsize=16)
+def scattering(contrast: Contrast = "parakeet") -> Scattering:
+    """Look up the potentials that give a contrast.
+
+    Parameters
+    ----------
+    contrast
+        ``parakeet``: what its images show at 1 Å a pixel. ``physical``: what independent atoms have; the
+        ice's field keeps its strength relative to the ice's mean. A number: so many times Parakeet's.
+    """
+    ice = _ICE_MEAN * _MEAN_LEFT, _ICE_VARIANCE * _VARIANCE_LEFT
+    if contrast == "physical":
+        return Scattering(_AS_IT_IS[:, 0], _AS_IT_IS[:, 1], _ICE_MEAN, ice[1] / _MEAN_LEFT**2)
+    factor = 1.0 if contrast == "parakeet" else float(contrast)
+    return Scattering(_AT_1A[:, 0] * np.float32(factor), _AT_1A[:, 1], ice[0] * factor, ice[1] * factor**2)

@@ -10,6 +10,8 @@ discs of the outermost atoms cover.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,9 @@ from tlgen.decorations import Decoration
 from tlgen.materials import Material
 from tlgen.scene import Scene
 from tlgen.simulate import potentials
+from tlgen.simulate.potentials import Scattering
 from tlgen.simulate.specimen import tilt_rotation
+from tlgen.simulate.splat import Frame, share
 from tlgen.tilts import Tilt
 
 #: Å; the rim around a body in which its atoms displace ice, on average over directions.
@@ -30,9 +34,10 @@ MEMORY = 300_000_000
 _COARSEST = 4.0
 
 
-def inner_potential(material: Material) -> float:
-    """Mean inner potential of a material in V, as the engines see it."""
-    return material.atoms * float(material.shares @ potentials.INTEGRAL[material.elements])
+def inner_potential(material: Material, scattering: Scattering | None = None) -> float:
+    """Mean inner potential of a material in V; Parakeet's contrast unless another is given."""
+    integral = (scattering or potentials.scattering()).integral
+    return material.atoms * float(material.shares @ integral[material.elements])
 
 
 def decorate(
@@ -41,9 +46,8 @@ def decorate(
     tilt: Tilt,
     potential: NDArray[np.float32],
     covered: NDArray[np.float32],
-    first: NDArray[np.floating],
-    step: float,
-    half: float,
+    frame: Frame,
+    scattering: Scattering,
 ) -> None:
     """Add a decoration's potential and the ice that it displaces to the slabs of a specimen, in place.
 
@@ -52,18 +56,21 @@ def decorate(
     decoration, scene, tilt
         What, where, and how it is turned.
     potential, covered
-        (slabs, ny, nx) V Å³ and Å³ in each pixel.
-    first
-        Pixel, (x, y), of the centre of the box.
-    step, half
-        Å: a pixel, and half the thickness of all slabs.
+        (slabs, ny, nx) V Å³ and Å³ in each pixel; the second has no slabs where there is no ice.
+    frame
+        Where pixels and slabs lie.
+    scattering
+        What its atoms weigh.
     """
-    matrix = tilt_rotation(tilt.angle).as_matrix().T.astype(np.float32)
-    parts = max(1, int(min(_COARSEST, scene.voxel_size / 2) / step))
-    thickness = 2 * half / len(potential)
-    for slabs, of, grown in ((potential, inner_potential, 0.0), (covered, _unity, RIM)):
-        for points, amounts in filling.integrate(decoration, scene.box, parts * step, of, grown):
-            _share_out(slabs, points @ matrix, amounts, first, step, half, thickness, parts)
+    parts = max(1, int(min(_COARSEST, scene.voxel_size / 2) / frame.step))
+    matrix, shift = frame.transform(tilt_rotation(tilt.angle).as_matrix(), np.zeros(3))
+    for slabs, of, grown in (
+        (potential, partial(inner_potential, scattering=scattering), 0.0),
+        (covered, _unity, RIM),
+    ):
+        if len(slabs):
+            for points, amounts in filling.integrate(decoration, scene.box, parts * frame.step, of, grown):
+                _share_out(slabs, points, amounts, matrix, shift, parts)
 
 
 def _unity(_: Material) -> float:
@@ -73,27 +80,22 @@ def _unity(_: Material) -> float:
 @numba.njit(cache=True, nogil=True)
 def _share_out(
     slabs: NDArray[np.float32],
-    xyz: NDArray[np.float32],
+    positions: NDArray[np.float32],
     amounts: NDArray[np.float32],
-    first: NDArray[np.floating],
-    step: float,
-    half: float,
-    thickness: float,
+    matrix: NDArray[np.float32],
+    shift: NDArray[np.float32],
     parts: int,
 ) -> None:
     """Spread each cell's amount over the pixels that it is wide, in place."""
-    n, ny, nx = slabs.shape
+    m, s = matrix, shift
+    middle = np.float32((parts - 1) / 2)
     for i in range(len(amounts)):
-        k = min(max(int((xyz[i, 2] + half) / thickness), 0), n - 1)
-        for a in range(parts * parts):
-            x = xyz[i, 0] / step + first[0] + a % parts - (parts - 1) / 2
-            y = xyz[i, 1] / step + first[1] + a // parts - (parts - 1) / 2
-            ix, iy = int(np.floor(x)), int(np.floor(y))
-            if ix < 0 or iy < 0 or ix + 1 >= nx or iy + 1 >= ny:
-                continue
-            fx, fy = np.float32(x - ix), np.float32(y - iy)
-            w = amounts[i] / np.float32(parts * parts)
-            slabs[k, iy, ix] += w * (1 - fy) * (1 - fx)
-            slabs[k, iy, ix + 1] += w * (1 - fy) * fx
-            slabs[k, iy + 1, ix] += w * fy * (1 - fx)
-            slabs[k, iy + 1, ix + 1] += w * fy * fx
+        a, b, c = positions[i, 0], positions[i, 1], positions[i, 2]
+        x = m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + s[0] - middle
+        y = m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + s[1] - middle
+        z = m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + s[2]
+        for k in range(parts * parts):
+            share(
+                slabs, x + np.float32(k % parts), y + np.float32(k // parts), z,
+                amounts[i] / np.float32(parts * parts),
+            )  # fmt: skip

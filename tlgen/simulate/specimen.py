@@ -12,9 +12,7 @@ from catalogs.errors import InputError
 from tlgen import filling
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
-
-#: Elements that have Lobato & Van Dyck's scattering factors (Acta Cryst. A 70, 636, 2014).
-KNOWN_ELEMENTS = range(1, 104)
+from tlgen.simulate.potentials import KNOWN_ELEMENTS
 
 #: Atoms of decorations that an engine of single atoms takes; MULTEM needs about 400 bytes for each.
 MOST_ATOMS = 20_000_000
@@ -57,15 +55,19 @@ def check_elements(scene: Scene, library: Library) -> None:
     Raises
     ------
     InputError
-        Names the structure and the atomic number.
+        Names the structure and the element.
     """
+    import gemmi
+
     for k in np.unique(scene.which):
         elements = library[scene.digests[k]].elements
         strange = elements[(elements < KNOWN_ELEMENTS.start) | (elements >= KNOWN_ELEMENTS.stop)]
         if strange.size:
+            number = int(strange[0])
+            name = gemmi.Element(number).name if number else "of an unknown element (X)"
             raise InputError(
-                f"structure {scene.names[k]}: no scattering factor is known for an atom of atomic number "
-                f"{int(strange[0])}; remove such atoms from the file"
+                f"structure {scene.names[k]}: no scattering factor is known for an atom {name}, "
+                f"atomic number {number}; remove such atoms from the file"
             )
 
 

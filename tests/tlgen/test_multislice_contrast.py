@@ -1,0 +1,149 @@
+"""What atoms weigh in our engine: every element, and each contrast; against abTEM and other tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+from catalogs.errors import InputError
+from catalogs.schema import Acquisition
+from tlgen.molecule import Library, Molecule, centred
+from tlgen.scene import Scene
+from tlgen.simulate import optics, potentials
+from tlgen.simulate.multislice import Multislice
+from tlgen.simulate.parakeet import Parakeet
+from tlgen.structures import load_structure
+from tlgen.tilts import Tilt
+
+TILT = Tilt(0, 0.0, 2.0, 0.0)
+
+
+def molecule(elements: np.ndarray, seed: int = 1, radius: float = 20.0) -> Molecule:
+    inside = np.random.default_rng(seed).uniform(-radius, radius, (len(elements) * 4, 3))
+    inside = inside[(inside**2).sum(axis=1) < radius**2][: len(elements)]
+    return centred("ball", elements, inside, np.zeros(len(inside), bool))
+
+
+def alone(body: Molecule, voxel_size: float = 8.0, n: int = 16) -> tuple[Scene, Library]:
+    scene = Scene(
+        (n, n, n), voxel_size, (body.digest,), (body.name,), (-1,), (1,), ("ball",),
+        np.zeros(1, np.int64), np.zeros((1, 3)), np.array([[0.0, 0.0, 0.0, 1.0]]),
+    )  # fmt: skip
+    return scene, {body.digest: body}
+
+
+def darkness(body: Molecule, **settings: object) -> float:
+    """Sum of what the molecule takes from a phase plate's image: in proportion to its potential."""
+    scene, library = alone(body)
+    settings = {"ice_density": 0.0, "phase_plate": True, "defocus": 0.0, "damage": 0.0} | settings
+    acq = Acquisition.model_validate(settings)
+    image = Multislice().simulate(scene, library, acq, TILT, 1, noise=False)
+    return float((1 - image).sum())
+
+
+@pytest.mark.parametrize("element", potentials.KNOWN_ELEMENTS)
+def test_every_element_scatters_as_its_own_potential_says(element: int) -> None:
+    own = potentials.scattering("physical")
+    ratio = darkness(molecule(np.full(100, element)), contrast="physical")
+    carbon = darkness(molecule(np.full(100, 6)), contrast="physical")
+    assert ratio / carbon == pytest.approx(own.integral[element] / own.integral[6], rel=0.05)
+
+
+def test_factors_go_up_to_lawrencium_and_nothing_else_is_taken_for_carbon() -> None:
+    assert list(potentials.KNOWN_ELEMENTS) == list(range(1, 104))
+    for table in (potentials.scattering("parakeet"), potentials.scattering("physical")):
+        assert (table.integral[1:] > 5).all()
+        assert (table.squared_radius[1:] > 0.1).all()
+    for number, words in ((104, "Rf"), (118, "Og"), (0, "unknown element")):
+        body = molecule(np.array([6, 6, number, 7]))
+        scene, library = alone(body)
+        for engine in (Multislice(), Parakeet()):
+            with pytest.raises(InputError, match=rf"structure ball: .*{words}.* atomic number {number};"):
+                engine.simulate(scene, library, Acquisition(), TILT, 1)
+
+
+def test_deuterium_is_hydrogen() -> None:
+    assert gemmi.Element("D").atomic_number == 1
+
+
+def test_elements_of_a_file_arrive_as_they_are(tmp_path: Path) -> None:
+    names = ["C", "SE", "P", "I", "ZN", "FE", "MG", "NA", "BR", "MO", "W", "U"]
+    lines = [
+        f"HETATM{i + 1:5d} {name:>2s}   UNL A{i + 1:4d}    {3.0 * i:8.3f}{0:8.3f}{0:8.3f}  1.00  0.00"
+        f"          {name:>2s}"
+        for i, name in enumerate(names)
+    ]
+    path = tmp_path / "metals.pdb"
+    path.write_text("\n".join([*lines, "END"]) + "\n")
+    body = load_structure(str(path))
+    assert sorted(body.elements.tolist()) == sorted(gemmi.Element(n).atomic_number for n in names)
+    assert darkness(body) > 0
+
+
+def test_physical_potentials_are_those_that_others_tabulate() -> None:
+    """Integrals of Peng et al. (Acta Cryst. A 52, 257, 1996), as gemmi has them, of protein's elements."""
+    own = potentials.scattering("physical").integral
+    for name in ("H", "C", "N", "O", "Na", "Mg", "P", "S", "Cl", "K", "Ca", "Fe", "Zn", "Se", "I"):
+        element = gemmi.Element(name)
+        peng = 47.878 * sum(element.c4322.a)
+        assert own[element.atomic_number] == pytest.approx(peng, rel=0.04), name
+
+
+def test_contrast_is_a_word_or_a_factor_of_parakeets() -> None:
+    body = molecule(np.random.default_rng(0).choice([6, 7, 8], 400))
+    weak = {c: darkness(body, contrast=c) for c in ("parakeet", 0.5, 1.0, 1.5, "physical")}
+    assert weak[1.0] == weak["parakeet"]
+    assert weak[0.5] / weak["parakeet"] == pytest.approx(0.5, rel=0.02)
+    assert weak[1.5] / weak["parakeet"] == pytest.approx(1.5, rel=0.02)
+    assert 1.6 < weak["physical"] / weak["parakeet"] < 2.0
+
+
+def test_contrast_of_ice_follows() -> None:
+    scene, library = alone(molecule(np.full(3, 6)), n=24)
+
+    def spread(contrast: object) -> float:
+        acq = Acquisition.model_validate({"contrast": contrast, "padding": 32})
+        return float(Multislice().simulate(scene, library, acq, TILT, 1, noise=False).std())
+
+    usual = spread("parakeet")
+    assert spread(0.5) / usual == pytest.approx(0.5, rel=0.03)
+    assert spread("physical") / usual == pytest.approx(145.59 / 71.08, rel=0.05)
+
+
+def test_parakeet_has_only_its_own_contrast() -> None:
+    with pytest.raises(
+        InputError, match=r"contrast: Parakeet's .* not physical; set contrast: parakeet or use"
+    ):
+        Parakeet().check(Acquisition(contrast="physical"))
+    for word in ("phisical", 0, -1, float("nan")):
+        with pytest.raises(ValueError, match="contrast"):
+            Acquisition.model_validate({"contrast": word})
+
+
+@pytest.mark.slow
+def test_physical_contrast_is_abtems() -> None:
+    """Exit wave of abTEM's multislice (Lobato's potentials, 0.25 Å pixels) through our lens."""
+    abtem = pytest.importorskip("abtem", reason="abTEM is not installed")
+    import ase
+
+    body = load_structure("3enl")
+    n, voxel = 16, 8.0
+    box = n * voxel
+    atoms = ase.Atoms(body.elements, body.positions + box / 2, cell=[box] * 3)
+    potential = abtem.Potential(atoms, sampling=0.25, slice_thickness=2.0, projection="infinite")
+    wave = abtem.PlaneWave(energy=300e3).multislice(potential, lazy=False).array.T
+    shape, step = wave.shape, box / wave.shape[0]
+    acq = Acquisition(ice_density=0, damage=0, contrast="physical", phase_plate=True, defocus=0.5, padding=0)
+    # from the end of the box back to its middle, then through the lens
+    back = np.exp(1j * np.pi * optics.wavelength(300) * box / 2 * optics.frequencies(shape, step))
+    lens = optics.transfer(shape, step, acq) * optics.phase_plate(shape, step, acq)
+    theirs = np.abs(np.fft.ifft2(np.fft.fft2(wave) * lens * back)) ** 2
+    theirs = theirs.reshape(n, round(voxel / step), n, -1).mean(axis=(1, 3))
+    scene, library = alone(body)
+    ours = Multislice().simulate(scene, library, acq, TILT, 1, noise=False)
+    slope = ((ours - 1) * (theirs - 1)).sum() / ((theirs - 1) ** 2).sum()
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.999
+    assert slope == pytest.approx(1, abs=0.02)
