@@ -425,7 +425,8 @@ def optics_of(acq: Acquisition) -> reconstruct.Optics:
         defocus=acq.defocus,
         voltage=acq.voltage,
         spherical_aberration=acq.spherical_aberration,
-        phase_shift=90.0 if acq.phase_plate else 0.0,
+        amplitude_contrast=acq.amplitude_contrast,
+        phase_shift=acq.phase_shift if acq.phase_plate else 0.0,
     )
 
 

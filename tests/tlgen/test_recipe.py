@@ -323,3 +323,10 @@ def test_a_range_is_kept(seed: int, low: float, width: float) -> None:
         "dose": changed(acquisition={"dose": {"min": low, "max": low + width}}).acquisition["dose"]
     }
     assert low - 1e-4 <= draw_acquisition(words, seed).dose <= low + width + 1e-4
+
+
+def test_samples_are_the_same_wherever_they_are_computed() -> None:
+    usual = ids(changed())
+    assert ids(changed(acquisition={"device": "auto"})) == usual
+    assert ids(changed(acquisition={"astigmatism": 0})) == usual  # its default
+    assert not set(ids(changed(acquisition={"astigmatism": 0.1}))) & set(usual)
