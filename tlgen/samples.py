@@ -22,7 +22,7 @@ from tlgen.simulate import detectors
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
 
-#: Changes when the same recipe would give different data, so that old samples are not taken for new ones; also
+#: Changes when the same recipe would give different data, so that old samples are not taken for new; also
 #: when a default does, since what a recipe leaves at its default is no part of a sample's hash.
 DATA_VERSION = 3
 
