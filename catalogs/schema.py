@@ -10,7 +10,7 @@ import math
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 #: Version of the layout on disk. A reader refuses a newer one, reads older ones (:mod:`catalogs.versions`).
 #:
@@ -20,8 +20,18 @@ FORMAT_VERSION = 2
 
 Split = Literal["train", "val", "test"]
 
+
+def _contrast(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, str) and value not in ("parakeet", "physical")):
+        raise ValueError(f"must be parakeet, physical or a number (times Parakeet's), not {value}")
+    return value
+
+
 #: Which contrast images show: a word, or so many times Parakeet's.
-Contrast = Literal["parakeet", "physical"] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Contrast = Annotated[
+    Literal["parakeet", "physical"] | Annotated[float, Field(gt=0, allow_inf_nan=False)],
+    BeforeValidator(_contrast),
+]
 
 
 def units(model: type[BaseModel]) -> dict[str, str]:
