@@ -12,6 +12,7 @@ straight lines would stretch them (the idea of Hoffmann & Grudinin, J. Chem. The
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -247,9 +248,11 @@ def _evenly(points: Array, count: int) -> NDArray[np.int64]:
 
 def _hessian(nodes: Array, cutoff: float) -> Array:
     """Build the (3m, 3m) Hessian of a network; the cut-off grows until the network is in one piece."""
-    import prody
     from scipy.sparse.csgraph import connected_components
 
+    with warnings.catch_warnings():  # of a pyproject.toml that some package leaves beside Biopython's
+        warnings.filterwarnings("ignore", message="You may be importing Biopython")
+        import prody
     tree = cKDTree(nodes)
     while connected_components(tree.sparse_distance_matrix(tree, cutoff), False, return_labels=False) > 1:
         cutoff *= 1.2

@@ -24,10 +24,39 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
     "splits val and test are left out whatever it says.",
 )
 @click.option(
+    "--hold-out",
+    metavar="CONDITION",
+    help='Validate on the samples for which this holds, such as "defocus > 4", and train on none of them; by '
+    "default those of the split val.",
+)
+@click.option(
+    "--hold-out-by",
+    metavar="COLUMN,...",
+    help="Validate on a tenth of the sets of values that these parameters have, such as defocus,dose.",
+)
+@click.option(
     "--network",
     default="small",
     show_default=True,
     help="small (for CPUs and laptops), deepfinder or residual-unet.",
+)
+@click.option(
+    "--shares",
+    metavar="WHAT=SHARE,...",
+    help="What patches are centred on; by default target=0.6,distractor=0.2,background=0.2.",
+)
+@click.option(
+    "--augment",
+    multiple=True,
+    metavar="EFFECT=PROBABILITY[:STRENGTH]",
+    help="Switch an augmentation, such as noise=0.5:0.4; none: all off; again for others.",
+)
+@click.option(
+    "--tolerate",
+    "tolerated",
+    default=0.01,
+    show_default=True,
+    help="Share of the corpus that may be damaged: it is named and skipped. More stops the training.",
 )
 @click.option("--steps", default=1000, show_default=True, help="Batches to learn from, at most.")
 @click.option("--patch", default=40, show_default=True, help="Edge of a patch in voxels.")
@@ -54,17 +83,33 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
 @click.option("--patience", type=int, metavar="N", help="Stop after N validations without a better score.")
 @click.option("--from", "start", metavar="MODEL", help="Begin with the weights of this model.")
 @click.option("--seed", default=0, show_default=True, help="The same seed trains on the same patches.")
-def fit(url: str, to: str, class_weights: str | None, **options: Any) -> None:
+def fit(
+    url: str,
+    to: str,
+    class_weights: str | None,
+    hold_out_by: str | None,
+    shares: str | None,
+    augment: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Train on the corpus at URL (a path, s3://..., gs://...) and write a model file.
 
     Interrupted, it goes on where it was when the same command is given again; finished, it ends at once.
     Beside the model it leaves a folder MODEL.training with a page of curves, a table and events for
     TensorBoard.
     """
+    from tltrain.augment import augmentation_of
     from tltrain.fit import fit as train
-    from tltrain.settings import Settings, read_weights
+    from tltrain.settings import Settings, read_shares, read_weights
 
-    train(url, to, Settings(class_weights=read_weights(class_weights), **options), say=click.echo)
+    settings = Settings(
+        class_weights=read_weights(class_weights),
+        hold_out_by=tuple(name.strip() for name in (hold_out_by or "").split(",") if name.strip()),
+        shares=read_shares(shares),
+        augmentation=augmentation_of(augment),
+        **options,
+    )
+    train(url, to, settings, say=click.echo)
 
 
 @tltrain.command()

@@ -17,7 +17,6 @@ from catalogs.model_file import ModelCard, fingerprint, read_card, require, writ
 from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
 from tltrain import checkpoint, loop
-from tltrain.augment import Augmentation
 from tltrain.cards import card_of, keras_file, summary
 from tltrain.checkpoint import State
 from tltrain.choose import choose
@@ -26,7 +25,6 @@ from tltrain.learner import Learner
 from tltrain.loop import Outcome, Plan
 from tltrain.networks import Architecture, halo
 from tltrain.page import Facts
-from tltrain.sampling import Shares
 from tltrain.settings import ENTRIES, VALIDATIONS, Settings, checked, optimisation
 from tltrain.stream import open_stream
 from tltrain.validate import Validation, open_validation
@@ -77,7 +75,9 @@ def fit(
     arch = checked(settings)
     catalog = Catalog.open(url)
     how = optimisation(settings, arch, catalog.classes)
-    train, val = choose(catalog, settings.where)
+    train, val = choose(
+        catalog, settings.where, settings.hold_out, by=settings.hold_out_by, seed=settings.seed
+    )
     voxels = train[0].acquisition.voxel_size
     if settings.start is not None:
         start_card = read_card(settings.start)
@@ -106,8 +106,10 @@ def fit(
         patch=settings.patch,
         batch=settings.batch,
         seed=settings.seed,
-        shares=Shares(),
-        augmentation=Augmentation(),
+        shares=settings.shares,
+        augmentation=settings.augmentation,
+        tolerated=settings.tolerated,
+        tell=say,
     )
     n_classes = len(catalog.classes) + 1
     learner = Learner(lambda: _first(arch, n_classes, settings), how)
@@ -187,12 +189,18 @@ def _first(arch: Architecture, n_classes: int, settings: Settings) -> object:
 
 def _facts(target: Path, lead: str, catalog: Catalog, settings: Settings) -> Facts:
     names = [info.name for info in sorted(catalog.classes, key=lambda info: info.label)]
-    chosen = {name.replace("_", " "): value for name, value in asdict(settings).items() if value is not None}
-    table = {"Corpus": catalog.url, "Model": str(target), "Samples": settings.where} | {
-        "Settings": ", ".join(
-            f"{name} {value}" for name, value in chosen.items() if name != "where" and value
-        )
-    }
+    usual, chosen = asdict(Settings()), asdict(settings)
+    shares, effects = chosen.pop("shares"), chosen.pop("augmentation")
+    words = [
+        f"{name.replace('_', ' ')} {value}" for name, value in chosen.items() if name != "where" and value
+    ]
+    if shares != usual["shares"]:
+        words += [f"{name} {share:g}" for name, share in shares.items()]
+    for name, effect in effects.items():
+        if effect != usual["augmentation"][name]:
+            words.append(f"{name.replace('_', ' ')} {effect['probability']:g}:{effect['strength']:g}")
+    table = {"Corpus": catalog.url, "Model": str(target), "Samples": settings.where}
+    table["Settings"] = ", ".join(words)
     return Facts(target.stem, lead[0].upper() + lead[1:], names, settings.steps, settings.batch, table)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
+from tltrain.augment import Augmentation
 from tltrain.learner import PRECISIONS, Optimisation
 from tltrain.losses import LOSSES
 from tltrain.networks import Architecture, architecture
+from tltrain.sampling import Shares
 
 #: Validations in a training, and entries of its history, unless the user says.
 VALIDATIONS, ENTRIES = 20, 200
@@ -52,6 +54,15 @@ class Settings:
         Steps between two validations; None: so that there are :data:`VALIDATIONS`.
     start
         A model file whose weights are the first; None: random ones.
+    hold_out, hold_out_by
+        A query whose samples validate; or columns, of whose sets of values a tenth validates
+        (:func:`tltrain.choose.choose`). None and (): the split ``val`` does.
+    shares
+        What patches are centred on.
+    augmentation
+        What is done to patches.
+    tolerated
+        Share of the tomograms' volume that may be damaged.
     patience
         So many validations without a better score end the training; None: never.
     """
@@ -72,6 +83,11 @@ class Settings:
     validate_every: int | None = None
     patience: int | None = None
     start: str | None = None
+    hold_out: str | None = None
+    hold_out_by: tuple[str, ...] = ()
+    shares: Shares = field(default_factory=Shares)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    tolerated: float = 0.01
 
 
 def checked(settings: Settings) -> Architecture:
@@ -96,6 +112,8 @@ def checked(settings: Settings) -> Architecture:
         raise InputError(f"--learning-rate is {settings.learning_rate:g}; give a positive number")
     if not 0 <= settings.ema < 1:
         raise InputError(f"--ema is {settings.ema:g}; give a momentum below 1, such as 0.999, or 0 for none")
+    if not 0 <= settings.tolerated < 1:
+        raise InputError(f"--tolerate is {settings.tolerated:g}; give a share from 0 to below 1")
     if settings.devices is not None and settings.batch % settings.devices:
         raise InputError(
             f"--batch {settings.batch} cannot be shared by {settings.devices} devices; "
@@ -131,6 +149,30 @@ def read_weights(text: str | None) -> tuple[tuple[str, float], ...]:
                 "ribosome=2,background=0.5"
             ) from error
     return tuple(weights.items())
+
+
+def read_shares(text: str | None) -> Shares:
+    """Read shares as a user writes them, ``distractor=0.3,background=0.1``; the others keep theirs.
+
+    Raises
+    ------
+    InputError
+        It says which part is wrong.
+    """
+    shares = asdict(Shares())
+    for part in (text or "").split(",") if text else []:
+        name, _, value = part.strip().partition("=")
+        if name not in shares:
+            raise InputError(f"--shares names {name!r}; give {', '.join(shares)}{nearest(name, shares)}")
+        try:
+            shares[name] = float(value)
+        except ValueError:
+            shares[name] = -1.0
+        if not 0 <= shares[name] < float("inf"):
+            raise InputError(f"--shares has {part.strip()!r}; give a number from 0, such as {name}=0.2")
+    if not any(shares.values()):
+        raise InputError("--shares leaves nothing to learn from; give one of them more than 0")
+    return Shares(**shares)
 
 
 def weights_of(settings: Settings, classes: Sequence[ClassInfo]) -> tuple[tuple[int, float], ...]:

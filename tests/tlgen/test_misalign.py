@@ -96,7 +96,7 @@ def test_an_image_is_shifted_and_turned_as_its_error_says(angle: float) -> None:
     turned = series(scene, library, acq, [replace(tilt, error=TiltError(rotation=6.0))])[0]
     # from x towards y; scipy counts from rows to columns
     expected = ndimage.rotate(clean, -6.0, reshape=False, order=5, mode="nearest")
-    assert np.corrcoef(turned.ravel(), expected.ravel())[0, 1] > 0.99
+    assert np.corrcoef(turned.ravel(), expected.ravel())[0, 1] > 0.98
     wrong = ndimage.rotate(clean, 6.0, reshape=False, order=5, mode="nearest")
     assert np.corrcoef(turned.ravel(), wrong.ravel())[0, 1] < 0.9
     steeper = series(scene, library, acq, [replace(tilt, error=TiltError(angle=5.0))])[0]

@@ -107,7 +107,7 @@ def test_pseudo_atoms_look_like_the_atoms_that_they_stand_for(tmp_path: Path, ic
         mrc.voxel_size = body.spacing
     pseudo = load_map(tmp_path / "body.mrc", resolution=12.0, mass=atoms.mass).molecule
     images = [image("multislice", m, ice=ice) for m in (atoms, pseudo)]
-    assert np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1] > 0.95
+    assert np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1] > 0.94
     assert images[1].std() == pytest.approx(images[0].std(), rel=0.15)
 
 
