@@ -59,8 +59,7 @@ def test_parameter_sets_are_dealt_out_whole(varied):
     for seed in range(40):  # a tenth of four sets: most seeds hold out none
         try:
             chosen = choose(varied, by=["defocus"], seed=seed)
-        except InputError as error:
-            assert "nothing would validate" in str(error) or "no sample" in str(error)
+        except InputError:
             continue
         train, val = ({record.acquisition.defocus for record in part} for part in chosen)
         assert not train & val
