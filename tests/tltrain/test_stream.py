@@ -1,14 +1,17 @@
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from catalogs.errors import InputError
 from catalogs.intensity import normalise
 from catalogs.schema import ClassInfo
 from tltrain.augment import Augmentation
 from tltrain.choose import choose
 from tltrain.sampling import Shares
-from tltrain.stream import as_tf_dataset, channels_of, open_stream
+from tltrain.stream import Mixed, as_keras, as_tf_dataset, channels_of, open_stream
 
 
 def stream_of(corpus, *, patch=24, batch=4, **options):
@@ -65,6 +68,69 @@ def test_a_stream_goes_on_in_the_middle(corpus):
     whole = take(stream, 9)
     for start in (1, 3, 5):
         assert_equal(take(stream, 4, start), whole[start : start + 4])
+
+
+def test_no_two_patches_of_a_batch_come_from_one_block(corpus):
+    stream = stream_of(corpus, batch=25, spread=3)
+    used = Counter()
+    for n in range(60):
+        places = stream.places(n)
+        assert len({place.plan for place in places}) == 25
+        used.update((place.plan, place.k) for place in places)
+    assert set(used.values()) == {1}  # and none is delivered twice
+    first = {plan: min(k for p, k in used if p == plan) for plan, _ in used}
+    per_plan = Counter(plan for plan, _ in used)
+    whole = sum(n == 8 - first[plan] for plan, n in per_plan.items())
+    assert whole > 0.7 * len(per_plan)  # nothing that was read is thrown away but at the ends
+
+
+def test_blocks_are_read_evenly(corpus):
+    stream = stream_of(corpus, batch=24, spread=2)
+    seen, new = set(), []
+    for n in range(40):
+        plans = {place.plan for place in stream.places(n)}
+        new.append(len(plans - seen))
+        seen |= plans
+    assert set(new[2:]) == {24 // 8}
+
+
+def test_hosts_take_disjoint_parts_of_one_stream(corpus):
+    options = {"spread": 2, "augmentation": Augmentation()}
+    whole = take(stream_of(corpus, batch=6, **options), 5, start=3)
+    parts = [take(stream_of(corpus, batch=2, part=(h, 3), **options), 5, start=3) for h in range(3)]
+    for n, (grey, classes) in enumerate(whole):
+        np.testing.assert_array_equal(grey, np.concatenate([part[n][0] for part in parts]))
+        np.testing.assert_array_equal(classes, np.concatenate([part[n][1] for part in parts]))
+    streams = [stream_of(corpus, batch=2, part=(h, 3), **options) for h in range(3)]
+    plans = [{place.plan for n in range(40) for place in s.places(n)} for s in streams]
+    assert len(set.union(*plans)) == sum(map(len, plans))
+
+
+def test_streams_are_mixed_patch_by_patch(corpus):
+    one, two = stream_of(corpus, batch=3), stream_of(corpus, batch=2, seed=5)
+    mixed = Mixed((one, two))
+    assert mixed.batch == 5
+    for (grey, classes), (grey1, _), (_, classes2) in zip(
+        itertools.islice(mixed.batches(1), 2), take(one, 2, 1), take(two, 2, 1), strict=True
+    ):
+        np.testing.assert_array_equal(grey[:3], grey1)
+        np.testing.assert_array_equal(classes[3:], classes2)
+
+
+def test_keras_trains_on_any_backend_from_the_same_batches(corpus):
+    stream = stream_of(corpus)
+    batches = as_keras(stream, steps=2, start=1)
+    assert len(batches) == 2
+    given = [batches[0], batches[1]]
+    batches.on_epoch_end()
+    given.append(batches[0])
+    assert_equal(given, take(stream, 3, start=1))
+
+
+@pytest.mark.parametrize("wrong", [{"part": (3, 3)}, {"batch": 0}, {"per_block": 0}])
+def test_what_cannot_be_is_refused(corpus, wrong):
+    with pytest.raises(InputError, match=r"at least 1|no part 3 of 3"):
+        stream_of(corpus, **wrong)
 
 
 def test_another_seed_is_another_stream(corpus):
