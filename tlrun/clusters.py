@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from catalogs.errors import InputError
+from tlrun.calls import ClusterLost
 from tlrun.cluster_file import POOLS, Address, Gpu, Kubernetes, Local, Pool, Queue, Threads, read_cluster
 
 if TYPE_CHECKING:
@@ -87,8 +88,17 @@ def open_pools(
 
 
 def n_workers(client: Client) -> int:
-    """Count the cluster's workers: the number of tasks that run at the same time."""
-    return len(client.scheduler_info(n_workers=-1)["workers"])
+    """Count the cluster's workers: the number of tasks that run at the same time.
+
+    Raises
+    ------
+    ClusterLost
+        The scheduler does not answer.
+    """
+    known = client.scheduler_info(n_workers=-1)
+    if "workers" not in known:  # Dask's way to say so
+        raise ClusterLost("the Dask scheduler has gone")
+    return len(known["workers"])
 
 
 def slots(clients: Mapping[str, Client]) -> int:

@@ -7,6 +7,7 @@ import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -15,6 +16,7 @@ import yaml
 
 from catalogs.errors import InputError
 from tlrun import agreement, launch
+from tlrun.calls import ClusterLost
 from tlrun.cluster_file import Address, Gpu, Kubernetes, Local, Queue, Threads, presets, read_cluster
 from tlrun.clusters import describe, most_workers, n_workers, open_cluster, open_pools
 from tlrun.preview import job_script, listing, preview
@@ -404,3 +406,9 @@ def test_pods_are_what_the_operator_takes() -> None:
     [scheduler] = spec["spec"]["scheduler"]["spec"]["containers"]
     assert "nvidia.com/gpu" not in scheduler["resources"]["limits"]
     assert all(isinstance(each["value"], str) for each in (*worker["env"], *scheduler["env"]))
+
+
+def test_a_scheduler_that_has_gone_is_said_where_workers_are_counted() -> None:
+    gone = SimpleNamespace(scheduler_info=lambda n_workers: {})
+    with pytest.raises(ClusterLost, match="the Dask scheduler has gone"):
+        n_workers(gone)
