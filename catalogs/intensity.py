@@ -69,8 +69,7 @@ def normalise(array: ArrayLike, intensity: Intensity) -> NDArray[np.float32]:
     ndarray of float32
         Of the same shape.
     """
-    values = np.array(array, np.float32)
-    values -= np.float32(intensity.centre)
+    values = np.subtract(array, np.float32(intensity.centre), dtype=np.float32)
     values /= np.float32(intensity.spread)
     return np.clip(values, -CLIP, CLIP, out=values)
 

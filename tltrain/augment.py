@@ -105,6 +105,9 @@ class Augmentation:
     cutout: Effect = Effect(0.0, 0.3)
 
 
+_NAMES = [field.name for field in fields(Augmentation)]
+_DRAWS = 6  # numbers that chance gives each effect
+
 #: Nothing is done to a patch; it is not even moved.
 NO_AUGMENTATION = Augmentation(**{field.name: Effect(0.0) for field in fields(Augmentation)})
 
@@ -211,8 +214,23 @@ def augment(
     tomogram, classes
         The changed patch, of the same shape; the inputs are left as they are.
     """
-    draw = rng.random((len(fields(Augmentation)), 6))
-    dice = {field.name: row for field, row in zip(fields(Augmentation), draw, strict=True)}
+    return augment_by(tomogram, classes, draws(rng)[0], how, tilts)
+
+
+def draws(rng: np.random.Generator, n: int = 1) -> NDArray[np.float64]:
+    """Draw all that chance decides about ``n`` patches: (n, ...), an item each for :func:`augment_by`."""
+    return rng.random((n, len(_NAMES), _DRAWS))
+
+
+def augment_by(
+    tomogram: Floats,
+    classes: NDArray[np.uint8],
+    draw: NDArray[np.float64],
+    how: Augmentation,
+    tilts: Tilts | None = None,
+) -> tuple[Floats, NDArray[np.uint8]]:
+    """Change a patch and its labels together, as :func:`augment` does, by numbers of :func:`draws`."""
+    dice = dict(zip(_NAMES, draw, strict=True))
 
     def wanted(name: str) -> bool:
         return bool(dice[name][0] < getattr(how, name).probability)
@@ -236,12 +254,12 @@ def augment(
     grey, classes = np.flip(grey, axes), np.flip(classes, axes)
 
     factor = how.scale.strength ** float(2 * dice["scale"][1] - 1) if wanted("scale") else 1.0
-    changed = grey * np.float32(factor)
-    if wanted("offset"):
-        changed += np.float32(signed("offset"))
+    offset = signed("offset") if wanted("offset") else 0.0
+    noise, sigma = None, 0.0
     if wanted("noise"):
-        sigma = how.noise.strength * float(dice["noise"][1])
-        changed += np.float32(sigma) * noise_of(changed.shape, known, dice["noise"][2:])
+        noise, sign = noise_of(grey.shape, known, dice["noise"][2:])
+        sigma = sign * how.noise.strength * float(dice["noise"][1])
+    changed = _finished(grey, np.float32(factor), np.float32(offset), noise, np.float32(sigma))
     if wanted("cutout"):
         changed, classes = _cut_out(changed, classes, how.cutout.strength, dice["cutout"][1:])
     if wanted("rotation"):
@@ -292,6 +310,33 @@ def _rotate(grey: Floats, classes: NDArray[np.uint8], angle: float) -> tuple[Flo
     return _turned(
         np.ascontiguousarray(grey), np.ascontiguousarray(classes), np.cos(angle), np.sin(angle), IGNORE
     )
+
+
+def _finished(
+    grey: Floats, factor: np.float32, offset: np.float32, noise: Floats | None, sigma: np.float32
+) -> Floats:
+    """Compute ``factor * grey + offset + sigma * noise`` into a new array, in one pass."""
+    return _scaled(grey, factor, offset) if noise is None else _noisy(grey, factor, offset, noise, sigma)
+
+
+@numba.njit(cache=True, nogil=True)
+def _scaled(grey: Floats, factor: np.float32, offset: np.float32) -> Floats:
+    new = np.empty(grey.shape, np.float32)
+    for z in range(grey.shape[0]):
+        for y in range(grey.shape[1]):
+            for x in range(grey.shape[2]):
+                new[z, y, x] = factor * grey[z, y, x] + offset
+    return new
+
+
+@numba.njit(cache=True, nogil=True)
+def _noisy(grey: Floats, factor: np.float32, offset: np.float32, noise: Floats, sigma: np.float32) -> Floats:
+    new = np.empty(grey.shape, np.float32)
+    for z in range(grey.shape[0]):
+        for y in range(grey.shape[1]):
+            for x in range(grey.shape[2]):
+                new[z, y, x] = factor * grey[z, y, x] + offset + sigma * noise[z, y, x]
+    return new
 
 
 @numba.njit(cache=True, nogil=True)

@@ -21,6 +21,9 @@ from catalogs.seeds import generator
 #: Candidates for a background patch; the one with the fewest targets is taken.
 _BACKGROUND_TRIES = 8
 
+#: Patches of a block, at most: more would be much the same ones.
+_MOST_PER_BLOCK = 32
+
 #: What stands for background among labels of sites.
 _BACKGROUND = -1
 
@@ -283,8 +286,7 @@ class Sampler:
         return best
 
     def _edge(self, source: Source, axis: int) -> int:
-        """Voxels of a block along an axis: just as many chunks as hold a patch wherever it lies."""
-        return (-(-self.patch // source.chunk[axis]) + 1) * source.chunk[axis]
+        return edge_of_block(source, self.patch, axis)
 
     def _block(
         self, rng: np.random.Generator, source: Source, corner: NDArray[np.int64]
@@ -300,6 +302,17 @@ class Sampler:
             start[axis] = chunk * int(rng.integers(first, last + 1))
             stop[axis] = min(start[axis] + edge, size)
         return start, stop
+
+
+def edge_of_block(source: Source, patch: int, axis: int) -> int:
+    """Voxels of a block along an axis: just as many chunks as hold a patch wherever it lies."""
+    return (-(-patch // source.chunk[axis]) + 1) * source.chunk[axis]
+
+
+def patches_to_fill(source: Source, patch: int) -> int:
+    """Say how many patches have as many voxels as the block they are cut from; at least 4, at most 32."""
+    edges = [min(edge_of_block(source, patch, axis), max(source.shape[axis], patch)) for axis in range(3)]
+    return int(np.clip(np.prod(np.array(edges, np.float64) / patch).round(), 4, _MOST_PER_BLOCK))
 
 
 def _wanted(shares: Shares, labels: Sequence[int]) -> NDArray[np.float64]:

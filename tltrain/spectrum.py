@@ -105,7 +105,9 @@ def wedge(shape: tuple[int, ...], first: float, last: float) -> Floats:
     return inside.astype(np.float32)
 
 
-def noise_of(shape: tuple[int, ...], tilts: tuple[float, float], dice: NDArray[np.float64]) -> Floats:
+def noise_of(
+    shape: tuple[int, ...], tilts: tuple[float, float], dice: NDArray[np.float64]
+) -> tuple[Floats, int]:
     """Return noise of spread 1 in all directions that tilts measure, and in no others.
 
     It is a piece of one volume of noise: to draw and to filter anew for each patch would cost more than all
@@ -119,12 +121,17 @@ def noise_of(shape: tuple[int, ...], tilts: tuple[float, float], dice: NDArray[n
         First and last, degrees.
     dice
         Four numbers from 0 to 1 that choose the piece and its sign.
+
+    Returns
+    -------
+    noise, sign
+        The piece, which must not be changed, and what to multiply it by.
     """
     first, last = math.ceil(tilts[0] / _BIN) * _BIN, math.floor(tilts[1] / _BIN) * _BIN
     pool = _pool(max(_POOL, 2 * max(shape)), first, last)
     corner = [int(d * (pool.shape[0] - n + 1)) for d, n in zip(dice[:3], shape, strict=True)]
     piece = pool[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))]
-    return piece if dice[3] < 0.5 else -piece
+    return piece, 1 if dice[3] < 0.5 else -1
 
 
 @lru_cache(16)

@@ -29,9 +29,9 @@ from catalogs.errors import InputError
 from catalogs.intensity import normalise
 from catalogs.schema import SampleRecord
 from catalogs.seeds import generator
-from tltrain.augment import Augmentation, augment
+from tltrain.augment import Augmentation, augment_by, draws
 from tltrain.faults import PATIENCE, BadData, Damage, Reading
-from tltrain.sampling import Plan, Sampler, Shares, Sites
+from tltrain.sampling import Plan, Sampler, Shares, Sites, patches_to_fill
 from tltrain.supply import CorpusSupply, Labels, Supply, channels_of, outputs_of
 
 if TYPE_CHECKING:
@@ -131,7 +131,9 @@ class PatchStream:
         found = []
         for s in range(index * self.batch, (index + 1) * self.batch):
             lane = group * width + s
-            q, k = divmod(turn + s % per_block, per_block)
+            # lanes are as far through their blocks as they are far along: blocks are needed one by one
+            through = (s * self.spread + group) * per_block // (width * self.spread)
+            q, k = divmod(turn + through, per_block)
             found.append(Place(q * width * self.spread + lane, k))
         return found
 
@@ -195,6 +197,7 @@ class PatchStream:
         if not np.isfinite(grey_block).all():
             raise BadData("the tomogram holds values that are not finite numbers", plan.source, box)
         patches: list[_Patch | None] = [None] * first
+        dice = draws(generator(self.seed, "augment", i), self.sampler.per_block)
         for k, corner in enumerate(plan.corners[first:], start=first):
             inside, beyond = _window(plan, corner, edge)
             grey = _pad(normalise(grey_block[inside], source.intensity), beyond)
@@ -203,8 +206,7 @@ class PatchStream:
             except ValueError as error:
                 raise BadData(str(error), plan.source, box) from error
             if self.augmentation is not None:
-                rng = generator(self.seed, "augment", i, k)
-                grey, classes = augment(grey, classes, rng, self.augmentation, source.tilts)
+                grey, classes = augment_by(grey, classes, dice[k], self.augmentation, source.tilts)
             patches.append((grey, classes))
         return patches
 
@@ -290,8 +292,8 @@ def open_stream_of(
     seed: int,
     shares: Shares | None = None,
     augmentation: Augmentation | None = None,
-    per_block: int = 8,
-    spread: int = 4,
+    per_block: int | None = None,
+    spread: int = 2,
     readers: int = 8,
     part: tuple[int, int] = (0, 1),
     tolerated: float = 0.01,
@@ -316,7 +318,7 @@ def open_stream_of(
         How patches are changed; None leaves them as they are in the tomogram, at the places where they would
         be anyway.
     per_block
-        Patches that are cut from a block once it was read.
+        Patches that are cut from a block once it was read; None: as many as fill it, and no more than 32.
     spread
         Batches between two patches of one block, at least. Memory grows with it.
     readers
@@ -341,8 +343,10 @@ def open_stream_of(
     InputError
         If there is no such part, or a number is too small.
     """
+    if per_block is None and patch >= 1:
+        per_block = patches_to_fill(supply.sources[0], patch)
     for name, value in (("patch", patch), ("batch", batch), ("per_block", per_block), ("spread", spread)):
-        if value < 1:
+        if value is not None and value < 1:
             raise InputError(f"{name} is {value}; give at least 1")
     if not 0 <= part[0] < part[1]:
         raise InputError(f"there is no part {part[0]} of {part[1]}; count from 0")
@@ -351,7 +355,7 @@ def open_stream_of(
         supply.sources,
         supply.sites,
         patch,
-        per_block=per_block,
+        per_block=per_block or 1,
         shares=shares,
         shift=shift.strength,
         shift_probability=shift.probability,

@@ -1,17 +1,19 @@
 import itertools
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from catalogs.errors import InputError
 from catalogs.intensity import normalise
-from catalogs.schema import ClassInfo
+from catalogs.schema import ClassInfo, Intensity
 from tltrain.augment import Augmentation
 from tltrain.choose import choose
-from tltrain.sampling import Shares
-from tltrain.stream import Mixed, as_keras, as_tf_dataset, channels_of, open_stream
+from tltrain.sampling import Shares, Sites, Source
+from tltrain.shuffling import measure
+from tltrain.stream import Mixed, as_keras, as_tf_dataset, channels_of, open_stream, open_stream_of
 
 
 def stream_of(corpus, *, patch=24, batch=4, **options):
@@ -71,9 +73,9 @@ def test_a_stream_goes_on_in_the_middle(corpus):
 
 
 def test_no_two_patches_of_a_batch_come_from_one_block(corpus):
-    stream = stream_of(corpus, batch=25, spread=3)
+    stream = stream_of(corpus, batch=25, spread=3, per_block=8)
     used = Counter()
-    for n in range(60):
+    for n in range(90):
         places = stream.places(n)
         assert len({place.plan for place in places}) == 25
         used.update((place.plan, place.k) for place in places)
@@ -85,13 +87,16 @@ def test_no_two_patches_of_a_batch_come_from_one_block(corpus):
 
 
 def test_blocks_are_read_evenly(corpus):
-    stream = stream_of(corpus, batch=24, spread=2)
+    stream = stream_of(corpus, batch=24, spread=2, per_block=8)
     seen, new = set(), []
     for n in range(40):
         plans = {place.plan for place in stream.places(n)}
         new.append(len(plans - seen))
         seen |= plans
     assert set(new[2:]) == {24 // 8}
+    few = stream_of(corpus, batch=2, spread=2, per_block=8)  # one block for four batches
+    starts = [n for n in range(2, 66) for place in few.places(n) if place.k == 0]
+    assert set(np.diff(starts)) <= {3, 4, 5}
 
 
 def test_hosts_take_disjoint_parts_of_one_stream(corpus):
@@ -142,7 +147,7 @@ def test_a_batch_mixes_tomograms(corpus):
     # eight patches of one block come together; shuffled, they do not stay together
     stream = stream_of(corpus, batch=8)
     marked = replace(stream, supply=_Marked(stream.supply))
-    counts = [len(np.unique(grey[:, 12, 12, 12, 0])) for grey, _ in take(marked, 16)]
+    counts = [len(np.unique(grey[:, 12, 12, 12, 0])) for grey, _ in take(marked, 160)[::8]]
     assert np.mean(counts) > 3  # of four tomograms
 
 
@@ -181,3 +186,16 @@ class _Marked:
         source = self.sources[k]
         value = source.intensity.centre + source.intensity.spread * k / 2
         return np.full(source.shape, value, np.float32), np.zeros(source.shape, np.uint8)
+
+
+def test_a_batch_is_as_mixed_as_if_every_patch_were_drawn_by_itself():
+    # 40 tomograms, of which nothing is read but the tables
+    rng = np.random.default_rng(0)
+    sites = Sites(np.repeat([0, 1], 20), rng.uniform(0, 1, (40, 3)) * (189, 379, 379))
+    grey = Intensity(centre=0, spread=1)
+    sources = [Source(f"{k}", (190, 380, 380), (64,) * 3, grey, {0: 20, 1: 20}) for k in range(40)]
+    supply = SimpleNamespace(sources=sources, sites=lambda k: sites, outputs={0: 0})
+    found = measure(open_stream_of(supply, patch=56, batch=25, seed=0), 1500)
+    assert found.same_block == pytest.approx(found.same_block_by_chance, abs=0.1)
+    assert found.same_source == pytest.approx(300 / 40, abs=0.6)
+    assert found.same_source_by_chance == pytest.approx(300 / 40, abs=0.6)
