@@ -69,9 +69,12 @@ def normalise(array: ArrayLike, intensity: Intensity) -> NDArray[np.float32]:
     ndarray of float32
         Of the same shape.
     """
-    values = np.subtract(array, np.float32(intensity.centre), dtype=np.float32)
+    values: NDArray[np.float32] = np.asarray(
+        np.subtract(array, np.float32(intensity.centre), dtype=np.float32), np.float32
+    )
     values /= np.float32(intensity.spread)
-    return np.clip(values, -CLIP, CLIP, out=values)
+    np.clip(values, -CLIP, CLIP, out=values)
+    return values
 
 
 def _thin_out(values: NDArray[Any]) -> NDArray[Any]:
