@@ -151,7 +151,8 @@ def train(
                 raise InputError(
                     f"the training diverged at step {state.step}: its loss is {loss}; lower --learning-rate"
                 )
-            if progress.due() or state.step == plan.steps:
+            last = state.step == plan.steps  # of which a validation says more
+            if validate is None if last else progress.due():
                 progress.show(state.step, sum(state.losses) / len(state.losses))
             told = _remember(learner, state, plan, validate, progress)
             if told:
