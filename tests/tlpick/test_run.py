@@ -261,12 +261,12 @@ def start(*arguments: Any) -> subprocess.Popen[str]:
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    for _ in range(3000):
+    for _ in range(12000):
         if condition():
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    raise AssertionError("nothing happened for a minute")
+    raise AssertionError("nothing happened for four minutes")
 
 
 @pytest.mark.slow
