@@ -29,8 +29,9 @@ from catalogs.schema import Acquisition
 from tlgen import tetris
 from tlgen.molecule import Library
 from tlgen.scene import Scene
-from tlgen.simulate import optics, parakeet
+from tlgen.simulate import parakeet
 from tlgen.simulate.base import Engine
+from tlgen.simulate.binning import binned
 from tlgen.simulate.multislice import Multislice, slab
 from tlgen.simulate.parakeet import Parakeet
 from tlgen.structures import load_structure
@@ -147,7 +148,7 @@ def agreement(library: Library, folder: Path | None) -> Figures:
         tilt = Tilt(3, angle, 2.0, 6.0)
         whole = as_paper(fine[name], library, acq, tilt, 1, noise=False)
         for voxel_size, scene in ((8.0, coarse[name]), (4.0, fine[name])):
-            theirs = optics.bin_mean(whole, round(voxel_size / 4))
+            theirs = binned(whole, round(voxel_size / 4))
             at = acq.model_copy(update={"voxel_size": voxel_size})
             ours = Multislice().simulate(scene, library, at, tilt, 1, noise=False)
             r, contrast = correlation(ours, theirs), ours.std() / theirs.std()

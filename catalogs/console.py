@@ -89,6 +89,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def counted(number: int, thing: str) -> str:
+    """Say how many: ``1 tomogram``, ``2 tomograms``."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 @contextlib.contextmanager
 def without_greetings() -> Iterator[None]:
     """Drop what TensorFlow says on stderr wherever it starts; what is said besides comes afterwards.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import click
 
 from catalogs.catalog import Catalog
+from catalogs.console import counted
 from catalogs.errors import InputError
 from tlgen import calibration, pipeline
 from tlgen.costs import like
@@ -169,9 +170,9 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     remark = "  (the recipe does not make them any more; they stay)" if found.stale else ""
     click.echo(f"  stale           {len(found.stale)}{remark}")
     click.echo(
-        f"  tasks           {counts.tasks}  ({_n(len(counts.structures), 'structure')}, "
-        f"{_n(len(found.todo), 'packing')}, {_n(counts.tilts, 'tilt')}, "
-        f"{_n(len(found.todo), 'reconstruction')})"
+        f"  tasks           {counts.tasks}  ({counted(len(counts.structures), 'structure')}, "
+        f"{counted(len(found.todo), 'packing')}, {counted(counts.tilts, 'tilt')}, "
+        f"{counted(len(found.todo), 'reconstruction')})"
     )
     if not found.todo:
         click.echo("nothing to do")
@@ -193,11 +194,8 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     if workers:
         wall = in_time(3600 * hours / min(workers, max(1, counts.tilts)))
         click.echo(
-            f"  time            {wall} with {_n(workers, 'worker')}, if their cores are as fast as this one"
+            f"  time            {wall} with {counted(workers, 'worker')}, if their cores are as fast "
+            "as this one"
         )
     if any(p.variants for p in counts.structures):
         click.echo("  the structures' variants come on top: minutes for each large structure, once a corpus")
-
-
-def _n(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from catalogs.catalog import Catalog
+from catalogs.console import counted
 from tlgen import costs, pipeline, runs
 from tlgen.bookkeeping import Bookkeeping
 from tlgen.jobs import sample_job
@@ -127,9 +129,11 @@ def _on_clusters(
     return done
 
 
+@dataclass(frozen=True)
 class _Limits:
-    def __init__(self, retries: int, time_limit: float, stop: Callable[[], bool]) -> None:
-        self.retries, self.time_limit, self.stop = retries, time_limit, stop
+    retries: int
+    time_limit: float
+    stop: Callable[[], bool]
 
 
 def _tell(recipe: Recipe, url: str, found: Classified) -> None:
@@ -179,7 +183,7 @@ def _prepare(
             on_failure=lambda failure: book.failed(failure, failure.name.partition("-")[0]),
         )
     if summary.failures or summary.stopped:
-        _report(summary, "structures", {}, started)
+        _report(summary, "structure", {}, started)
         return None
     found |= {prepared.key: prepared for prepared in summary.results.values()}
     return [p for p in found.values() if p is not None]
@@ -250,7 +254,7 @@ def _make(
             click.echo(text)
     kept = runs.keep(catalog.url, recipe.name, summary, names, len(todo), describe(clients))
     journal.write("end", **kept)
-    return _report(summary, "samples", names, started)
+    return _report(summary, "sample", names, started)
 
 
 def _line(made: pipeline.Made) -> str:
@@ -269,7 +273,7 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
     images = max(tilts[spec.sample_id] * spec.shape[1] * spec.shape[2] * 4 for spec in todo)
     begun = min(len(todo), 2 * workers)
     return (
-        f"memory: at most {_number(begun, 'samples')} begun, {in_words(begun * images)} of images in this "
+        f"memory: at most {counted(begun, 'sample')} begun, {in_words(begun * images)} of images in this "
         "process; on each host steps wait for each other where they do not fit together"
     )
 
@@ -280,12 +284,12 @@ def _storage_is_full(error: BaseException) -> bool:
 
 def _report(summary: Summary, what: str, names: dict[str, str], started: float) -> bool:
     """Say what was made and what failed, with the reason of each failure."""
-    click.echo(f"{_number(summary.done, what)} made in {time.monotonic() - started:.0f} s")
+    click.echo(f"{counted(summary.done, what)} made in {time.monotonic() - started:.0f} s")
     for failure in summary.failures:
         click.echo(f"  {_said(failure, names.get(failure.name, failure.name))}", err=True)
     if summary.failures:
         text = "failed; the rest is kept, and the same command tries only these (tlgen ls --failed tells why)"
-        click.echo(f"{_number(len(summary.failures), what)} {text}", err=True)
+        click.echo(f"{counted(len(summary.failures), what)} {text}", err=True)
     if summary.stopped:
         _tell_stopped(summary.stopped)
     return not summary.failures and not summary.stopped
@@ -301,7 +305,3 @@ def _said(failure: Failure, name: str) -> str:
     last = failure.log.splitlines()[-1:] if failure.log else []
     end = f"; its process said last: {last[0].strip()}" if last else ""
     return f"{name} failed{where}{tries}: {failure.error}{end}"
-
-
-def _number(n: int, plural: str) -> str:
-    return f"{n} {plural.removesuffix('s') if n == 1 else plural}"

@@ -10,6 +10,7 @@ from pathlib import PurePath
 import click
 
 from catalogs.calibration import Expectation
+from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, read_card
 from catalogs.tomograms.inputs import Selection, Tomogram, expand, named
@@ -92,14 +93,14 @@ def run(
     for name, point in least.items():
         click.echo(_promise(name, point))
     found = ", ".join(f"{n} {name}" for name, n in counts.items())
-    click.echo(f"{found} in {_number(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
+    click.echo(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
     for name in lists.formats:
         click.echo(f"  {name}: {lists.place(folder, name)}")
     click.echo(f"report: {write_report(folder)}")
     if book.failed:
         for failure in book.failed if book.total > 10 else []:  # they have scrolled away
             click.echo(f"FAILED  {failure.error}", err=True)
-        text = f"{len(book.failed)} of {_number(book.total, 'tomogram')} failed"
+        text = f"{len(book.failed)} of {counted(book.total, 'tomogram')} failed"
         click.echo(f"{text}; the same command tries them again", err=True)
     return not book.failed
 
@@ -185,7 +186,7 @@ def _line(picked: Picked, fresh: bool) -> str:
         return f"{picked.name}: {counts}  (picked before)"
     return (
         f"{picked.name}: {counts}  ({x} x {y} x {z} voxels of {picked.voxel_size:.5g} Å, "
-        f"{_number(picked.n_tiles, 'tile')}, redundancy {picked.redundancy:.2f}, "
+        f"{counted(picked.n_tiles, 'tile')}, redundancy {picked.redundancy:.2f}, "
         f"{sum(picked.seconds.values()):.1f} s)"
     )
 
@@ -225,7 +226,3 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _number(n: int, word: str) -> str:
-    return f"{n} {word}{'s' * (n != 1)}"

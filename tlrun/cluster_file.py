@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -272,8 +272,3 @@ def _in_words(error: ValidationError, model: type[Pool]) -> str:
         )
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
-
-
-def kinds_of_jobs() -> tuple[str, ...]:
-    """Name the queueing systems."""
-    return get_args(Queue.model_fields["kind"].annotation)

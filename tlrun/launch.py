@@ -83,18 +83,22 @@ def local(pool: Local) -> Iterator[Any]:
 
     with _scratch(pool.scratch) as folder:
         cluster: Any = LocalCluster(
-            n_workers=pool.workers or cores(),
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=pool.memory or 0,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            local_directory=folder,
-            silence_logs=logging.CRITICAL,
-            env=ONE_THREAD | pool.environment,
+            n_workers=pool.workers or cores(), processes=True, **_on_this_machine(pool, folder)
         )
         with cluster:
             yield cluster
+
+
+def _on_this_machine(pool: Local | Gpu, folder: str) -> dict[str, Any]:
+    return {
+        "threads_per_worker": 1,
+        "memory_limit": pool.memory or 0,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "local_directory": folder,
+        "silence_logs": logging.CRITICAL,
+        "env": ONE_THREAD | pool.environment,
+    }
 
 
 def visible_gpus() -> list[str]:
@@ -135,16 +139,7 @@ def gpu(pool: Gpu) -> Iterator[Any]:
         except ImportError:
             cluster = _worker_a_gpu(devices, pool, folder)
         else:
-            cluster = LocalCUDACluster(
-                CUDA_VISIBLE_DEVICES=devices,
-                threads_per_worker=1,
-                memory_limit=pool.memory or 0,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                local_directory=folder,
-                silence_logs=logging.CRITICAL,
-                env=ONE_THREAD | pool.environment,
-            )
+            cluster = LocalCUDACluster(CUDA_VISIBLE_DEVICES=devices, **_on_this_machine(pool, folder))
         with cluster:
             yield cluster
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.catalog import Catalog
-from catalogs.console import DISTRIBUTION
-from catalogs.errors import InputError
+from catalogs.console import DISTRIBUTION, counted
 from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
 from catalogs.seeds import digest
 from catalogs.tomograms.intake import Terms
@@ -28,18 +26,17 @@ from tltrain.finetune_loss import apart, positive_unlabelled
 from tltrain.finetune_settings import FineTuning, check
 from tltrain.fit import partial_folder, standing_model
 from tltrain.learner import Learner, Optimisation
-from tltrain.loop import Outcome, Plan
+from tltrain.loop import Outcome
 from tltrain.losses import loss_of
 from tltrain.networks import Architecture, architecture
 from tltrain.progress import Progress, duration
 from tltrain.real import RealTomogram, prepare_tomograms
 from tltrain.sampling import Shares
+from tltrain.settings import check_patch
 from tltrain.stream import Mixed, PatchStream, open_stream, open_stream_of
 from tltrain.validate import Validation
 from tltrain.weights import load_network
 
-#: Seconds between two checkpoints.
-CHECKPOINT_EVERY = 30.0
 #: Of the learning rate that trains the network from scratch.
 GENTLER = 0.5
 #: Validations in a fine-tuning, unless the user says.
@@ -156,7 +153,8 @@ def finetune(
     def validate(network: Any) -> Outcome:
         return outcome_of(judged(network, known, held, card.thresholds), begin, settings)
 
-    progress = loop.train(learner, stream, state, _plan(settings), partial / "state.npz", validate=validate)
+    plan = loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS)
+    progress = loop.train(learner, stream, state, plan, partial / "state.npz", validate=validate)
     with learner.judged() as network:
         if state.best:
             checkpoint.assign(network.variables, state.best)
@@ -274,11 +272,6 @@ def _optimisation(
     )
 
 
-def _plan(settings: FineTuning) -> Plan:
-    every = settings.validate_every or math.ceil(settings.steps / VALIDATIONS)
-    return Plan(settings.steps, every, math.ceil(settings.steps / 200), save_every=CHECKPOINT_EVERY)
-
-
 def _copy(network: Any, arch: Architecture, card: ModelCard, *, fresh: bool = False, seed: int = 0) -> Any:
     """Make our architecture of the same name with the network's weights, or fresh ones."""
     made = arch.build(len(card.classes) + 1, seed)
@@ -289,11 +282,7 @@ def _copy(network: Any, arch: Architecture, card: ModelCard, *, fresh: bool = Fa
 
 def _patch(settings: FineTuning, card: ModelCard, arch: Architecture) -> int:
     patch = settings.patch or card.patch
-    if patch % arch.pooling:
-        raise InputError(
-            f"--patch {patch} is no multiple of {arch.pooling}, as the network {arch.name} needs; "
-            f"give {max(round(patch / arch.pooling), 1) * arch.pooling}"
-        )
+    check_patch(patch, arch)
     return patch
 
 
@@ -334,9 +323,9 @@ def _rows(annotations: Annotations) -> list[list[Any]]:
 def _introduction(material: Material, settings: FineTuning, held: Validation | None) -> str:
     counts = ", ".join(f"{n} of {name}" for name, n in material.train.counts.items())
     places = material.train.places
-    text = f"fine-tuning {material.card.name} on {counts} in {_count(places, 'tomogram')}"
+    text = f"fine-tuning {material.card.name} on {counts} in {counted(len(places), 'tomogram')}"
     if settings.from_scratch:
-        text = f"training from scratch on {counts} in {_count(places, 'tomogram')}"
+        text = f"training from scratch on {counts} in {counted(len(places), 'tomogram')}"
     elif settings.mix > 0 and material.simulation is not None:
         simulated, real = _divide(settings)
         text += f", {simulated} simulated patches to every {real}"
@@ -439,7 +428,3 @@ def _summary(card: ModelCard, state: State) -> str:
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _count(things: Sequence[object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from catalogs.catalog import Catalog
-from catalogs.console import DISTRIBUTION, without_greetings
+from catalogs.console import DISTRIBUTION, counted, without_greetings
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
 from catalogs.schema import SampleRecord
@@ -22,16 +21,13 @@ from tltrain.checkpoint import State
 from tltrain.choose import choose
 from tltrain.journal import Journal
 from tltrain.learner import Learner
-from tltrain.loop import Outcome, Plan
+from tltrain.loop import Outcome
 from tltrain.networks import Architecture, halo
 from tltrain.page import Facts
-from tltrain.settings import ENTRIES, VALIDATIONS, Settings, checked, optimisation
+from tltrain.settings import VALIDATIONS, Settings, checked, optimisation
 from tltrain.stream import open_stream
 from tltrain.validate import Validation, open_validation
 from tltrain.weights import load_network
-
-#: Seconds between two checkpoints.
-CHECKPOINT_EVERY = 30.0
 
 
 def fit(
@@ -94,7 +90,7 @@ def fit(
         say(f"{target} was trained otherwise and will be replaced")
     partial = partial_folder(target)
 
-    lead = f"training {settings.network} on {_count(train, 'tomogram')} of {voxels:g} Å a voxel, " + (
+    lead = f"training {settings.network} on {counted(len(train), 'tomogram')} of {voxels:g} Å a voxel, " + (
         f"validating on {len(val)}" if val else "without validation: no sample has the split 'val'"
     )
     say(lead)
@@ -130,7 +126,7 @@ def fit(
         learner,
         stream,
         state,
-        plan_of(settings),
+        loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS, settings.patience),
         partial / "state.npz",
         validate=None if validation is None else _judge(validation, journal),
         watch=[journal],
@@ -150,17 +146,6 @@ def fit(
     shutil.rmtree(partial)
     say(f"wrote {target}: {summary(card, state)}")
     return card
-
-
-def plan_of(settings: Settings) -> Plan:
-    """Say how long a training goes on."""
-    return Plan(
-        steps=settings.steps,
-        validate_every=settings.validate_every or math.ceil(settings.steps / VALIDATIONS),
-        record_every=math.ceil(settings.steps / ENTRIES),
-        patience=settings.patience,
-        save_every=CHECKPOINT_EVERY,
-    )
 
 
 def journal_of(target: Path) -> Path:
@@ -237,7 +222,3 @@ def partial_folder(target: Path) -> Path:
             f"no model can be written to {target} ({error.strerror}); give another place"
         ) from error
     return partial
-
-
-def _count(things: Sequence[object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

@@ -35,6 +35,10 @@ class Stream(Protocol):
         """Yield batch number ``start`` and all that follow, always the same ones."""
 
 
+#: Seconds between two checkpoints, and entries of the history.
+CHECKPOINT_EVERY, ENTRIES = 30.0, 200
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a validation found.
@@ -85,7 +89,18 @@ class Plan:
     validate_every: int
     record_every: int
     patience: int | None = None
-    save_every: float = 30.0
+    save_every: float = CHECKPOINT_EVERY
+
+
+def plan_of(steps: int, validate_every: int | None, validations: int, patience: int | None = None) -> Plan:
+    """Plan a training with so many validations, unless it is said how far apart they are."""
+    return Plan(
+        steps=steps,
+        validate_every=validate_every or math.ceil(steps / validations),
+        record_every=math.ceil(steps / ENTRIES),
+        patience=patience,
+        save_every=CHECKPOINT_EVERY,
+    )
 
 
 def train(

@@ -14,8 +14,8 @@ from tltrain.losses import LOSSES
 from tltrain.networks import Architecture, architecture
 from tltrain.sampling import Shares
 
-#: Validations in a training, and entries of its history, unless the user says.
-VALIDATIONS, ENTRIES = 20, 200
+#: Validations in a training, unless the user says.
+VALIDATIONS = 20
 
 #: Which samples are trained on, unless the user says.
 TRAIN = "split == 'train'"
@@ -103,11 +103,7 @@ def checked(settings: Settings) -> Architecture:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} is {value}; give at least 1")
-    if settings.patch % arch.pooling:
-        raise InputError(
-            f"--patch {settings.patch} is no multiple of {arch.pooling}, as the network {arch.name} needs; "
-            f"give {max(round(settings.patch / arch.pooling), 1) * arch.pooling}"
-        )
+    check_patch(settings.patch, arch)
     if settings.learning_rate is not None and not settings.learning_rate > 0:
         raise InputError(f"--learning-rate is {settings.learning_rate:g}; give a positive number")
     if not 0 <= settings.ema < 1:
@@ -128,6 +124,15 @@ def checked(settings: Settings) -> Architecture:
                 f"there is no {option} {value!r}; use one of {', '.join(known)}{nearest(value, known)}"
             )
     return arch
+
+
+def check_patch(patch: int, arch: Architecture) -> None:
+    """Refuse a patch whose edge the network cannot halve as often as it does (InputError)."""
+    if patch % arch.pooling:
+        raise InputError(
+            f"--patch {patch} is no multiple of {arch.pooling}, as the network {arch.name} needs; "
+            f"give {max(round(patch / arch.pooling), 1) * arch.pooling}"
+        )
 
 
 def read_weights(text: str | None) -> tuple[tuple[str, float], ...]:

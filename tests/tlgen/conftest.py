@@ -194,3 +194,24 @@ def recipe(tmp_path: Path) -> dict[str, Any]:
         },
         "samples": {"train": {"number": 2}, "held-out": {"number": 1, "split": "test"}},
     }
+
+
+# ------------------------------------------------------------------------------------------ the program
+
+
+@pytest.fixture
+def tlgen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the program in this process: exit status, what it says, what it complains."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        from tlgen.cli import main
+
+        monkeypatch.setattr("sys.argv", ["tlgen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call

@@ -32,22 +32,6 @@ ENGINES = ["parakeet", "multislice"]
 Tlgen = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def tlgen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tlgen:
-    """Run the program in this process: exit status, what it says, what it complains."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        from tlgen.cli import main
-
-        monkeypatch.setattr("sys.argv", ["tlgen", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
-
-
 def balls(
     places: list[tuple[float, float, float]], shape: tuple[int, int, int] = (14, 20, 22)
 ) -> tuple[Scene, Library]:

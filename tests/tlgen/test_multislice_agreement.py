@@ -15,7 +15,7 @@ from catalogs.schema import Acquisition
 from tlgen import tetris
 from tlgen.molecule import Library
 from tlgen.scene import Scene
-from tlgen.simulate import optics
+from tlgen.simulate.binning import binned
 from tlgen.simulate.multislice import Multislice
 from tlgen.simulate.parakeet import Parakeet
 from tlgen.structures import load_structure
@@ -68,7 +68,7 @@ def test_without_ice(kind: str, angle: float, lens: dict[str, float]) -> None:
     scene, library = scene_of(kind, 4.0)
     fine = Parakeet().simulate(scene, library, acq, tilt, 1, noise=False)
     for voxel_size, limit in ((4.0, 0.998), (8.0, 0.999)):
-        theirs = optics.bin_mean(fine, round(voxel_size / 4))
+        theirs = binned(fine, round(voxel_size / 4))
         scene, library = scene_of(kind, voxel_size)
         ours = Multislice().simulate(
             scene, library, acq.model_copy(update={"voxel_size": voxel_size}), tilt, 1, noise=False

@@ -23,22 +23,6 @@ Tlgen = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tlgen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tlgen:
-    """Run the program in this process: exit status, what it says, what it complains."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        from tlgen.cli import main
-
-        monkeypatch.setattr("sys.argv", ["tlgen", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
-
-
-@pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     content = {
         "name": "small",

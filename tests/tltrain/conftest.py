@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,3 +121,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     _write_balls(catalog, "val-0", "val")
     _write_balls(catalog, "test-0", "test")
     return catalog
+
+
+@pytest.fixture
+def tltrain(monkeypatch, capsys):
+    """Run ``tltrain ARGUMENTS`` as the console script does; give status, output and errors."""
+
+    def call(*arguments):
+        from tltrain.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["tltrain", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call

@@ -9,22 +9,6 @@ from catalogs.schema import ClassInfo
 from tltrain.choose import choose
 
 
-@pytest.fixture
-def tltrain(monkeypatch, capsys):
-    """Run ``tltrain ARGUMENTS`` as the console script does; give status, output and errors."""
-
-    def call(*arguments):
-        from tltrain.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["tltrain", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
-
-
 def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_path):
     model = tmp_path / "new folder" / "balls.tlm"
     status, out, err = tltrain(

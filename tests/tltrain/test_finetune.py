@@ -20,8 +20,7 @@ from catalogs.seeds import generator
 from catalogs.tomograms.inputs import Tomogram
 from catalogs.tomograms.intake import Terms
 from catalogs.volumes import open_volume, write_mrc
-from tltrain import checkpoint
-from tltrain import finetune as finetuning
+from tltrain import checkpoint, loop
 from tltrain.annotations import look, read_annotations
 from tltrain.cards import keras_file
 from tltrain.finetune import finetune
@@ -89,22 +88,6 @@ def data(make_catalog, write_balls, tmp_path_factory):
 def annotations(model, data):
     places = look([Tomogram(str(data / f"{n}.mrc"), n) for n in ("TS_01", "TS_02", "TS_03")])
     return read_annotations([str(data / "picks.star")], places, read_card(model))
-
-
-@pytest.fixture
-def tltrain(monkeypatch, capsys):
-    """Run ``tltrain ARGUMENTS`` as the console script does; give status, output and errors."""
-
-    def call(*arguments):
-        from tltrain.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["tltrain", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 def command(model, data, *more, picks="picks.star"):
@@ -362,7 +345,7 @@ def test_an_interrupted_tuning_goes_on_to_the_same_weights(model, annotations, t
         if state.step == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetuning, "CHECKPOINT_EVERY", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0)
     monkeypatch.setattr(checkpoint, "save", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         finetune(model, annotations, tmp_path / "parts.tlm", QUICK, say=lambda _: None)
@@ -385,7 +368,7 @@ def test_a_killed_tuning_goes_on(model, data, annotations, tmp_path):
         "--to",
     ]
     code = (
-        "import sys; from tltrain import finetune; finetune.CHECKPOINT_EVERY = 0.2\n"
+        "import sys; from tltrain import loop; loop.CHECKPOINT_EVERY = 0.2\n"
         "from tltrain.cli import main; main()"
     )
 

@@ -11,8 +11,7 @@ import pytest
 
 from catalogs.intensity import normalise
 from catalogs.model_file import read_card, read_network
-from tltrain import checkpoint
-from tltrain import fit as fitting
+from tltrain import checkpoint, loop
 from tltrain.fit import fit
 from tltrain.settings import Settings
 
@@ -108,7 +107,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(corpus, tmp_path, m
         if state.step == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0)
     monkeypatch.setattr(checkpoint, "save", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         fit(corpus.url, tmp_path / "parts.tlm", settings, say=lambda _: None)
@@ -151,7 +150,7 @@ def test_a_damaged_state_is_not_used(tmp_path):
 def test_a_training_that_is_killed_twice_goes_on(corpus, tmp_path):
     """kill -9 while it trains, twice; the same command again ends as a run that was not killed."""
     code = (
-        "import sys; from tltrain import fit, settings; fit.CHECKPOINT_EVERY = 0.2\n"
+        "import sys; from tltrain import fit, loop, settings; loop.CHECKPOINT_EVERY = 0.2\n"
         "how = settings.Settings(steps=60, patch=16, batch=2, ema=0.9, validate_every=12, patience=9)\n"
         "fit.fit(sys.argv[1], sys.argv[2], how)"
     )

@@ -217,12 +217,6 @@ def check_voxel_size(scene: Scene, acq: Acquisition) -> None:
         )
 
 
-def bin_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Average ``factor`` x ``factor`` pixels."""
-    ny, nx = image.shape[0] // factor, image.shape[1] // factor
-    return np.asarray(image.reshape(ny, factor, nx, factor).mean(axis=(1, 3)), np.float32)
-
-
 def energy_filtered(
     image: NDArray[np.float32], scene: Scene, acq: Acquisition, tilt: Tilt
 ) -> NDArray[np.float32]:
