@@ -226,7 +226,12 @@ class AnnotatedSupply:
         channels: Mapping[str, int],
         unlabelled: int,
     ) -> None:
-        self._tomograms, self._targets = tomograms, targets
+        # once, and not by the threads that read blocks: Python parses the files' heads, which not every
+        # version of it can do in two threads at a time
+        self._volumes = [
+            (tomogram.read(), np.load(file, mmap_mode="r"))
+            for tomogram, file in zip(tomograms, targets, strict=True)
+        ]
         self._sites = [
             Sites(
                 label=np.array([channels[name] for name in table["class_name"]], np.int64),
@@ -253,8 +258,8 @@ class AnnotatedSupply:
         return self._sites[k]
 
     def volumes(self, k: int) -> tuple[Any, Any]:
-        """Map grey values and targets of tomogram ``k``."""
-        return self._tomograms[k].read(), np.load(self._targets[k], mmap_mode="r")
+        """Return grey values and targets of tomogram ``k``, mapped."""
+        return self._volumes[k]
 
 
 def on_grid(table: pd.DataFrame, tomogram: RealTomogram) -> NDArray[np.float64]:
