@@ -41,6 +41,8 @@ from tltrain.weights import load_network
 GENTLER = 0.5
 #: Validations in a fine-tuning, unless the user says.
 VALIDATIONS = 10
+# Of a short training on little data: that its patches are of many places counts more than what reading costs.
+_VARIED: dict[str, Any] = {"per_block": 8, "spread": 4}
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,7 @@ def _stream(
         seed=settings.seed,
         shares=Shares(target=1 - elsewhere, distractor=0.0, background=elsewhere),
         augmentation=Augmentation(),
+        **_VARIED,
     )
     if not simulated:
         return ours
@@ -242,6 +245,7 @@ def _stream(
         seed=settings.seed,
         shares=Shares(),
         augmentation=Augmentation(),
+        **_VARIED,
     )
     return Mixed((theirs, ours))
 
