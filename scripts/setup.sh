@@ -22,6 +22,7 @@ command -v "$PYTHON" >/dev/null || stop "there is no $PYTHON; install Python 3.1
 
 missing=()
 command -v g++ >/dev/null || missing+=(g++)
+command -v make >/dev/null || missing+=(make)
 command -v pkg-config >/dev/null || missing+=(pkg-config)
 [ -e /usr/include/fftw3.h ] || missing+=(libfftw3-dev)
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
