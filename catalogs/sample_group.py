@@ -280,8 +280,10 @@ def _write_tilts(group: zarr.Group, sample: Sample, codec: BloscCodec) -> None:
     if sample.tilt_images is not None:
         images = round_mantissa(sample.tilt_images)
         t, y, x = images.shape
-        shard = (min(t, max(1, _LARGEST_SHARD // (4 * y * x))), y, x)  # few objects, each tilt readable
-        _create(group, "images", images, ("tilt", "y", "x"), codec, (1, y, x), shard, {"unit": "electrons"})
+        wide = 8 * -(-x // 8)  # of a number of values that 8 does not divide Blosc leaves the bits unsorted
+        shard = (min(t, max(1, _LARGEST_SHARD // (4 * y * wide))), y, wide)  # few objects, each tilt readable
+        chunk = (1, y, wide)
+        _create(group, "images", images, ("tilt", "y", "x"), codec, chunk, shard, {"unit": "electrons"})
 
 
 def _finish_root(objects: dict[str, bytes], provenance: dict[str, Any]) -> bytes:

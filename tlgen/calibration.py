@@ -133,9 +133,18 @@ def _one(
         pack=pack * scale,
         tilt=tilt * scale,
         finish=finish * scale / len(tilts),
-        n_bytes=made.record.n_bytes * scale,
+        n_bytes=_n_bytes(Path(Catalog.open(url).sample_url(made.record.sample_id)), scale),
         factor=FULL if scale == 1 else SCALED,
     )
+
+
+def _n_bytes(sample: Path, scale: float) -> float:
+    """Bytes of a sample in a box that is larger by ``scale``: what describes it, and its table, are not."""
+    files = {file.relative_to(sample): file.stat().st_size for file in sample.rglob("*") if file.is_file()}
+    voxels = sum(
+        size for file, size in files.items() if file.name != "zarr.json" and file.parts[0] != "particles"
+    )
+    return voxels * scale + sum(files.values()) - voxels
 
 
 def shrink(shape: tuple[int, int, int], voxels: float) -> tuple[int, int, int]:

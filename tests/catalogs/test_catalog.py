@@ -137,7 +137,7 @@ class TestSamples:
             "0/c/0/0/0"
         ]
         images = zarr.open_array(group / "tilts/images")
-        assert (images.chunks, images.shards) == ((1, 70, 65), (5, 70, 65))
+        assert (images.chunks, images.shards) == ((1, 70, 72), (5, 70, 72))
 
     def test_empty_label_volume_is_stored(self, corpus: Catalog, make_sample: MakeSample) -> None:
         """An absent shard would read as zeros too: only one that is there shows that none was lost."""

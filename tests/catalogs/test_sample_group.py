@@ -157,3 +157,20 @@ def test_a_record_does_not_grow_with_its_sample(corpus: Catalog, make_sample: Ma
     images = corpus.tilts(record.sample_id)["images"]
     assert images.shape == (t, 14, 11)
     assert images.attrs["unit"] == "electrons"
+
+
+def test_images_of_any_size_compress_alike(corpus: Catalog, make_sample: MakeSample) -> None:
+    rng = np.random.default_rng(0)
+    bytes_a_pixel = []
+    for k, edge in enumerate((64, 69, 70)):
+        images = rng.poisson(300, (12, edge, edge)).astype(np.float32)
+        angles = np.zeros(12, np.float32)
+        sample = replace(
+            make_sample(k, shape=(9, 14, 11)), tilt_images=images, tilt_angles=angles, tilt_doses=angles
+        )
+        sample_id = corpus.write(sample).sample_id
+        np.testing.assert_allclose(corpus.tilts(sample_id)["images"].values, images, rtol=2**-11)
+        stored = zarr.open_group(corpus.sample_url(sample_id), mode="r")["tilts/images"]
+        assert isinstance(stored, zarr.Array)
+        bytes_a_pixel.append(stored.nbytes_stored() / images.size)
+    assert max(bytes_a_pixel) < 1.15 * min(bytes_a_pixel) < 1.5
