@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tlgen.samples import SampleSpec
 from tlgen.tilts import tilt_series
@@ -14,7 +14,7 @@ from tlrun.estimate import Work
 PACK, SIMULATE, FINISH = "pack", "simulate_tilt", "finish"
 
 # CPU seconds for a cube of 0.1 µm; only how they compare matters, and only until some are timed.
-_PACKING, _SIMULATING = 4.0, {"multislice": 2.0, "parakeet": 20.0}
+_PACKING, _SIMULATING = 4.0, {"multislice": 0.5, "parakeet": 50.0}
 _VOLUME = 1e9  # Å³
 _FINISHING = 1e-8  # for each voxel and tilt
 
@@ -23,6 +23,15 @@ def like(spec: SampleSpec) -> str:
     """Name what decides how long the steps of a sample take; samples of one name take about as long."""
     shape = "x".join(map(str, spec.shape))
     return f"{spec.acquisition.engine} {shape} {spec.acquisition.voxel_size:g}A"
+
+
+def one_of_each_first(specs: Sequence[SampleSpec]) -> list[SampleSpec]:
+    """Put the first sample of each kind before all others: what they take, and what is wrong, shows early."""
+    firsts: dict[str, SampleSpec] = {}
+    for spec in specs:
+        firsts.setdefault(like(spec), spec)
+    ids = {spec.sample_id for spec in firsts.values()}
+    return [*firsts.values(), *(spec for spec in specs if spec.sample_id not in ids)]
 
 
 def work(specs: Iterable[SampleSpec]) -> list[Work]:

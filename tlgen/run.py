@@ -234,7 +234,10 @@ def _make(
         journal=journal,
     ) as display:
         summary = fan_out(
-            (sample_job(catalog.url, spec, prepared, classes, content) for spec in todo),
+            (
+                sample_job(catalog.url, spec, prepared, classes, content)
+                for spec in costs.one_of_each_first(todo)
+            ),
             clients,
             retries=limits.retries,
             time_limit=limits.time_limit,

@@ -13,7 +13,7 @@ from catalogs.errors import InputError
 from tlgen import calibration, plan
 from tlgen import run as run_module
 from tlgen.calibration import Measured, shrink
-from tlgen.costs import like, work
+from tlgen.costs import like, one_of_each_first, work
 from tlgen.recipe import Recipe
 from tlgen.recipe_file import read_recipe
 from tlgen.samples import expand
@@ -142,3 +142,14 @@ def test_small_boxes_keep_their_form() -> None:
     assert shrink((64, 512, 512), 1e9) == (64, 512, 512)
     assert shrink((64, 512, 512), 64 * 512 * 512 / 8) == (32, 256, 256)
     assert shrink((20, 4096, 4096), 1e5)[0] == 16
+
+
+def test_one_sample_of_each_kind_comes_first(tmp_path: Path, content: dict[str, Any]) -> None:
+    specs = expand(read(tmp_path, content), {})
+    kinds = [like(spec) for spec in specs]
+    assert len(set(kinds[:2])) == 1  # the recipe's own order has them one kind after the other
+    first = one_of_each_first(specs)
+    assert len({like(spec) for spec in first[:2]}) == 2
+    assert sorted(s.sample_id for s in first) == sorted(s.sample_id for s in specs)
+    rest = [spec for spec in specs if spec in first[2:]]
+    assert first[2:] == rest
