@@ -72,20 +72,21 @@ def test_both_engines_show_the_same_body(body: Decoration, angle: float, ice: fl
 
 def test_phase_of_a_film_is_its_inner_potential_times_its_thickness() -> None:
     """Through the middle of a film that fills the image, the wave is turned by sigma V t."""
-    from tlgen.simulate.multislice import _grid, _specimen
+    from tlgen.simulate import on_cpu, slabs
 
     film = CarbonEdge((-5000, 0), 4000, 0, 50)
     scene, acq = scene_of(film), Acquisition(ice_density=0.94)
-    grid = _grid(scene, acq)
-    specimen = _specimen(scene, {}, acq, Tilt(0, 0.0, 2.0, 0.0), grid)
+    grid = slabs.grid_of(scene, acq)
+    layout = slabs.lay_out(scene, {}, acq, Tilt(0, 0.0, 2.0, 0.0), grid)
+    potential, taken = on_cpu.fill(layout, acq, grid)
     middle = (
         slice(None),
         slice(grid.ny // 2 - 8, grid.ny // 2 + 8),
         slice(grid.nx // 2 - 8, grid.nx // 2 + 8),
     )
-    projected = specimen.potential[middle].sum(axis=0) / grid.step**2
+    projected = potential[middle].sum(axis=0) / grid.step**2
     assert projected == pytest.approx(inner_potential(CARBON) * 50, rel=0.01)
-    covered = specimen.covered[middle].sum(axis=0) / grid.step**2
+    covered = taken[middle].sum(axis=0) / grid.step**2
     assert covered == pytest.approx(50, abs=3)
     assert optics.interaction(300) * projected.mean() == pytest.approx(0.24, abs=0.02)  # radians
 

@@ -169,20 +169,31 @@ def _cycles(shape: tuple[int, int], sampling: float) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(qy[:, None] ** 2 + qx[None, :] ** 2))
 
 
+def detection(
+    shape: tuple[int, int], sampling: float, acq: Acquisition, tilt: Tilt
+) -> NDArray[np.float32] | None:
+    """Find what the detector multiplies a mean intensity's half plane by before counts are drawn from it.
+
+    ``shape`` (ny, nx) and ``sampling`` are as in :func:`quantum_efficiency`; None for a perfect detector.
+    """
+    if not acq.dqe:
+        return None
+    rate = tilt.dose * acq.pixel_size**2  # an exposure lasts one second
+    curve = detectors.curve(acq, rate)
+    return (
+        quantum_efficiency(shape, sampling, rate) if curve is None else curve.before(_cycles(shape, sampling))
+    )
+
+
 def detect(image: NDArray[np.float32], sampling: float, acq: Acquisition, tilt: Tilt) -> NDArray[np.float32]:
     """Apply what the detector does to a mean intensity (ny, nx) before counts are drawn from it.
 
     ``sampling`` is as in :func:`quantum_efficiency`.
     """
-    if not acq.dqe:
-        return image
-    rate = tilt.dose * acq.pixel_size**2  # an exposure lasts one second
     shape = (image.shape[0], image.shape[1])
-    curve = detectors.curve(acq, rate)
-    if curve is None:
-        factor = quantum_efficiency(shape, sampling, rate)
-    else:
-        factor = curve.before(_cycles(shape, sampling))
+    factor = detection(shape, sampling, acq, tilt)
+    if factor is None:
+        return image
     return np.asarray(scipy.fft.irfft2(scipy.fft.rfft2(image) * factor, shape), np.float32)
 
 
