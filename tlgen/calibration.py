@@ -104,7 +104,9 @@ def _one(
     scale = math.prod(spec.shape) / math.prod(shape)
     there = {p.key for p in prepared}
     counts = tuple((key, max(1, round(n / scale))) for key, n in spec.counts if key in there)
-    small = replace(spec, sample_id=seeds.digest([spec.sample_id, list(shape)]), shape=shape, counts=counts)
+    on_cpu = spec.acquisition.model_copy(update={"device": "cpu"})
+    digest = seeds.digest([spec.sample_id, list(shape)])
+    small = replace(spec, sample_id=digest, shape=shape, counts=counts, acquisition=on_cpu)
     names = tuple(info.name for info in Catalog.open(url).classes)
 
     def timed(function: Any, *args: Any) -> tuple[Any, float]:
@@ -119,12 +121,14 @@ def _one(
     packed, pack = timed(pipeline.pack_scene, url, small, prepared, names)
     tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
     middle = tilts[len(tilts) // 2]
-    (image, _), tilt = timed(
-        pipeline.simulate_tilt, url, packed.scene, spec.acquisition, middle, spec.stream("simulate")
+    (image, _, device), tilt = timed(
+        pipeline.simulate_tilt, url, packed.scene, on_cpu, middle, spec.stream("simulate")
     )
     # pixels in another order for each tilt: the same image again and again would compress too well
     rng = seeds.generator("calibration")
-    images = [(rng.permuted(image.ravel()).reshape(image.shape), tilt) for _ in tilts]
+    images = [
+        pipeline.Simulated(rng.permuted(image.ravel()).reshape(image.shape), tilt, device) for _ in tilts
+    ]
     sources = {p.name: p.source for p in prepared}
     started = time.process_time()
     made = pipeline.finish(url, small, packed, sources, {}, tilts, images)

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tlgen.samples import SampleSpec
+from tlgen.simulate.base import engine, tilts_a_call
 from tlgen.tilts import tilt_series
 from tlrun.estimate import Work
 
 #: Names of the functions that make a sample, as :mod:`tlgen.jobs` calls them.
 PACK, SIMULATE, FINISH = "pack", "simulate_tilt", "finish"
+#: The one that simulates several tilts.
+SIMULATE_TOGETHER = "simulate_tilts"
 
 # CPU seconds for a cube of 0.1 µm; only how they compare matters, and only until some are timed.
 _PACKING, _SIMULATING = 4.0, {"multislice": 0.5, "parakeet": 50.0}
@@ -40,13 +43,22 @@ def work(specs: Iterable[SampleSpec]) -> list[Work]:
     guesses: dict[str, float] = {}
     for spec in specs:
         tilts = len(tilt_series(spec.acquisition))
+        together = tilts_a_call(engine(spec.acquisition.engine), spec.acquisition)
+        simulate = SIMULATE if together == 1 else SIMULATE_TOGETHER
         volume = math.prod(spec.shape) * spec.acquisition.voxel_size**3 / _VOLUME
         for function, number, guess in (
             (PACK, 1, _PACKING * volume),
-            (SIMULATE, tilts, _SIMULATING[spec.acquisition.engine] * volume),
+            (simulate, -(-tilts // together), together * _SIMULATING[spec.acquisition.engine] * volume),
             (FINISH, 1, _FINISHING * math.prod(spec.shape) * tilts),
         ):
             group = f"{function} {like(spec)}"
             calls[group] += number
             guesses[group] = guess
     return [Work(group, number, guesses[group]) for group, number in calls.items()]
+
+
+def rate(specs: Iterable[SampleSpec]) -> tuple[str, str]:
+    """Name the calls that people count a run's pace in, and their word for it."""
+    if all(tilts_a_call(engine(spec.acquisition.engine), spec.acquisition) > 1 for spec in specs):
+        return SIMULATE_TOGETHER, "groups of tilts"
+    return SIMULATE, "tilts"

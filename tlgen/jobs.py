@@ -1,15 +1,17 @@
-"""The making of one sample as steps on a cluster: pack, one call a tilt, then all the rest."""
+"""The making of one sample as steps on a cluster: pack, simulate tilt by tilt, then all the rest."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import Any
 
 from tlgen import pipeline
 from tlgen.costs import like
 from tlgen.misalign import misaligned
 from tlgen.samples import SampleSpec
-from tlgen.tilts import tilt_series
+from tlgen.simulate.base import engine, tilts_a_call
+from tlgen.tilts import Tilt, tilt_series
 from tlrun.calls import SIMULATE
 from tlrun.fan_out import Call, Job, Steps
 
@@ -36,22 +38,34 @@ def sample_job(
     """Describe the making of one sample to :func:`tlrun.fan_out.fan_out`."""
 
     def steps() -> Steps:
+        acq = spec.acquisition
+        if acq.device == "gpu":  # a minute of packing would be in vain
+            yield [Call(pipeline.check_device, acq).needs(pool=SIMULATE, like=like(spec))]
         first = Call(pipeline.pack, url, spec, prepared, class_names)
         packed: pipeline.Packed | pipeline.Made = (
             yield [first.needs(memory=pipeline.PROCESS + math.prod(spec.shape) * _PACKING, like=like(spec))]
         )[0]
         if isinstance(packed, pipeline.Made):
             return packed
-        tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
-        seed = spec.stream("simulate")
-        images = yield [
-            Call(pipeline.simulate_tilt, url, packed.scene, spec.acquisition, tilt, seed).needs(
-                pool=SIMULATE, memory=packed.memory, like=like(spec)
-            )
-            for tilt in tilts
-        ]
+        tilts = misaligned(tilt_series(acq), acq, spec.stream("alignment"))
+        images = yield from _simulated(url, packed, spec, tilts)
         sources = {p.name: p.source for p in prepared}
         last = Call(pipeline.finish, url, spec, packed, sources, recipe, tilts, images)
         return (yield [last.needs(memory=memory_to_finish(spec, len(tilts)), like=like(spec))])[0]
 
     return Job(spec.sample_id, steps)
+
+
+def _simulated(
+    url: str, packed: pipeline.Packed, spec: SampleSpec, tilts: list[Tilt]
+) -> Generator[list[Call], list[Any], list[pipeline.Simulated]]:
+    """Simulate the images of a sample: a tilt a call, or several where the engine computes them together."""
+    acq, seed = spec.acquisition, spec.stream("simulate")
+    together = tilts_a_call(engine(acq.engine), acq)
+    if together == 1:
+        calls = [Call(pipeline.simulate_tilt, url, packed.scene, acq, tilt, seed) for tilt in tilts]
+    else:
+        parts = [tilts[k : k + together] for k in range(0, len(tilts), together)]
+        calls = [Call(pipeline.simulate_tilts, url, packed.scene, acq, part, seed) for part in parts]
+    made = yield [call.needs(pool=SIMULATE, memory=packed.memory, like=like(spec)) for call in calls]
+    return made if together == 1 else [image for part in made for image in part]

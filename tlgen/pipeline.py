@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -300,6 +300,14 @@ class Packed:
     memory: int
 
 
+class Simulated(NamedTuple):
+    """A tilt image, the CPU seconds that it took, and what computed it, in words."""
+
+    image: Image
+    seconds: float
+    device: str
+
+
 @dataclass(frozen=True)
 class Made:
     """A sample that is in the corpus now; ``here`` tells whether this run made it, or another meanwhile."""
@@ -406,16 +414,33 @@ def _made_by_another(url: str, spec: SampleSpec) -> Made | None:
     return None if record is None else Made(record, here=False)
 
 
-def simulate_tilt(
-    url: str, scene: Scene, acquisition: Acquisition, tilt: Tilt, seed: int
-) -> tuple[Image, float]:
-    """Simulate one tilt image; returns it with the CPU seconds that it took."""
-    from tlgen.simulate.base import engine
+def check_device(acquisition: Acquisition) -> None:
+    """Refuse a worker without the device that an acquisition asks for, before anything is computed."""
+    from tlgen.simulate.base import Together, engine
+
+    simulator = engine(acquisition.engine)
+    if isinstance(simulator, Together):
+        simulator.check_device(acquisition)
+
+
+def simulate_tilt(url: str, scene: Scene, acquisition: Acquisition, tilt: Tilt, seed: int) -> Simulated:
+    """Simulate one tilt image."""
+    return simulate_tilts(url, scene, acquisition, (tilt,), seed)[0]
+
+
+def simulate_tilts(
+    url: str, scene: Scene, acquisition: Acquisition, tilts: Sequence[Tilt], seed: int
+) -> list[Simulated]:
+    """Simulate some tilt images of a series in one call, together where the engine can."""
+    from tlgen.simulate.base import engine, simulate_together
 
     started = time.process_time()
-    scene, tilt = misalign.seen(scene, tilt)
-    image = engine(acquisition.engine).simulate(scene, CorpusLibrary(url), acquisition, tilt, seed)
-    return image, time.process_time() - started
+    views = [misalign.seen(scene, tilt) for tilt in tilts]
+    images, device = simulate_together(
+        engine(acquisition.engine), views, CorpusLibrary(url), acquisition, seed
+    )
+    each = (time.process_time() - started) / len(tilts)
+    return [Simulated(image, each, device) for image in images]
 
 
 def optics_of(acq: Acquisition) -> reconstruct.Optics:
@@ -437,7 +462,7 @@ def finish(
     sources: dict[str, str],
     recipe: dict[str, Any],
     tilts: list[Tilt],
-    images: list[tuple[Image, float]],
+    images: list[Simulated],
 ) -> Made:
     """Reconstruct, label and commit one sample, unless another run has; ``recipe`` is kept with it."""
     from tlgen.simulate.base import engine
@@ -447,7 +472,7 @@ def finish(
     scene, started = packed.scene, time.process_time()
     order = np.argsort([tilt.angle for tilt in tilts])
     angles = np.array([tilts[i].angle for i in order], np.float32)
-    series = np.stack([images[i][0] for i in order])
+    series = np.stack([images[i].image for i in order])
     known = reconstruct.Series(
         angles.astype(np.float64),
         np.array([tilts[i].dose_before + tilts[i].dose / 2 for i in order]),
@@ -490,13 +515,14 @@ def finish(
                 "occupancy": round(packed.occupancy, 4),
                 "seconds": {
                     "pack": round(packed.seconds, 2),
-                    "simulate": round(sum(seconds for _, seconds in images), 2),
+                    "simulate": round(sum(each.seconds for each in images), 2),
                     "reconstruct": round(reconstructed - started, 2),
                     "label": round(labelled - reconstructed, 2),
                 },
                 "software": {
                     "template-learning": version("template-learning"),
                     spec.acquisition.engine: simulator.version(),
+                    "device": ", ".join(sorted({each.device for each in images})),
                     "numpy": np.__version__,
                 },
             },

@@ -16,7 +16,7 @@ from tlgen.recipe import Recipe
 from tlgen.samples import expand
 from tlgen.scene_file import read_scene
 from tlgen.simulate import doors
-from tlgen.simulate.base import engine
+from tlgen.simulate.base import engine, simulate_together, tilts_a_call
 from tlgen.tilts import Tilt, tilt_series
 
 
@@ -68,18 +68,23 @@ def simulate_scene(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = seeds.seed(recipe.seed, recipe.name, spec.name, "simulate")
-    images = []
-    for tilt in tilts:
-        started = time.process_time()
-        images.append(simulator.simulate(scene, library, acq, tilt, seed, noise=noise))
-        click.echo(
-            f"  {tilt.angle:6.1f}°  number {tilt.index + 1} in time, {tilt.dose_before:5.1f} e/Å² before it, "
-            f"mean {images[-1].mean():.4g}, standard deviation {images[-1].std():.4g}, "
-            f"{time.process_time() - started:.1f} CPU-s"
-        )
+    images, devices = [], set()
+    together = tilts_a_call(simulator, acq)
+    for k in range(0, len(tilts), together):
+        started, part = time.process_time(), tilts[k : k + together]
+        views = [(scene, tilt) for tilt in part]
+        made, device = simulate_together(simulator, views, library, acq, seed, noise=noise)
+        each = (time.process_time() - started) / len(part)
+        for tilt, image in zip(part, made, strict=True):
+            click.echo(
+                f"  {tilt.angle:6.1f}°  number {tilt.index + 1} in time, {tilt.dose_before:5.1f} e/Å² before"
+                f" it, mean {image.mean():.4g}, standard deviation {image.std():.4g}, {each:.1f} CPU-s"
+            )
+        images += made
+        devices.add(device)
     write_mrc(path, np.stack(images), scene.voxel_size)
     path.with_suffix(".rawtlt").write_text("".join(f"{tilt.angle:.2f}\n" for tilt in tilts))
-    click.echo(f"{path}: {len(tilts)} images by {simulator.version()}")
+    click.echo(f"{path}: {len(tilts)} images by {simulator.version()}, device {', '.join(sorted(devices))}")
 
 
 def _choose(tilts: list[Tilt], angles: tuple[float, ...]) -> list[Tilt]:

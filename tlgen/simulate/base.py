@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,69 @@ class Engine(Protocol):
         InputError
             If the engine cannot honour a setting.
         """
+
+
+class Images(NamedTuple):
+    """Of several tilts, as :meth:`Engine.simulate` gives each, and what computed them, in words."""
+
+    images: list[NDArray[np.float32]]
+    device: str
+
+
+@runtime_checkable
+class Together(Protocol):
+    """An engine that computes tilts together where that is quicker."""
+
+    def tilts_a_call(self, acq: Acquisition) -> int:
+        """Say how many tilts are worth one call."""
+
+    def check_device(self, acq: Acquisition) -> None:
+        """Refuse a process that lacks the device which the acquisition asks for (InputError)."""
+
+    def simulate_together(
+        self,
+        views: Sequence[tuple[Scene, Tilt]],
+        library: Library,
+        acq: Acquisition,
+        seed: int,
+        *,
+        noise: bool = True,
+    ) -> Images:
+        """Simulate several images of a series; each is that of :meth:`Engine.simulate`.
+
+        Parameters
+        ----------
+        views
+            The scene, as it stands at a tilt, and the tilt. Molecules may stand elsewhere at each.
+        library, acq, seed, noise
+            As of one image.
+
+        Raises
+        ------
+        InputError
+            If the engine cannot honour a setting.
+        """
+
+
+def tilts_a_call(simulator: Engine, acq: Acquisition) -> int:
+    """Say how many tilts an engine is best given at a time."""
+    return simulator.tilts_a_call(acq) if isinstance(simulator, Together) else 1
+
+
+def simulate_together(
+    simulator: Engine,
+    views: Sequence[tuple[Scene, Tilt]],
+    library: Library,
+    acq: Acquisition,
+    seed: int,
+    *,
+    noise: bool = True,
+) -> Images:
+    """Simulate several images of a series, together or one after the other; see :class:`Together`."""
+    if isinstance(simulator, Together):
+        return simulator.simulate_together(views, library, acq, seed, noise=noise)
+    images = [simulator.simulate(scene, library, acq, tilt, seed, noise=noise) for scene, tilt in views]
+    return Images(images, acq.device)
 
 
 def engine(name: str) -> Engine:

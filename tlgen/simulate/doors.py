@@ -40,12 +40,6 @@ def check_acquisition(acq: Acquisition) -> None:
     detectors.check(acq)
 
 
-def refuse_gpu(acq: Acquisition, engine: str) -> None:
-    """Refuse a GPU for an engine that has only the CPU (InputError)."""
-    if acq.device == "gpu":
-        raise InputError(f"device: engine {engine} computes on the CPU only; use device: cpu or auto")
-
-
 def check_molecule(molecule: Molecule) -> None:
     """Refuse a structure with an atom that no scattering factor is known for.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from catalogs.errors import InputError
 
 
-def choose(device: str, number: int, needed: int) -> bool:
+def choose(device: str, number: int, needed: int, free: int | None = None) -> bool:
     """Decide whether a call runs on a GPU.
 
     Dask's GPU clusters give each worker its own GPU by ``CUDA_VISIBLE_DEVICES``, in which that one stands
@@ -24,6 +26,8 @@ def choose(device: str, number: int, needed: int) -> bool:
         Of GPUs that CUDA sees.
     needed
         Bytes that the call takes on the device.
+    free
+        Bytes that it may take there; what CUDA says is free unless given.
 
     Raises
     ------
@@ -36,7 +40,7 @@ def choose(device: str, number: int, needed: int) -> bool:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
         raise InputError(f"device: gpu is asked for and CUDA finds none here{why}; use cpu or auto")
-    free = free_memory()
+    free = free_memory() if free is None else free
     if free is not None and free < needed:
         if device == "auto":
             return False
@@ -47,21 +51,74 @@ def choose(device: str, number: int, needed: int) -> bool:
     return True
 
 
+def of_jax(device: str) -> Any | None:
+    """Find the GPU that JAX computes on; None if it is to be the CPU.
+
+    Parameters
+    ----------
+    device
+        As :func:`choose` takes it.
+
+    Raises
+    ------
+    InputError
+        If ``gpu`` is asked for and there is none, or no JAX that can use it.
+    """
+    if not choose(device, 0 if device == "cpu" else count(), 0):
+        return None
+    # JAX would take three quarters of the GPU at once, whoever else computes on it
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    try:
+        import jax
+
+        return jax.devices("cuda")[0]
+    except (ImportError, RuntimeError) as error:
+        if device == "auto":
+            return None
+        why = str(error).splitlines()[0]
+        raise InputError(
+            f"device: gpu needs JAX for CUDA ({why}); pip install 'template-learning[gpu]', or use"
+            " cpu or auto"
+        ) from error
+
+
+def count() -> int:
+    """Count the GPUs that CUDA sees."""
+    number = ctypes.c_int()
+    for runtime in _runtimes():
+        if runtime.cudaGetDeviceCount(ctypes.byref(number)) == 0:
+            return number.value
+    return 0
+
+
 def free_memory() -> int | None:
     """Ask CUDA for the free bytes of the current GPU; None if its runtime cannot tell."""
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    for path in _runtimes():
-        try:
-            runtime = ctypes.CDLL(str(path))
-        except OSError:
-            continue
+    for runtime in _runtimes():
         if runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0:
             return free.value
     return None
 
 
-def _runtimes() -> list[Path]:
-    """List CUDA's runtime libraries in the installed wheels."""
+def free_memory_of(device: Any) -> int | None:
+    """Count the bytes that JAX may still take on a device: what is free, and what it holds and has not used.
+
+    None if neither CUDA nor JAX can tell.
+    """
+    stats = device.memory_stats() or {}
+    used, free = stats.get("bytes_in_use", 0), free_memory()
+    found = [] if free is None else [free + max(0, stats.get("pool_bytes", used) - used)]
+    if "bytes_limit" in stats:
+        found.append(stats["bytes_limit"] - used)
+    return min(found, default=None)
+
+
+def _runtimes() -> Iterator[ctypes.CDLL]:
+    """Load CUDA's runtime libraries, one after the other, from the installed wheels."""
     spec = find_spec("nvidia")
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
-    return [path for folder in folders for path in sorted(folder.glob("*/lib/libcudart.so.*"))]
+    for path in [path for folder in folders for path in sorted(folder.glob("*/lib/libcudart.so.*"))]:
+        try:
+            yield ctypes.CDLL(str(path))
+        except OSError:
+            continue

@@ -10,6 +10,7 @@ atoms are; which volume they take is found once a structure (:mod:`tlgen.simulat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import ceil
@@ -22,7 +23,8 @@ from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecule import Library
 from tlgen.scene import Scene
-from tlgen.simulate import contamination, cover, doors, on_cpu, optics, solids
+from tlgen.simulate import contamination, cover, doors, gpu, on_cpu, on_gpu, optics, solids
+from tlgen.simulate.base import Images
 from tlgen.simulate.slabs import grid_of, lay_out, slab
 from tlgen.simulate.specimen import check_elements
 from tlgen.tilts import Tilt
@@ -42,7 +44,6 @@ class Multislice:
     def check(self, acq: Acquisition) -> None:
         """Refuse what Parakeet alone has, and voxels that are no whole number of pixels (InputError)."""
         doors.check_acquisition(acq)
-        doors.refuse_gpu(acq, self.name)
         if acq.parakeet_faults != "corrected":
             raise InputError(
                 "parakeet_faults: engine multislice has none of Parakeet's; leave it away, or use parakeet"
@@ -59,11 +60,15 @@ class Multislice:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
         grid = grid_of(scene, acq)
         x, _, z = scene.box
-        slabs = 2 * ceil((x + z + 2 * acq.padding) / slab(scene.voxel_size))  # potential and cover, steep
+        steep = ceil((x + z + 2 * acq.padding) / slab(scene.voxel_size))
+        slabs = 2 * steep  # potential and cover
         structures = [library[scene.digests[k]].points for k in np.unique(scene.which)]
         cells = cover.memory(structures, acq.slice_thickness) if acq.ice_density else 0
         more = solids.MEMORY if scene.decorations else 0
-        return grid.nx * grid.ny * (4 * slabs + 80) + cells + more
+        here = grid.nx * grid.ny * (4 * slabs + 80)
+        if acq.device != "cpu":
+            here = max(here, on_gpu.host_memory(grid, steep) + on_gpu.PROCESS)
+        return here + cells + more
 
     def simulate(
         self, scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, seed: int, *, noise: bool = True
@@ -75,13 +80,55 @@ class Multislice:
         InputError
             If ``voxel_size`` is not a whole multiple of ``pixel_size``, or an element unknown.
         """
+        return self.simulate_together([(scene, tilt)], library, acq, seed, noise=noise).images[0]
+
+    def tilts_a_call(self, acq: Acquisition) -> int:
+        """Say how many tilts are worth one call; see :class:`tlgen.simulate.base.Together`."""
+        return on_gpu.TILTS if acq.device == "gpu" else 1
+
+    def check_device(self, acq: Acquisition) -> None:
+        """Refuse a process without the GPU that the acquisition asks for (InputError)."""
+        gpu.of_jax(acq.device)
+
+    def simulate_together(
+        self,
+        views: Sequence[tuple[Scene, Tilt]],
+        library: Library,
+        acq: Acquisition,
+        seed: int,
+        *,
+        noise: bool = True,
+    ) -> Images:
+        """Simulate several images; see :meth:`tlgen.simulate.base.Together.simulate_together`.
+
+        Raises
+        ------
+        InputError
+            As :meth:`simulate`; or if a GPU is asked for and there is none, or it has too little memory.
+        """
         self.check(acq)
-        scene = contamination.added(scene, acq, seed)
-        grid = grid_of(scene, acq)
-        check_elements(scene, library)
-        image = on_cpu.simulate(lay_out(scene, library, acq, tilt, grid), acq, grid, seed, detected=noise)
-        image = optics.energy_filtered(image, scene, acq, tilt)
-        return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt, acq) if noise else image
+        for scene, _ in views:
+            check_elements(scene, library)
+        device = gpu.of_jax(acq.device)
+        views = [(contamination.added(scene, acq, seed), tilt) for scene, tilt in views]
+        grid = grid_of(views[0][0], acq)
+        seen, where = None, "CPU"
+        if device is not None:
+            layouts = [lay_out(scene, library, acq, tilt, grid) for scene, tilt in views]
+            seen = on_gpu.simulate(device, layouts, acq, grid, seed, detected=noise)
+        if device is not None and seen is not None:
+            where = f"{device.device_kind}, JAX {version('jax')}"
+        else:  # one after the other, which takes the memory of one
+            seen = [
+                on_cpu.simulate(lay_out(scene, library, acq, tilt, grid), acq, grid, seed, detected=noise)
+                for scene, tilt in views
+            ]
+        images = []
+        for image, (scene, tilt) in zip(seen, views, strict=True):
+            mean = optics.energy_filtered(image, scene, acq, tilt)
+            dose = tilt.dose * scene.voxel_size**2
+            images.append(optics.counts(mean, dose, seed, tilt, acq) if noise else mean)
+        return Images(images, where)
 
 
 __all__ = ["Multislice", "slab"]

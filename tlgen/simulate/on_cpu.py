@@ -139,6 +139,7 @@ def _mix(
 
 #: Of NumPy's arrays.
 OPERATIONS = wave.Operations(
+    ones=lambda shape: np.ones(shape, np.complex64),
     rfft2=scipy.fft.rfft2,
     irfft2=lambda spectrum, shape: scipy.fft.irfft2(spectrum, shape, overwrite_x=True),
     fft2=lambda wave: scipy.fft.fft2(wave, overwrite_x=True),

@@ -10,6 +10,7 @@ discs of the outermost atoms cover.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import numba
@@ -62,15 +63,42 @@ def decorate(
     scattering
         What its atoms weigh.
     """
-    parts = max(1, int(min(_COARSEST, scene.voxel_size / 2) / frame.step))
+    n = parts(scene, frame.step)
     matrix, shift = frame.transform(tilt_rotation(tilt.angle).as_matrix(), np.zeros(3))
-    for slabs, of, grown in (
-        (potential, partial(inner_potential, scattering=scattering), 0.0),
-        (covered, _unity, RIM),
-    ):
+    for slabs, weigh in ((potential, scattering), (covered, None)):
         if len(slabs):
-            for points, amounts in filling.integrate(decoration, scene.box, parts * frame.step, of, grown):
-                _share_out(slabs, points, amounts, matrix, shift, parts)
+            for points, amounts in integrate(decoration, scene, frame.step, weigh):
+                _share_out(slabs, points, amounts, matrix, shift, n)
+
+
+def integrate(
+    decoration: Decoration, scene: Scene, step: float, scattering: Scattering | None
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Integrate a decoration's potential, or without ``scattering`` the volume of ice that it displaces.
+
+    Yields
+    ------
+    points : ndarray, float32
+        (n, 3) Å from the centre of the box; the middles of cells :func:`parts` pixels of ``step`` Å wide.
+    amounts : ndarray, float32
+        (n,) V Å³, or Å³, in each.
+    """
+    of, grown = (
+        (_unity, RIM) if scattering is None else (partial(inner_potential, scattering=scattering), 0.0)
+    )
+    yield from filling.integrate(decoration, scene.box, parts(scene, step) * step, of, grown)
+
+
+def parts(scene: Scene, step: float) -> int:
+    """How many pixels of ``step`` Å the integration's cells are wide."""
+    return max(1, int(min(_COARSEST, scene.voxel_size / 2) / step))
+
+
+def offsets(number: int) -> NDArray[np.float32]:
+    """From a cell's middle to those of the pixels that it is spread over, (number², 3) pixels and slabs."""
+    along = np.arange(number, dtype=np.float32) - np.float32((number - 1) / 2)
+    y, x = np.meshgrid(along, along, indexing="ij")
+    return np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3)
 
 
 def _unity(_: Material) -> float:

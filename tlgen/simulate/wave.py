@@ -34,6 +34,8 @@ class Operations:
 
     Attributes
     ----------
+    ones
+        A plane wave of a shape.
     rfft2, irfft2
         Real image to its half plane, and back to an image of a shape.
     fft2, ifft2
@@ -54,6 +56,7 @@ class Operations:
         ``state = body(k, state)`` for k from 0, so many times.
     """
 
+    ones: Callable[[tuple[int, int]], Array]
     rfft2: Callable[[Array], Array]
     irfft2: Callable[[Array, tuple[int, int]], Array]
     fft2: Callable[[Array], Array]
@@ -148,12 +151,13 @@ class Filled(NamedTuple):
         Of slabs that the wave goes through.
     potential, covered, white
         Slab number -> (ny, nx): V Å³ of the atoms' potential, Å³ of each pixel's volume that atoms cover,
-        and white noise, of which the ice becomes. Asked for in their order, each once.
+        and white noise, of which the ice becomes.
+        They are asked for in their order, each once. Nothing is covered without ice.
     """
 
     number: Any
     potential: Callable[[Any], Array]
-    covered: Callable[[Any], Array]
+    covered: Callable[[Any], Array] | None
     white: Callable[[Any], Array]
 
 
@@ -183,7 +187,7 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
 
     def phase(k: Any) -> Array:
         projected = ops.rfft2(filled.potential(k))
-        if view.ice is None:
+        if view.ice is None or filled.covered is None:
             projected = ops.times(projected, of_atoms)
         else:
             covered = filled.covered(k)
@@ -197,9 +201,7 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
         return ops.fft2(ops.refract(wave, phase(k), common.sigma))
 
     last = filled.number - 1
-    wave = ops.repeat(
-        last, lambda k, wave: ops.ifft2(ops.times(through(k, wave), step)), np.ones(shape, np.complex64)
-    )
+    wave = ops.repeat(last, lambda k, wave: ops.ifft2(ops.times(through(k, wave), step)), ops.ones(shape))
     # from the last slab back to the middle of the box, where the lens is focused, then through the lens
     spectrum = ops.times(ops.times(through(last, wave), _outer(view.back)), common.lens)
     seen = ops.intensity(ops.ifft2(spectrum))
