@@ -97,7 +97,8 @@ WITH_ALL = {"contrast": "physical", "contamination": 3000.0, "binning": "fourier
         ({}, ()),
         ({"ice_density": 0.0, "contrast": 2.5, "astigmatism": 0.4}, DECORATIONS),
         ({"phase_plate": True, "defocus": 0.5}, DECORATIONS),
-        (WITH_ALL | {"ice_wedge": 5.0}, ()),
+        (WITH_ALL | {"ice_wedge": 5.0}, DECORATIONS),
+        ({"contrast": "physical", "ice_density": 0.0, "voltage": 200.0}, ()),
     ],
 )
 def test_same_images_as_numpy(device: Any, settings: dict[str, Any], decorations: tuple[Any, ...]) -> None:

@@ -78,7 +78,7 @@ def test_phase_of_a_film_is_its_inner_potential_times_its_thickness() -> None:
     scene, acq = scene_of(film), Acquisition(ice_density=0.94)
     grid = slabs.grid_of(scene, acq)
     layout = slabs.lay_out(scene, {}, acq, Tilt(0, 0.0, 2.0, 0.0), grid)
-    potential, taken = on_cpu.fill(layout, acq, grid)
+    potential, taken, _ = on_cpu.fill(layout, acq, grid)
     middle = (
         slice(None),
         slice(grid.ny // 2 - 8, grid.ny // 2 + 8),

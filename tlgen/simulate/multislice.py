@@ -23,7 +23,7 @@ from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecule import Library
 from tlgen.scene import Scene
-from tlgen.simulate import contamination, cover, doors, gpu, on_cpu, on_gpu, optics, solids
+from tlgen.simulate import contamination, cover, doors, gpu, on_cpu, on_gpu, optics, place, solids
 from tlgen.simulate.base import Images
 from tlgen.simulate.slabs import grid_of, lay_out, slab
 from tlgen.simulate.specimen import check_elements
@@ -61,7 +61,7 @@ class Multislice:
         grid = grid_of(scene, acq)
         x, _, z = scene.box
         steep = ceil((x + z + 2 * acq.padding) / slab(scene.voxel_size))
-        slabs = 2 * steep  # potential and cover
+        slabs = steep * place.channels(acq)
         structures = [library[scene.digests[k]].points for k in np.unique(scene.which)]
         cells = cover.memory(structures, acq.slice_thickness) if acq.ice_density else 0
         more = solids.MEMORY if scene.decorations else 0

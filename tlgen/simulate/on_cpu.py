@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
-from tlgen.simulate import cover, potentials, solids, splat, wave
+from tlgen.simulate import cover, losses, potentials, solids, splat, wave
 from tlgen.simulate.slabs import Grid, Layout
 
 
@@ -33,42 +33,57 @@ def simulate(
     return np.ascontiguousarray(seen)
 
 
-def fill(layout: Layout, acq: Acquisition, grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Put the atoms, and the ice that they displace, into the slabs.
+class Contents(NamedTuple):
+    """Of the slabs; what is not needed has none.
 
-    Returns
-    -------
+    Attributes
+    ----------
     potential
         (slabs, ny, nx) V Å³ of the atoms' potential, each spread over the four nearest pixels.
     covered
-        (slabs, ny, nx) Å³ of each pixel's volume that atoms cover; nothing (0 slabs) without ice.
+        (slabs, ny, nx) Å³ of each pixel's volume that atoms cover; needed with ice.
+    lost
+        (slabs, ny, nx) Å² of :func:`tlgen.simulate.losses.of_atoms`.
     """
-    scattering = potentials.scattering(acq.contrast)
-    shape = (layout.slabs, *grid.shape)
-    potential = np.zeros(shape, np.float32)
-    covered = np.zeros(shape if acq.ice_density else (0, *shape[1:]), np.float32)
+
+    potential: NDArray[np.float32]
+    covered: NDArray[np.float32]
+    lost: NDArray[np.float32]
+
+
+def fill(layout: Layout, acq: Acquisition, grid: Grid) -> Contents:
+    """Put the atoms, and the ice that they displace, into the slabs."""
+    integral, lost = potentials.scattering(acq.contrast).integral, losses.of_atoms(acq, grid.step)
+    made = Contents(
+        *(
+            np.zeros((layout.slabs if needed else 0, *grid.shape), np.float32)
+            for needed in (True, bool(acq.ice_density), lost is not None)
+        )
+    )
+    weighed = [(made.potential, integral)] + ([] if lost is None else [(made.lost, lost)])
     one = np.ones(1, np.float32)
     for molecule, matrix, shift in layout.standing:
         occupancy = one if molecule.is_atomic else np.ascontiguousarray(molecule.occupancy)
-        splat.place_atoms(
-            potential, molecule.positions, molecule.elements, occupancy, scattering.integral, matrix, shift
-        )
+        for slabs, weights in weighed:
+            splat.place_atoms(slabs, molecule.positions, molecule.elements, occupancy, weights, matrix, shift)
         if acq.ice_density:
             cells = cover.cover(molecule, acq.slice_thickness)
-            splat.place(covered, cells.positions, cells.volumes, matrix, shift)
+            splat.place(made.covered, cells.positions, cells.volumes, matrix, shift)
     for decoration in layout.scene.decorations:
-        solids.decorate(decoration, layout.scene, layout.tilt, potential, covered, layout.frame, scattering)
-    return potential, covered
+        for slabs, by_element in (*weighed, *([(made.covered, None)] if acq.ice_density else [])):
+            solids.decorate(decoration, layout.scene, layout.tilt, layout.frame, slabs, by_element)
+    return made
 
 
 def _filled(layout: Layout, acq: Acquisition, grid: Grid, seed: int) -> wave.Filled:
-    potential, covered = fill(layout, acq, grid)
+    potential, covered, lost = fill(layout, acq, grid)
     rng = generator(seed, "ice", layout.tilt.index)
     white = np.empty(grid.shape if acq.ice_density else (0, 0), np.float32)
     return wave.Filled(
         layout.slabs,
         lambda k: potential[k],
-        lambda k: covered[k],
+        (lambda k: covered[k]) if len(covered) else None,
+        (lambda k: lost[k]) if len(lost) else None,
         lambda _: rng.standard_normal(dtype=np.float32, out=white),
     )
 
@@ -123,6 +138,28 @@ def _damp(
 
 
 @numba.njit(cache=True, nogil=True)
+def _with_ice(
+    lost: NDArray[np.float32],
+    covered: NDArray[np.float32],
+    share: NDArray[np.float32],
+    of_cover: np.float32,
+    of_ice: np.float32,
+) -> NDArray[np.float32]:
+    for y in range(lost.shape[0]):
+        for x in range(lost.shape[1]):
+            lost[y, x] += max(share[x] * of_ice - covered[y, x] * of_cover, np.float32(0))
+    return lost
+
+
+@numba.njit(cache=True, nogil=True)
+def _fade(wave: NDArray[np.complex64], lost: NDArray[np.float32], area: np.float32) -> NDArray[np.complex64]:
+    for y in range(wave.shape[0]):
+        for x in range(wave.shape[1]):
+            wave[y, x] *= np.exp(-lost[y, x] / area)
+    return wave
+
+
+@numba.njit(cache=True, nogil=True)
 def _mix(
     a: NDArray[np.complex64],
     of_a: NDArray[np.float32],
@@ -149,6 +186,8 @@ OPERATIONS = wave.Operations(
     add_to_row=_add_to_row,
     damp=_damp,
     refract=_refract,
+    with_ice=_with_ice,
+    fade=_fade,
     intensity=_intensity,
     repeat=_repeat,
 )

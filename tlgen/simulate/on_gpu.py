@@ -27,9 +27,9 @@ TILTS, NOISE = 8, 2 << 30
 PROCESS = 2 << 30
 # Slabs are a multiple of this, the last ones empty, so that one compiled program does for similar tilts.
 _SLABS = 8
-# Bytes on the device for each pixel of a slab (potential, cover, noise) and of the image (waves, transforms
-# and factors); of what is free, this share is used, and the rest left for FFT plans and fragments.
-_PER_VOXEL, _PER_PIXEL, _USED = 12, 200, 0.8
+# Bytes on the device for each pixel of the image (waves, transforms and factors); of what is free, this share
+# is used, and the rest left for FFT plans and fragments.
+_PER_PIXEL, _USED = 200, 0.8
 
 
 def host_memory(grid: Grid, slabs: int) -> int:
@@ -68,7 +68,7 @@ def simulate(
 
     slabs = _up(max(layout.slabs for layout in layouts))
     pixels = grid.nx * grid.ny
-    each = (_PER_VOXEL * slabs + _PER_PIXEL) * pixels
+    each = (4 * slabs * (place.channels(acq) + bool(acq.ice_density)) + _PER_PIXEL) * pixels
     needed = round((place.memory(layouts, acq) + each) / _USED)
     free = gpu.free_memory_of(device)
     if not gpu.choose(acq.device, 1, needed, free):
@@ -116,6 +116,7 @@ def _batch(
     shape = (together, slabs, *grid.shape)
     potential = place.atoms(device, layouts, acq, grid, shape)
     covered = place.cells(device, layouts, acq, grid, shape) if acq.ice_density else None
+    lost = place.lost(device, layouts, acq, grid, shape) if acq.contrast == "physical" else None
     white = jax.device_put(_noise(layouts, shape, seed), device) if acq.ice_density else None
     seen, lowest = _program()(
         wave.sizes_of(layouts[0], grid),
@@ -124,6 +125,7 @@ def _batch(
         number,
         potential,
         covered,
+        lost,
         white,
     )
     if int(lowest) < 0:
@@ -183,6 +185,10 @@ def _program() -> Any:
         fft2=jnp.fft.fft2,
         ifft2=jnp.fft.ifft2,
         times=lambda a, b: a * b,
+        with_ice=lambda lost, covered, share, of_cover, of_ice: (
+            lost + jnp.maximum(share * of_ice - covered * of_cover, 0)
+        ),
+        fade=lambda wave_, lost, area: wave_ * jnp.exp(-lost / area),
         mix=lambda a, of_a, b, of_b, c, of_c: a * of_a - b * of_b + c * of_c,
         add_to_row=lambda spectrum, row: spectrum.at[0].add(row),
         damp=damp,
@@ -198,20 +204,22 @@ def _program() -> Any:
         number: Any,
         potential: Any,
         covered: Any,
+        lost: Any,
         white: Any,
     ) -> tuple[Any, Any]:
-        def one(view: wave.View, potential: place.Sums, covered: place.Sums | None, white: Any) -> Any:
+        def one(view: wave.View, potential: Any, covered: Any, lost: Any, white: Any) -> Any:
             filled = wave.Filled(
                 number,
                 potential.slab,
-                covered.slab if covered is not None else None,
+                None if covered is None else covered.slab,
+                None if lost is None else lost.slab,
                 lambda k: white[k],
             )
             return wave.image(operations, sizes, common, view, filled)
 
-        axes = (0, place.AXES, None if covered is None else place.AXES, None if white is None else 0)
-        seen = jax.vmap(one, axes)(views, potential, covered, white)
-        lowest = [each.whole.min() for each in (potential, covered) if each is not None]
-        return seen, jnp.min(jnp.stack(lowest))
+        sums = (potential, covered, lost)
+        axes = [None if each is None else place.AXES for each in sums]
+        seen = jax.vmap(one, (0, *axes, None if white is None else 0))(views, *sums, white)
+        return seen, jnp.min(jnp.stack([each.whole.min() for each in sums if each is not None]))
 
     return jax.jit(images, static_argnums=0)

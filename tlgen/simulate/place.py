@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from catalogs.schema import Acquisition
 from tlgen.molecule import Molecule
-from tlgen.simulate import cover, potentials, solids
+from tlgen.simulate import cover, losses, potentials, solids
 from tlgen.simulate.slabs import Grid, Layout, slab
 from tlgen.simulate.specimen import tilt_rotation
 
 #: What nothing is denser than: a mean inner potential in V at physical contrast (gold has 30, a column of
 #: its crystal a few times that), and how often a pixel may be covered (a few
-#: times where the cells lie in a row). They bound the sums.
-DENSEST, COVERED = 200.0, 64.0
+#: times where the cells lie in a row), and what loses most on 1 Å of the way. They bound the sums.
+DENSEST, COVERED, LOSSIEST = 200.0, 64.0, 0.2
 #: The largest whole number of the device.
 MOST = 2**31 - 1
 # Points in a portion, and portions that are placed at a time.
@@ -60,6 +60,13 @@ def atoms(
     return _placed(device, layouts, _atoms_of, acq, grid, shape, DENSEST * factor)
 
 
+def lost(
+    device: Any, layouts: Sequence[Layout], acq: Acquisition, grid: Grid, shape: tuple[int, ...]
+) -> Sums:
+    """Put what atoms lose beyond the grid, Å², at several tilts into slabs (tilts, slabs, ny, nx)."""
+    return _placed(device, layouts, _lost_of, acq, grid, shape, LOSSIEST)
+
+
 def cells(
     device: Any, layouts: Sequence[Layout], acq: Acquisition, grid: Grid, shape: tuple[int, ...]
 ) -> Sums:
@@ -70,8 +77,13 @@ def cells(
 def memory(layouts: Sequence[Layout], acq: Acquisition) -> int:
     """Estimate the bytes on the device for the points of some tilts, and for placing them."""
     molecules = {m.digest: m.n_atoms + _PORTION for layout in layouts for m, _, _ in layout.standing}
-    points = sum(molecules.values()) * (2 if acq.ice_density else 1)  # cells are fewer than atoms
+    points = sum(molecules.values()) * channels(acq)  # cells are fewer than atoms
     return points * _BYTES_A_POINT + _ROWS * _PORTION * _BYTES_AT_A_TIME
+
+
+def channels(acq: Acquisition) -> int:
+    """Count what is summed up: potential, and covered volume and losses where they are needed."""
+    return 1 + bool(acq.ice_density) + (acq.contrast == "physical")
 
 
 # ------------------------------------------------------------------------------------- what there is to place
@@ -94,14 +106,26 @@ class _Copy(NamedTuple):
 
 
 def _atoms_of(layout: Layout, acq: Acquisition, grid: Grid) -> Iterator[_Copy]:
-    integral = potentials.scattering(acq.contrast).integral
+    yield from _weighed(layout, grid, potentials.scattering(acq.contrast).integral, ("atoms", acq.contrast))
+
+
+def _lost_of(layout: Layout, acq: Acquisition, grid: Grid) -> Iterator[_Copy]:
+    weights = losses.of_atoms(acq, grid.step)
+    if weights is not None:
+        yield from _weighed(layout, grid, weights, ("lost", acq.contrast, acq.voltage, grid.step))
+
+
+def _weighed(
+    layout: Layout, grid: Grid, weights: NDArray[np.float32], key: tuple[Any, ...]
+) -> Iterator[_Copy]:
+    """Everything that stands there by what its atoms weigh, by atomic number."""
 
     def of(molecule: Molecule) -> Iterator[Points]:
-        yield molecule.positions, integral[molecule.elements] * molecule.occupancy
+        yield molecule.positions, weights[molecule.elements] * molecule.occupancy
 
     for molecule, matrix, shift in layout.standing:
-        yield _Copy(_Body(("atoms", molecule.digest, acq.contrast), partial(of, molecule)), matrix, shift)
-    yield from _decorations_of(layout, grid, potentials.scattering(acq.contrast), ("atoms", acq.contrast))
+        yield _Copy(_Body((*key, molecule.digest), partial(of, molecule)), matrix, shift)
+    yield from _decorations_of(layout, grid, weights, key)
 
 
 def _cells_of(layout: Layout, acq: Acquisition, grid: Grid) -> Iterator[_Copy]:
@@ -116,7 +140,7 @@ def _cells_of(layout: Layout, acq: Acquisition, grid: Grid) -> Iterator[_Copy]:
 
 
 def _decorations_of(
-    layout: Layout, grid: Grid, scattering: potentials.Scattering | None, key: tuple[Any, ...]
+    layout: Layout, grid: Grid, weights: NDArray[np.float32] | None, key: tuple[Any, ...]
 ) -> Iterator[_Copy]:
     """Each decoration once for each pixel that its integration's cells are wide."""
     scene = layout.scene
@@ -125,7 +149,7 @@ def _decorations_of(
     for decoration in scene.decorations:
 
         def points(decoration: Any = decoration) -> Iterator[Points]:
-            for places, amounts in solids.integrate(decoration, scene, grid.step, scattering):
+            for places, amounts in solids.integrate(decoration, scene, grid.step, weights):
                 yield places, amounts / np.float32(parts * parts)
 
         body = _Body((*key, decoration, scene.box, parts, grid.step), points)
@@ -144,7 +168,7 @@ class _Uploaded(NamedTuple):
     spans: dict[tuple[Any, ...], tuple[int, int]]
 
 
-@lru_cache(maxsize=2)  # the atoms and the cells of a scene
+@lru_cache(maxsize=3)  # the atoms, their losses and the cells of a scene
 def _uploaded(device: Any, bodies: tuple[_Body, ...]) -> _Uploaded:
     import jax
 

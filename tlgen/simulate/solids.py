@@ -37,55 +37,54 @@ _COARSEST = 4.0
 
 def inner_potential(material: Material, scattering: Scattering | None = None) -> float:
     """Mean inner potential of a material in V; Parakeet's contrast unless another is given."""
-    integral = (scattering or potentials.scattering()).integral
-    return material.atoms * float(material.shares @ integral[material.elements])
+    return per_volume(material, (scattering or potentials.scattering()).integral)
+
+
+def per_volume(material: Material, weights: NDArray[np.float32]) -> float:
+    """Sum of its atoms' weights, which are by atomic number, in 1 Å³ of a material."""
+    return material.atoms * float(material.shares @ weights[material.elements])
 
 
 def decorate(
     decoration: Decoration,
     scene: Scene,
     tilt: Tilt,
-    potential: NDArray[np.float32],
-    covered: NDArray[np.float32],
     frame: Frame,
-    scattering: Scattering,
+    slabs: NDArray[np.float32],
+    weights: NDArray[np.float32] | None,
 ) -> None:
-    """Add a decoration's potential and the ice that it displaces to the slabs of a specimen, in place.
+    """Add what a decoration's atoms weigh, or the ice that it displaces, to a specimen's slabs, in place.
 
     Parameters
     ----------
     decoration, scene, tilt
         What, where, and how it is turned.
-    potential, covered
-        (slabs, ny, nx) V Å³ and Å³ in each pixel; the second has no slabs where there is no ice.
     frame
         Where pixels and slabs lie.
-    scattering
-        What its atoms weigh.
+    slabs
+        (slabs, ny, nx) of each pixel's sums of weights, or Å³.
+    weights
+        Of its atoms, by atomic number; None for the ice that they displace.
     """
     n = parts(scene, frame.step)
     matrix, shift = frame.transform(tilt_rotation(tilt.angle).as_matrix(), np.zeros(3))
-    for slabs, weigh in ((potential, scattering), (covered, None)):
-        if len(slabs):
-            for points, amounts in integrate(decoration, scene, frame.step, weigh):
-                _share_out(slabs, points, amounts, matrix, shift, n)
+    for points, amounts in integrate(decoration, scene, frame.step, weights):
+        _share_out(slabs, points, amounts, matrix, shift, n)
 
 
 def integrate(
-    decoration: Decoration, scene: Scene, step: float, scattering: Scattering | None
+    decoration: Decoration, scene: Scene, step: float, weights: NDArray[np.float32] | None
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Integrate a decoration's potential, or without ``scattering`` the volume of ice that it displaces.
+    """Integrate the weights of a decoration's atoms, or without any the volume of ice that it displaces.
 
     Yields
     ------
     points : ndarray, float32
         (n, 3) Å from the centre of the box; the middles of cells :func:`parts` pixels of ``step`` Å wide.
     amounts : ndarray, float32
-        (n,) V Å³, or Å³, in each.
+        (n,) of the weights' unit, or Å³, in each.
     """
-    of, grown = (
-        (_unity, RIM) if scattering is None else (partial(inner_potential, scattering=scattering), 0.0)
-    )
+    of, grown = (_unity, RIM) if weights is None else (partial(per_volume, weights=weights), 0.0)
     yield from filling.integrate(decoration, scene.box, parts(scene, step) * step, of, grown)
 
 

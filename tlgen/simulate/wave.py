@@ -19,7 +19,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from catalogs.schema import Acquisition
-from tlgen.simulate import binning, optics, potentials
+from tlgen.simulate import binning, losses, optics, potentials
 from tlgen.simulate.slabs import Grid, Layout
 
 #: An array of the device: NumPy's, or JAX's.
@@ -50,6 +50,11 @@ class Operations:
         White noise made as strong as the ice in each column of a slab.
     refract
         A wave times ``exp(i sigma phase)``.
+    with_ice
+        What atoms lose, with what the ice loses: ``lost + max(share of_ice - covered of_cover, 0)`` of
+        ``(lost, covered, share, of_cover, of_ice)``.
+    fade
+        A wave times ``exp(-lost / area)``.
     intensity
         Squared modulus of a wave.
     repeat
@@ -66,6 +71,8 @@ class Operations:
     add_to_row: Callable[[Array, Array], Array]
     damp: Callable[[Array, Array, Array, Array], Array]
     refract: Callable[[Array, Array, Array], Array]
+    with_ice: Callable[[Array, Array, Array, Array, Array], Array]
+    fade: Callable[[Array, Array, Array], Array]
     intensity: Callable[[Array], Array]
     repeat: Callable[[Any, Callable[[Any, Array], Array], Array], Array]
 
@@ -109,6 +116,8 @@ class InIce(NamedTuple):
         (slabs, nx // 2 + 1) transform along x of the ice's own potential.
     volume
         Å³ of a column of a slab.
+    lost
+        Å² that a column of ice loses, and that a covered Å³ of it loses less.
     """
 
     cover: Axes
@@ -118,6 +127,7 @@ class InIce(NamedTuple):
     share: Array
     mean: Array
     volume: Array
+    lost: tuple[Array, Array]
 
 
 class View(NamedTuple):
@@ -149,15 +159,17 @@ class Filled(NamedTuple):
     ----------
     number
         Of slabs that the wave goes through.
-    potential, covered, white
+    potential, covered, lost, white
         Slab number -> (ny, nx): V Å³ of the atoms' potential, Å³ of each pixel's volume that atoms cover,
-        and white noise, of which the ice becomes.
-        They are asked for in their order, each once. Nothing is covered without ice.
+        Å² that they lose beyond the grid, and white noise, of which the ice becomes.
+        They are asked for in their order, noise once. Nothing is covered without ice,
+        and nothing lost at a contrast without losses.
     """
 
     number: Any
     potential: Callable[[Any], Array]
     covered: Callable[[Any], Array] | None
+    lost: Callable[[Any], Array] | None
     white: Callable[[Any], Array]
 
 
@@ -198,7 +210,14 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
         return ops.irfft2(projected, shape)
 
     def through(k: Any, wave: Array) -> Array:
-        return ops.fft2(ops.refract(wave, phase(k), common.sigma))
+        wave = ops.refract(wave, phase(k), common.sigma)
+        if filled.lost is not None:
+            lost = filled.lost(k)
+            if view.ice is not None and filled.covered is not None:
+                of_ice, of_cover = view.ice.lost
+                lost = ops.with_ice(lost, filled.covered(k), view.ice.share[k], of_cover, of_ice)
+            wave = ops.fade(wave, lost, common.area)
+        return ops.fft2(wave)
 
     last = filled.number - 1
     wave = ops.repeat(last, lambda k, wave: ops.ifft2(ops.times(through(k, wave), step)), ops.ones(shape))
@@ -277,6 +296,7 @@ def _in_ice(
     water = potentials.WATER * acq.ice_density  # molecules a cubic angstrom
     density = scattering.ice_mean * water
     variance = scattering.ice_variance * water * thickness
+    lost = losses.of_water(acq, grid.step)
     along_x = np.exp(-b * qx**2) * density * thickness * grid.ny
     return InIce(
         cover=_gaussian(qy, qx, b + pi**2 * layout.squared_radius_covered, pixel),
@@ -286,6 +306,10 @@ def _in_ice(
         share=layout.ice,
         mean=np.stack([(scipy.fft.rfft(share) * along_x).astype(np.complex64) for share in layout.ice]),
         volume=np.float32(grid.step**2 * thickness),
+        lost=(
+            np.float32(water * lost * grid.step**2 * thickness),
+            np.float32(water * lost * potentials.DISPLACED),
+        ),
     )
 
 
