@@ -240,6 +240,16 @@ class TestTogether:
         assert found.device == "CPU"
         agree(found.images, usual)
 
+    def test_other_errors_are_told(self, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        scene, library = scene_of(kinds=1, copies=1)
+
+        def broken(*_: Any) -> Any:
+            raise jax.errors.JaxRuntimeError("INTERNAL: the driver is gone")
+
+        monkeypatch.setattr(on_gpu, "_batch", broken)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="the driver is gone"):
+            images(scene, library, Acquisition(**GPU))
+
     def test_more_matter_than_there_is_is_refused(self, device: Any) -> None:
         scene, library = scene_of(kinds=1, copies=1)
         n = 3000
@@ -321,8 +331,9 @@ class TestChoice:
         here, there = (Multislice().memory(scene, library, Acquisition(device=d)) for d in ("cpu", "gpu"))
         assert there > here
         grid = slabs.grid_of(scene, Acquisition())
-        assert on_gpu.host_memory(grid, 8) == 8 * 8 * grid.nx * grid.ny * 4
-        assert on_gpu.host_memory(replace(grid, nx=8192, ny=8192), 64) == 64 * 8192**2 * 4
+        assert on_gpu.host_memory(grid, 8, 8) == 8 * 8 * grid.nx * grid.ny * 4
+        assert on_gpu.host_memory(grid, 9, 2) == 2 * 16 * grid.nx * grid.ny * 4
+        assert on_gpu.host_memory(replace(grid, nx=8192, ny=8192), 64, 8) == 64 * 8192**2 * 4
 
     def test_free_memory_is_what_cuda_has_and_what_jax_holds_unused(
         self, monkeypatch: pytest.MonkeyPatch
@@ -396,3 +407,29 @@ def test_simulate_together_serves_engines_that_cannot(device: Any) -> None:
     found = simulate_together(engine("parakeet"), views, library, acq, 1, noise=False)
     assert [image.shape for image in found.images] == [(8, 9)] * 2
     assert found.device == "cpu"
+
+
+def test_programs_can_be_lowered_for_cuda(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: in single precision throughout, and without products that a GPU would round."""
+    from jax import export
+
+    lowered = {}
+
+    def watched(module: Any) -> Any:
+        program = module._program()
+
+        def call(*arguments: Any) -> Any:
+            lowered[module] = export.export(program, platforms=["cuda"])(*arguments)
+            return program(*arguments)
+
+        return lambda: call
+
+    for module in (on_gpu, place):
+        monkeypatch.setattr(module, "_program", watched(module))
+    scene, library = scene_of(kinds=1, copies=1)
+    images(scene, library, Acquisition(padding=0, contrast="physical", **GPU))
+    assert set(lowered) == {on_gpu, place}
+    for found in lowered.values():
+        assert found.platforms == ("cuda",)
+        assert "xf64" not in found.mlir_module()
+        assert "stablehlo.dot" not in found.mlir_module()

@@ -66,8 +66,8 @@ class Multislice:
         cells = cover.memory(structures, acq.slice_thickness) if acq.ice_density else 0
         more = solids.MEMORY if scene.decorations else 0
         here = grid.nx * grid.ny * (4 * slabs + 80)
-        if acq.device != "cpu":
-            here = max(here, on_gpu.host_memory(grid, steep) + on_gpu.PROCESS)
+        if acq.device == "gpu":
+            here = on_gpu.host_memory(grid, steep, on_gpu.TILTS) + on_gpu.PROCESS
         return here + cells + more
 
     def simulate(

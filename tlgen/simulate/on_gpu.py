@@ -23,19 +23,21 @@ from tlgen.simulate.slabs import Grid, Layout
 
 #: Tilts that go through a GPU together, at most, and bytes of their noise, which the host holds.
 TILTS, NOISE = 8, 2 << 30
-#: Resident bytes on the host of JAX and CUDA.
-PROCESS = 2 << 30
+#: Bytes on the host of JAX and CUDA, about.
+PROCESS = 1 << 30
 # Slabs are a multiple of this, the last ones empty, so that one compiled program does for similar tilts.
 _SLABS = 8
 # Bytes on the device for each pixel of the image (waves, transforms and factors); of what is free, this share
 # is used, and the rest left for FFT plans and fragments.
 _PER_PIXEL, _USED = 200, 0.8
+# What JAX says where memory runs out: its own allocator, CUDA, and the FFT for its working space.
+_RAN_OUT = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory", "cuFFT batched plan")
 
 
-def host_memory(grid: Grid, slabs: int) -> int:
-    """Estimate the bytes on the host for the noise of the tilts that are computed together."""
+def host_memory(grid: Grid, slabs: int, tilts: int) -> int:
+    """Estimate the bytes on the host for the noise of as many of so many tilts as are computed together."""
     each = _up(slabs) * grid.nx * grid.ny * 4
-    return each * max(1, min(TILTS, NOISE // each))
+    return each * max(1, min(tilts, NOISE // each))
 
 
 def simulate(
@@ -84,7 +86,7 @@ def simulate(
         try:
             images += _batch(device, batch, together, slabs, acq, grid, seed, detected)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not any(words in str(error) for words in _RAN_OUT):
                 raise
             if together == 1:
                 if acq.device == "auto":
