@@ -11,6 +11,7 @@ from catalogs.catalog import Catalog
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from tlgen import pipeline
+from tlgen.corpus_library import CorpusLibrary
 from tlgen.recipe import Recipe
 from tlgen.samples import SampleSpec, expand
 from tlgen.scene_file import COARSE, check_target, write_scene
@@ -53,7 +54,7 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
                 prepared.append(pipeline.prepare(catalog.url, preparation))
                 progress.update(len(prepared))
         packed = pipeline.pack_scene(catalog.url, spec, prepared, tuple(info.name for info in infos))
-        library = pipeline.CorpusLibrary(catalog.url)
+        library = CorpusLibrary(catalog.url)
         write_scene(packed.scene, library, folder, name=spec.name, voxel_size=voxel_size)
         facts = measure(packed.scene, library)
     click.echo(f"{recipe.name}, {spec.name}, packed in {packed.seconds:.0f} CPU-s: {folder}")

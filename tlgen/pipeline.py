@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +25,10 @@ from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
 from tlgen import decorate, labels, misalign, reconstruct, structures
+from tlgen.corpus_library import CorpusLibrary, open_catalog
 from tlgen.density import density
 from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
-from tlgen.molecule import Molecule, from_arrays, to_arrays
+from tlgen.molecule import Molecule, to_arrays
 from tlgen.recipe import Distractor, Packing, Recipe, Structure, Variants
 from tlgen.samples import DATA_VERSION, STAGES, SampleSpec
 from tlgen.scene import Scene
@@ -67,32 +67,6 @@ class Prepared:
     digests: tuple[str, ...]
     variants: tuple[int, ...]
     source: str
-
-
-class CorpusLibrary(Mapping[str, Molecule]):
-    """The molecules stored in a corpus, by digest; each is read once a process."""
-
-    def __init__(self, url: str) -> None:
-        self._catalog = _catalog(url)
-
-    def __getitem__(self, digest: str) -> Molecule:
-        return _molecule(self._catalog.url, digest)
-
-    def __iter__(self) -> Iterator[str]:
-        raise TypeError("the molecules of a corpus are looked up by digest, not listed")
-
-    def __len__(self) -> int:
-        raise TypeError("the molecules of a corpus are looked up by digest, not counted")
-
-
-@lru_cache(maxsize=4)
-def _catalog(url: str) -> Catalog:
-    return Catalog.open(url)
-
-
-@lru_cache(maxsize=256)
-def _molecule(url: str, digest: str) -> Molecule:
-    return from_arrays(_catalog(url).get_molecule(digest))
 
 
 # ------------------------------------------------------------------------------- structures, once a corpus
@@ -240,7 +214,7 @@ def molecules(preparation: Preparation) -> list[Molecule]:
 
 def prepare(url: str, preparation: Preparation) -> Prepared:
     """Put a structure and its variants into the corpus (runs on a worker)."""
-    catalog = _catalog(url)
+    catalog = open_catalog(url)
     made = molecules(preparation)
     for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
@@ -410,7 +384,7 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
 
 
 def _made_by_another(url: str, spec: SampleSpec) -> Made | None:
-    record = _catalog(url).record(spec.sample_id)
+    record = open_catalog(url).record(spec.sample_id)
     return None if record is None else Made(record, here=False)
 
 
@@ -487,7 +461,7 @@ def finish(
     counts = Counter(particles["class_name"][particles["label"] > 0])
     standing = counts + Counter(decoration.class_name for decoration in scene.decorations)
     simulator = engine(spec.acquisition.engine)
-    record = _catalog(url).write(
+    record = open_catalog(url).write(
         Sample(
             tomogram=tomogram,
             classes=classes,

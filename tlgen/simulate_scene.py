@@ -16,7 +16,7 @@ from tlgen.recipe import Recipe
 from tlgen.samples import expand
 from tlgen.scene_file import read_scene
 from tlgen.simulate import doors
-from tlgen.simulate.base import engine, simulate_together, tilts_a_call
+from tlgen.simulate.base import Together, engine, simulate_together, tilts_a_call
 from tlgen.tilts import Tilt, tilt_series
 
 
@@ -62,6 +62,8 @@ def simulate_scene(
     acq = spec.acquisition
     simulator = engine(acq.engine)
     simulator.check(acq)
+    if isinstance(simulator, Together):
+        simulator.check_device(acq)
     simulator.check_scene(scene, library, acq)
     doors.check_overlaps(scene, library)
     tilts = _choose(tilt_series(acq), angles)
