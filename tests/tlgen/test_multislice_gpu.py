@@ -6,7 +6,7 @@ No setting of a recipe reaches that device; here it is put in the place of the G
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,7 @@ def test_same_mean_before_the_counts_whatever_the_detector(device: Any) -> None:
         assert np.abs(theirs[0] - plain).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("voxel_size", "shape"), [(4.0, (24, 32, 31)), (13.0, (10, 13, 12))])
 def test_same_images_at_other_voxel_sizes(
     device: Any, voxel_size: float, shape: tuple[int, int, int]
@@ -338,13 +339,25 @@ class TestChoice:
     def test_free_memory_is_what_cuda_has_and_what_jax_holds_unused(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        @dataclass
         class Device:
-            def memory_stats(self) -> dict[str, int]:
-                return {"bytes_in_use": 3, "pool_bytes": 10, "bytes_limit": 50}
+            stats: dict[str, int] | None
 
-        for free, told in ((20, 27), (100, 47), (None, 47)):
+            def memory_stats(self) -> dict[str, int] | None:
+                return self.stats
+
+        without_pool = {"bytes_in_use": 3, "bytes_limit": 50}
+        stats = without_pool | {"pool_bytes": 10}
+        for free, known, told in (
+            (20, stats, 27),
+            (100, stats, 47),
+            (None, stats, 47),
+            (20, without_pool, 47),
+            (20, None, 20),
+            (None, None, None),
+        ):
             monkeypatch.setattr(gpu, "free_memory", lambda free=free: free)
-            assert gpu.free_memory_of(Device()) == told
+            assert gpu.free_memory_of(Device(known)) == told
 
 
 def followed(job: Job) -> tuple[list[tuple[str, int]], SampleRecord]:

@@ -106,10 +106,12 @@ def free_memory_of(device: Any) -> int | None:
     None if neither CUDA nor JAX can tell.
     """
     stats = device.memory_stats() or {}
-    used, free = stats.get("bytes_in_use", 0), free_memory()
-    found = [] if free is None else [free + max(0, stats.get("pool_bytes", used) - used)]
-    if "bytes_limit" in stats:
-        found.append(stats["bytes_limit"] - used)
+    used, pool, limit = (stats.get(key, -1) for key in ("bytes_in_use", "pool_bytes", "bytes_limit"))
+    free = free_memory()
+    found = [limit - used] if limit >= 0 else []
+    # without word of what it holds, CUDA would count that as taken by others
+    if free is not None and (pool >= 0 or not stats):
+        found.append(free + max(0, pool - used))
     return min(found, default=None)
 
 
