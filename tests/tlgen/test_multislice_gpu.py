@@ -315,6 +315,18 @@ class TestChoice:
         views = [(scene, TILTS[0])]
         assert Multislice().simulate_together(views, library, Acquisition(device="auto"), 5).device == "CPU"
 
+    def test_more_pixels_than_the_device_can_count(
+        self, device: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert place.tilts_that_fit((32, 4096, 4096)) == 3
+        assert place.tilts_that_fit((32, 8192, 8192)) == 0
+        scene, library = scene_of()
+        monkeypatch.setattr(place, "MOST", 1000)
+        with pytest.raises(InputError, match=r"billion pixels in all slabs, more than a GPU counts"):
+            images(scene, library, Acquisition(**GPU))
+        views = [(scene, TILTS[0])]
+        assert Multislice().simulate_together(views, library, Acquisition(device="auto"), 5).device == "CPU"
+
     def test_what_computed_is_told(self, device: Any) -> None:
         scene, library = scene_of(kinds=1, copies=1)
         views = [(scene, TILTS[0])]

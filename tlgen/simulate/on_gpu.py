@@ -75,7 +75,15 @@ def simulate(
     free = gpu.free_memory_of(device)
     if not gpu.choose(acq.device, 1, needed, free):
         return None
-    together = min(TILTS, NOISE // (4 * slabs * pixels), place.MOST // (slabs * pixels))
+    most = place.tilts_that_fit((slabs, *grid.shape))
+    if not most:
+        if acq.device == "auto":
+            return None
+        raise InputError(
+            f"device: a tilt of this scene has {slabs * pixels / 1e9:.1f} billion pixels in all slabs, more"
+            " than a GPU counts; make the box smaller or use device: cpu"
+        )
+    together = min(TILTS, NOISE // (4 * slabs * pixels), most)
     if free is not None:
         together = min(together, int((free * _USED - place.memory(layouts, acq)) // each))
     together = max(1, min(together, len(layouts)))

@@ -81,6 +81,12 @@ def memory(layouts: Sequence[Layout], acq: Acquisition) -> int:
     return points * _BYTES_A_POINT + _ROWS * _PORTION * _BYTES_AT_A_TIME
 
 
+def tilts_that_fit(shape: tuple[int, int, int]) -> int:
+    """Count the tilts, with slabs of a shape (slabs, ny, nx), whose pixels the device can number."""
+    slabs, ny, nx = shape
+    return (MOST - nx - 1) // (slabs * ny * nx)  # a pixel's neighbours are numbered too
+
+
 def channels(acq: Acquisition) -> int:
     """Count what is summed up: potential, and covered volume and losses where they are needed."""
     return 1 + bool(acq.ice_density) + (acq.contrast == "physical")
