@@ -73,7 +73,7 @@ def _memory(atoms: Any) -> NDArray[Any]:
     # first element and of the end
     vector = ctypes.c_void_p.from_address(id(atoms) + object.__basicsize__).value
     first, end = (ctypes.c_size_t * 2).from_address(vector or 0)
-    return np.frombuffer((ctypes.c_char * (end - first)).from_address(first), _ATOM)
+    return np.frombuffer(memoryview((ctypes.c_char * (end - first)).from_address(first)), _ATOM)
 
 
 @cache
