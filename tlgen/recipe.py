@@ -130,7 +130,8 @@ def _refuse_bare_angles(value: Any) -> None:
 def _check_alone(key: str, value: Any) -> None:
     """Refuse a value, a choice or an end of a range that the parameter cannot have in any sample."""
     field = Acquisition.model_fields[key]
-    one = TypeAdapter[Any](Annotated[field.annotation, field], config=ConfigDict(allow_inf_nan=False))
+    kind: Any = Annotated[field.annotation, field]
+    one = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
     for each in (value.min, value.max) if isinstance(value, Range) else _listed(value):
         try:
             one.validate_python(each)
