@@ -5,10 +5,11 @@
     python benchmarks/reconstruct.py --only phantom
 
 Two scenes. The phantom, 256 x 256 x 128 voxels, is of balls, and its images are projections made
-analytically, with the noise of counts. The crowd is 1024 x 1024 x 512 Å of ribosomes, spliceosomes, chaperonins and
-ferritins in ice, whose images the multislice engine simulates with its lens, detector and counts, at 8 Å and
-2.5 µm under focus. The truth is the phantom, or the mass density of the crowd, without the frequencies that
-no tilt holds; the lens reverses and damps some that it has, so that no reconstruction correlates fully.
+analytically, with the noise of counts. The crowd is 1024 x 1024 x 512 Å of ribosomes, spliceosomes,
+chaperonins and ferritins in ice, whose images the multislice engine simulates with its lens, detector and
+counts, at 8 Å and 2.5 µm under focus. The truth is the phantom, or the mass density of the crowd, without the
+frequencies that no tilt holds; the lens reverses and damps some that it has, so that no reconstruction
+correlates fully.
 
 Each program filters with its ramp times a Hann window and works on one thread, row by row of the images.
 astra-toolbox is optional (``pip install astra-toolbox``); it and scikit-image are timed on every eighth row,
