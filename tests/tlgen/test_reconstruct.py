@@ -156,6 +156,31 @@ def test_every_setting_is_linear_and_keeps_places_and_signs(
 
 
 @pytest.mark.parametrize("settings", every_setting(), ids=str)
+def test_a_device_of_jax_shows_the_same(settings: Reconstruction) -> None:
+    """JAX's CPU stands for a GPU here. Images are wider than the tomogram, and more rows than one block."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    shape = (25, ROWS + 5, 31)
+    images = 100 + np.random.default_rng(0).standard_normal((len(ANGLES), shape[1], 37))
+    ours = reconstruct(images, known(), shape, settings)
+    there = reconstruct(images, known(), shape, settings, device=jax.devices("cpu")[0])
+    assert there.dtype == np.float32
+    assert np.abs(there - ours).max() < 1e-5 * ours.std()
+
+
+@pytest.mark.parametrize("nx", [20, 21])
+def test_a_device_of_jax_sees_the_last_pixel_and_nothing_beyond(nx: int) -> None:
+    """Untilted, each voxel stands on a pixel of its own; a wider tomogram gets nothing at its ends."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    images = 100 + np.random.default_rng(0).standard_normal((1, 4, nx))
+    for width in (nx, nx + 6):
+        ours = reconstruct(images, np.zeros(1), (3, 4, width))
+        there = reconstruct(images, np.zeros(1), (3, 4, width), device=jax.devices("cpu")[0])
+        assert np.abs(ours[:, :, width // 2 - nx // 2]).min() > 0
+        assert np.allclose(there, ours, atol=1e-6)
+        assert width == nx or not there[:, :, 0].any()
+
+
+@pytest.mark.parametrize("settings", every_setting(), ids=str)
 def test_blocks_of_rows_and_threads_change_nothing(settings: Reconstruction) -> None:
     rng = np.random.default_rng(3)
     height = 2 * ROWS + 9
