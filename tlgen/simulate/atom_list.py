@@ -27,7 +27,7 @@ _ATOM = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-_AT_A_TIME = 65536
+_AT_A_TIME = 8192  # half a megabyte, which stays in the cache
 _TRIAL = [(6, 1.5, 2.5, 3.5, 0.25, 0.75, 2, -1), (92, -4.5, 5.5, 1e6, 0.0, 1.0, 0, 1)]
 
 

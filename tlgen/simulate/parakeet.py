@@ -278,11 +278,12 @@ def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
 
     def within() -> Iterator[Body]:
         for elements, xyz, occupancy in bodies():
-            inside = ((xyz[:, :2] >= 0) & (xyz[:, :2] <= ends)).all(axis=1)
-            if inside.all():
+            sides = [(xyz[:, axis], end) for axis, end in enumerate(ends)]
+            if all(place.min(initial=0) >= 0 and place.max(initial=0) <= end for place, end in sides):
                 yield elements, xyz, occupancy
-            else:
-                yield elements[inside], xyz[inside], occupancy[inside]
+                continue
+            inside = np.logical_and.reduce([(place >= 0) & (place <= end) for place, end in sides])
+            yield elements[inside], xyz[inside], occupancy[inside]
 
     return atom_list(within())
 
