@@ -377,6 +377,20 @@ def test_threads_take_turns_and_see_the_same_bits() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(alone * 2, together, strict=True))
 
 
+def test_defaults_are_the_papers_and_not_parakeets() -> None:
+    """Whose own have neither ice nor damage nor DQE, and another ice when asked for it."""
+    acq = Acquisition()
+    lens = (acq.voltage, acq.spherical_aberration, acq.chromatic_aberration, acq.illumination_semiangle)
+    assert lens == (300.0, 2.7, 2.7, 0.02)
+    assert (acq.energy_spread, acq.current_spread, acq.voltage_spread) == (2.66, 0.33, 0.8)
+    assert (acq.damage, acq.dqe, acq.pixel_size, acq.phase_plate_radius) == (0.08, True, 1.0, 0.005)
+    assert acq.ice_density > 0
+    (a1, m1, s1), (a2, m2, s2) = optics.ICE_SPECTRA[acq.ice_spectrum]
+    assert (a1, m1, s1, a2, s2) == (0.72, 0, 0.1, 0.28, 0.5)
+    assert m2 == pytest.approx(1 / 2.88)
+    assert acq.tilt_scheme == "dose_symmetric"
+
+
 def test_nothing_of_parakeets_python_is_needed() -> None:
     """Its functions fail with new NumPy and pandas, and its imports bring a downloader."""
     code = (

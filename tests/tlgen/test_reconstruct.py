@@ -7,7 +7,7 @@ from scipy import ndimage
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecule import centred
-from tlgen.reconstruct import Optics, Reconstruction, Series, ctf, filters, reconstruct
+from tlgen.reconstruct import Optics, Reconstruction, Series, ctf, filters, on_gpu, reconstruct
 from tlgen.reconstruct.wbp import ROWS
 from tlgen.scene import Scene
 from tlgen.simulate.base import engine
@@ -165,6 +165,28 @@ def test_a_device_of_jax_shows_the_same(settings: Reconstruction) -> None:
     there = reconstruct(images, known(), shape, settings, device=jax.devices("cpu")[0])
     assert there.dtype == np.float32
     assert np.abs(there - ours).max() < 1e-5 * ours.std()
+
+
+@pytest.mark.parametrize("held", [0, 1, 20])
+def test_a_device_with_little_memory_takes_fewer_rows(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    shape = (5, 37, 12)
+    images = 100 + np.random.default_rng(0).standard_normal((len(ANGLES), 37, 12))
+    program = on_gpu._program()
+
+    def small(images: np.ndarray, *more: object, **named: object) -> object:
+        if images.shape[2] > held:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+        return program(images, *more, **named)
+
+    monkeypatch.setattr(on_gpu, "_program", lambda: small)
+    cpu = jax.devices("cpu")[0]
+    if held:
+        there = reconstruct(images, ANGLES, shape, device=cpu)
+        assert np.allclose(there, reconstruct(images, ANGLES, shape), atol=1e-6)
+    else:
+        with pytest.raises(InputError, match="does not hold one row of the images; use device: cpu"):
+            reconstruct(images, ANGLES, shape, device=cpu)
 
 
 @pytest.mark.parametrize("nx", [20, 21])

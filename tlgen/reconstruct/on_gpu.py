@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.errors import InputError
+
 
 class Projector:
     """Filters and geometry of a series, kept on a device.
@@ -59,11 +61,30 @@ class Projector:
         self.parts = tuple(jax.device_put(part, device) for part in parts)
 
     def block(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Filter and back-project rows (t, slabs, rows, width) -> (z, rows, x)."""
+        """Filter and back-project rows (t, slabs, rows, width) -> (z, rows, x).
+
+        Where the device's memory does not hold them, half of them at a time.
+
+        Raises
+        ------
+        InputError
+            If it does not hold a single row.
+        """
         import jax
 
-        found = _program()(jax.device_put(images, self.device), self.parts, n=self.n)
-        return np.asarray(found).transpose(0, 2, 1)
+        try:
+            found = _program()(jax.device_put(images, self.device), self.parts, n=self.n)
+            return np.asarray(found).transpose(0, 2, 1)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+        rows = images.shape[2]
+        if rows == 1:
+            raise InputError(
+                "device: the GPU's memory does not hold one row of the images; use device: cpu, or bin more"
+            )
+        halves = images[:, :, : rows // 2], images[:, :, rows // 2 :]
+        return np.concatenate([self.block(half) for half in halves], axis=1)
 
 
 @cache
