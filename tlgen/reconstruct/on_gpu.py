@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 
+#: Words of an error that says so.
+_RAN_OUT = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory", "cuFFT batched plan")
+
 
 class Projector:
     """Filters and geometry of a series, kept on a device.
@@ -76,7 +79,7 @@ class Projector:
             found = _program()(jax.device_put(images, self.device), self.parts, n=self.n)
             return np.asarray(found).transpose(0, 2, 1)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not any(word in str(error) for word in _RAN_OUT):
                 raise
         rows = images.shape[2]
         if rows == 1:
