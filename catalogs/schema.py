@@ -78,7 +78,7 @@ def _unit(unit: str) -> dict[str, Any]:
 class Acquisition(BaseModel):
     """Every parameter of a simulated tilt series that domain randomization may vary."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     engine: Literal["parakeet", "multislice"] = Field("multislice", description="What simulates the images.")
     device: Literal["cpu", "gpu", "auto"] = Field(

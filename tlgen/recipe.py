@@ -16,6 +16,8 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
     WithJsonSchema,
     model_validator,
 )
@@ -113,19 +115,37 @@ def _each_drawn(words: Any, read: Callable[[Any, str], Any]) -> Any:
             found[key] = read(value, ACQUISITION_UNITS[key])
             if key == "quality":
                 _check_quality(found[key])
+            elif key in Acquisition.model_fields and key != "tilt_series":  # may name a file
+                _check_alone(key, found[key])
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
     return found
 
 
 def _refuse_bare_angles(value: Any) -> None:
-    texts = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in texts):
+    if not all(isinstance(text, str) for text in _listed(value)):
         raise ValueError('write the tilts as text, such as "0 3 -3 6" or "0:3 3:3 -3:3.2", or name a file')
 
 
+def _check_alone(key: str, value: Any) -> None:
+    """Refuse a value, a choice or an end of a range that the parameter cannot have in any sample."""
+    field = Acquisition.model_fields[key]
+    kind: Any = Annotated[field.annotation, field]
+    one = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+    for each in (value.min, value.max) if isinstance(value, Range) else _listed(value):
+        try:
+            one.validate_python(each)
+        except ValidationError as error:
+            wanted = (told["msg"].removeprefix("Input should be ") for told in error.errors())
+            raise ValueError(f"must be {' or '.join(wanted)}, not {each}") from error
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _check_quality(value: Any) -> None:
-    for word in value if isinstance(value, list) else [value]:
+    for word in _listed(value):
         if word not in QUALITIES:
             raise ValueError(f"{word!r} is none of {', '.join(QUALITIES)}{nearest(str(word), QUALITIES)}")
 

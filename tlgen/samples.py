@@ -65,7 +65,12 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
     for key, value in words.items():
         rng = seeds.generator(*seed_words, key)
         if isinstance(value, Range):
-            drawn[key] = round(float(rng.uniform(value.min, value.max)), 4)
+            whole = key in Acquisition.model_fields and Acquisition.model_fields[key].annotation is int
+            drawn[key] = (
+                int(rng.integers(round(value.min), round(value.max), endpoint=True))
+                if whole
+                else round(float(rng.uniform(value.min, value.max)), 4)
+            )
         elif isinstance(value, list):
             drawn[key] = value[int(rng.integers(len(value)))]
         else:

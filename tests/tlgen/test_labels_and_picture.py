@@ -49,11 +49,10 @@ def crowd(voxel_size: float, number: int = 12) -> tuple[Scene, Library]:
     ), {k.digest: k for k in kinds}  # fmt: skip
 
 
-def shifts(name: str, voxel_size: float, filter_: str = "ramp", **more: object) -> np.ndarray:
-    """(n, 3) x, y, z in voxels from each label to the picture of it."""
-    scene, library = crowd(voxel_size)
+def series(name: str, scene: Scene, library: Library, **more: object) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate a scene by an engine, noise-free in ice: images, and angles in degrees."""
     words = {
-        "voxel_size": voxel_size,
+        "voxel_size": scene.voxel_size,
         "tilt_step": 6.0,
         "defocus": 2.0,
         "padding": 30,
@@ -61,17 +60,28 @@ def shifts(name: str, voxel_size: float, filter_: str = "ramp", **more: object) 
     }
     acq = Acquisition.model_validate({**words, **more})
     tilts = tilt_series(acq)
-    angles = np.array([t.angle for t in tilts])
     images = np.stack([engine(name).simulate(scene, library, acq, t, 3, noise=False) for t in tilts])
+    return images, np.array([t.angle for t in tilts])
+
+
+def shifts(
+    scene: Scene, library: Library, images: np.ndarray, angles: np.ndarray, filter_: str = "ramp"
+) -> np.ndarray:
+    """(n, 3) x, y, z in voxels from each label to the picture of it in the reconstruction."""
     settings = Reconstruction.model_validate({"filter": filter_})
-    tomogram = reconstruct(images, angles, scene.shape, settings)
+    tomogram = fine(-reconstruct(images, angles, scene.shape, settings), scene.voxel_size)
     _, instances = labels.label(scene, library)
     found = []
     for k in range(len(scene.which)):
         mask = (instances == k + 1).astype(np.float64)
-        expected = through_wedge(mask, angles)
-        found.append(register(fine(-tomogram, voxel_size), fine(expected, voxel_size), mask))
+        expected = fine(through_wedge(mask, angles), scene.voxel_size)
+        found.append(register(tomogram, expected, mask))
     return np.array(found)
+
+
+def found_by(name: str, voxel_size: float, filter_: str = "ramp", **more: object) -> np.ndarray:
+    scene, library = crowd(voxel_size)
+    return shifts(scene, library, *series(name, scene, library, **more), filter_)
 
 
 def through_wedge(volume: np.ndarray, angles: np.ndarray) -> np.ndarray:
@@ -124,14 +134,14 @@ def check(found: np.ndarray) -> None:
     [pytest.param(8.0, marks=pytest.mark.slow), 10.0, pytest.param(16.0, marks=pytest.mark.slow)],
 )
 def test_multislice(voxel_size: float) -> None:
-    check(shifts("multislice", voxel_size))
+    check(found_by("multislice", voxel_size))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("binning", ["average", "fourier"])
 @pytest.mark.parametrize("filter_", ["ramp", "exact", "sirt"])
 def test_multislice_with_every_binning_and_filter(binning: str, filter_: str) -> None:
-    check(shifts("multislice", 10.0, filter_, binning=binning))
+    check(found_by("multislice", 10.0, filter_, binning=binning))
 
 
 @pytest.mark.slow
@@ -140,4 +150,4 @@ def test_multislice_with_every_binning_and_filter(binning: str, filter_: str) ->
     [10.0, pytest.param(8.0, marks=pytest.mark.long), pytest.param(16.0, marks=pytest.mark.long)],
 )
 def test_parakeet(voxel_size: float) -> None:
-    check(shifts("parakeet", voxel_size, tilt_step=10.0))
+    check(found_by("parakeet", voxel_size, tilt_step=10.0))

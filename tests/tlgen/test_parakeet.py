@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -364,3 +365,44 @@ def test_fast_sizes() -> None:
     assert fast_size(1028) == 1080
     assert fast_size(1008) == 1008
     assert fast_size(2431) >= 2431
+
+
+def test_threads_take_turns_and_see_the_same_bits() -> None:
+    """MULTEM crashes when two threads call it; ours may, and wait for each other."""
+    scene, library = blobs(n=2)
+    acq = square(ice_density=0.94)
+    alone = [Parakeet().simulate(scene, library, acq, tilt, 5) for tilt in TILTS]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda tilt: Parakeet().simulate(scene, library, acq, tilt, 5), TILTS * 2))
+    assert all(np.array_equal(a, b) for a, b in zip(alone * 2, together, strict=True))
+
+
+def test_defaults_are_the_papers_and_not_parakeets() -> None:
+    """Whose own have neither ice nor damage nor DQE, and another ice when asked for it."""
+    acq = Acquisition()
+    lens = (acq.voltage, acq.spherical_aberration, acq.chromatic_aberration, acq.illumination_semiangle)
+    assert lens == (300.0, 2.7, 2.7, 0.02)
+    assert (acq.energy_spread, acq.current_spread, acq.voltage_spread) == (2.66, 0.33, 0.8)
+    assert (acq.damage, acq.dqe, acq.pixel_size, acq.phase_plate_radius) == (0.08, True, 1.0, 0.005)
+    assert acq.ice_density > 0
+    (a1, m1, s1), (a2, m2, s2) = optics.ICE_SPECTRA[acq.ice_spectrum]
+    assert (a1, m1, s1, a2, s2) == (0.72, 0, 0.1, 0.28, 0.5)
+    assert m2 == pytest.approx(1 / 2.88)
+    assert acq.tilt_scheme == "dose_symmetric"
+
+
+def test_nothing_of_parakeets_python_is_needed() -> None:
+    """Its functions fail with new NumPy and pandas, and its imports bring a downloader."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import numpy as np;"
+        "from tlgen.scene import Scene; from tlgen.simulate.base import engine;"
+        "from catalogs.schema import Acquisition; from tlgen.tilts import Tilt;"
+        "scene = Scene((4, 6, 6), 8.0, (), (), (), (), ('a',), np.zeros(0, int), np.zeros((0, 3)),"
+        " np.zeros((0, 4)));"
+        "acq = Acquisition(engine='parakeet', padding=8);"
+        "engine('parakeet').simulate(scene, {}, acq, Tilt(0, 0.0, 2.0, 0.0), 1);"
+        "print(sorted({'parakeet', 'profet', 'guanaco', 'maptools'} & set(sys.modules)))"
+    )
+    run = [sys.executable, "-c", code, str(Path(__file__).parents[2])]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -119,6 +119,20 @@ def test_the_demo_randomizes_and_holds_out() -> None:
         ({k: v for k, v in MINIMAL.items() if k != "shape"}, "the key shape is missing"),
         ({**MINIMAL, "shape": [4, 32, 32]}, "shape must be at least 8 voxels"),
         ({**MINIMAL, "acquisition": {"dose": {"min": 9, "max": 2}}}, "min must not be larger than max"),
+        (
+            {**MINIMAL, "acquisition": {"dose": {"min": -10, "max": 100}}},
+            "acquisition.dose: must be greater than 0, not -10",
+        ),
+        ({**MINIMAL, "acquisition": {"dose": [90, 0]}}, "dose: must be greater than 0, not 0"),
+        ({**MINIMAL, "acquisition": {"defocus": float("nan")}}, "defocus: must be a finite number"),
+        (
+            {**MINIMAL, "samples": {"a": {"grid": {"dose": [60, float("inf")]}}}},
+            "samples.a.grid.dose: must be a finite number, not inf",
+        ),
+        (
+            {**MINIMAL, "acquisition": {"contrast": 0}},
+            "acquisition.contrast: must be 'parakeet' or 'physical' or greater than 0, not 0",
+        ),
         ({**MINIMAL, "acquisition": {"dose": {"from": 9}}}, "acquisition.dose: give a value, a list"),
         ({**MINIMAL, "acquisition": {"dose": []}}, "acquisition.dose: give a value, a list"),
         ({**MINIMAL, "acquisition": {"voxel_size": [8, 10]}}, "a corpus has one voxel size"),
@@ -275,6 +289,13 @@ def test_a_missing_recipe_names_the_shipped_ones() -> None:
 def test_a_value_out_of_range_names_its_key() -> None:
     with pytest.raises(InputError, match="acquisition: dose: Input should be greater than 0"):
         draw_acquisition({"dose": -3}, 0)
+
+
+def test_a_range_of_a_whole_number_draws_whole_numbers_and_both_ends() -> None:
+    words = {"padding": Range(30, 32), "tilt_group": Range(1, 2)}
+    drawn = [draw_acquisition(words, seed) for seed in range(40)]
+    assert {acq.padding for acq in drawn} == {30, 31, 32}
+    assert {acq.tilt_group for acq in drawn} == {1, 2}
 
 
 def test_structures_are_found_beside_the_recipe(tmp_path: Path) -> None:

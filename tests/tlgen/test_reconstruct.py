@@ -7,7 +7,7 @@ from scipy import ndimage
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecule import centred
-from tlgen.reconstruct import Optics, Reconstruction, Series, ctf, filters, reconstruct
+from tlgen.reconstruct import Optics, Reconstruction, Series, ctf, filters, on_gpu, reconstruct
 from tlgen.reconstruct.wbp import ROWS
 from tlgen.scene import Scene
 from tlgen.simulate.base import engine
@@ -153,6 +153,53 @@ def test_every_setting_is_linear_and_keeps_places_and_signs(
     a, b = (i - i.mean(axis=(1, 2), keepdims=True) for i in (a, b))
     one = reconstruct(100 + a, known(), shape, settings) + 2 * reconstruct(100 + b, known(), shape, settings)
     assert np.allclose(one, reconstruct(100 + a + 2 * b, known(), shape, settings), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", every_setting(), ids=str)
+def test_a_device_of_jax_shows_the_same(settings: Reconstruction) -> None:
+    """JAX's CPU stands for a GPU here. Images are wider than the tomogram, and more rows than one block."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    shape = (25, ROWS + 5, 31)
+    images = 100 + np.random.default_rng(0).standard_normal((len(ANGLES), shape[1], 37))
+    ours = reconstruct(images, known(), shape, settings)
+    there = reconstruct(images, known(), shape, settings, device=jax.devices("cpu")[0])
+    assert there.dtype == np.float32
+    assert np.abs(there - ours).max() < 1e-5 * ours.std()
+
+
+@pytest.mark.parametrize("held", [0, 1, 20])
+def test_a_device_with_little_memory_takes_fewer_rows(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    shape = (5, 37, 12)
+    images = 100 + np.random.default_rng(0).standard_normal((len(ANGLES), 37, 12))
+    program = on_gpu._program()
+
+    def small(images: np.ndarray, *more: object, **named: object) -> object:
+        if images.shape[2] > held:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+        return program(images, *more, **named)
+
+    monkeypatch.setattr(on_gpu, "_program", lambda: small)
+    cpu = jax.devices("cpu")[0]
+    if held:
+        there = reconstruct(images, ANGLES, shape, device=cpu)
+        assert np.allclose(there, reconstruct(images, ANGLES, shape), atol=1e-6)
+    else:
+        with pytest.raises(InputError, match="does not hold one row of the images; use device: cpu"):
+            reconstruct(images, ANGLES, shape, device=cpu)
+
+
+@pytest.mark.parametrize("nx", [20, 21])
+def test_a_device_of_jax_sees_the_last_pixel_and_nothing_beyond(nx: int) -> None:
+    """Untilted, each voxel stands on a pixel of its own; a wider tomogram gets nothing at its ends."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    images = 100 + np.random.default_rng(0).standard_normal((1, 4, nx))
+    for width in (nx, nx + 6):
+        ours = reconstruct(images, np.zeros(1), (3, 4, width))
+        there = reconstruct(images, np.zeros(1), (3, 4, width), device=jax.devices("cpu")[0])
+        assert np.abs(ours[:, :, width // 2 - nx // 2]).min() > 0
+        assert np.allclose(there, ours, atol=1e-6)
+        assert width == nx or not there[:, :, 0].any()
 
 
 @pytest.mark.parametrize("settings", every_setting(), ids=str)

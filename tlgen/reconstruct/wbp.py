@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -12,7 +13,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from tlgen.reconstruct import ctf, filters
+from tlgen.reconstruct import ctf, filters, on_gpu
 from tlgen.reconstruct.settings import Reconstruction
 
 #: Rows of the images that are back-projected together: the inner loop runs along them, so that it reads and
@@ -49,6 +50,7 @@ def reconstruct(
     settings: Reconstruction | None = None,
     *,
     threads: int = 1,
+    device: Any = None,
 ) -> NDArray[np.float32]:
     """Reconstruct a tomogram from an aligned tilt series.
 
@@ -70,6 +72,9 @@ def reconstruct(
         Filters and corrections; by default a ramp that a Hann window ends.
     threads
         To share the rows among; the result is the same to the bit.
+    device
+        Of JAX, to filter and back-project on; the CPU, by numba, if it is None. The result is the same but
+        for the rounding of 32-bit numbers.
 
     Returns
     -------
@@ -101,7 +106,7 @@ def reconstruct(
     for k, image in enumerate(images):
         contrast[k] = dose_weighted(over_mean(image, k), k, series, settings)
     tomogram = np.empty(shape, np.float32)
-    for rows, block in reconstruct_rows(contrast, series, shape, settings, threads=threads):
+    for rows, block in reconstruct_rows(contrast, series, shape, settings, threads=threads, device=device):
         tomogram[:, rows] = block
     return tomogram
 
@@ -148,6 +153,7 @@ def reconstruct_rows(
     settings: Reconstruction,
     *,
     threads: int = 1,
+    device: Any = None,
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Reconstruct from the contrast of images, a few rows at a time.
 
@@ -155,7 +161,7 @@ def reconstruct_rows(
     ----------
     contrast
         (t, y, x); may be a map of a file, of which only the rows in work are read.
-    series, shape, settings, threads
+    series, shape, settings, threads, device
         As of :func:`reconstruct`.
 
     Yields
@@ -172,9 +178,9 @@ def reconstruct_rows(
     """
     if settings.ctf != "none" and series.optics is None:
         raise InputError("ctf: the defocus of the images is not known; give it, or switch the correction off")
-    work = _Work(contrast, series, shape, settings)
+    work = _Work(contrast, series, shape, settings, device)
     places = [slice(y, min(y + ROWS, shape[1])) for y in range(0, shape[1], ROWS)]
-    if threads == 1:
+    if threads == 1 or device is not None:
         for rows in places:
             yield rows, work.block(rows)
         return
@@ -194,6 +200,7 @@ class _Work:
         series: Series,
         shape: tuple[int, int, int],
         settings: Reconstruction,
+        device: Any = None,
     ) -> None:
         self.shape = shape
         self.axis = (contrast.shape[2] - 1) / 2 + series.axis
@@ -208,9 +215,18 @@ class _Work:
         if settings.ctf != "none" and series.optics is not None:
             self.depths = ctf.depths(settings, shape, series.optics.pixel_size)
             self.images = ctf.corrected(contrast, settings, series.optics, self.depths)
+        self.slab = float(self.depths[1] - self.depths[0]) if len(self.depths) > 1 else 1.0
+        self.projector = None
+        if device is not None:
+            self.projector = on_gpu.Projector(
+                self.filters, self.n, self.cosines, self.sines, self.axis, (shape[0], shape[2]),
+                len(self.depths), self.slab, device,
+            )  # fmt: skip
 
     def block(self, rows: slice) -> NDArray[np.float32]:
         """Reconstruct some rows: (z, rows, x)."""
+        if self.projector is not None:
+            return self.projector.block(np.stack([image[:, rows] for image in self.images]))
         nz, _, nx = self.shape
         count = rows.stop - rows.start
         weighted = np.empty((len(self.images), len(self.depths), self.width, count), np.float32)
@@ -219,8 +235,7 @@ class _Work:
             spectrum *= weights
             out[...] = scipy.fft.irfft(spectrum, self.n, axis=2)[..., : self.width].transpose(0, 2, 1)
         block = np.zeros((nz, nx, count), np.float32)
-        slab = float(self.depths[1] - self.depths[0]) if len(self.depths) > 1 else 1.0
-        _back_project(block, weighted, self.cosines, self.sines, self.axis, slab)
+        _back_project(block, weighted, self.cosines, self.sines, self.axis, self.slab)
         return block.transpose(0, 2, 1)
 
 

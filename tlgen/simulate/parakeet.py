@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import chain, repeat
 from math import ceil, cos, radians
 from typing import Any, ClassVar
 
@@ -38,6 +37,7 @@ from tlgen import filling
 from tlgen.molecule import Library
 from tlgen.scene import Scene
 from tlgen.simulate import contamination, doors, gpu, ice, optics
+from tlgen.simulate.atom_list import Body, atom_list
 from tlgen.simulate.binning import binned
 from tlgen.simulate.specimen import (
     check_count,
@@ -70,7 +70,6 @@ _FAST_SIZES = (
 )
 # fmt: on
 
-_ATOMS_AT_A_TIME = 100_000
 _ALONE = threading.Lock()
 
 
@@ -267,33 +266,26 @@ def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
     MULTEM samples at whole pixels from the grid's corner, so the centre of the box is half a pixel before the
     middle of the image.
     """
-    import multem
-
     middle = (grid.x0 + (grid.width - 1) / 2, grid.y0 + (grid.height - 1) / 2)
     shift = np.array([*(PIXEL_SIZE * m for m in middle), scene.box[2] / 2], np.float32)
     ends = (grid.nx * PIXEL_SIZE, grid.ny * PIXEL_SIZE)
 
-    def bodies() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]:
+    def bodies() -> Iterator[Body]:
         for molecule, xyz in placed(scene, library, angle):
-            yield molecule.elements, molecule.occupancy, xyz
+            yield molecule.elements, xyz + shift, molecule.occupancy
         for elements, xyz in placed_decorations(scene, angle):
-            yield elements, np.broadcast_to(np.float32(1), len(elements)), xyz
+            yield elements, xyz + shift, np.broadcast_to(np.float32(1), len(elements))
 
-    def rows() -> Iterator[Iterator[tuple[Any, ...]]]:
-        for elements, occupancy, atoms in bodies():
-            xyz = atoms + shift
-            inside = ((xyz[:, :2] >= 0) & (xyz[:, :2] <= ends)).all(axis=1)
-            if not inside.all():
-                xyz, elements, occupancy = xyz[inside], elements[inside], occupancy[inside]
-            # in portions, because a Python float is far larger than what it becomes
-            for k in range(0, len(xyz), _ATOMS_AT_A_TIME):
-                part = slice(k, k + _ATOMS_AT_A_TIME)
-                columns = (xyz[part, axis].tolist() for axis in range(3))
-                occupied = occupancy[part].tolist()
-                # thermal displacement, which MULTEM leaves out of atoms that stand still; region; charge
-                yield zip(elements[part].tolist(), *columns, repeat(0.0), occupied, repeat(0), repeat(0))
+    def within() -> Iterator[Body]:
+        for elements, xyz, occupancy in bodies():
+            sides = [(xyz[:, axis], end) for axis, end in enumerate(ends)]
+            if all(place.min(initial=0) >= 0 and place.max(initial=0) <= end for place, end in sides):
+                yield elements, xyz, occupancy
+                continue
+            inside = np.logical_and.reduce([(place >= 0) & (place <= end) for place, end in sides])
+            yield elements[inside], xyz[inside], occupancy[inside]
 
-    return multem.AtomList(chain.from_iterable(rows()))
+    return atom_list(within())
 
 
 def _system(device: str = "cpu", needed: int = 0) -> Any:
