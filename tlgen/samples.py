@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Changes when the same recipe would give different data, so that old samples are not taken for new; also
 #: when a default does, since what a recipe leaves at its default is no part of a sample's hash.
 DATA_VERSION = 3
+#: The same for samples with a certain contrast only.
+_CONTRAST_VERSIONS = {"physical": 2}
 
 #: What is random in the making of a sample, each with a seed of its own.
 STAGES = ("counts", "decorations", "pack", "alignment", "simulate")
@@ -144,6 +146,8 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 # a GPU computes the same images to rounding
                 "acquisition": acquisition.model_dump(exclude_defaults=True, exclude={"device"}),
             }
+            if acquisition.contrast in _CONTRAST_VERSIONS:
+                content["contrast_version"] = _CONTRAST_VERSIONS[acquisition.contrast]
             specs.append(
                 SampleSpec(
                     sample_id=seeds.digest(content),
