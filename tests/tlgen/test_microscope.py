@@ -256,14 +256,15 @@ class TestGpu:
         assert not gpu.choose("auto", 1, 3_500_000_000)
         assert gpu.choose("auto", 1, 1_000_000_000)
 
-    def test_parakeet_asks_before_the_first_tilt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_parakeet_asks_where_it_simulates(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import multem
 
         monkeypatch.setattr(multem, "number_of_gpu_available", lambda: 0)
         scene, library = balls([(0, 0, 0)])
         acq = Acquisition(engine="parakeet", device="gpu")
+        Parakeet().check_scene(scene, library, acq)  # packed where there need be none
         with pytest.raises(InputError, match="device: gpu is asked for"):
-            Parakeet().check_scene(scene, library, acq)
+            Parakeet().check_device(acq)
         with pytest.raises(InputError, match="device: gpu is asked for"):
             Parakeet().simulate(scene, library, acq, Tilt(0, 0.0, 2.0, 0.0), 1)
         monkeypatch.setattr(multem, "number_of_gpu_available", lambda: 1)
@@ -272,6 +273,8 @@ class TestGpu:
         system = parakeet._system("gpu")
         assert (system.device, system.gpu_device) == ("device", 0)
         assert parakeet._system("cpu").device == "host"
+        seen = Parakeet().simulate_together([(scene, Tilt(0, 0.0, 2.0, 0.0))], library, Acquisition(), 1)
+        assert seen.device == "CPU"
 
 
 class TestRecipe:

@@ -19,7 +19,7 @@ import ctypes
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -38,6 +38,7 @@ from tlgen.molecule import Library
 from tlgen.scene import Scene
 from tlgen.simulate import contamination, doors, gpu, ice, optics
 from tlgen.simulate.atom_list import Body, atom_list
+from tlgen.simulate.base import Images
 from tlgen.simulate.binning import binned
 from tlgen.simulate.specimen import (
     check_count,
@@ -121,7 +122,6 @@ class Parakeet:
         check_count(scene)
         contamination.check_count(scene, acq)
         doors.check_inside(scene, library)
-        _system(acq.device, self.memory(scene, library, acq))
 
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
@@ -144,13 +144,25 @@ class Parakeet:
             if decorations have more atoms than memory holds.
         """
         self.check(acq)
-        needed = self.memory(scene, library, acq)
+        system = _system(acq.device, self.memory(scene, library, acq))
+        return self._image(scene, library, acq, tilt, seed, system, noise=noise)
+
+    def _image(
+        self,
+        scene: Scene,
+        library: Library,
+        acq: Acquisition,
+        tilt: Tilt,
+        seed: int,
+        system: Any,
+        *,
+        noise: bool,
+    ) -> NDArray[np.float32]:
         grid = _grid(scene, acq)
         check_elements(scene, library)
         check_count(scene)
         contamination.check_count(scene, acq)
         scene = contamination.added(scene, acq, seed)
-        system = _system(acq.device, needed)
         wave = self._exit_wave(scene, library, acq, tilt, seed, grid, system)
         faulty = acq.parakeet_faults == "as_published"
         image = _lens(grid.crop(wave), acq) if faulty else grid.crop(_lens(wave, acq))
@@ -158,6 +170,32 @@ class Parakeet:
             image = optics.detect(image, 1, acq, tilt)
         image = optics.energy_filtered(binned(image, grid.factor, acq.binning), scene, acq, tilt)
         return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt, acq) if noise else image
+
+    def tilts_a_call(self, acq: Acquisition) -> int:
+        """MULTEM takes one at a time."""
+        return 1
+
+    def check_device(self, acq: Acquisition) -> None:
+        """Refuse a process without the GPU that the acquisition asks for (InputError)."""
+        _system(acq.device)
+
+    def simulate_together(
+        self,
+        views: Sequence[tuple[Scene, Tilt]],
+        library: Library,
+        acq: Acquisition,
+        seed: int,
+        *,
+        noise: bool = True,
+    ) -> Images:
+        """Simulate one after the other; see :meth:`tlgen.simulate.base.Together.simulate_together`."""
+        self.check(acq)
+        images, devices = [], set()
+        for scene, tilt in views:
+            system = _system(acq.device, self.memory(scene, library, acq))
+            images.append(self._image(scene, library, acq, tilt, seed, system, noise=noise))
+            devices.add("GPU" if system.device == "device" else "CPU")
+        return Images(images, ", ".join(sorted(devices)))
 
     def _exit_wave(
         self,
