@@ -350,6 +350,13 @@ def variants(recipe: str, folder: Path) -> None:
     help="-1 if what is higher in the tomogram is less under focus.",
 )
 @click.option("--threads", type=int, help="To compute with; all of the machine's if left out.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "gpu", "auto"]),
+    default="cpu",
+    show_default=True,
+    help="Where images are filtered and back-projected; auto: on a GPU where there is one.",
+)
 def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     """Make a tomogram of SERIES, a stack of aligned images (MRC), by weighted back-projection.
 
@@ -368,7 +375,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     settings = settings_of({"filter": given["kind"], **{name: given[name] for name in names}})
     same = (
         "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
-        "voltage", "amplitude_contrast", "phase_shift",
+        "voltage", "amplitude_contrast", "phase_shift", "device",
     )  # fmt: skip
     request = Request(
         bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],

@@ -13,6 +13,7 @@ from catalogs.errors import InputError
 from catalogs.volumes import open_volume
 from tlgen.cli import tlgen
 from tlgen.reconstruct import ctf
+from tlgen.simulate import gpu
 
 ANGLES = np.arange(-60.0, 61.0, 3.0)
 SHAPE = (24, 40, 48)  # z, y, x in pixels of the images
@@ -210,6 +211,26 @@ def test_mistakes_are_told_in_one_sentence(
     assert "\n" not in str(result.exception)
     with pytest.raises(InputError, match=words):
         raise result.exception
+
+
+def test_a_device_is_used_or_refused(spots: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX's CPU stands for the GPU; where there is none, it never becomes the CPU silently."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    stack(tmp_path, spots())
+    monkeypatch.setattr(gpu, "count", lambda: 0)
+    refused = command(tmp_path, "--thickness", "120", "--device", "gpu", to="no.mrc").exception
+    assert isinstance(refused, InputError)
+    assert "device: gpu is asked for and CUDA finds none here" in str(refused)
+    assert not (tmp_path / "no.mrc").exists()
+    assert command(tmp_path, "--thickness", "120", "--device", "auto", to="auto.mrc").exit_code == 0
+    assert command(tmp_path, "--thickness", "120", to="cpu.mrc").exit_code == 0
+    asked = []
+    monkeypatch.setattr(gpu, "of_jax", lambda word: asked.append(word) or jax.devices("cpu")[0])
+    assert command(tmp_path, "--thickness", "120", "--device", "gpu", to="gpu.mrc").exit_code == 0
+    assert asked == ["gpu"]
+    cpu, auto, there = (open_volume(tmp_path / f"{name}.mrc").read() for name in ("cpu", "auto", "gpu"))
+    assert np.array_equal(cpu, auto)
+    assert 0 < np.abs(there - cpu).max() < 1e-5 * cpu.std()  # as back-projected by another code
 
 
 def test_more_mistakes(spots: Draw, tmp_path: Path) -> None:

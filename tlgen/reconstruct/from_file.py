@@ -15,7 +15,7 @@ from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_z
 from tlgen.reconstruct import ctf, wbp
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.series import Series, read_one
-from tlgen.simulate import binning
+from tlgen.simulate import binning, gpu
 from tlrun.progress import ProgressLine
 
 _MRC = (".mrc", ".rec", ".map", ".mrc.gz")
@@ -47,6 +47,8 @@ class Request:
         Of the back-projection.
     threads
         To compute with.
+    device
+        ``cpu``, ``gpu`` or ``auto``, as :func:`tlgen.simulate.gpu.of_jax` takes it.
     """
 
     pixel_size: float | None = None
@@ -65,6 +67,7 @@ class Request:
     handedness: int = 1
     settings: Reconstruction = field(default_factory=Reconstruction)
     threads: int = 1
+    device: str = "cpu"
 
 
 def reconstruct_file(
@@ -96,9 +99,10 @@ def reconstruct_file(
     ------
     InputError
         If angles and images do not match, there is no pixel size, an image is not finite or has no
-        contrast, or an option makes no sense.
+        contrast, an option makes no sense, or there is no GPU where one is asked for.
     """
     _check(to, request)
+    device = gpu.of_jax(request.device)
     images, series = open_stack(stack), read_one(angles)
     count = images.shape[0]
     if len(series.angles) != count:
@@ -124,7 +128,7 @@ def reconstruct_file(
     tomogram = ctf.scratch(shape)
     with ProgressLine("back-projecting", shape[1], "rows") as line:
         for rows, block in wbp.reconstruct_rows(
-            contrast, known, shape, request.settings, threads=request.threads
+            contrast, known, shape, request.settings, threads=request.threads, device=device
         ):
             tomogram[:, rows] = block
             line.update(rows.stop)
