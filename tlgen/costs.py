@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tlgen.samples import SampleSpec
-from tlgen.simulate.base import engine, tilts_a_call
+from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
 from tlrun.estimate import Work
 
@@ -43,7 +43,7 @@ def work(specs: Iterable[SampleSpec]) -> list[Work]:
     guesses: dict[str, float] = {}
     for spec in specs:
         tilts = len(tilt_series(spec.acquisition))
-        together = tilts_a_call(engine(spec.acquisition.engine), spec.acquisition)
+        together = engine(spec.acquisition.engine).tilts_a_call(spec.acquisition)
         simulate = SIMULATE if together == 1 else SIMULATE_TOGETHER
         volume = math.prod(spec.shape) * spec.acquisition.voxel_size**3 / _VOLUME
         for function, number, guess in (
@@ -59,6 +59,6 @@ def work(specs: Iterable[SampleSpec]) -> list[Work]:
 
 def rate(specs: Iterable[SampleSpec]) -> tuple[str, str]:
     """Name the calls that people count a run's pace in, and their word for it."""
-    if all(tilts_a_call(engine(spec.acquisition.engine), spec.acquisition) > 1 for spec in specs):
+    if all(engine(spec.acquisition.engine).tilts_a_call(spec.acquisition) > 1 for spec in specs):
         return SIMULATE_TOGETHER, "groups of tilts"
     return SIMULATE, "tilts"

@@ -10,7 +10,7 @@ from tlgen import pipeline
 from tlgen.costs import like
 from tlgen.misalign import misaligned
 from tlgen.samples import SampleSpec
-from tlgen.simulate.base import engine, tilts_a_call
+from tlgen.simulate.base import engine
 from tlgen.tilts import Tilt, tilt_series
 from tlrun.calls import SIMULATE
 from tlrun.fan_out import Call, Job, Steps
@@ -61,7 +61,7 @@ def _simulated(
 ) -> Generator[list[Call], list[Any], list[pipeline.Simulated]]:
     """Simulate the images of a sample: a tilt a call, or several where the engine computes them together."""
     acq, seed = spec.acquisition, spec.stream("simulate")
-    together = tilts_a_call(engine(acq.engine), acq)
+    together = engine(acq.engine).tilts_a_call(acq)
     if together == 1:
         calls = [Call(pipeline.simulate_tilt, url, packed.scene, acq, tilt, seed) for tilt in tilts]
     else:

@@ -390,11 +390,10 @@ def _made_by_another(url: str, spec: SampleSpec) -> Made | None:
 
 def check_device(acquisition: Acquisition) -> None:
     """Refuse a worker without the device that an acquisition asks for, before anything is computed."""
-    from tlgen.simulate.base import Together, engine
+    from tlgen.simulate.base import engine
 
     simulator = engine(acquisition.engine)
-    if isinstance(simulator, Together):
-        simulator.check_device(acquisition)
+    simulator.check_device(acquisition)
 
 
 def simulate_tilt(url: str, scene: Scene, acquisition: Acquisition, tilt: Tilt, seed: int) -> Simulated:
@@ -406,13 +405,12 @@ def simulate_tilts(
     url: str, scene: Scene, acquisition: Acquisition, tilts: Sequence[Tilt], seed: int
 ) -> list[Simulated]:
     """Simulate some tilt images of a series in one call, together where the engine can."""
-    from tlgen.simulate.base import engine, simulate_together
+    from tlgen.simulate.base import engine
 
     started = time.process_time()
     views = [misalign.seen(scene, tilt) for tilt in tilts]
-    images, device = simulate_together(
-        engine(acquisition.engine), views, CorpusLibrary(url), acquisition, seed
-    )
+    simulator = engine(acquisition.engine)
+    images, device = simulator.simulate_together(views, CorpusLibrary(url), acquisition, seed)
     each = (time.process_time() - started) / len(tilts)
     return [Simulated(image, each, device) for image in images]
 

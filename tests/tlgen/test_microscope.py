@@ -163,6 +163,7 @@ class TestPictures:
     def test_a_tilt_beyond_80_degrees_and_strange_detectors_are_refused(self, name: str) -> None:
         for more, words in (
             ({"tilt_max": 84.0}, r"tilt_max: a tilt of 84° is beyond 80°"),
+            ({"tilt_angle_offset": 25.0}, r"tilt_max: a tilt of 85° with tilt_angle_offset is beyond 80°"),
             ({"tilt_min": -81.0}, r"tilt_min"),
             ({"detector": "k4"}, r"detector: 'k4' is neither"),
         ):

@@ -21,7 +21,7 @@ from tlgen.decorations import Bead, Sheet
 from tlgen.molecule import Library, centred
 from tlgen.scene import Scene
 from tlgen.simulate import gpu, on_gpu, place, slabs
-from tlgen.simulate.base import engine, simulate_together, tilts_a_call
+from tlgen.simulate.base import engine
 from tlgen.simulate.multislice import Multislice
 from tlgen.tilts import Tilt, TiltError
 from tlrun.fan_out import Job
@@ -335,9 +335,9 @@ class TestChoice:
 
     def test_only_a_gpu_is_given_several_tilts_a_call(self) -> None:
         ours, theirs = engine("multislice"), engine("parakeet")
-        assert tilts_a_call(ours, Acquisition(**GPU)) == on_gpu.TILTS
-        assert tilts_a_call(ours, Acquisition()) == tilts_a_call(ours, Acquisition(device="auto")) == 1
-        assert tilts_a_call(theirs, Acquisition(engine="parakeet", **GPU)) == 1
+        assert ours.tilts_a_call(Acquisition(**GPU)) == on_gpu.TILTS
+        assert ours.tilts_a_call(Acquisition()) == ours.tilts_a_call(Acquisition(device="auto")) == 1
+        assert theirs.tilts_a_call(Acquisition(engine="parakeet", **GPU)) == 1
 
     def test_host_memory_counts_the_noise(self) -> None:
         scene, library = scene_of()
@@ -425,13 +425,13 @@ def test_program_simulates_together_and_tells_the_device(
     assert out.count("CPU-s") == 7
 
 
-def test_simulate_together_serves_engines_that_cannot(device: Any) -> None:
+def test_parakeet_simulates_one_after_the_other(device: Any) -> None:
     scene, library = scene_of(kinds=1, copies=1, shape=(6, 8, 9))
     acq = Acquisition(engine="parakeet", ice_density=0.0, padding=0)
     views = [(scene, tilt) for tilt in TILTS[:2]]
-    found = simulate_together(engine("parakeet"), views, library, acq, 1, noise=False)
+    found = engine("parakeet").simulate_together(views, library, acq, 1, noise=False)
     assert [image.shape for image in found.images] == [(8, 9)] * 2
-    assert found.device == "cpu"
+    assert found.device == "CPU"
 
 
 def test_programs_can_be_lowered_for_cuda(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:

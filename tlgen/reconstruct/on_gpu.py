@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-
-#: Words of an error that says so.
-_RAN_OUT = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory", "cuFFT batched plan")
+from tlgen.simulate import gpu
 
 
 class Projector:
@@ -79,7 +77,7 @@ class Projector:
             found = _program()(jax.device_put(images, self.device), self.parts, n=self.n)
             return np.asarray(found).transpose(0, 2, 1)
         except jax.errors.JaxRuntimeError as error:
-            if not any(word in str(error) for word in _RAN_OUT):
+            if not gpu.ran_out(error):
                 raise
         rows = images.shape[2]
         if rows == 1:

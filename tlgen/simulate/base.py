@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,13 @@ from tlgen.tilts import Tilt
 
 #: Names of the engines.
 ENGINES = ("parakeet", "multislice")
+
+
+class Images(NamedTuple):
+    """Of several tilts, as :meth:`Engine.simulate` gives each, and what computed them, in words."""
+
+    images: list[NDArray[np.float32]]
+    device: str
 
 
 class Engine(Protocol):
@@ -84,18 +91,6 @@ class Engine(Protocol):
             If the engine cannot honour a setting.
         """
 
-
-class Images(NamedTuple):
-    """Of several tilts, as :meth:`Engine.simulate` gives each, and what computed them, in words."""
-
-    images: list[NDArray[np.float32]]
-    device: str
-
-
-@runtime_checkable
-class Together(Protocol):
-    """An engine that computes tilts together where that is quicker."""
-
     def tilts_a_call(self, acq: Acquisition) -> int:
         """Say how many tilts are worth one call."""
 
@@ -125,27 +120,6 @@ class Together(Protocol):
         InputError
             If the engine cannot honour a setting.
         """
-
-
-def tilts_a_call(simulator: Engine, acq: Acquisition) -> int:
-    """Say how many tilts an engine is best given at a time."""
-    return simulator.tilts_a_call(acq) if isinstance(simulator, Together) else 1
-
-
-def simulate_together(
-    simulator: Engine,
-    views: Sequence[tuple[Scene, Tilt]],
-    library: Library,
-    acq: Acquisition,
-    seed: int,
-    *,
-    noise: bool = True,
-) -> Images:
-    """Simulate several images of a series, together or one after the other; see :class:`Together`."""
-    if isinstance(simulator, Together):
-        return simulator.simulate_together(views, library, acq, seed, noise=noise)
-    images = [simulator.simulate(scene, library, acq, tilt, seed, noise=noise) for scene, tilt in views]
-    return Images(images, acq.device)
 
 
 def engine(name: str) -> Engine:

@@ -30,11 +30,12 @@ def check_acquisition(acq: Acquisition) -> None:
         Names the setting, and what to do.
     """
     for name in ("tilt_min", "tilt_max"):
-        angle = getattr(acq, name)
+        angle = getattr(acq, name) + acq.tilt_angle_offset
         if abs(angle) > STEEPEST_TILT:
+            offset = " with tilt_angle_offset" if acq.tilt_angle_offset else ""
             raise InputError(
-                f"{name}: a tilt of {angle:g}° is beyond {STEEPEST_TILT:g}°, where the beam runs along the"
-                " ice; tilt less"
+                f"{name}: a tilt of {angle:g}°{offset} is beyond {STEEPEST_TILT:g}°, where the beam runs"
+                " along the ice; tilt less"
             )
     ice.check(acq)
     detectors.check(acq)

@@ -11,6 +11,14 @@ from typing import Any
 
 from catalogs.errors import InputError
 
+# What JAX says where memory runs out: its own allocator, CUDA, and the FFT for its working space.
+_RAN_OUT = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory", "cuFFT batched plan")
+
+
+def ran_out(error: Exception) -> bool:
+    """Tell whether an error of JAX says that a GPU's memory ran out."""
+    return any(words in str(error) for words in _RAN_OUT)
+
 
 def choose(device: str, number: int, needed: int, free: int | None = None) -> bool:
     """Decide whether a call runs on a GPU.

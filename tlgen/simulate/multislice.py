@@ -83,7 +83,7 @@ class Multislice:
         return self.simulate_together([(scene, tilt)], library, acq, seed, noise=noise).images[0]
 
     def tilts_a_call(self, acq: Acquisition) -> int:
-        """Say how many tilts are worth one call; see :class:`tlgen.simulate.base.Together`."""
+        """Say how many tilts are worth one call; see :class:`tlgen.simulate.base.Engine`."""
         return on_gpu.TILTS if acq.device == "gpu" else 1
 
     def check_device(self, acq: Acquisition) -> None:
@@ -99,7 +99,7 @@ class Multislice:
         *,
         noise: bool = True,
     ) -> Images:
-        """Simulate several images; see :meth:`tlgen.simulate.base.Together.simulate_together`.
+        """Simulate several images; see :meth:`tlgen.simulate.base.Engine.simulate_together`.
 
         Raises
         ------

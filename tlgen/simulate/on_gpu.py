@@ -30,8 +30,6 @@ _SLABS = 8
 # Bytes on the device for each pixel of the image (waves, transforms and factors); of what is free, this share
 # is used, and the rest left for FFT plans and fragments.
 _PER_PIXEL, _USED = 200, 0.8
-# What JAX says where memory runs out: its own allocator, CUDA, and the FFT for its working space.
-_RAN_OUT = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory", "cuFFT batched plan")
 
 
 def host_memory(grid: Grid, slabs: int, tilts: int) -> int:
@@ -94,7 +92,7 @@ def simulate(
         try:
             images += _batch(device, batch, together, slabs, acq, grid, seed, detected)
         except jax.errors.JaxRuntimeError as error:
-            if not any(words in str(error) for words in _RAN_OUT):
+            if not gpu.ran_out(error):
                 raise
             if together == 1:
                 if acq.device == "auto":

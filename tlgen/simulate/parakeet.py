@@ -188,7 +188,7 @@ class Parakeet:
         *,
         noise: bool = True,
     ) -> Images:
-        """Simulate one after the other; see :meth:`tlgen.simulate.base.Together.simulate_together`."""
+        """Simulate one after the other; see :meth:`tlgen.simulate.base.Engine.simulate_together`."""
         self.check(acq)
         images, devices = [], set()
         for scene, tilt in views:
