@@ -393,14 +393,16 @@ def as_tf_dataset(stream: PatchStream | Mixed, start: int = 0) -> Any:
     """
     import tensorflow as tf
 
-    edge = stream.patch
-    signature = (
-        tf.TensorSpec((stream.batch, edge, edge, edge, 1), tf.float32),
-        tf.TensorSpec((stream.batch, edge, edge, edge), tf.uint8),
-    )
-    # whole batches: for single patches, the way through Python would cost more than the reading
-    batches = tf.data.Dataset.from_generator(lambda: stream.batches(start), output_signature=signature)
-    return batches.prefetch(2)
+    shape = (stream.batch, *[stream.patch] * 3)
+    batch_of = _InOrder(stream, start)
+
+    # Whole batches: for single patches, the way through Python would cost more than the reading. Not
+    # Dataset.from_generator: what it does with memory makes the system map every array's pages anew.
+    def batch(number: Any) -> tuple[Any, Any]:
+        grey, classes = tf.numpy_function(batch_of, [number], (tf.float32, tf.uint8))
+        return tf.ensure_shape(grey, (*shape, 1)), tf.ensure_shape(classes, shape)
+
+    return tf.data.Dataset.counter().map(batch).prefetch(2)
 
 
 def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
@@ -423,12 +425,12 @@ def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
     """
     import keras
 
+    batch_of = _InOrder(stream, start)
+
     class Batches(keras.utils.PyDataset):
         def __init__(self) -> None:
             super().__init__(workers=1, use_multiprocessing=False)
             self._epoch = 0
-            self._at: int | None = None
-            self._batches: Iterator[Batch] = iter(())
 
         def __len__(self) -> int:
             return steps
@@ -437,13 +439,24 @@ def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
             self._epoch += 1
 
         def __getitem__(self, index: int) -> Batch:
-            number = start + self._epoch * steps + index
-            if number != self._at:  # not the next one: begin there
-                self._batches = stream.batches(number)
-            self._at = number + 1
-            return next(self._batches)
+            return batch_of(self._epoch * steps + index)
 
     return Batches()
+
+
+class _InOrder:
+    """Returns batches by their number, quickly if they are asked for one after the other."""
+
+    def __init__(self, stream: PatchStream | Mixed, start: int) -> None:
+        self._stream, self._start = stream, start
+        self._next = 0
+        self._batches: Iterator[Batch] | None = None
+
+    def __call__(self, number: int) -> Batch:
+        if self._batches is None or number != self._next:  # not the next one: begin there
+            self._batches = self._stream.batches(self._start + int(number))
+        self._next = int(number) + 1
+        return next(self._batches)
 
 
 def _stack(patches: Sequence[_Patch | None]) -> Batch:
