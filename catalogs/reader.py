@@ -92,6 +92,7 @@ def _open_fast(array: zarr.Array[Any], url: str) -> Any:
         "open": True,
         "assume_metadata": True,
         "recheck_cached_data": False,  # a sample never changes
+        "fill_missing_data_reads": False,  # a lost chunk is an error, not zeros
     }
     return tensorstore.open(spec, context=_context(), read=True).result()
 
