@@ -108,7 +108,7 @@ def wedge(shape: tuple[int, ...], first: float, last: float) -> Floats:
 def noise_of(
     shape: tuple[int, ...], tilts: tuple[float, float], dice: NDArray[np.float64]
 ) -> tuple[Floats, int]:
-    """Return noise of spread 1 in all directions that tilts measure, and in no others.
+    """Return noise of spread 1 in all that tilts measure, and nowhere else in Fourier space.
 
     It is a piece of one volume of noise: to draw and to filter anew for each patch would cost more than all
     the rest.
@@ -139,7 +139,9 @@ def _pool(edge: int, first: float, last: float) -> Floats:
     """Make noise once for each tilt range."""
     rng = generator("noise", edge, int(first), int(last))
     amplitudes = fft.rfftn(rng.standard_normal((edge,) * 3, dtype=np.float32))
-    amplitudes *= wedge((edge,) * 3, first, last)[:, None, :]
+    # a tilt measures frequencies up to half a cycle a voxel, whatever its direction
+    measured = wedge((edge,) * 3, first, last) * (_angles((edge,) * 3)[1] <= 0.5)
+    amplitudes *= measured.astype(np.float32)[:, None, :]
     noise: Floats = fft.irfftn(amplitudes, s=(edge,) * 3)
     noise /= noise.std()
     noise.setflags(write=False)
