@@ -118,8 +118,8 @@ def test_a_tomogram_that_lacks_something_is_skipped_whole(copy, damage):
     assert stream.damage.share == pytest.approx(1 / 4)
 
 
-@pytest.mark.parametrize("damage", [changed_byte, lost_object])
-def test_with_damage_the_stream_is_still_the_same_from_any_start(copy, damage):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_with_damage_the_stream_is_still_the_same_from_any_start(copy, damage, sizes_do_not_tell):
     damage(copy)
     whole = take(stream_of(copy, tolerated=0.5, readers=1), 8)
     rest = take(stream_of(copy, tolerated=0.5, readers=6), 4, start=4)
