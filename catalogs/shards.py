@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _BYTES = ({"name": "bytes"}, _LITTLE)  # a byte has no order
 _CRC = {"name": "crc32c"}
-_DECODERS: dict[str, Callable[[Any, Any], Any]] = {"blosc": blosc.decompress, "zstd": zstd.decompress}
 _KEYS = {"name": "default", "configuration": {"separator": "/"}}
 
 _CRC_BYTES, _ENTRY_BYTES = 4, 16
@@ -157,6 +156,20 @@ def local_shards(array: zarr.Array[Any], folder: str) -> LocalShards | None:
         decode=_DECODERS[names[0]],
         checked=checked,
     )
+
+
+def _decode_blosc(raw: NDArray[np.uint8], voxels: NDArray[np.uint8]) -> None:
+    from catalogs.bitshuffle import forget_shuffle, is_shuffled, put_in_order  # compiles: only where needed
+
+    if not is_shuffled(raw):
+        blosc.decompress(raw, voxels)
+        return
+    block, shuffled = forget_shuffle(raw), _buffer("shuffled", voxels.size)
+    blosc.decompress(raw, shuffled)
+    put_in_order(shuffled, block, voxels)
+
+
+_DECODERS: dict[str, Callable[[Any, Any], Any]] = {"blosc": _decode_blosc, "zstd": zstd.decompress}
 
 
 def _cells(start: Sequence[int], stop: Sequence[int], edges: Sequence[int]) -> Any:
