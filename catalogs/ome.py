@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 #: Edge of a chunk, and of the largest shard, in voxels.
 CHUNK, LARGEST_SHARD = 64, 512
@@ -89,7 +89,7 @@ def create_volume(
         zarr_format=3,
         chunks=(CHUNK,) * 3,
         shards=tuple(min(CHUNK * -(-n // CHUNK), largest_shard) for n in shape),
-        compressors=codec,
+        compressors=(codec, Crc32cCodec()),  # a reader of any chunk notices that it has changed
         fill_value=0,
         dimension_names=("z", "y", "x"),
         attributes=attributes,

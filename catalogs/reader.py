@@ -1,20 +1,24 @@
-"""Arrays of samples, read by the fastest library that is at hand.
+"""Arrays of samples, read by the fastest way that is at hand.
 
-Both read the same bytes to the same values. Zarr reads from any store. TensorStore, if it is installed (the
+All read the same bytes to the same values. Zarr reads from any store. TensorStore, if it is installed (the
 extra ``fast``), decodes without Python and asks for neighbouring chunks at once, which makes random patches
 several times as quick; it reads from disks, and from S3 where the credentials are those that all AWS programs
-find (environment, profile, role), not ones given to fsspec alone.
+find (environment, profile, role), not ones given to fsspec alone. Blocks without end, for training, are read
+from disks by :mod:`catalogs.shards`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+
+from catalogs.shards import local_shards
 
 _CACHE = 8 << 20  # bytes: the indexes of some thousand shards
 #: What may be configured for fsspec's S3 and does not stand in the way.
@@ -37,6 +41,7 @@ class StoredArray:
         self.shards: tuple[int, ...] | None = array.shards
         self._array = array
         self._fast = _open_fast(array, url)
+        self._local = local_shards(array, url)
 
     def __getitem__(self, where: Any) -> NDArray[Any]:
         """Read a part; ``where`` means what it means to NumPy."""
@@ -44,6 +49,27 @@ class StoredArray:
         if box is None:
             return np.asarray(self._array[where])
         return np.asarray(self._fast[box].read().result())
+
+    def pieces(
+        self, start: Sequence[int], stop: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+        """Read a box piece by piece, in this thread; for who reads boxes without end.
+
+        Parameters
+        ----------
+        start, stop
+            Corners of the box in voxels.
+
+        Yields
+        ------
+        origin, voxels
+            First voxel of a piece, and the piece, which may reach beyond the box and the array. The next one
+            may overwrite it.
+        """
+        if self._local is not None:
+            yield from self._local.chunks(start, stop)
+        else:
+            yield tuple(start), self[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read all of it."""
@@ -92,6 +118,7 @@ def _open_fast(array: zarr.Array[Any], url: str) -> Any:
         "open": True,
         "assume_metadata": True,
         "recheck_cached_data": False,  # a sample never changes
+        "fill_missing_data_reads": False,  # a lost chunk is an error, not zeros
     }
     return tensorstore.open(spec, context=_context(), read=True).result()
 

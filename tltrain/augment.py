@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.intensity import CLIP
-from tltrain.spectrum import Filter, noise_of
+from tltrain.kernels import cut_grey, cut_labels, finish, turned_about_z
+from tltrain.spectrum import Filter, noise_volume
 from tltrain.supply import IGNORE
 
 Floats = NDArray[np.float32]
@@ -107,6 +107,9 @@ class Augmentation:
 
 _NAMES = [field.name for field in fields(Augmentation)]
 _DRAWS = 6  # numbers that chance gives each effect
+_BENDING = ("spectrum", "low_pass", "wedge", "gamma", "cutout", "rotation")
+_NO_NOISE = np.zeros((1, 1, 1), np.float32)
+_NO_NOISE.setflags(write=False)  # as the other noise is
 
 #: Nothing is done to a patch; it is not even moved.
 NO_AUGMENTATION = Augmentation(**{field.name: Effect(0.0) for field in fields(Augmentation)})
@@ -214,73 +217,128 @@ def augment(
     tomogram, classes
         The changed patch, of the same shape; the inputs are left as they are.
     """
-    return augment_by(tomogram, classes, draws(rng)[0], how, tilts)
+    changes = Changes(draws(rng), how, tilts, len(tomogram))
+    corner, slot = np.zeros((1, 3), np.int64), np.zeros(1, np.int64)
+    grey, labels = np.empty((1, *tomogram.shape), np.float32), np.empty((1, *classes.shape), np.uint8)
+    changes.cut(np.ascontiguousarray(tomogram), np.ascontiguousarray(classes), corner, (grey, labels), slot)
+    return grey[0], labels[0]
 
 
 def draws(rng: np.random.Generator, n: int = 1) -> NDArray[np.float64]:
-    """Draw all that chance decides about ``n`` patches: (n, ...), an item each for :func:`augment_by`."""
+    """Draw all that chance decides about ``n`` patches: (n, ...), an item each."""
     return rng.random((n, len(_NAMES), _DRAWS))
 
 
-def augment_by(
-    tomogram: Floats,
-    classes: NDArray[np.uint8],
-    draw: NDArray[np.float64],
-    how: Augmentation,
-    tilts: Tilts | None = None,
-) -> tuple[Floats, NDArray[np.uint8]]:
-    """Change a patch and its labels together, as :func:`augment` does, by numbers of :func:`draws`."""
-    dice = dict(zip(_NAMES, draw, strict=True))
+class Changes:
+    """What is done to some patches of one tomogram.
 
-    def wanted(name: str) -> bool:
-        return bool(dice[name][0] < getattr(how, name).probability)
+    Parameters
+    ----------
+    dice
+        (n, ...) from :func:`draws`.
+    how
+        What may be done.
+    tilts
+        First and last tilt of the tomogram, degrees; None: not known.
+    edge
+        Of a patch in voxels.
+    """
 
-    def signed(name: str, n: int = 1) -> float:
-        return float(2 * dice[name][n] - 1) * float(getattr(how, name).strength)
+    def __init__(self, dice: NDArray[np.float64], how: Augmentation, tilts: Tilts | None, edge: int) -> None:
+        self._how, self._tilts, self._edge = how, tilts or _USUAL, edge
+        self._dice = {name: dice[:, k] for k, name in enumerate(_NAMES)}
+        self._done = {name: self._dice[name][:, 0] < getattr(how, name).probability for name in _NAMES}
+        self._turned = self._reversals(tilts)
+        one = np.ones(len(dice), np.float32)
+        self._factors = np.where(self._done["scale"], how.scale.strength ** self._signed("scale"), one)
+        self._offsets = np.where(self._done["offset"], how.offset.strength * self._signed("offset"), 0 * one)
+        self._noise, self._at = _NO_NOISE, np.zeros((len(dice), 3), np.int64)
+        self._sigmas = 0 * one
+        if self._done["noise"].any():
+            self._noise = noise_volume(edge, self._tilts)
+            chosen = self._dice["noise"]
+            self._at = (chosen[:, 2:5] * (len(self._noise) - edge + 1)).astype(np.int64)
+            sign = np.where(chosen[:, 5] < 0.5, 1, -1)
+            self._sigmas = np.where(
+                self._done["noise"], sign * how.noise.strength * chosen[:, 1], self._sigmas
+            )
+        #: Of these patches the content changes in a way that is no sum, so they are finished one by one.
+        self._bent = np.any([self._done[name] for name in _BENDING], axis=0)
 
-    known = tilts or _USUAL
-    grey = _in_fourier_space(tomogram, how, known, dice)
-    if wanted("gamma"):
-        grey = _gamma(grey, how.gamma.strength ** float(2 * dice["gamma"][1] - 1))
+    def _signed(self, name: str) -> NDArray[np.float64]:
+        """Numbers from -1 to 1 that say how far an effect goes."""
+        signed: NDArray[np.float64] = 2 * self._dice[name][:, 1] - 1
+        return signed
 
-    axes: tuple[int, ...] = ()
-    if wanted("half_turns"):
-        turns = symmetries(tilts)
-        axes = turns[int(dice["half_turns"][1] * len(turns))]
-    if wanted("mirror"):
-        mirrors = symmetries(tilts, mirrors=True)
-        mirror = mirrors[int(dice["mirror"][1] * len(mirrors))]
-        axes = tuple(sorted(set(axes) ^ set(mirror)))
-    grey, classes = np.flip(grey, axes), np.flip(classes, axes)
+    def _reversals(self, tilts: Tilts | None) -> NDArray[np.bool_]:
+        """Choose the axes of each patch that are reversed: (n, 3)."""
+        reversed_ = np.zeros((len(self._done["mirror"]), 3), np.bool_)
+        for name, mirrors in (("half_turns", False), ("mirror", True)):
+            axes = symmetries(tilts, mirrors=mirrors)
+            table = np.array([[axis in chosen for axis in range(3)] for chosen in axes])
+            which = (self._dice[name][:, 1] * len(axes)).astype(np.int64)
+            reversed_ ^= table[which] & self._done[name][:, None]
+        return reversed_
 
-    factor = how.scale.strength ** float(2 * dice["scale"][1] - 1) if wanted("scale") else 1.0
-    offset = signed("offset") if wanted("offset") else 0.0
-    noise, sigma = None, 0.0
-    if wanted("noise"):
-        noise, sign = noise_of(grey.shape, known, dice["noise"][2:])
-        sigma = sign * how.noise.strength * float(dice["noise"][1])
-    changed = _finished(grey, np.float32(factor), np.float32(offset), noise, np.float32(sigma))
-    if wanted("cutout"):
-        changed, classes = _cut_out(changed, classes, how.cutout.strength, dice["cutout"][1:])
-    if wanted("rotation"):
-        changed, classes = _rotate(changed, classes, np.deg2rad(signed("rotation")))
-    return changed, classes
+    def cut(
+        self,
+        tomogram: Floats,
+        classes: NDArray[np.uint8],
+        corners: NDArray[np.int64],
+        memory: tuple[Floats, NDArray[np.uint8]],
+        slots: NDArray[np.int64],
+    ) -> None:
+        """Cut the patches out of a block, changed.
 
+        Parameters
+        ----------
+        tomogram, classes
+            (z, y, x) normalised grey values and labels of the block.
+        corners
+            (n, 3) first voxel of each patch in the block, which holds all of it.
+        memory, slots
+            Grey values and labels of many patches (..., z, y, x), and (n,) which of them are to be written.
+        """
+        grey, labels = memory
+        plain, zero = np.where(self._bent, 1, self._factors), np.zeros(len(slots), np.float32)
+        cut_grey(
+            tomogram, corners, self._turned, plain.astype(np.float32),
+            np.where(self._bent, zero, self._offsets).astype(np.float32),
+            np.where(self._bent, zero, self._sigmas).astype(np.float32), self._noise, self._at, grey, slots,
+        )  # fmt: skip
+        cut_labels(classes, corners, self._turned, labels, slots)
+        for k in np.flatnonzero(self._bent):
+            self._bend(int(k), grey[slots[k]], labels[slots[k]])
 
-def _in_fourier_space(
-    tomogram: Floats, how: Augmentation, tilts: Tilts, dice: dict[str, NDArray[np.float64]]
-) -> Floats:
-    """Do what is done to amplitudes, all of it in one transform."""
-    change = Filter(tomogram.shape)
-    if dice["spectrum"][0] < how.spectrum.probability:
-        change.curve(how.spectrum.strength, dice["spectrum"][1:])
-    if dice["low_pass"][0] < how.low_pass.probability:
-        lowest = how.low_pass.strength
-        change.low_pass(lowest + (0.5 - lowest) * float(dice["low_pass"][1]))
-    if dice["wedge"][0] < how.wedge.probability:
-        first, last = how.wedge.strength * dice["wedge"][1:3]
-        change.keep_tilts(tilts[0] + float(first), tilts[1] - float(last))
-    return change(tomogram)
+    def _bend(self, k: int, grey: Floats, labels: NDArray[np.uint8]) -> None:
+        """Do to patch ``k`` what is no sum, in place."""
+        how, done, dice = self._how, self._done, {name: d[k] for name, d in self._dice.items()}
+        content = self._in_fourier_space(k, grey)
+        if done["gamma"][k]:
+            content = _gamma(content, how.gamma.strength ** float(2 * dice["gamma"][1] - 1))
+        finish(
+            content, np.float32(self._factors[k]), np.float32(self._offsets[k]), np.float32(self._sigmas[k]),
+            self._noise, self._at[k], grey,
+        )  # fmt: skip
+        if done["cutout"][k]:
+            _cut_out(grey, labels, how.cutout.strength, dice["cutout"][1:])
+        if done["rotation"][k]:
+            angle = np.deg2rad(how.rotation.strength * (2 * dice["rotation"][1] - 1))
+            grey[...], labels[...] = turned_about_z(grey, labels, np.cos(angle), np.sin(angle), IGNORE)
+
+    def _in_fourier_space(self, k: int, grey: Floats) -> Floats:
+        """Do what is done to amplitudes, all of it in one transform."""
+        how, done, dice = self._how, self._done, self._dice
+        change = Filter(grey.shape)
+        if done["spectrum"][k]:
+            change.curve(how.spectrum.strength, dice["spectrum"][k, 1:])
+        if done["low_pass"][k]:
+            lowest = how.low_pass.strength
+            change.low_pass(lowest + (0.5 - lowest) * float(dice["low_pass"][k, 1]))
+        if done["wedge"][k]:
+            first, last = how.wedge.strength * dice["wedge"][k, 1:3]
+            change.keep_tilts(self._tilts[0] + float(first), self._tilts[1] - float(last))
+        return change(grey)
 
 
 def _gamma(grey: Floats, power: float) -> Floats:
@@ -292,86 +350,10 @@ def _gamma(grey: Floats, power: float) -> Floats:
     return bent
 
 
-def _cut_out(
-    grey: Floats, classes: NDArray[np.uint8], strength: float, dice: NDArray[np.float64]
-) -> tuple[Floats, NDArray[np.uint8]]:
+def _cut_out(grey: Floats, classes: NDArray[np.uint8], strength: float, dice: NDArray[np.float64]) -> None:
     """Make a cube flat; nobody is asked what is in it."""
     size = np.array(grey.shape)
     edge = np.maximum((size * strength * dice[0]).astype(np.int64), 1)
     corner = (dice[1:4] * (size - edge + 1)).astype(np.int64)
     box = tuple(slice(int(a), int(a + e)) for a, e in zip(corner, edge, strict=True))
-    classes = classes.copy()
     grey[box], classes[box] = 0, IGNORE
-    return grey, classes
-
-
-def _rotate(grey: Floats, classes: NDArray[np.uint8], angle: float) -> tuple[Floats, NDArray[np.uint8]]:
-    """Turn a patch about the z axis through its middle; +x turns towards +y."""
-    return _turned(
-        np.ascontiguousarray(grey), np.ascontiguousarray(classes), np.cos(angle), np.sin(angle), IGNORE
-    )
-
-
-def _finished(
-    grey: Floats, factor: np.float32, offset: np.float32, noise: Floats | None, sigma: np.float32
-) -> Floats:
-    """Compute ``factor * grey + offset + sigma * noise`` into a new array, in one pass."""
-    return _scaled(grey, factor, offset) if noise is None else _noisy(grey, factor, offset, noise, sigma)
-
-
-@numba.njit(cache=True, nogil=True)
-def _scaled(grey: Floats, factor: np.float32, offset: np.float32) -> Floats:
-    new = np.empty(grey.shape, np.float32)
-    for z in range(grey.shape[0]):
-        for y in range(grey.shape[1]):
-            for x in range(grey.shape[2]):
-                new[z, y, x] = factor * grey[z, y, x] + offset
-    return new
-
-
-@numba.njit(cache=True, nogil=True)
-def _noisy(grey: Floats, factor: np.float32, offset: np.float32, noise: Floats, sigma: np.float32) -> Floats:
-    new = np.empty(grey.shape, np.float32)
-    for z in range(grey.shape[0]):
-        for y in range(grey.shape[1]):
-            for x in range(grey.shape[2]):
-                new[z, y, x] = factor * grey[z, y, x] + offset + sigma * noise[z, y, x]
-    return new
-
-
-@numba.njit(cache=True, nogil=True)
-def _turned(
-    grey: Floats, classes: NDArray[np.uint8], cos: float, sin: float, outside: int
-) -> tuple[Floats, NDArray[np.uint8]]:
-    """Interpolate by cubic convolution (Keys, IEEE Trans. ASSP 29, 1153, 1981), labels by the nearest."""
-    n_z, n_y, n_x = grey.shape
-    new, labels = np.zeros_like(grey), np.full_like(classes, outside)
-    wy, wx = np.empty(4, np.float32), np.empty(4, np.float32)
-    for i in range(n_y):
-        for j in range(n_x):
-            dy, dx = i - (n_y - 1) / 2, j - (n_x - 1) / 2
-            y, x = cos * dy - sin * dx + (n_y - 1) / 2, sin * dy + cos * dx + (n_x - 1) / 2
-            ny, nx = int(np.rint(y)), int(np.rint(x))
-            if ny < 0 or nx < 0 or ny >= n_y or nx >= n_x:
-                continue
-            y0, x0 = int(np.floor(y)), int(np.floor(x))
-            _keys(y - y0, wy)
-            _keys(x - x0, wx)
-            for a in range(4):
-                row = min(max(y0 - 1 + a, 0), n_y - 1)
-                for b in range(4):
-                    column = min(max(x0 - 1 + b, 0), n_x - 1)
-                    weight = wy[a] * wx[b]
-                    for z in range(n_z):
-                        new[z, i, j] += weight * grey[z, row, column]
-            for z in range(n_z):
-                labels[z, i, j] = classes[z, ny, nx]
-    return new, labels
-
-
-@numba.njit(inline="always")
-def _keys(t: float, w: Floats) -> None:
-    w[0] = ((-0.5 * t + 1.0) * t - 0.5) * t
-    w[1] = (1.5 * t - 2.5) * t * t + 1.0
-    w[2] = ((-1.5 * t + 2.0) * t + 0.5) * t
-    w[3] = (0.5 * t - 0.5) * t * t

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,13 +18,13 @@ PATIENCE = 900.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between two tries
 
 #: What a storage says that is overloaded, restarting or out of reach, in the words of several libraries.
-_PASSING = (
-    "unavailable", "slow down", "slowdown", "reduce your request rate", "timed out", "timeout", "503", "502",
-    "500", "504", "429", "throttl", "connection", "connect to", "disconnected", "deadline",
-    "resource_exhausted", "aborted", "temporarily", "busy", "internal error", "internalerror",
-    "payload is not completed",
-)  # fmt: skip
-_FORBIDDEN = ("permission", "accessdenied", "access denied", "forbidden", "expiredtoken", "invalidaccesskey")
+_PASSING = re.compile(
+    r"unavailable|slow ?down|reduce your request rate|timed out|timeout|throttl|connection|connect to"
+    r"|disconnected|deadline|resource_exhausted|aborted|temporarily|busy|internal ?error"
+    r"|payload is not completed|(http|status|code)[^0-9]{0,30}(429|500|502|503|504)\b|\b(502|503|504) [a-z]"
+)
+_LOST = re.compile(r"data_loss|not_found|digest|checksum|crc32c|corrupt")
+_FORBIDDEN = re.compile(r"permission|access ?denied|forbidden|expiredtoken|invalidaccesskey")
 #: What reading raises where the bytes are not what they should be.
 _DAMAGE = (InputError, OSError, ValueError, RuntimeError, KeyError, EOFError)
 
@@ -118,15 +119,17 @@ def is_passing(error: BaseException) -> bool:
     """Tell whether what went wrong lies with the storage, and may be gone in a moment."""
     if isinstance(error, InputError | FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return False
-    return isinstance(error, ConnectionError | TimeoutError) or _says(error, _PASSING)
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    return _says(error, _PASSING) and not _says(error, _LOST)
 
 
-def _says(error: BaseException, words: Sequence[str]) -> bool:
+def _says(error: BaseException, words: re.Pattern[str]) -> bool:
     """Look for some words in an error and in those that led to it."""
     seen: BaseException | None = error
     while seen is not None:
         said = f"{type(seen).__name__} {seen}".lower()
-        if not isinstance(seen, InputError) and any(word in said for word in words):
+        if not isinstance(seen, InputError) and words.search(said):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

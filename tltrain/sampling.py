@@ -193,39 +193,36 @@ class Sampler:
         zero, shape = np.zeros(3, np.int64), np.array(source.shape, np.int64)
         of_kind = np.flatnonzero(found.label == self._kinds[kind])
         if len(of_kind):
-            first = self._around(rng, found.centre[of_kind[rng.integers(len(of_kind))]], zero, shape)
+            chosen = of_kind[rng.integers(len(of_kind), size=1)]
+            first = self._around(rng, found.centre[chosen], zero, shape)
         else:  # background, or a table that has less than was counted
-            first = self._background(rng, found, zero, shape)
-        start, stop = self._block(rng, source, first)
-        here = np.flatnonzero(((found.centre >= start) & (found.centre <= stop - 1)).all(axis=1))
-        corners = [first, *self._rest(rng, found, here, start, stop)]
-        return Plan(k, start, stop, np.array(corners, np.int64))
+            first = self._background(rng, found, 1, zero, shape)
+        start, stop = self._block(rng, source, first[0])
+        here = ((found.centre >= start) & (found.centre <= stop - 1)).all(axis=1)
+        rest = self._rest(rng, Sites(found.label[here], found.centre[here]), start, stop)
+        return Plan(k, start, stop, np.concatenate([first, rest]))
 
     def _rest(
-        self,
-        rng: np.random.Generator,
-        sites: Sites,
-        here: NDArray[np.int64],
-        start: NDArray[np.int64],
-        stop: NDArray[np.int64],
-    ) -> list[NDArray[np.int64]]:
+        self, rng: np.random.Generator, here: Sites, start: NDArray[np.int64], stop: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Put all patches but the first into a block, ``here`` being the sites in it."""
-        labels = sites.label[here]
-        weights = np.where(np.isin(self._kinds, labels), self._weights, 0.0)
+        present = [np.flatnonzero(here.label == kind) for kind in self._kinds]
+        weights = np.where([len(of_kind) > 0 for of_kind in present], self._weights, 0.0)
         weights[-1] = self._weights[-1]
         if not weights.any():
             weights[-1] = 1.0
         drawn = _draw(np.cumsum(weights), rng.random(self.per_block - 1))
-        # no particle twice before each was taken once
-        order = {int(kind): rng.permutation(here[labels == self._kinds[kind]]) for kind in np.unique(drawn)}
-        corners = []
-        for n, kind in enumerate(map(int, drawn)):
-            sites_of_kind = order[kind]
-            if len(sites_of_kind):
-                centre = sites.centre[sites_of_kind[n % len(sites_of_kind)]]
-                corners.append(self._around(rng, centre, start, stop))
-            else:
-                corners.append(self._background(rng, sites, start, stop))
+        corners = np.empty((self.per_block - 1, 3), np.int64)
+        background = drawn == len(self._kinds) - 1
+        if not background.all():
+            sites = np.zeros(self.per_block - 1, np.int64)
+            for kind in np.unique(drawn[~background]):
+                # no particle twice before each was taken once
+                places = np.flatnonzero(drawn == kind)
+                sites[places] = np.resize(rng.permutation(present[kind]), len(places))
+            corners[~background] = self._around(rng, here.centre[sites[~background]], start, stop)
+        if background.any():
+            corners[background] = self._background(rng, here, int(background.sum()), start, stop)
         return corners
 
     def _balanced(self, counts: NDArray[np.float64], volumes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -258,31 +255,35 @@ class Sampler:
     def _around(
         self,
         rng: np.random.Generator,
-        centre: NDArray[np.float64],
+        centres: NDArray[np.float64],
         start: NDArray[np.int64],
         stop: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Put a patch around a place, shifted at random, inside the block."""
-        shift = rng.integers(-self._shift, self._shift + 1, size=3)
-        if rng.random() >= self._shift_probability:
-            shift[:] = 0
-        corner = np.rint(centre).astype(np.int64) - self.patch // 2 + shift
+        """Put patches around places (n, 3), shifted at random, inside the block."""
+        shift = rng.integers(-self._shift, self._shift + 1, size=centres.shape)
+        shift[rng.random(len(centres)) >= self._shift_probability] = 0
+        corners = np.rint(centres).astype(np.int64) - self.patch // 2 + shift
         low, high = np.minimum(start, stop - self.patch), np.maximum(start, stop - self.patch)
+        inside = np.minimum(np.maximum(corners, low), high)
         if (stop - start < self.patch).any():  # the block is the smaller one: anywhere around it
-            return np.where(
-                stop - start >= self.patch, np.clip(corner, low, high), rng.integers(low, high + 1)
-            )
-        return np.minimum(np.maximum(corner, low), high)
+            anywhere = rng.integers(low, high + 1, size=centres.shape)
+            return np.where(stop - start >= self.patch, inside, anywhere)
+        return inside
 
     def _background(
-        self, rng: np.random.Generator, sites: Sites, start: NDArray[np.int64], stop: NDArray[np.int64]
+        self,
+        rng: np.random.Generator,
+        sites: Sites,
+        n: int,
+        start: NDArray[np.int64],
+        stop: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Put a patch anywhere inside the block where there are few targets."""
+        """Put ``n`` patches anywhere inside the block where there are few targets."""
         low, high = np.minimum(start, stop - self.patch), np.maximum(start, stop - self.patch)
-        candidates = rng.integers(low, high + 1, size=(_BACKGROUND_TRIES, 3))
-        off = sites.centre[sites.label > 0] - candidates[:, None]
-        crowd = ((off >= 0) & (off < self.patch)).all(axis=2).sum(axis=1)
-        best: NDArray[np.int64] = candidates[int(np.argmin(crowd))]
+        candidates = rng.integers(low, high + 1, size=(n, _BACKGROUND_TRIES, 3))
+        off = sites.centre[sites.label > 0] - candidates[:, :, None]
+        crowd = ((off >= 0) & (off < self.patch)).all(axis=3).sum(axis=2)
+        best: NDArray[np.int64] = candidates[np.arange(n), np.argmin(crowd, axis=1)]
         return best
 
     def _edge(self, source: Source, axis: int) -> int:

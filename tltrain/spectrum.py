@@ -105,33 +105,25 @@ def wedge(shape: tuple[int, ...], first: float, last: float) -> Floats:
     return inside.astype(np.float32)
 
 
-def noise_of(
-    shape: tuple[int, ...], tilts: tuple[float, float], dice: NDArray[np.float64]
-) -> tuple[Floats, int]:
-    """Return noise of spread 1 in all directions that tilts measure, and in no others.
+def noise_volume(edge: int, tilts: tuple[float, float]) -> Floats:
+    """Return noise of spread 1 in all that tilts measure, and nowhere else in Fourier space.
 
-    It is a piece of one volume of noise: to draw and to filter anew for each patch would cost more than all
-    the rest.
+    It is made once: to draw and to filter noise anew for each patch would cost more than all the rest.
 
     Parameters
     ----------
-    shape
-        Voxels along z, y, x.
+    edge
+        Of a patch in voxels.
     tilts
         First and last, degrees.
-    dice
-        Four numbers from 0 to 1 that choose the piece and its sign.
 
     Returns
     -------
-    noise, sign
-        The piece, which must not be changed, and what to multiply it by.
+    ndarray
+        (z, y, x), at least twice as wide as a patch; read-only.
     """
     first, last = math.ceil(tilts[0] / _BIN) * _BIN, math.floor(tilts[1] / _BIN) * _BIN
-    pool = _pool(max(_POOL, 2 * max(shape)), first, last)
-    corner = [int(d * (pool.shape[0] - n + 1)) for d, n in zip(dice[:3], shape, strict=True)]
-    piece = pool[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))]
-    return piece, 1 if dice[3] < 0.5 else -1
+    return _pool(max(_POOL, 2 * edge), first, last)
 
 
 @lru_cache(16)
@@ -139,7 +131,9 @@ def _pool(edge: int, first: float, last: float) -> Floats:
     """Make noise once for each tilt range."""
     rng = generator("noise", edge, int(first), int(last))
     amplitudes = fft.rfftn(rng.standard_normal((edge,) * 3, dtype=np.float32))
-    amplitudes *= wedge((edge,) * 3, first, last)[:, None, :]
+    # a tilt measures frequencies up to half a cycle a voxel, whatever its direction
+    measured = wedge((edge,) * 3, first, last) * (_angles((edge,) * 3)[1] <= 0.5)
+    amplitudes *= measured.astype(np.float32)[:, None, :]
     noise: Floats = fft.irfftn(amplitudes, s=(edge,) * 3)
     noise /= noise.std()
     noise.setflags(write=False)

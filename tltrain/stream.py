@@ -20,16 +20,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.intensity import normalise
 from catalogs.schema import SampleRecord
 from catalogs.seeds import generator
-from tltrain.augment import Augmentation, augment_by, draws
+from tltrain.augment import NO_AUGMENTATION, Augmentation, Changes, draws
+from tltrain.blocks import Waiting, block_of_this_thread
 from tltrain.faults import PATIENCE, BadData, Damage, Reading
 from tltrain.sampling import Plan, Sampler, Shares, Sites, patches_to_fill
 from tltrain.supply import CorpusSupply, Labels, Supply, channels_of, outputs_of
@@ -53,7 +53,7 @@ __all__ = [
 #: (b, z, y, x, 1) float32 normalised grey values and (b, z, y, x) uint8 indices of classes, 255 where the
 #: loss takes no notice.
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
-_Patch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Ints = NDArray[np.int64]
 
 _ATTEMPTS = 20  # blocks that are tried in the place of a damaged one
 
@@ -146,8 +146,8 @@ class PatchStream:
             If more is damaged than is tolerated, or the storage is silent for too long.
         """
         reading = Reading(self.patience)
-        labels = Labels(self.supply.outputs)
-        pending: dict[int, Future[list[_Patch | None]]] = {}
+        labels, waiting = Labels(self.supply.outputs), Waiting(self.most_waiting(), self.patch)
+        pending: dict[int, _Pending] = {}
         pool = ThreadPoolExecutor(self.readers, thread_name_prefix="tltrain-read")
         asked = n = start
         try:
@@ -155,27 +155,42 @@ class PatchStream:
                 for m in range(asked, n + self.ahead + 1):
                     for place in self.places(m):
                         if place.plan not in pending:
-                            pending[place.plan] = pool.submit(self._cut, reading, labels, place.plan, place.k)
+                            slots = waiting.take(self.sampler.per_block - place.k)
+                            future = pool.submit(self._cut, reading, labels, waiting, place, slots)
+                            pending[place.plan] = _Pending(future, place.k, slots)
                 asked = n + self.ahead + 1
                 chosen = []
                 for place in self.places(n):
-                    patches = pending[place.plan].result()
-                    chosen.append(patches[place.k])
-                    patches[place.k] = None  # its memory is free as soon as the batch is made
+                    cut = pending[place.plan]
+                    cut.future.result()
+                    chosen.append(int(cut.slots[place.k - cut.first]))
                     if place.k == self.sampler.per_block - 1:
                         del pending[place.plan]
-                yield _stack(chosen)
+                yield waiting.deliver(chosen)
                 n += 1
         finally:  # the consumer has had enough, or there is something that it must know
             reading.close()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _cut(self, reading: Reading, labels: Labels, i: int, first: int) -> list[_Patch | None]:
-        """Read the block of plan ``i`` and cut its patches from number ``first`` on."""
+    def most_waiting(self) -> int:
+        """Count the patches that wait for their batch at the worst of times."""
+        index, parts = self.part
+        per_block, spread, width = self.sampler.per_block, self.spread, parts * self.batch
+        s, group = np.meshgrid(np.arange(index * self.batch, (index + 1) * self.batch), np.arange(spread))
+        through = (s * spread + group) * per_block // (width * spread)
+        most = 0
+        for n in range(spread * per_block):  # then everything is as it was, in other blocks
+            turn, last = -(-(n - group) // spread), (n + self.ahead - group) // spread
+            cut = ((last + through) // per_block + 1) * per_block
+            most = max(most, int((cut - turn - through).sum()))
+        return most
+
+    def _cut(self, reading: Reading, labels: Labels, waiting: Waiting, first: Place, slots: Ints) -> None:
+        """Read the block of a plan and cut its patches from the given one on."""
         for attempt in range(_ATTEMPTS):
             try:
-                plan = self.sampler.plan(i, attempt, lambda k: self._sites(reading, k))
-                return self._cut_plan(reading, labels, plan, i, first)
+                plan = self.sampler.plan(first.plan, attempt, lambda k: self._sites(reading, k))
+                return self._cut_plan(reading, labels, waiting, plan, first, slots)
             except BadData as bad:
                 self.damage.report(bad)
         raise InputError(f"{_ATTEMPTS} blocks drawn at random are damaged: {'; '.join(self.damage.found)}")
@@ -184,31 +199,30 @@ class PatchStream:
         return reading(lambda: self.supply.sites(k), self.sampler.sources[k].name, k)
 
     def _cut_plan(
-        self, reading: Reading, labels: Labels, plan: Plan, i: int, first: int
-    ) -> list[_Patch | None]:
-        source, edge = self.sampler.sources[plan.source], self.sampler.patch
+        self, reading: Reading, labels: Labels, waiting: Waiting, plan: Plan, first: Place, slots: Ints
+    ) -> None:
+        source, block = self.sampler.sources[plan.source], block_of_this_thread()
         box = (plan.start.tolist(), plan.stop.tolist())
-        where = tuple(slice(a, b) for a, b in zip(*box, strict=True))
-        volumes = reading(lambda: self.supply.volumes(plan.source), source.name, plan.source)
-        grey_block, class_block = (
-            reading(lambda v=volume: np.asarray(v[where]), source.name, plan.source, box)  # type: ignore[misc]
-            for volume in volumes
-        )
-        if not np.isfinite(grey_block).all():
-            raise BadData("the tomogram holds values that are not finite numbers", plan.source, box)
-        patches: list[_Patch | None] = [None] * first
-        dice = draws(generator(self.seed, "augment", i), self.sampler.per_block)
-        for k, corner in enumerate(plan.corners[first:], start=first):
-            inside, beyond = _window(plan, corner, edge)
-            grey = _pad(normalise(grey_block[inside], source.intensity), beyond)
-            try:
-                classes = _pad(labels(class_block[inside]), beyond)
-            except ValueError as error:
-                raise BadData(str(error), plan.source, box) from error
-            if self.augmentation is not None:
-                grey, classes = augment_by(grey, classes, dice[k], self.augmentation, source.tilts)
-            patches.append((grey, classes))
-        return patches
+        block.lay_out(plan, self.patch)
+        tomogram, classes = reading(lambda: self.supply.volumes(plan.source), source.name, plan.source)
+        reading(lambda: block.read_grey(tomogram, plan, source.intensity), source.name, plan.source, box)
+        reading(lambda: block.read_classes(classes, plan), source.name, plan.source, box)
+        try:
+            outputs = labels(block.classes)  # of all of the block: what is damaged does not hang on ``first``
+        except ValueError as error:
+            raise BadData(str(error), plan.source, box) from error
+        dice = draws(generator(self.seed, "augment", first.plan), self.sampler.per_block)[first.k :]
+        changes = Changes(dice, self.augmentation or NO_AUGMENTATION, source.tilts, self.patch)
+        corners = plan.corners[first.k :] - block.origin
+        changes.cut(block.grey, outputs, corners, waiting.memory, slots)
+
+
+class _Pending(NamedTuple):
+    """Patches that are being cut: from number ``first`` of their plan on, each into its slot."""
+
+    future: Future[None]
+    first: int
+    slots: Ints
 
 
 @dataclass(frozen=True)
@@ -393,14 +407,16 @@ def as_tf_dataset(stream: PatchStream | Mixed, start: int = 0) -> Any:
     """
     import tensorflow as tf
 
-    edge = stream.patch
-    signature = (
-        tf.TensorSpec((stream.batch, edge, edge, edge, 1), tf.float32),
-        tf.TensorSpec((stream.batch, edge, edge, edge), tf.uint8),
-    )
-    # whole batches: for single patches, the way through Python would cost more than the reading
-    batches = tf.data.Dataset.from_generator(lambda: stream.batches(start), output_signature=signature)
-    return batches.prefetch(2)
+    shape = (stream.batch, *[stream.patch] * 3)
+    batch_of = _InOrder(stream, start)
+
+    # Whole batches: for single patches, the way through Python would cost more than the reading. Not
+    # Dataset.from_generator: what it does with memory makes the system map every array's pages anew.
+    def batch(number: Any) -> tuple[Any, Any]:
+        grey, classes = tf.numpy_function(batch_of, [number], (tf.float32, tf.uint8))
+        return tf.ensure_shape(grey, (*shape, 1)), tf.ensure_shape(classes, shape)
+
+    return tf.data.Dataset.counter().map(batch).prefetch(2)
 
 
 def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
@@ -423,12 +439,12 @@ def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
     """
     import keras
 
+    batch_of = _InOrder(stream, start)
+
     class Batches(keras.utils.PyDataset):
         def __init__(self) -> None:
             super().__init__(workers=1, use_multiprocessing=False)
             self._epoch = 0
-            self._at: int | None = None
-            self._batches: Iterator[Batch] = iter(())
 
         def __len__(self) -> int:
             return steps
@@ -437,33 +453,21 @@ def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
             self._epoch += 1
 
         def __getitem__(self, index: int) -> Batch:
-            number = start + self._epoch * steps + index
-            if number != self._at:  # not the next one: begin there
-                self._batches = stream.batches(number)
-            self._at = number + 1
-            return next(self._batches)
+            return batch_of(self._epoch * steps + index)
 
     return Batches()
 
 
-def _stack(patches: Sequence[_Patch | None]) -> Batch:
-    """Make a batch of patches, all of which are there."""
-    there = [patch for patch in patches if patch is not None]
-    return np.stack([grey for grey, _ in there])[..., None], np.stack([classes for _, classes in there])
+class _InOrder:
+    """Returns batches by their number, quickly if they are asked for one after the other."""
 
+    def __init__(self, stream: PatchStream | Mixed, start: int) -> None:
+        self._stream, self._start = stream, start
+        self._next = 0
+        self._batches: Iterator[Batch] | None = None
 
-def _window(
-    plan: Plan, corner: NDArray[np.int64], edge: int
-) -> tuple[tuple[slice, ...], list[tuple[int, int]] | None]:
-    """Find a cube in a block, and how far it reaches beyond the volume on each side; None: not at all."""
-    first, size = corner - plan.start, plan.stop - plan.start
-    low, high = np.maximum(first, 0), np.minimum(first + edge, size)
-    inside = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    if (high - low == edge).all():
-        return inside, None
-    return inside, [(int(a - f), int(f + edge - b)) for a, b, f in zip(low, high, first, strict=True)]
-
-
-def _pad(part: NDArray[Any], beyond: list[tuple[int, int]] | None) -> NDArray[Any]:
-    """Fill up with zeros what lies beyond the volume, as a network's own padding does."""
-    return part if beyond is None else np.pad(part, beyond)
+    def __call__(self, number: int) -> Batch:
+        if self._batches is None or number != self._next:  # not the next one: begin there
+            self._batches = self._stream.batches(self._start + int(number))
+        self._next = int(number) + 1
+        return next(self._batches)

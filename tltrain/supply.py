@@ -110,7 +110,7 @@ class Labels:
         part = np.ascontiguousarray(values)
         if part.size and part.max() <= self._same:
             return part
-        looked_up = part.tobytes().translate(self._table)  # several times as fast as indexing
+        looked_up = bytearray(part).translate(self._table)  # several times as fast as indexing
         if self._unused in looked_up:
             strange = sorted(set(np.unique(part).tolist()) - self._known)
             raise ValueError(f"the label {strange[0]} is of no class")

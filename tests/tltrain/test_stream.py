@@ -52,8 +52,8 @@ def test_patches_are_pieces_of_the_normalised_tomograms(corpus):
             found = [
                 labels[tuple(place)]
                 for cubes, labels in volumes
-                for place in np.argwhere(np.abs(cubes[..., 12, 12, 12] - cube[12, 12, 12]) < 5e-3)
-                if np.abs(cubes[tuple(place)] - cube).max() < 5e-3  # half precision
+                for place in np.argwhere(cubes[..., 12, 12, 12] == cube[12, 12, 12])
+                if np.array_equal(cubes[tuple(place)], cube)  # to the bit
             ]
             assert len(found) == 1
             np.testing.assert_array_equal(found[0], label)
@@ -97,6 +97,24 @@ def test_blocks_are_read_evenly(corpus):
     few = stream_of(corpus, batch=2, spread=2, per_block=8)  # one block for four batches
     starts = [n for n in range(2, 66) for place in few.places(n) if place.k == 0]
     assert set(np.diff(starts)) <= {3, 4, 5}
+
+
+@pytest.mark.parametrize("part", [(0, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("batch", "spread", "per_block", "readers"), [(4, 2, 12, 2), (3, 3, 5, 8), (25, 1, 7, 1)]
+)
+def test_memory_is_set_aside_for_just_as_many_patches_as_ever_wait(
+    corpus, batch, spread, per_block, readers, part
+):
+    stream = stream_of(corpus, batch=batch, spread=spread, per_block=per_block, readers=readers, part=part)
+    waiting, most = set(), 0
+    for n in range(6 * spread * per_block):
+        for place in stream.places(n + stream.ahead):
+            if place.plan not in {plan for plan, _ in waiting}:
+                waiting |= {(place.plan, k) for k in range(place.k, per_block)}
+        most = max(most, len(waiting))
+        waiting -= {(place.plan, place.k) for place in stream.places(n)}
+    assert most == stream.most_waiting()
 
 
 def test_hosts_take_disjoint_parts_of_one_stream(corpus):
