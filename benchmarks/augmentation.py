@@ -84,12 +84,12 @@ def simulated(folder: Path) -> tuple[Patch, tuple[float, float]]:
 def cost(patch: Patch, how: Augmentation, tilts: tuple[float, float], n: int) -> float:
     """Measure CPU milliseconds a patch."""
     dice = draws(generator("cost"), PER_BLOCK + n)
-    corners, slots = np.zeros((PER_BLOCK, 3), np.int64), np.arange(PER_BLOCK)
-    memory = tuple(np.empty((PER_BLOCK, *volume.shape), volume.dtype) for volume in patch)
+    corners = np.zeros((PER_BLOCK, 3), np.int64)
+    patches = [(np.empty_like(patch[0]), np.empty_like(patch[1])) for _ in range(PER_BLOCK)]
 
     def cut(first: int) -> None:
         some = Changes(dice[first : first + PER_BLOCK], how, tilts, PATCH)
-        some.cut(*patch, corners, (memory[0], memory[1]), slots)
+        some.cut(*patch, corners, patches)
 
     cut(0)  # compiles, and makes what is made once
     begun = time.process_time()

@@ -72,9 +72,14 @@ def normalise(array: ArrayLike, intensity: Intensity) -> NDArray[np.float32]:
     values: NDArray[np.float32] = np.asarray(
         np.subtract(array, np.float32(intensity.centre), dtype=np.float32), np.float32
     )
-    values /= np.float32(intensity.spread)
+    values *= scale_of(intensity)
     np.clip(values, -CLIP, CLIP, out=values)
     return values
+
+
+def scale_of(intensity: Intensity) -> np.float32:
+    """Return what values less the centre are multiplied by."""
+    return np.float32(1 / intensity.spread)
 
 
 def _thin_out(values: NDArray[Any]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ decompressed, by the very codecs that Zarr uses (``numcodecs``), and used while 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +100,7 @@ class LocalShards:
         raw = _read(file, offset, size)
         if self.checked:
             raw = _without_crc(raw, "a chunk")
-        voxels = _buffer("voxels", int(np.prod(self.chunk)) * self.dtype.itemsize)
+        voxels = _buffer("voxels", math.prod(self.chunk) * self.dtype.itemsize)
         self.decode(raw, voxels)
         return voxels.view(self.dtype).reshape(self.chunk)
 
@@ -108,7 +109,7 @@ class LocalShards:
         found = self._indexes.get(shard)
         if found is None:
             counts = [edge // c for edge, c in zip(self.shard, self.chunk, strict=True)]
-            size = int(np.prod(counts)) * _ENTRY_BYTES + _CRC_BYTES
+            size = math.prod(counts) * _ENTRY_BYTES + _CRC_BYTES
             raw = _read(file, os.fstat(file).st_size - size, size)
             found = _without_crc(raw, "the index of a shard").copy().view("<u8").reshape(*counts, 2)
             self._indexes[shard] = found

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.intensity import CLIP
-from tltrain.kernels import cut_grey, cut_labels, finish, turned_about_z
+from tltrain.kernels import finish, put_grey, put_labels, turned_about_z
 from tltrain.spectrum import Filter, noise_volume
 from tltrain.supply import IGNORE
 
 Floats = NDArray[np.float32]
 Tilts = tuple[float, float]
+#: Grey values, float32, and labels, uint8: (z, y, x) of a patch, or of several.
+Patch = tuple[Floats, NDArray[np.uint8]]
 
 #: Axes that are reversed by no turn and by half turns about y, x and z, for arrays (z, y, x).
 HALF_TURNS: tuple[tuple[int, ...], ...] = ((), (0, 2), (0, 1), (1, 2))
@@ -218,10 +220,10 @@ def augment(
         The changed patch, of the same shape; the inputs are left as they are.
     """
     changes = Changes(draws(rng), how, tilts, len(tomogram))
-    corner, slot = np.zeros((1, 3), np.int64), np.zeros(1, np.int64)
-    grey, labels = np.empty((1, *tomogram.shape), np.float32), np.empty((1, *classes.shape), np.uint8)
-    changes.cut(np.ascontiguousarray(tomogram), np.ascontiguousarray(classes), corner, (grey, labels), slot)
-    return grey[0], labels[0]
+    patch = np.empty(tomogram.shape, np.float32), np.empty(classes.shape, np.uint8)
+    whole = np.ascontiguousarray(tomogram, np.float32), np.ascontiguousarray(classes)
+    changes.cut(*whole, np.zeros((1, 3), np.int64), [patch])
+    return patch
 
 
 def draws(rng: np.random.Generator, n: int = 1) -> NDArray[np.float64]:
@@ -248,22 +250,20 @@ class Changes:
         self._how, self._tilts, self._edge = how, tilts or _USUAL, edge
         self._dice = {name: dice[:, k] for k, name in enumerate(_NAMES)}
         self._done = {name: self._dice[name][:, 0] < getattr(how, name).probability for name in _NAMES}
-        self._turned = self._reversals(tilts)
+        self.turned = self._reversals(tilts)
         one = np.ones(len(dice), np.float32)
-        self._factors = np.where(self._done["scale"], how.scale.strength ** self._signed("scale"), one)
-        self._offsets = np.where(self._done["offset"], how.offset.strength * self._signed("offset"), 0 * one)
-        self._noise, self._at = _NO_NOISE, np.zeros((len(dice), 3), np.int64)
-        self._sigmas = 0 * one
+        self.factors = np.where(self._done["scale"], how.scale.strength ** self._signed("scale"), one)
+        self.offsets = np.where(self._done["offset"], how.offset.strength * self._signed("offset"), 0 * one)
+        self.noise, self.at = _NO_NOISE, np.zeros((len(dice), 3), np.int64)
+        self.sigmas = 0 * one
         if self._done["noise"].any():
-            self._noise = noise_volume(edge, self._tilts)
+            self.noise = noise_volume(edge, self._tilts)
             chosen = self._dice["noise"]
-            self._at = (chosen[:, 2:5] * (len(self._noise) - edge + 1)).astype(np.int64)
+            self.at = (chosen[:, 2:5] * (len(self.noise) - edge + 1)).astype(np.int64)
             sign = np.where(chosen[:, 5] < 0.5, 1, -1)
-            self._sigmas = np.where(
-                self._done["noise"], sign * how.noise.strength * chosen[:, 1], self._sigmas
-            )
+            self.sigmas = np.where(self._done["noise"], sign * how.noise.strength * chosen[:, 1], self.sigmas)
         #: Of these patches the content changes in a way that is no sum, so they are finished one by one.
-        self._bent = np.any([self._done[name] for name in _BENDING], axis=0)
+        self.bent = np.any([self._done[name] for name in _BENDING], axis=0)
 
     def _signed(self, name: str) -> NDArray[np.float64]:
         """Numbers from -1 to 1 that say how far an effect goes."""
@@ -285,8 +285,7 @@ class Changes:
         tomogram: Floats,
         classes: NDArray[np.uint8],
         corners: NDArray[np.int64],
-        memory: tuple[Floats, NDArray[np.uint8]],
-        slots: NDArray[np.int64],
+        patches: Sequence[Patch],
     ) -> None:
         """Cut the patches out of a block, changed.
 
@@ -295,30 +294,25 @@ class Changes:
         tomogram, classes
             (z, y, x) normalised grey values and labels of the block.
         corners
-            (n, 3) first voxel of each patch in the block, which holds all of it.
-        memory, slots
-            Grey values and labels of many patches (..., z, y, x), and (n,) which of them are to be written.
+            (n, 3) first voxel of each patch in the block.
+        patches
+            n patches to be written.
         """
-        grey, labels = memory
-        plain, zero = np.where(self._bent, 1, self._factors), np.zeros(len(slots), np.float32)
-        cut_grey(
-            tomogram, corners, self._turned, plain.astype(np.float32),
-            np.where(self._bent, zero, self._offsets).astype(np.float32),
-            np.where(self._bent, zero, self._sigmas).astype(np.float32), self._noise, self._at, grey, slots,
-        )  # fmt: skip
-        cut_labels(classes, corners, self._turned, labels, slots)
-        for k in np.flatnonzero(self._bent):
-            self._bend(int(k), grey[slots[k]], labels[slots[k]])
+        zero = np.zeros(3, np.int64)
+        cutting = Cutting(self, corners, (zero, np.array(tomogram.shape, np.int64)), patches)
+        cutting.grey(zero, tomogram, (np.float32(0), np.float32(1), np.float32(np.inf)))
+        cutting.labels(zero, classes)
+        cutting.finish()
 
-    def _bend(self, k: int, grey: Floats, labels: NDArray[np.uint8]) -> None:
+    def bend(self, k: int, grey: Floats, labels: NDArray[np.uint8]) -> None:
         """Do to patch ``k`` what is no sum, in place."""
         how, done, dice = self._how, self._done, {name: d[k] for name, d in self._dice.items()}
         content = self._in_fourier_space(k, grey)
         if done["gamma"][k]:
             content = _gamma(content, how.gamma.strength ** float(2 * dice["gamma"][1] - 1))
         finish(
-            content, np.float32(self._factors[k]), np.float32(self._offsets[k]), np.float32(self._sigmas[k]),
-            self._noise, self._at[k], grey,
+            content, np.float32(self.factors[k]), np.float32(self.offsets[k]), np.float32(self.sigmas[k]),
+            self.noise, self.at[k], grey,
         )  # fmt: skip
         if done["cutout"][k]:
             _cut_out(grey, labels, how.cutout.strength, dice["cutout"][1:])
@@ -357,3 +351,73 @@ def _cut_out(grey: Floats, classes: NDArray[np.uint8], strength: float, dice: ND
     corner = (dice[1:4] * (size - edge + 1)).astype(np.int64)
     box = tuple(slice(int(a), int(a + e)) for a, e in zip(corner, edge, strict=True))
     grey[box], classes[box] = 0, IGNORE
+
+
+class Cutting:
+    """The patches of one block while its pieces come in: no block is put together.
+
+    Parameters
+    ----------
+    changes
+        What is done to the patches.
+    corners
+        (n, 3) first voxel of each patch in the tomogram.
+    box
+        First voxel of the block, and the one after its last.
+    patches
+        n patches to be written. Where one reaches beyond the block it is as if that were 0.
+    """
+
+    def __init__(
+        self,
+        changes: Changes,
+        corners: NDArray[np.int64],
+        box: tuple[NDArray[np.int64], NDArray[np.int64]],
+        patches: Sequence[Patch],
+    ) -> None:
+        self._changes, self._corners, self._box, self._patches = changes, corners, box, patches
+        self._begin = [
+            np.array([volume.ctypes.data for volume in of], np.int64) for of in zip(*patches, strict=True)
+        ]
+        bent, zero = changes.bent, np.zeros(len(patches), np.float32)
+        self._factors = np.where(bent, zero + 1, changes.factors).astype(np.float32)
+        self._offsets = np.where(bent, zero, changes.offsets).astype(np.float32)
+        self._sigmas = np.where(bent, zero, changes.sigmas).astype(np.float32)
+        self._edge = len(patches[0][0])
+        beyond = (corners < box[0]).any(axis=1) | (corners + self._edge > box[1]).any(axis=1)
+        for k in np.flatnonzero(beyond).tolist():
+            grey, labels = patches[k]
+            finish(
+                np.zeros_like(grey), self._factors[k], self._offsets[k], self._sigmas[k],
+                changes.noise, changes.at[k], grey,
+            )  # fmt: skip
+            labels[...] = 0
+
+    def grey(
+        self, first: NDArray[np.int64], piece: Floats, normal: tuple[np.float32, np.float32, np.float32]
+    ) -> bool:
+        """Take a piece of the tomogram; tell whether all of it are finite numbers.
+
+        Parameters
+        ----------
+        first
+            (3,) its first voxel.
+        piece
+            (z, y, x) grey values.
+        normal
+            Centre and scale by which they become normalised, and where they are clipped.
+        """
+        changes = self._changes
+        return put_grey(
+            piece, first, *self._box, normal, self._corners, changes.turned, self._factors, self._offsets,
+            self._sigmas, changes.noise, changes.at, self._begin[0], self._edge,
+        )  # fmt: skip
+
+    def labels(self, first: NDArray[np.int64], piece: NDArray[np.uint8]) -> None:
+        """Take a piece of the volume of labels."""
+        put_labels(piece, first, *self._box, self._corners, self._changes.turned, self._begin[1], self._edge)
+
+    def finish(self) -> None:
+        """Do what needs whole patches."""
+        for k in np.flatnonzero(self._changes.bent).tolist():
+            self._changes.bend(k, *self._patches[k])

@@ -2,155 +2,145 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+from numba import carray, types  # type: ignore[attr-defined]
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Triple = tuple[int, int, int]
+
+
+def _to_pointer(_typing: Any, address: Any) -> Any:
+    def lower(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), lower
+
+
+_pointer: Any = intrinsic(_to_pointer)
 
 
 @numba.njit(cache=True, nogil=True)
-def place_grey(
-    piece: Floats,
-    first: Ints,
-    block: Floats,
-    end: Ints,
-    centre: np.float32,
-    spread: np.float32,
-    clip: np.float32,
-) -> bool:
-    """Put a piece of a volume into a block, normalised.
+def put_grey(
+    piece: Floats, first: Ints, start: Ints, stop: Ints, normal: tuple[np.float32, np.float32, np.float32],
+    corners: Ints, turned: NDArray[np.bool_], factors: Floats, offsets: Floats, sigmas: Floats,
+    noise: Floats, at: Ints, patches: Ints, edge: int,
+) -> bool:  # fmt: skip
+    """Put a piece of a tomogram into all patches that it is a part of.
+
+    A patch becomes ``factor * v + offset + sigma * noise``, v being what
+    ``catalogs.intensity.normalise`` makes of the grey values, to the bit.
 
     Parameters
     ----------
-    piece
-        (z, y, x) grey values.
-    first
-        (3,) the piece's first voxel in the block.
-    block, end
-        (z, y, x) gets what ``catalogs.intensity.normalise`` makes of the values, to the bit, and (3,) where
-        to end. What lies elsewhere is left away.
-    centre, spread, clip
-        How to normalise.
-
-    Returns
-    -------
-    bool
-        Whether all values were finite numbers.
-    """
-    finite = np.int32(0)
-    here, there = piece.reshape(-1), block.reshape(-1)
-    low, high = _inside(first, piece.shape, end)
-    n = np.uint64(max(high[2] - low[2], 0))
-    for z in range(low[0], high[0]):
-        for y in range(low[1], high[1]):
-            a = _flat(z - first[0], y - first[1], low[2] - first[2], piece.shape)
-            b = _flat(z, y, low[2], block.shape)
-            for k in range(n):
-                value = here[a + k]
-                finite += np.int32(abs(value) < np.float32(np.inf))
-                value = (value - centre) / spread
-                value = -clip if value < -clip else value
-                there[b + k] = clip if value > clip else value
-    return finite == (high[0] - low[0]) * (high[1] - low[1]) * (high[2] - low[2])
-
-
-@numba.njit(cache=True, nogil=True)
-def place_labels(piece: NDArray[np.uint8], first: Ints, block: NDArray[np.uint8], end: Ints) -> None:
-    """Put a piece of a class volume into a block, as :func:`place_grey`."""
-    here, there = piece.reshape(-1), block.reshape(-1)
-    low, high = _inside(first, piece.shape, end)
-    n = np.uint64(max(high[2] - low[2], 0))
-    for z in range(low[0], high[0]):
-        for y in range(low[1], high[1]):
-            a = _flat(z - first[0], y - first[1], low[2] - first[2], piece.shape)
-            b = _flat(z, y, low[2], block.shape)
-            for k in range(n):
-                there[b + k] = here[a + k]
-
-
-@numba.njit(cache=True, nogil=True)
-def cut_grey(
-    block: Floats, corners: Ints, turned: NDArray[np.bool_], factors: Floats, offsets: Floats, sigmas: Floats,
-    noise: Floats, at: Ints, memory: Floats, slots: Ints,
-) -> None:  # fmt: skip
-    """Cut patches: each becomes ``factor * v + offset + sigma * noise`` of what the block has there.
-
-    Parameters
-    ----------
-    block
-        (z, y, x) values v.
+    piece, first
+        (z, y, x) grey values, and (3,) the first one's place in the tomogram.
+    start, stop
+        (3,) corners of what is read; what the piece has beyond is left away.
+    normal
+        Centre and scale of the grey values, and where they are clipped.
     corners
-        (n, 3) first voxel of each patch in the block, which holds all of it.
+        (n, 3) first voxel of each patch in the tomogram.
     turned
         (n, 3) which axes of a patch are reversed.
     factors, offsets, sigmas
         (n,) for each patch.
     noise, at
         A volume of noise, and (n, 3) where a patch's piece of it begins.
-    memory, slots
-        Patches (..., z, y, x), and (n,) which of them to write.
+    patches, edge
+        (n,) where in memory each patch (edge, edge, edge) begins, as ``.ctypes.data`` tells.
+
+    Returns
+    -------
+    bool
+        Whether all values were finite numbers.
     """
-    edge = memory.shape[1]
-    n = np.uint64(edge)
-    here, there, more = block.reshape(-1), memory.reshape(-1), noise.reshape(-1)
-    for p in range(len(slots)):
+    here, more = piece.reshape(-1), noise.reshape(-1)
+    centre, scale, clip = normal
+    low, high = _both(first, piece.shape, start, stop)
+    finite, width = np.int64(0), np.uint64(max(high[2] - low[2], 0))
+    for z in range(low[0], high[0]):
+        for y in range(low[1], high[1]):
+            a, count = _flat(z - first[0], y - first[1], low[2] - first[2], piece.shape), np.int32(0)
+            for k in range(width):
+                count += np.int32(abs(here[a + k]) < np.float32(np.inf))
+            finite += count
+    for p in range(len(patches)):
         factor, offset, sigma = factors[p], offsets[p], sigmas[p]
-        for i in range(edge):
-            z = corners[p, 0] + (edge - 1 - i if turned[p, 0] else i)
-            for j in range(edge):
-                y = corners[p, 1] + (edge - 1 - j if turned[p, 1] else j)
-                a = _flat(z, y, corners[p, 2], block.shape)
-                b = _flat(slots[p] * edge + i, j, 0, memory.shape[1:])
+        there = carray(_pointer(patches[p]), edge**3, np.float32)
+        begin, end = _both(corners[p], (edge, edge, edge), low, high)
+        n = np.uint64(max(end[2] - begin[2], 0))
+        for z in range(begin[0], end[0]):
+            i = edge - 1 - z + corners[p, 0] if turned[p, 0] else z - corners[p, 0]
+            for y in range(begin[1], end[1]):
+                j = edge - 1 - y + corners[p, 1] if turned[p, 1] else y - corners[p, 1]
+                x = edge - end[2] + corners[p, 2] if turned[p, 2] else begin[2] - corners[p, 2]
+                b = _flat(i, j, x, (edge, edge, edge))
                 if turned[p, 2]:
-                    a += n - np.uint64(1)
+                    a = _flat(z - first[0], y - first[1], end[2] - 1 - first[2], piece.shape)
                     for k in range(n):
-                        there[b + k] = factor * here[a - k] + offset
+                        there[b + k] = factor * _normal(here[a - k], centre, scale, clip) + offset
                 else:
+                    a = _flat(z - first[0], y - first[1], begin[2] - first[2], piece.shape)
                     for k in range(n):
-                        there[b + k] = factor * here[a + k] + offset
+                        there[b + k] = factor * _normal(here[a + k], centre, scale, clip) + offset
                 if sigma != 0:
-                    c = _flat(at[p, 0] + i, at[p, 1] + j, at[p, 2], noise.shape)
+                    c = _flat(at[p, 0] + i, at[p, 1] + j, at[p, 2] + x, noise.shape)
                     for k in range(n):
                         there[b + k] += sigma * more[c + k]
+    return finite == max(high[0] - low[0], 0) * max(high[1] - low[1], 0) * np.int64(width)
 
 
 @numba.njit(cache=True, nogil=True)
-def cut_labels(
-    block: NDArray[np.uint8], corners: Ints, turned: NDArray[np.bool_], memory: NDArray[np.uint8], slots: Ints
-) -> None:
-    """Cut the labels of patches, as :func:`cut_grey`."""
-    edge = memory.shape[1]
-    n = np.uint64(edge)
-    here, there = block.reshape(-1), memory.reshape(-1)
-    for p in range(len(slots)):
-        for i in range(edge):
-            z = corners[p, 0] + (edge - 1 - i if turned[p, 0] else i)
-            for j in range(edge):
-                y = corners[p, 1] + (edge - 1 - j if turned[p, 1] else j)
-                a = _flat(z, y, corners[p, 2], block.shape)
-                b = _flat(slots[p] * edge + i, j, 0, memory.shape[1:])
+def put_labels(
+    piece: NDArray[np.uint8], first: Ints, start: Ints, stop: Ints,
+    corners: Ints, turned: NDArray[np.bool_], patches: Ints, edge: int,
+) -> None:  # fmt: skip
+    """Put a piece of a volume of labels into all patches that it is a part of, as :func:`put_grey`."""
+    here = piece.reshape(-1)
+    low, high = _both(first, piece.shape, start, stop)
+    for p in range(len(patches)):
+        there = carray(_pointer(patches[p]), edge**3, np.uint8)
+        begin, end = _both(corners[p], (edge, edge, edge), low, high)
+        n = np.uint64(max(end[2] - begin[2], 0))
+        for z in range(begin[0], end[0]):
+            i = edge - 1 - z + corners[p, 0] if turned[p, 0] else z - corners[p, 0]
+            for y in range(begin[1], end[1]):
+                j = edge - 1 - y + corners[p, 1] if turned[p, 1] else y - corners[p, 1]
+                x = edge - end[2] + corners[p, 2] if turned[p, 2] else begin[2] - corners[p, 2]
+                b = _flat(i, j, x, (edge, edge, edge))
                 if turned[p, 2]:
-                    a += n - np.uint64(1)
+                    a = _flat(z - first[0], y - first[1], end[2] - 1 - first[2], piece.shape)
                     for k in range(n):
                         there[b + k] = here[a - k]
                 else:
+                    a = _flat(z - first[0], y - first[1], begin[2] - first[2], piece.shape)
                     for k in range(n):
                         there[b + k] = here[a + k]
 
 
 @numba.njit(inline="always")
-def _inside(
-    first: Ints, shape: tuple[int, int, int], end: Ints
-) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Find the corners of what a box has between 0 and an end."""
+def _normal(value: np.float32, centre: np.float32, scale: np.float32, clip: np.float32) -> np.float32:
+    value = (value - centre) * scale
+    value = -clip if value < -clip else value
+    return clip if value > clip else value
+
+
+@numba.njit(inline="always")
+def _both(first: Any, shape: Triple, start: Any, stop: Any) -> tuple[Triple, Triple]:
+    """Find the corners of what two boxes share."""
     return (
-        (max(first[0], 0), max(first[1], 0), max(first[2], 0)),
+        (max(first[0], start[0]), max(first[1], start[1]), max(first[2], start[2])),
         (
-            min(first[0] + shape[0], end[0]),
-            min(first[1] + shape[1], end[1]),
-            min(first[2] + shape[2], end[2]),
+            min(first[0] + shape[0], stop[0]),
+            min(first[1] + shape[1], stop[1]),
+            min(first[2] + shape[2], stop[2]),
         ),
     )
 
@@ -166,7 +156,7 @@ def finish(
     content: Floats, factor: np.float32, offset: np.float32, sigma: np.float32, noise: Floats, at: Ints,
     out: Floats,
 ) -> None:  # fmt: skip
-    """Compute ``factor * content + offset + sigma * noise`` of a patch; see :func:`cut_grey`."""
+    """Compute ``factor * content + offset + sigma * noise`` of a patch; see :func:`put_grey`."""
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
             row, source = out[z, y], content[z, y]

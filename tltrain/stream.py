@@ -8,7 +8,7 @@ next, and the lanes change their blocks at different times. So
 
 - a batch holds at most one patch of each block that was read, and its blocks were drawn independently;
 - about ``batch / per_block`` blocks are read for each batch, neither more nor fewer at times;
-- memory holds ``spread * batch * per_block / 2`` patches on average, whatever the size of the corpus;
+- memory holds ``spread * per_block`` batches and those that are read ahead, whatever the size of the corpus;
 - starting at any batch takes no longer than starting at the first.
 
 A part of a tomogram that is damaged is replaced by another one, the same every time.
@@ -20,16 +20,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.intensity import CLIP, scale_of
 from catalogs.schema import SampleRecord
 from catalogs.seeds import generator
-from tltrain.augment import NO_AUGMENTATION, Augmentation, Changes, draws
-from tltrain.blocks import Waiting, block_of_this_thread
+from tltrain.augment import NO_AUGMENTATION, Augmentation, Changes, Cutting, Patch, draws
+from tltrain.blocks import Waiting, pieces_of
 from tltrain.faults import PATIENCE, BadData, Damage, Reading
 from tltrain.sampling import Plan, Sampler, Shares, Sites, patches_to_fill
 from tltrain.supply import CorpusSupply, Labels, Supply, channels_of, outputs_of
@@ -53,7 +54,6 @@ __all__ = [
 #: (b, z, y, x, 1) float32 normalised grey values and (b, z, y, x) uint8 indices of classes, 255 where the
 #: loss takes no notice.
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
-Ints = NDArray[np.int64]
 
 _ATTEMPTS = 20  # blocks that are tried in the place of a damaged one
 
@@ -146,51 +146,35 @@ class PatchStream:
             If more is damaged than is tolerated, or the storage is silent for too long.
         """
         reading = Reading(self.patience)
-        labels, waiting = Labels(self.supply.outputs), Waiting(self.most_waiting(), self.patch)
-        pending: dict[int, _Pending] = {}
+        labels, waiting = Labels(self.supply.outputs), Waiting(self.batch, self.patch)
+        pending: dict[int, Future[None]] = {}
         pool = ThreadPoolExecutor(self.readers, thread_name_prefix="tltrain-read")
         asked = n = start
         try:
             while True:
                 for m in range(asked, n + self.ahead + 1):
-                    for place in self.places(m):
-                        if place.plan not in pending:
-                            slots = waiting.take(self.sampler.per_block - place.k)
-                            future = pool.submit(self._cut, reading, labels, waiting, place, slots)
-                            pending[place.plan] = _Pending(future, place.k, slots)
+                    for s, place in enumerate(self.places(m)):
+                        if place.plan not in pending:  # its patches go to every spread-th batch from here on
+                            numbers = range(self.sampler.per_block - place.k)
+                            patches = [waiting.patch(m + k * self.spread, s) for k in numbers]
+                            pending[place.plan] = pool.submit(self._cut, reading, labels, place, patches)
                 asked = n + self.ahead + 1
-                chosen = []
                 for place in self.places(n):
-                    cut = pending[place.plan]
-                    cut.future.result()
-                    chosen.append(int(cut.slots[place.k - cut.first]))
+                    pending[place.plan].result()
                     if place.k == self.sampler.per_block - 1:
                         del pending[place.plan]
-                yield waiting.deliver(chosen)
+                yield waiting.deliver(n)
                 n += 1
         finally:  # the consumer has had enough, or there is something that it must know
             reading.close()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def most_waiting(self) -> int:
-        """Count the patches that wait for their batch at the worst of times."""
-        index, parts = self.part
-        per_block, spread, width = self.sampler.per_block, self.spread, parts * self.batch
-        s, group = np.meshgrid(np.arange(index * self.batch, (index + 1) * self.batch), np.arange(spread))
-        through = (s * spread + group) * per_block // (width * spread)
-        most = 0
-        for n in range(spread * per_block):  # then everything is as it was, in other blocks
-            turn, last = -(-(n - group) // spread), (n + self.ahead - group) // spread
-            cut = ((last + through) // per_block + 1) * per_block
-            most = max(most, int((cut - turn - through).sum()))
-        return most
-
-    def _cut(self, reading: Reading, labels: Labels, waiting: Waiting, first: Place, slots: Ints) -> None:
+    def _cut(self, reading: Reading, labels: Labels, first: Place, patches: list[Patch]) -> None:
         """Read the block of a plan and cut its patches from the given one on."""
         for attempt in range(_ATTEMPTS):
             try:
                 plan = self.sampler.plan(first.plan, attempt, lambda k: self._sites(reading, k))
-                return self._cut_plan(reading, labels, waiting, plan, first, slots)
+                return self._cut_plan(reading, labels, plan, first, patches)
             except BadData as bad:
                 self.damage.report(bad)
         raise InputError(f"{_ATTEMPTS} blocks drawn at random are damaged: {'; '.join(self.damage.found)}")
@@ -199,30 +183,29 @@ class PatchStream:
         return reading(lambda: self.supply.sites(k), self.sampler.sources[k].name, k)
 
     def _cut_plan(
-        self, reading: Reading, labels: Labels, waiting: Waiting, plan: Plan, first: Place, slots: Ints
+        self, reading: Reading, labels: Labels, plan: Plan, first: Place, patches: list[Patch]
     ) -> None:
-        source, block = self.sampler.sources[plan.source], block_of_this_thread()
-        box = (plan.start.tolist(), plan.stop.tolist())
-        block.lay_out(plan, self.patch)
-        tomogram, classes = reading(lambda: self.supply.volumes(plan.source), source.name, plan.source)
-        reading(lambda: block.read_grey(tomogram, plan, source.intensity), source.name, plan.source, box)
-        reading(lambda: block.read_classes(classes, plan), source.name, plan.source, box)
-        try:
-            outputs = labels(block.classes)  # of all of the block: what is damaged does not hang on ``first``
-        except ValueError as error:
-            raise BadData(str(error), plan.source, box) from error
+        source, box = self.sampler.sources[plan.source], (plan.start.tolist(), plan.stop.tolist())
         dice = draws(generator(self.seed, "augment", first.plan), self.sampler.per_block)[first.k :]
         changes = Changes(dice, self.augmentation or NO_AUGMENTATION, source.tilts, self.patch)
-        corners = plan.corners[first.k :] - block.origin
-        changes.cut(block.grey, outputs, corners, waiting.memory, slots)
+        cutting = Cutting(changes, plan.corners[first.k :], (plan.start, plan.stop), patches)
+        centre, clip = np.float32(source.intensity.centre), np.float32(CLIP)
+        normal = centre, scale_of(source.intensity), clip
+        tomogram, classes = reading(lambda: self.supply.volumes(plan.source), source.name, plan.source)
 
+        # all of the block is looked at, also what no patch needs: what is damaged does not hang on ``first``
+        def grey() -> None:
+            for place, piece in pieces_of(tomogram, plan, np.dtype(np.float32)):
+                if not cutting.grey(place, piece, normal):
+                    raise ValueError("the tomogram holds values that are not finite numbers")
 
-class _Pending(NamedTuple):
-    """Patches that are being cut: from number ``first`` of their plan on, each into its slot."""
+        def outputs() -> None:
+            for place, piece in pieces_of(classes, plan, np.dtype(np.uint8)):
+                cutting.labels(place, labels(piece))
 
-    future: Future[None]
-    first: int
-    slots: Ints
+        reading(grey, source.name, plan.source, box)
+        reading(outputs, source.name, plan.source, box)
+        cutting.finish()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.intensity import CLIP, NORMALISATION, measure
+from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
 from catalogs.tomograms.contrast import looks
 from catalogs.tomograms.inputs import Tomogram
@@ -272,6 +272,6 @@ def _normalise(values: NDArray[np.float32], mask: NDArray[np.bool_] | None, scra
         if mask is not None:  # what lies outside may be anything, and a network would carry it inside
             slab[~np.isfinite(slab)] = intensity.centre
         slab -= np.float32(intensity.centre)
-        slab /= np.float32(intensity.spread)
+        slab *= scale_of(intensity)
         np.clip(slab, -CLIP, CLIP, out=slab)
         scratch.release()

@@ -10,6 +10,7 @@ from catalogs.errors import InputError
 from catalogs.intensity import normalise
 from catalogs.schema import ClassInfo, Intensity
 from tltrain.augment import Augmentation
+from tltrain.blocks import Waiting
 from tltrain.choose import choose
 from tltrain.sampling import Shares, Sites, Source
 from tltrain.shuffling import measure
@@ -99,22 +100,30 @@ def test_blocks_are_read_evenly(corpus):
     assert set(np.diff(starts)) <= {3, 4, 5}
 
 
-@pytest.mark.parametrize("part", [(0, 1), (2, 3)])
-@pytest.mark.parametrize(
-    ("batch", "spread", "per_block", "readers"), [(4, 2, 12, 2), (3, 3, 5, 8), (25, 1, 7, 1)]
-)
-def test_memory_is_set_aside_for_just_as_many_patches_as_ever_wait(
-    corpus, batch, spread, per_block, readers, part
-):
-    stream = stream_of(corpus, batch=batch, spread=spread, per_block=per_block, readers=readers, part=part)
-    waiting, most = set(), 0
-    for n in range(6 * spread * per_block):
-        for place in stream.places(n + stream.ahead):
-            if place.plan not in {plan for plan, _ in waiting}:
-                waiting |= {(place.plan, k) for k in range(place.k, per_block)}
-        most = max(most, len(waiting))
-        waiting -= {(place.plan, place.k) for place in stream.places(n)}
-    assert most == stream.most_waiting()
+def test_as_many_batches_wait_as_the_docs_say(corpus, monkeypatch):
+    made, most = [], 0
+    patch_of = Waiting.patch
+
+    def seen(self, number, place):
+        nonlocal most
+        made.append(number)
+        most = max(most, len(self._batches))
+        return patch_of(self, number, place)
+
+    monkeypatch.setattr(Waiting, "patch", seen)
+    stream = stream_of(corpus, batch=5, spread=2, per_block=6, readers=3)
+    take(stream, 40)
+    assert most <= 2 * 6 + stream.ahead
+
+
+def test_a_batch_that_was_given_away_changes_no_more(corpus):
+    stream = stream_of(corpus, augmentation=Augmentation())
+    batches = stream.batches()
+    held = [next(batches) for _ in range(8)]
+    kept = [(grey.copy(), classes.copy()) for grey, classes in held]
+    for _ in range(12):
+        next(batches)
+    assert_equal(held, kept)
 
 
 def test_hosts_take_disjoint_parts_of_one_stream(corpus):
