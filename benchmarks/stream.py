@@ -38,7 +38,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 PATCH, BATCH, CLASSES = 56, 25, 12
 SHAPE, PER_CLASS, RADIUS = (192, 384, 384), 40, 8
-WARM_UP = 12  # batches: then every lane has its block and what numba compiles is compiled
+#: Batches until memory holds all that it will: those that wait, of the most readers, and some.
+WARM_UP = 45
 
 
 # ---------------------------------------------------------------- the tomograms
