@@ -97,6 +97,8 @@ class Progress:
         All items given up so far.
     stopping
         Whether no new items are begun.
+    longest_call
+        Wall seconds of the longest call of each group: often the first, which loads and compiles.
     """
 
     seconds: float
@@ -113,6 +115,7 @@ class Progress:
     bytes_written: int
     failures: tuple[Failure, ...]
     stopping: bool
+    longest_call: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def busy(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tlrun.account import Progress
@@ -36,24 +36,38 @@ class Work:
 def costs(work: Sequence[Work], progress: Progress) -> dict[str, float]:
     """Estimate the seconds of one call of each group.
 
-    A group with finished calls costs their mean. One without costs its guess, corrected by how wrong the
-    guesses were for the same function, or, if that has not finished either, for all.
+    A group with finished calls costs the mean of all but the longest, which is mostly the first one, with
+    what a process loads and compiles. A group without costs its guess, corrected by how wrong the guesses
+    were for the same function, or, if none of that has finished either, for all.
     """
-    seconds: defaultdict[str, float] = defaultdict(float)
-    guessed: defaultdict[str, float] = defaultdict(float)
-    for each in work:
-        for name in (each.function, ""):
-            seconds[name] += progress.call_seconds.get(each.group, 0.0)
-            guessed[name] += each.guess * progress.calls_done.get(each.group, 0)
+    usual = _Known(work, progress, progress.longest_call)
+    return {each.group: (usual if usual.any else _Known(work, progress, {})).cost(each) for each in work}
 
-    def cost(each: Work) -> float:
-        done = progress.calls_done.get(each.group, 0)
-        if done:
-            return progress.call_seconds.get(each.group, 0.0) / done
-        name = each.function if guessed[each.function] else ""
-        return each.guess * seconds[name] / guessed[name] if guessed[name] else each.guess
 
-    return {each.group: cost(each) for each in work}
+class _Known:
+    """What finished calls took, each group without one call of the given time."""
+
+    def __init__(self, work: Sequence[Work], progress: Progress, without: Mapping[str, float]) -> None:
+        self._calls: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self._of: defaultdict[str, float] = defaultdict(float)  # seconds of a function, "" of all
+        self._guessed: defaultdict[str, float] = defaultdict(float)
+        for each in work:
+            done = progress.calls_done.get(each.group, 0)
+            calls = max(0, done - (each.group in without))
+            seconds = progress.call_seconds.get(each.group, 0.0) - without.get(each.group, 0.0)
+            self._calls[each.group], self._seconds[each.group] = calls, seconds
+            for name in (each.function, "") if calls or not without else ():
+                self._of[name] += seconds
+                self._guessed[name] += each.guess * calls
+        self.any = any(self._calls.values())
+
+    def cost(self, each: Work) -> float:
+        """Estimate one call."""
+        if self._calls[each.group]:
+            return self._seconds[each.group] / self._calls[each.group]
+        name = each.function if self._guessed[each.function] else ""
+        return each.guess * self._of[name] / self._guessed[name] if self._guessed[name] else each.guess
 
 
 def seconds_left(work: Sequence[Work], items: int, progress: Progress) -> float | None:

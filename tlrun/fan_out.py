@@ -187,6 +187,7 @@ class _Engine:
         self._pools: Mapping[str, int] = {}
         self._calls_done: Counter[str] = Counter()
         self._call_seconds: defaultdict[str, float] = defaultdict(float)
+        self._longest_call: defaultdict[str, float] = defaultdict(float)
         self._retried = self._bytes = 0
         self._started = self._looked = executor.now()
         self._worker_seconds = self._occupied = 0.0
@@ -291,7 +292,9 @@ class _Engine:
             if outcome.error is not None:
                 self._failed(attempt, outcome)
                 continue
-            self._calls_done[attempt.call.group] += 1
+            group = attempt.call.group
+            self._calls_done[group] += 1
+            self._longest_call[group] = max(self._longest_call[group], outcome.seconds)
             item.results[attempt.index] = outcome.value
             item.waiting -= 1
             if not item.waiting:
@@ -412,6 +415,7 @@ class _Engine:
             bytes_written=self._bytes,
             failures=tuple(self.summary.failures),
             stopping=self._stopping,
+            longest_call=dict(self._longest_call),
         )
 
 

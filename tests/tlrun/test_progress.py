@@ -297,3 +297,22 @@ def test_times_are_said_as_people_do(seconds: float, text: str) -> None:
 
 def test_bytes_are_said_in_their_units() -> None:
     assert [in_bytes(n) for n in (0, 999, 12_345, 7e9, 3e12)] == ["0 B", "999 B", "12.3 kB", "7 GB", "3 TB"]
+
+
+def test_what_a_first_call_loads_and_compiles_is_not_expected_again() -> None:
+    work = [Work("pack a", 8, 2.0), Work("pack b", 4, 4.0), Work("simulate_tilt a", 80, 1.0)]
+    seen = progress(
+        calls_done={"pack a": 1, "simulate_tilt a": 11},
+        call_seconds={"pack a": 20.0, "simulate_tilt a": 40.0},
+        longest_call={"pack a": 20.0, "simulate_tilt a": 10.0},
+    )
+    assert costs(work, seen) == {"pack a": 6.0, "pack b": 12.0, "simulate_tilt a": 3.0}
+    more = progress(
+        calls_done={"pack a": 3, "simulate_tilt a": 11},
+        call_seconds={"pack a": 28.0, "simulate_tilt a": 40.0},
+        longest_call={"pack a": 20.0, "simulate_tilt a": 10.0},
+    )
+    assert costs(work, more) == {"pack a": 4.0, "pack b": 8.0, "simulate_tilt a": 3.0}
+    # one call is better than nothing
+    alone = progress(calls_done={"pack a": 1}, call_seconds={"pack a": 20.0}, longest_call={"pack a": 20.0})
+    assert costs(work, alone)["pack a"] == 20.0
