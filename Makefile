@@ -11,7 +11,7 @@ DEMO ?= demo
 help:
 	@sed -n 's/^# //p' Makefile
 	@echo "make test-all  the slow tests too     make lint  the static checks     make docs  the documentation"
-	@echo "make setup GPU=1  TensorFlow with CUDA     make constraints  newer versions of everything"
+	@echo "make setup GPU=1  TensorFlow, JAX with CUDA     make constraints  newer versions of everything"
 
 setup:
 	@GPU=$(GPU) scripts/setup.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up everything in .venv (and uv in .tools); safe to run again, and quick when nothing changed.
 #   scripts/setup.sh          TensorFlow for the CPU
-#   GPU=1 scripts/setup.sh    TensorFlow with CUDA
+#   GPU=1 scripts/setup.sh    TensorFlow and JAX with CUDA
 #   PYTHON=python3.12 ...     another Python (3.11 to 3.13)
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -17,6 +17,7 @@ A part of a tomogram that is damaged is replaced by another one, the same every 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -448,9 +449,11 @@ class _InOrder:
         self._stream, self._start = stream, start
         self._next = 0
         self._batches: Iterator[Batch] | None = None
+        self._lock = threading.Lock()  # several iterators of a dataset may ask
 
     def __call__(self, number: int) -> Batch:
-        if self._batches is None or number != self._next:  # not the next one: begin there
-            self._batches = self._stream.batches(self._start + int(number))
-        self._next = int(number) + 1
-        return next(self._batches)
+        with self._lock:
+            if self._batches is None or number != self._next:  # not the next one: begin there
+                self._batches = self._stream.batches(self._start + int(number))
+            self._next = int(number) + 1
+            return next(self._batches)
