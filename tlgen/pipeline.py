@@ -392,8 +392,7 @@ def check_device(acquisition: Acquisition) -> None:
     """Refuse a worker without the device that an acquisition asks for, before anything is computed."""
     from tlgen.simulate.base import engine
 
-    simulator = engine(acquisition.engine)
-    simulator.check_device(acquisition)
+    engine(acquisition.engine).check_device(acquisition)
 
 
 def simulate_tilt(url: str, scene: Scene, acquisition: Acquisition, tilt: Tilt, seed: int) -> Simulated:

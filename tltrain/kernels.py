@@ -74,15 +74,14 @@ def put_grey(
     for p in range(len(patches)):
         factor, offset, sigma = factors[p], offsets[p], sigmas[p]
         there = carray(_pointer(patches[p]), edge**3, np.float32)
-        begin, end = _both(corners[p], (edge, edge, edge), low, high)
+        corner, turn = corners[p], turned[p]
+        begin, end = _both(corner, (edge, edge, edge), low, high)
         n = np.uint64(max(end[2] - begin[2], 0))
         for z in range(begin[0], end[0]):
-            i = edge - 1 - z + corners[p, 0] if turned[p, 0] else z - corners[p, 0]
             for y in range(begin[1], end[1]):
-                j = edge - 1 - y + corners[p, 1] if turned[p, 1] else y - corners[p, 1]
-                x = edge - end[2] + corners[p, 2] if turned[p, 2] else begin[2] - corners[p, 2]
+                i, j, x = _in_patch(z, y, begin, end, corner, turn, edge)
                 b = _flat(i, j, x, (edge, edge, edge))
-                if turned[p, 2]:
+                if turn[2]:
                     a = _flat(z - first[0], y - first[1], end[2] - 1 - first[2], piece.shape)
                     for k in range(n):
                         there[b + k] = factor * _normal(here[a - k], centre, scale, clip) + offset
@@ -107,15 +106,14 @@ def put_labels(
     low, high = _both(first, piece.shape, start, stop)
     for p in range(len(patches)):
         there = carray(_pointer(patches[p]), edge**3, np.uint8)
-        begin, end = _both(corners[p], (edge, edge, edge), low, high)
+        corner, turn = corners[p], turned[p]
+        begin, end = _both(corner, (edge, edge, edge), low, high)
         n = np.uint64(max(end[2] - begin[2], 0))
         for z in range(begin[0], end[0]):
-            i = edge - 1 - z + corners[p, 0] if turned[p, 0] else z - corners[p, 0]
             for y in range(begin[1], end[1]):
-                j = edge - 1 - y + corners[p, 1] if turned[p, 1] else y - corners[p, 1]
-                x = edge - end[2] + corners[p, 2] if turned[p, 2] else begin[2] - corners[p, 2]
+                i, j, x = _in_patch(z, y, begin, end, corner, turn, edge)
                 b = _flat(i, j, x, (edge, edge, edge))
-                if turned[p, 2]:
+                if turn[2]:
                     a = _flat(z - first[0], y - first[1], end[2] - 1 - first[2], piece.shape)
                     for k in range(n):
                         there[b + k] = here[a - k]
@@ -123,6 +121,18 @@ def put_labels(
                     a = _flat(z - first[0], y - first[1], begin[2] - first[2], piece.shape)
                     for k in range(n):
                         there[b + k] = here[a + k]
+
+
+@numba.njit(inline="always")
+def _in_patch(
+    z: int, y: int, begin: Triple, end: Triple, corner: Ints, turn: NDArray[np.bool_], edge: int
+) -> Triple:
+    """Find where in a patch a tomogram's row (z, y) stands from begin[2] to end[2], perhaps reversed."""
+    return (
+        edge - 1 - z + corner[0] if turn[0] else z - corner[0],
+        edge - 1 - y + corner[1] if turn[1] else y - corner[1],
+        edge - end[2] + corner[2] if turn[2] else begin[2] - corner[2],
+    )
 
 
 @numba.njit(inline="always")
