@@ -121,8 +121,8 @@ def _one(
     packed, pack = timed(pipeline.pack_scene, url, small, prepared, names)
     tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
     middle = tilts[len(tilts) // 2]
-    (image, _, device), tilt = timed(
-        pipeline.simulate_tilt, url, packed.scene, on_cpu, middle, spec.stream("simulate")
+    ((image, _, device),), tilt = timed(
+        pipeline.simulate_tilts, url, packed.scene, on_cpu, [middle], spec.stream("simulate")
     )
     # pixels in another order for each tilt: the same image again and again would compress too well
     rng = seeds.generator("calibration")

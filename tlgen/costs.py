@@ -12,9 +12,7 @@ from tlgen.tilts import tilt_series
 from tlrun.estimate import Work
 
 #: Names of the functions that make a sample, as :mod:`tlgen.jobs` calls them.
-PACK, SIMULATE, FINISH = "pack", "simulate_tilt", "finish"
-#: The one that simulates several tilts.
-SIMULATE_TOGETHER = "simulate_tilts"
+CHECK_DEVICE, PACK, SIMULATE, FINISH = "check_device", "pack", "simulate_tilts", "finish"
 
 # CPU seconds for a cube of 0.1 µm; only how they compare matters, and only until some are timed.
 _PACKING, _SIMULATING = 4.0, {"multislice": 0.5, "parakeet": 50.0}
@@ -40,25 +38,21 @@ def one_of_each_first(specs: Sequence[SampleSpec]) -> list[SampleSpec]:
 def work(specs: Iterable[SampleSpec]) -> list[Work]:
     """List the calls that samples are made by, group by group, with what each probably costs."""
     calls: Counter[str] = Counter()
+    tilts_of: Counter[str] = Counter()
     guesses: dict[str, float] = {}
     for spec in specs:
         tilts = len(tilt_series(spec.acquisition))
-        together = engine(spec.acquisition.engine).tilts_a_call(spec.acquisition)
-        simulate = SIMULATE if together == 1 else SIMULATE_TOGETHER
+        together = engine(spec.acquisition.engine).tilts_a_call(spec.acquisition, spec.shape)
+        each = min(together, tilts)
         volume = math.prod(spec.shape) * spec.acquisition.voxel_size**3 / _VOLUME
         for function, number, guess in (
+            (CHECK_DEVICE, int(spec.acquisition.device == "gpu"), 0.0),
             (PACK, 1, _PACKING * volume),
-            (simulate, -(-tilts // together), together * _SIMULATING[spec.acquisition.engine] * volume),
+            (SIMULATE, -(-tilts // together), each * _SIMULATING[spec.acquisition.engine] * volume),
             (FINISH, 1, _FINISHING * math.prod(spec.shape) * tilts),
         ):
             group = f"{function} {like(spec)}"
             calls[group] += number
             guesses[group] = guess
-    return [Work(group, number, guesses[group]) for group, number in calls.items()]
-
-
-def rate(specs: Iterable[SampleSpec]) -> tuple[str, str]:
-    """Name the calls that people count a run's pace in, and their word for it."""
-    if all(engine(spec.acquisition.engine).tilts_a_call(spec.acquisition) > 1 for spec in specs):
-        return SIMULATE_TOGETHER, "groups of tilts"
-    return SIMULATE, "tilts"
+            tilts_of[group] += tilts if function == SIMULATE else 0
+    return [Work(group, number, guesses[group], tilts_of[group]) for group, number in calls.items() if number]

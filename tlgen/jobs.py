@@ -59,13 +59,10 @@ def sample_job(
 def _simulated(
     url: str, packed: pipeline.Packed, spec: SampleSpec, tilts: list[Tilt]
 ) -> Generator[list[Call], list[Any], list[pipeline.Simulated]]:
-    """Simulate the images of a sample: a tilt a call, or several where the engine computes them together."""
+    """Simulate the images of a sample: a tilt a call, or several where the engine says so."""
     acq, seed = spec.acquisition, spec.stream("simulate")
-    together = engine(acq.engine).tilts_a_call(acq)
-    if together == 1:
-        calls = [Call(pipeline.simulate_tilt, url, packed.scene, acq, tilt, seed) for tilt in tilts]
-    else:
-        parts = [tilts[k : k + together] for k in range(0, len(tilts), together)]
-        calls = [Call(pipeline.simulate_tilts, url, packed.scene, acq, part, seed) for part in parts]
+    together = engine(acq.engine).tilts_a_call(acq, spec.shape)
+    parts = [tilts[k : k + together] for k in range(0, len(tilts), together)]
+    calls = [Call(pipeline.simulate_tilts, url, packed.scene, acq, part, seed) for part in parts]
     made = yield [call.needs(pool=SIMULATE, memory=packed.memory, like=like(spec)) for call in calls]
-    return made if together == 1 else [image for part in made for image in part]
+    return [image for part in made for image in part]

@@ -395,11 +395,6 @@ def check_device(acquisition: Acquisition) -> None:
     engine(acquisition.engine).check_device(acquisition)
 
 
-def simulate_tilt(url: str, scene: Scene, acquisition: Acquisition, tilt: Tilt, seed: int) -> Simulated:
-    """Simulate one tilt image."""
-    return simulate_tilts(url, scene, acquisition, (tilt,), seed)[0]
-
-
 def simulate_tilts(
     url: str, scene: Scene, acquisition: Acquisition, tilts: Sequence[Tilt], seed: int
 ) -> list[Simulated]:

@@ -13,7 +13,7 @@ from catalogs.catalog import Catalog
 from catalogs.console import counted
 from catalogs.errors import InputError
 from tlgen import calibration, pipeline
-from tlgen.costs import like
+from tlgen.costs import SIMULATE, like, work
 from tlgen.recipe import Recipe
 from tlgen.samples import Classified, SampleSpec, classify, expand
 from tlgen.simulate.base import engine
@@ -34,15 +34,18 @@ class Counts:
     structures
         Structures whose preparation is to be done.
     tasks
-        Calls on workers: one a structure; for each sample one a tilt and two more.
+        Calls on workers: one a structure, and those of all samples.
     tilts
-        Tilt images among them.
+        Tilt images that they make.
+    together
+        Calls that make these images.
     """
 
     found: Classified
     structures: list[pipeline.Preparation]
     tasks: int
     tilts: int
+    together: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,10 @@ def count(recipe: Recipe, url: str) -> Counts:
     missing = [p for p in wanted if catalog is None or pipeline.already_prepared(catalog, p) is None]
     missing = missing if found.todo else []
     tilts = sum(len(tilt_series(spec.acquisition)) for spec in found.todo)
-    return Counts(found, missing, len(missing) + tilts + 2 * len(found.todo), tilts)
+    calls: Counter[str] = Counter()
+    for each in work(found.todo):
+        calls[each.function] += each.calls
+    return Counts(found, missing, len(missing) + calls.total(), tilts, calls[SIMULATE])
 
 
 def estimate(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> Costs:
@@ -169,9 +175,10 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     click.echo(f"  done            {len(found.done)}")
     remark = "  (the recipe does not make them any more; they stay)" if found.stale else ""
     click.echo(f"  stale           {len(found.stale)}{remark}")
+    groups = f" in {counts.together} groups" if counts.together != counts.tilts else ""
     click.echo(
         f"  tasks           {counts.tasks}  ({counted(len(counts.structures), 'structure')}, "
-        f"{counted(len(found.todo), 'packing')}, {counted(counts.tilts, 'tilt')}, "
+        f"{counted(len(found.todo), 'packing')}, {counted(counts.tilts, 'tilt')}{groups}, "
         f"{counted(len(found.todo), 'reconstruction')})"
     )
     if not found.todo:
@@ -192,7 +199,7 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
             f"  money           {hours * each:.3g}  ({hours * each / off:.2g} to {hours * each * off:.2g})"
         )
     if workers:
-        wall = in_time(3600 * hours / min(workers, max(1, counts.tilts)))
+        wall = in_time(3600 * hours / min(workers, max(1, counts.together)))
         click.echo(
             f"  time            {wall} with {counted(workers, 'worker')}, if their cores are as fast "
             "as this one"

@@ -230,7 +230,7 @@ def _make(
         "simulating",
         costs.work(todo),
         len(todo),
-        rate=costs.rate(todo),
+        unit="tilts",
         journal=journal,
     ) as display:
         summary = fan_out(

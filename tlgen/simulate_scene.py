@@ -70,7 +70,7 @@ def simulate_scene(
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = seeds.seed(recipe.seed, recipe.name, spec.name, "simulate")
     images, devices = [], set()
-    together = simulator.tilts_a_call(acq)
+    together = simulator.tilts_a_call(acq, scene.shape)
     for k in range(0, len(tilts), together):
         started, part = time.process_time(), tilts[k : k + together]
         views = [(scene, tilt) for tilt in part]

@@ -37,8 +37,8 @@ class Display:
         All calls that will be made.
     items
         How many items there are.
-    rate
-        The function whose calls people count in, and their word for it, e.g. ``("simulate_tilt", "tilts")``.
+    unit
+        Word for the pieces that people count in, e.g. ``tilts``.
     journal
         Where the same is written for programs.
     console
@@ -51,12 +51,13 @@ class Display:
         work: Sequence[Work],
         items: int,
         *,
-        rate: tuple[str, str],
+        unit: str,
         journal: Journal | None = None,
         console: Console | None = None,
     ) -> None:
         self._title, self._work, self._items = title, list(work), items
-        self._counted, self._unit = rate
+        self._unit = unit
+        self._pieces = {each.group: each.pieces / max(1, each.calls) for each in self._work}
         self._journal = journal or Journal(None)
         self._console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._live: Live | None = None
@@ -159,9 +160,7 @@ class Display:
         return "" if left is None else f"{in_time(left)} left"
 
     def _words(self, progress: Progress) -> list[str]:
-        counted = sum(
-            n for group, n in progress.calls_done.items() if group.partition(" ")[0] == self._counted
-        )
+        counted = sum(n * self._pieces.get(group, 0.0) for group, n in progress.calls_done.items())
         rate = counted / progress.seconds if progress.seconds else 0.0
         words = [_rate(rate, self._unit)] if counted else []
         share = f"{100 * progress.running / progress.workers:.0f} % of " if progress.workers else ""

@@ -21,11 +21,14 @@ class Work:
         How many there are in all.
     guess
         What one of them probably costs, in any unit that is the same for all groups.
+    pieces
+        How many of what people count a run's pace in, such as tilts, all of them make together.
     """
 
     group: str
     calls: int
     guess: float = 1.0
+    pieces: int = 0
 
     @property
     def function(self) -> str:

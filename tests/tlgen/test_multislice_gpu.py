@@ -333,11 +333,16 @@ class TestChoice:
         for asked, told in (("cpu", "CPU"), ("gpu", f"cpu, JAX {jax.__version__}")):
             assert Multislice().simulate_together(views, library, Acquisition(device=asked), 5).device == told
 
-    def test_only_a_gpu_is_given_several_tilts_a_call(self) -> None:
+    def test_a_call_takes_the_tilts_that_a_gpu_computes_at_once_or_a_core_in_a_quarter_of_a_second(
+        self,
+    ) -> None:
         ours, theirs = engine("multislice"), engine("parakeet")
-        assert ours.tilts_a_call(Acquisition(**GPU)) == on_gpu.TILTS
-        assert ours.tilts_a_call(Acquisition()) == ours.tilts_a_call(Acquisition(device="auto")) == 1
-        assert theirs.tilts_a_call(Acquisition(engine="parakeet", **GPU)) == 1
+        large, small, smaller = (64, 512, 512), (44, 88, 88), (16, 24, 25)
+        assert ours.tilts_a_call(Acquisition(**GPU), large) == on_gpu.TILTS
+        for acq in (Acquisition(voxel_size=10), Acquisition(voxel_size=10, device="auto")):
+            assert ours.tilts_a_call(acq, large) == 1
+            assert 1 < ours.tilts_a_call(acq, small) < ours.tilts_a_call(acq, smaller)
+        assert theirs.tilts_a_call(Acquisition(engine="parakeet", **GPU), smaller) == 1
 
     def test_host_memory_counts_the_noise(self) -> None:
         scene, library = scene_of()
@@ -408,7 +413,7 @@ class TestCorpus:
             classes = tuple(info.name for info in catalog.classes)
             made_by, record = followed(jobs.sample_job(url, spec, prepared, classes, {}))
             series[name], told[name] = made_by, record.software["device"]
-        assert series["cpu"] == [("pack", 1), ("simulate_tilt", 7), ("finish", 1)]
+        assert series["cpu"] == [("pack", 1), ("simulate_tilts", 1), ("finish", 1)]
         assert series["gpu"] == [("check_device", 1), ("pack", 1), ("simulate_tilts", 2), ("finish", 1)]
         assert told == {"cpu": "CPU", "gpu": f"cpu, JAX {jax.__version__}"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,20 @@ def test_counts_are_those_of_the_run(tmp_path: Path, content: dict[str, Any], cl
     counts = plan.count(recipe, url)
     assert (len(counts.found.todo), len(counts.found.done), len(counts.found.stale)) == (5, 0, 0)
     assert counts.tilts == 3 * 7 + 2 * 5
-    assert counts.tasks == 2 + counts.tilts + 2 * 5
+    assert counts.together == 3 * 1 + 2 * 1  # 0.04 s a tilt: all of a sample in one call
+    assert counts.tasks == 2 + counts.together + 2 * 5
     assert not Path(url).exists()
 
     content["samples"]["train"]["number"] = 2
     part = read(tmp_path, content)
     assert run_module.run(part, url, client.scheduler.address, 0)
     [kept] = (Path(url) / "runs").glob("*.json")
-    assert yaml.safe_load(kept.read_text())["calls"]["simulate_tilt multislice 16x24x25 10A"]["done"] == 14
+    assert yaml.safe_load(kept.read_text())["calls"]["simulate_tilts multislice 16x24x25 10A"]["done"] == 2
     assert Catalog.open(url).verify() == []
 
     counts = plan.count(recipe, url)
     assert (len(counts.found.todo), len(counts.found.done), len(counts.found.stale)) == (1, 4, 0)
-    assert (counts.tilts, counts.structures, counts.tasks) == (7, [], 9)
+    assert (counts.tilts, counts.structures, counts.tasks) == (7, [], 3)
 
     content["samples"] = {"wide": {"number": 1, "shape": [16, 32, 32], "acquisition": {"tilt_step": 30}}}
     counts = plan.count(read(tmp_path, content), url)
@@ -86,7 +88,9 @@ def test_a_plan_says_what_it_will_cost_and_changes_nothing(
     text = capsys.readouterr().out
     assert not url.exists()
     assert "  samples to do   5\n" in text
-    assert "  tasks           43  (2 structures, 5 packings, 31 tilts, 5 reconstructions)\n" in text
+    assert (
+        "  tasks           17  (2 structures, 5 packings, 31 tilts in 5 groups, 5 reconstructions)\n" in text
+    )
     assert "  multislice 16x24x25 10A: pack " in text
     assert "  multislice 16x32x32 10A: pack " in text
     for word in ("core-hours", "GPU-hours", "bytes", "money", "time"):
@@ -117,15 +121,23 @@ def test_what_was_measured_is_remembered(
 
 
 def test_the_work_of_a_run_is_what_its_jobs_call(tmp_path: Path, content: dict[str, Any]) -> None:
-    found = {each.group: each.calls for each in work(expand(read(tmp_path, content), {"k": 1}))}
-    assert found == {
-        "pack multislice 16x24x25 10A": 3,
-        "simulate_tilt multislice 16x24x25 10A": 21,
-        "finish multislice 16x24x25 10A": 3,
-        "pack multislice 16x32x32 10A": 2,
-        "simulate_tilt multislice 16x32x32 10A": 10,
-        "finish multislice 16x32x32 10A": 2,
+    specs = expand(read(tmp_path, content), {"k": 1})
+    assert {each.group: (each.calls, each.pieces) for each in work(specs)} == {
+        "pack multislice 16x24x25 10A": (3, 0),
+        "simulate_tilts multislice 16x24x25 10A": (3, 21),
+        "finish multislice 16x24x25 10A": (3, 0),
+        "pack multislice 16x32x32 10A": (2, 0),
+        "simulate_tilts multislice 16x32x32 10A": (2, 10),
+        "finish multislice 16x32x32 10A": (2, 0),
     }
+    large = [replace(spec, shape=(40, 400, 400)) for spec in specs]  # more than a quarter of a second a tilt
+    assert {each.function: (each.calls, each.pieces) for each in work(large)} == {
+        "pack": (5, 0), "simulate_tilts": (31, 31), "finish": (5, 0),
+    }  # fmt: skip
+    on_gpu = [replace(s, acquisition=s.acquisition.model_copy(update={"device": "gpu"})) for s in large[:1]]
+    assert {each.function: (each.calls, each.pieces) for each in work(on_gpu)} == {
+        "check_device": (1, 0), "pack": (1, 0), "simulate_tilts": (1, 7), "finish": (1, 0),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "price"), [("0.05/core-hour", 0.05), ("2", 2.0), ("€.5", 0.5)])

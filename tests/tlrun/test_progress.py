@@ -188,11 +188,11 @@ def test_what_has_not_been_timed_costs_its_guess_in_the_measure_of_what_has() ->
 def shown(work: list[Work], items: int, *, terminal: bool) -> tuple[Display, io.StringIO]:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=120, highlight=False, soft_wrap=True)
-    return Display("simulating", work, items, rate=("simulate_tilt", "tilts"), console=console), text
+    return Display("simulating", work, items, unit="tilts", console=console), text
 
 
 def test_a_log_gets_plain_lines_and_few_of_them() -> None:
-    display, text = shown([Work("simulate_tilt a", 100_000)], 10_000, terminal=False)
+    display, text = shown([Work("simulate_tilt a", 100_000, pieces=200_000)], 10_000, terminal=False)
     with display:
         for second in range(0, 100_000, 5):
             display.update(progress(seconds=float(second), items_done=second // 10))
@@ -203,7 +203,7 @@ def test_a_log_gets_plain_lines_and_few_of_them() -> None:
     assert 20 < len(of_run) < 250
     assert len(lines) < 12_000
     assert of_run[0].startswith(
-        "  simulating: 1 of 10000 samples; 3 tilts/s; 100 % of 2 workers busy; 12.3 MB written"
+        "  simulating: 1 of 10000 samples; 6 tilts/s; 100 % of 2 workers busy; 12.3 MB written"
     )
     assert "left" in of_run[-1]
     assert any("(and " in line for line in lines)
@@ -238,7 +238,7 @@ def test_the_journal_tells_the_whole_run(tmp_path: Path) -> None:
             "simulating",
             work,
             3,
-            rate=("simulate_tilt", "tilts"),
+            unit="tilts",
             journal=journal,
             console=Console(file=text),
         ) as display,

@@ -91,8 +91,8 @@ class Engine(Protocol):
             If the engine cannot honour a setting.
         """
 
-    def tilts_a_call(self, acq: Acquisition) -> int:
-        """Say how many tilts are worth one call."""
+    def tilts_a_call(self, acq: Acquisition, shape: tuple[int, int, int]) -> int:
+        """Say how many tilts of a scene of ``shape`` (z, y, x) voxels are worth one call."""
 
     def check_device(self, acq: Acquisition) -> None:
         """Refuse a process that lacks the device which the acquisition asks for (InputError)."""

@@ -25,9 +25,13 @@ from tlgen.molecule import Library
 from tlgen.scene import Scene
 from tlgen.simulate import contamination, cover, doors, gpu, on_cpu, on_gpu, optics, place, solids
 from tlgen.simulate.base import Images
-from tlgen.simulate.slabs import grid_of, lay_out, slab
+from tlgen.simulate.slabs import grid_for, grid_of, lay_out, slab
 from tlgen.simulate.specimen import check_elements
 from tlgen.tilts import Tilt
+
+#: Seconds that a call on a core takes at least, about; and of a core a pixel, and a pixel and slab, without
+#: atoms (by ``benchmarks/simulate.py``).
+_A_CALL, _PER_PIXEL, _PER_PIXEL_AND_SLAB = 0.25, 28e-9, 29e-9
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,18 @@ class Multislice:
         """
         return self.simulate_together([(scene, tilt)], library, acq, seed, noise=noise).images[0]
 
-    def tilts_a_call(self, acq: Acquisition) -> int:
-        """Say how many tilts are worth one call; see :class:`tlgen.simulate.base.Engine`."""
-        return on_gpu.TILTS if acq.device == "gpu" else 1
+    def tilts_a_call(self, acq: Acquisition, shape: tuple[int, int, int]) -> int:
+        """Say how many tilts are worth one call; see :class:`tlgen.simulate.base.Engine`.
+
+        A GPU computes several at once. A core takes as many, one after the other, as it needs a quarter of a
+        second for, beside which what a call costs on a cluster is little.
+        """
+        if acq.device == "gpu":
+            return on_gpu.TILTS
+        grid = grid_for(shape, acq)
+        slabs = ceil(shape[0] * acq.voxel_size / slab(acq.voxel_size))
+        seconds = grid.nx * grid.ny * (_PER_PIXEL + _PER_PIXEL_AND_SLAB * slabs)
+        return max(1, int(_A_CALL / seconds))
 
     def check_device(self, acq: Acquisition) -> None:
         """Refuse a process without the GPU that the acquisition asks for (InputError)."""

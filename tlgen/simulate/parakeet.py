@@ -171,7 +171,7 @@ class Parakeet:
         image = optics.energy_filtered(binned(image, grid.factor, acq.binning), scene, acq, tilt)
         return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt, acq) if noise else image
 
-    def tilts_a_call(self, acq: Acquisition) -> int:
+    def tilts_a_call(self, acq: Acquisition, shape: tuple[int, int, int]) -> int:
         """MULTEM takes one at a time."""
         return 1
 

@@ -58,10 +58,15 @@ class Grid:
 def grid_of(scene: Scene, acq: Acquisition) -> Grid:
     """Lay a grid over the image and the padding around it; InputError if voxel sizes differ."""
     optics.check_voxel_size(scene, acq)
-    oversampling = ceil(scene.voxel_size / max(FINEST_GRID, scene.voxel_size / PIXELS_PER_VOXEL))
-    step = scene.voxel_size / oversampling
+    return grid_for(scene.shape, acq)
+
+
+def grid_for(shape: tuple[int, int, int], acq: Acquisition) -> Grid:
+    """Lay a grid over the image of ``shape`` (z, y, x) voxels and the padding around it."""
+    oversampling = ceil(acq.voxel_size / max(FINEST_GRID, acq.voxel_size / PIXELS_PER_VOXEL))
+    step = acq.voxel_size / oversampling
     margin = ceil(acq.padding / step)
-    inner = [n * oversampling for n in (scene.shape[2], scene.shape[1])]
+    inner = [n * oversampling for n in (shape[2], shape[1])]
     nx, ny = (scipy.fft.next_fast_len(n + 2 * margin) for n in inner)
     return Grid(step, nx, ny, (nx - inner[0]) // 2, (ny - inner[1]) // 2, oversampling)
 
