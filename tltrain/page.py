@@ -132,7 +132,7 @@ def page(state: State, facts: Facts, looks: Sequence[Look] = (), *, done: bool =
         _state(state, facts, done),
         _cards(state, facts),
         _curves(state, facts),
-        _planes(looks, facts.classes),
+        _planes(looks, facts.classes, done),
         _facts(facts.table),
     ]
     return (
@@ -293,16 +293,17 @@ def chart(
     )
 
 
-def _planes(looks: Sequence[Look], classes: Sequence[str]) -> str:
+def _planes(looks: Sequence[Look], classes: Sequence[str], done: bool) -> str:
     if not looks:
         return ""
     shown = "".join(_plane(look) for look in looks)
+    network = "that is kept" if done else "of the last validation"
     keys = "".join(
         f'<li><i class="c{k % len(PALETTE)}"></i>{escape(name)}</li>' for k, name in enumerate(classes)
     )
     return (
         "<section><h2>What the network sees</h2>"
-        '<p class="quiet">By the network of the last validation. No tomogram shown here was trained on.</p>'
+        f'<p class="quiet">By the network {network}. No tomogram shown here was trained on.</p>'
         f'{shown}<ul class="keys">{keys}</ul></section>'
     )
 

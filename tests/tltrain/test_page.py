@@ -114,6 +114,8 @@ def test_a_page_loads_itself_again_until_the_training_is_over_and_needs_nothing_
     assert '<meta http-equiv="refresh" content="5">' in live
     assert "refresh" not in done
     assert "finished" in done
+    assert "By the network of the last validation." in live
+    assert "By the network that is kept." in done
     stopped = page(fitted(stopped="no better score"), facts(), done=True)
     assert "stopped: no better score" in stopped
     for text in (live, done):
