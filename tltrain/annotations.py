@@ -200,15 +200,17 @@ def _in_tomograms(
     table: pd.DataFrame, places: Sequence[Place], source: str, notes: list[str]
 ) -> pd.DataFrame:
     """Keep the particles of the given tomograms, under the names of these."""
+    if table.empty:
+        raise InputError(f"{source} has no particles; annotate some")
     ours = {stem(each.tomogram.name): each.tomogram.name for each in places}
     names = table["tomogram"].map(lambda name: ours.get(stem(str(name)), ""))
     kept = table.assign(tomogram=names)[names != ""]
     others = sorted(set(table["tomogram"][names == ""]))
     if kept.empty:
-        theirs = _listed(others) or "no tomogram"
         raise InputError(
-            f"{source} has particles in {theirs}, but the tomograms are {_listed(sorted(ours.values()))}; "
-            "rename the files or the list, or give RELION's tomograms.star as --tomograms"
+            f"{source} has particles in {_listed(others)}, but the tomograms are "
+            f"{_listed(sorted(ours.values()))}; rename the files or the list, or give "
+            "RELION's tomograms.star as --tomograms"
         )
     if others:
         notes.append(

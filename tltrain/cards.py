@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from catalogs.catalog import Catalog
 from catalogs.console import DISTRIBUTION
@@ -22,6 +22,9 @@ from tltrain.networks import Architecture, halo
 from tltrain.progress import Progress, duration
 from tltrain.settings import Settings
 from tltrain.validate import Scores
+
+#: How protein looks in the tomograms of any corpus.
+CONTRAST: Literal["dark"] = "dark"
 
 
 def card_of(
@@ -64,7 +67,7 @@ def card_of(
         name=name,
         created=now(),
         voxel_size=train[0].acquisition.voxel_size,
-        contrast="dark",
+        contrast=CONTRAST,
         classes=classes,
         normalisation=NORMALISATION,
         network=arch.name,

@@ -49,7 +49,7 @@ def choose(
         these columns that validation sees was seen in training.
     by
         Columns such as ``("defocus", "dose")``: samples that are equal in them are a parameter set, and a
-        tenth of the sets is held out. Not together with ``hold_out``.
+        tenth of the sets is held out, one at least. Not together with ``hold_out``.
     seed
         Which sets these are.
 
@@ -64,18 +64,17 @@ def choose(
         If a query or a column is wrong, nothing is left to train on or nothing is held out, or the voxel
         sizes differ.
     """
-    if hold_out and by:
+    if hold_out is not None and by:
         raise InputError("--hold-out and --hold-out-by exclude each other; give one of them")
     samples = catalog.samples
     asked = sample_table.select(samples, where)
     usable = samples[samples["split"] != "test"]
-    if hold_out:
+    if hold_out is not None:
         held = sample_table.select(usable, hold_out)
         said = f'--hold-out "{hold_out}"'
     elif by:
         columns = sample_table.known_columns(samples, by, "--hold-out-by")
-        shares = {"train": 1 - HELD_OUT, "val": HELD_OUT}
-        held = sample_table.split(usable, columns, shares, None, seed)["val"]
+        held = _dealt_out(usable, columns, seed)
         said = f"--hold-out-by {','.join(columns)}"
     else:
         held, said = usable[usable["split"] == "val"], ""
@@ -100,6 +99,17 @@ def choose(
             f"{said} holds out only samples of other voxels than {sizes[0]:g} Å; add a condition"
         )
     return Selection(_records(catalog, train), _records(catalog, held))
+
+
+def _dealt_out(samples: pd.DataFrame, columns: Sequence[str], seed: int) -> pd.DataFrame:
+    """Hold out a tenth of the parameter sets; where that happens to be none, the next in line."""
+    held = samples.iloc[:0]
+    for percent in range(round(100 * HELD_OUT), 100):
+        shares = {"train": 100 - percent, "val": percent}
+        held = sample_table.split(samples, columns, shares, None, seed)["val"]
+        if len(held):
+            break
+    return held
 
 
 def _records(catalog: Catalog, chosen: pd.DataFrame) -> list[SampleRecord]:

@@ -104,7 +104,7 @@ def fit(
 
     settings = Settings(
         class_weights=read_weights(class_weights),
-        hold_out_by=tuple(name.strip() for name in (hold_out_by or "").split(",") if name.strip()),
+        hold_out_by=() if hold_out_by is None else tuple(name.strip() for name in hold_out_by.split(",")),
         shares=read_shares(shares),
         augmentation=augmentation_of(augment),
         **options,

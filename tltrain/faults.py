@@ -115,6 +115,32 @@ class Reading:
             wait = min(2 * wait, _LONGEST_WAIT)
 
 
+def needed(read: Callable[[], T], sample: str, purpose: str) -> T:
+    """Read what nothing else can take the place of, waiting for a storage that is slow to answer.
+
+    Parameters
+    ----------
+    read
+        The function that reads.
+    sample
+        What it reads, for people.
+    purpose
+        What that is for, such as "to validate".
+
+    Raises
+    ------
+    InputError
+        If it is damaged or lost, or the storage has been silent for too long.
+    """
+    try:
+        return Reading()(read, sample, 0)
+    except BadData as bad:
+        raise InputError(
+            f"the tomogram {sample}, which is needed {purpose}, is damaged ({bad}); mend the corpus: "
+            "tlgen verify lists all that is wrong with it"
+        ) from bad
+
+
 def is_passing(error: BaseException) -> bool:
     """Tell whether what went wrong lies with the storage, and may be gone in a moment."""
     if isinstance(error, InputError | FileNotFoundError | NotADirectoryError | IsADirectoryError):

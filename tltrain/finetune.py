@@ -23,8 +23,10 @@ from tltrain.checkpoint import State
 from tltrain.finetune_data import Material
 from tltrain.finetune_judge import Judgement, judged, judged_before, outcome_of, score_of
 from tltrain.finetune_loss import apart, positive_unlabelled
+from tltrain.finetune_page import facts_of
 from tltrain.finetune_settings import FineTuning, check
-from tltrain.fit import partial_folder, standing_model
+from tltrain.fit import partial_folder, standing_model, swept_if_refused, target_of
+from tltrain.journal import Journal, journal_of
 from tltrain.learner import Learner, Optimisation
 from tltrain.loop import Outcome
 from tltrain.losses import loss_of
@@ -75,7 +77,8 @@ def finetune(
 ) -> Tuned:
     """Fine-tune a model on annotated tomograms and write it as another one.
 
-    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash. The
+    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash; beside the
+    model a folder is left with a page of curves, a table and events for TensorBoard. The
     network that is kept is the one with the best F1 on the held-out tomograms, the model as it was among
     them; without held-out tomograms, the last one. As soon as a network has forgotten more than is allowed
     of what the model knew of simulated tomograms, the training ends, and only networks before count.
@@ -117,55 +120,69 @@ def finetune(
     card = read_card(model)
     arch = architecture(card.network)
     patch = _patch(settings, card, arch)
-    target = Path(to)
+    target = target_of(to, model)
     standing = standing_model(target)
     parent = fingerprint(model)
     material = finetune_data.gather(card, annotations, held_out, settings, say)
     partial = partial_folder(target)
-    folder = prepared or partial / "tomograms"
-    tomograms = prepare_tomograms(material.train.places, card, terms, folder, memory=memory, say=say)
-    held = finetune_data.held_out(material, terms, folder, memory, say)
-    identity = _identity(parent, material, tomograms, settings, terms)
-    if standing is not None and standing.training.get("fingerprint") == identity:
-        say(f"{target} is already fine-tuned by these settings on these annotations")
+    with swept_if_refused(partial):
+        folder = prepared or partial / "tomograms"
+        tomograms = prepare_tomograms(material.train.places, card, terms, folder, memory=memory, say=say)
+        held = finetune_data.held_out(material, settings, terms, folder, memory, say)
+        identity = _identity(parent, material, tomograms, settings, terms)
+        if standing is not None and standing.training.get("fingerprint") == identity:
+            say(f"{target} is already fine-tuned by these settings on these annotations")
+            _remove(partial)
+            return Tuned(standing, standing.training["fine_tuning"]["stopped"])
+        if standing is not None:
+            say(f"{target} was trained otherwise and will be replaced")
+        lead = _introduction(material, settings, held)
+        say(lead)
+
+        before = _copy(load_network(model), arch, card)
+        stream = _stream(material, tomograms, settings, patch, before, say)
+        known = finetune_data.simulated(material)
+        learner = Learner(
+            lambda: _copy(before, arch, card, fresh=settings.from_scratch, seed=settings.seed),
+            _optimisation(settings, arch, material, tomograms),
+        )
+        journal = Journal(
+            journal_of(target), facts_of(target, str(model), lead, material, tomograms, settings)
+        )
+        state = checkpoint.load(partial / "state.npz", identity)
+        if state is None:
+            if (partial / "state.npz").exists():
+                say("starting anew: the unfinished training there is of other settings or annotations")
+            state = _first_state(identity, before, known, held, card, settings, journal)
+        else:
+            say(f"going on after step {state.step}")
+        begin = state.history[0]
+        if begin.get("words"):
+            say(f"before: {begin['words']}")
+        journal.write(state)
+        say(f"how it goes: {journal.folder / 'training.html'}")
+
+        def validate(network: Any) -> Outcome:
+            judgement = judged(network, known, held, card.thresholds)
+            journal.looks = judgement.looks
+            return outcome_of(judgement, begin, settings)
+
+        plan = loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS)
+        file = partial / "state.npz"
+        progress = loop.train(learner, stream, state, plan, file, validate=validate, watch=[journal])
+        with learner.judged() as network:
+            if state.best:
+                checkpoint.assign(network.variables, state.best)
+            judgement = judged(network, known, held, card.thresholds)
+            tuned = _card(
+                target, model, parent, material, tomograms, settings, patch, state, judgement, progress
+            )
+            write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
+        journal.looks = judgement.looks
+        journal.write(state, done=True)
         _remove(partial)
-        return Tuned(standing, standing.training["fine_tuning"]["stopped"])
-    if standing is not None:
-        say(f"{target} was trained otherwise and will be replaced")
-    say(_introduction(material, settings, held))
-
-    before = _copy(load_network(model), arch, card)
-    stream = _stream(material, tomograms, settings, patch, before)
-    known = finetune_data.simulated(material)
-    learner = Learner(
-        lambda: _copy(before, arch, card, fresh=settings.from_scratch, seed=settings.seed),
-        _optimisation(settings, arch, material, tomograms),
-    )
-    state = checkpoint.load(partial / "state.npz", identity)
-    if state is None:
-        if (partial / "state.npz").exists():
-            say("starting anew: the unfinished training there is of other settings or annotations")
-        state = _first_state(identity, before, known, held, card, settings)
-    else:
-        say(f"going on after step {state.step}")
-    begin = state.history[0]
-    if begin.get("words"):
-        say(f"before: {begin['words']}")
-
-    def validate(network: Any) -> Outcome:
-        return outcome_of(judged(network, known, held, card.thresholds), begin, settings)
-
-    plan = loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS)
-    progress = loop.train(learner, stream, state, plan, partial / "state.npz", validate=validate)
-    with learner.judged() as network:
-        if state.best:
-            checkpoint.assign(network.variables, state.best)
-        judgement = judged(network, known, held, card.thresholds)
-        tuned = _card(target, model, parent, material, tomograms, settings, patch, state, judgement, progress)
-        write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
-    _remove(partial)
-    say(f"wrote {target}: {_summary(tuned, state)}")
-    return Tuned(tuned, state.stopped)
+        say(f"wrote {target}: {_summary(tuned, state)}")
+        return Tuned(tuned, state.stopped)
 
 
 def baseline(
@@ -186,7 +203,7 @@ def baseline(
     check(settings)
     card = read_card(model)
     material = finetune_data.gather(card, annotations, held_out, settings, lambda _: None)
-    held = finetune_data.held_out(material, terms or Terms(), prepared, memory, say)
+    held = finetune_data.held_out(material, settings, terms or Terms(), prepared, memory, say)
     before = _copy(load_network(model), architecture(card.network), card)
     say(f"judging {card.name} as it is")
     known = finetune_data.simulated(material)
@@ -200,6 +217,7 @@ def _first_state(
     held: Validation | None,
     card: ModelCard,
     settings: FineTuning,
+    journal: Journal,
 ) -> State:
     """Judge the model as it is, which counts as the first network of the training."""
     state = State(identity)
@@ -207,6 +225,7 @@ def _first_state(
         state.history.append({"step": 0, "loss": None})
         return state
     judgement = judged_before(before, known, held, card)
+    journal.looks = judgement.looks
     state.history.append({"step": 0, "loss": None, "words": judgement.words, **judgement.facts})
     state.best = checkpoint.values(before.variables)
     state.best_score = list(score_of(judgement.facts, settings))
@@ -219,6 +238,7 @@ def _stream(
     settings: FineTuning,
     patch: int,
     network: Any,
+    say: Callable[[str], None],
 ) -> PatchStream | Mixed:
     """Open what is learned from."""
     simulated, real = _divide(settings)
@@ -232,6 +252,7 @@ def _stream(
         seed=settings.seed,
         shares=Shares(target=1 - elsewhere, distractor=0.0, background=elsewhere),
         augmentation=Augmentation(),
+        tell=say,
         **_VARIED,
     )
     if not simulated:
@@ -245,6 +266,7 @@ def _stream(
         seed=settings.seed,
         shares=Shares(),
         augmentation=Augmentation(),
+        tell=say,
         **_VARIED,
     )
     return Mixed((theirs, ours))

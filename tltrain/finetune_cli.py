@@ -181,7 +181,8 @@ def finetune(
 ) -> int:
     """Fine-tune MODEL on annotated tomograms.
 
-    Interrupted, it goes on where it was when the same command is given again. Exit status 0: done; 2: bad
+    Interrupted, it goes on where it was when the same command is given again. Beside the model it leaves a
+    folder with a page of curves, a table and events for TensorBoard. Exit status 0: done; 2: bad
     input, nothing written; 3: stopped because it forgot too much of the simulated tomograms, and the best
     network before was written.
     """
@@ -203,6 +204,8 @@ def finetune(
         click.echo(note)
     beside = Path(model).with_name(Path(model).stem)
     if learning_curve is not None:
+        if settings.annotations is not None:
+            raise InputError("--annotations and --learning-curve exclude each other; give one of them")
         from tltrain.finetune_curve import learn
 
         where = to or f"{beside}-curve"

@@ -20,6 +20,7 @@ from tltrain.annotations import Annotations
 from tltrain.finetune import baseline, finetune
 from tltrain.finetune_data import divide
 from tltrain.finetune_settings import FineTuning
+from tltrain.fit import target_of
 
 TUNED, SCRATCH = "fine-tuned", "from scratch"
 
@@ -89,7 +90,7 @@ def learn(
     InputError
         If no tomogram is held out, or there are not so many annotations.
     """
-    folder = Path(to)
+    folder = target_of(to, None)
     if folder.is_file():
         raise InputError(f"{folder} is a file; --to names the folder of a learning curve")
     train, held = divide(annotations, held_out, enough=2)
@@ -109,25 +110,31 @@ def learn(
     folder.mkdir(parents=True, exist_ok=True)
     shared = folder / "tomograms.partial"
     points = []
-    for n in counts:
-        kinds = [TUNED, SCRATCH] if settings.from_scratch and n else [TUNED]
-        for kind in kinds:
-            each = replace(settings, annotations=n or None, from_scratch=kind == SCRATCH, keep_last=True)
-            options: Any = {
-                "terms": terms,
-                "held_out": names,
-                "memory": memory,
-                "say": say,
-                "prepared": shared,
-            }
-            if n == 0:
-                facts, note = baseline(model, annotations, each, **options), ""
-            else:
-                suffix = "-scratch" if kind == SCRATCH else ""
-                tuned = finetune(model, annotations, folder / f"{n:04d}{suffix}.tlm", each, **options)
-                facts, note = tuned.card.training["fine_tuning"]["after"], tuned.forgot
-            points.append(_point(n, kind, facts, note))
-            _write(folder, read_card(model).name, points)
+    try:
+        for n in counts:
+            kinds = [TUNED, SCRATCH] if settings.from_scratch and n else [TUNED]
+            for kind in kinds:
+                each = replace(settings, annotations=n or None, from_scratch=kind == SCRATCH, keep_last=True)
+                options: Any = {
+                    "terms": terms,
+                    "held_out": names,
+                    "memory": memory,
+                    "say": say,
+                    "prepared": shared,
+                }
+                if n == 0:
+                    facts, note = baseline(model, annotations, each, **options), ""
+                else:
+                    suffix = "-scratch" if kind == SCRATCH else ""
+                    tuned = finetune(model, annotations, folder / f"{n:04d}{suffix}.tlm", each, **options)
+                    facts, note = tuned.card.training["fine_tuning"]["after"], tuned.forgot
+                points.append(_point(n, kind, facts, note))
+                _write(folder, read_card(model).name, points)
+    except InputError:
+        shutil.rmtree(shared, ignore_errors=True)
+        if not any(folder.iterdir()):  # nothing was made before it was refused
+            folder.rmdir()
+        raise
     shutil.rmtree(shared, ignore_errors=True)
     for line in table(points):
         say(line)

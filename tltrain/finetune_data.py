@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
 from catalogs.tomograms.intake import VOXEL_SIZE_TOLERANCE, Terms
 from tltrain.annotations import Annotations, Place
+from tltrain.cards import CONTRAST
 from tltrain.finetune_settings import FineTuning
 from tltrain.losses import IGNORE
 from tltrain.predict import predict
@@ -180,39 +182,49 @@ def divide(
 def _simulation(
     card: ModelCard, classes: Sequence[ClassInfo], settings: FineTuning, say: Callable[[str], None]
 ) -> Simulation | None:
-    """Open the corpus and choose its samples."""
-    url = settings.corpus or str(card.provenance.get("corpus", ""))
+    """Open the corpus and choose its samples; None if it is of no use and need not be."""
     try:
-        if not url:
-            raise InputError("the model does not say which")
-        catalog = Catalog.open(url)
-        records = catalog.records()
+        return _open_simulation(settings.corpus or str(card.provenance.get("corpus", "")), card, classes, say)
     except InputError as error:
         if settings.mix > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
             raise InputError(
-                f"the corpus that the model {card.name!r} was trained on cannot be read ({error}); name it "
-                "or another one with --corpus, or give --mix 0 --targets sphere to do without"
+                f"there are no simulated tomograms to learn from as well: {error}; name a corpus with "
+                "--corpus, or give --mix 0 --targets sphere to do without"
             ) from error
-        say("the corpus of the model cannot be read: nobody will notice what is forgotten")
+        say(f"{error}: nobody will notice what is forgotten")
         return None
+
+
+def _open_simulation(
+    url: str, card: ModelCard, classes: Sequence[ClassInfo], say: Callable[[str], None]
+) -> Simulation:
+    """Open a corpus that fits a model; InputError if it does not."""
+    if not url:
+        raise InputError(f"the model {card.name!r} does not say which corpus it was trained on")
+    catalog = Catalog.open(url)
+    records = catalog.records()
     theirs = [(info.name, info.label) for info in sorted(catalog.classes, key=lambda info: info.label)]
     if theirs != [(info.name, info.label) for info in classes]:
         raise InputError(
             f"the corpus {url} has the classes {', '.join(name for name, _ in theirs)}, the model "
-            f"{card.name!r} {', '.join(info.name for info in classes)}; give a corpus of these with --corpus"
+            f"{card.name!r} {', '.join(info.name for info in classes)}"
+        )
+    if card.contrast != CONTRAST:
+        raise InputError(
+            f"protein is {CONTRAST} in the corpus {url}, and the model {card.name!r} knows it {card.contrast}"
         )
     fitting = [
         record
         for record in records
         if abs(record.acquisition.voxel_size / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE
     ]
-    chosen = set(card.provenance.get("train", ())) & {record.sample_id for record in fitting}
-    train = [r for r in fitting if r.split == "train" and (r.sample_id in chosen or not chosen)]
-    val = [r for r in fitting if r.split == "val"]
+    train = _known(fitting, card, "train")
+    learned = {record.sample_id for record in train}
+    val = [record for record in _known(fitting, card, "val") if record.sample_id not in learned]
     if not train:
         raise InputError(
             f"the corpus {url} has no samples of the split 'train' with voxels of {card.voxel_size:g} Å, as "
-            f"the model {card.name!r} knows them; give another with --corpus, or --mix 0 --targets sphere"
+            f"the model {card.name!r} knows them"
         )
     if not val:
         say(f"the corpus {url} has no samples to validate on: nobody will notice what is forgotten")
@@ -220,6 +232,13 @@ def _simulation(
         order = generator("forgetting", len(val)).permutation(len(val))[:MOST_VALIDATED]
         val = [val[k] for k in sorted(order)]
     return Simulation(catalog, train, val)
+
+
+def _known(records: Sequence[SampleRecord], card: ModelCard, split: str) -> list[SampleRecord]:
+    """Find what a model was trained or validated on, as --hold-out may have chosen it; else the split's."""
+    theirs = set(card.provenance.get(split, ()))
+    found = [record for record in records if record.sample_id in theirs]
+    return found or [record for record in records if record.split == split]
 
 
 def _shapes(
@@ -293,7 +312,6 @@ def supply(
 
     ``network`` is the model to begin with: it says which voxels may count as background, where that is asked.
     """
-    radii = {info.name: info.radius for info in material.classes}
     card = material.card
     files, tables = [], []
     for tomogram in tomograms:
@@ -302,18 +320,7 @@ def supply(
         def write(
             out: NDArray[np.uint8], tomogram: RealTomogram = tomogram, table: pd.DataFrame = table
         ) -> None:
-            paint(
-                table,
-                material.shapes,
-                material.channels,
-                shape=tomogram.shape,
-                voxel_size=tomogram.voxel_size,
-                radii=radii,
-                offset=tomogram.offset,
-                shell=settings.shell,
-                oriented=material.oriented,
-                out=out,
-            )
+            _paint(material, tomogram, table, settings, out)
             if settings.background_below > 0:
                 for box, probability in predict(network, tomogram.read(), card.halo, card.pooling):
                     low = 1 - probability[..., 0] < settings.background_below
@@ -324,6 +331,28 @@ def supply(
         tables.append(table)
     unlabelled = {"ignore": IGNORED, "background": 0, "positive-unlabelled": UNLABELLED}[settings.unlabelled]
     return AnnotatedSupply(tomograms, files, tables, material.channels, unlabelled)
+
+
+def _paint(
+    material: Material,
+    tomogram: RealTomogram,
+    table: pd.DataFrame,
+    settings: FineTuning,
+    out: NDArray[np.uint8],
+) -> None:
+    """Write down what the annotations of a tomogram say."""
+    paint(
+        table,
+        material.shapes,
+        material.channels,
+        shape=tomogram.shape,
+        voxel_size=tomogram.voxel_size,
+        radii={info.name: info.radius for info in material.classes},
+        offset=tomogram.offset,
+        shell=settings.shell,
+        oriented=material.oriented,
+        out=out,
+    )
 
 
 def simulated(material: Material) -> Validation | None:
@@ -341,23 +370,36 @@ def _inside(tomogram: RealTomogram) -> NDArray[np.float16]:
 
 
 def held_out(
-    material: Material, terms: Terms, folder: Path, memory: float, say: Callable[[str], None]
+    material: Material,
+    settings: FineTuning,
+    terms: Terms,
+    folder: Path,
+    memory: float,
+    say: Callable[[str], None],
 ) -> Validation | None:
     """Open the annotated tomograms that are not learned from; None if there are none.
 
-    Only picks are compared there: of voxels it is not known which are a particle's.
+    Only picks are compared there: of voxels it is not known which are a particle's. What the annotations say
+    of them is there to be shown.
     """
     if material.held_out is None:
         return None
     card = material.card
     ready = prepare_tomograms(material.held_out.places, card, terms, folder, memory=memory, say=say)
-    held = [
-        Held(
-            name=each.name,
-            grey=_inside(each),
-            truth=np.broadcast_to(np.uint8(IGNORE), each.shape),
-            particles=in_frame(material.held_out.of(each.name), each),
+    held = []
+    for each in ready:
+        table = material.held_out.of(each.name)
+        known = table[table["class_name"].isin(material.shapes)]  # a class that is learned has a shape
+        file = write_targets(
+            each, each.grey.with_suffix(".targets.npy"), partial(_paint, material, each, known, settings)
         )
-        for each in ready
-    ]
+        held.append(
+            Held(
+                name=each.name,
+                grey=_inside(each),
+                truth=np.broadcast_to(np.uint8(IGNORE), each.shape),
+                particles=in_frame(table, each),
+                annotated=np.load(file, mmap_mode="r"),
+            )
+        )
     return Validation(tuple(material.classes), ready[0].voxel_size, held, card.halo, card.pooling)

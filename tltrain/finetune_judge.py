@@ -10,7 +10,7 @@ from typing import Any
 from catalogs.model_file import ModelCard
 from tltrain.finetune_settings import FineTuning
 from tltrain.loop import Outcome
-from tltrain.validate import Scores, Validation
+from tltrain.validate import Look, Scores, Validation
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,13 @@ class Judgement:
         """Say it in a few words."""
         said = (("simulated", self.simulated), ("held-out", self.held_out))
         return ", ".join(f"F1 {name} {each.mean_picks:.3f}" for name, each in said if each is not None)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Planes to show: of an annotated tomogram, then of a simulated one."""
+        return tuple(
+            look for each in (self.held_out, self.simulated) if each is not None for look in each.looks
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -69,7 +76,7 @@ def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTun
     facts = judgement.facts
     forgotten = 0.0
     if judgement.simulated is not None and "simulated" in begin and not settings.from_scratch:
-        forgotten = begin["simulated"]["f1"] - facts["simulated"]["f1"]
+        forgotten = round(begin["simulated"]["f1"] - facts["simulated"]["f1"], 4)  # as exact as they are
     if forgotten > settings.max_forgetting:
         why = (
             f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from catalogs.console import nearest
 from catalogs.errors import InputError
+from tltrain.settings import check_numbers
 from tltrain.targets import SHELL
 
 Targets = Literal["shape", "sphere", "oriented"]
@@ -79,6 +80,7 @@ def check(settings: FineTuning) -> None:
     InputError
         It names the option and what it may be.
     """
+    check_numbers(settings, ("steps", "batch", "patch", "validate_every", "annotations"))
     for option, value, known in (
         ("targets", settings.targets, get_args(Targets)),
         ("unlabelled", settings.unlabelled, get_args(Unlabelled)),

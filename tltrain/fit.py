@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from tltrain import checkpoint, loop
 from tltrain.cards import card_of, keras_file, summary
 from tltrain.checkpoint import State
 from tltrain.choose import choose
-from tltrain.journal import Journal
+from tltrain.journal import Journal, journal_of
 from tltrain.learner import Learner
 from tltrain.loop import Outcome
 from tltrain.networks import Architecture, halo
@@ -81,10 +82,11 @@ def fit(
             start_card, settings.start, classes=catalog.classes, voxel_size=voxels, network=settings.network
         )
     identity = _identity(catalog, settings, train, val)
-    target = Path(to)
+    target = target_of(to, settings.start)
     standing = standing_model(target)
     if standing is not None and standing.training.get("fingerprint") == identity:
         say(f"{target} is already trained by these settings on these samples")
+        shutil.rmtree(_partial_of(target), ignore_errors=True)  # killed before it was removed
         return standing
     if standing is not None:
         say(f"{target} was trained otherwise and will be replaced")
@@ -94,63 +96,59 @@ def fit(
         f"validating on {len(val)}" if val else "without validation: no sample has the split 'val'"
     )
     say(lead)
-    with without_greetings():
-        import keras  # noqa: F401
-    stream = open_stream(
-        catalog,
-        train,
-        patch=settings.patch,
-        batch=settings.batch,
-        seed=settings.seed,
-        shares=settings.shares,
-        augmentation=settings.augmentation,
-        tolerated=settings.tolerated,
-        tell=say,
-    )
-    n_classes = len(catalog.classes) + 1
-    learner = Learner(lambda: _first(arch, n_classes, settings), how)
-    network = learner.network
-    margin = halo(network, arch.pooling)
-    validation = open_validation(catalog, val, halo=margin, pooling=arch.pooling) if val else None
-    state = checkpoint.load(partial / "state.npz", identity)
-    if state is not None:
-        say(f"going on after step {state.step}")
-    elif (partial / "state.npz").exists():
-        say("starting anew: the unfinished training there is of other settings or samples")
-    state = state or State(identity)
+    with swept_if_refused(partial):
+        with without_greetings():
+            import keras  # noqa: F401
+        stream = open_stream(
+            catalog,
+            train,
+            patch=settings.patch,
+            batch=settings.batch,
+            seed=settings.seed,
+            shares=settings.shares,
+            augmentation=settings.augmentation,
+            tolerated=settings.tolerated,
+            tell=say,
+        )
+        n_classes = len(catalog.classes) + 1
+        learner = Learner(lambda: _first(arch, n_classes, settings), how)
+        network = learner.network
+        margin = halo(network, arch.pooling)
+        validation = open_validation(catalog, val, halo=margin, pooling=arch.pooling) if val else None
+        state = checkpoint.load(partial / "state.npz", identity)
+        if state is not None:
+            say(f"going on after step {state.step}")
+        elif (partial / "state.npz").exists():
+            say("starting anew: the unfinished training there is of other settings or samples")
+        state = state or State(identity)
 
-    journal = Journal(journal_of(target), _facts(target, lead, catalog, settings))
-    journal.write(state)
-    say(f"how it goes: {journal.folder / 'training.html'}")
-    progress = loop.train(
-        learner,
-        stream,
-        state,
-        loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS, settings.patience),
-        partial / "state.npz",
-        validate=None if validation is None else _judge(validation, journal),
-        watch=[journal],
-    )
-    if state.stopped:
-        say(f"stopped after step {state.step}: {state.stopped}")
-    if not state.best:  # nothing was held out: the last weights are the best that are known
-        with learner.judged():
-            state.best = checkpoint.values(network.variables)
-    checkpoint.assign(network.variables, state.best)
-    scores = validation.score(network) if validation else None
-    card = card_of(target.stem, catalog, settings, arch, network, state, scores, progress, (train, val))
-    write_model(target, card, keras_file(arch, network, n_classes))
-    if scores is not None:
-        journal.look = scores.look
-    journal.write(state, done=True)
-    shutil.rmtree(partial)
-    say(f"wrote {target}: {summary(card, state)}")
-    return card
-
-
-def journal_of(target: Path) -> Path:
-    """Say where the page and the table of a training lie: in a folder beside the model."""
-    return target.with_name(f"{target.stem}.training")
+        journal = Journal(journal_of(target), _facts(target, lead, catalog, settings))
+        journal.write(state)
+        say(f"how it goes: {journal.folder / 'training.html'}")
+        progress = loop.train(
+            learner,
+            stream,
+            state,
+            loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS, settings.patience),
+            partial / "state.npz",
+            validate=None if validation is None else _judge(validation, journal),
+            watch=[journal],
+        )
+        if state.stopped:
+            say(f"stopped after step {state.step}: {state.stopped}")
+        if not state.best:  # nothing was held out: the last weights are the best that are known
+            with learner.judged():
+                state.best = checkpoint.values(network.variables)
+        checkpoint.assign(network.variables, state.best)
+        scores = validation.score(network) if validation else None
+        card = card_of(target.stem, catalog, settings, arch, network, state, scores, progress, (train, val))
+        write_model(target, card, keras_file(arch, network, n_classes))
+        if scores is not None:
+            journal.looks = scores.looks
+        journal.write(state, done=True)
+        shutil.rmtree(partial)
+        say(f"wrote {target}: {summary(card, state)}")
+        return card
 
 
 def _judge(validation: Validation, journal: Journal) -> Callable[[object], Outcome]:
@@ -158,7 +156,7 @@ def _judge(validation: Validation, journal: Journal) -> Callable[[object], Outco
 
     def judge(network: object) -> Outcome:
         scores = validation.score(network)
-        journal.look = scores.look
+        journal.looks = scores.looks
         return scores.outcome()
 
     return judge
@@ -205,6 +203,25 @@ def _identity(
     )
 
 
+def target_of(to: str | os.PathLike[str], start: str | os.PathLike[str] | None) -> Path:
+    """Say where a model is to be written, which is not where the one lies that it begins with.
+
+    Raises
+    ------
+    InputError
+        If it is no place on a disk, or the model that the training begins with.
+    """
+    target = Path(to)
+    if "://" in str(to):
+        raise InputError(f"a model is written to a disk and not to {to}; give a path, and copy the file then")
+    if start is not None and target.exists() and target.samefile(start):
+        raise InputError(
+            f"{target} is the model that the training begins with; give another place to --to, or the same "
+            "command could not begin with it again"
+        )
+    return target
+
+
 def standing_model(target: Path) -> ModelCard | None:
     """Read the model that is there already; what is no model is not overwritten."""
     if target.is_dir():
@@ -212,9 +229,24 @@ def standing_model(target: Path) -> ModelCard | None:
     return read_card(target) if target.exists() else None
 
 
+@contextlib.contextmanager
+def swept_if_refused(partial: Path) -> Iterator[None]:
+    """Remove what was put into the folder of an unfinished training that is refused before it begins."""
+    try:
+        yield
+    except InputError:
+        if not (partial / "state.npz").exists():
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _partial_of(target: Path) -> Path:
+    return target.with_name(target.name + ".partial")
+
+
 def partial_folder(target: Path) -> Path:
     """Make the folder of the unfinished training."""
-    partial = target.with_name(target.name + ".partial")
+    partial = _partial_of(target)
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -136,9 +136,18 @@ def _with(value: Any, more: Any, word: str) -> str:
 
 
 def _listed(values: Mapping[str, Any] | None) -> str:
+    """Say names and values; those that stand for nothing are left out, what has parts is put in brackets."""
     return ", ".join(
-        f"{name} {value}" for name, value in (values or {}).items() if value not in (None, [], "", 0.0)
+        f"{name} {_said(value)}" for name, value in (values or {}).items() if value not in (None, [], "", 0.0)
     )
+
+
+def _said(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return str(value)
+    if value.keys() == {"probability", "strength"}:  # of an augmentation, as it is given on the command line
+        return f"{value['probability']:g}:{value['strength']:g}"
+    return f"({_listed(value)})"
 
 
 def _number(value: float | None) -> str:

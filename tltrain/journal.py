@@ -11,7 +11,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,13 @@ class Journal:
         Where everything is written.
     facts
         What the page says of the training besides its curves.
-    look
-        The plane that validation looked at last.
+    looks
+        Planes that the last validation looked at.
     """
 
     folder: Path
     facts: Facts
-    look: Look | None = None
+    looks: Sequence[Look] = ()
     _written: float = -math.inf
 
     def __call__(self, state: State) -> None:
@@ -55,10 +55,15 @@ class Journal:
         """Write everything; a finished page no longer loads itself again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / TABLE, table(state))
-        _replace(self.folder / PAGE, page(state, self.facts, self.look, done=done))
+        _replace(self.folder / PAGE, page(state, self.facts, self.looks, done=done))
         if done or (state.history and "score" in state.history[-1]):
             events(self.folder / EVENTS, state)
         self._written = time.monotonic()
+
+
+def journal_of(target: Path) -> Path:
+    """Say where the page and the table of a training lie: in a folder beside the model."""
+    return target.with_name(f"{target.stem}.training")
 
 
 def scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -130,17 +130,32 @@ class Learner:
         return 1 if self._strategy is None else int(self._strategy.num_replicas_in_sync)
 
     def feed(self, stream: Stream, start: int) -> Iterator[Any]:
-        """Yield the batches of a stream from number ``start`` on, as :meth:`step` takes them."""
+        """Yield the batches of a stream from number ``start`` on, as :meth:`step` takes them.
+
+        Raises
+        ------
+        Exception
+            What the stream raised, whatever ``tf.data`` has made of it on the way.
+        """
+        heard = _Heard(stream)
+        try:
+            yield from self._feed(stream, heard, start)
+        except Exception:
+            if heard.error is not None:
+                raise heard.error from None
+            raise
+
+    def _feed(self, stream: Stream, heard: _Heard, start: int) -> Iterator[Any]:
         import keras
 
         from tltrain.stream import PatchStream, as_tf_dataset
 
         if self._strategy is not None:
-            dataset = _dataset_of(stream, start)
+            dataset = _dataset_of(heard, start)
             return iter(self._strategy.experimental_distribute_dataset(dataset))
         if keras.backend.backend() == "tensorflow" and isinstance(stream, PatchStream):
-            return iter(as_tf_dataset(stream, start))
-        return stream.batches(start)
+            return iter(as_tf_dataset(heard, start))
+        return heard.batches(start)
 
     def step(self, batch: Any) -> float:
         """Learn from a batch; return its loss."""
@@ -179,6 +194,32 @@ class Learner:
 
     def _scope(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if self._strategy is None else self._strategy.scope()
+
+
+class _Heard:
+    """A stream, and what it raised: TensorFlow's pipelines turn every exception into one of their own."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.error: Exception | None = None
+
+    @property
+    def batch(self) -> int:
+        """Patches of a batch."""
+        return int(self._stream.batch)
+
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in voxels."""
+        return int(self._stream.patch)
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield batch number ``start`` and all that follow."""
+        try:
+            yield from self._stream.batches(start)
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def _schedule(how: Optimisation) -> Any:

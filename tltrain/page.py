@@ -29,6 +29,41 @@ _PAINT = 0.75  # share of a class' colour over the grey value
 
 
 @dataclass(frozen=True)
+class Measure:
+    """A score that validations find for each class.
+
+    Attributes
+    ----------
+    title
+        What it is.
+    where
+        Of what.
+    path
+        Words that lead to it in an entry of the history: class -> score, or what has an ``f1``.
+    """
+
+    title: str
+    where: str
+    path: tuple[str, ...]
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, float | None]:
+        """Return class -> score in an entry of the history; nothing if it was not looked for."""
+        found: Any = row
+        for word in self.path:
+            found = found.get(word, {})
+        return {
+            name: value["f1"] if isinstance(value, Mapping) else value for name, value in dict(found).items()
+        }
+
+
+#: What a training on a corpus looks for.
+MEASURES = (
+    Measure("F1 of picks", "on held-out tomograms", ("picks",)),
+    Measure("F1 of voxels", "on held-out tomograms", ("f1",)),
+)
+
+
+@dataclass(frozen=True)
 class Facts:
     """What the page says besides curves.
 
@@ -46,6 +81,8 @@ class Facts:
         Patches of a step.
     table
         Word -> value, for the end of the page.
+    measures
+        What validations find.
     """
 
     title: str
@@ -54,6 +91,7 @@ class Facts:
     steps: int
     batch: int
     table: Mapping[str, str]
+    measures: Sequence[Measure] = MEASURES
 
 
 @dataclass(frozen=True)
@@ -66,7 +104,7 @@ class Curve:
     dots: bool = False
 
 
-def page(state: State, facts: Facts, look: Look | None, *, done: bool = False) -> str:
+def page(state: State, facts: Facts, looks: Sequence[Look] = (), *, done: bool = False) -> str:
     """Make the page.
 
     Parameters
@@ -75,8 +113,8 @@ def page(state: State, facts: Facts, look: Look | None, *, done: bool = False) -
         Of the training.
     facts
         What does not change.
-    look
-        A plane to show.
+    looks
+        Planes to show.
     done
         Whether the training is over.
 
@@ -94,7 +132,7 @@ def page(state: State, facts: Facts, look: Look | None, *, done: bool = False) -
         _state(state, facts, done),
         _cards(state, facts),
         _curves(state, facts),
-        "" if look is None else _plane(look, facts.classes),
+        _planes(looks, facts.classes, done),
         _facts(facts.table),
     ]
     return (
@@ -126,19 +164,19 @@ def _state(state: State, facts: Facts, done: bool) -> str:
 
 
 def _cards(state: State, facts: Facts) -> str:
-    judged = [row for row in state.history if "f1" in row]
-    if not state.history:
+    cards: list[tuple[str, str, str, int | None]] = []
+    losses = [row["loss"] for row in state.history if row["loss"] is not None]
+    if losses:
+        cards.append(("loss", f"{losses[-1]:.3f}", "of the last steps", None))
+    best = next((row for row in state.history if row["step"] == state.best_step), {})
+    for k, name in enumerate(facts.classes):
+        for measure in facts.measures:
+            found = measure.of(best)
+            if name in found:
+                note = f"{measure.where}, of step {best['step']}"
+                cards.append((f"{measure.title}, {name}", _share(found[name]), note, k))
+    if not cards:
         return ""
-    cards: list[tuple[str, str, str, int | None]] = [
-        ("loss", f"{state.history[-1]['loss']:.3f}", "of the last steps", None)
-    ]
-    best = next((row for row in judged if row["step"] == state.best_step), None)
-    if best is not None:
-        for k, name in enumerate(facts.classes):
-            of_picks = best.get("picks", {}).get(name, {}).get("f1")
-            if of_picks is not None:
-                cards.append((f"F1 of picks, {name}", _share(of_picks), f"best, of step {best['step']}", k))
-            cards.append((f"F1 of voxels, {name}", _share(best["f1"].get(name)), f"step {best['step']}", k))
     body = [
         f'<div class="card{"" if k is None else f" c{k % len(PALETTE)}"}">'
         f'<div class="label">{escape(label)}</div>'
@@ -155,21 +193,18 @@ def _curves(state: State, facts: Facts) -> str:
     charts = [
         ("Loss", chart("loss", [Curve("loss", "loss", _points(rows, lambda row: row["loss"]))], facts.steps)),
     ]
-    judged = [row for row in rows if "f1" in row]
-    for key, title in (("picks", "F1 of picks"), ("f1", "F1 of voxels")):
-        if not any(key in row for row in judged):
-            continue
+    best = state.best_step if state.best_score is not None else None
+    for measure in facts.measures:
         curves = [
-            Curve(f"c{k % len(PALETTE)}", name, _points(judged, _value(key, name)), dots=True)
+            Curve(f"c{k % len(PALETTE)}", name, _points(rows, _value(measure, name)), dots=True)
             for k, name in enumerate(facts.classes)
-            if any(name in row.get(key, {}) for row in judged)
+            if any(name in measure.of(row) for row in rows)
         ]
-        best = state.best_step if state.best_score is not None else None
-        charts.append(
-            (f"{title}, on held-out tomograms", chart(title, curves, facts.steps, share=True, mark=best))
-        )
+        if curves:
+            title = f"{measure.title}, {measure.where}"
+            charts.append((title, chart(title, curves, facts.steps, share=True, mark=best)))
     if any("learning_rate" in row for row in rows):
-        points = _points(rows, lambda row: row["learning_rate"])
+        points = _points(rows, lambda row: row.get("learning_rate"))
         charts.append(
             ("Learning rate", chart("learning rate", [Curve("rate", "learning rate", points)], facts.steps))
         )
@@ -179,12 +214,8 @@ def _curves(state: State, facts: Facts) -> str:
     return f'<section><h2>Curves</h2><div class="charts">{body}</div></section>'
 
 
-def _value(key: str, name: str) -> Callable[[Mapping[str, Any]], float | None]:
-    def value(row: Mapping[str, Any]) -> float | None:
-        found = row.get(key, {}).get(name)
-        return found["f1"] if isinstance(found, Mapping) else found
-
-    return value
+def _value(measure: Measure, name: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda row: measure.of(row).get(name)
 
 
 def _points(
@@ -262,27 +293,34 @@ def chart(
     )
 
 
-def _plane(look: Look, classes: Sequence[str]) -> str:
-    grey = grey_levels(look.grey)
-    pictures = [
-        ("The tomogram", np.repeat(grey[..., None], 3, axis=-1)),
-        ("Truth", painted(grey, look.truth)),
-        ("Prediction", painted(grey, look.found)),
-    ]
-    shown = "".join(
-        f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{png(_enlarged(picture))}">'
-        f"<figcaption>{title}</figcaption></figure>"
-        for title, picture in pictures
-    )
+def _planes(looks: Sequence[Look], classes: Sequence[str], done: bool) -> str:
+    if not looks:
+        return ""
+    shown = "".join(_plane(look) for look in looks)
+    network = "that is kept" if done else "of the last validation"
     keys = "".join(
         f'<li><i class="c{k % len(PALETTE)}"></i>{escape(name)}</li>' for k, name in enumerate(classes)
     )
     return (
         "<section><h2>What the network sees</h2>"
-        f'<p class="quiet">{escape(look.title)}, by the network of the last validation. No tomogram shown '
-        "here was trained on.</p>"
-        f'<div class="planes">{shown}</div><ul class="keys">{keys}</ul></section>'
+        f'<p class="quiet">By the network {network}. No tomogram shown here was trained on.</p>'
+        f'{shown}<ul class="keys">{keys}</ul></section>'
     )
+
+
+def _plane(look: Look) -> str:
+    grey = grey_levels(look.grey)
+    pictures = [
+        ("The tomogram", np.repeat(grey[..., None], 3, axis=-1)),
+        (look.called, painted(grey, look.truth)),
+        ("Prediction", painted(grey, look.found)),
+    ]
+    shown = "".join(
+        f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{png(_enlarged(picture))}">'
+        f"<figcaption>{escape(title)}</figcaption></figure>"
+        for title, picture in pictures
+    )
+    return f'<p class="quiet">{escape(look.title)}</p><div class="planes">{shown}</div>'
 
 
 def grey_levels(grey: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -276,6 +276,7 @@ def in_frame(table: pd.DataFrame, tomogram: RealTomogram) -> pd.DataFrame:
 
 def write_targets(tomogram: RealTomogram, file: Path, write: Callable[[NDArray[np.uint8]], None]) -> Path:
     """Make the file of a tomogram's targets; ``write`` fills them in."""
+    file.unlink(missing_ok=True)  # who still maps the old one keeps it
     out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=tomogram.shape)
     write(out)
     inside = tomogram.inside()

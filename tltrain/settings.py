@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from catalogs.console import nearest
 from catalogs.errors import InputError
@@ -99,13 +101,8 @@ def checked(settings: Settings) -> Architecture:
         It names the option and what it may be.
     """
     arch = architecture(settings.network)
-    for name in ("steps", "patch", "batch", "validate_every", "patience", "devices"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; give at least 1")
+    check_numbers(settings, ("steps", "patch", "batch", "validate_every", "patience", "devices"))
     check_patch(settings.patch, arch)
-    if settings.learning_rate is not None and not settings.learning_rate > 0:
-        raise InputError(f"--learning-rate is {settings.learning_rate:g}; give a positive number")
     if not 0 <= settings.ema < 1:
         raise InputError(f"--ema is {settings.ema:g}; give a momentum below 1, such as 0.999, or 0 for none")
     if not 0 <= settings.tolerated < 1:
@@ -115,15 +112,40 @@ def checked(settings: Settings) -> Architecture:
             f"--batch {settings.batch} cannot be shared by {settings.devices} devices; "
             f"give a multiple of {settings.devices}"
         )
-    for option, value, known in (
-        ("loss", settings.loss, LOSSES),
-        ("precision", settings.precision, PRECISIONS),
-    ):
-        if value not in known:
-            raise InputError(
-                f"there is no {option} {value!r}; use one of {', '.join(known)}{nearest(value, known)}"
-            )
+    _check_word("loss", settings.loss, LOSSES)
     return arch
+
+
+def check_numbers(settings: Any, counts: Sequence[str]) -> None:
+    """Refuse numbers of a training that cannot be, and a precision that there is none of.
+
+    Parameters
+    ----------
+    settings
+        With ``learning_rate`` and ``precision``; None stands for what suits.
+    counts
+        Names of the settings that are at least 1.
+
+    Raises
+    ------
+    InputError
+        It names the option and what it may be.
+    """
+    for name in counts:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; give at least 1")
+    rate = settings.learning_rate
+    if rate is not None and not 0 < rate < math.inf:
+        raise InputError(f"--learning-rate is {rate:g}; give a positive number")
+    _check_word("precision", settings.precision, PRECISIONS)
+
+
+def _check_word(option: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise InputError(
+            f"there is no {option} {value!r}; use one of {', '.join(known)}{nearest(value, known)}"
+        )
 
 
 def check_patch(patch: int, arch: Architecture) -> None:

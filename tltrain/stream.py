@@ -17,11 +17,12 @@ A part of a tomogram that is damaged is replaced by another one, the same every 
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from tltrain.augment import NO_AUGMENTATION, Augmentation, Changes, Cutting, Pat
 from tltrain.blocks import Waiting, pieces_of
 from tltrain.faults import PATIENCE, BadData, Damage, Reading
 from tltrain.sampling import Plan, Sampler, Shares, Sites, patches_to_fill
-from tltrain.supply import CorpusSupply, Labels, Supply, channels_of, outputs_of
+from tltrain.supply import CorpusSupply, Labels, Supply, outputs_of
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
@@ -43,10 +44,10 @@ __all__ = [
     "Batch",
     "Mixed",
     "PatchStream",
+    "Patches",
     "Place",
     "as_keras",
     "as_tf_dataset",
-    "channels_of",
     "open_stream",
     "open_stream_of",
     "outputs_of",
@@ -57,6 +58,21 @@ __all__ = [
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 _ATTEMPTS = 20  # blocks that are tried in the place of a damaged one
+
+
+class Patches(Protocol):
+    """Anything that yields batches of patches by their number."""
+
+    @property
+    def batch(self) -> int:
+        """Patches of a batch."""
+
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in voxels."""
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield batch ``start`` and all that follow."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,8 @@ class PatchStream:
         What was found damaged so far: ``damage.found`` is a list of sentences.
     patience
         Seconds that the storage may be silent.
+    process
+        Which process the stream was opened in.
     """
 
     supply: Supply
@@ -113,6 +131,7 @@ class PatchStream:
     part: tuple[int, int]
     damage: Damage
     patience: float = PATIENCE
+    process: int = field(default_factory=os.getpid)
 
     @property
     def patch(self) -> int:
@@ -144,8 +163,10 @@ class PatchStream:
         Raises
         ------
         InputError
-            If more is damaged than is tolerated, or the storage is silent for too long.
+            If more is damaged than is tolerated, the storage is silent for too long, or this process was
+            forked from the one that opened the stream.
         """
+        self._refuse_forked()
         reading = Reading(self.patience)
         labels, waiting = Labels(self.supply.outputs), Waiting(self.batch, self.patch)
         pending: dict[int, Future[None]] = {}
@@ -165,10 +186,20 @@ class PatchStream:
                     if place.k == self.sampler.per_block - 1:
                         del pending[place.plan]
                 yield waiting.deliver(n)
+                self._refuse_forked()
                 n += 1
         finally:  # the consumer has had enough, or there is something that it must know
             reading.close()
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _refuse_forked(self) -> None:
+        """Refuse to wait for threads that are not there: of them, a fork copies the locks alone."""
+        if os.getpid() != self.process:
+            raise InputError(
+                "a stream of patches cannot be read in a process that was forked from the one that opened "
+                "it; start processes by multiprocessing.get_context('spawn') and open the stream in each, "
+                "with part=(k, n)"
+            )
 
     def _cut(self, reading: Reading, labels: Labels, first: Place, patches: list[Patch]) -> None:
         """Read the block of a plan and cut its patches from the given one on."""
@@ -373,7 +404,7 @@ def open_stream_of(
     )
 
 
-def as_tf_dataset(stream: PatchStream | Mixed, start: int = 0) -> Any:
+def as_tf_dataset(stream: Patches, start: int = 0) -> Any:
     """Wrap a stream in a ``tf.data.Dataset`` of batches that keeps two of them ready.
 
     Parameters
@@ -403,7 +434,7 @@ def as_tf_dataset(stream: PatchStream | Mixed, start: int = 0) -> Any:
     return tf.data.Dataset.counter().map(batch).prefetch(2)
 
 
-def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
+def as_keras(stream: Patches, steps: int, start: int = 0) -> Any:
     """Wrap a stream in a ``keras.utils.PyDataset``, for ``fit`` on any of Keras' backends.
 
     Parameters
@@ -445,7 +476,7 @@ def as_keras(stream: PatchStream | Mixed, steps: int, start: int = 0) -> Any:
 class _InOrder:
     """Returns batches by their number, quickly if they are asked for one after the other."""
 
-    def __init__(self, stream: PatchStream | Mixed, start: int) -> None:
+    def __init__(self, stream: Patches, start: int) -> None:
         self._stream, self._start = stream, start
         self._next = 0
         self._batches: Iterator[Batch] | None = None

@@ -123,14 +123,6 @@ def outputs_of(classes: Iterable[ClassInfo]) -> dict[int, int]:
     return {IGNORE: IGNORE, 0: 0} | {label: k for k, label in enumerate(labels, start=1)}
 
 
-def channels_of(classes: Iterable[ClassInfo]) -> NDArray[np.uint8]:
-    """Return :func:`outputs_of` as a table of 256 values to look up; 0 for what is no class."""
-    channels = np.zeros(256, np.uint8)
-    for value, output in outputs_of(classes).items():
-        channels[value] = output
-    return channels
-
-
 def _source(record: SampleRecord, labels: dict[str, int]) -> Source:
     counts = {labels[name]: n for name, n in record.class_counts.items() if name in labels}
     return Source(

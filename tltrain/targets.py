@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
+from tltrain.faults import needed
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
@@ -272,7 +274,8 @@ def _particles(
     """Yield offsets from the centre (voxels), which voxels are the particle's, and how it is turned."""
     left = _ENOUGH
     for record in records:
-        table = catalog.particles(record.sample_id)
+        said = f"{record.name} ({record.sample_id})"
+        table = needed(partial(catalog.particles, record.sample_id), said, "to measure shapes")
         table = table[(table["label"] == info.label) & (table["instance"] > 0)]
         centres = table[["z", "y", "x"]].to_numpy(np.float64) / record.acquisition.voxel_size
         margin = info.radius / record.acquisition.voxel_size
@@ -282,13 +285,17 @@ def _particles(
             continue
         rows = generator("shape", record.sample_id, info.label).permutation(rows)[:left]
         rotations = _rotations(table)
-        instances = catalog.arrays(record.sample_id)["instances"][:]
+        instances = needed(partial(_instances, catalog, record.sample_id), said, "to measure shapes")
         for row in rows:
             box, offsets = _around(centres[row], half, record.shape)
             yield offsets, instances[box] == int(table["instance"].iloc[row]), rotations[row]
         left -= len(rows)
         if left <= 0:
             return
+
+
+def _instances(catalog: Catalog, sample_id: str) -> NDArray[Any]:
+    return catalog.arrays(sample_id)["instances"][:]
 
 
 def _around(centre: Floats, half: int, shape: tuple[int, int, int]) -> tuple[Box, Floats]:

@@ -22,10 +22,11 @@ from catalogs.intensity import normalise
 from catalogs.matching import evaluate, only_reviewed
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
+from tltrain.faults import needed
 from tltrain.loop import Outcome
 from tltrain.losses import IGNORE
 from tltrain.predict import TILE, predict
-from tltrain.stream import channels_of
+from tltrain.supply import Labels, outputs_of
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
@@ -40,12 +41,16 @@ _BINS = 100
 
 @dataclass(frozen=True)
 class Look:
-    """A plane of a tomogram: (y, x) grey values, classes as they are, classes as predicted (0: none)."""
+    """A plane of a tomogram: (y, x) grey values, classes as they are, classes as predicted (0: none).
+
+    ``called`` says what the classes as they are come from.
+    """
 
     title: str
     grey: NDArray[np.float32]
     truth: NDArray[np.uint8]
     found: NDArray[np.uint8]
+    called: str = "Truth"
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,11 @@ class Scores:
     thresholds: dict[str, float]
     picks: dict[str, PickScore]
     look: Look | None = None
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """The plane to show, if there is one."""
+        return () if self.look is None else (self.look,)
 
     @property
     def mean(self) -> float:
@@ -120,6 +130,9 @@ class Held:
         Particle table, in Å from the first voxel.
     cut
         (3,) voxels along z, y, x at either end in which particles may be cut and do not count.
+    annotated
+        (z, y, x) what annotations say of the voxels, to be shown and not to be counted; None: ``truth`` is
+        shown.
     """
 
     name: str
@@ -127,6 +140,7 @@ class Held:
     truth: NDArray[np.uint8]
     particles: pd.DataFrame
     cut: tuple[int, int, int] = (0, 0, 0)
+    annotated: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,14 +234,22 @@ class Validation:
 
     def _look(self, labels: Sequence[NDArray[np.uint8]]) -> Look | None:
         """Choose the plane with most of the classes in it, of the tomogram with most of them."""
-        known = [np.where(held.truth == IGNORE, 0, held.truth) for held in self.held]
-        if not known:
+        if not self.held:
             return None
-        which = int(np.argmax([np.count_nonzero(truth) / truth.size for truth in known]))
-        held, truth = self.held[which], known[which]
-        z = int(np.count_nonzero(truth, axis=(1, 2)).argmax())
-        title = f"{held.name}, plane {z + 1} of {len(truth)}"
-        return Look(title, held.grey[z].astype(np.float32), truth[z], labels[which][z])
+        n = len(self.classes)  # beyond are words for what is not known
+        shown = [held.truth if held.annotated is None else held.annotated for held in self.held]
+        there = [((volume > 0) & (volume <= n)).sum(axis=(1, 2)) for volume in shown]
+        crowd = [planes.sum() / volume.size for planes, volume in zip(there, shown, strict=True)]
+        which = int(np.argmax(crowd))
+        held, z = self.held[which], int(there[which].argmax())
+        plane = np.asarray(shown[which][z])
+        return Look(
+            title=f"{held.name}, plane {z + 1} of {len(held.grey)}",
+            grey=held.grey[z].astype(np.float32),
+            truth=np.where(plane > n, 0, plane).astype(np.uint8),
+            found=labels[which][z],
+            called="Truth" if held.annotated is None else "Annotations",
+        )
 
 
 class _Count:
@@ -281,9 +303,15 @@ def open_validation(
     Validation
         All samples or, of too many, as many as hold ``most`` voxels, drawn once and for all; of a sample that
         is larger than that the middle.
+
+    Raises
+    ------
+    InputError
+        If one of them is damaged: nothing takes its place, or scores would not be comparable; or if the
+        storage is silent for too long.
     """
     ordered = sorted(catalog.classes, key=lambda info: info.label)
-    channels = channels_of(catalog.classes)
+    labels = Labels(outputs_of(catalog.classes))
     voxel_size = records[0].acquisition.voxel_size
     radius = math.ceil(max(info.radius for info in ordered) / voxel_size)
     held: list[Held] = []
@@ -294,8 +322,8 @@ def open_validation(
             continue
         low, high = _middle(record.shape, left)
         where = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        arrays = catalog.arrays(record.sample_id)
-        table = catalog.particles(record.sample_id)
+        read = partial(_read, catalog, record, where, labels)
+        grey, truth, table = needed(read, f"{record.name} ({record.sample_id})", "to validate")
         table = table[table["label"] > 0].assign(tomogram=record.name)
         for axis, name in enumerate("zyx"):
             table = table.assign(**{name: table[name] - low[axis] * voxel_size})
@@ -303,8 +331,8 @@ def open_validation(
         held.append(
             Held(
                 name=record.name,
-                grey=normalise(arrays["tomogram"][where], record.intensity).astype(np.float16),
-                truth=channels[np.asarray(arrays["classes"][where])],
+                grey=grey,
+                truth=truth,
                 particles=table,
                 cut=tuple(
                     radius if b - a < n else 0 for a, b, n in zip(low, high, record.shape, strict=True)
@@ -313,6 +341,18 @@ def open_validation(
         )
         left -= held[-1].grey.size
     return Validation(tuple(ordered), voxel_size, held, halo, pooling)
+
+
+def _read(
+    catalog: Catalog, record: SampleRecord, where: tuple[slice, ...], labels: Labels
+) -> tuple[NDArray[np.float16], NDArray[np.uint8], pd.DataFrame]:
+    """Read a part of a tomogram: normalised grey values, outputs of the network, particles."""
+    arrays = catalog.arrays(record.sample_id)
+    grey = arrays["tomogram"][where]
+    if not np.isfinite(grey).all():
+        raise ValueError("it holds values that are not finite numbers")
+    normal = normalise(grey, record.intensity).astype(np.float16)
+    return normal, labels(arrays["classes"][where]), catalog.particles(record.sample_id)
 
 
 def _middle(shape: tuple[int, int, int], most: int) -> tuple[list[int], list[int]]:

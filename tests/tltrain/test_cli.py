@@ -48,6 +48,11 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
     assert settings["shares"] == {"target": 0.6, "distractor": 0.0, "background": 0.4}
     assert settings["augmentation"]["noise"] == {"probability": 0.5, "strength": 0.4}
     assert settings["augmentation"]["half_turns"]["probability"] == 0
+    status, out, _ = tltrain("info", model)
+    assert status == 0
+    assert "shares (target 0.6, background 0.4), augmentation (half_turns 0:1, " in out
+    assert ", noise 0.5:0.4, " in out
+    assert "{" not in out
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,8 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
         (["--hold-out", "defocus > 0"], "holds out 4 of the 4 that fit"),
         (["--hold-out", "dose > 0", "--hold-out-by", "dose"], "exclude each other"),
         (["--hold-out-by", "defokus"], "did you mean"),
+        (["--hold-out-by", ""], "--hold-out-by names '', no column of the corpus"),
+        (["--hold-out", ""], "the selection '' cannot be understood"),
         (
             ["--shares", "distractors=0.3"],
             "--shares names 'distractors'; give target, distractor, background",
@@ -86,6 +93,8 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
         (["--patience", "0"], "--patience is 0; give at least 1"),
         (["--batch", "3", "--devices", "2"], "--batch 3 cannot be shared by 2 devices"),
         (["--from", "nowhere.tlm"], "there is no model nowhere.tlm"),
+        (["--where", ""], "the selection '' cannot be understood"),
+        (["--to", "s3://bucket/m.tlm"], "a model is written to a disk and not to s3://bucket/m.tlm"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tltrain, corpus, tmp_path, arguments, sentence):

@@ -21,6 +21,7 @@ from tltrain.choose import choose
 from tltrain.faults import BadData, Closed, Reading, is_passing
 from tltrain.stream import open_stream
 from tltrain.supply import Labels
+from tltrain.validate import open_validation
 
 
 def stream_of(catalog, **options):
@@ -38,8 +39,8 @@ def copy(corpus, tmp_path):
     return Catalog.open(tmp_path / "balls")
 
 
-def array_of(catalog, name="tomogram", sample=0):
-    record = choose(catalog).train[sample]
+def array_of(catalog, record, name="tomogram"):
+    record = record or choose(catalog).train[0]
     path = {"tomogram": "0", "classes": "labels/classes/0"}[name]
     return record, zarr.open_array(f"{catalog.url}/{record.path}/{path}", mode="r+")
 
@@ -48,20 +49,20 @@ def shard_of(array):
     return next(file for file in Path(str(array.store_path.store.root), "c").rglob("*") if file.is_file())
 
 
-def not_a_number(catalog):
-    record, array = array_of(catalog)
+def not_a_number(catalog, record=None):
+    record, array = array_of(catalog, record)
     array[:, 10:20, 10:20] = np.nan
     return record
 
 
-def strange_label(catalog):
-    record, array = array_of(catalog, "classes")
+def strange_label(catalog, record=None):
+    record, array = array_of(catalog, record, "classes")
     array[...] = 77
     return record
 
 
-def changed_byte(catalog):
-    record, array = array_of(catalog)
+def changed_byte(catalog, record=None):
+    record, array = array_of(catalog, record)
     shard = shard_of(array)
     data = bytearray(shard.read_bytes())
     data[2000] ^= 4
@@ -69,14 +70,14 @@ def changed_byte(catalog):
     return record
 
 
-def lost_object(catalog):
-    record, array = array_of(catalog, "classes")
+def lost_object(catalog, record=None):
+    record, array = array_of(catalog, record, "classes")
     shard_of(array).unlink()
     return record
 
 
-def cut_off(catalog):
-    record, array = array_of(catalog)
+def cut_off(catalog, record=None):
+    record, array = array_of(catalog, record)
     shard = shard_of(array)
     shard.write_bytes(shard.read_bytes()[:-1000])
     return record
@@ -138,6 +139,30 @@ def test_more_than_is_tolerated_stops_with_the_list(copy, damage):
     assert np.any(
         [part in str(stopped.value).lower() for part in ("damaged", "digest", "crc32c", "checksum")]
     )
+
+
+def test_a_training_names_what_it_skips_or_stops_with_the_list(copy, tltrain, tmp_path):
+    record = lost_object(copy)
+    command = ("fit", copy.url, "--to", tmp_path / "m.tlm", "--steps", 8, "--patch", 16, "--batch", 4)
+    status, _, err = tltrain(*command)
+    assert status == 2
+    first, second = err.strip().splitlines()
+    assert first.startswith("tltrain: 25.0% of the tomograms' volume cannot be used and 1.0% may be")
+    assert second.startswith(f"  {record.sample_id}: ")
+    assert not (tmp_path / "m.tlm").exists()
+    status, out, err = tltrain(*command, "--tolerate", 0.3)
+    assert status == 0, err
+    assert f"skipped: {record.sample_id}: " in out
+    assert (tmp_path / "m.tlm").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_validates_must_be_whole(copy, damage, sizes_do_not_tell):
+    train, (record,) = choose(copy)
+    damage(copy, record)
+    with pytest.raises(InputError, match=f"val-0 .{record.sample_id}., which is needed to validate, is dam"):
+        open_validation(copy, [record], halo=8, pooling=8)
+    assert open_validation(copy, train, halo=8, pooling=8).held
 
 
 def test_labels_are_looked_up():

@@ -1,6 +1,8 @@
 """Fine-tuning on tomograms in files, as a user does it."""
 
+import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +15,11 @@ import pandas as pd
 import pytest
 
 from catalogs import particles
+from catalogs.errors import InputError
 from catalogs.formats.base import Context
 from catalogs.intensity import NORMALISATION, measure, normalise
 from catalogs.model_file import ModelCard, fingerprint, read_card, with_card, write_model
+from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from catalogs.tomograms.inputs import Tomogram
 from catalogs.tomograms.intake import Terms
@@ -24,14 +28,17 @@ from tltrain import checkpoint, loop
 from tltrain.annotations import look, read_annotations
 from tltrain.cards import keras_file
 from tltrain.finetune import finetune
-from tltrain.finetune_data import divide, gather, some, supply
+from tltrain.finetune_data import divide, expected_share, gather, some, supply
+from tltrain.finetune_judge import Judgement, outcome_of
 from tltrain.finetune_loss import apart, positive_unlabelled
 from tltrain.finetune_settings import FineTuning
 from tltrain.losses import IGNORE, loss_of
 from tltrain.networks import architecture
+from tltrain.predict import predict
 from tltrain.real import prepare_tomograms
 from tltrain.stream import open_stream_of
 from tltrain.targets import UNLABELLED
+from tltrain.validate import PickScore, Scores
 from tltrain.weights import load_network
 
 # seconds, to see the machinery and not how good the network gets
@@ -134,7 +141,20 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
     assert tuning["forgotten"] is not None
     assert card.provenance["corpus"] == corpus.url
     assert card.provenance["parent"] == parent.training
-    assert [p.name for p in tmp_path.iterdir()] == ["tuned.tlm"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tuned.tlm", "tuned.training"]
+    assert f"how it goes: {tmp_path / 'tuned.training' / 'training.html'}" in out
+    page = (tmp_path / "tuned.training" / "training.html").read_text()
+    for word in ("1 simulated patches to every 3", "F1 of picks, on simulated tomograms", "finished"):
+        assert word in page
+    # a plane of what is held out, with its annotations, and one of a simulated tomogram, with the truth
+    assert re.findall(r'<img alt="([^"]*)"', page) == [
+        *("The tomogram", "Annotations", "Prediction", "The tomogram", "Truth", "Prediction"),
+    ]
+    assert re.findall(r">(\S+), plane \d+ of 40", page) == [held, "val-0"]
+    table = (tmp_path / "tuned.training" / "history.csv").read_text()
+    rows = list(csv.DictReader(table.splitlines()))
+    assert rows[0]["step"] == "0"
+    assert float(rows[0]["simulated/f1"]) == pytest.approx(tuning["before"]["simulated"]["f1"])
 
     status, out, _ = tltrain("info", tuned)
     assert (
@@ -152,6 +172,13 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        (["--steps", 0], "--steps is 0; give at least 1"),
+        (["--batch", -4], "--batch is -4; give at least 1"),
+        (["--learning-rate", 0], "--learning-rate is 0; give a positive number"),
+        (["--precision", "half"], "there is no precision 'half'; use one of float32, bf16, fp16"),
+        (["--annotations", 20, "--learning-curve", "0,20"], "--annotations and --learning-curve exclude"),
+        (["--unlabelled", "positive-unlabelled", "--prior", 2], "--prior is 2; give a share between 0 and 1"),
+        (["--to", "s3://bucket/m.tlm"], "a model is written to a disk and not to s3://bucket/m.tlm"),
         (["--mix", 1], "--mix 1 leaves no place for the annotated tomograms"),
         (["--mix", -1], "--mix is -1; give a number from 0 to 1"),
         (["--targets", "shapes"], "--targets is 'shapes'; give one of shape, sphere, oriented; did you mean"),
@@ -163,7 +190,7 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
         (["--patch", 18], "--patch 18 is no multiple of 4, as the network small needs; give 16"),
         (["--held-out", "TS_9"], "--held-out TS_9: there is no tomogram of that name, only TS_01, TS_02"),
         (["--annotations", 500], "500 annotations are asked for and"),
-        (["--corpus", "nowhere"], "cannot be read (there is no corpus at nowhere"),
+        (["--corpus", "nowhere"], "tomograms to learn from as well: there is no corpus at nowhere"),
         (["--class", "ball"], "--class ball is not THEIRS=OURS"),
         (["--class", "ball=bal"], "has no class 'bal', only ball; did you mean 'ball'?"),
         (["--learning-curve", "0,500"], "--learning-curve asks for 500 annotations, and"),
@@ -176,13 +203,40 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tltrain, model, data, tmp_path, more, sentence):
-    to = () if "--learning-curve" in more else ("--to", tmp_path / "m.tlm")
-    status, _, err = tltrain(*command(model, data, *to, *more))
+    before = sorted(model.parent.iterdir())
+    status, _, err = tltrain(*command(model, data, "--to", tmp_path / "m.tlm", *more))
     assert status == 2
     assert sentence in err
     assert err.startswith("tltrain: ")
     assert len(err.strip().splitlines()) == 1
-    assert not (tmp_path / "m.tlm").exists()
+    assert not list(tmp_path.iterdir())  # nothing was written
+    assert sorted(model.parent.iterdir()) == before
+
+
+def test_the_model_to_begin_with_is_not_overwritten(tltrain, model, data):
+    before = model.read_bytes()
+    status, _, err = tltrain(*command(model, data, "--to", model))
+    assert status == 2
+    assert f"{model} is the model that the training begins with; give another place to --to" in err
+    assert model.read_bytes() == before
+
+
+def test_a_tomogram_that_cannot_be_used_is_named_and_nothing_is_left(tltrain, model, data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    values = open_volume(data / "TS_03.mrc").read()
+    values[3, 4, 5] = np.nan
+    write_mrc(folder / "TS_03.mrc", values, 10.0)
+    status, _, err = tltrain(*command(model, folder, "--to", tmp_path / "m.tlm"))
+    assert status == 2
+    assert "TS_03.mrc: the volume holds values that are not finite numbers" in err
+    assert len(err.strip().splitlines()) == 1
+    curve = ("--learning-curve", "0,10", "--held-out", "TS_01", "--to", tmp_path / "curve")
+    status, _, err = tltrain(*command(model, folder, *curve))
+    assert status == 2
+    assert "TS_03.mrc: the volume holds values" in err
+    assert [p.name for p in tmp_path.iterdir()] in (["data"], ["curve", "data"], ["data", "curve"])
+    assert not (tmp_path / "curve" / "tomograms.partial").exists()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +274,7 @@ def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, mo
     with_card(model, card.model_copy(update={"provenance": card.provenance | {"corpus": "/no/such"}}), lost)
     status, _, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm"))
     assert status == 2
-    assert "the corpus that the model 'balls' was trained on cannot be read" in err
+    assert "there are no simulated tomograms to learn from as well: there is no corpus at /no/such" in err
     assert "or give --mix 0 --targets sphere to do without" in err
     status, out, err = tltrain(
         *command(
@@ -231,6 +285,54 @@ def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, mo
     assert "nobody will notice what is forgotten" in out
     assert "targets are spheres of the classes' radii" in out
     assert read_card(tmp_path / "m.tlm").training["fine_tuning"]["forgotten"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"voxel_size": 20.0}, "has no samples of the split 'train' with voxels of 20 Å, as the model"),
+        (
+            {"contrast": "bright"},
+            "protein is dark in the corpus {url}, and the model 'balls' knows it bright",
+        ),
+        (
+            {"classes": [ClassInfo(name="box", label=1, radius=50)]},
+            "has the classes ball, the model 'balls' box",
+        ),
+        ({"provenance": {}}, "the model 'balls' does not say which corpus it was trained on"),
+    ],
+)
+def test_a_corpus_of_another_kind_is_refused_unless_it_is_not_needed(
+    corpus, model, annotations, change, sentence
+):
+    card, said = read_card(model).model_copy(update=change), []
+    sentence = sentence.format(url=corpus.url)
+    for settings in (QUICK, replace(QUICK, mix=0, targets="shape")):
+        with pytest.raises(InputError) as refused:
+            gather(card, annotations, (), settings, said.append)
+        assert sentence in str(refused.value)
+        assert "or give --mix 0 --targets sphere to do without" in str(refused.value)
+    if "classes" not in change:  # of which the annotations are
+        without = gather(card, annotations, (), replace(QUICK, mix=0, targets="sphere"), said.append)
+        assert without.simulation is None
+        assert any(sentence in text and "nobody will notice what is forgotten" in text for text in said)
+
+
+def test_what_the_model_never_saw_tells_what_is_forgotten(corpus, model, annotations):
+    card = read_card(model)
+    gathered = gather(card, annotations, (), QUICK, lambda _: None).simulation
+    assert {record.split for record in gathered.train} == {"train"}
+    assert {record.split for record in gathered.val} == {"val"}
+    # trained with --hold-out, by which samples of the split train validate
+    *rest, out = card.provenance["train"]
+    held = card.model_copy(update={"provenance": card.provenance | {"train": rest, "val": [out]}})
+    gathered = gather(held, annotations, (), QUICK, lambda _: None).simulation
+    assert [record.sample_id for record in gathered.val] == [out]
+    assert {record.sample_id for record in gathered.train} == set(rest)
+    # on another corpus than that of the model its splits count
+    other = card.model_copy(update={"provenance": {"corpus": corpus.url, "train": ["?"], "val": ["?"]}})
+    gathered = gather(other, annotations, (), QUICK, lambda _: None).simulation
+    assert (len(gathered.train), len(gathered.val)) == (4, 1)
 
 
 # ---------------------------------------------------------------- what is learned from
@@ -287,6 +389,54 @@ def test_grey_values_are_those_of_picking(model, data, annotations, tmp_path):
     np.testing.assert_allclose(made.read(), normalise(raw, measure(raw)), atol=2e-3)
 
 
+def test_what_the_model_hardly_believes_in_may_be_background(model, annotations, tmp_path):
+    card, network = read_card(model), load_network(model)
+    material = gather(card, annotations, (), QUICK, lambda _: None)
+    tomograms = prepare_tomograms(material.train.places, card, Terms(), tmp_path)
+    plain = supply(material, tomograms, QUICK, network).volumes(0)[1][:].copy()
+    called = np.empty(plain.shape, np.float32)
+    for box, probability in predict(network, tomograms[0].read(), card.halo, card.pooling):
+        called[box] = 1 - probability[..., 0]
+    least = float(np.median(called[plain == UNLABELLED]))
+    settings = replace(QUICK, background_below=least)
+    below = supply(material, tomograms, settings, network).volumes(0)[1][:]
+    expected = np.where((plain == UNLABELLED) & (called < np.float32(least)), 0, plain)
+    np.testing.assert_array_equal(below, expected)
+    assert 0.4 < (below[plain == UNLABELLED] == 0).mean() < 0.6
+
+
+def test_of_the_unlabelled_voxels_as_many_are_expected_to_be_targets_as_the_corpus_says(
+    corpus, model, annotations, tmp_path
+):
+    records = [record for record in corpus.records() if record.split == "train"]
+    share = np.mean([(corpus.arrays(r.sample_id)["classes"][:] == 1).mean() for r in records])
+    for n in (3, 8):
+        settings = replace(QUICK, annotations=n)
+        material = gather(read_card(model), annotations, (), settings, lambda _: None)
+        tomograms = prepare_tomograms(material.train.places, read_card(model), Terms(), tmp_path)
+        annotated = n * 4 / 3 * np.pi * 5**3 / sum(np.prod(each.shape) for each in tomograms)
+        assert expected_share(material, tomograms) == pytest.approx(share - annotated, rel=0.15)
+    everything = gather(read_card(model), annotations, ["none"], QUICK, lambda _: None)
+    tomograms = prepare_tomograms(everything.train.places, read_card(model), Terms(), tmp_path)
+    assert 0 < expected_share(everything, tomograms) < 0.35 * share  # somebody may have overlooked a few
+
+
+def test_damage_of_the_corpus_is_named_while_it_is_mixed_in(corpus, model, annotations, tmp_path):
+    shutil.copytree(corpus.url, tmp_path / "corpus")
+    record = next(record for record in corpus.records() if record.split == "train")
+    (shard, *_) = (
+        file for file in (tmp_path / "corpus" / record.path / "0" / "c").rglob("*") if file.is_file()
+    )
+    shard.unlink()
+    settings = replace(QUICK, corpus=str(tmp_path / "corpus"), steps=40, targets="sphere", validate_every=40)
+    said = []
+    with pytest.raises(InputError, match=f"volume cannot be used and 1.0% may be(.|\n)*{record.sample_id}"):
+        finetune(model, annotations, tmp_path / "m.tlm", settings, say=said.append)
+    assert any(text.startswith(f"skipped: {record.sample_id}") for text in said)
+    with pytest.raises(InputError, match="which is needed to measure shapes, is damaged"):
+        finetune(model, annotations, tmp_path / "m.tlm", replace(settings, targets=None), say=said.append)
+
+
 # ---------------------------------------------------------------- the loss
 
 
@@ -330,6 +480,61 @@ def test_real_patches_count_as_much_as_there_are_of_them_however_few_voxels_are_
     first, rest = (value(known, truth[part], probabilities[part]) for part in (slice(1), slice(1, 4)))
     assert both == pytest.approx(first / 4 + 3 * rest / 4)
     assert value(apart(known, known, 0, 4), truth, probabilities) == value(known, truth, probabilities)
+
+
+# ---------------------------------------------------------------- forgetting
+
+
+class Simulated:
+    """Simulated tomograms on which networks score what is said, one after the other."""
+
+    def __init__(self, *f1):
+        self.left = list(f1)
+
+    def score(self, network, thresholds=None):
+        f1 = self.left.pop(0)
+        return Scores({"ball": f1}, {"ball": 0.5}, {"ball": PickScore(f1, f1, f1)})
+
+
+@pytest.mark.parametrize(
+    ("after", "allowed", "stops"),
+    [(0.8, 0.05, False), (0.75, 0.05, False), (0.7499, 0.05, True), (0.9, 0.0, False), (0.7999, 0.0, True)],
+)
+def test_more_than_is_allowed_may_not_be_forgotten(after, allowed, stops):
+    scores = Simulated(0.8, after)
+    begin = Judgement(scores.score(None), None, {}).facts
+    outcome = outcome_of(Judgement(scores.score(None), None, {}), begin, FineTuning(max_forgetting=allowed))
+    assert bool(outcome.stop) == stops
+    assert (outcome.score < (0.0,)) == stops  # and is never the best
+    scratch = FineTuning(max_forgetting=allowed, from_scratch=True)
+    assert not outcome_of(Judgement(Simulated(after).score(None), None, {}), begin, scratch).stop
+
+
+@pytest.mark.parametrize("held", [(), ("--held-out", "none")])
+def test_who_forgets_stops_with_what_was_best_before_and_status_3(
+    tltrain, model, data, tmp_path, monkeypatch, held
+):
+    monkeypatch.setattr("tltrain.finetune_data.simulated", lambda material: Simulated(0.9, 0.88, 0.5, 0.88))
+    tuned = tmp_path / "tuned.tlm"
+    status, _, err = tltrain(
+        *command(model, data, "--to", tuned, "--steps", 9, "--validate-every", 2, "--patch", 16, *held),
+        *("--batch", 2, "--max-forgetting", 0.1, "--targets", "sphere"),
+    )
+    assert status == 3
+    why = "F1 on simulated tomograms fell from 0.900 to 0.500, more than --max-forgetting 0.1 allows"
+    assert err.splitlines()[-1] == f"tltrain: stopped: {why}; what was best before is kept"
+    card = read_card(tuned)
+    assert (card.training["steps"], card.training["stopped"]) == (4, why)
+    assert card.training["best_step"] in ((0, 2) if not held else (2,))
+    assert card.training["fine_tuning"]["forgotten"] == 0.02
+    assert why in (tmp_path / "tuned.training" / "training.html").read_text()
+    # the same command again has nothing to do, and says the same
+    status, out, err = tltrain(
+        *command(model, data, "--to", tuned, "--steps", 9, "--validate-every", 2, "--patch", 16, *held),
+        *("--batch", 2, "--max-forgetting", 0.1, "--targets", "sphere"),
+    )
+    assert status == 3
+    assert "is already fine-tuned by these settings" in out
 
 
 # ---------------------------------------------------------------- going on

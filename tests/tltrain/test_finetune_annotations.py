@@ -139,6 +139,7 @@ def test_classes_are_mapped_and_left_out(places, card, tmp_path):
         (table(("TS_01",)), {}, "has no particles in the tomogram 'TS_02'; annotate some, or leave the"),
         (table(classes=("ribosom",)), {}, "did you mean 'ribosome'?; give --class ribosom=NAME"),
         (table(classes=("vault",)), {}, "the class 'vault', the model 'ribosomes' knows ribosome, proteas"),
+        (table()[:0], {}, "picks.csv has no particles; annotate some"),
         (table(n=4), {}, "has 8 particles of the class 'ribosome' in these tomograms, too few to learn from"),
         (table().assign(x=lambda t: t["x"] * 4), {}, "lie outside of the tomogram 'TS_01' (32 x 40 x 24 vox"),
         (table(), {"classes": {"ribosome": "ribo"}}, "=ribo: the model 'ribosomes' has no class 'ribo'"),

@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from catalogs.errors import InputError
 from catalogs.intensity import normalise
 from catalogs.model_file import read_card, read_network
+from catalogs.schema import ClassInfo
 from tltrain import checkpoint, loop
 from tltrain.fit import fit
 from tltrain.settings import Settings
@@ -88,6 +91,40 @@ def test_a_finished_training_is_not_repeated(trained, corpus):
     assert fit(corpus.url, path, QUICK, say=said.append) == card
     assert path.read_bytes() == before
     assert said == [f"{path} is already trained by these settings on these samples"]
+
+
+def test_a_training_begins_with_the_weights_of_another(trained, corpus, tmp_path):
+    path, _, _ = trained
+    one = Settings(steps=1, patch=16, batch=1, learning_rate=1e-12, start=str(path))
+    fit(corpus.url, tmp_path / "more.tlm", one, say=lambda _: None)
+    fit(corpus.url, tmp_path / "fresh.tlm", replace(one, start=None), say=lambda _: None)
+    before, more, fresh = (
+        [np.asarray(w) for w in load(each, tmp_path).trainable_weights]
+        for each in (path, tmp_path / "more.tlm", tmp_path / "fresh.tlm")
+    )
+    for a, b in zip(before, more, strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-6)
+    assert any(np.abs(a - b).max() > 0.01 for a, b in zip(before, fresh, strict=True))
+
+
+def test_a_model_for_something_else_is_no_beginning(trained, corpus, make_catalog, write_balls, tmp_path):
+    path, _, _ = trained
+    start = Settings(steps=1, patch=16, batch=1, start=str(path))
+    with pytest.raises(InputError, match="holds the network small, wanted is deepfinder"):
+        fit(corpus.url, tmp_path / "m.tlm", replace(start, network="deepfinder"))
+    other = make_catalog(tmp_path / "other", [ClassInfo(name="box", label=1, radius=50)])
+    write_balls(other, "one", "train")
+    with pytest.raises(InputError, match=r"balls\.tlm finds ball \(1\), wanted is box \(1\)"):
+        fit(other.url, tmp_path / "m.tlm", start)
+    fine = make_catalog(tmp_path / "fine")
+    write_balls(fine, "one", "train", voxel_size=5.0)
+    with pytest.raises(InputError, match="is for voxels of 10 Å, the tomograms have 5 Å"):
+        fit(fine.url, tmp_path / "m.tlm", start)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="is the model that the training begins with; give another place"):
+        fit(corpus.url, path, start)
+    assert path.read_bytes() == before
+    assert not (tmp_path / "m.tlm.partial").exists()
 
 
 def assert_same_weights(one, two, folder):

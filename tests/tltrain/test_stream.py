@@ -1,4 +1,6 @@
 import itertools
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from tltrain.blocks import Waiting
 from tltrain.choose import choose
 from tltrain.sampling import Shares, Sites, Source
 from tltrain.shuffling import measure
-from tltrain.stream import Mixed, as_keras, as_tf_dataset, channels_of, open_stream, open_stream_of
+from tltrain.stream import Mixed, as_keras, as_tf_dataset, open_stream, open_stream_of, outputs_of
 
 
 def stream_of(corpus, *, patch=24, batch=4, **options):
@@ -193,14 +195,51 @@ def test_a_patch_larger_than_the_tomogram_is_padded_with_zeros(corpus):
 
 def test_class_values_become_outputs_of_the_network():
     classes = [ClassInfo(name="b", label=7, radius=1), ClassInfo(name="a", label=3, radius=1)]
-    channels = channels_of(classes)
-    assert channels[[0, 3, 7]].tolist() == [0, 1, 2]
+    assert outputs_of(classes) == {255: 255, 0: 0, 3: 1, 7: 2}
 
 
 def test_tf_data_gives_the_same_batches(corpus):
     stream = stream_of(corpus)
     given = [(x.numpy(), y.numpy()) for x, y in as_tf_dataset(stream, start=2).take(3)]
     assert_equal(given, take(stream, 3, start=2))
+
+
+FORKED = """
+import os, sys
+from catalogs.catalog import Catalog
+from catalogs.errors import InputError
+from tltrain.choose import choose
+from tltrain.stream import open_stream
+
+def open_it():
+    catalog = Catalog.open(sys.argv[1])
+    return open_stream(catalog, choose(catalog).train, patch=24, batch=4, seed=0, readers=3)
+
+stream = open_it()
+begun = stream.batches()
+next(begun)
+if os.fork() == 0:
+    for tried in (begun, stream.batches()):
+        try:
+            next(tried)
+        except InputError as error:
+            print(error, flush=True)
+    os._exit(0)
+os.wait()
+next(begun)  # the one that opened it goes on
+"""
+
+
+def test_a_forked_process_is_told_and_does_not_wait_forever(corpus):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, corpus.url], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert "cannot be read in a process that was forked from the one that opened it" in line
+        assert "get_context('spawn')" in line
 
 
 class _Marked:
