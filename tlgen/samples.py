@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DATA_VERSION = 3
 #: The same for samples with a certain contrast only.
 _CONTRAST_VERSIONS = {"physical": 2}
+#: The same for samples of the multislice engine whose pixels are larger than this, Å.
+_LARGE_PIXELS, _LARGE_PIXELS_VERSION = 2.0, 2
 
 #: What is random in the making of a sample, each with a seed of its own.
 STAGES = ("counts", "decorations", "pack", "alignment", "simulate")
@@ -148,6 +150,8 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
             }
             if acquisition.contrast in _CONTRAST_VERSIONS:
                 content["contrast_version"] = _CONTRAST_VERSIONS[acquisition.contrast]
+            if acquisition.engine == "multislice" and acquisition.pixel_size > _LARGE_PIXELS:
+                content["pixel_version"] = _LARGE_PIXELS_VERSION
             specs.append(
                 SampleSpec(
                     sample_id=seeds.digest(content),
