@@ -63,7 +63,8 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
     Raises
     ------
     InputError
-        A value is out of its range, or the detector's file cannot be read.
+        A value is out of its range, the detector's file cannot be read, or ``tilt_range`` stands beside one
+        of what it stands for.
     """
     drawn: dict[str, Any] = {}
     for key, value in words.items():
@@ -80,6 +81,12 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
         else:
             drawn[key] = value
     if (half := drawn.pop("tilt_range", None)) is not None:
+        for end in ("tilt_min", "tilt_max"):
+            if end in drawn:
+                raise InputError(
+                    f"acquisition: tilt_range and {end} both say how far tilts go; give one of them"
+                    " (tilt_range: null takes away that of the recipe that is extended)."
+                )
         drawn |= {"tilt_min": -half, "tilt_max": half}
     if (quality := drawn.pop("quality", None)) is not None:
         drawn = QUALITIES[quality] | drawn
