@@ -212,6 +212,11 @@ def test_an_mdoc_gives_angles_doses_and_defocus(
     result = command(tmp_path, *options, angles=path.name)
     assert result.exit_code == 0, result.output
     assert open_volume(tmp_path / "out.mrc").voxel_size == pytest.approx(2.74)
+    path.write_text(path.read_text().replace("Voltage = 300", "Voltage = 300000"))
+    refused = command(tmp_path, *options, angles=path.name).exception
+    assert isinstance(refused, InputError)
+    assert "a voltage of 300000 kV, which no microscope has; give --voltage" in str(refused)
+    assert command(tmp_path, *options, "--voltage", "300", angles=path.name).exit_code == 0
 
 
 @pytest.mark.parametrize(

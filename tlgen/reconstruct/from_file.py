@@ -213,10 +213,16 @@ def _known(series: Series, kept: list[int], voxel_size: float, request: Request)
     defocus = request.defocus if request.defocus is not None else series.defocus
     if settings.ctf != "none" and defocus is None:
         raise InputError("--ctf needs the defocus; give --defocus in µm under focus")
+    voltage = _first(request.voltage, series.voltage, 300.0)
+    if not doors.VOLTAGES[0] <= voltage <= doors.VOLTAGES[1]:
+        raise InputError(
+            f"the angles' file of {series.name} tells a voltage of {voltage:g} kV, which no microscope has;"
+            " give --voltage"
+        )
     optics = ctf.Optics(
         pixel_size=voxel_size,
         defocus=defocus or 0.0,
-        voltage=_first(request.voltage, series.voltage, 300.0),
+        voltage=voltage,
         spherical_aberration=_first(request.spherical_aberration, series.spherical_aberration, 2.7),
         amplitude_contrast=request.amplitude_contrast,
         phase_shift=request.phase_shift,
