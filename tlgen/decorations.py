@@ -226,7 +226,7 @@ def from_dict(fields: dict[str, Any]) -> Decoration:
     Raises
     ------
     InputError
-        If the kind is unknown or a number is missing.
+        If the kind is unknown, or a number is missing or makes no sense.
     """
     rest = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     kind = rest.pop("kind", None)
@@ -236,6 +236,11 @@ def from_dict(fields: dict[str, Any]) -> Decoration:
         made: Decoration = KINDS[kind](**rest)
     except TypeError as error:
         raise InputError(f"a decoration of kind {kind!r} does not have its numbers ({error})") from error
+    for name, value in rest.items():
+        if not np.isfinite(np.asarray(value, np.float64)).all():
+            raise InputError(f"a decoration of kind {kind!r} has the {name} {value}; give numbers")
+        if name in ("radius", "thickness") and not (isinstance(value, int | float) and value > 0):
+            raise InputError(f"a decoration of kind {kind!r} has the {name} {value}; it must be positive")
     return made
 
 

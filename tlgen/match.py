@@ -25,6 +25,7 @@ _LEAST_DEFOCUS = 0.3  # µm
 _UNEVEN = 0.3  # degrees that a tilt may be off its scheme's, as stages are
 _SAME_DOSE = 0.05  # share that doses may differ by, to count as equal
 _GROUPS = range(1, 9)
+_LARGEST_VOXEL = 200.0  # Å; no molecule is left in larger ones
 
 
 def write_match(path: str, to: str | None, template: str, voxel_size: float) -> list[str]:
@@ -46,8 +47,10 @@ def write_match(path: str, to: str | None, template: str, voxel_size: float) -> 
     InputError
         If a file cannot be read, ``to`` exists or is no .yaml, or the voxel size is not positive.
     """
-    if not voxel_size > 0:
-        raise InputError(f"--voxel-size must be positive, not {voxel_size:g}")
+    if not 0 < voxel_size <= _LARGEST_VOXEL:
+        raise InputError(
+            f"--voxel-size must be positive and no more than {_LARGEST_VOXEL:g} Å, not {voxel_size:g}"
+        )
     series, below = read_one(path), read_recipe(template)
     if to is not None and Path(to).suffix not in (".yaml", ".yml"):
         raise InputError(f"{to} must end in .yaml; give another name")
@@ -100,7 +103,7 @@ def matched(series: Series, below: Recipe, template: str, voxel_size: float, nam
         acquisition |= {"pixel_size": pixel, "voxel_size": round(times * pixel, 4)}
     if series.voltage:
         acquisition["voltage"] = round(series.voltage, 3)
-    if series.spherical_aberration:
+    if series.spherical_aberration is not None:
         acquisition["spherical_aberration"] = series.spherical_aberration
     if series.dose:
         acquisition["dose"] = _around(series.dose, _DOSE * series.dose, 1)

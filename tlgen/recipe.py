@@ -136,7 +136,12 @@ def _check_alone(key: str, value: Any) -> None:
         try:
             one.validate_python(each)
         except ValidationError as error:
-            wanted = (told["msg"].removeprefix("Input should be ") for told in error.errors())
+            words = [told["msg"] for told in error.errors()]
+            for own in (
+                word.removeprefix("Value error, ") for word in words if word.startswith("Value error")
+            ):
+                raise ValueError(own) from error
+            wanted = (word.removeprefix("Input should be ") for word in words)
             raise ValueError(f"must be {' or '.join(wanted)}, not {each}") from error
 
 

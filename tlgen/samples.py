@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DATA_VERSION = 3
 #: The same for samples with a certain contrast only.
 _CONTRAST_VERSIONS = {"physical": 2}
+#: The same for samples of the multislice engine whose pixels are larger than this, Å.
+_LARGE_PIXELS, _LARGE_PIXELS_VERSION = 2.0, 2
 
 #: What is random in the making of a sample, each with a seed of its own.
 STAGES = ("counts", "decorations", "pack", "alignment", "simulate")
@@ -61,7 +63,8 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
     Raises
     ------
     InputError
-        A value is out of its range, or the detector's file cannot be read.
+        A value is out of its range, the detector's file cannot be read, or ``tilt_range`` stands beside one
+        of what it stands for.
     """
     drawn: dict[str, Any] = {}
     for key, value in words.items():
@@ -78,6 +81,12 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
         else:
             drawn[key] = value
     if (half := drawn.pop("tilt_range", None)) is not None:
+        for end in ("tilt_min", "tilt_max"):
+            if end in drawn:
+                raise InputError(
+                    f"acquisition: tilt_range and {end} both say how far tilts go; give one of them"
+                    " (tilt_range: null takes away that of the recipe that is extended)."
+                )
         drawn |= {"tilt_min": -half, "tilt_max": half}
     if (quality := drawn.pop("quality", None)) is not None:
         drawn = QUALITIES[quality] | drawn
@@ -148,6 +157,8 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
             }
             if acquisition.contrast in _CONTRAST_VERSIONS:
                 content["contrast_version"] = _CONTRAST_VERSIONS[acquisition.contrast]
+            if acquisition.engine == "multislice" and acquisition.pixel_size > _LARGE_PIXELS:
+                content["pixel_version"] = _LARGE_PIXELS_VERSION
             specs.append(
                 SampleSpec(
                     sample_id=seeds.digest(content),

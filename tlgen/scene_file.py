@@ -209,7 +209,7 @@ def from_words(words: Any, where: str = "the scene") -> Scene:
     try:
         kinds, placed = words["kinds"], words["molecules"]
         z, y, x = (int(n) for n in words["shape"])
-        return Scene(
+        made = Scene(
             shape=(z, y, x),
             voxel_size=float(words["voxel_size"]),
             digests=tuple(str(kind["digest"]) for kind in kinds),
@@ -227,3 +227,22 @@ def from_words(words: Any, where: str = "the scene") -> Scene:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where} is damaged ({type(error).__name__}: {error}); pack it again") from error
+    _check_numbers(made, where)
+    return made
+
+
+def _check_numbers(scene: Scene, where: str) -> None:
+    """Refuse numbers that a hand may write and no scene has (InputError names the first of them)."""
+    if min(scene.shape) < 1 or not 0 < scene.voxel_size < np.inf:
+        raise InputError(f"{where}: a box of {scene.shape} voxels of {scene.voxel_size:g} Å is none")
+    if wrong := [label for label in scene.labels if not 0 <= label <= len(scene.class_names)]:
+        raise InputError(f"{where}: there is no class of the label {wrong[0]}; 0 is that of a distractor")
+    for i, (kind, quaternion) in enumerate(zip(scene.which.tolist(), scene.quaternions, strict=True)):
+        if not 0 <= kind < len(scene.digests):
+            raise InputError(
+                f"{where}: molecule {i + 1} is of kind {kind}, and there are {len(scene.digests)}, from 0 on"
+            )
+        if not 1e-6 < np.abs(quaternion).max() < np.inf:
+            raise InputError(
+                f"{where}: the quaternion of molecule {i + 1} is no rotation; give one, such as 0, 0, 0, 1"
+            )

@@ -321,12 +321,13 @@ def _of_tilts(file: Path, name: str, frame: pd.DataFrame, row: Mapping[str, obje
             return None
         return [float(value) for value in star.numbers(file, frame, [key])[:, 0]]
 
-    def fact(key: str) -> float | None:
+    def fact(key: str, *, maybe_zero: bool = False) -> float | None:
         value = row.get(key)
         try:
-            return _positive(float(value))  # type: ignore[arg-type]
+            number = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             return None
+        return 0.0 if maybe_zero and number == 0 else _positive(number)
 
     angles = column(_REFINED) or column(_NOMINAL) or []
     before = column(_BEFORE)
@@ -348,6 +349,6 @@ def _of_tilts(file: Path, name: str, frame: pd.DataFrame, row: Mapping[str, obje
         pixel_size=fact("rlnTomoTiltSeriesPixelSize"),
         voltage=fact("rlnVoltage"),
         defocus=microns or None,
-        spherical_aberration=fact("rlnSphericalAberration"),
+        spherical_aberration=fact("rlnSphericalAberration", maybe_zero=True),
         tilt_axis=median(axis) if axis else None,
     )

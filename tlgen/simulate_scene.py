@@ -11,6 +11,7 @@ import numpy as np
 from catalogs import seeds
 from catalogs.errors import InputError
 from catalogs.volumes import write_mrc
+from tlgen.misalign import misaligned, seen
 from tlgen.pack import choose
 from tlgen.recipe import Recipe
 from tlgen.samples import expand
@@ -31,8 +32,9 @@ def simulate_scene(
 ) -> None:
     """Simulate tilt images of a scene with the acquisition of one sample of a recipe.
 
-    Writes the images as an MRC stack by rising angle and, beside it, the angles (``.rawtlt``). Ice and counts
-    are random, but the same every time.
+    Writes the images as an MRC stack by rising angle and, beside it, the angles (``.rawtlt``) as an alignment
+    would believe them: errors of it are in the images. Ice, counts and these errors are random, but the same
+    every time.
 
     Parameters
     ----------
@@ -65,15 +67,17 @@ def simulate_scene(
     simulator.check_device(acq)
     simulator.check_scene(scene, library, acq)
     doors.check_overlaps(scene, library)
-    tilts = _choose(tilt_series(acq), angles)
+    seed, of_alignment = (
+        seeds.seed(recipe.seed, recipe.name, spec.name, stage) for stage in ("simulate", "alignment")
+    )
+    tilts = _choose(misaligned(tilt_series(acq), acq, of_alignment), angles)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    seed = seeds.seed(recipe.seed, recipe.name, spec.name, "simulate")
     images, devices = [], set()
     together = simulator.tilts_a_call(acq, scene.shape)
     for k in range(0, len(tilts), together):
         started, part = time.process_time(), tilts[k : k + together]
-        views = [(scene, tilt) for tilt in part]
+        views = [seen(scene, tilt) for tilt in part]
         made, device = simulator.simulate_together(views, library, acq, seed, noise=noise)
         each = (time.process_time() - started) / len(part)
         for tilt, image in zip(part, made, strict=True):
@@ -89,10 +93,11 @@ def simulate_scene(
 
 
 def _choose(tilts: list[Tilt], angles: tuple[float, ...]) -> list[Tilt]:
-    """Choose tilts by their angles; by rising angle."""
-    known = {tilt.angle: tilt for tilt in sorted(tilts, key=lambda tilt: tilt.angle)}
+    """Choose tilts by their angles, all of those that a series takes again and again; by rising angle."""
+    known = {tilt.angle for tilt in tilts}
     for angle in angles:
         if angle not in known:
             near = min(known, key=lambda each: abs(each - angle))
             raise InputError(f"--angle {angle:g}: the series has no such tilt; the nearest is {near:g}°")
-    return [tilt for angle, tilt in known.items() if angle in angles or not angles]
+    chosen = [tilt for tilt in tilts if tilt.angle in angles or not angles]
+    return sorted(chosen, key=lambda tilt: tilt.angle)

@@ -129,6 +129,7 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
         ("there.yaml", 10.0, "exists already"),
         ("mine.txt", 10.0, r"must end in \.yaml"),
         ("mine.yaml", 0.0, "must be positive"),
+        ("mine.yaml", float("inf"), "no more than 200 Å, not inf"),
     ):
         with pytest.raises(InputError, match=words):
             write_match(path, str(tmp_path / to), "demo", size)

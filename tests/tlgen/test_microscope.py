@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,8 @@ class TestPictures:
             ({"tilt_angle_offset": 25.0}, r"tilt_max: a tilt of 85° with tilt_angle_offset is beyond 80°"),
             ({"tilt_min": -81.0}, r"tilt_min"),
             ({"detector": "k4"}, r"detector: 'k4' is neither"),
+            ({"voltage": 300000.0}, r"voltage: no microscope has 300000 kV"),
+            ({"defocus": 25000.0}, r"defocus: 25000 µm is beyond 100 µm"),
         ):
             with pytest.raises(InputError, match=words):
                 engine(name).check(Acquisition.model_validate({"engine": name, **more}))
@@ -201,6 +204,25 @@ def test_molecules_in_each_other_are_named() -> None:
         doors.check_overlaps(scene, library)
     scene, library = balls([(0, 0, 0), (50, 30, 0), (-42, 0, 0)])
     doors.check_overlaps(scene, library)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_decorations_out_of_the_box_and_molecules_in_them_are_named(name: str) -> None:
+    acq = Acquisition.model_validate({"engine": name})
+    scene, library = balls([(0, 0, 0), (-50, 0, 0)])
+    for centre in ((150.0, 0.0, 0.0), (0.0, 0.0, -80.0)):
+        away = replace(scene, decorations=(Bead(centre, 20.0),), class_names=("ball", "gold"))
+        with pytest.raises(InputError, match=r"a bead from .* is outside of the box of 176 x 160 x 112 Å"):
+            engine(name).check_scene(away, library, acq)
+    cut = replace(scene, decorations=(Bead((85.0, 0.0, 40.0), 20.0),), class_names=("ball", "gold"))
+    engine(name).check_scene(cut, library, acq)
+    doors.check_overlaps(cut, library)
+    inside = replace(scene, decorations=(Bead((0.0, 0.0, 0.0), 12.0),), class_names=("ball", "gold"))
+    with pytest.raises(InputError, match=r"molecule 1 \(ball\) stands 1\d Å deep in a bead \(gold\)"):
+        doors.check_overlaps(inside, library)
+    # packing counts on voxels: 3 Å of a ball's 20 are left to it
+    beside = replace(scene, decorations=(Bead((0.0, 0.0, 37.0), 20.0),), class_names=("ball", "gold"))
+    doors.check_overlaps(beside, library)
 
 
 def test_decorations_of_too_many_atoms_are_refused_before_packing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,6 +356,22 @@ class TestRecipe:
         assert set(words) <= set(COLUMNS)
         assert set(words) <= set(ACQUISITION_UNITS)
 
+    @pytest.mark.parametrize("end", ["tilt_min", "tilt_max"])
+    def test_a_range_beside_one_of_its_ends_is_refused(self, end: str) -> None:
+        """As where one recipe extends another that has the range."""
+        with pytest.raises(InputError, match=f"tilt_range and {end} both say .*tilt_range: null"):
+            draw_acquisition({"tilt_range": 60, end: 50.0 if end == "tilt_max" else -50.0}, 1)
+
+    def test_a_strange_contrast_is_told_in_plain_words(self) -> None:
+        content = {
+            "name": "r", "shape": [16, 16, 16], "targets": {"a": {"structures": ["3enl"], "count": 1}},
+            "samples": {"train": {}}, "acquisition": {"contrast": "abtem"},
+        }  # fmt: skip
+        with pytest.raises(
+            ValueError, match=r"contrast: must be parakeet, physical or a number [^,]*, not abtem"
+        ):
+            Recipe.model_validate(content)
+
     @pytest.mark.parametrize("dose", [0, -10])
     def test_no_dose_is_refused(self, dose: float) -> None:
         with pytest.raises(InputError, match="acquisition: dose: "):
@@ -374,6 +412,36 @@ class TestProgram:
             assert stack.data.shape == (2, 20, 22)
             assert stack.data.mean() == pytest.approx(1, abs=0.05)
 
+    def test_errors_of_alignment_are_in_the_images(
+        self, files: tuple[Path, Path], tmp_path: Path, tlgen: Tlgen
+    ) -> None:
+        """By an offset of all tilts, which moves what stands above the tilt axis sideways."""
+        scene, library = balls([(0, 0, 30)])
+        write_scene(scene, library, tmp_path / "high")
+        columns = []
+        for offset in (0.0, 20.0):
+            recipe = self.recipe(
+                tmp_path, tilt_angle_offset=offset, ice_density=0, defocus=0.5, phase_plate=True
+            )
+            done = tlgen("simulate", tmp_path / "high", recipe, "--to", tmp_path / "a.mrc", "--no-noise")
+            assert done[0] == 0
+            assert (tmp_path / "a.rawtlt").read_text().split()[2] == "0.00"
+            with mrcfile.open(tmp_path / "a.mrc") as stack:
+                dark = np.clip(1 - np.asarray(stack.data[2], float), 0.01, None) - 0.01
+            columns.append((dark.sum(axis=0) * np.arange(22)).sum() / dark.sum())
+        assert columns[1] - columns[0] == pytest.approx(30 * np.sin(np.radians(20)) / 8, abs=0.2)
+
+    def test_tilts_that_are_taken_twice_are_two_images(
+        self, files: tuple[Path, Path], tmp_path: Path, tlgen: Tlgen
+    ) -> None:
+        recipe = self.recipe(tmp_path, tilt_series="0:3 0:3 20:3 0:3")
+        for options, angles in (((), ["0.00"] * 3 + ["20.00"]), (("--angle", 0), ["0.00"] * 3)):
+            status, out, _ = tlgen("simulate", files[0], recipe, "--to", tmp_path / "a.mrc", *options)
+            assert (status, f"{len(angles)} images" in out) == (0, True)
+            assert (tmp_path / "a.rawtlt").read_text().split() == angles
+        with mrcfile.open(tmp_path / "a.mrc") as stack:
+            assert not np.array_equal(stack.data[0], stack.data[1])  # each has ice and counts of its own
+
     @pytest.mark.parametrize(
         ("acquisition", "words"),
         [
@@ -407,6 +475,32 @@ class TestProgram:
             status, _, err = tlgen("simulate", folder, recipe, "--to", tmp_path / "a.mrc")
             assert status == 2
             assert words in err
+        for change, words in (
+            ({"kind": 9}, "molecule 2 is of kind 9, and there are 1"),
+            ({"kind": -1}, "molecule 2 is of kind -1"),
+            ({"quaternion": [0, 0, 0, 0]}, "the quaternion of molecule 2 is no rotation"),
+            ({"quaternion": [float("nan"), 0, 0, 1]}, "the quaternion of molecule 2 is no rotation"),
+        ):
+            content = json.loads(written)
+            content["molecules"][1] |= change
+            (folder / "scene.json").write_text(json.dumps(content))
+            status, _, err = tlgen("simulate", folder, recipe, "--to", tmp_path / "a.mrc")
+            assert (status, words in err, err.count("\n")) == (2, True, 1), err
+        bead = {"kind": "bead", "centre": [0, 0, 0], "radius": 20, "seed": 1}
+        for change, words in (
+            ({"shape": [0, 20, 22]}, "a box of (0, 20, 22) voxels"),
+            ({"voxel_size": -8}, "voxels of -8 Å"),
+            ({"class_names": []}, "no class of the label 1"),
+            ({"decorations": [bead]}, "deep in a bead"),
+            ({"decorations": [bead | {"radius": -20}]}, "has the radius -20; it must be positive"),
+            ({"decorations": [bead | {"centre": [0, 0, float("nan")]}]}, "give numbers"),
+        ):
+            content = json.loads(written)
+            content["class_names"].append("gold")
+            content |= change
+            (folder / "scene.json").write_text(json.dumps(content))
+            status, _, err = tlgen("simulate", folder, recipe, "--to", tmp_path / "a.mrc")
+            assert (status, words in err, err.count("\n")) == (2, True, 1), err
         (folder / "scene.json").write_text(written)
         assert tlgen("simulate", folder, recipe, "--to", tmp_path / "a.mrc", "--angle", 7)[0] == 2
         assert tlgen("simulate", folder, recipe, "--to", tmp_path / "a.tif")[0] == 2

@@ -189,3 +189,21 @@ def test_memory_grows_with_pixels_slabs_and_structures_but_not_with_copies() -> 
     assert memory(larger, larger_library, Acquisition()) > base
     assert memory(deeper, library, Acquisition()) > base
     assert memory(wider, library, Acquisition()) > 2 * base
+
+
+def test_large_pixels_hold_nothing_beyond_their_own_nyquist() -> None:
+    """What they cannot hold must not come back as coarse noise when they are binned."""
+    scene, library = blobs()
+    tilt = Tilt(1, 20.0, 2.0, 2.0)
+
+    def stack(**more: object) -> np.ndarray:
+        acq = Acquisition.model_validate({"padding": 40, **more})
+        return np.stack([Multislice().simulate(scene, library, acq, tilt, k, noise=False) for k in range(4)])
+
+    whole, cropped = stack(pixel_size=8.0), stack(binning="fourier")
+    # pixels of a voxel are those of the cropped transform, but for the Nyquist frequency itself
+    assert np.sqrt(((whole - cropped) ** 2).mean()) < 0.15 * cropped.std()
+    fine, half = stack(), stack(pixel_size=4.0)
+    ice = [each.std(axis=0, ddof=1).mean() for each in (fine, half)]
+    assert ice[1] / ice[0] == pytest.approx(1, abs=0.1)
+    assert half.mean(axis=0).std() / fine.mean(axis=0).std() == pytest.approx(1, abs=0.05)

@@ -106,11 +106,12 @@ def test_in_ice(kind: str, angle: float, lens: dict[str, float]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("angle", [0.0, 60.0])
-def test_noisy_images_have_the_same_mean_and_variance(angle: float) -> None:
+# three images of 2500 pixels know their variance to 1.6 %, sixteen to 0.7 %
+@pytest.mark.parametrize(("seeds", "limit"), [(3, 0.05), pytest.param(16, 0.02, marks=pytest.mark.long)])
+def test_noisy_images_have_the_same_mean_and_variance(angle: float, seeds: int, limit: float) -> None:
     scene, library = scene_of("crowd", 8.0)
     acq, tilt = Acquisition.model_validate(PAPER), Tilt(3, angle, 2.0, 6.0)
-    ours = np.stack([Multislice().simulate(scene, library, acq, tilt, k) for k in range(16)])
-    theirs = np.stack([Parakeet().simulate(scene, library, acq, tilt, k) for k in range(3)])
+    ours = np.stack([Multislice().simulate(scene, library, acq, tilt, k) for k in range(64)])
+    theirs = np.stack([Parakeet().simulate(scene, library, acq, tilt, k) for k in range(seeds)])
     assert ours.mean() == pytest.approx(theirs.mean(), rel=0.02)
-    # three images of 2500 pixels know their variance to 1.6 %
-    assert ours.var(axis=(1, 2)).mean() == pytest.approx(theirs.var(axis=(1, 2)).mean(), rel=0.05)
+    assert ours.var(axis=(1, 2)).mean() == pytest.approx(theirs.var(axis=(1, 2)).mean(), rel=limit)

@@ -163,6 +163,8 @@ def test_ice_that_would_stand_upright_is_refused() -> None:
     with pytest.raises(InputError, match=r"ice_tilt: the ice would be 88° steep"):
         doors.check_acquisition(Acquisition(ice_tilt=28.0))
     doors.check_acquisition(Acquisition(ice_tilt=20.0, ice_wedge=5.0))
+    with pytest.raises(InputError, match=r"ice_tilt: the ice would be 90° steep"):
+        doors.check_acquisition(Acquisition(ice_tilt=15.0, tilt_angle_offset=-15.0))
 
 
 def test_energy_filter_keeps_what_parakeets_zero_loss_model_keeps() -> None:

@@ -55,6 +55,14 @@ def test_linear_in_images_of_one_mean() -> None:
     assert np.allclose(one, reconstruct(100 + a + 2 * b, ANGLES, shape), atol=1e-5)
 
 
+def test_images_of_one_angle_share_the_range_of_one_image() -> None:
+    rng = np.random.default_rng(2)
+    images = 100 + rng.standard_normal((1, 6, 20)).repeat(3, axis=0)
+    one, three = (reconstruct(images[:n], np.full(n, 10.0), (8, 6, 20)) for n in (1, 3))
+    assert one.std() > 0
+    assert np.allclose(one, three, atol=1e-5 * one.std())
+
+
 def test_brightness_of_an_image_does_not_matter(projections: Draw) -> None:
     shape = (10, 5, 16)
     images = projections(np.array([[8.0, 2.0, 4.0]]), shape, ANGLES)

@@ -165,6 +165,30 @@ def test_options_reach_the_filters(peak: Peak, spots: Draw, tmp_path: Path, opti
     assert not np.allclose(other, plain, rtol=1e-3)
 
 
+def test_options_of_the_lens_reach_it(spots: Draw, tmp_path: Path) -> None:
+    """A corrected microscope has no spherical aberration; that is not the same as none given."""
+    stack(tmp_path, spots())
+    common = ("--thickness", "120", "--ctf", "wiener", "--defocus", "0.02")
+    found = []
+    for options in (
+        (), ("--cs", "2.7"), ("--cs", "0"), ("--ctf-slab", "20"), ("--wiener-snr", "5"), ("--voltage", "100"),
+    ):  # fmt: skip
+        result = command(tmp_path, *common, *options)
+        assert result.exit_code == 0, result.output
+        found.append(open_volume(tmp_path / "out.mrc").read())
+    assert np.array_equal(found[0], found[1])
+    for other in found[2:]:
+        assert np.abs(other - found[0]).max() > 1e-3 * found[0].std()
+
+
+def test_images_of_one_angle_are_refused(spots: Draw, tmp_path: Path) -> None:
+    stack(tmp_path, spots()[:3])
+    (tmp_path / "same.tlt").write_text("4\n4\n4\n")
+    result = command(tmp_path, "--thickness", "120", angles="same.tlt")
+    assert isinstance(result.exception, InputError)
+    assert "all images have the same angle" in str(result.exception)
+
+
 def test_what_does_not_fit_into_memory_goes_through_files(
     spots: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +212,11 @@ def test_an_mdoc_gives_angles_doses_and_defocus(
     result = command(tmp_path, *options, angles=path.name)
     assert result.exit_code == 0, result.output
     assert open_volume(tmp_path / "out.mrc").voxel_size == pytest.approx(2.74)
+    path.write_text(path.read_text().replace("Voltage = 300", "Voltage = 300000"))
+    refused = command(tmp_path, *options, angles=path.name).exception
+    assert isinstance(refused, InputError)
+    assert "a voltage of 300000 kV, which no microscope has; give --voltage" in str(refused)
+    assert command(tmp_path, *options, "--voltage", "300", angles=path.name).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -200,6 +229,13 @@ def test_an_mdoc_gives_angles_doses_and_defocus(
         (("--thickness", "-5"), "--thickness must be positive"),
         (("--iterations", "0", "--filter", "sirt"), "--iterations 0"),
         (("--leave-out", "x"), "--leave-out x: give numbers"),
+        (("--defocus", "nan"), "--defocus must be from -100 to 100 µm, not nan"),
+        (("--voltage", "0"), "--voltage must be from 10 to 3000 kV, not 0"),
+        (("--cs", "-1"), "--cs must be from 0 to 100 mm"),
+        (("--amplitude-contrast", "2"), "--amplitude-contrast must be from 0 to 1, not 2"),
+        (("--phase-shift", "nan"), "--phase-shift must be from -180 to 180 degrees"),
+        (("--ctf-slab", "0"), "--ctf-slab 0"),
+        (("--wiener-snr", "nan"), "--wiener-snr nan"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(

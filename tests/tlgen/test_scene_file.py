@@ -49,13 +49,18 @@ def scenes(draw: st.DrawFn) -> Scene:
         which=np.array(draw(st.lists(st.integers(0, kinds - 1), min_size=n, max_size=n)), np.int64),
         positions=np.array(draw(st.lists(vectors, min_size=n, max_size=n)), np.float64).reshape(n, 3),
         quaternions=np.array(
-            draw(st.lists(st.tuples(*[numbers] * 4), min_size=n, max_size=n)), np.float64
+            draw(st.lists(st.tuples(*[numbers] * 4).filter(turns), min_size=n, max_size=n)), np.float64
         ).reshape(n, 4),
         amplitudes=draw(st.sampled_from([(), each(st.lists(numbers, max_size=3).map(tuple))])),
         rmsds=draw(st.sampled_from([(), each(numbers)])),
         decorations=tuple(draw(st.lists(bodies, max_size=4))),
         asked=draw(st.dictionaries(words, st.integers(0, 10**6), max_size=3)),
     )
+
+
+def turns(quaternion: tuple[float, ...]) -> bool:
+    """Whether it is a rotation, if not of length 1."""
+    return max(map(abs, quaternion)) > 1e-6
 
 
 def same(a: Scene, b: Scene) -> bool:

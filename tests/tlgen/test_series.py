@@ -64,6 +64,8 @@ def test_relions_project_tells_all_its_series(
     assert one.doses == pytest.approx([3] * 7)
     assert (one.pixel_size, one.voltage, one.spherical_aberration, one.tilt_axis) == (1.35, 300, 2.7, 85.5)
     assert (one.defocus, two.defocus) == pytest.approx((3.0, 3.01))
+    path.write_text(path.read_text().replace(" 2.7 0.1 ", " 0.0 0.1 "))  # of a corrected microscope
+    assert read_series(path)[0].spherical_aberration == 0
     assert read_one(f"{path}#TS_02").name == "TS_02"
     alone = read_one(path.parent / "tilt_series/TS_01.star")
     assert alone.angles == one.angles

@@ -88,6 +88,13 @@ def test_a_list_is_taken_as_it_is() -> None:
     assert Acquisition.model_validate(acq.model_dump()) == acq
 
 
+def test_a_list_may_take_a_tilt_again() -> None:
+    acq = Acquisition(tilt_series="0:1 0:1 0:1 3:1")
+    assert (acq.tilt_min, acq.tilt_max, acq.tilt_step) == (0, 3, 3)
+    assert [t.angle for t in tilt_series(acq)] == [0, 0, 0, 3]
+    assert len(tilt_series(Acquisition(tilt_series="4 4 4"))) == 3
+
+
 def test_doses_of_a_list_share_the_dose_that_is_asked_for() -> None:
     tilts = tilt_series(Acquisition(tilt_series="0:1 3:1 -3:2", dose=100))
     assert [t.dose for t in tilts] == pytest.approx([25, 25, 50])

@@ -33,8 +33,8 @@ def row_filters(
     """
     radians = np.radians(angles)
     # Each image stands for its share of the range of angles; on average that is one step.
-    ordered = np.sort(radians)
-    step = (ordered[-1] - ordered[0]) / (len(ordered) - 1) if len(ordered) > 1 else np.pi
+    reach = float(np.ptp(radians))
+    step = reach / (len(radians) - 1) if reach else np.pi / len(radians)
     frequency = scipy.fft.rfftfreq(n)
     if settings.filter == "exact":
         weights = exact(frequency, radians, depth)

@@ -15,7 +15,7 @@ from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_z
 from tlgen.reconstruct import ctf, wbp
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.series import Series, read_one
-from tlgen.simulate import binning, gpu
+from tlgen.simulate import binning, doors, gpu
 from tlrun.progress import ProgressLine
 
 _MRC = (".mrc", ".rec", ".map", ".mrc.gz")
@@ -118,6 +118,8 @@ def reconstruct_file(
         raise InputError(f"--leave-out {wrong[0]}: {stack} has images 0 to {count - 1}")
     if len(kept) < 2:
         raise InputError(f"--leave-out leaves {len(kept)} images of {stack}; a tomogram needs more")
+    if np.ptp([series.angles[k] for k in kept]) == 0:
+        raise InputError(f"{angles}: all images have the same angle; a tomogram needs more than one")
     times = request.bin or max(1, round((request.voxel_size or pixel_size) / pixel_size))
     voxel_size = pixel_size * times
     known = _known(series, kept, voxel_size, request)
@@ -182,6 +184,19 @@ def _check(to: str, request: Request) -> None:
     for option, value in sizes.items():
         if value is not None and not (np.isfinite(value) and value > 0):
             raise InputError(f"{option} must be positive, not {value:g}")
+    low, high = doors.VOLTAGES
+    lens = {
+        "--defocus": (request.defocus, -doors.LARGEST_DEFOCUS, doors.LARGEST_DEFOCUS, "µm"),
+        "--voltage": (request.voltage, low, high, "kV"),
+        "--cs": (request.spherical_aberration, 0.0, 100.0, "mm"),
+        "--amplitude-contrast": (request.amplitude_contrast, 0.0, 1.0, ""),
+        "--phase-shift": (request.phase_shift, -180.0, 180.0, "degrees"),
+    }
+    for option, (value, least, most, unit) in lens.items():
+        if value is not None and not least <= value <= most:
+            raise InputError(
+                f"{option} must be from {least:g} to {most:g} {unit}".rstrip() + f", not {value:g}"
+            )
 
 
 def _known(series: Series, kept: list[int], voxel_size: float, request: Request) -> wbp.Series:
@@ -198,16 +213,27 @@ def _known(series: Series, kept: list[int], voxel_size: float, request: Request)
     defocus = request.defocus if request.defocus is not None else series.defocus
     if settings.ctf != "none" and defocus is None:
         raise InputError("--ctf needs the defocus; give --defocus in µm under focus")
+    voltage = _first(request.voltage, series.voltage, 300.0)
+    if not doors.VOLTAGES[0] <= voltage <= doors.VOLTAGES[1]:
+        raise InputError(
+            f"the angles' file of {series.name} tells a voltage of {voltage:g} kV, which no microscope has;"
+            " give --voltage"
+        )
     optics = ctf.Optics(
         pixel_size=voxel_size,
         defocus=defocus or 0.0,
-        voltage=request.voltage or series.voltage or 300.0,
-        spherical_aberration=request.spherical_aberration or series.spherical_aberration or 2.7,
+        voltage=voltage,
+        spherical_aberration=_first(request.spherical_aberration, series.spherical_aberration, 2.7),
         amplitude_contrast=request.amplitude_contrast,
         phase_shift=request.phase_shift,
         handedness=request.handedness,
     )
     return wbp.Series(sign * np.array([series.angles[k] for k in kept], np.float64), doses, optics)
+
+
+def _first(*values: float | None) -> float:
+    """Take the first one that is known, be it 0."""
+    return next(value for value in values if value is not None)
 
 
 def _contrast(

@@ -33,7 +33,12 @@ class Reconstruction(BaseModel):
     ctf: Literal["none", "phase_flip", "wiener"] = Field(
         "none", description="Correct the contrast transfer, slab by slab along the beam."
     )
-    ctf_slab: float = Field(150.0, gt=0, description="Thickness of a slab.", json_schema_extra={"unit": "Å"})
+    ctf_slab: float = Field(
+        150.0, gt=0, allow_inf_nan=False, description="Thickness of a slab.", json_schema_extra={"unit": "Å"}
+    )
     wiener_snr: float = Field(
-        1.0, gt=0, description="Signal to noise that `ctf: wiener` expects, at all frequencies."
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Signal to noise that `ctf: wiener` expects, at all frequencies.",
     )

@@ -31,11 +31,13 @@ def transfer(
     voxel_size, pixel_size
         Å, of what is made, and of the pixels that it is made of.
     binning
-        ``average`` is the mean of the pixels; ``fourier`` keeps what is below the voxels' Nyquist frequency.
+        ``average`` is the mean of the pixels, which hold nothing beyond their own Nyquist frequency;
+        ``fourier`` keeps what is below the voxels'.
     """
     if binning == "fourier":
         return (np.abs(q) * voxel_size < 0.5 - 1e-9).astype(np.float64)
-    return np.asarray(np.sinc(q * voxel_size) / np.sinc(q * pixel_size))
+    held = np.abs(q) * pixel_size < 0.5 + 1e-9
+    return np.where(held, np.sinc(q * voxel_size) / np.sinc(np.where(held, q, 0) * pixel_size), 0)
 
 
 def binned(image: NDArray[np.floating], factor: int, binning: Binning = "average") -> NDArray[np.float32]:

@@ -123,9 +123,10 @@ def curve(acq: Acquisition, rate: float) -> Curve | None:
         # 1126, 2009)
         mtf = np.sinc(frequency)
         return Curve(frequency, mtf, mtf**2)
+    meant = "" if Path(acq.detector).suffix else nearest(acq.detector, BUILT_IN)
     raise InputError(
-        f"detector: {acq.detector!r} is neither one of {', '.join(BUILT_IN)}"
-        f"{nearest(acq.detector, BUILT_IN)} nor a file that is there; give a STAR or CSV file"
+        f"detector: {acq.detector!r} is neither one of {', '.join(BUILT_IN)} nor a STAR or CSV file that is"
+        f" there{meant}"
     )
 
 

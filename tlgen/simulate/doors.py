@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
+from tlgen.decorations import nearest
 from tlgen.molecule import Library, Molecule
 from tlgen.scene import Scene
 from tlgen.simulate import detectors, ice
@@ -15,9 +16,11 @@ from tlgen.simulate.potentials import KNOWN_ELEMENTS
 
 #: Degrees; a film of ice is six times as thick there as untilted, and a stage goes no further.
 STEEPEST_TILT = 80.0
+#: kV and µm; what is beyond was probably given in another unit.
+VOLTAGES, LARGEST_DEFOCUS = (10.0, 3000.0), 100.0
 #: Å; two atoms that are not bound are never so near. Bonds are 1.2 Å and more.
 CLOSEST = 1.0
-#: Å; how far atoms may stand out of the ice: packing counts on voxels, not on atoms.
+#: Å; how far atoms may stand out of the ice, or in decorations: packing counts on voxels, not on atoms.
 SLACK = 5.0
 
 
@@ -29,6 +32,14 @@ def check_acquisition(acq: Acquisition) -> None:
     InputError
         Names the setting, and what to do.
     """
+    low, high = VOLTAGES
+    if not low <= acq.voltage <= high:
+        raise InputError(f"voltage: no microscope has {acq.voltage:g} kV; give it in kV, such as 300")
+    if abs(acq.defocus) > LARGEST_DEFOCUS:
+        raise InputError(
+            f"defocus: {acq.defocus:g} µm is beyond {LARGEST_DEFOCUS:g} µm; give it in µm, such as 2.5, or"
+            " with its unit, such as 25000 Å"
+        )
     for name in ("tilt_min", "tilt_max"):
         angle = getattr(acq, name) + acq.tilt_angle_offset
         if abs(angle) > STEEPEST_TILT:
@@ -60,17 +71,25 @@ def check_molecule(molecule: Molecule) -> None:
 
 
 def check_inside(scene: Scene, library: Library) -> None:
-    """Refuse molecules that stand outside of the box, or out of the ice.
+    """Refuse molecules and decorations that stand outside of the box, and molecules out of the ice.
 
     Molecules may be cut by the box's sides, as by the edge of a field of view; they must not stand out of
-    its lower or upper face, which are those of the ice.
+    its lower or upper face, which are those of the ice. Decorations are cut by all faces.
 
     Raises
     ------
     InputError
-        Names the first such molecule, and where it is.
+        Names the first such molecule or decoration, and where it is.
     """
     half = np.array(scene.box) / 2
+    for decoration in scene.decorations:
+        low, high = (np.array(corner) for corner in decoration.bounds())
+        if (low > half).any() or (high < -half).any():
+            raise InputError(
+                f"a {decoration.kind} from ({', '.join(f'{v:.0f}' for v in low)}) to"
+                f" ({', '.join(f'{v:.0f}' for v in high)}) Å from the centre is outside of the box of"
+                f" {_lengths(scene)} Å; move or remove it"
+            )
     reach = {k: library[scene.digests[k]].points.positions for k in np.unique(scene.which).tolist()}
     radius = {k: float(np.linalg.norm(xyz, axis=1).max(initial=0)) for k, xyz in reach.items()}
     for i, k in enumerate(scene.which.tolist()):
@@ -91,15 +110,25 @@ def check_inside(scene: Scene, library: Library) -> None:
 
 
 def check_overlaps(scene: Scene, library: Library, closest: float = CLOSEST) -> None:
-    """Refuse molecules that stand in each other; for scenes that packing has not made.
+    """Refuse molecules that stand in each other or in decorations; for scenes that packing has not made.
 
     Raises
     ------
     InputError
-        Names the first two molecules with atoms nearer to each other than ``closest`` Å.
+        Names the first two molecules with atoms nearer to each other than ``closest`` Å, or the first one
+        with atoms more than 5 Å below a decoration's surface.
     """
     if not len(scene.which):
         return
+    for n in range(len(scene.which) if scene.decorations else 0):
+        atoms = scene.atoms(n, library)
+        for decoration in scene.decorations:
+            deep = -float(nearest((decoration,), atoms).min(initial=np.inf))
+            if deep > SLACK:
+                raise InputError(
+                    f"molecule {n + 1} ({scene.names[scene.which[n]]}) stands {deep:.0f} Å deep in a"
+                    f" {decoration.kind} ({decoration.class_name}); move one of them"
+                )
     radius = {
         k: float(np.linalg.norm(library[scene.digests[k]].points.positions, axis=1).max(initial=0))
         for k in np.unique(scene.which).tolist()

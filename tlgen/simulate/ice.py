@@ -69,7 +69,8 @@ def layer(scene: Scene, acq: Acquisition) -> Layer:
 
 def check(acq: Acquisition) -> None:
     """Refuse ice that would stand along the beam at some tilt (InputError)."""
-    steepest = max(abs(acq.tilt_min), abs(acq.tilt_max)) + abs(acq.ice_tilt) + abs(acq.ice_wedge) / 2
+    tilts = (abs(tilt + acq.tilt_angle_offset) for tilt in (acq.tilt_min, acq.tilt_max))
+    steepest = max(tilts) + abs(acq.ice_tilt) + abs(acq.ice_wedge) / 2
     if steepest > STEEPEST and (acq.ice_tilt or acq.ice_wedge):
         raise InputError(
             f"ice_tilt: the ice would be {steepest:g}° steep at the end of the series, more than"
