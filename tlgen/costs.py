@@ -13,13 +13,14 @@ from tlrun.estimate import Work
 
 #: Names of the functions that make a sample, as :mod:`tlgen.jobs` calls them.
 PACK, SIMULATE, FINISH = "pack", "simulate_tilt", "finish"
-#: The one that simulates several tilts.
-SIMULATE_TOGETHER = "simulate_tilts"
+#: The one that simulates several tilts, and the one that looks whether there is a GPU for them.
+SIMULATE_TOGETHER, CHECK_DEVICE = "simulate_tilts", "check_device"
 
 # CPU seconds for a cube of 0.1 µm; only how they compare matters, and only until some are timed.
 _PACKING, _SIMULATING = 4.0, {"multislice": 0.5, "parakeet": 50.0}
 _VOLUME = 1e9  # Å³
 _FINISHING = 1e-8  # for each voxel and tilt
+_CHECKING = 0.01
 
 
 def like(spec: SampleSpec) -> str:
@@ -50,7 +51,10 @@ def work(specs: Iterable[SampleSpec]) -> list[Work]:
             (PACK, 1, _PACKING * volume),
             (simulate, -(-tilts // together), together * _SIMULATING[spec.acquisition.engine] * volume),
             (FINISH, 1, _FINISHING * math.prod(spec.shape) * tilts),
+            (CHECK_DEVICE, int(spec.acquisition.device == "gpu"), _CHECKING),
         ):
+            if not number:
+                continue
             group = f"{function} {like(spec)}"
             calls[group] += number
             guesses[group] = guess

@@ -13,7 +13,7 @@ from catalogs.catalog import Catalog
 from catalogs.console import counted
 from catalogs.errors import InputError
 from tlgen import calibration, pipeline
-from tlgen.costs import like
+from tlgen.costs import like, work
 from tlgen.recipe import Recipe
 from tlgen.samples import Classified, SampleSpec, classify, expand
 from tlgen.simulate.base import engine
@@ -34,9 +34,10 @@ class Counts:
     structures
         Structures whose preparation is to be done.
     tasks
-        Calls on workers: one a structure; for each sample one a tilt and two more.
+        Calls on workers: one a structure; for each sample one a tilt, or one for several on a GPU, and two
+        or three more.
     tilts
-        Tilt images among them.
+        Tilt images that they make.
     """
 
     found: Classified
@@ -76,7 +77,7 @@ def count(recipe: Recipe, url: str) -> Counts:
     missing = [p for p in wanted if catalog is None or pipeline.already_prepared(catalog, p) is None]
     missing = missing if found.todo else []
     tilts = sum(len(tilt_series(spec.acquisition)) for spec in found.todo)
-    return Counts(found, missing, len(missing) + tilts + 2 * len(found.todo), tilts)
+    return Counts(found, missing, len(missing) + sum(each.calls for each in work(found.todo)), tilts)
 
 
 def estimate(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> Costs:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +17,11 @@ from tlgen import calibration, plan
 from tlgen import run as run_module
 from tlgen.calibration import Measured, shrink
 from tlgen.costs import like, one_of_each_first, work
+from tlgen.jobs import sample_job
 from tlgen.recipe import Recipe
 from tlgen.recipe_file import read_recipe
-from tlgen.samples import expand
+from tlgen.samples import SampleSpec, expand
+from tlrun.calls import Call
 
 PDB = "ATOM  {:5d}  CA  ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00           C"
 
@@ -116,16 +121,41 @@ def test_what_was_measured_is_remembered(
     assert len(times) == 2
 
 
-def test_the_work_of_a_run_is_what_its_jobs_call(tmp_path: Path, content: dict[str, Any]) -> None:
-    found = {each.group: each.calls for each in work(expand(read(tmp_path, content), {"k": 1}))}
-    assert found == {
-        "pack multislice 16x24x25 10A": 3,
-        "simulate_tilt multislice 16x24x25 10A": 21,
-        "finish multislice 16x24x25 10A": 3,
-        "pack multislice 16x32x32 10A": 2,
-        "simulate_tilt multislice 16x32x32 10A": 10,
-        "finish multislice 16x32x32 10A": 2,
-    }
+def called(spec: SampleSpec) -> Counter[str]:
+    """Count what the making of a sample calls, by group."""
+    found: Counter[str] = Counter()
+
+    def answer(call: Call) -> Any:
+        if call.kind == "simulate_tilts":
+            return [None] * len(call.args[3])
+        return SimpleNamespace(scene=None, memory=0)
+
+    steps = sample_job("nowhere", spec, [], (), {}).steps()
+    answers: Any = None
+    with contextlib.suppress(StopIteration):
+        while True:
+            calls = steps.send(answers)
+            found.update(call.group for call in calls)
+            answers = [answer(call) for call in calls]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("device", "tilts"), [("cpu", {"simulate_tilt": 7}), ("gpu", {"simulate_tilts": 1, "check_device": 1})]
+)
+def test_the_work_of_a_run_is_what_its_jobs_call(
+    tmp_path: Path, content: dict[str, Any], device: str, tilts: dict[str, int]
+) -> None:
+    content["acquisition"]["device"] = device
+    recipe = read(tmp_path, content)
+    counts = plan.count(recipe, str(tmp_path / "corpus"))
+    todo = counts.found.todo
+    found = {each.group: each.calls for each in work(todo)}
+    assert found == sum((called(spec) for spec in todo), Counter())
+    first = {"pack": 1, **tilts, "finish": 1}
+    assert called(todo[0]) == {f"{name} multislice 16x24x25 10A": n for name, n in first.items()}
+    assert counts.tilts == 3 * 7 + 2 * 5
+    assert counts.tasks == 2 + sum(found.values())
 
 
 @pytest.mark.parametrize(("text", "price"), [("0.05/core-hour", 0.05), ("2", 2.0), ("€.5", 0.5)])
