@@ -90,6 +90,7 @@ def fan_out(
     keep_results: bool = True,
     measure: Callable[[Any], int] = lambda _: 0,
     stop: Callable[[], bool] = lambda: False,
+    hopeless: Callable[[BaseException], bool] = lambda _: False,
     fatal: Callable[[BaseException], bool] = lambda _: False,
     most_in_a_row: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -118,6 +119,8 @@ def fan_out(
     stop
         Asked about once a second; from True on no item is begun, and those with no more than a first step
         are left.
+    hopeless
+        Whether after such an error its call is not worth trying again: every attempt would raise it.
     fatal
         Whether after such an error nothing else is worth trying.
     most_in_a_row
@@ -137,7 +140,7 @@ def fan_out(
         from tlrun.on_dask import DaskExecutor
 
         executor = DaskExecutor(where)
-    engine = _Engine(jobs, executor, retries, time_limit, window, keep_results, measure, fatal)
+    engine = _Engine(jobs, executor, retries, time_limit, window, keep_results, measure, hopeless, fatal)
     engine.most_in_a_row = most_in_a_row
     engine.on_result, engine.on_failure = on_result, on_failure
     try:
@@ -162,6 +165,7 @@ class _Engine:
         window: int | None,
         keep_results: bool,
         measure: Callable[[Any], int],
+        hopeless: Callable[[BaseException], bool],
         fatal: Callable[[BaseException], bool],
     ) -> None:
         self.summary = Summary()
@@ -172,7 +176,8 @@ class _Engine:
         self._source = enumerate(jobs)
         self._executor = executor
         self._retries, self._time_limit, self._window = retries, time_limit, window
-        self._keep_results, self._measure, self._fatal = keep_results, measure, fatal
+        self._keep_results, self._measure = keep_results, measure
+        self._hopeless, self._fatal = hopeless, fatal
         self._run = uuid4().hex[:6]  # two runs on one scheduler must not share tasks
         self._numbers = itertools.count()
         # what waits: by pool, a heap where calls of items that began earlier go first
@@ -342,7 +347,7 @@ class _Engine:
         attempt.losses += outcome.lost
         fatal = self._fatal(error)
         tries = attempt.losses if outcome.lost else len(attempt.causes) - attempt.losses
-        if tries <= self._retries and not fatal:
+        if tries <= self._retries and not fatal and not self._hopeless(error):
             self._retried += 1
             if outcome.lost:
                 self._suspects.append(attempt)

@@ -13,17 +13,19 @@ Every line has ``time`` (ISO 8601, UTC) and ``event``:
 ``failed``
     an item: ``item``, ``error``, ``step``, ``attempts``, ``causes``, ``host``, ``details``, ``log``
 ``end``
-    the account that stays in the corpus, see :mod:`tlgen.runs`
+    the account that stays in the corpus, see :mod:`tlgen.runs`; also of a run that had nothing to do
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 from catalogs.errors import InputError
+from tlrun.account import Failure
 
 
 class Journal:
@@ -49,6 +51,11 @@ class Journal:
     ) -> None:
         if self._file:
             self._file.close()
+
+    def failed(self, failure: Failure, item: str) -> None:
+        """Append that an item was given up; ``item`` is its name for people."""
+        facts = asdict(failure)
+        self.write("failed", item=item, step=facts.pop("kind"), **facts)
 
     def write(self, event: str, **facts: Any) -> None:
         """Append one line, and see that it is on its way to the disk."""

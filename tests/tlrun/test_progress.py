@@ -174,6 +174,7 @@ def test_nothing_is_promised_before_anything_is_done() -> None:
     work = [Work("pack a", 4)]
     assert seconds_left(work, 4, progress(items_done=0, calls_done={}, call_seconds={})) is None
     assert seconds_left(work, 4, progress(workers=0)) is None
+    assert seconds_left(work, 4, progress(stopping=True)) is None
     assert seconds_left(work, 1, progress()) == 0.0
 
 
