@@ -163,9 +163,10 @@ def test_prices(text: str, price: float) -> None:
     assert plan.price_of(text) == price
 
 
-def test_a_price_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match=r"'cheap' is no price; give one such as 0\.05/core-hour"):
-        plan.price_of("cheap")
+@pytest.mark.parametrize("text", ["cheap", "-1", "0.05/GPU-hour", "nan"])
+def test_a_price_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=rf"'{text}' is no price; give one such as 0\.05/core-hour"):
+        plan.price_of(text)
 
 
 def test_small_boxes_keep_their_form() -> None:
