@@ -151,6 +151,8 @@ def fan_out(
         engine.summary.stopped = str(lost)
     finally:
         executor.close()
+    if not engine.something_is_left():  # it was asked to stop when there was nothing more to begin
+        engine.summary.stopped = ""
     engine.summary.progress = engine.progress()
     return engine.summary
 
@@ -188,7 +190,7 @@ class _Engine:
         self._in_pool: Counter[str] = Counter()
         self._begun: dict[int, _Item] = {}
         self._entry = executor.pool_of(REST)  # the pool that new items begin in
-        self._stopping = False
+        self._stopping = self._left = False
         self._pools: Mapping[str, int] = {}
         self._calls_done: Counter[str] = Counter()
         self._call_seconds: defaultdict[str, float] = defaultdict(float)
@@ -386,7 +388,12 @@ class _Engine:
                 self._leave(item)
 
     def _leave(self, item: _Item) -> None:
+        self._left = True
         self._end(item)
+
+    def something_is_left(self) -> bool:
+        """Whether there are items that are neither done nor given up; draws one that has not begun."""
+        return self._left or bool(self._begun) or next(self._source, None) is not None
 
     def _end(self, item: _Item) -> None:
         item.over = True
