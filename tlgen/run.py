@@ -21,6 +21,7 @@ from tlgen.samples import Classified, SampleSpec, classify, expand
 from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
 from tlrun.calls import ClusterLost
+from tlrun.cluster_file import read_cluster
 from tlrun.clusters import check_cluster, describe, open_pools, slots
 from tlrun.display import Display, account
 from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
@@ -76,7 +77,7 @@ def run(
     InputError
         A structure is missing, an engine cannot honour a setting, or the corpus has other classes.
     """
-    check_cluster(cluster)
+    read_cluster(cluster)
     wanted = pipeline.preparations(recipe)
     specs = expand(recipe, {p.key: p.count for p in wanted})
     for spec in specs:
@@ -88,6 +89,7 @@ def run(
             journal.write("end", **runs.account(recipe.name, Summary(), {}, 0, ()))
             return True
 
+        check_cluster(cluster)
         pipeline.refuse_targets_among_distractors(recipe)
         catalog = Catalog.create(
             url,
