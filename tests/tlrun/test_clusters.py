@@ -414,7 +414,9 @@ def test_a_preview_submits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "kind: DaskCluster" in preview(str(presets()["kubernetes"]))
     assert preview("threads:3") == "# 3 threads of this process"
     assert list(tmp_path.iterdir()) == []
-    assert any(line.startswith("slurm-gpu    Two Slurm clusters for one run") for line in listing())
+    listed = listing()  # whole sentences, wherever the lines of a comment end
+    assert "slurm        Workers in Slurm jobs" in listed
+    assert any(line.startswith("slurm-gpu    Two Slurm clusters for one run: ") for line in listed)
 
 
 # ------------------------------------------------------------------------------------ Kubernetes
