@@ -68,9 +68,11 @@ def check(pool: Pool) -> None:
     Raises
     ------
     InputError
-        There are no GPUs, or fewer than asked for; a package or the command that submits jobs is missing; or
-        nothing answers at the scheduler's address.
+        There are no GPUs, or fewer than asked for; a package or the command that submits jobs is missing;
+        this machine's scratch cannot be written; or nothing answers at the scheduler's address.
     """
+    if isinstance(pool, Local | Gpu) and pool.scratch:
+        _writable(pool.scratch)
     if isinstance(pool, Gpu):
         _devices(pool)
     elif isinstance(pool, Queue):
@@ -412,4 +414,18 @@ def kubernetes(pool: Kubernetes) -> Iterator[Any]:
 
 
 def _scratch(folder: str | None) -> Any:
-    return nullcontext(os.path.expandvars(folder)) if folder else tempfile.TemporaryDirectory(prefix="tlrun-")
+    return nullcontext(_writable(folder)) if folder else tempfile.TemporaryDirectory(prefix="tlrun-")
+
+
+def _writable(folder: str) -> str:
+    """Fill in variables, and make the folder; InputError if nothing can be written there."""
+    path = os.path.expandvars(folder)
+    try:
+        os.makedirs(path, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(
+            f"scratch: {path} cannot be written ({error.strerror}); name a folder on a local disk, or leave "
+            "it out"
+        ) from error
+    return path

@@ -21,7 +21,7 @@ from catalogs.errors import InputError
 from tlrun import agreement, launch
 from tlrun.calls import Call, ClusterLost
 from tlrun.cluster_file import Address, Gpu, Kubernetes, Local, Queue, Threads, presets, read_cluster
-from tlrun.clusters import describe, most_workers, n_workers, open_cluster, open_pools
+from tlrun.clusters import check_cluster, describe, most_workers, n_workers, open_cluster, open_pools
 from tlrun.fan_out import Job, Steps, fan_out
 from tlrun.memory import VARIABLE
 from tlrun.preview import job_script, listing, preview
@@ -168,6 +168,19 @@ def test_steps_keep_to_the_memory_of_all_workers(tmp_path: Path) -> None:
     assert list(summary.results) == ["fits"]
     assert "TooLarge: it needs 95 MB of memory, and " in summary.failures[0].error
     assert " has 90 MB for calls" in summary.failures[0].error
+
+
+def test_scratch_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WHERE", str(tmp_path))
+    path = written(tmp_path, {"kind": "local", "workers": 1, "scratch": "$WHERE/file/folder"})
+    for start in (check_cluster, lambda word: open_cluster(word).__enter__()):
+        with pytest.raises(
+            InputError, match=r"scratch: .*/file/folder cannot be written \(Not a directory\)"
+        ):
+            start(path)
+    check_cluster(written(tmp_path, {"kind": "local", "workers": 1, "scratch": "$WHERE/new"}))
+    assert (tmp_path / "new").is_dir()
 
 
 def test_two_pools_are_two_clusters(tmp_path: Path) -> None:
