@@ -237,7 +237,7 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}.get(text.split("://")[0])
         hint = f"install the extra {extra!r} of template-learning" if extra else str(error)
         raise InputError(f"{text} needs a package that is not installed: {hint}") from error
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: a host that does not answer
         raise InputError(f"{text} is not a path or URL that can be opened ({error})") from error
     return Store(text.rstrip("/"))
 

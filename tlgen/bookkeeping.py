@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -33,6 +34,7 @@ class Bookkeeping:
         self.complaint = ""
         self._url = url
         self._noted = failures.names(url)
+        self._made_since: set[str] = set()  # of those
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._writing: Future[float] | None = None
         self._new = 0
@@ -45,6 +47,7 @@ class Bookkeeping:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.shutdown(wait=True)
+        self._forget()
         if error is None:
             _compact(self._url, self)
 
@@ -52,8 +55,9 @@ class Bookkeeping:
         """Take note of an item that is in the corpus now."""
         self._new += 1
         if name in self._noted:
-            failures.forget(self._url, [name])
             self._noted.discard(name)
+            self._made_since.add(name)
+            self._forget()
         if self._writing is not None and self._writing.done():
             self._due = max(self._due, time.monotonic() + self._writing.result() / SHARE)
             self._writing = None
@@ -79,6 +83,14 @@ class Bookkeeping:
             self._noted.add(failure.name)
         except Exception:  # the storage is what fails, perhaps: the user is told anyway
             return
+
+    def _forget(self) -> None:
+        """Take away why items failed that are there now; what the storage refuses is tried again later."""
+        if not self._made_since:
+            return
+        with contextlib.suppress(Exception):  # every storage has its own, and nothing depends on it
+            failures.forget(self._url, self._made_since)
+            self._made_since.clear()
 
 
 def _compact(url: str, book: Bookkeeping) -> float:

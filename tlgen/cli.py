@@ -231,6 +231,7 @@ def recipes(schema: bool) -> None:
     "--budget",
     default=60.0,
     show_default=True,
+    type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
     help="What the calibration may take, about.",
 )

@@ -18,6 +18,7 @@ CHECK_DEVICE, PACK, SIMULATE, FINISH = "check_device", "pack", "simulate_tilts",
 _PACKING, _SIMULATING = 4.0, {"multislice": 0.5, "parakeet": 50.0}
 _VOLUME = 1e9  # Å³
 _FINISHING = 1e-8  # for each voxel and tilt
+_CHECKING = 0.01
 
 
 def like(spec: SampleSpec) -> str:
@@ -46,11 +47,13 @@ def work(specs: Iterable[SampleSpec]) -> list[Work]:
         each = min(together, tilts)
         volume = math.prod(spec.shape) * spec.acquisition.voxel_size**3 / _VOLUME
         for function, number, guess in (
-            (CHECK_DEVICE, int(spec.acquisition.device == "gpu"), 0.0),
             (PACK, 1, _PACKING * volume),
             (SIMULATE, -(-tilts // together), each * _SIMULATING[spec.acquisition.engine] * volume),
             (FINISH, 1, _FINISHING * math.prod(spec.shape) * tilts),
+            (CHECK_DEVICE, int(spec.acquisition.device == "gpu"), _CHECKING),
         ):
+            if not number:
+                continue
             group = f"{function} {like(spec)}"
             calls[group] += number
             guesses[group] = guess

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +43,23 @@ _READ_BY = {"assembly", "contour", "resolution", "mass"}
 
 #: Resident bytes of a process that has imported what a call needs, before it begins; measured, rounded up.
 PROCESS = 400 << 20
+
+
+class Refused(InputError):
+    """What no attempt on any machine could make: it is wrong in the structures or the recipe themselves.
+
+    Other errors of input may be of the moment or of one host: storage that does not answer, a GPU that is
+    taken, a file that only some nodes see.
+    """
+
+
+@contextmanager
+def _for_good() -> Iterator[None]:
+    """Say of an error of input in here that it will be the same each time."""
+    try:
+        yield
+    except InputError as error:
+        raise Refused(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -148,7 +166,8 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     """
     if structure.map is None:
         molecule = structures.load_structure(structure.source, assembly=structure.assembly)
-        doors.check_molecule(molecule)
+        with _for_good():
+            doors.check_molecule(molecule)
         return molecule
     from tlgen.pseudoatoms import load_map
 
@@ -201,14 +220,15 @@ def molecules(preparation: Preparation) -> list[Molecule]:
         return [molecule]
     from tlgen import modes
 
-    bent = modes.variants(
-        molecule,
-        preparation.variants.number,
-        rmsd=preparation.variants.rmsd,
-        n_modes=preparation.variants.modes,
-        seed=seeds.seed(preparation.seed, preparation.key, "variants"),
-        scheme=preparation.variants.scheme,
-    )
+    with _for_good():
+        bent = modes.variants(
+            molecule,
+            preparation.variants.number,
+            rmsd=preparation.variants.rmsd,
+            n_modes=preparation.variants.modes,
+            seed=seeds.seed(preparation.seed, preparation.key, "variants"),
+            scheme=preparation.variants.scheme,
+        )
     return [molecule, *bent]
 
 
@@ -311,8 +331,8 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
 
     Raises
     ------
-    InputError
-        The engine could not simulate the scene.
+    Refused
+        Something cannot be packed, or the engine could not simulate the scene.
     """
     from tlgen import tetris
     from tlgen.simulate.base import engine
@@ -337,9 +357,10 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
             labels_.append(structure.label)
     library = CorpusLibrary(url)
     z, y, x = (n * spec.acquisition.voxel_size for n in spec.shape)
-    decorations, decorations_asked = decorate.place(
-        spec.decorations, (x, y, z), seed=spec.stream("decorations")
-    )
+    with _for_good():
+        decorations, decorations_asked = decorate.place(
+            spec.decorations, (x, y, z), seed=spec.stream("decorations")
+        )
     simulator = engine(spec.acquisition.engine)
     # what the engine cannot show is known before the packing takes its time
     nothing = np.zeros(0)
@@ -347,20 +368,21 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
         spec.shape, spec.acquisition.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
         nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations,
     )  # fmt: skip
-    simulator.check_scene(bare, library, spec.acquisition)
-    packing = tetris.pack(
-        spec.shape,
-        spec.acquisition.voxel_size,
-        requests,
-        library,
-        gap=spec.packing.gap,
-        seed=spec.stream("pack"),
-        fill=fill_of(spec.packing),
-        faces=spec.packing.faces,
-        obstacles=decorations,
-        seeding=spec.packing.seeding,
-        orientations=spec.packing.orientations,
-    )
+    with _for_good():
+        simulator.check_scene(bare, library, spec.acquisition)
+        packing = tetris.pack(
+            spec.shape,
+            spec.acquisition.voxel_size,
+            requests,
+            library,
+            gap=spec.packing.gap,
+            seed=spec.stream("pack"),
+            fill=fill_of(spec.packing),
+            faces=spec.packing.faces,
+            obstacles=decorations,
+            seeding=spec.packing.seeding,
+            orientations=spec.packing.orientations,
+        )
     scene = Scene(
         shape=spec.shape,
         voxel_size=spec.acquisition.voxel_size,
@@ -378,7 +400,8 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
         asked={group.group: group.asked for group in packing.groups if group.asked is not None}
         | decorations_asked,
     )
-    simulator.check_scene(scene, library, spec.acquisition)
+    with _for_good():
+        simulator.check_scene(scene, library, spec.acquisition)
     memory = PROCESS + simulator.memory(scene, library, spec.acquisition)
     return Packed(scene, packing.occupancy, time.process_time() - started, memory)
 
@@ -444,9 +467,10 @@ def finish(
         np.array([tilts[i].dose_before + tilts[i].dose / 2 for i in order]),
         optics_of(spec.acquisition),
     )
-    tomogram = reconstruct.reconstruct(series, known, scene.shape, spec.reconstruction)
-    reconstructed = time.process_time()
-    classes, instances = labels.label(scene, CorpusLibrary(url))
+    with _for_good():
+        tomogram = reconstruct.reconstruct(series, known, scene.shape, spec.reconstruction)
+        reconstructed = time.process_time()
+        classes, instances = labels.label(scene, CorpusLibrary(url))
     labelled = time.process_time()
 
     particles = scene.particles(spec.name, CorpusLibrary(url))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -21,10 +22,10 @@ from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
 from tlrun.calls import ClusterLost
 from tlrun.cluster_file import read_cluster
-from tlrun.clusters import describe, open_pools, slots
+from tlrun.clusters import check_cluster, describe, open_pools, slots
 from tlrun.display import Display, account
 from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
-from tlrun.interrupts import finish_first
+from tlrun.interrupts import finish_first, terminated_in_order
 from tlrun.journal import Journal
 from tlrun.memory import in_words
 from tlrun.on_dask import lost_in_words
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: So many samples given up one after the other, none made in between, are no accident: the run stops.
 MOST_IN_A_ROW = 20
+# Where the stack of a process that crashed, or was stopped, begins in its log.
+_STACK = re.compile(r"^(?:Fatal Python error|Current thread|Thread) ?(?=:|0x)", re.MULTILINE)
 #: Seconds that one step (packing, one tilt, the rest) may take.
 TIME_LIMIT = 2 * 3600.0
 
@@ -81,59 +84,75 @@ def run(
         engine(spec.acquisition.engine).check(spec.acquisition)
     found = classify(specs, Catalog.open(url) if Catalog.exists(url) else None)
     _tell(recipe, url, found)
-    if not found.todo:
-        return True
+    with Journal(log_json) as journal:
+        if not found.todo:
+            journal.write("end", **runs.account(recipe.name, Summary(), {}, 0, ()))
+            return True
 
-    pipeline.refuse_targets_among_distractors(recipe)
-    catalog = Catalog.create(
-        url,
-        classes=pipeline.class_infos(recipe),
-        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
-        name=recipe.name,
-    )
-    try:
-        return _on_clusters(recipe, catalog, cluster, wanted, found.todo, retries, time_limit, log_json)
-    except ClusterLost as lost:
-        _tell_stopped(str(lost))
-        return False
+        check_cluster(cluster)
+        pipeline.refuse_targets_among_distractors(recipe)
+        catalog = Catalog.create(
+            url,
+            classes=pipeline.class_infos(recipe),
+            recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+            name=recipe.name,
+        )
+        this = _Run(recipe, catalog, found.todo, retries, time_limit, journal)
+        try:
+            return _on_clusters(this, cluster, wanted)
+        except ClusterLost as lost:
+            this.end(Summary(stopped=str(lost)))
+            _tell_stopped(str(lost))
+            return False
 
 
-def _on_clusters(
-    recipe: Recipe,
-    catalog: Catalog,
-    cluster: str,
-    wanted: list[pipeline.Preparation],
-    todo: list[SampleSpec],
-    retries: int,
-    time_limit: float,
-    log_json: str | None,
-) -> bool:
+@dataclass
+class _Run:
+    """What all parts of one run need; the clusters come when they are open."""
+
+    recipe: Recipe
+    catalog: Catalog
+    todo: list[SampleSpec]
+    retries: int
+    time_limit: float
+    journal: Journal
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    workers: Sequence[str] = ()
+    stop: Callable[[], bool] = lambda: False
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Names of the samples by their ids."""
+        return {spec.sample_id: spec.name for spec in self.todo}
+
+    def end(self, summary: Summary) -> None:
+        """Write what became of the samples into the corpus and the journal."""
+        account = runs.account(self.recipe.name, summary, self.names, len(self.todo), self.workers)
+        runs.keep(self.catalog.url, account)
+        self.journal.write("end", **account)
+
+
+def _on_clusters(this: _Run, cluster: str, wanted: list[pipeline.Preparation]) -> bool:
     with (
-        Journal(log_json) as journal,
+        terminated_in_order(),
         lost_in_words(),
         open_pools(
             cluster,
-            one_call_per_process=any(engine(s.acquisition.engine).one_call_per_process for s in todo),
+            one_call_per_process=any(engine(s.acquisition.engine).one_call_per_process for s in this.todo),
             constants=("tlgen.samples:DATA_VERSION",),
         ) as clients,
         finish_first(_tell_interrupt) as stop,
-        Bookkeeping(catalog.url) as book,
+        Bookkeeping(this.catalog.url) as book,
     ):
-        for line in describe(clients):
+        # described now: at the end they may have gone
+        this.clients, this.workers, this.stop = clients, describe(clients), stop
+        for line in this.workers:
             click.echo(f"  {line}")
-        limits = _Limits(retries, time_limit, stop)
-        prepared = _prepare(catalog, wanted, clients, limits, book)
-        done = prepared is not None and _make(catalog, todo, prepared, recipe, clients, limits, book, journal)
+        prepared = _prepare(this, wanted, book)
+        done = prepared is not None and _make(this, prepared, book)
     if book.complaint:
         click.echo(f"  {book.complaint}", err=True)
     return done
-
-
-@dataclass(frozen=True)
-class _Limits:
-    retries: int
-    time_limit: float
-    stop: Callable[[], bool]
 
 
 def _tell(recipe: Recipe, url: str, found: Classified) -> None:
@@ -151,14 +170,10 @@ def _tell_interrupt() -> None:
 
 
 def _prepare(
-    catalog: Catalog,
-    wanted: list[pipeline.Preparation],
-    clients: Mapping[str, Client],
-    limits: _Limits,
-    book: Bookkeeping,
+    this: _Run, wanted: list[pipeline.Preparation], book: Bookkeeping
 ) -> list[pipeline.Prepared] | None:
     """Make the structures' variants, those that an earlier run has not made; None if some failed."""
-    started = time.monotonic()
+    started, catalog = time.monotonic(), this.catalog
     found = {p.key: pipeline.already_prepared(catalog, p) for p in wanted}
     missing = [p for p in wanted if found[p.key] is None]
 
@@ -168,45 +183,43 @@ def _prepare(
 
         return Job(f"{preparation.name}-{preparation.key}", steps)
 
+    names = {job(p).name: p.name for p in missing}
+
+    def tell_failure(failure: Failure) -> None:
+        book.failed(failure, names[failure.name])
+        this.journal.failed(failure, names[failure.name])
+
     # the largest first: its normal modes take longest
     missing.sort(key=lambda p: (p.variants is None, p.name))
     with ProgressLine("structures and their variants", len(missing), "structures") as line:
         summary = fan_out(
             [job(p) for p in missing],
-            clients,
-            retries=limits.retries,
-            time_limit=limits.time_limit,
-            stop=limits.stop,
+            this.clients,
+            retries=this.retries,
+            time_limit=this.time_limit,
+            stop=this.stop,
+            hopeless=_refused,
             fatal=_storage_is_full,
             on_progress=lambda p: line.update(p.items_done),
             on_result=lambda name, _: book.made(name),
-            on_failure=lambda failure: book.failed(failure, failure.name.partition("-")[0]),
+            on_failure=tell_failure,
         )
     if summary.failures or summary.stopped:
-        _report(summary, "structure", {}, started)
+        this.end(Summary(failures=summary.failures, stopped=summary.stopped or "a structure is missing"))
+        _report(summary, "structure", names, started)
         return None
     found |= {prepared.key: prepared for prepared in summary.results.values()}
     return [p for p in found.values() if p is not None]
 
 
-def _make(
-    catalog: Catalog,
-    todo: list[SampleSpec],
-    prepared: list[pipeline.Prepared],
-    recipe: Recipe,
-    clients: Mapping[str, Client],
-    limits: _Limits,
-    book: Bookkeeping,
-    journal: Journal,
-) -> bool:
+def _make(this: _Run, prepared: list[pipeline.Prepared], book: Bookkeeping) -> bool:
     """Make the samples, and tell how it goes."""
-    started = time.monotonic()
-    classes = tuple(info.name for info in catalog.classes)
-    content = recipe.model_dump(mode="json", exclude_defaults=True)
+    started, todo, names = time.monotonic(), this.todo, this.names
+    classes = tuple(info.name for info in this.catalog.classes)
+    content = this.recipe.model_dump(mode="json", exclude_defaults=True)
     tilts = {spec.sample_id: len(tilt_series(spec.acquisition)) for spec in todo}
-    names = {spec.sample_id: spec.name for spec in todo}
     by_others = 0
-    click.echo(f"  {_memory(todo, tilts, slots(clients))}")
+    click.echo(f"  {_memory(todo, tilts, slots(this.clients))}")
 
     def tell(sample_id: str, made: pipeline.Made) -> None:
         nonlocal by_others
@@ -231,19 +244,20 @@ def _make(
         costs.work(todo),
         len(todo),
         unit="tilts",
-        journal=journal,
+        journal=this.journal,
     ) as display:
         summary = fan_out(
             (
-                sample_job(catalog.url, spec, prepared, classes, content)
+                sample_job(this.catalog.url, spec, prepared, classes, content)
                 for spec in costs.one_of_each_first(todo)
             ),
-            clients,
-            retries=limits.retries,
-            time_limit=limits.time_limit,
+            this.clients,
+            retries=this.retries,
+            time_limit=this.time_limit,
             keep_results=False,
             measure=lambda made: made.record.n_bytes if made.here else 0,
-            stop=limits.stop,
+            stop=this.stop,
+            hopeless=_refused,
             fatal=_storage_is_full,
             most_in_a_row=MOST_IN_A_ROW,
             on_progress=display.update,
@@ -255,8 +269,7 @@ def _make(
     if summary.progress is not None:
         for text in account(summary.progress, len(todo)):
             click.echo(text)
-    kept = runs.keep(catalog.url, recipe.name, summary, names, len(todo), describe(clients))
-    journal.write("end", **kept)
+    this.end(summary)
     return _report(summary, "sample", names, started)
 
 
@@ -279,6 +292,10 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
         f"memory: at most {counted(begun, 'sample')} begun, {in_words(begun * images)} of images in this "
         "process; on each host steps wait for each other where they do not fit together"
     )
+
+
+def _refused(error: BaseException) -> bool:
+    return isinstance(error, pipeline.Refused)
 
 
 def _storage_is_full(error: BaseException) -> bool:
@@ -305,6 +322,6 @@ def _tell_stopped(why: str) -> None:
 def _said(failure: Failure, name: str) -> str:
     tries = f" after {failure.attempts} attempts" if failure.attempts > 1 else ""
     where = f" in {failure.kind}" if failure.kind else ""
-    last = failure.log.splitlines()[-1:] if failure.log else []
+    last = _STACK.split(failure.log, maxsplit=1)[0].splitlines()[-1:]
     end = f"; its process said last: {last[0].strip()}" if last else ""
     return f"{name} failed{where}{tries}: {failure.error}{end}"

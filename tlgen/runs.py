@@ -21,15 +21,13 @@ FOLDER = "runs"
 _FAILURES = 1000  # at most; all of them are in failures/
 
 
-def keep(
-    url: str, recipe: str, summary: Summary, names: Mapping[str, str], items: int, workers: Sequence[str]
+def account(
+    recipe: str, summary: Summary, names: Mapping[str, str], items: int, workers: Sequence[str]
 ) -> dict[str, Any]:
-    """Put the account of a run into its corpus; that it cannot be written is no reason to fail.
+    """Give the account of a run that ends now.
 
     Parameters
     ----------
-    url
-        Of the corpus.
     recipe
         Its name.
     summary
@@ -44,7 +42,7 @@ def keep(
     Returns
     -------
     dict
-        What was written.
+        JSON-like.
     """
     progress, now = summary.progress, datetime.now(UTC)
     content: dict[str, Any] = {
@@ -75,7 +73,12 @@ def keep(
             "retried": progress.retried,
             "bytes_written": progress.bytes_written,
         }
-    key = f"{FOLDER}/{now:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}.json"
+    return content
+
+
+def keep(url: str, content: Mapping[str, Any]) -> None:
+    """Put the account of a run into its corpus; that it cannot be written is no reason to fail."""
+    ended = datetime.fromisoformat(content["ended"])
+    key = f"{FOLDER}/{ended:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}.json"
     with contextlib.suppress(Exception):  # every storage has its own; the samples are what matters
         open_store(url).create(key, json.dumps(content, indent=1, ensure_ascii=False).encode())
-    return content

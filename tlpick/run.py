@@ -151,8 +151,10 @@ def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Sett
 def _on_workers(
     model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book, cluster: str
 ) -> None:
+    from tlrun.calls import ClusterLost
     from tlrun.clusters import open_cluster
-    from tlrun.fan_out import Call, Failure, Job, Steps, fan_out
+    from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
+    from tlrun.on_dask import lost_in_words
     from tlrun.progress import ProgressLine
 
     def steps(tomogram: Tomogram) -> Steps:
@@ -160,23 +162,35 @@ def _on_workers(
         return outcome
 
     jobs = [Job(str(k), lambda each=each: steps(each)) for k, each in enumerate(tomograms)]  # type: ignore[misc]
-    with (
-        open_cluster(cluster) as client,
-        ProgressLine("picking", len(tomograms), "tomograms") as line,
-    ):
-        summary = fan_out(
-            jobs,
-            client,
-            on_progress=lambda p: line.update(p.items_done + p.items_failed),
-            on_result=lambda _name, outcome: book.enter(outcome),
-        )
+    left = {job.name for job in jobs}
+
+    def enter(name: str, outcome: Outcome) -> None:
+        left.discard(name)
+        book.enter(outcome)
+
+    try:
+        with (
+            lost_in_words(),
+            open_cluster(cluster) as client,
+            ProgressLine("picking", len(tomograms), "tomograms") as line,
+        ):
+            summary = fan_out(
+                jobs,
+                client,
+                on_progress=lambda p: line.update(p.items_done + p.items_failed),
+                on_result=enter,
+            )
+    except ClusterLost as error:
+        summary = Summary(stopped=str(error))
 
     def lost(failure: Failure) -> Outcome:  # its worker died, again and again
         path = tomograms[int(failure.name)].path
         return Outcome(Failed(path, f"{path}: {failure.error}", False, failure.details))
 
     for failure in summary.failures:
-        book.enter(lost(failure))
+        enter(failure.name, lost(failure))
+    for name in sorted(left, key=int):  # the run was stopped before they were picked
+        enter(name, lost(Failure(name, summary.stopped, "")))
 
 
 def _line(picked: Picked, fresh: bool) -> str:

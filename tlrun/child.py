@@ -14,6 +14,7 @@ import ctypes
 import faulthandler
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from typing import Any
 _POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA")
 ONE_THREAD = {f"{pool}_NUM_THREADS": "1" for pool in _POOLS}
 _TAIL = 4000  # characters of the log that are kept of a call that failed
+_MODULES = re.compile(r"^Extension modules: .*\n?", re.MULTILINE)  # of a crash, in one line of kilobytes
 _TO_SAY_WHERE = 0.3  # seconds that a process which hangs has to write where it is
 _PR_SET_PDEATHSIG = 1
 
@@ -98,7 +100,7 @@ class Child:
             return ""
         self._log.seek(0)
         text: str = self._log.read().decode(errors="replace")
-        return text[-_TAIL:].strip()
+        return _MODULES.sub("", text)[-_TAIL:].strip()
 
     def close(self) -> None:
         """End the process."""

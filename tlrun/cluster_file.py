@@ -97,7 +97,7 @@ class Local(_Processes):
 
     kind: Literal["local"] = "local"
     workers: int | None = Field(None, ge=1, description="One a core if left out.")
-    memory: Bytes | None = Field(None, description="Of one worker; what takes more is started anew.")
+    memory: Bytes | None = Field(None, description="Of one worker; steps share what all have.")
 
 
 class Gpu(_Processes):
@@ -105,7 +105,7 @@ class Gpu(_Processes):
 
     kind: Literal["gpu"] = "gpu"
     workers: int | None = Field(None, ge=1, description="At most as many GPUs; all if left out.")
-    memory: Bytes | None = Field(None, description="Of one worker; what takes more is started anew.")
+    memory: Bytes | None = Field(None, description="Of one worker; steps share what all have.")
 
 
 class Queue(_Processes):
@@ -161,7 +161,15 @@ class Address(_Pool):
     """A Dask cluster that somebody else has started."""
 
     kind: Literal["address"] = "address"
-    address: str = Field(pattern="^(tcp|tls)://.+")
+    address: str
+
+    @model_validator(mode="after")
+    def _has_host_and_port(self) -> Address:
+        if not re.fullmatch(r"(tcp|tls)://.+:\d+", self.address):
+            raise ValueError(
+                f"{self.address!r} is no address of a scheduler; give one such as tcp://HOST:8786"
+            )
+        return self
 
 
 Pool: TypeAlias = Threads | Local | Gpu | Queue | Kubernetes | Address
@@ -204,7 +212,7 @@ def read_cluster(word: str) -> dict[str, Pool]:
         It is none of the known forms, or a key or value in the file is wrong.
     """
     if word.startswith(("tcp://", "tls://")):
-        return dict.fromkeys(POOLS, Address(address=word))
+        return dict.fromkeys(POOLS, _validated({"kind": "address", "address": word}, f"--cluster {word}"))
     if word.endswith((".yaml", ".yml")) or "/" in word:
         return _read_file(Path(word))
     kind, colon, number = word.partition(":")
@@ -212,8 +220,10 @@ def read_cluster(word: str) -> dict[str, Pool]:
         return dict.fromkeys(POOLS, _validated({"kind": kind} | ({"workers": number} if colon else {}), word))
     if kind in _MODELS and kind != "address" and not colon:
         return dict.fromkeys(POOLS, _validated({"kind": kind}, word))
+    if kind in ("threads", "local", "gpu"):
+        raise InputError(f"--cluster {word!r} is not a cluster; give {kind}, or {kind}:N for N workers")
     hint = nearest(word, [name for name in _MODELS if name != "address"]) if word else ""
-    raise InputError(f"--cluster {word!r} is not a cluster{hint or f'; give {FORMS}'}.")
+    raise InputError(f"--cluster {word!r} is not a cluster{hint or f'; give {FORMS}'}")
 
 
 def _read_file(path: Path) -> dict[str, Pool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,20 @@ REMIND_EVERY = 60.0
 
 # How many workers a cluster may grow to, where that is more than there are now.
 _most: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def check_cluster(cluster: str) -> None:
+    """Refuse a word or file that cannot start a cluster here, before anything is begun.
+
+    Raises
+    ------
+    InputError
+        As :func:`tlrun.cluster_file.read_cluster`, or as :func:`tlrun.launch.check`.
+    """
+    from tlrun import launch
+
+    for pool in read_cluster(cluster).values():
+        launch.check(pool)
 
 
 @contextmanager
@@ -118,11 +133,19 @@ def describe(clients: Mapping[str, Client]) -> list[str]:
     for name, client in clients.items():
         now, most = n_workers(client), most_workers(client)
         count = f"{now} worker{'s' * (now != 1)}" + (f" (up to {most})" if most > now else "")
-        where = f", dashboard at {client.dashboard_link}" if client.dashboard_link else ""
+        where = f", dashboard at {link}" if (link := _dashboard(client)) else ""
         line = (f"{name}: " if several else "") + count + where
         if line not in lines:
             lines.append(line)
     return lines
+
+
+def _dashboard(client: Client) -> str:
+    link: str = client.dashboard_link or ""
+    address: str = getattr(client.scheduler, "address", "")
+    if address.startswith("inproc://"):  # Dask names this host, and listens at the loopback interface
+        link = re.sub(r"(?<=//)[^/:]+(?=:)", "127.0.0.1", link)
+    return link
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -114,8 +113,7 @@ class Display:
 
     def failed(self, failure: Failure, name: str) -> None:
         """Say at once of an item that it was given up; the reasons of the first ones, in a line each."""
-        facts = asdict(failure)
-        self._journal.write("failed", item=name, step=facts.pop("kind"), **(facts | {"name": failure.name}))
+        self._journal.failed(failure, name)
         failures = len(self._last.failures) if self._last else 0
         if failures < FIRST_ITEMS:
             self._console.print(f"  {name} failed: {failure.error}", style="red", markup=False)

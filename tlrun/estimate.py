@@ -88,13 +88,13 @@ def seconds_left(work: Sequence[Work], items: int, progress: Progress) -> float 
     Returns
     -------
     float or None
-        None while nothing has finished, or nothing could.
+        None while nothing has finished, or nothing could, or when the rest is not to be done.
     """
     open_items = items - progress.items_done - progress.items_failed
     if open_items <= 0:
         return 0.0
     spent = sum(progress.call_seconds.values())
-    if not progress.workers or not spent or not progress.worker_seconds:
+    if progress.stopping or not progress.workers or not spent or not progress.worker_seconds:
         return None
     cost = costs(work, progress)
     left = sum(

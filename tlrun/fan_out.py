@@ -90,6 +90,7 @@ def fan_out(
     keep_results: bool = True,
     measure: Callable[[Any], int] = lambda _: 0,
     stop: Callable[[], bool] = lambda: False,
+    hopeless: Callable[[BaseException], bool] = lambda _: False,
     fatal: Callable[[BaseException], bool] = lambda _: False,
     most_in_a_row: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -118,6 +119,8 @@ def fan_out(
     stop
         Asked about once a second; from True on no item is begun, and those with no more than a first step
         are left.
+    hopeless
+        Whether after such an error its call is not worth trying again: every attempt would raise it.
     fatal
         Whether after such an error nothing else is worth trying.
     most_in_a_row
@@ -137,7 +140,7 @@ def fan_out(
         from tlrun.on_dask import DaskExecutor
 
         executor = DaskExecutor(where)
-    engine = _Engine(jobs, executor, retries, time_limit, window, keep_results, measure, fatal)
+    engine = _Engine(jobs, executor, retries, time_limit, window, keep_results, measure, hopeless, fatal)
     engine.most_in_a_row = most_in_a_row
     engine.on_result, engine.on_failure = on_result, on_failure
     try:
@@ -148,6 +151,8 @@ def fan_out(
         engine.summary.stopped = str(lost)
     finally:
         executor.close()
+    if not engine.something_is_left():  # it was asked to stop when there was nothing more to begin
+        engine.summary.stopped = ""
     engine.summary.progress = engine.progress()
     return engine.summary
 
@@ -162,6 +167,7 @@ class _Engine:
         window: int | None,
         keep_results: bool,
         measure: Callable[[Any], int],
+        hopeless: Callable[[BaseException], bool],
         fatal: Callable[[BaseException], bool],
     ) -> None:
         self.summary = Summary()
@@ -172,7 +178,8 @@ class _Engine:
         self._source = enumerate(jobs)
         self._executor = executor
         self._retries, self._time_limit, self._window = retries, time_limit, window
-        self._keep_results, self._measure, self._fatal = keep_results, measure, fatal
+        self._keep_results, self._measure = keep_results, measure
+        self._hopeless, self._fatal = hopeless, fatal
         self._run = uuid4().hex[:6]  # two runs on one scheduler must not share tasks
         self._numbers = itertools.count()
         # what waits: by pool, a heap where calls of items that began earlier go first
@@ -183,7 +190,7 @@ class _Engine:
         self._in_pool: Counter[str] = Counter()
         self._begun: dict[int, _Item] = {}
         self._entry = executor.pool_of(REST)  # the pool that new items begin in
-        self._stopping = False
+        self._stopping = self._left = False
         self._pools: Mapping[str, int] = {}
         self._calls_done: Counter[str] = Counter()
         self._call_seconds: defaultdict[str, float] = defaultdict(float)
@@ -342,7 +349,7 @@ class _Engine:
         attempt.losses += outcome.lost
         fatal = self._fatal(error)
         tries = attempt.losses if outcome.lost else len(attempt.causes) - attempt.losses
-        if tries <= self._retries and not fatal:
+        if tries <= self._retries and not fatal and not self._hopeless(error):
             self._retried += 1
             if outcome.lost:
                 self._suspects.append(attempt)
@@ -381,7 +388,12 @@ class _Engine:
                 self._leave(item)
 
     def _leave(self, item: _Item) -> None:
+        self._left = True
         self._end(item)
+
+    def something_is_left(self) -> bool:
+        """Whether there are items that are neither done nor given up; draws one that has not begun."""
+        return self._left or bool(self._begun) or next(self._source, None) is not None
 
     def _end(self, item: _Item) -> None:
         item.over = True

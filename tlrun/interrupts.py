@@ -1,4 +1,4 @@
-"""Ctrl-C once: finish what has begun. Twice: stop at once."""
+"""Ctrl-C once: finish what has begun. Twice, or before anything has begun: stop at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+@contextmanager
+def terminated_in_order() -> Iterator[None]:
+    """Take SIGTERM as Python takes Ctrl-C: what was started ends too, such as jobs that wait in a queue."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -13,21 +13,27 @@ Every line has ``time`` (ISO 8601, UTC) and ``event``:
 ``failed``
     an item: ``item``, ``error``, ``step``, ``attempts``, ``causes``, ``host``, ``details``, ``log``
 ``end``
-    the account that stays in the corpus, see :mod:`tlgen.runs`
+    the account that stays in the corpus, see :mod:`tlgen.runs`; also of a run that had nothing to do
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+import click
+
 from catalogs.errors import InputError
+from tlrun.account import Failure
 
 
 class Journal:
     """Appends events to a file, or nowhere if there is no path; a context manager.
+
+    That the file cannot be written any more, as on a full disk, is told once and stops nothing.
 
     Raises
     ------
@@ -37,7 +43,8 @@ class Journal:
 
     def __init__(self, path: str | None) -> None:
         try:
-            self._file = open(path, "a", encoding="utf-8") if path else None  # noqa: SIM115 - closed at exit
+            # unbuffered: a line is on its way to the disk when it is written, and closing writes no more
+            self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115 - closed at exit
         except OSError as error:
             raise InputError(f"--log-json {path} cannot be written ({error.strerror}).") from error
 
@@ -50,9 +57,21 @@ class Journal:
         if self._file:
             self._file.close()
 
+    def failed(self, failure: Failure, item: str) -> None:
+        """Append that an item was given up; ``item`` is its name for people."""
+        facts = asdict(failure)
+        self.write("failed", item=item, step=facts.pop("kind"), **facts)
+
     def write(self, event: str, **facts: Any) -> None:
-        """Append one line, and see that it is on its way to the disk."""
-        if self._file:
-            line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._file.flush()
+        """Append one line."""
+        if not self._file:
+            return
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+        try:
+            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            click.echo(
+                f"  --log-json {self._file.name} ends here: it cannot be written ({error.strerror})", err=True
+            )
+            self._file.close()
+            self._file = None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from urllib.parse import urlsplit
 
 from catalogs.errors import InputError
-from tlrun.cluster_file import Gpu, Kubernetes, Local, Queue, Threads
+from tlrun.cluster_file import Address, Gpu, Kubernetes, Local, Pool, Queue, Threads
+from tlrun.memory import share_of
 
 # One worker is one process with one thread, so the libraries in it must not start threads of their own.
 ONE_THREAD = dict.fromkeys(
@@ -50,10 +53,41 @@ NEEDS_JOBQUEUE = (
     "--cluster {kind} needs dask-jobqueue, which is not installed: pip install 'template-learning[hpc]'."
 )
 
+_NOT_SUBMITTED = "--cluster {kind}: no job was submitted: {why}."
+_NO_COMMAND = "there is no {command} on this machine; start the program where jobs can be submitted"
+
 
 def cores() -> int:
     """Count the cores that this process may use."""
     return max(1, len(os.sched_getaffinity(0)))
+
+
+def check(pool: Pool) -> None:
+    """Refuse a pool for which this machine lacks what it needs, with nothing started.
+
+    Raises
+    ------
+    InputError
+        There are no GPUs, or fewer than asked for; a package or the command that submits jobs is missing;
+        this machine's scratch cannot be written; or nothing answers at the scheduler's address.
+    """
+    if isinstance(pool, Local | Gpu) and pool.scratch:
+        _writable(pool.scratch)
+    if isinstance(pool, Gpu):
+        _devices(pool)
+    elif isinstance(pool, Queue):
+        _jobqueue(pool)
+        command = "sbatch" if pool.kind == "slurm" else "qsub"
+        if not shutil.which(command):
+            raise InputError(_NOT_SUBMITTED.format(kind=pool.kind, why=_NO_COMMAND.format(command=command)))
+    elif isinstance(pool, Kubernetes):
+        kubernetes_spec(pool)
+    elif isinstance(pool, Address):
+        try:
+            place = urlsplit(pool.address)
+            socket.create_connection((place.hostname or "", place.port or 0), timeout=10).close()
+        except (OSError, ValueError) as error:  # ValueError: no port has such a number
+            raise InputError(f"no Dask scheduler answers at {pool.address} ({error}).") from error
 
 
 @contextmanager
@@ -82,23 +116,27 @@ def local(pool: Local) -> Iterator[Any]:
     from distributed import LocalCluster
 
     with _scratch(pool.scratch) as folder:
-        cluster: Any = LocalCluster(
-            n_workers=pool.workers or cores(), processes=True, **_on_this_machine(pool, folder)
-        )
+        n = pool.workers or cores()
+        cluster: Any = LocalCluster(n_workers=n, processes=True, **_on_this_machine(pool, n, folder))
         with cluster:
             yield cluster
 
 
-def _on_this_machine(pool: Local | Gpu, folder: str) -> dict[str, Any]:
+def _on_this_machine(pool: Local | Gpu, n: int, folder: str) -> dict[str, Any]:
     return {
         "threads_per_worker": 1,
-        "memory_limit": pool.memory or 0,
+        "memory_limit": 0,  # see share_of
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "local_directory": folder,
         "silence_logs": logging.CRITICAL,
-        "env": ONE_THREAD | pool.environment,
+        "env": _environment(pool, n),
     }
+
+
+def _environment(pool: Local | Gpu, n: int) -> dict[str, str]:
+    """Pin threads of ``n`` workers, and tell them what memory they may take together."""
+    return ONE_THREAD | (share_of(n * pool.memory) if pool.memory else {}) | pool.environment
 
 
 def visible_gpus() -> list[str]:
@@ -113,15 +151,8 @@ def visible_gpus() -> list[str]:
     return [str(k) for k in range(len(lines))] if listed.returncode == 0 else []
 
 
-@contextmanager
-def gpu(pool: Gpu) -> Iterator[Any]:
-    """Start a worker process for each GPU, which sees no other; with dask-cuda where it is installed.
-
-    Raises
-    ------
-    InputError
-        There are no GPUs, or fewer than asked for.
-    """
+def _devices(pool: Gpu) -> list[str]:
+    """List the GPUs that a pool gets; InputError if there are none, or fewer than asked for."""
     devices = visible_gpus()
     if not devices:
         raise InputError(
@@ -132,14 +163,38 @@ def gpu(pool: Gpu) -> Iterator[Any]:
         raise InputError(
             f"--cluster gpu:{pool.workers}: there are {len(devices)} GPUs here; ask for no more of them."
         )
-    devices = devices[: pool.workers]
+    return devices[: pool.workers]
+
+
+@contextmanager
+def gpu(pool: Gpu) -> Iterator[Any]:
+    """Start a worker process for each GPU, which sees no other; with dask-cuda where it is installed.
+
+    Raises
+    ------
+    InputError
+        There are no GPUs, or fewer than asked for.
+    """
+    devices = _devices(pool)
     with _scratch(pool.scratch) as folder:
         try:
             from dask_cuda import LocalCUDACluster
         except ImportError:
             cluster = _worker_a_gpu(devices, pool, folder)
         else:
-            cluster = LocalCUDACluster(CUDA_VISIBLE_DEVICES=devices, **_on_this_machine(pool, folder))
+            said = _on_this_machine(pool, len(devices), folder)
+
+            class OneEach(LocalCUDACluster):
+                """It would give a worker its own GPU before all others, and no other variables."""
+
+                def new_worker_spec(self) -> dict[Any, Any]:
+                    spec: dict[Any, Any] = super().new_worker_spec()
+                    for worker in spec.values():
+                        first = worker["options"]["env"]["CUDA_VISIBLE_DEVICES"].partition(",")[0]
+                        worker["options"]["env"] = said["env"] | {"CUDA_VISIBLE_DEVICES": first}
+                    return spec
+
+            cluster = OneEach(CUDA_VISIBLE_DEVICES=devices, **said)
         with cluster:
             yield cluster
 
@@ -147,16 +202,18 @@ def gpu(pool: Gpu) -> Iterator[Any]:
 def _worker_a_gpu(devices: list[str], pool: Gpu, folder: str) -> Any:
     from distributed import Nanny, Scheduler, SpecCluster
 
+    environment = _environment(pool, len(devices))
+
     def worker(device: str) -> dict[str, Any]:
         return {
             "cls": Nanny,
             "options": {
                 "nthreads": 1,
-                "memory_limit": pool.memory or 0,
+                "memory_limit": 0,
                 "host": "127.0.0.1",
                 "local_directory": folder,
                 "silence_logs": logging.CRITICAL,
-                "env": ONE_THREAD | pool.environment | {"CUDA_VISIBLE_DEVICES": device},
+                "env": environment | {"CUDA_VISIBLE_DEVICES": device},
             },
         }
 
@@ -184,6 +241,15 @@ def lifetime(walltime: int) -> tuple[int, int]:
     return walltime - margin - stagger, stagger
 
 
+def _jobqueue(pool: Queue) -> Any:
+    """Import dask-jobqueue; InputError if it is not installed."""
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise InputError(NEEDS_JOBQUEUE.format(kind=pool.kind)) from error
+    return dask_jobqueue
+
+
 @contextmanager
 def queue(pool: Queue) -> Iterator[Any]:
     """Submit the first jobs to a queueing system; later ones follow, also for those that have ended.
@@ -193,10 +259,7 @@ def queue(pool: Queue) -> Iterator[Any]:
     InputError
         dask-jobqueue is not installed, or the queueing system does not take the jobs.
     """
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        raise InputError(NEEDS_JOBQUEUE.format(kind=pool.kind)) from error
+    dask_jobqueue = _jobqueue(pool)
     from distributed import Status
 
     name = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}[pool.kind]
@@ -209,7 +272,7 @@ def queue(pool: Queue) -> Iterator[Any]:
         except (OSError, RuntimeError, ValueError) as error:
             for job in cluster._created:  # closing them is refused as long as they seem about to start
                 job.status = Status.failed
-            raise InputError(f"--cluster {pool.kind}: no job was submitted: {_last_words(error)}.") from error
+            raise InputError(_NOT_SUBMITTED.format(kind=pool.kind, why=_last_words(error))) from error
         # adapt() also replaces the workers that have reached the end of their jobs; scale() would not
         cluster.adapt(minimum=pool.workers.min, maximum=pool.workers.max, **ADAPTIVE)
         yield cluster
@@ -218,7 +281,7 @@ def queue(pool: Queue) -> Iterator[Any]:
 def _last_words(error: Exception) -> str:
     """Find in dask-jobqueue's account of a command that failed what the command itself said last."""
     if isinstance(error, FileNotFoundError):
-        return f"there is no {error.filename} on this machine; start tlgen where jobs can be submitted"
+        return _NO_COMMAND.format(command=error.filename)
     said = str(error).partition("stderr:")[2] or str(error)
     return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no reason given")
 
@@ -351,4 +414,18 @@ def kubernetes(pool: Kubernetes) -> Iterator[Any]:
 
 
 def _scratch(folder: str | None) -> Any:
-    return nullcontext(os.path.expandvars(folder)) if folder else tempfile.TemporaryDirectory(prefix="tlrun-")
+    return nullcontext(_writable(folder)) if folder else tempfile.TemporaryDirectory(prefix="tlrun-")
+
+
+def _writable(folder: str) -> str:
+    """Fill in variables, and make the folder; InputError if nothing can be written there."""
+    path = os.path.expandvars(folder)
+    try:
+        os.makedirs(path, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(
+            f"scratch: {path} cannot be written ({error.strerror}); name a folder on a local disk, or leave "
+            "it out"
+        ) from error
+    return path

@@ -14,13 +14,15 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 #: Share of the host's memory that calls may have; the rest is for the workers and all else.
 SHARE = 0.9
+#: Variable that says what the workers of one cluster on this host may take together, see :func:`share_of`.
+VARIABLE = "TLRUN_MEMORY"
 _LOOK_AGAIN = 0.5  # seconds
 
 
@@ -53,6 +55,20 @@ def _limits(own: Path, root: Path) -> Iterator[int]:
                 break
 
 
+def share_of(n_bytes: int) -> dict[str, str]:
+    """Make the variable that keeps the workers of one cluster on this host to so many bytes together.
+
+    Dask cannot: it sees of a worker no more than its own process, and calls run in children of it.
+    """
+    return {VARIABLE: f"{uuid.uuid4().hex[:8]} {n_bytes}"}
+
+
+def _own_share() -> tuple[str, int]:
+    """Return the name of this process' cluster and its bytes; no name: they are not limited."""
+    name, _, n_bytes = os.environ.get(VARIABLE, "").partition(" ")
+    return name, int(n_bytes or 0)
+
+
 def _ledger() -> Path:
     with contextlib.suppress(OSError):
         group = Path("/proc/self/cgroup").read_text()
@@ -75,20 +91,23 @@ def reserved(needed: int, *, folder: Path | None = None, total: int | None = Non
     Raises
     ------
     TooLarge
-        The host would not have so many if nothing else ran.
+        The host would not have so many if nothing else ran, or this process' cluster may not take so many.
     """
     if not needed:
         yield
         return
-    most = int(SHARE * (host_memory() if total is None else total))
-    if needed > most:
+    most = {"": int(SHARE * (host_memory() if total is None else total))}
+    cluster, share = _own_share()
+    if cluster:
+        most[f"{cluster}-"] = int(SHARE * share)
+    if needed > (there := min(most.values())):
         raise TooLarge(
-            f"it needs {in_words(needed)} of memory, and {os.uname().nodename} has {in_words(most)} for "
+            f"it needs {in_words(needed)} of memory, and {os.uname().nodename} has {in_words(there)} for "
             "calls; make the box smaller or the voxels larger, or give workers with more memory"
         )
     folder = folder or _ledger()
     folder.mkdir(mode=0o700, exist_ok=True)
-    while (entry := _enter(folder, needed, most)) is None:
+    while (entry := _enter(folder, needed, most, cluster)) is None:
         time.sleep(_LOOK_AGAIN)
     path, file = entry
     try:
@@ -98,12 +117,15 @@ def reserved(needed: int, *, folder: Path | None = None, total: int | None = Non
         file.close()
 
 
-def _enter(folder: Path, needed: int, most: int) -> tuple[Path, IO[str]] | None:
+def _enter(folder: Path, needed: int, most: Mapping[str, int], cluster: str) -> tuple[Path, IO[str]] | None:
+    """Enter a call, unless the entries whose names begin alike would then be more than there may be."""
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if sum(_entries(folder)) + needed > most:
-            return None
-        path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.bytes"
+        there = list(_entries(folder))
+        for start, limit in most.items():
+            if sum(n for name, n in there if name.startswith(start)) + needed > limit:
+                return None
+        path = folder / f"{cluster or 'any'}-{os.getpid()}-{uuid.uuid4().hex[:8]}.bytes"
         file = open(path, "w")  # noqa: SIM115 - it is the entry as long as it is open
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(str(needed))
@@ -111,14 +133,15 @@ def _enter(folder: Path, needed: int, most: int) -> tuple[Path, IO[str]] | None:
         return path, file
 
 
-def _entries(folder: Path) -> Iterator[int]:
+def _entries(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield the calls of living processes: names of their entries, and bytes."""
     for path in folder.glob("*.bytes"):
         try:
             with open(path) as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    yield int(file.read() or 0)
+                    yield path.name, int(file.read() or 0)
                     continue
                 path.unlink(missing_ok=True)  # its process died
         except FileNotFoundError:  # it has just ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -12,10 +13,13 @@ from tlrun.cluster_file import Address, Gpu, Kubernetes, Local, Pool, Queue, Thr
 
 
 def listing() -> list[str]:
-    """List the cluster files that come with the program, each with its first comment."""
-    return [
-        f"{name:12} {path.read_text().splitlines()[0].removeprefix('# ')}" for name, path in presets().items()
-    ]
+    """List the cluster files that come with the program, each with the first sentence of its comment."""
+    return [f"{name:12} {_first_sentence(path.read_text())}" for name, path in presets().items()]
+
+
+def _first_sentence(text: str) -> str:
+    comment = takewhile(lambda line: line.startswith("# "), text.splitlines())
+    return " ".join(line.removeprefix("# ") for line in comment).partition(". ")[0].rstrip(".")
 
 
 def preview(cluster: str) -> str:

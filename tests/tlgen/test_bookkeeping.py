@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,27 @@ def test_why_a_sample_failed_is_kept_until_it_is_made(corpus: Catalog) -> None:
         book.made("00ff")
     assert failures.names(corpus.url) == set()
     assert list(failed_items(corpus.url)) == ["0 failed"]
+
+
+def test_storage_that_refuses_to_forget_stops_nothing(
+    corpus: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Bookkeeping(corpus.url) as book:
+        book.failed(FAILURE, "train-007")
+    original, refused = failures.forget, [1]
+
+    def forget(url: str, items: Any) -> None:
+        if refused:
+            refused.pop()
+            raise OSError("503")
+        original(url, items)
+
+    monkeypatch.setattr(failures, "forget", forget)
+    with Bookkeeping(corpus.url) as book:
+        book.made("00ff")
+        assert not refused
+        assert failures.names(corpus.url) == {"00ff"}
+    assert failures.names(corpus.url) == set()  # at the end it was tried again
 
 
 def test_half_a_note_is_left_out(corpus: Catalog) -> None:

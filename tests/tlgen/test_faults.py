@@ -28,6 +28,7 @@ import yaml
 from catalogs.catalog import Catalog
 
 PROGRAM = "import sys, tlgen.cli; sys.argv[0] = 'tlgen'; tlgen.cli.main()"
+MARK = "TEST_OF_A_RUN"  # in the environment of a run's processes and of all that they start
 PATIENCE = 600  # seconds; nothing here takes long on a machine that is not busy
 
 
@@ -35,14 +36,15 @@ class Run:
     """A ``tlgen run`` in a process group of its own, as a terminal would start it."""
 
     def __init__(self, recipe: Path, url: str, *options: str, env: dict[str, str] | None = None) -> None:
-        self.output = recipe.with_name(f"output-{time.monotonic_ns()}")
+        self.mark = f"run-{time.monotonic_ns()}"
+        self.output = recipe.with_name(self.mark)
         with open(self.output, "wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, "run", str(recipe), "--to", url, *options],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **(env or {}), MARK: self.mark},
             )
 
     def said(self) -> str:
@@ -50,13 +52,13 @@ class Run:
 
     def until_it_says(self, *words: str) -> None:
         """Wait until it has said one of these."""
-        for _ in range(PATIENCE * 20):
+        for _ in range(PATIENCE * 50):
             ended = self.process.poll() is not None  # looked at first: its last words may come between
             said = self.said()
             if any(word in said for word in words):
                 return
             assert not ended, said
-            time.sleep(0.05)
+            time.sleep(0.02)
         raise AssertionError(f"it never said any of {words}: {self.said()}")
 
     def interrupt(self) -> None:
@@ -64,6 +66,21 @@ class Run:
 
     def ended(self) -> int:
         return self.process.wait(PATIENCE)
+
+    def left_nothing(self) -> bool:
+        """Look whether its processes, workers and their children have all ended, or do soon."""
+        import psutil
+
+        def is_of_it(process: psutil.Process) -> bool:
+            with contextlib.suppress(psutil.Error):  # it has just ended, or is another user's
+                return process.environ().get(MARK) == self.mark
+            return False
+
+        for _ in range(300):
+            if not any(is_of_it(process) for process in psutil.process_iter()):
+                return True
+            time.sleep(0.1)
+        return False
 
     def __enter__(self) -> Run:
         return self
@@ -132,7 +149,7 @@ class Cluster:
             [sys.executable, "-m", "dask", *words], stdout=self._log, stderr=self._log, cwd=self._folder
         )
 
-    def start(self) -> None:
+    def start(self, *, workers: bool = True) -> None:
         """Start whatever does not run."""
         if self.scheduler is None or self.scheduler.poll() is not None:
             self._end(self.nanny)
@@ -152,7 +169,7 @@ class Cluster:
             while not self.address_in(file):
                 assert self.scheduler.poll() is None
                 time.sleep(0.05)
-        if self.nanny is None or self.nanny.poll() is not None:
+        if workers and (self.nanny is None or self.nanny.poll() is not None):
             self.nanny = self._dask(
                 "worker", self.address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard",
                 "--memory-limit", "0", "--death-timeout", "30",
@@ -274,24 +291,11 @@ def test_twenty_kills(cluster: Cluster, written: MakeRecipe, tmp_path: Path) -> 
 # ------------------------------------------------------------------------------------------ Ctrl-C
 
 
-def no_process_of(url: str) -> bool:
-    """Look whether the run's processes, workers and their children have all ended."""
-    import psutil
-
-    for _ in range(100):
-        lines = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline", "ppid"])
-                 if p.info["ppid"] == 1 or url in " ".join(p.info["cmdline"] or [])]  # fmt: skip
-        if not any("tlrun.child" in line or "spawn_main" in line or url in line for line in lines):
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @pytest.mark.slow
 def test_interrupted_once_it_finishes_what_has_begun_and_twice_it_stops(
     written: MakeRecipe, recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    acquisition = {**recipe["acquisition"], "tilt_step": 5}  # long enough to interrupt
+    acquisition = {**recipe["acquisition"], "tilt_step": 3}  # long enough to interrupt, twice
     path, url = written(8, acquisition=acquisition), str(tmp_path / "corpus")
     with Run(path, url, "--cluster", "local:1") as run:
         run.until_it_says("train-000 ")
@@ -314,11 +318,26 @@ def test_interrupted_once_it_finishes_what_has_begun_and_twice_it_stops(
         assert "what was finished is kept" in run.said()
         assert "Traceback" not in run.said()
     assert done < len(Catalog.open(url).records()) < 8
-    assert no_process_of(url)
+    assert run.left_nothing()
 
     with Run(path, url, "--cluster", "local:1") as run:
         assert run.ended() == 0
     is_whole(url, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_waits_for_workers_stops_at_once(
+    number: int, cluster: Cluster, written: MakeRecipe, tmp_path: Path
+) -> None:
+    cluster.start(workers=False)
+    with Run(written(1), str(tmp_path / "corpus"), "--cluster", cluster.address) as run:
+        run.until_it_says("waiting for the first worker")
+        run.process.send_signal(number)
+        assert run.ended() == 130, run.said()
+        assert "interrupted; what was finished is kept" in run.said()
+        assert "Traceback" not in run.said()
+        assert run.left_nothing()
 
 
 # ------------------------------------------------------------------------------------------ storage

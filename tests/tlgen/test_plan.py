@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +17,11 @@ from tlgen import calibration, plan
 from tlgen import run as run_module
 from tlgen.calibration import Measured, shrink
 from tlgen.costs import like, one_of_each_first, work
+from tlgen.jobs import sample_job
 from tlgen.recipe import Recipe
 from tlgen.recipe_file import read_recipe
-from tlgen.samples import expand
+from tlgen.samples import SampleSpec, expand
+from tlrun.calls import Call
 
 PDB = "ATOM  {:5d}  CA  ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00           C"
 
@@ -120,24 +124,48 @@ def test_what_was_measured_is_remembered(
     assert len(times) == 2
 
 
-def test_the_work_of_a_run_is_what_its_jobs_call(tmp_path: Path, content: dict[str, Any]) -> None:
-    specs = expand(read(tmp_path, content), {"k": 1})
-    assert {each.group: (each.calls, each.pieces) for each in work(specs)} == {
-        "pack multislice 16x24x25 10A": (3, 0),
-        "simulate_tilts multislice 16x24x25 10A": (3, 21),
-        "finish multislice 16x24x25 10A": (3, 0),
-        "pack multislice 16x32x32 10A": (2, 0),
-        "simulate_tilts multislice 16x32x32 10A": (2, 10),
-        "finish multislice 16x32x32 10A": (2, 0),
-    }
-    large = [replace(spec, shape=(40, 400, 400)) for spec in specs]  # more than a quarter of a second a tilt
-    assert {each.function: (each.calls, each.pieces) for each in work(large)} == {
-        "pack": (5, 0), "simulate_tilts": (31, 31), "finish": (5, 0),
-    }  # fmt: skip
-    on_gpu = [replace(s, acquisition=s.acquisition.model_copy(update={"device": "gpu"})) for s in large[:1]]
-    assert {each.function: (each.calls, each.pieces) for each in work(on_gpu)} == {
-        "check_device": (1, 0), "pack": (1, 0), "simulate_tilts": (1, 7), "finish": (1, 0),
-    }  # fmt: skip
+def called(spec: SampleSpec) -> Counter[str]:
+    """Count what the making of a sample calls, by group."""
+    found: Counter[str] = Counter()
+
+    def answer(call: Call) -> Any:
+        if call.kind == "simulate_tilts":
+            return [None] * len(call.args[3])
+        return SimpleNamespace(scene=None, memory=0)
+
+    steps = sample_job("nowhere", spec, [], (), {}).steps()
+    answers: Any = None
+    with contextlib.suppress(StopIteration):
+        while True:
+            calls = steps.send(answers)
+            found.update(call.group for call in calls)
+            answers = [answer(call) for call in calls]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "tilts"),
+    [
+        ("cpu", 24, {"simulate_tilts": 1}),  # of 7 tilts that take less than a quarter of a second together
+        ("cpu", 400, {"simulate_tilts": 7}),
+        ("gpu", 400, {"simulate_tilts": 1, "check_device": 1}),
+    ],
+)
+def test_the_work_of_a_run_is_what_its_jobs_call(
+    tmp_path: Path, content: dict[str, Any], device: str, side: int, tilts: dict[str, int]
+) -> None:
+    content["acquisition"]["device"] = device
+    content["shape"] = [16, side, side]
+    recipe = read(tmp_path, content)
+    counts = plan.count(recipe, str(tmp_path / "corpus"))
+    todo = counts.found.todo
+    found = {each.group: each.calls for each in work(todo)}
+    assert found == sum((called(spec) for spec in todo), Counter())
+    first = {"pack": 1, **tilts, "finish": 1}
+    assert called(todo[0]) == {f"{name} multislice 16x{side}x{side} 10A": n for name, n in first.items()}
+    assert counts.tilts == 3 * 7 + 2 * 5
+    assert counts.tasks == 2 + sum(found.values())
+    assert sum(each.pieces for each in work(todo)) == counts.tilts
 
 
 @pytest.mark.parametrize(("text", "price"), [("0.05/core-hour", 0.05), ("2", 2.0), ("€.5", 0.5)])
@@ -145,9 +173,10 @@ def test_prices(text: str, price: float) -> None:
     assert plan.price_of(text) == price
 
 
-def test_a_price_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match=r"'cheap' is no price; give one such as 0\.05/core-hour"):
-        plan.price_of("cheap")
+@pytest.mark.parametrize("text", ["cheap", "-1", "0.05/GPU-hour", "nan"])
+def test_a_price_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=rf"'{text}' is no price; give one such as 0\.05/core-hour"):
+        plan.price_of(text)
 
 
 def test_small_boxes_keep_their_form() -> None:

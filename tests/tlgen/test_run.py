@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,19 @@ import numpy as np
 import pytest
 import yaml
 import zarr
+from distributed import LocalCluster
 
 from catalogs.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.volumes import write_mrc
 from tlgen import pipeline
 from tlgen import run as run_module
+from tlgen.bookkeeping import Bookkeeping
 from tlgen.listing import listing
 from tlgen.recipe import Recipe
 from tlgen.recipe_file import read_recipe
 from tlgen.structures import shipped
+from tlrun.fan_out import Failure
 
 
 def read(tmp_path: Path, content: dict[str, Any]) -> Recipe:
@@ -34,14 +38,21 @@ def one_cluster(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     address = client.scheduler.address
     original = run_module.run
 
-    def joined(recipe: Recipe, url: str, cluster: str = address, retries: int = 0) -> bool:
-        return original(recipe, url, cluster, retries)
+    def joined(
+        recipe: Recipe, url: str, cluster: str = address, retries: int = 0, log_json: str | None = None
+    ) -> bool:
+        return original(recipe, url, cluster, retries, log_json=log_json)
 
     monkeypatch.setattr(run_module, "run", joined)
 
 
-def make(recipe: Recipe, url: Path) -> bool:
-    return run_module.run(recipe, str(url))  # type: ignore[call-arg]
+def make(recipe: Recipe, url: Path, **options: Any) -> bool:
+    return run_module.run(recipe, str(url), **options)
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    """Read a run's JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_corpus_is_made_once_and_grows(
@@ -94,10 +105,74 @@ def test_what_fails_is_named_and_stops_nothing_else(
     bad[0] = bad[0][:76] + "RF"
     (tmp_path / "bad.pdb").write_text("\n".join(bad))
     recipe["distractors"] = [{"file": "bad.pdb", "count": 1}]
-    assert not make(read(tmp_path, recipe), tmp_path / "corpus")
+    log = tmp_path / "log.jsonl"
+    assert not make(read(tmp_path, recipe), tmp_path / "corpus", retries=2, log_json=str(log))
     captured = capsys.readouterr()
-    assert "failed" in captured.err
+    assert "bad failed in prepare: Refused: " in captured.err  # once: another attempt would say the same
     assert "the same command tries only these" in captured.err
+    failed, end = events(log)
+    assert (failed["event"], failed["item"], failed["step"], failed["attempts"]) == (
+        "failed", "bad", "prepare", 1,
+    )  # fmt: skip
+    assert (end["event"], end["items"], end["items_done"], end["items_failed"]) == ("end", 3, 0, 1)
+    assert end["stopped"] == "a structure is missing"
+    assert len(list((tmp_path / "corpus" / "runs").glob("*.json"))) == 1
+
+
+def test_a_run_is_told_to_programs_from_beginning_to_end(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    log, url = tmp_path / "log.jsonl", tmp_path / "corpus"
+    with pytest.raises(InputError, match=r"--log-json .* cannot be written"):
+        make(read(tmp_path, recipe), url, log_json=str(tmp_path / "nowhere" / "log.jsonl"))
+    with pytest.raises(InputError, match="no Dask scheduler answers at"):
+        make(read(tmp_path, recipe), url, cluster="tcp://127.0.0.1:9")
+    assert not url.exists()  # nothing was begun
+    assert make(read(tmp_path, recipe), url, log_json=str(log))
+    first = events(log)
+    assert [each["event"] for each in first if each["event"] != "progress"] == ["begin", *["done"] * 3, "end"]
+    assert sorted(each["item"] for each in first if each["event"] == "done") == [
+        "held-out-000", "train-000", "train-001",
+    ]  # fmt: skip
+    assert (first[-1]["items_done"], first[-1]["items_failed"], first[-1]["stopped"]) == (3, 0, "")
+    [kept] = (url / "runs").glob("*.json")
+    assert json.loads(kept.read_text()).items() <= first[-1].items()
+    assert make(read(tmp_path, recipe), url, log_json=str(log))  # appended: nothing was to do
+    [more] = events(log)[len(first) :]
+    assert (more["event"], more["items"]) == ("end", 0)
+
+
+def test_a_scheduler_that_goes_leaves_an_account(
+    tmp_path: Path,
+    recipe: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe["samples"] = {"train": {"number": 8}}
+    log, url = tmp_path / "log.jsonl", tmp_path / "corpus"
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
+    ) as running:
+        monkeypatch.setattr(Bookkeeping, "made", lambda _self, name: "-" in name or running.close())
+        options = {"cluster": running.scheduler_address, "log_json": str(log)}
+        assert not make(read(tmp_path, recipe), url, **options)
+    end = events(log)[-1]
+    assert (end["event"], end["items"], end["items_failed"]) == ("end", 8, 0)
+    assert 1 <= end["items_done"] < 8
+    assert end["stopped"].startswith("the Dask scheduler")
+    assert end["workers"][0].startswith("1 worker")
+    assert len(list((url / "runs").glob("*.json"))) == 1
+    captured = capsys.readouterr()
+    assert f"  {end['items_done']} of 8 made, 0 failed" in captured.out
+    assert "the same command goes on" in captured.err
+
+
+def test_what_a_crashed_process_said_itself_is_told() -> None:
+    log = "going wrong\nFatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent):\n  File x"
+    failure = Failure("k", "ChildDied: by SIGSEGV", "", kind="pack", attempts=2, log=log)
+    assert run_module._said(failure, "train-001") == (
+        "train-001 failed in pack after 2 attempts: ChildDied: by SIGSEGV; its process said last: going wrong"
+    )
+    silent = Failure("k", "TimeLimit: 6 s", "", log="Thread 0x00007 (most recent call first):\n  File x")
+    assert run_module._said(silent, "train-001") == "train-001 failed: TimeLimit: 6 s"
 
 
 def test_a_target_among_the_distractors_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:

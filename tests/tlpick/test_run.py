@@ -17,10 +17,12 @@ import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import LocalCluster
 
 from catalogs import particles
 from catalogs.model_file import MODEL_FORMAT_VERSION, read_card, with_card, write_model
 from catalogs.volumes import open_volume, write_mrc
+from tlpick.run import _Book
 
 Run = Callable[..., Any]
 PROGRAM = "import sys, tlpick.cli; sys.argv[0] = 'tlpick'; tlpick.cli.main()"
@@ -328,6 +330,29 @@ def test_a_killed_worker_costs_nothing(
     assert left_over(picks) == []
     tlpick("run", *arguments[:3], tmp_path / "undisturbed", *arguments[4:])
     assert contents(picks) == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_is_no_success(
+    tlpick: Run, ball_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
+    ) as running:
+        original = _Book.enter
+
+        def enter(book: Any, outcome: Any) -> None:
+            original(book, outcome)
+            running.close()
+
+        monkeypatch.setattr(_Book, "enter", enter)
+        to = ("--to", tmp_path / "picks", "--cluster", running.scheduler_address)
+        done = tlpick("run", ball_model, data / "*.mrc", *to)
+    assert done.status == 1
+    failed = 4 - done.out.count("redundancy")
+    assert 1 <= failed < 4
+    assert done.err.count("the Dask scheduler") == failed
+    assert f"{failed} of 4 tomograms failed; the same command tries them again" in done.err
 
 
 @pytest.mark.slow

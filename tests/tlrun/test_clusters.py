@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 
 import jsonschema
 import pytest
 import yaml
+from distributed import LocalCluster
 
 from catalogs.errors import InputError
 from tlrun import agreement, launch
-from tlrun.calls import ClusterLost
+from tlrun.calls import Call, ClusterLost
 from tlrun.cluster_file import Address, Gpu, Kubernetes, Local, Queue, Threads, presets, read_cluster
-from tlrun.clusters import describe, most_workers, n_workers, open_cluster, open_pools
+from tlrun.clusters import check_cluster, describe, most_workers, n_workers, open_cluster, open_pools
+from tlrun.fan_out import Job, Steps, fan_out
+from tlrun.memory import VARIABLE
 from tlrun.preview import job_script, listing, preview
 
 pytest.importorskip("dask_jobqueue", reason="needs the extra hpc")
@@ -61,6 +66,9 @@ def test_one_word_is_enough(word: str, pool: Any) -> None:
         ("local:", "is not a cluster"),
         ("local:0", "is not a cluster"),
         ("slurm:4", "is not a cluster"),
+        ("local:x", "is not a cluster; give local, or local:N for N workers"),
+        ("tcp://", r"'tcp://' is no address of a scheduler; give one such as tcp://HOST:8786"),
+        ("tcp://host", "'tcp://host' is no address of a scheduler"),
         ("slurmy", "did you mean 'slurm'"),
         ("address", "is not a cluster"),
         ("nowhere.yaml", "there is no cluster file nowhere.yaml"),
@@ -146,6 +154,35 @@ def environment(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def test_steps_keep_to_the_memory_of_all_workers(tmp_path: Path) -> None:
+    path = written(tmp_path, {"kind": "local", "workers": 2, "memory": "50MB"})
+
+    def job(name: str, memory: int) -> Job:
+        def steps() -> Steps:
+            return (yield [Call(os.getpid).needs(memory=memory)])[0]
+
+        return Job(name, steps)
+
+    with open_cluster(path) as client:
+        summary = fan_out([job("fits", 80_000_000), job("does-not", 95_000_000)], client, retries=0)
+    assert list(summary.results) == ["fits"]
+    assert "TooLarge: it needs 95 MB of memory, and " in summary.failures[0].error
+    assert " has 90 MB for calls" in summary.failures[0].error
+
+
+def test_scratch_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WHERE", str(tmp_path))
+    path = written(tmp_path, {"kind": "local", "workers": 1, "scratch": "$WHERE/file/folder"})
+    for start in (check_cluster, lambda word: open_cluster(word).__enter__()):
+        with pytest.raises(
+            InputError, match=r"scratch: .*/file/folder cannot be written \(Not a directory\)"
+        ):
+            start(path)
+    check_cluster(written(tmp_path, {"kind": "local", "workers": 1, "scratch": "$WHERE/new"}))
+    assert (tmp_path / "new").is_dir()
+
+
 def test_two_pools_are_two_clusters(tmp_path: Path) -> None:
     content = {
         "simulate": {"kind": "local", "workers": 1, "environment": {"POOL": "fast"}},
@@ -158,6 +195,9 @@ def test_two_pools_are_two_clusters(tmp_path: Path) -> None:
         assert clients["simulate"].submit(environment, "POOL").result() == "fast"
         assert clients["rest"].submit(environment, "POOL").result() is None
         lines = describe(clients)
+        for line in lines:
+            with urlopen(line.partition("dashboard at ")[2], timeout=60) as page:
+                assert page.status == 200
     assert lines[0].startswith("simulate: 1 worker, dashboard at http://127.0.0.1:")
     assert lines[1].startswith("rest: 2 workers, dashboard at http://")
 
@@ -180,10 +220,37 @@ def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -
         pass
 
 
-def test_each_worker_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+class LocalCUDACluster(LocalCluster):
+    """What dask-cuda's does with the variables of its workers' environment; it starts on a GPU only."""
+
+    def __init__(self, CUDA_VISIBLE_DEVICES: list[str], **options: Any) -> None:
+        self._devices = CUDA_VISIBLE_DEVICES
+        super().__init__(n_workers=0, processes=True, **options)
+        self.scale(len(self._devices))
+        self.sync(self._correct_state)
+
+    def new_worker_spec(self) -> dict[str, Any]:
+        name = min(set(self._devices) - set(self.worker_spec))
+        k = self._devices.index(name)
+        options = self.new_spec["options"] | {
+            "env": {"CUDA_VISIBLE_DEVICES": ",".join(self._devices[k:] + self._devices[:k])}
+        }
+        return {name: self.new_spec | {"options": options}}
+
+
+@pytest.mark.parametrize("dask_cuda", [None, SimpleNamespace(LocalCUDACluster=LocalCUDACluster)])
+def test_each_worker_sees_one_gpu(dask_cuda: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask_cuda", dask_cuda)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    with open_cluster("gpu") as client:
+    path = written(tmp_path, {"kind": "gpu", "memory": "1GB", "environment": {"BUCKET": "lab"}})
+    with open_cluster(path) as client:
+        client.wait_for_workers(2)
         assert sorted(client.run(environment, "CUDA_VISIBLE_DEVICES").values()) == ["2", "5"]
+        for name, value in (("OMP_NUM_THREADS", "1"), ("BUCKET", "lab")):
+            assert list(client.run(environment, name).values()) == [value] * 2
+        [together] = set(client.run(environment, VARIABLE).values())
+        assert together is not None
+        assert together.endswith(" 2000000000")
 
 
 def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +295,7 @@ def test_a_worker_that_comes_later_is_refused_if_it_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A scheduler that somebody started, and a worker whose environment is another one."""
-    from distributed import LocalCluster, Nanny
+    from distributed import Nanny
 
     with LocalCluster(
         n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
@@ -248,7 +315,7 @@ async def _start(nanny: Any, address: str) -> Any:
     return await nanny(address, nthreads=1, host="127.0.0.1", silence_logs=50)
 
 
-def _until(true: Any, seconds: float = 20) -> bool:
+def _until(true: Any, seconds: float = 120) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if true():
@@ -340,8 +407,6 @@ def test_without_a_queueing_system_it_says_so(
     ("word", "package"), [("slurm", "dask_jobqueue"), ("kubernetes.yaml", "dask_kubernetes")]
 )
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, word: str, package: str) -> None:
-    import sys
-
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
@@ -362,7 +427,9 @@ def test_a_preview_submits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "kind: DaskCluster" in preview(str(presets()["kubernetes"]))
     assert preview("threads:3") == "# 3 threads of this process"
     assert list(tmp_path.iterdir()) == []
-    assert any(line.startswith("slurm-gpu    Two Slurm clusters for one run") for line in listing())
+    listed = listing()  # whole sentences, wherever the lines of a comment end
+    assert "slurm        Workers in Slurm jobs" in listed
+    assert any(line.startswith("slurm-gpu    Two Slurm clusters for one run: ") for line in listed)
 
 
 # ------------------------------------------------------------------------------------ Kubernetes

@@ -177,6 +177,29 @@ def test_once_asked_to_stop_it_finishes_what_has_images() -> None:
     assert summary.progress.items_begun == 0
 
 
+def test_asked_to_stop_when_nothing_is_left_to_begin_it_is_done() -> None:
+    jobs = [sample(f"s{k}", tilts=4) for k in range(2)]
+    asked: list[bool] = []
+
+    def look(progress: Progress) -> None:
+        if progress.calls_done.get("echo", 0) > 7:  # both have images
+            asked.append(True)
+
+    summary = fan_out(jobs, Here(), stop=lambda: bool(asked), on_progress=look)
+    assert summary.progress is not None
+    assert summary.progress.stopping
+    assert (summary.done, summary.stopped) == (2, "")
+
+
+def test_what_every_attempt_would_raise_is_not_tried_again() -> None:
+    here = Here()
+    jobs = [sample("wrong", last=flaky(TypeError("wrong"), 99)), sample("shaky", last=flaky(OSError(), 2))]
+    summary = fan_out(jobs, here, retries=2, hopeless=lambda error: isinstance(error, TypeError))
+    assert [(f.name, f.attempts) for f in summary.failures] == [("wrong", 1)]
+    assert summary.results == {"shaky": 3}
+    assert not summary.stopped
+
+
 def test_an_error_after_which_nothing_is_worth_trying_stops_at_once() -> None:
     full = sample("full", last=flaky(OSError(28, "No space left on device"), 99))
     jobs = [full, *(sample(f"s{k}") for k in range(40))]

@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from tlrun import memory
-from tlrun.memory import TooLarge, host_memory, reserved
+from tlrun.memory import TooLarge, host_memory, reserved, share_of
 
 
 def test_what_the_host_does_not_have_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -45,6 +45,36 @@ def test_what_does_not_fit_beside_others_waits(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.glob("*.bytes"))
 
 
+def held(folder: Path) -> int:
+    return sum(n for _, n in memory._entries(folder))
+
+
+def test_a_cluster_keeps_to_its_share_whatever_others_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_LOOK_AGAIN", 0.01)
+    with reserved(500, folder=tmp_path, total=1000):  # another run on this host
+        for name, value in share_of(100).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(TooLarge), reserved(95, folder=tmp_path, total=1000):  # more than 90 % of it
+            pass
+        order: list[str] = []
+
+        def second() -> None:
+            with reserved(50, folder=tmp_path, total=1000):
+                order.append("second")
+
+        with reserved(60, folder=tmp_path, total=1000):
+            assert held(tmp_path) == 560
+            thread = Thread(target=second)
+            thread.start()
+            time.sleep(0.1)
+            order.append("first")
+        thread.join(30)
+        assert order == ["first", "second"]
+    assert not list(tmp_path.glob("*.bytes"))
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -59,12 +89,12 @@ def test_what_a_dead_process_held_is_free(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "has it\n"
-    assert sum(memory._entries(tmp_path)) == 80
+    assert held(tmp_path) == 80
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
     with reserved(80, folder=tmp_path, total=100):
-        assert sum(memory._entries(tmp_path)) == 80
+        assert held(tmp_path) == 80
 
 
 def test_limits_of_control_groups_count(tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def test_nothing_is_promised_before_anything_is_done() -> None:
     work = [Work("pack a", 4)]
     assert seconds_left(work, 4, progress(items_done=0, calls_done={}, call_seconds={})) is None
     assert seconds_left(work, 4, progress(workers=0)) is None
+    assert seconds_left(work, 4, progress(stopping=True)) is None
     assert seconds_left(work, 1, progress()) == 0.0
 
 
@@ -269,6 +270,15 @@ def test_the_journal_tells_the_whole_run(tmp_path: Path) -> None:
 def test_a_journal_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--log-json .*nowhere/run.jsonl cannot be written"):
         Journal(str(tmp_path / "nowhere" / "run.jsonl"))
+
+
+def test_a_journal_on_a_full_disk_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Journal("/dev/full") as journal:
+        journal.write("begin", items=3)
+        journal.write("end")
+    assert capsys.readouterr().err == (
+        "  --log-json /dev/full ends here: it cannot be written (No space left on device)\n"
+    )
 
 
 def test_the_account_adds_up() -> None:

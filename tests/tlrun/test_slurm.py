@@ -90,10 +90,14 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for command in (["munged", "--foreground", "--force", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]):
             with open(folder / f"{command[0]}.out", "wb") as log:
                 daemons.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            deadline = time.monotonic() + 60
+            while not (folder / "munge.socket").exists():  # the others end where they find none
+                assert time.monotonic() < deadline, (folder / "munged.out").read_text()
+                time.sleep(0.1)
             time.sleep(1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SLURM_CONF", str(configuration))
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while "idle" not in (
                 state := subprocess.run(["sinfo", "-h"], capture_output=True, text=True).stdout
             ):
@@ -145,14 +149,14 @@ def job(name: str, call: Call) -> Job:
 @pytest.mark.slow
 def test_calls_run_in_jobs_with_the_settings_of_the_file(cluster: dict[str, Any]) -> None:
     with open_cluster(written(cluster), constants=("tlgen.samples:DATA_VERSION",)) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=180)
         summary = fan_out([job(f"where-{k}", Call(where)) for k in range(6)], client)
         jobs = subprocess.run(["squeue", "-h", "-o", "%k %m %l"], capture_output=True, text=True).stdout
     assert jobs.splitlines() == ["tlrun 954M 10:00"] * 2
     found = set(summary.results.values())
     assert len({job_id for job_id, _, _ in found}) == 2
     assert all(job_id == from_file and threads == "1" for job_id, from_file, threads in found)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout:
         assert time.monotonic() < deadline, "jobs outlive the run"
         time.sleep(0.5)
