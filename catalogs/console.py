@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
+from typing import Any
 
 import click
 
 from catalogs.errors import InputError
 
 DISTRIBUTION = "template-learning"
+_URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/")
 
 # TensorFlow writes these from C++ while it starts, before any log level counts.
 _GREETINGS = (
@@ -49,6 +52,19 @@ def program(name: str, summary: str) -> click.Group:
             os.environ["TL_DEBUG"] = "1"
 
     return group
+
+
+def refuse_url(value: str | os.PathLike[str], option: str = "--to") -> None:
+    """Refuse the URL of a bucket for what is written to a disk only (InputError)."""
+    if _URL.match(os.fspath(value)):
+        raise InputError(f"{option} {value}: this is written to a disk; give a path, and copy it then")
+
+
+def on_disk(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse what :func:`refuse_url` refuses; the callback of an option."""
+    if value is not None:
+        refuse_url(value, parameter.opts[0])
+    return value
 
 
 def run(group: click.Group) -> None:

@@ -30,6 +30,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "s3": {"max_concurrency": 1, "config_kwargs": {"max_pool_connections": _IN_FLIGHT}}
 }
 
+# Extras of the project by the kind of bucket.
+_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
+
 # fsspec's memory:// looks whether a name is free and takes it in two steps.
 _memory_lock = threading.Lock()
 
@@ -226,15 +229,18 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     Raises
     ------
     InputError
-        If the kind of URL is unknown, or its package is not installed.
+        If the kind of URL is unknown, or its package is not installed, or a slash is missing in it.
     """
     text = os.fspath(url).removeprefix("file://")
     if "://" not in text:
+        kind, colon, rest = text.partition(":/")
+        if colon and kind in _EXTRAS:
+            raise InputError(f"{text} lacks a slash; write {kind}://{rest}")
         return Store(str(Path(text).expanduser().absolute()))
     try:
         filesystem(text.rstrip("/"))
     except ImportError as error:
-        extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}.get(text.split("://")[0])
+        extra = _EXTRAS.get(text.split("://")[0])
         hint = f"install the extra {extra!r} of template-learning" if extra else str(error)
         raise InputError(f"{text} needs a package that is not installed: {hint}") from error
     except (ValueError, OSError) as error:  # OSError: a host that does not answer

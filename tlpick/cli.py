@@ -19,7 +19,9 @@ tlpick = console.program(
 @tlpick.command("run")
 @click.argument("model")
 @click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
-@click.option("--to", "folder", required=True, metavar="FOLDER", help="Where the picks go.")
+@click.option(
+    "--to", "folder", required=True, metavar="FOLDER", callback=console.on_disk, help="Where the picks go."
+)
 @click.option(
     "--format",
     "formats",
@@ -133,7 +135,10 @@ def report(folder: str) -> None:
     help="Which samples; never those that the model was trained on.",
 )
 @click.option(
-    "--to", metavar="MODEL", help="Where the calibrated model goes; it replaces MODEL unless given."
+    "--to",
+    metavar="MODEL",
+    callback=console.on_disk,
+    help="Where the calibrated model goes; it replaces MODEL unless given.",
 )
 @localising
 def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -> None:

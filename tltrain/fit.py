@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from catalogs.catalog import Catalog
-from catalogs.console import DISTRIBUTION, counted, without_greetings
+from catalogs.console import DISTRIBUTION, counted, refuse_url, without_greetings
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
 from catalogs.schema import SampleRecord
@@ -212,8 +212,7 @@ def target_of(to: str | os.PathLike[str], start: str | os.PathLike[str] | None) 
         If it is no place on a disk, or the model that the training begins with.
     """
     target = Path(to)
-    if "://" in str(to):
-        raise InputError(f"a model is written to a disk and not to {to}; give a path, and copy the file then")
+    refuse_url(to)
     if start is not None and target.exists() and target.samefile(start):
         raise InputError(
             f"{target} is the model that the training begins with; give another place to --to, or the same "

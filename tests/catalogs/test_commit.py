@@ -57,6 +57,14 @@ def test_of_many_writers_one_wins(
     assert catalog.verify() == []  # no orphans: the losers have removed what they wrote
 
 
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_a_url_with_one_slash_is_no_folder(kind: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"{kind}:/bucket/corpus lacks a slash; write {kind}://bucket/corpus"
+    ):
+        open_store(f"{kind}:/bucket/corpus")
+
+
 def test_create_if_absent_has_one_winner(tmp_path: Path) -> None:
     for store in (open_store(tmp_path), open_store(f"memory://{uuid4().hex}")):
         barrier = Barrier(WRITERS)

@@ -2,7 +2,19 @@ import os
 
 import pytest
 
-from catalogs.console import without_greetings
+from catalogs.console import refuse_url, without_greetings
+from catalogs.errors import InputError
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/picks", "s3:/bucket/picks", "gs://bucket/m.tlm"])
+def test_a_bucket_is_no_place_on_a_disk(url):
+    with pytest.raises(InputError, match=r"--to .*: this is written to a disk; give a path"):
+        refuse_url(url)
+
+
+@pytest.mark.parametrize("path", ["picks", "/data/picks", "a:b", "file:///data/picks", "C:/picks"])
+def test_paths_are_places_on_a_disk(path):
+    refuse_url(path)
 
 
 def test_notes_are_dropped_and_all_else_is_passed_on(capfd):

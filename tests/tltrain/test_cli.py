@@ -94,7 +94,7 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
         (["--batch", "3", "--devices", "2"], "--batch 3 cannot be shared by 2 devices"),
         (["--from", "nowhere.tlm"], "there is no model nowhere.tlm"),
         (["--where", ""], "the selection '' cannot be understood"),
-        (["--to", "s3://bucket/m.tlm"], "a model is written to a disk and not to s3://bucket/m.tlm"),
+        (["--to", "s3://bucket/m.tlm"], "--to s3://bucket/m.tlm: this is written to a disk"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tltrain, corpus, tmp_path, arguments, sentence):
