@@ -26,7 +26,7 @@ test-all: setup lint
 	@$(PY) -m pytest
 
 slow: setup
-	@$(PY) -m pytest -m "slow and not long"
+	@$(PY) -m pytest --durations=20 -m "slow and not long"
 
 lint: setup
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy --no-error-summary && PYTHONPATH=. $(BIN)/lint-imports --no-logo >/dev/null \
