@@ -10,7 +10,9 @@ from disks by :mod:`catalogs.shards`.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +25,42 @@ from catalogs.shards import local_shards
 _CACHE = 8 << 20  # bytes: the indexes of some thousand shards
 #: What may be configured for fsspec's S3 and does not stand in the way.
 _FOR_BOTH = {"endpoint_url", "client_kwargs", "max_concurrency", "config_kwargs", "default_block_size"}
+
+_LOOK_EVERY = 0.5  # seconds between two looks whether a read is still wanted
+
+_of_thread = threading.local()
+
+
+class Abandoned(Exception):
+    """Nobody wants any more what is being read."""
+
+
+@contextmanager
+def unless(closed: threading.Event) -> Iterator[None]:
+    """Let a thread's reads end by :class:`Abandoned` when an event is set, however silent the storage is.
+
+    TensorStore asks a bucket that does not answer again for many minutes, and Python does not exit before.
+    """
+    _of_thread.closed = closed
+    try:
+        yield
+    finally:
+        del _of_thread.closed
+
+
+def _result(future: Any) -> Any:
+    closed = getattr(_of_thread, "closed", None)
+    if closed is None:
+        return future.result()
+    while True:
+        try:
+            return future.result(timeout=_LOOK_EVERY)
+        except TimeoutError:
+            if future.done():  # it is the storage's own
+                raise
+            if closed.is_set():
+                future.cancel()
+                raise Abandoned from None
 
 
 class StoredArray:
@@ -48,7 +86,7 @@ class StoredArray:
         box = _box(where, self.shape) if self._fast is not None else None
         if box is None:
             return np.asarray(self._array[where])
-        return np.asarray(self._fast[box].read().result())
+        return np.asarray(_result(self._fast[box].read()))
 
     def pieces(
         self, start: Sequence[int], stop: Sequence[int]

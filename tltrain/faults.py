@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from catalogs.errors import InputError
+from catalogs.reader import Abandoned, unless
 from tltrain.sampling import Source
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between two tries
 #: What a storage says that is overloaded, restarting or out of reach, in the words of several libraries.
 _PASSING = re.compile(
     r"unavailable|slow ?down|reduce your request rate|timed out|timeout|throttl|connection|connect to"
-    r"|disconnected|deadline|resource_exhausted|aborted|temporarily|busy|internal ?error"
+    r"|disconnected|deadline|resource_exhausted|aborted|temporarily|busy|internal ?(server ?)?error"
     r"|payload is not completed|(http|status|code)[^0-9]{0,30}(429|500|502|503|504)\b|\b(502|503|504) [a-z]"
 )
 _LOST = re.compile(r"data_loss|not_found|digest|checksum|crc32c|corrupt")
@@ -98,7 +99,10 @@ class Reading:
             if self._closed.is_set():
                 raise Closed
             try:
-                return read()
+                with unless(self._closed):
+                    return read()
+            except Abandoned as error:
+                raise Closed from error
             except Exception as error:
                 if _says(error, _FORBIDDEN) or isinstance(error, PermissionError):
                     raise InputError(f"{name} may not be read ({_words(error)}); renew the access") from error

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from threading import Thread
 from uuid import uuid4
@@ -184,6 +185,7 @@ def test_what_passes_and_what_does_not():
         OSError("[Errno 16] Please reduce your request rate."),
         ValueError("UNAVAILABLE: Error reading: HTTP response code: 503"),
         RuntimeError("503 Service Unavailable"),
+        OSError(121, "Internal Server Error"),
     ):
         assert is_passing(error), error
     for error in (
@@ -223,18 +225,18 @@ def test_reading_waits_for_the_storage(monkeypatch):
 
 
 class Flaky:
-    """Moto's S3, of which every third answer about a volume is 503 or a closed connection for a while."""
+    """Moto's S3, of which every so many answers about a volume are 503 or closed connections for a while."""
 
     def __init__(self):
         from moto.server import DomainDispatcherApplication, create_backend_app
 
         self._app = DomainDispatcherApplication(create_backend_app)
-        self.failing, self.asked, self.failed = False, 0, 0
+        self.failing, self.every, self.asked, self.failed = False, 3, 0, 0
 
     def __call__(self, environ, start):
         if self.failing and "/samples/" in environ["PATH_INFO"]:
             self.asked += 1
-            if self.asked % 3 == 0:
+            if self.asked % self.every == 0:
                 self.failed += 1
                 if self.failed % 2:
                     start("503 Slow Down", [("Content-Type", "application/xml")])
@@ -244,9 +246,9 @@ class Flaky:
         return self._app(environ, start)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fast", [True, False])
-def test_a_storage_that_is_busy_only_slows_the_stream(corpus, monkeypatch, fast):
+@pytest.fixture(params=[True, False], ids=["tensorstore", "zarr"])
+def bucket(request, corpus, monkeypatch):
+    """A corpus in a bucket that can be made to fail now and then, and what makes it."""
     pytest.importorskip("s3fs", reason="the extra s3 is not installed")
     pytest.importorskip("moto.server", reason="moto is not installed")
     import fsspec
@@ -260,32 +262,61 @@ def test_a_storage_that_is_busy_only_slows_the_stream(corpus, monkeypatch, fast)
         ("DEFAULT_REGION", "us-east-1"),
     ):
         monkeypatch.setenv(f"AWS_{name}", value)
+    if not request.param:
+        monkeypatch.setattr("catalogs.reader._place", lambda url: None)
     app = Flaky()
     serving = make_server("127.0.0.1", 0, app, threaded=True)
     thread = Thread(target=serving.serve_forever)
     thread.start()
     try:
         monkeypatch.setitem(conf, "s3", {"endpoint_url": f"http://127.0.0.1:{serving.server_port}"})
-        if not fast:
-            monkeypatch.setattr("catalogs.reader._place", lambda url: None)
-        bucket = f"flaky-{uuid4().hex[:8]}"
-        fsspec.filesystem("s3").mkdir(bucket)
-        corpus.copy_to(f"s3://{bucket}/balls")
-        catalog = Catalog.open(f"s3://{bucket}/balls")
-        expected = take(stream_of(corpus), 6)
-        app.failing = True
-        stream = stream_of(catalog, readers=4)
-        given = take(stream, 6)
-        app.failing = False
+        url = f"s3://flaky-{uuid4().hex[:8]}/balls"
+        fsspec.filesystem("s3").mkdir(url.removesuffix("/balls"))
+        corpus.copy_to(url)
+        yield Catalog.open(url), app
     finally:
         serving.shutdown()
         thread.join()
         serving.server_close()
+
+
+@pytest.mark.slow
+def test_a_storage_that_is_busy_only_slows_the_stream(corpus, bucket):
+    catalog, app = bucket
+    expected = take(stream_of(corpus), 6)
+    app.failing = True
+    stream = stream_of(catalog, readers=4)
+    given = take(stream, 6)
+    app.failing = False
     assert app.failed > 2
     assert stream.damage.found == []
     for (grey, classes), (grey2, classes2) in zip(given, expected, strict=True):
         np.testing.assert_array_equal(grey, grey2)
         np.testing.assert_array_equal(classes, classes2)
+
+
+@pytest.mark.slow
+def test_a_stream_that_is_closed_waits_for_no_storage(bucket):
+    catalog, app = bucket
+    record = choose(catalog).train[0]
+    array = catalog.arrays(record.sample_id)["tomogram"]
+    app.failing, app.every = True, 1
+    reading, raised = Reading(), []
+
+    def read():
+        try:
+            reading(lambda: array[...], record.name, 0)
+        except BaseException as error:
+            raised.append(error)
+
+    reader = Thread(target=read, daemon=True)
+    reader.start()
+    while app.failed < 3:
+        assert reader.is_alive()
+        time.sleep(0.05)
+    reading.close()
+    reader.join(60)
+    assert [type(error) for error in raised] == [Closed], raised
 
 
 MEMORY = """
