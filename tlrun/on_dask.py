@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tlrun import memory
 from tlrun.calls import REST, ClusterLost, Executor, Outcome, Task
 from tlrun.child import Child, child_of_this_thread
+from tlrun.steady import steady_dask
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -41,6 +42,7 @@ class Parcel:
 
 def execute(payload: bytes, time_limit: float | None, needed: int) -> Parcel:
     """Run a pickled call in this thread's child process (on a worker)."""
+    steady_dask()
     host = os.uname().nodename
     child: Child | None = None
     taken = started = time.perf_counter()
@@ -80,6 +82,7 @@ class DaskExecutor(Executor):
         self._futures: dict[str, tuple[Future[Any], Client]] = {}
         self._finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         _hush()
+        steady_dask()
         for client in self._clients.values():
             _shield(client)
 
