@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -76,7 +78,7 @@ def check(pool: Pool) -> None:
     if isinstance(pool, Gpu):
         _devices(pool)
     elif isinstance(pool, Queue):
-        _jobqueue(pool)
+        jobqueue(pool)
         command = "sbatch" if pool.kind == "slurm" else "qsub"
         if not shutil.which(command):
             raise InputError(_NOT_SUBMITTED.format(kind=pool.kind, why=_NO_COMMAND.format(command=command)))
@@ -241,12 +243,17 @@ def lifetime(walltime: int) -> tuple[int, int]:
     return walltime - margin - stagger, stagger
 
 
-def _jobqueue(pool: Queue) -> Any:
+def jobqueue(pool: Queue) -> Any:
     """Import dask-jobqueue; InputError if it is not installed."""
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
     try:
         import dask_jobqueue
     except ImportError as error:
         raise InputError(NEEDS_JOBQUEUE.format(kind=pool.kind)) from error
+    finally:
+        if here:  # it lets Ctrl-C end the program with status 0
+            signal.signal(signal.SIGINT, before)
     return dask_jobqueue
 
 
@@ -259,7 +266,7 @@ def queue(pool: Queue) -> Iterator[Any]:
     InputError
         dask-jobqueue is not installed, or the queueing system does not take the jobs.
     """
-    dask_jobqueue = _jobqueue(pool)
+    dask_jobqueue = jobqueue(pool)
     from distributed import Status
 
     name = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}[pool.kind]

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-from catalogs.errors import InputError
 from tlrun import launch
 from tlrun.cluster_file import Address, Gpu, Kubernetes, Local, Pool, Queue, Threads, presets, read_cluster
 
@@ -66,10 +65,9 @@ def job_script(pool: Queue) -> str:
     InputError
         dask-jobqueue is not installed.
     """
-    try:
-        from dask_jobqueue import pbs, sge, slurm
-    except ImportError as error:
-        raise InputError(launch.NEEDS_JOBQUEUE.format(kind=pool.kind)) from error
+    launch.jobqueue(pool)
+    from dask_jobqueue import pbs, sge, slurm
+
     job: Any = {"slurm": slurm.SLURMJob, "pbs": pbs.PBSJob, "sge": sge.SGEJob}[pool.kind]
     arguments = launch.queue_arguments(pool)
     for name in ("scheduler_options", "silence_logs"):  # of the scheduler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -401,6 +402,16 @@ def test_without_a_queueing_system_it_says_so(
     path = written(tmp_path, {"kind": "pbs", **pool})
     with pytest.raises(InputError, match="there is no qsub on this machine"), open_cluster(path):
         pass
+
+
+def test_ctrl_c_stays_what_it_was_when_jobs_are_submitted() -> None:
+    script = (
+        "import signal; from tlrun import launch; from tlrun.cluster_file import Queue; "
+        "launch.jobqueue(Queue(kind='slurm')); "
+        "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 @pytest.mark.parametrize(
