@@ -32,6 +32,11 @@ MARK = "TEST_OF_A_RUN"  # in the environment of a run's processes and of all tha
 PATIENCE = 600  # seconds; nothing here takes long on a machine that is not busy
 
 
+def listen() -> None:
+    """Let Ctrl-C end this process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Run:
     """A ``tlgen run`` in a process group of its own, as a terminal would start it."""
 
@@ -44,6 +49,7 @@ class Run:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=listen,  # a shell's background jobs are deaf to Ctrl-C, and hand that on
                 env={**os.environ, **(env or {}), MARK: self.mark},
             )
 
