@@ -31,7 +31,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -44,7 +44,7 @@ from catalogs.schema import Acquisition
 from tlgen.molecule import Library
 from tlgen.scene import Scene
 from tlgen.simulate import parakeet
-from tlgen.simulate.base import Engine
+from tlgen.simulate.base import Engine, in_calls
 from tlgen.simulate.binning import binned
 from tlgen.simulate.multislice import Multislice, slab
 from tlgen.simulate.parakeet import Parakeet
@@ -408,8 +408,8 @@ def series(
         flush=True,
     )
     engine = Multislice()
+    calls = in_calls(engine, acq, scene.shape, tilts)
     together = engine.tilts_a_call(acq, scene.shape)
-    calls = [tilts[k : k + together] for k in range(0, len(tilts), together)]
     first, _, seen = simulated(engine, scene, library, acq, calls[:1])
     figures: Figures = {"series_tilts": len(tilts), "series_tilts_a_call": together}
     if seen != {"CPU"}:  # other calls have other numbers of slabs, and each number is compiled
@@ -454,7 +454,7 @@ def series_by_parakeet(scene: Scene, library: Library, device: str, tilts: list[
 
 
 def simulated(
-    engine: Engine, scene: Scene, library: Library, acq: Acquisition, calls: list[list[Tilt]]
+    engine: Engine, scene: Scene, library: Library, acq: Acquisition, calls: Sequence[Sequence[Tilt]]
 ) -> tuple[float, float, set[str]]:
     """Simulate tilts, so many a call: wall seconds, CPU seconds, and what computed."""
     wall, cpu = time.perf_counter(), time.process_time()

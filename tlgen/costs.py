@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tlgen.samples import SampleSpec
-from tlgen.simulate.base import engine
+from tlgen.simulate.base import engine, in_calls
 from tlgen.tilts import tilt_series
 from tlrun.estimate import Work
 
@@ -42,13 +42,13 @@ def work(specs: Iterable[SampleSpec]) -> list[Work]:
     tilts_of: Counter[str] = Counter()
     guesses: dict[str, float] = {}
     for spec in specs:
-        tilts = len(tilt_series(spec.acquisition))
-        together = engine(spec.acquisition.engine).tilts_a_call(spec.acquisition, spec.shape)
-        each = min(together, tilts)
+        series = tilt_series(spec.acquisition)
+        parts = in_calls(engine(spec.acquisition.engine), spec.acquisition, spec.shape, series)
+        tilts, each = len(series), len(parts[0])
         volume = math.prod(spec.shape) * spec.acquisition.voxel_size**3 / _VOLUME
         for function, number, guess in (
             (PACK, 1, _PACKING * volume),
-            (SIMULATE, -(-tilts // together), each * _SIMULATING[spec.acquisition.engine] * volume),
+            (SIMULATE, len(parts), each * _SIMULATING[spec.acquisition.engine] * volume),
             (FINISH, 1, _FINISHING * math.prod(spec.shape) * tilts),
             (CHECK_DEVICE, int(spec.acquisition.device == "gpu"), _CHECKING),
         ):
@@ -58,4 +58,4 @@ def work(specs: Iterable[SampleSpec]) -> list[Work]:
             calls[group] += number
             guesses[group] = guess
             tilts_of[group] += tilts if function == SIMULATE else 0
-    return [Work(group, number, guesses[group], tilts_of[group]) for group, number in calls.items() if number]
+    return [Work(group, number, guesses[group], tilts_of[group]) for group, number in calls.items()]

@@ -10,7 +10,7 @@ from tlgen import pipeline
 from tlgen.costs import like
 from tlgen.misalign import misaligned
 from tlgen.samples import SampleSpec
-from tlgen.simulate.base import engine
+from tlgen.simulate.base import engine, in_calls
 from tlgen.tilts import Tilt, tilt_series
 from tlrun.calls import SIMULATE
 from tlrun.fan_out import Call, Job, Steps
@@ -61,8 +61,7 @@ def _simulated(
 ) -> Generator[list[Call], list[Any], list[pipeline.Simulated]]:
     """Simulate the images of a sample: a tilt a call, or several where the engine says so."""
     acq, seed = spec.acquisition, spec.stream("simulate")
-    together = engine(acq.engine).tilts_a_call(acq, spec.shape)
-    parts = [tilts[k : k + together] for k in range(0, len(tilts), together)]
+    parts = in_calls(engine(acq.engine), acq, spec.shape, tilts)
     calls = [Call(pipeline.simulate_tilts, url, packed.scene, acq, part, seed) for part in parts]
     made = yield [call.needs(pool=SIMULATE, memory=packed.memory, like=like(spec)) for call in calls]
     return [image for part in made for image in part]

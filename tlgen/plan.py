@@ -78,11 +78,14 @@ def count(recipe: Recipe, url: str) -> Counts:
     found = classify(specs, catalog)
     missing = [p for p in wanted if catalog is None or pipeline.already_prepared(catalog, p) is None]
     missing = missing if found.todo else []
-    tilts = sum(len(tilt_series(spec.acquisition)) for spec in found.todo)
-    calls: Counter[str] = Counter()
-    for each in work(found.todo):
-        calls[each.function] += each.calls
-    return Counts(found, missing, len(missing) + calls.total(), tilts, calls[SIMULATE])
+    calls = work(found.todo)
+    return Counts(
+        found,
+        missing,
+        tasks=len(missing) + sum(each.calls for each in calls),
+        tilts=sum(each.pieces for each in calls),
+        together=sum(each.calls for each in calls if each.function == SIMULATE),
+    )
 
 
 def estimate(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> Costs:

@@ -17,7 +17,7 @@ from tlgen.recipe import Recipe
 from tlgen.samples import expand
 from tlgen.scene_file import read_scene
 from tlgen.simulate import doors
-from tlgen.simulate.base import engine
+from tlgen.simulate.base import engine, in_calls
 from tlgen.tilts import Tilt, tilt_series
 
 
@@ -74,9 +74,8 @@ def simulate_scene(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     images, devices = [], set()
-    together = simulator.tilts_a_call(acq, scene.shape)
-    for k in range(0, len(tilts), together):
-        started, part = time.process_time(), tilts[k : k + together]
+    for part in in_calls(simulator, acq, scene.shape, tilts):
+        started = time.process_time()
         views = [seen(scene, tilt) for tilt in part]
         made, device = simulator.simulate_together(views, library, acq, seed, noise=noise)
         each = (time.process_time() - started) / len(part)

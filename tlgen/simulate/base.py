@@ -122,6 +122,14 @@ class Engine(Protocol):
         """
 
 
+def in_calls(
+    simulator: Engine, acq: Acquisition, shape: tuple[int, int, int], tilts: Sequence[Tilt]
+) -> list[Sequence[Tilt]]:
+    """Divide the tilts of a scene of ``shape`` (z, y, x) voxels into those that an engine takes a call."""
+    together = simulator.tilts_a_call(acq, shape)
+    return [tilts[k : k + together] for k in range(0, len(tilts), together)]
+
+
 def engine(name: str) -> Engine:
     """Find an engine by its name.
 
