@@ -8,15 +8,16 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from catalogs.errors import InputError
 
 DISTRIBUTION = "template-learning"
+F = TypeVar("F", bound=Callable[..., Any])
 _URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/")
 
 # TensorFlow writes these from C++ while it starts, before any log level counts.
@@ -54,17 +55,29 @@ def program(name: str, summary: str) -> click.Group:
     return group
 
 
-def refuse_url(value: str | os.PathLike[str], option: str = "--to") -> None:
+def refuse_url(value: str | os.PathLike[str]) -> None:
     """Refuse the URL of a bucket for what is written to a disk only (InputError)."""
     if _URL.match(os.fspath(value)):
-        raise InputError(f"{option} {value}: this is written to a disk; give a path, and copy it then")
+        raise InputError(f"--to {value}: this is written to a disk; give a path, and copy it then")
 
 
-def on_disk(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Refuse what :func:`refuse_url` refuses; the callback of an option."""
-    if value is not None:
-        refuse_url(value, parameter.opts[0])
-    return value
+def to_disk(*names: str, **more: Any) -> Callable[[F], F]:
+    """Make the option ``--to`` of what is written to a disk only; it takes the URL of no bucket.
+
+    Parameters
+    ----------
+    names
+        Of the parameter, if it is not ``to``.
+    more
+        As ``click.option`` takes them.
+    """
+
+    def refused(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        if value is not None:
+            refuse_url(value)
+        return value
+
+    return click.option("--to", *names, callback=refused, **more)
 
 
 def run(group: click.Group) -> None:

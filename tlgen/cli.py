@@ -54,14 +54,7 @@ def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, lo
 
 @tlgen.command()
 @click.argument("recipe")
-@click.option(
-    "--to",
-    "folder",
-    required=True,
-    metavar="FOLDER",
-    callback=console.on_disk,
-    help="Where to write the scene.",
-)
+@console.to_disk("folder", required=True, metavar="FOLDER", help="Where to write the scene.")
 @click.option("--sample", metavar="NAME", help="E.g. train-003; the recipe's first sample if left out.")
 @click.option(
     "--voxel-size", default=16.0, show_default=True, metavar="Å", help="Of the coarse density (density.mrc)."
@@ -80,14 +73,7 @@ def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> Non
 @tlgen.command()
 @click.argument("scene")
 @click.argument("recipe")
-@click.option(
-    "--to",
-    "path",
-    required=True,
-    metavar="FILE",
-    callback=console.on_disk,
-    help="The stack: .mrc; angles go beside it.",
-)
+@console.to_disk("path", required=True, metavar="FILE", help="The stack: .mrc; angles go beside it.")
 @click.option("--sample", metavar="NAME", help="Whose acquisition; the recipe's first sample if left out.")
 @click.option("--angle", "angles", type=float, multiple=True, metavar="°", help="Only these tilts of it.")
 @click.option("--noise/--no-noise", default=True, help="Counts, or the mean intensity (vacuum is 1).")
@@ -106,14 +92,7 @@ def simulate(
 
 @tlgen.command()
 @click.argument("scene")
-@click.option(
-    "--to",
-    "path",
-    required=True,
-    metavar="FILE",
-    callback=console.on_disk,
-    help="The picture: .png or .html.",
-)
+@console.to_disk("path", required=True, metavar="FILE", help="The picture: .png or .html.")
 def view(scene: str, path: str) -> None:
     """Draw SCENE, a folder that `tlgen pack` wrote: three sections, gaps between molecules, counts."""
     from tlgen.scene_file import read_scene
@@ -300,14 +279,7 @@ def new(template: str, path: Path) -> None:
 
 @tlgen.command()
 @click.argument("recipe")
-@click.option(
-    "--to",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path),
-    callback=console.on_disk,
-    help="Where to write them.",
-)
+@console.to_disk("folder", required=True, type=click.Path(path_type=Path), help="Where to write them.")
 def variants(recipe: str, folder: Path) -> None:
     """Write the flexible variants of RECIPE's targets, as mmCIF files of several models and a table.
 
@@ -426,13 +398,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
 
 @tlgen.command()
 @click.argument("acquisition")
-@click.option(
-    "--to",
-    "path",
-    metavar="FILE",
-    callback=console.on_disk,
-    help="The recipe, .yaml; it is printed if left out.",
-)
+@console.to_disk("path", metavar="FILE", help="The recipe, .yaml; it is printed if left out.")
 @click.option("--template", default="demo", show_default=True, help="The recipe to extend: a name or a path.")
 @click.option(
     "--voxel-size",

@@ -19,9 +19,7 @@ tlpick = console.program(
 @tlpick.command("run")
 @click.argument("model")
 @click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
-@click.option(
-    "--to", "folder", required=True, metavar="FOLDER", callback=console.on_disk, help="Where the picks go."
-)
+@console.to_disk("folder", required=True, metavar="FOLDER", help="Where the picks go.")
 @click.option(
     "--format",
     "formats",
@@ -134,12 +132,7 @@ def report(folder: str) -> None:
     show_default=True,
     help="Which samples; never those that the model was trained on.",
 )
-@click.option(
-    "--to",
-    metavar="MODEL",
-    callback=console.on_disk,
-    help="Where the calibrated model goes; it replaces MODEL unless given.",
-)
+@console.to_disk(metavar="MODEL", help="Where the calibrated model goes; it replaces MODEL unless given.")
 @localising
 def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -> None:
     """Learn from held-out samples of CORPUS what the scores of MODEL's picks mean, and keep it in MODEL.

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from catalogs.console import on_disk, program, run
+from catalogs.console import program, run, to_disk
 from tltrain.finetune_cli import finetune
 
 tltrain = program("tltrain", "Learn to find molecules: train a network on a corpus of simulated tomograms.")
@@ -140,7 +140,7 @@ def info(model: str, as_json: bool) -> None:
     show_default=True,
     help="How protein looks in those tomograms.",
 )
-@click.option("--to", required=True, metavar="MODEL.tlm", callback=on_disk, help="The model file to write.")
+@to_disk(required=True, metavar="MODEL.tlm", help="The model file to write.")
 def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str) -> None:
     """Make a model of weights that DeepFinder's training wrote."""
     from tltrain.weights import classes_of, import_deepfinder
@@ -151,7 +151,7 @@ def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: st
 
 @tltrain.command()
 @click.argument("model")
-@click.option("--to", required=True, metavar="WEIGHTS.h5", callback=on_disk, help="The file to write.")
+@to_disk(required=True, metavar="WEIGHTS.h5", help="The file to write.")
 def export(model: str, to: str) -> None:
     """Write the weights of MODEL, of the network deepfinder, so that DeepFinder reads them."""
     from tltrain.weights import load_network, write_deepfinder
