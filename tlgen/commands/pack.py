@@ -13,7 +13,7 @@ from catalogs.errors import InputError
 from tlgen.molecules.library import CorpusLibrary
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import SampleSpec, expand
-from tlgen.runs import make_sample, prepare_structures
+from tlgen.runs import make_sample, prepare_structures, recipe_checks
 from tlgen.scene.scene_file import COARSE, check_target, write_scene
 from tlgen.scene.view import describe, measure
 from tlrun.reporting.progress import ProgressLine
@@ -39,8 +39,10 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
         If the recipe has no such sample or lacks a structure, or the folder holds something else.
     """
     check_target(folder, voxel_size)
+    recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
     spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
+    recipe_checks.check_decorations(recipe, [spec])
     prepare_structures.refuse_targets_among_distractors(recipe)
     with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
         infos = prepare_structures.class_infos(recipe)

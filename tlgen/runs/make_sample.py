@@ -90,6 +90,27 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
     return _made_by_another(url, spec) or pack_scene(url, spec, prepared, class_names)
 
 
+def empty_scene(spec: SampleSpec, class_names: tuple[str, ...]) -> Scene:
+    """Place the decorations of a sample in a box without molecules.
+
+    Raises
+    ------
+    InputError
+        They do not fit, or the engine could not show them.
+    """
+    from tlgen.simulate.engine import engine
+
+    acq, nothing = spec.acquisition, np.zeros(0)
+    z, y, x = (n * acq.voxel_size for n in spec.shape)
+    decorations, asked = decorate.place(spec.decorations, (x, y, z), seed=spec.stream("decorations"))
+    scene = Scene(
+        spec.shape, acq.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
+        nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations, asked=asked,
+    )  # fmt: skip
+    engine(acq.engine).check_scene(scene, {}, acq)
+    return scene
+
+
 def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
     """Pack the molecules of one sample into its box.
 
@@ -122,20 +143,10 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
             variants.append(structure.variants[k])
             labels_.append(structure.label)
     library = CorpusLibrary(url)
-    z, y, x = (n * spec.acquisition.voxel_size for n in spec.shape)
-    with permanent():
-        decorations, decorations_asked = decorate.place(
-            spec.decorations, (x, y, z), seed=spec.stream("decorations")
-        )
-    simulator = engine(spec.acquisition.engine)
     # what the engine cannot show is known before the packing takes its time
-    nothing = np.zeros(0)
-    bare = Scene(
-        spec.shape, spec.acquisition.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
-        nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations,
-    )  # fmt: skip
+    simulator = engine(spec.acquisition.engine)
     with permanent():
-        simulator.check_scene(bare, library, spec.acquisition)
+        bare = empty_scene(spec, class_names)
         packing = tetris.pack(
             spec.shape,
             spec.acquisition.voxel_size,
@@ -145,7 +156,7 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
             seed=spec.stream("pack"),
             fill=fill_of(spec.packing),
             faces=spec.packing.faces,
-            obstacles=decorations,
+            obstacles=bare.decorations,
             seeding=spec.packing.seeding,
             orientations=spec.packing.orientations,
         )
@@ -162,9 +173,9 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
         quaternions=packing.quaternions,
         amplitudes=tuple(library[digest].amplitudes for digest in digests),
         rmsds=tuple(library[digest].rmsd for digest in digests),
-        decorations=decorations,
+        decorations=bare.decorations,
         asked={group.group: group.asked for group in packing.groups if group.asked is not None}
-        | decorations_asked,
+        | dict(bare.asked),
     )
     with permanent():
         simulator.check_scene(scene, library, spec.acquisition)

@@ -14,9 +14,8 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
-from tlgen.runs import cost_calibration, prepare_structures
+from tlgen.runs import cost_calibration, prepare_structures, recipe_checks
 from tlgen.runs.costs import SIMULATE, like, work
-from tlgen.simulate.engine import engine
 from tlgen.tilts.scheme import tilt_series
 from tlrun.cluster import launch
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Queue, read_cluster
@@ -70,10 +69,9 @@ def count(recipe: Recipe, url: str) -> Counts:
     InputError
         As ``tlgen run`` would refuse the recipe.
     """
+    recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
     specs = expand(recipe, {p.key: p.count for p in wanted})
-    for spec in specs:
-        engine(spec.acquisition.engine).check(spec.acquisition)
     catalog = Catalog.open(url) if Catalog.exists(url) else None
     found = classify(specs, catalog)
     missing = [
@@ -189,6 +187,7 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     if not found.todo:
         click.echo("nothing to do")
         return
+    recipe_checks.check_decorations(recipe, found.todo)
     prepare_structures.refuse_targets_among_distractors(recipe)
     costs = estimate(recipe, found.todo, budget)
     hours, off = costs.core_hours, costs.factor

@@ -89,9 +89,8 @@ def preparations(recipe: Recipe) -> list[Preparation]:
 
     found = []
     for structure, flexible, label, count in wanted:
+        check_source(recipe, structure)
         path = Path(structure.map) if structure.map else structures.locate(structure.source)
-        if structure.map and not path.is_file():
-            raise InputError(f"there is no map {path}; check the path in the recipe {recipe.name}.")
         content = {
             "data_version": DATA_VERSION,
             "checksum": structures.checksum(path),
@@ -116,6 +115,20 @@ def preparations(recipe: Recipe) -> list[Preparation]:
             f"recipe {recipe.name} names {twice[0]} twice; give it once, with the sum of the counts."
         )
     return found
+
+
+def check_source(recipe: Recipe, structure: Structure) -> None:
+    """Refuse a structure or a map that is not there; fetches none.
+
+    Raises
+    ------
+    InputError
+        It is neither a file nor the id of an entry.
+    """
+    if structure.map is None:
+        structures.find(structure.source)
+    elif not Path(structure.map).is_file():
+        raise InputError(f"there is no map {structure.map}; check the path in the recipe {recipe.name}.")
 
 
 def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:

@@ -15,7 +15,7 @@ from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
-from tlgen.runs import costs, history, make_sample, prepare_structures
+from tlgen.runs import costs, history, make_sample, prepare_structures, recipe_checks
 from tlgen.runs.bookkeeping import Bookkeeping
 from tlgen.runs.jobs import sample_job
 from tlgen.simulate.engine import engine
@@ -78,10 +78,9 @@ def run(
         A structure is missing, an engine cannot honour a setting, or the corpus has other classes.
     """
     read_cluster(cluster)
+    recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
     specs = expand(recipe, {p.key: p.count for p in wanted})
-    for spec in specs:
-        engine(spec.acquisition.engine).check(spec.acquisition)
     found = classify(specs, Catalog.open(url) if Catalog.exists(url) else None)
     _tell(recipe, url, found)
     with Journal(log_json) as journal:
@@ -90,6 +89,7 @@ def run(
             return True
 
         check_cluster(cluster)
+        recipe_checks.check_decorations(recipe, found.todo)
         prepare_structures.refuse_targets_among_distractors(recipe)
         catalog = Catalog.create(
             url,
