@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from catalogs.corpus import index
 from catalogs.corpus.commit import write_group
-from catalogs.corpus.molecules import STRUCTURES
+from catalogs.corpus.molecules import STRUCTURES, keys_of
 from catalogs.errors import InputError
 from catalogs.schema import SampleRecord
 from catalogs.storage.checksums import checksum, checksums_of
@@ -122,6 +122,5 @@ def _read_checked(store: Store, record: SampleRecord) -> dict[str, bytes]:
 def _copy_structures(source: Store, target: Store) -> None:
     """Copy the molecules that the target lacks; samples name what they were made from."""
     there = target.entries(STRUCTURES)
-    ours = source.entries(STRUCTURES)
-    missing = [key for key in ours if key not in there and not key.rsplit("/", 1)[-1].startswith(".")]
+    missing = [key for key in keys_of(source.entries(STRUCTURES)) if key not in there]
     in_parallel(lambda key: target.create(key, source.read(key)), missing)
