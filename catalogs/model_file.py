@@ -237,6 +237,8 @@ def _network(file: Path) -> bytes:
     """Read the Keras archive of a model, without the card; equal networks give equal bytes."""
     try:
         members = _members(_content(file))
+    except InputError:
+        raise
     except ValueError as error:
         raise _no_model(file) from error
     if CARD not in members:

@@ -154,9 +154,10 @@ def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: st
 @to_disk(required=True, metavar="WEIGHTS.h5", help="The file to write.")
 def export(model: str, to: str) -> None:
     """Write the weights of MODEL, of the network deepfinder, so that DeepFinder reads them."""
-    from tltrain.networks.deepfinder_weights import load_network, write_deepfinder
+    from tlpick.network.keras_network import load_keras
+    from tltrain.networks.deepfinder_weights import write_deepfinder
 
-    write_deepfinder(to, load_network(model))
+    write_deepfinder(to, load_keras(model))
     click.echo(f"wrote {to}")
 
 

@@ -130,6 +130,8 @@ class Catalog:
             info = json.loads(data)
             require_known(int(info["format_version"]), store.at(CORPUS))
             return cls(Store(store.url, conditional=bool(info["storage"]["create_if_absent"])), info)
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{store.at(CORPUS)} is damaged; restore it from a copy") from error
 
@@ -500,5 +502,7 @@ def _open_group(url: str) -> zarr.Group:
 
     try:
         return zarr.open_group(zarr_store(url), mode="r", zarr_format=3)
+    except InputError:
+        raise
     except (GroupNotFoundError, FileNotFoundError, ValueError) as error:
         raise InputError(f"{url} is not a sample of a corpus") from error

@@ -79,6 +79,8 @@ def _model(path: Path) -> tuple[list[_Object], float | None]:
         raise InputError(f"{path} is not an IMOD model: it does not begin with IMODV1.2")
     try:
         return _parse(content)
+    except InputError:
+        raise
     except (struct.error, IndexError, ValueError) as error:
         raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
 

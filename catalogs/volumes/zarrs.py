@@ -67,6 +67,8 @@ def _open(text: str) -> zarr.Array[Any] | zarr.Group | None:
     with explained(text):
         try:
             return zarr.open(zarr_store(text), mode="r")
+        except InputError:
+            raise
         except (ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError, FileNotFoundError):
             return None
         except (ValueError, KeyError, TypeError) as error:  # metadata that is damaged or too new
@@ -136,6 +138,8 @@ def _open_image(
         scale, shift = _affine(_steps(image, level), len(axes))
         finest, _ = _affine(_steps(image, 0), len(axes))
         names = [str(axis["name"]) for axis in axes]
+    except InputError:
+        raise
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise InputError(f"{text} is not an OME-Zarr image: it has no proper multiscales") from error
     space = [k for k, axis in enumerate(names) if axis in ("z", "y", "x")]

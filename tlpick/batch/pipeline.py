@@ -10,19 +10,15 @@ Its folder in that of the run::
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
-from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
 from catalogs.volumes import open_volume
@@ -30,22 +26,15 @@ from tlpick.batch.files import DONE, PARTICLES, RESERVED, absolute, read_json, w
 from tlpick.batch.identity import checksum, stamp
 from tlpick.batch.save_segmentation import Kept, keep
 from tlpick.network.geometry import Triple
-from tlpick.network.localisation.localise import Options, localise
-from tlpick.network.picks import as_table, particle_volumes
-from tlpick.network.segment import Segmentation, load_network, segment
-from tlpick.network.tiles import plan
+from tlpick.network.localisation.localise import Options
+from tlpick.network.model import IN_MEMORY, load_model, resident
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import Terms, prepare
 from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
 #: Changes whenever the same model, tomogram and settings would give other picks.
 PICKER_VERSION = 3
-
-#: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
-_ASIDE = 250e6
-#: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
-_IN_MEMORY = 0.25
 
 
 @dataclass(frozen=True)
@@ -173,13 +162,15 @@ def pick_tomogram(
     InputError
         If the model or the tomogram cannot be read or do not fit.
     """
-    card, job = read_card(model), job_of(model, settings)
-    name = tomogram.name or open_volume(tomogram.path).name
+    loaded = load_model(model)
+    card, job = loaded.card, job_of(model, settings)
+    # before its files are asked for: it has better words for what is missing
+    volume = open_volume(tomogram.path)
+    name = tomogram.name or volume.name
     refuse_name(name)  # of its list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)
     mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, name)
     sources = [tomogram.path, mask] if mask else [tomogram.path]
-    open_volume(tomogram.path)  # before its files are asked for: it has better words for what is missing
     seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
     if done is not None and (done.job, done.stamp) == (job, seen):
@@ -193,33 +184,35 @@ def pick_tomogram(
     target.mkdir(parents=True, exist_ok=True)
 
     clock = _Clock()
-    network = load_network(model)
+    _ = loaded.network  # whose loading is a stage of its own
     clock.lap("load model")
-    with work_folder(target) as work, Scratch(work, _IN_MEMORY * settings.max_memory) as scratch:
-        prepared = prepare(tomogram, card, settings.terms, scratch, settings.max_memory - resident())
+    with work_folder(target) as work, Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
+        left = settings.max_memory - resident()
+        prepared = prepare(tomogram, card, settings.terms, scratch, left, volume)
         clock.lap("read")
-        z, y, x = prepared.values.shape
-        tiling = plan(
-            (z, y, x), network, _left(settings, scratch, network.n_classes, prepared), settings.tile
-        )
-        segmentation = segment(
-            prepared.values,
-            network,
-            tiling,
-            card.classes,
-            card.thresholds,
-            mask=prepared.mask,
+        segmentation = loaded.segment_prepared(
+            prepared,
+            max_memory=settings.max_memory,
+            tile=settings.tile,
             tta=settings.tta,
             scratch=scratch,
             progress=progress,
         )
         clock.lap("segment")
-        counts = _localise(name, target, card, prepared, segmentation, settings)
+        table = loaded.localise(prepared, segmentation, settings.localising, name)
+        particles.write(
+            table,
+            target / PARTICLES,
+            voxel_size=prepared.voxel_size,
+            shape=prepared.shape,
+            classes=card.classes,
+        )
         clock.lap("localise")
         scratch.release()
         keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
         clock.lap("write")
 
+    tiling = segmentation.tiling
     picked = Picked(
         name=name,
         path=absolute(tomogram.path),
@@ -230,7 +223,7 @@ def pick_tomogram(
         shape=prepared.shape,
         voxel_size=prepared.voxel_size,
         grid=prepared.grid,
-        counts=counts,
+        counts={info.name: int((table["class_name"] == info.name).sum()) for info in card.classes},
         tile=tiling.tile,
         n_tiles=len(tiling),
         planes=tiling.planes,
@@ -262,7 +255,7 @@ def job_of(model: str, settings: Settings) -> str:
     """Hash what decides over the results besides the tomogram; how much memory was used does not."""
     chosen = {key: value for key, value in asdict(settings).items() if key not in ("max_memory", "tile")}
     chosen["terms"].pop("mask")  # its content counts, with the tomogram's
-    return digest({"model": fingerprint(model), "settings": chosen, "picker": PICKER_VERSION})
+    return digest({"model": load_model(model).fingerprint, "settings": chosen, "picker": PICKER_VERSION})
 
 
 def read_done(target: Path) -> Picked | None:
@@ -275,56 +268,9 @@ def read_done(target: Path) -> Picked | None:
         return None
 
 
-def resident() -> int:
-    """Bytes that this process holds in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
     """Hash of the files and of what the list that names them says of them."""
     return digest([*hashes, tomogram.voxel_size])
-
-
-def _left(settings: Settings, scratch: Scratch, n_classes: int, prepared: Prepared) -> float:
-    """Bytes for the sweep: what the arrays to come do not take, in memory."""
-    voxels = prepared.values.size
-    to_come = scratch.will_hold([voxels, voxels, *([4 * n_classes * voxels] if settings.tta > 1 else [])])
-    return settings.max_memory - resident() - to_come - _ASIDE
-
-
-def _localise(
-    name: str,
-    target: Path,
-    card: ModelCard,
-    prepared: Prepared,
-    segmentation: Segmentation,
-    settings: Settings,
-) -> dict[str, int]:
-    """Find the particles and write their list; returns the number of each class."""
-    picks = localise(
-        segmentation.labels,
-        segmentation.score,
-        card.classes,
-        prepared.grid,
-        settings.localising,
-        volumes=particle_volumes(card),
-    )
-    table = as_table(name, picks, card.classes, card.calibration)
-    for axis, shift in zip("xyz", prepared.offset, strict=True):
-        table[axis] += shift
-    if prepared.region is not None:
-        # the mean of a body on the mask's edge may lie outside
-        table = table[prepared.region.holds(table[["x", "y", "z"]].to_numpy(np.float64))]
-        table = table.reset_index(drop=True)
-    particles.write(
-        table,
-        target / PARTICLES,
-        voxel_size=prepared.voxel_size,
-        shape=prepared.shape,
-        classes=card.classes,
-    )
-    return {info.name: int((table["class_name"] == info.name).sum()) for info in card.classes}
 
 
 class _Clock:

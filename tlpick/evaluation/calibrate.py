@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.intensity import measure, normalise
-from catalogs.model_file import ModelCard, read_card, with_card
+from catalogs.model_file import ModelCard, with_card
 from catalogs.schema import SampleRecord
 from catalogs.score_calibration import Calibration, Expectation
 from tlpick.evaluation.matching import evaluate
 from tlpick.network.localisation.localise import Found, Options, find, judge
+from tlpick.network.model import MEMORY, load_model
 from tlpick.network.picks import as_table, refuse_unknown_classes
-from tlpick.network.segment import load_network, segment
+from tlpick.network.segment import segment
 from tlpick.network.tiles import plan
 
 Floats = NDArray[np.float64]
@@ -36,8 +37,6 @@ HELD_OUT = "split == 'val'"
 ENOUGH, ENOUGH_OF_EACH = 1000, 100
 #: Points of the curve of thresholds at most.
 CURVE_POINTS = 200
-#: Bytes that the network may use.
-_MEMORY = 3e9
 
 
 def calibrate(
@@ -75,19 +74,19 @@ def calibrate(
     InputError
         If no sample fits, one was trained on, or their voxel size is not the model's.
     """
-    card = read_card(model)
+    loaded = load_model(model)
+    card = loaded.card
     catalog = Catalog.open(corpus)
     records = _chosen(catalog, card, where, model)
     options = options or Options()
     refuse_unknown_classes(options, card)
-    network = load_network(model)
     found: list[tuple[SampleRecord, Found]] = []
     for k, record in enumerate(records, start=1):
         values = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
         values = normalise(values, measure(values))
         z, y, x = values.shape
-        tiling = plan((z, y, x), network, _MEMORY)
-        made = segment(values, network, tiling, card.classes, card.thresholds)
+        tiling = plan((z, y, x), loaded.network, MEMORY)
+        made = segment(values, loaded.network, tiling, card.classes, card.thresholds)
         found.append((record, find(made.labels, made.score, card.classes, card.voxel_size, options)))
         say(f"segmented {record.name}, {k} of {len(records)}")
     truth = _truth(catalog, records)

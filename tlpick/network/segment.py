@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.console import without_greetings
 from catalogs.errors import InputError
-from catalogs.model_file import fingerprint, read_network
+from catalogs.model_file import fingerprint
 from catalogs.schema import ClassInfo
 from tlpick.network.geometry import Graph, Node, read_graph
+from tlpick.network.keras_network import load_keras
 from tlpick.network.orientations import SYMMETRIES, turned
 from tlpick.network.sweep import sweep
+from tlpick.network.thresholds import Rule
 from tlpick.network.tiles import Box, Tiling
 from tlpick.network.tomograms.scratch import Scratch
 
@@ -36,10 +37,33 @@ class Segmentation:
         (z, y, x) class of each voxel, 0 for background.
     score
         (z, y, x) probability of the likeliest class that is not background, in 1/255.
+    tiling
+        The columns that the network was swept along.
+    voxel_size
+        Å; None: as the volume's.
+    offset
+        Place (x, y, z) of the centre of voxel 0, counted from that of the tomogram's voxel 0, Å.
     """
 
     labels: NDArray[np.uint8]
     score: NDArray[np.uint8]
+    tiling: Tiling
+    voxel_size: float | None = None
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def classes(self) -> NDArray[np.uint8]:
+        """(z, y, x) class of each voxel, 0 for background."""
+        return self.labels
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(z, y, x) probability of the likeliest class that is not background, from 0 to 1."""
+        return np.asarray(self.score, np.float32) / np.float32(255)
+
+    def placed(self, voxel_size: float, offset: tuple[float, float, float]) -> Segmentation:
+        """Say where its voxels are in the tomogram."""
+        return replace(self, voxel_size=voxel_size, offset=offset)
 
 
 def load_network(path: str | os.PathLike[str]) -> Graph:
@@ -65,43 +89,11 @@ def load_network(path: str | os.PathLike[str]) -> Graph:
 
 @functools.lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Graph:
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with without_greetings():
-        import keras
-
-        _settle(keras.backend.backend())
-    with without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
-        file = read_network(path, Path(folder))
-        try:
-            model = keras.saving.load_model(file, compile=False)
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise InputError(
-                f"Keras {keras.__version__} cannot load the network in {path} ({_first_line(error)}); "
-                "train it again with this version."
-            ) from error
+    model = load_keras(path)
     try:
         return compiled(read_graph(model))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-
-
-def _settle(backend: str) -> None:
-    """Bring TensorFlow to use as many threads as the worker may, and to compute in full precision."""
-    if backend != "tensorflow":
-        return
-    import tensorflow as tf
-
-    # NVIDIA's TF32 keeps 10 bits of every factor: a GPU would pick otherwise than a CPU
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    try:
-        for device in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(device, True)
-        threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-        if threads > 0:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:  # TensorFlow has been at work in this process and keeps what it had
-        pass
 
 
 def compiled(graph: Graph) -> Graph:
@@ -175,7 +167,7 @@ def segment(
             f"its card names {len(classes)}; train it again."
         )
     scratch = scratch or Scratch(Path(tempfile.gettempdir()), float("inf"))
-    rule = _Rule(classes, thresholds)
+    rule = Rule(classes, thresholds)
     labels, score = scratch.array(volume.shape, np.uint8), scratch.array(volume.shape, np.uint8)
     orientations = SYMMETRIES[tta]
     sums = scratch.array((*volume.shape, network.n_classes), np.float32) if tta > 1 else None
@@ -202,7 +194,7 @@ def segment(
             labels[z : z + _PLANES] *= mask[z : z + _PLANES]
             score[z : z + _PLANES] *= mask[z : z + _PLANES]
     progress(total, total)
-    return Segmentation(labels, score)
+    return Segmentation(labels, score, tiling)
 
 
 def predict(
@@ -240,7 +232,7 @@ def predict(
             box = _along(read, axis, start + begin, start + end)
             inside = volume[box]
             beyond = [(0, part.stop - part.start - n) for part, n in zip(box, inside.shape, strict=True)]
-            return np.ascontiguousarray(np.pad(inside, beyond))
+            return np.ascontiguousarray(np.pad(inside, beyond), np.float32)
 
         for begin, end, probabilities in sweep(
             network, axis, (shape[0], shape[1], shape[2]), planes, tiling.planes
@@ -251,29 +243,7 @@ def predict(
                 yield number, start + end, _along(target, axis, low, high), probabilities[cut]
 
 
-class _Rule:
-    """Which class a voxel has, by its probabilities."""
-
-    def __init__(self, classes: Sequence[ClassInfo], thresholds: dict[str, float]) -> None:
-        ordered = sorted(classes, key=lambda info: info.label)
-        self._values = np.array([info.label for info in ordered], np.uint8)
-        self._least = np.array([thresholds.get(info.name, np.nan) for info in ordered], np.float32)
-
-    def decide(self, probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return labels, and the probability of the likeliest target in 1/255."""
-        likeliest = probabilities[..., 1:].argmax(axis=-1)
-        highest = probabilities[..., 1:].max(axis=-1)
-        least = self._least[likeliest]
-        bar = np.where(np.isnan(least), probabilities[..., 0], least)
-        labels = np.where(highest >= bar, self._values[likeliest], 0)
-        return labels.astype(np.uint8), np.rint(highest * 255).astype(np.uint8)
-
-
 def _along(box: Box, axis: int, begin: int, end: int) -> Box:
     """Take the same box between other planes along an axis."""
     z, y, x = (slice(begin, end) if k == axis else part for k, part in enumerate(box))
     return z, y, x
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0].rstrip(".")

@@ -18,6 +18,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
+from tlpick.network.model import predictor
 from tlpick.network.tomograms.intake import VOXEL_SIZE_TOLERANCE, Terms
 from tltrain.finetune.annotated_tomograms import (
     AnnotatedSupply,
@@ -31,7 +32,6 @@ from tltrain.finetune.settings import FineTuning
 from tltrain.finetune.targets import IGNORED, UNLABELLED, Shape, measure_shape, paint, sphere
 from tltrain.training.cards import CONTRAST
 from tltrain.training.losses import IGNORE
-from tltrain.training.predict import predict
 from tltrain.training.validation import Held, Validation, open_validation
 
 #: Simulated tomograms that tell how much is forgotten, and tomograms from which one is held out by itself.
@@ -318,7 +318,7 @@ def supply(
 
     ``network`` is the model to begin with: it says which voxels may count as background, where that is asked.
     """
-    card = material.card
+    predict = predictor(network)
     files, tables = [], []
     for tomogram in tomograms:
         table = material.train.of(tomogram.name)
@@ -328,7 +328,7 @@ def supply(
         ) -> None:
             _paint(material, tomogram, table, settings, out)
             if settings.background_below > 0:
-                for box, probability in predict(network, tomogram.read(), card.halo, card.pooling):
+                for box, probability in predict(tomogram.read()):
                     low = 1 - probability[..., 0] < settings.background_below
                     part = out[box]
                     part[low & (part == UNLABELLED)] = 0
@@ -365,8 +365,7 @@ def simulated(material: Material) -> Validation | None:
     """Open the simulated tomograms that tell how much is forgotten; None if there are none."""
     if material.simulation is None or not material.simulation.val:
         return None
-    catalog, card = material.simulation.catalog, material.card
-    return open_validation(catalog, material.simulation.val, halo=card.halo, pooling=card.pooling)
+    return open_validation(material.simulation.catalog, material.simulation.val)
 
 
 def _inside(tomogram: RealTomogram) -> NDArray[np.float16]:
@@ -408,4 +407,4 @@ def held_out(
                 annotated=np.load(file, mmap_mode="r"),
             )
         )
-    return Validation(tuple(material.classes), ready[0].voxel_size, held, card.halo, card.pooling)
+    return Validation(tuple(material.classes), ready[0].voxel_size, held)

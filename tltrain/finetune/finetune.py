@@ -14,6 +14,7 @@ from catalogs.console import DISTRIBUTION, counted
 from catalogs.corpus.catalog import Catalog
 from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
 from catalogs.seeds import digest
+from tlpick.network.keras_network import load_keras
 from tlpick.network.tomograms.intake import Terms
 from tltrain.data.augment import Augmentation
 from tltrain.data.sampling import Shares
@@ -27,7 +28,6 @@ from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.page import facts_of
 from tltrain.finetune.settings import FineTuning, check
 from tltrain.networks.architectures import Architecture, architecture
-from tltrain.networks.deepfinder_weights import load_network
 from tltrain.reporting.journal import Journal, journal_of
 from tltrain.reporting.progress import Progress, duration
 from tltrain.training import checkpoint, loop
@@ -140,7 +140,7 @@ def finetune(
         lead = _introduction(material, settings, held)
         say(lead)
 
-        before = _copy(load_network(model), arch, card)
+        before = _copy(load_keras(model), arch, card)
         stream = _stream(material, tomograms, settings, patch, before, say)
         known = data.simulated(material)
         learner = Learner(
@@ -205,7 +205,7 @@ def baseline(
     card = read_card(model)
     material = data.gather(card, annotations, held_out, settings, lambda _: None)
     held = data.held_out(material, settings, terms or Terms(), prepared, memory, say)
-    before = _copy(load_network(model), architecture(card.network), card)
+    before = _copy(load_keras(model), architecture(card.network), card)
     say(f"judging {card.name} as it is")
     known = data.simulated(material)
     return judged_before(before, known, held, card).facts

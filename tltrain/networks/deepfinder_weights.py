@@ -1,4 +1,4 @@
-"""Weights from elsewhere and for elsewhere: model files, and the ``.h5`` files of DeepFinder.
+"""Weights from DeepFinder and for DeepFinder: its ``.h5`` files.
 
 DeepFinder saves with ``model.save`` or ``model.save_weights`` of Keras 2. Both are groups of layers in the
 order of the network, each with its arrays in order: the one inside ``model_weights``, the other at the root.
@@ -8,7 +8,6 @@ Layers are matched by their order, since Keras numbers their names anew in every
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,59 +18,14 @@ from numpy.typing import NDArray
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
-from catalogs.model_file import ModelCard, read_card, read_network, require, write_model
+from catalogs.model_file import ModelCard, write_model
 from catalogs.schema import ClassInfo
-from tltrain.networks.architectures import architecture, halo
+from tlpick.network.geometry import read_graph
+from tltrain.networks.architectures import architecture
 from tltrain.training.cards import keras_file, now, software
 
 #: Edge of a patch, that DeepFinder and the Template Learning paper train with, voxels.
 _PATCH = 56
-
-
-def load_network(
-    path: str | os.PathLike[str],
-    *,
-    classes: Sequence[ClassInfo] | None = None,
-    voxel_size: float | None = None,
-) -> Any:
-    """Load the network of a model file.
-
-    Parameters
-    ----------
-    path
-        Of the model.
-    classes, voxel_size
-        What the model must be for; None: whatever it is for.
-
-    Returns
-    -------
-    keras.Model
-        (b, z, y, x, 1) -> (b, z, y, x, classes + 1) probabilities.
-
-    Raises
-    ------
-    InputError
-        If it is no model, one for other classes or voxels, or its network does not fit its card.
-    """
-    card = read_card(path)
-    require(card, path, classes=classes, voxel_size=voxel_size)
-    with without_greetings(), tempfile.TemporaryDirectory() as folder:
-        import keras
-
-        try:
-            network = keras.saving.load_model(read_network(path, Path(folder)), compile=False)
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            reason = str(error).strip().split("\n", 1)[0].rstrip(".")
-            raise InputError(
-                f"Keras {keras.__version__} cannot load the network in {path} ({reason}); train it again"
-            ) from error
-    outputs = network.output_shape[-1]
-    if outputs != len(card.classes) + 1:
-        raise InputError(
-            f"the network in {path} has {outputs} outputs, its card names {len(card.classes)} classes "
-            "and the background makes one more; train it again"
-        )
-    return network
 
 
 def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
@@ -223,7 +177,7 @@ def import_deepfinder(
             "network": arch.name,
             "n_parameters": int(network.count_params()),
             "pooling": arch.pooling,
-            "halo": halo(network, arch.pooling),
+            "halo": read_graph(network).halo,
             "patch": _PATCH,
             "thresholds": {},
             "training": {"by": "DeepFinder"},

@@ -18,7 +18,8 @@ from catalogs.intensity import NORMALISATION
 from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
 from catalogs.schema import SampleRecord
-from tltrain.networks.architectures import Architecture, halo
+from tlpick.network.geometry import read_graph
+from tltrain.networks.architectures import Architecture
 from tltrain.reporting.progress import Progress, duration
 from tltrain.training.checkpoint import State
 from tltrain.training.settings import Settings
@@ -74,7 +75,7 @@ def card_of(
         network=arch.name,
         n_parameters=int(network.count_params()),
         pooling=arch.pooling,
-        halo=halo(network, arch.pooling),
+        halo=read_graph(network).halo,
         patch=settings.patch,
         thresholds=scores.thresholds if scores else {info.name: 0.5 for info in classes},
         training={

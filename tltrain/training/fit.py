@@ -16,10 +16,11 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
 from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
+from tlpick.network.keras_network import load_keras
+from tlpick.network.model import predictor
 from tltrain.data.splits import choose
 from tltrain.data.stream import open_stream
-from tltrain.networks.architectures import Architecture, halo
-from tltrain.networks.deepfinder_weights import load_network
+from tltrain.networks.architectures import Architecture
 from tltrain.reporting.journal import Journal, journal_of
 from tltrain.reporting.page import Facts
 from tltrain.training import checkpoint, loop
@@ -113,8 +114,7 @@ def fit(
         n_classes = len(catalog.classes) + 1
         learner = Learner(lambda: _first(arch, n_classes, settings), how)
         network = learner.network
-        margin = halo(network, arch.pooling)
-        validation = open_validation(catalog, val, halo=margin, pooling=arch.pooling) if val else None
+        validation = open_validation(catalog, val) if val else None
         state = checkpoint.load(partial / "state.npz", identity)
         if state is not None:
             say(f"going on after step {state.step}")
@@ -140,7 +140,7 @@ def fit(
             with learner.judged():
                 state.best = checkpoint.values(network.variables)
         checkpoint.assign(network.variables, state.best)
-        scores = validation.score(network) if validation else None
+        scores = validation.score(predictor(network)) if validation else None
         card = card_of(target.stem, catalog, settings, arch, network, state, scores, progress, (train, val))
         write_model(target, card, keras_file(arch, network, n_classes))
         if scores is not None:
@@ -155,7 +155,7 @@ def _judge(validation: Validation, journal: Journal) -> Callable[[object], Outco
     """Let validation choose the best network, and the page show what it sees."""
 
     def judge(network: object) -> Outcome:
-        scores = validation.score(network)
+        scores = validation.score(predictor(network))
         journal.looks = scores.looks
         return scores.outcome()
 
@@ -166,7 +166,7 @@ def _first(arch: Architecture, n_classes: int, settings: Settings) -> object:
     """Make the network with the weights to begin with."""
     network = arch.build(n_classes, settings.seed)
     if settings.start is not None:
-        network.set_weights(load_network(settings.start).get_weights())
+        network.set_weights(load_keras(settings.start).get_weights())
     return network
 
 

@@ -87,7 +87,14 @@ class Prepared:
     voxel_size: float
 
 
-def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch, memory: float) -> Prepared:
+def prepare(
+    tomogram: Tomogram,
+    card: ModelCard,
+    terms: Terms,
+    scratch: Scratch,
+    memory: float,
+    volume: Volume | None = None,
+) -> Prepared:
     """Read a tomogram and bring it to the model's voxel size, contrast and normalisation.
 
     Parameters
@@ -102,6 +109,8 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         Where the voxels are kept.
     memory
         Bytes that may be used on the way.
+    volume
+        The tomogram, if it is open already.
 
     Returns
     -------
@@ -113,7 +122,7 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         If the tomogram cannot be read, or does not fit the model and nothing was said about that.
     """
     path = tomogram.path
-    volume = open_volume(path)
+    volume = volume or open_volume(path)
     if card.normalisation != NORMALISATION:
         raise InputError(
             f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
@@ -131,7 +140,7 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
 
     try:
-        values = _read(path, z0, z1, terms, scratch)
+        values = _read(volume, z0, z1, terms, scratch)
         offset = (shift, shift, z0 * size + shift)
         if rescale:
             if 24 * values.size > memory:
@@ -238,9 +247,8 @@ def _check_contrast(
         )
 
 
-def _read(path: str, z0: int, z1: int, terms: Terms, scratch: Scratch) -> NDArray[np.float32]:
+def _read(volume: Volume, z0: int, z1: int, terms: Terms, scratch: Scratch) -> NDArray[np.float32]:
     """Copy the planes that are wanted, binned and with the sign that is wanted."""
-    volume = open_volume(path)
     b = terms.bin
     z, y, x = (n // b for n in (z1 - z0, *volume.shape[1:]))
     if min(z, y, x) < 1:
