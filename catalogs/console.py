@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import os
 import re
 import sys
@@ -14,9 +15,11 @@ from typing import Any, TypeVar
 
 import click
 
-from catalogs.errors import InputError
+from catalogs.errors import PARAMETER, InputError
 
 DISTRIBUTION = "template-learning"
+#: The packages whose log a program shows.
+_OURS = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
 F = TypeVar("F", bound=Callable[..., Any])
 _URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/")
 
@@ -45,7 +48,9 @@ def program(name: str, summary: str) -> click.Group:
         Commands are added to it with ``@group.command()``.
     """
 
-    @click.group(name=name, help=summary, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.group(
+        name=name, cls=_Program, help=summary, context_settings={"help_option_names": ["-h", "--help"]}
+    )
     @click.version_option(version(DISTRIBUTION), prog_name=name)
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     def group(debug: bool) -> None:
@@ -55,10 +60,81 @@ def program(name: str, summary: str) -> click.Group:
     return group
 
 
+class _Program(click.Group):
+    """A group whose commands show what the libraries log, and say in flags what they say of parameters."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        with shown_log():
+            try:
+                return super().invoke(ctx)
+            except InputError as error:
+                command = self.get_command(ctx, ctx.invoked_subcommand or "")
+                error.args = (in_flags(str(error), command), *error.args[1:])
+                raise
+
+
+@contextlib.contextmanager
+def shown_log() -> Iterator[None]:
+    """Print what our libraries log meanwhile: bare sentences, warnings on standard error."""
+    handler = _Printer()
+    loggers = [logging.getLogger(name) for name in _OURS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+            logger.removeHandler(handler)
+
+
+class _Printer(logging.Handler):
+    """Prints records as the programs always print."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        context = click.get_current_context(silent=True)
+        text = in_flags(record.getMessage(), context.command if context is not None else None)
+        click.echo(text, err=record.levelno >= logging.WARNING)
+
+
+def in_flags(text: str, command: click.Command | None) -> str:
+    """Write the flags of a command where a sentence names parameters.
+
+    Parameters
+    ----------
+    text
+        With parameters in backquotes, as :class:`catalogs.errors.InputError` has them.
+    command
+        Whose flags; a parameter that it does not have stays as it is.
+
+    Returns
+    -------
+    str
+        Such as ``give it with --voxel-size`` for ``give it with `voxel_size` ``.
+    """
+    flags: dict[str, str] = {}
+    for parameter in command.params if command is not None else ():
+        if isinstance(parameter, click.Option):
+            longest = max(parameter.opts, key=len)
+            names = [parameter.name or "", *(opt.lstrip("-").replace("-", "_") for opt in parameter.opts)]
+            flags |= dict.fromkeys(names, longest)
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        if name not in flags:
+            return found[0]
+        return flags[name] if value is None else f"{flags[name]} {value}"
+
+    return PARAMETER.sub(flag, text)
+
+
 def refuse_url(value: str | os.PathLike[str]) -> None:
     """Refuse the URL of a bucket for what is written to a disk only (InputError)."""
     if _URL.match(os.fspath(value)):
-        raise InputError(f"--to {value}: this is written to a disk; give a path, and copy it then")
+        raise InputError(f"`to={value}`: this is written to a disk; give a path, and copy it then")
 
 
 def to_disk(*names: str, **more: Any) -> Callable[[F], F]:
@@ -143,4 +219,4 @@ def without_greetings() -> Iterator[None]:
             aside.seek(0)
             for line in aside.read().decode(errors="replace").splitlines():
                 if not any(words in line for words in _GREETINGS):
-                    print(line, file=sys.stderr)
+                    sys.stderr.write(f"{line}\n")  # it was on its way there

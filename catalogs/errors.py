@@ -32,3 +32,7 @@ class InputError(ValueError):
         super().__init__(message)
         named = PARAMETER.search(message)
         self.parameter = parameter or (named[1] if named else None)
+
+
+class IncompleteError(RuntimeError):
+    """Some of many items failed; the others are done, and the same call goes on with those that are not."""

@@ -49,7 +49,8 @@ def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, lo
     from tlgen.recipes.recipe_file import read_recipe
     from tlgen.runs.run import run as make
 
-    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json) else 1)
+    done = make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json, progress=True)
+    sys.exit(0 if done else 1)
 
 
 @tlgen.command()
@@ -372,6 +373,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     import os
 
     from catalogs.errors import InputError
+    from catalogs.progress import ProgressLine
     from tlgen.reconstruct.from_file import Request, reconstruct_file, settings_of
 
     try:
@@ -392,7 +394,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip
-    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request)
+    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request, progress=ProgressLine)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
 
 

@@ -98,6 +98,7 @@ def fit(
     Beside the model it leaves a folder MODEL.training with a page of curves, a table and events for
     TensorBoard.
     """
+    from catalogs.progress import ProgressLine
     from tltrain.data.augment import augmentation_of
     from tltrain.training.fit import fit as train
     from tltrain.training.settings import Settings, read_shares, read_weights
@@ -109,7 +110,7 @@ def fit(
         augmentation=augmentation_of(augment),
         **options,
     )
-    train(url, to, settings, say=click.echo)
+    train(url, to, settings, progress=ProgressLine)
 
 
 @tltrain.command()

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from catalogs.errors import InputError
+from catalogs.progress import Progress, Silent
 from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_zarr
 from tlgen.reconstruct import ctf, wbp
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.simulate import checks, devices
 from tlgen.simulate.microscope import binning
 from tlgen.tilts.series_files import Series, read_one
-from tlrun.reporting.progress import ProgressLine
 
 _MRC = (".mrc", ".rec", ".map", ".mrc.gz")
 
@@ -72,7 +72,7 @@ class Request:
 
 
 def reconstruct_file(
-    stack: str, angles: str, to: str, request: Request
+    stack: str, angles: str, to: str, request: Request, *, progress: Progress = Silent
 ) -> tuple[tuple[int, int, int], float]:
     """Reconstruct a tomogram from a stack of images and write it.
 
@@ -90,6 +90,8 @@ def reconstruct_file(
         ``.mrc``, ``.rec`` or ``.zarr`` (OME-Zarr).
     request
         All else.
+    progress
+        Told how far it is.
 
     Returns
     -------
@@ -125,11 +127,11 @@ def reconstruct_file(
     voxel_size = pixel_size * times
     known = _known(series, kept, voxel_size, request)
 
-    contrast, offset = _contrast(images, stack, kept, times, known, request)
+    contrast, offset = _contrast(images, stack, kept, times, known, request, progress)
     known = replace(known, axis=offset[0])
     shape = (max(1, round(request.thickness / voxel_size)), contrast.shape[1], contrast.shape[2])
     tomogram = ctf.scratch(shape)
-    with ProgressLine("back-projecting", shape[1], "rows") as line:
+    with progress("back-projecting", shape[1], "rows") as line:
         for rows, block in wbp.reconstruct_rows(
             contrast, known, shape, request.settings, threads=request.threads, device=device
         ):
@@ -238,7 +240,13 @@ def _first(*values: float | None) -> float:
 
 
 def _contrast(
-    images: Volume, stack: str, kept: list[int], times: int, known: wbp.Series, request: Request
+    images: Volume,
+    stack: str,
+    kept: list[int],
+    times: int,
+    known: wbp.Series,
+    request: Request,
+    progress: Progress,
 ) -> tuple[NDArray[np.float32], tuple[float, float]]:
     """Bin and turn the images and make contrast of them: (t, y, x); and where their middle is.
 
@@ -264,7 +272,7 @@ def _contrast(
     nx, ny = size[::-1] if _lies(request) else size
     contrast = ctf.scratch((len(kept), ny, nx))
     counts = True
-    with ProgressLine("reading", len(kept), "images") as line:
+    with progress("reading", len(kept), "images") as line:
         for at, k in enumerate(kept):
             image = np.asarray(images.data[k : k + 1], np.float32)[0]
             if not np.isfinite(image).all():

@@ -5,12 +5,12 @@ A structure is known by the hash of its file and of all that the recipe says of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import numpy as np
 
 from catalogs import seeds
@@ -25,6 +25,8 @@ from tlgen.recipes.recipe import Distractor, Recipe, Structure, Variants
 from tlgen.recipes.samples import DATA_VERSION
 from tlgen.scene import decorate
 from tlgen.simulate import checks
+
+_log = logging.getLogger(__name__)
 
 # Keys of a structure in a recipe that say how its file is read.
 _READ_BY = {"assembly", "contour", "resolution", "mass"}
@@ -169,7 +171,7 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     mass = None if structure.mass is None else structure.mass * 1e3
     model = load_map(structure.map, contour=structure.contour, resolution=structure.resolution, mass=mass)
     if tell:
-        click.echo(f"  {model.summary}")
+        _log.info(f"  {model.summary}")
     return model.molecule
 
 

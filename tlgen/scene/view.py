@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from tlgen.molecules.molecule import DALTON_PER_CUBIC_ANGSTROM, Library
 from tlgen.packing.distances import nearest_of
 from tlgen.scene.labels import label
 from tlgen.scene.scene import Grid, Scene
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Colour = tuple[int, int, int]
 
@@ -105,6 +108,11 @@ def view(scene: Scene, library: Library, path: str | os.PathLike[str], *, title:
     else:
         file.write_text(_page(scene, library, facts, title), encoding="utf-8")
     return facts
+
+
+def picture(scene: Scene, library: Library, *, title: str = "scene") -> Image.Image:
+    """Draw a scene as :func:`view` does, into an image of Pillow."""
+    return _sheet(scene, library, measure(scene, library), title)
 
 
 def measure(scene: Scene, library: Library) -> Facts:
@@ -323,7 +331,7 @@ def _font(size: int) -> Any:
 # ---------------------------------------------------------------- the file
 
 
-def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Any:
+def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Image.Image:
     """Put everything onto one picture."""
     from PIL import Image, ImageDraw
 

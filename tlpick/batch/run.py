@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import PurePath
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
 
-import click
+import pandas as pd
 
+from catalogs import particles
 from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, read_card
+from catalogs.progress import Line, Progress, chosen
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import PARTICLES
 from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
@@ -20,8 +25,54 @@ from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
 from tlpick.output.report import write_report
 
+_log = logging.getLogger(__name__)
+
 #: Told of every tomogram as it is finished or given up.
 Tell = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run over many tomograms came to. It shows itself as a table in a notebook.
+
+    Attributes
+    ----------
+    folder
+        Where the results are.
+    picked
+        Tomograms that are picked, those of earlier calls among them.
+    failed
+        Tomograms that could not be picked, with the reasons.
+    counts
+        Class -> number of picks in the run's list.
+    report
+        A page with pictures and charts.
+    """
+
+    folder: Path
+    picked: tuple[Picked, ...]
+    failed: tuple[Failed, ...]
+    counts: dict[str, int]
+    report: Path
+
+    @property
+    def picks(self) -> pd.DataFrame:
+        """The particle table of all tomograms."""
+        return particles.read(self.folder / PARTICLES)
+
+    @property
+    def tomograms(self) -> pd.DataFrame:
+        """A row for each tomogram: picks of each class, seconds, and the error where it failed."""
+        rows: list[dict[str, Any]] = [
+            {"tomogram": each.name, **each.counts, "seconds": sum(each.seconds.values()), "error": ""}
+            for each in self.picked
+        ]
+        rows += [{"tomogram": each.path, "error": each.error} for each in self.failed]
+        return pd.DataFrame(rows).set_index("tomogram") if rows else pd.DataFrame()
+
+    def _repr_html_(self) -> str:
+        """Show the tomograms in a notebook."""
+        return str(self.tomograms.to_html(na_rep="", float_format=lambda value: f"{value:.4g}"))
 
 
 def run(
@@ -34,8 +85,9 @@ def run(
     selection: Selection | None = None,
     precision: float | None = None,
     lists: Lists | None = None,
-) -> bool:
-    """Pick every tomogram that the folder does not hold picks of yet, and say so line by line.
+    progress: bool | Progress = False,
+) -> Run:
+    """Pick every tomogram that the folder does not hold picks of yet; each is logged in a line.
 
     Parameters
     ----------
@@ -55,11 +107,12 @@ def run(
         The run's list keeps the picks that promise this share of right ones; None: all.
     lists
         Formats besides RELION's in which the run's list is written.
+    progress
+        True shows a bar; or a :class:`catalogs.progress.Progress`.
 
     Returns
     -------
-    bool
-        True if no tomogram failed.
+    Run
 
     Raises
     ------
@@ -81,28 +134,29 @@ def run(
     for argument, error in wrong:
         book.enter(Outcome(Failed(argument, str(error), True, "")))
     if cluster is None:
-        _here(model, tomograms, folder, settings, book)
+        _here(model, tomograms, folder, settings, book, chosen(progress))
     else:
-        _on_workers(model, tomograms, folder, settings, book, cluster)
+        _on_workers(model, tomograms, folder, settings, book, cluster, chosen(progress))
     if book.total == 1 and book.failed and book.failed[0].refused:
         raise InputError(book.failed[0].error)
 
     done, counts = collect(model, folder, settings, book.failed, least, lists)
     for line in _table(done, card):
-        click.echo(line)
+        _log.info(line)
     for name, point in least.items():
-        click.echo(_promise(name, point))
+        _log.info(_promise(name, point))
     found = ", ".join(f"{n} {name}" for name, n in counts.items())
-    click.echo(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
+    _log.info(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
     for name in lists.formats:
-        click.echo(f"  {name}: {lists.place(folder, name)}")
-    click.echo(f"report: {write_report(folder)}")
+        _log.info(f"  {name}: {lists.place(folder, name)}")
+    report = write_report(folder)
+    _log.info(f"report: {report}")
     if book.failed:
         for failure in book.failed if book.total > 10 else []:  # they have scrolled away
-            click.echo(f"FAILED  {failure.error}", err=True)
+            _log.warning(f"FAILED  {failure.error}")
         text = f"{len(book.failed)} of {counted(book.total, 'tomogram')} failed"
-        click.echo(f"{text}; the same command tries them again", err=True)
-    return not book.failed
+        _log.warning(f"{text}; the same command tries them again")
+    return Run(Path(folder), tuple(done), tuple(book.failed), counts, Path(report))
 
 
 class _Book:
@@ -119,10 +173,10 @@ class _Book:
         if isinstance(result, Failed):
             self.failed.append(result)
             if self.total > 1:
-                click.echo(f"FAILED  {result.error}", err=True)
+                _log.warning(f"FAILED  {result.error}")
             return
         self._fresh += outcome.fresh
-        click.echo(_line(result, outcome.fresh) + self._so_far())
+        _log.info(_line(result, outcome.fresh) + self._so_far())
 
     def _so_far(self) -> str:
         if self.total == 1:
@@ -134,14 +188,19 @@ class _Book:
         return f"  [{self._done}/{self.total}, about {_duration(each * left)} left]"
 
 
-def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book) -> None:
-    from tlrun.reporting.progress import ProgressLine
-
+def _here(
+    model: str,
+    tomograms: Sequence[Tomogram],
+    folder: str,
+    settings: Settings,
+    book: _Book,
+    progress: Progress,
+) -> None:
     for k, tomogram in enumerate(tomograms, start=1):
         title = f"tomogram {k} of {len(tomograms)}, segmented:"
-        with ProgressLine(title, 100, "%") as line:
+        with progress(title, 100, "%") as line:
 
-            def show(done: int, total: int, line: ProgressLine = line) -> None:
+            def show(done: int, total: int, line: Line = line) -> None:
                 line.update(100 * done // total)
 
             outcome = attempt(model, tomogram, folder, settings, show)
@@ -149,13 +208,18 @@ def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Sett
 
 
 def _on_workers(
-    model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book, cluster: str
+    model: str,
+    tomograms: Sequence[Tomogram],
+    folder: str,
+    settings: Settings,
+    book: _Book,
+    cluster: str,
+    progress: Progress,
 ) -> None:
     from tlrun.calls import ClusterLost
     from tlrun.cluster.connect import open_cluster
     from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
     from tlrun.on_dask import lost_in_words
-    from tlrun.reporting.progress import ProgressLine
 
     def steps(tomogram: Tomogram) -> Steps:
         [outcome] = yield [Call(attempt, model, tomogram, folder, settings)]
@@ -172,7 +236,7 @@ def _on_workers(
         with (
             lost_in_words(),
             open_cluster(cluster) as client,
-            ProgressLine("picking", len(tomograms), "tomograms") as line,
+            progress("picking", len(tomograms), "tomograms") as line,
         ):
             summary = fan_out(
                 jobs,

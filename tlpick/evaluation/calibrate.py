@@ -10,6 +10,7 @@ isotonic regression follows their chances: on simulated scores its log loss is 0
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,8 @@ from tlpick.network.picks import as_table, refuse_unknown_classes
 from tlpick.network.segment import segment
 from tlpick.network.tiles import plan
 
+_log = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 
 #: Which samples are used unless the user says: held out from training, and not those of the final test.
@@ -45,7 +48,7 @@ def calibrate(
     where: str = HELD_OUT,
     to: str | None = None,
     options: Options | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
 ) -> ModelCard:
     """Calibrate a model's scores on held-out samples of a corpus, and write it with what was learnt.
 
@@ -62,7 +65,7 @@ def calibrate(
     options
         How particles are found; pick with the same. None: the defaults.
     say
-        Gets a sentence about each step.
+        Gets a sentence about each step; it goes to :mod:`logging` unless given.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from catalogs.particle_formats.base import Context
 
 _AXES = ("x", "y", "z")
+_log = logging.getLogger(__name__)
 
 
 def context_of(options: Mapping[str, Any], source: Path) -> Context:
@@ -132,7 +134,7 @@ def convert(
     target_format: str | None = None,
     sidecar: bool = False,
     overwrite: bool = False,
-    say: Callable[[str], None] = click.echo,
+    say: Callable[[str], None] = _log.info,
 ) -> None:
     """Convert a particle list, and say what was recognised, what was written and what has no room there.
 

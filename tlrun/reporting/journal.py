@@ -19,15 +19,16 @@ Every line has ``time`` (ISO 8601, UTC) and ``event``:
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-import click
-
 from catalogs.errors import InputError
 from tlrun.account import Failure
+
+_log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -70,8 +71,6 @@ class Journal:
         try:
             self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
-            click.echo(
-                f"  --log-json {self._file.name} ends here: it cannot be written ({error.strerror})", err=True
-            )
+            _log.warning(f"  --log-json {self._file.name} ends here: it cannot be written ({error.strerror})")
             self._file.close()
             self._file = None

@@ -189,6 +189,7 @@ def finetune(
     from pathlib import Path
 
     from catalogs.model_file import read_card
+    from catalogs.progress import ProgressLine
     from tlpick.network.tomograms.intake import Terms
     from tltrain.finetune.settings import FineTuning, check
 
@@ -217,14 +218,14 @@ def finetune(
             settings,
             terms=terms,
             held_out=held_out,
-            say=click.echo,
+            progress=ProgressLine,
         )
         return 0
 
     from tltrain.finetune.finetune import finetune as tune
 
     target = to or f"{beside}-tuned.tlm"
-    tuned = tune(model, annotations, target, settings, terms=terms, held_out=held_out, say=click.echo)
+    tuned = tune(model, annotations, target, settings, terms=terms, held_out=held_out, progress=ProgressLine)
     if tuned.forgot:
         click.echo(f"tltrain: stopped: {tuned.forgot}; what was best before is kept", err=True)
         return FORGOT

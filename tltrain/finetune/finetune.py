@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 from catalogs.console import DISTRIBUTION, counted
 from catalogs.corpus.catalog import Catalog
 from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
+from catalogs.progress import Progress as ProgressBar
+from catalogs.progress import Silent
 from catalogs.seeds import digest
 from tlpick.network.keras_network import load_keras
 from tlpick.network.tomograms.intake import Terms
@@ -39,6 +42,8 @@ from tltrain.training.loop import Outcome
 from tltrain.training.losses import loss_of
 from tltrain.training.settings import check_patch
 from tltrain.training.validation import Validation
+
+_log = logging.getLogger(__name__)
 
 #: Of the learning rate that trains the network from scratch.
 GENTLER = 0.5
@@ -74,7 +79,8 @@ def finetune(
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     prepared: Path | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
+    progress: ProgressBar = Silent,
 ) -> Tuned:
     """Fine-tune a model on annotated tomograms and write it as another one.
 
@@ -104,7 +110,9 @@ def finetune(
         Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in
         that of the unfinished training.
     say
-        Gets a sentence about each stage.
+        Gets a sentence about each stage; it goes to :mod:`logging` unless given.
+    progress
+        Told how far the steps are.
 
     Returns
     -------
@@ -170,13 +178,15 @@ def finetune(
 
         plan = loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS)
         file = partial / "state.npz"
-        progress = loop.train(learner, stream, state, plan, file, validate=validate, watch=[journal])
+        trained = loop.train(
+            learner, stream, state, plan, file, validate=validate, watch=[journal], shown=progress
+        )
         with learner.judged() as network:
             if state.best:
                 checkpoint.assign(network.variables, state.best)
             judgement = judged(network, known, held, card.thresholds)
             tuned = _card(
-                target, model, parent, material, tomograms, settings, patch, state, judgement, progress
+                target, model, parent, material, tomograms, settings, patch, state, judgement, trained
             )
             write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
         journal.looks = judgement.looks
@@ -195,7 +205,7 @@ def baseline(
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     prepared: Path,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
 ) -> dict[str, Any]:
     """Say how good a model is before any fine-tuning: the facts of :class:`Judgement`.
 

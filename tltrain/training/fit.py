@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ from catalogs.console import DISTRIBUTION, counted, refuse_url, without_greeting
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
+from catalogs.progress import Progress as ProgressBar
+from catalogs.progress import Silent
 from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
 from tlpick.network.keras_network import load_keras
@@ -31,13 +34,16 @@ from tltrain.training.loop import Outcome
 from tltrain.training.settings import VALIDATIONS, Settings, checked, optimisation
 from tltrain.training.validation import Validation, open_validation
 
+_log = logging.getLogger(__name__)
+
 
 def fit(
     url: str,
     to: str | os.PathLike[str],
     settings: Settings | None = None,
     *,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
+    progress: ProgressBar = Silent,
 ) -> ModelCard:
     """Train a network on a corpus and write it as a model file.
 
@@ -56,7 +62,9 @@ def fit(
     settings
         How to train; None: the defaults.
     say
-        Gets a sentence about each stage.
+        Gets a sentence about each stage; it goes to :mod:`logging` unless given.
+    progress
+        Told how far the steps are.
 
     Returns
     -------
@@ -125,7 +133,7 @@ def fit(
         journal = Journal(journal_of(target), _facts(target, lead, catalog, settings))
         journal.write(state)
         say(f"how it goes: {journal.folder / 'training.html'}")
-        progress = loop.train(
+        trained = loop.train(
             learner,
             stream,
             state,
@@ -133,6 +141,7 @@ def fit(
             partial / "state.npz",
             validate=None if validation is None else _judge(validation, journal),
             watch=[journal],
+            shown=progress,
         )
         if state.stopped:
             say(f"stopped after step {state.step}: {state.stopped}")
@@ -141,7 +150,7 @@ def fit(
                 state.best = checkpoint.values(network.variables)
         checkpoint.assign(network.variables, state.best)
         scores = validation.score(predictor(network)) if validation else None
-        card = card_of(target.stem, catalog, settings, arch, network, state, scores, progress, (train, val))
+        card = card_of(target.stem, catalog, settings, arch, network, state, scores, trained, (train, val))
         write_model(target, card, keras_file(arch, network, n_classes))
         if scores is not None:
             journal.looks = scores.looks
