@@ -20,6 +20,8 @@ from catalogs.errors import PARAMETER, InputError
 DISTRIBUTION = "template-learning"
 #: The packages whose log a program shows.
 _OURS = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
+#: Parameters that command lines call otherwise.
+_OTHERWISE = {"format": "source_format", "spherical_aberration": "cs"}
 F = TypeVar("F", bound=Callable[..., Any])
 _URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/")
 
@@ -121,6 +123,10 @@ def in_flags(text: str, command: click.Command | None) -> str:
             longest = max(parameter.opts, key=len)
             names = [parameter.name or "", *(opt.lstrip("-").replace("-", "_") for opt in parameter.opts)]
             flags |= dict.fromkeys(names, longest)
+
+    flags |= {
+        python: flags[ours] for python, ours in _OTHERWISE.items() if ours in flags and python not in flags
+    }
 
     def flag(found: re.Match[str]) -> str:
         name, value = found[1], found[2]

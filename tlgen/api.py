@@ -364,9 +364,6 @@ def _with_angles(tilts: list[Tilt], angles: Sequence[float]) -> list[Tilt]:
     for angle in angles:
         if angle not in known:
             near = min(known, key=lambda each: abs(each - angle))
-            raise InputError(
-                f"`angles` {angle:g}: the series has no such tilt; the nearest is {near:g}°",
-                parameter="angles",
-            )
+            raise InputError(f"`angles={angle:g}`: the series has no such tilt; the nearest is {near:g}°")
     picked = [tilt for tilt in tilts if tilt.angle in angles or not angles]
     return sorted(picked, key=lambda tilt: tilt.angle)

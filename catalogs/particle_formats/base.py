@@ -47,11 +47,11 @@ ORIENTATION = frozenset(["qx", "qy", "qz", "qw"])
 _Value = TypeVar("_Value")
 
 _OPTIONS = {
-    "voxel size": "--voxel-size",
-    "size in voxels": "--shape",
-    "pixel size of the unbinned tilt series": "--pixel-size",
-    "size in unbinned pixels": "--unbinned-shape",
-    "origin": "--volume",
+    "voxel size": "`voxel_size`",
+    "size in voxels": "`shape`",
+    "pixel size of the unbinned tilt series": "`pixel_size`",
+    "size in unbinned pixels": "`unbinned_shape`",
+    "origin": "`volume`",
 }
 
 

@@ -98,11 +98,11 @@ def detect(path: Path) -> Detected:
         like = f"; files {peek.suffix} are {_either(kinds)}" if kinds else ""
         what = "folder" if peek.is_folder else "file"
         raise InputError(
-            f"{path} is no {what} of particles that this program knows{like}; say which it is (--from)"
+            f"{path} is no {what} of particles that this program knows{like}; say which it is (`format`)"
         )
     reasons = "; ".join(f"{item.format.name} ({item.why})" for item in found)
     raise InputError(
-        f"{path} may be {reasons}; say which by --from {_either([item.format for item in found])}"
+        f"{path} may be {reasons}; say which by `format={_either([item.format for item in found])}`"
     )
 
 
@@ -125,8 +125,8 @@ def target(path: Path) -> Format:
     kinds = [format for format in FORMATS.values() if suffix in format.suffixes]
     end = f"ends in {suffix!r}" if suffix else "has no ending"
     if kinds:
-        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by --to-format")
-    raise InputError(f"{path} {end}, which no particle list has; say which format by --to-format")
+        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by `target_format`")
+    raise InputError(f"{path} {end}, which no particle list has; say which format by `target_format`")
 
 
 def _either(formats: Sequence[Format]) -> str:

@@ -49,7 +49,7 @@ def write_match(path: str, to: str | None, template: str, voxel_size: float) -> 
     """
     if not 0 < voxel_size <= _LARGEST_VOXEL:
         raise InputError(
-            f"--voxel-size must be positive and no more than {_LARGEST_VOXEL:g} Å, not {voxel_size:g}"
+            f"`voxel_size` must be positive and no more than {_LARGEST_VOXEL:g} Å, not {voxel_size:g}"
         )
     series, below = read_one(path), read_recipe(template)
     if to is not None and Path(to).suffix not in (".yaml", ".yml"):

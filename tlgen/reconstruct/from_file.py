@@ -115,12 +115,12 @@ def reconstruct_file(
         )
     pixel_size = request.pixel_size or images.voxel_size or series.pixel_size
     if pixel_size is None:
-        raise InputError(f"neither {stack} nor {angles} states the size of a pixel; give --pixel-size")
+        raise InputError(f"neither {stack} nor {angles} states the size of a pixel; give `pixel_size`")
     kept = [k for k in range(count) if k not in request.leave_out]
     if wrong := [k for k in request.leave_out if not 0 <= k < count]:
-        raise InputError(f"--leave-out {wrong[0]}: {stack} has images 0 to {count - 1}")
+        raise InputError(f"`leave_out={wrong[0]}`: {stack} has images 0 to {count - 1}")
     if len(kept) < 2:
-        raise InputError(f"--leave-out leaves {len(kept)} images of {stack}; a tomogram needs more")
+        raise InputError(f"`leave_out` leaves {len(kept)} images of {stack}; a tomogram needs more")
     if np.ptp([series.angles[k] for k in kept]) == 0:
         raise InputError(f"{angles}: all images have the same angle; a tomogram needs more than one")
     times = request.bin or max(1, round((request.voxel_size or pixel_size) / pixel_size))
@@ -172,28 +172,28 @@ def _check(to: str, request: Request) -> None:
     if not to.lower().endswith((*_MRC, ".zarr")):
         raise InputError(f"{to} must end in .mrc, .rec or .zarr")
     if request.bin is not None and request.voxel_size is not None:
-        raise InputError("--bin and --voxel-size both say how large voxels are; give one of them")
+        raise InputError("`bin` and `voxel_size` both say how large voxels are; give one of them")
     if not np.isfinite(request.tilt_axis) or abs(request.tilt_axis) > 180:
         raise InputError(
-            f"--tilt-axis {request.tilt_axis:g}: give degrees from the images' y, from -180 to 180"
+            f"`tilt_axis={request.tilt_axis:g}`: give degrees from the images' y, from -180 to 180"
         )
     sizes = {
-        "--pixel-size": request.pixel_size,
-        "--voxel-size": request.voxel_size,
-        "--bin": request.bin,
-        "--thickness": request.thickness,
-        "--threads": request.threads,
+        "`pixel_size`": request.pixel_size,
+        "`voxel_size`": request.voxel_size,
+        "`bin`": request.bin,
+        "`thickness`": request.thickness,
+        "`threads`": request.threads,
     }
     for option, value in sizes.items():
         if value is not None and not (np.isfinite(value) and value > 0):
             raise InputError(f"{option} must be positive, not {value:g}")
     low, high = checks.VOLTAGES
     lens = {
-        "--defocus": (request.defocus, -checks.LARGEST_DEFOCUS, checks.LARGEST_DEFOCUS, "µm"),
-        "--voltage": (request.voltage, low, high, "kV"),
-        "--cs": (request.spherical_aberration, 0.0, 100.0, "mm"),
-        "--amplitude-contrast": (request.amplitude_contrast, 0.0, 1.0, ""),
-        "--phase-shift": (request.phase_shift, -180.0, 180.0, "degrees"),
+        "`defocus`": (request.defocus, -checks.LARGEST_DEFOCUS, checks.LARGEST_DEFOCUS, "µm"),
+        "`voltage`": (request.voltage, low, high, "kV"),
+        "`spherical_aberration`": (request.spherical_aberration, 0.0, 100.0, "mm"),
+        "`amplitude_contrast`": (request.amplitude_contrast, 0.0, 1.0, ""),
+        "`phase_shift`": (request.phase_shift, -180.0, 180.0, "degrees"),
     }
     for option, (value, least, most, unit) in lens.items():
         if value is not None and not least <= value <= most:
@@ -210,17 +210,17 @@ def _known(series: Series, kept: list[int], voxel_size: float, request: Request)
     if settings.dose_weighting:
         if not series.doses:
             raise InputError(
-                f"--dose-weighting: the angles' file of {series.name} does not tell the doses; give its .mdoc"
+                f"`dose_weighting`: the angles' file of {series.name} does not tell the doses; give its .mdoc"
             )
         doses = np.array([series.doses_before[k] + series.doses[k] / 2 for k in kept])
     defocus = request.defocus if request.defocus is not None else series.defocus
     if settings.ctf != "none" and defocus is None:
-        raise InputError("--ctf needs the defocus; give --defocus in µm under focus")
+        raise InputError("`ctf` needs the defocus; give `defocus` in µm under focus")
     voltage = _first(request.voltage, series.voltage, 300.0)
     if not checks.VOLTAGES[0] <= voltage <= checks.VOLTAGES[1]:
         raise InputError(
             f"the angles' file of {series.name} tells a voltage of {voltage:g} kV, which no microscope has;"
-            " give --voltage"
+            " give `voltage`"
         )
     optics = ctf.Optics(
         pixel_size=voxel_size,
@@ -276,9 +276,9 @@ def _contrast(
         for at, k in enumerate(kept):
             image = np.asarray(images.data[k : k + 1], np.float32)[0]
             if not np.isfinite(image).all():
-                raise InputError(f"{stack}: image {k} has pixels that are not numbers; --leave-out {k}")
+                raise InputError(f"{stack}: image {k} has pixels that are not numbers; `leave_out={k}`")
             if image.min() == image.max():
-                raise InputError(f"{stack}: image {k} is the same everywhere; --leave-out {k}")
+                raise InputError(f"{stack}: image {k} is the same everywhere; `leave_out={k}`")
             counts = counts and float(image.min()) >= 0
             image = binning.binned(image[cut[1], cut[0]], times, request.binning)
             contrast[at] = _upright(image, request.tilt_axis, (ny, nx), (offset[0], offset[1]))

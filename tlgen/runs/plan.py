@@ -127,7 +127,7 @@ def price_of(text: str) -> float:
     """
     found = re.fullmatch(r"[^\d.+-]{0,3}(\d+(?:\.\d*)?|\.\d+)(?:/core-hour)?", text.strip())
     if not found:
-        raise InputError(f"--price {text!r} is no price; give one such as 0.05/core-hour.")
+        raise InputError(f"`price={text!r}` is no price; give one such as 0.05/core-hour.")
     return float(found[1])
 
 

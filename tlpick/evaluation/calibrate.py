@@ -210,22 +210,22 @@ def _chosen(catalog: Catalog, card: ModelCard, where: str, model: str) -> list[S
     )
     if not records:
         raise InputError(
-            f'no sample of the corpus {catalog.url} fits --where "{where}"; give samples that the model was '
-            "not trained on, e.g. --where \"split == 'test'\""
+            f'no sample of the corpus {catalog.url} fits `where` "{where}"; give samples that the model was '
+            "not trained on, e.g. `where` \"split == 'test'\""
         )
     trained = set(card.provenance.get("train", ()))
     seen = [record.name for record in records if record.sample_id in trained]
     if seen:
         raise InputError(
             f"{model} was trained on {len(seen)} of the {len(records)} samples ({seen[0]} among them), whose "
-            f'scores flatter it; leave them out by --where, e.g. "{HELD_OUT}"'
+            f'scores flatter it; leave them out by `where`, e.g. "{HELD_OUT}"'
         )
     for record in records:
         size = record.acquisition.voxel_size
         if abs(size / card.voxel_size - 1) > 0.02:
             raise InputError(
                 f"the sample {record.name} has voxels of {size:g} Å, the model was trained at "
-                f'{card.voxel_size:g} Å; choose by --where "voxel_size == {card.voxel_size:g}"'
+                f'{card.voxel_size:g} Å; choose by `where` "voxel_size == {card.voxel_size:g}"'
             )
     known, wanted = {info.name for info in catalog.classes}, {info.name for info in card.classes}
     if not known & wanted:

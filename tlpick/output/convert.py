@@ -51,7 +51,7 @@ def context_of(options: Mapping[str, Any], source: Path) -> Context:
     if options["binning"] is not None:
         voxel = fields.get("voxel_size")
         if voxel is None or options["pixel_size"] is not None:
-            raise InputError("--binning needs the voxel size, and no --pixel-size; give --voxel-size with it")
+            raise InputError("`binning` needs the voxel size, and no `pixel_size`; give `voxel_size` with it")
         binning = options["binning"]
         sizes = voxel.items() if isinstance(voxel, Mapping) else None
         fields["pixel_size"] = (
@@ -120,7 +120,7 @@ def _classes(radii: Sequence[str], source: Path) -> tuple[Any, ...]:
         try:
             known[name] = ClassInfo(name=name, label=label, radius=float(radius))
         except (ValueError, ValidationError):
-            raise InputError(f"--radius {text!r} is not a class and its radius; write NAME=Å") from None
+            raise InputError(f"`radius={text!r}` is not a class and its radius; write NAME=Å") from None
     return tuple(known.values())
 
 
@@ -187,7 +187,7 @@ def convert(
     say(f"{target}: {chosen.title} ({chosen.name}){f', {n} files' if n > 1 else ''}")
     lost = ", ".join(saved.lost[:8]) + (f" and {len(saved.lost) - 8} more" if len(saved.lost) > 8 else "")
     if saved.lost and saved.sidecar is None:
-        say(f"  no room there for {lost}; --sidecar keeps it in a file beside")
+        say(f"  no room there for {lost}; `sidecar` keeps it in a file beside")
     elif saved.lost and saved.sidecar is not None:
         say(f"  no room there for {lost}: kept in {saved.sidecar}")
     if chosen.numbers_tomograms or chosen.name == "dynamo":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from catalogs.console import in_flags
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -227,7 +228,8 @@ def finetune(
     target = to or f"{beside}-tuned.tlm"
     tuned = tune(model, annotations, target, settings, terms=terms, held_out=held_out, progress=ProgressLine)
     if tuned.forgot:
-        click.echo(f"tltrain: stopped: {tuned.forgot}; what was best before is kept", err=True)
+        text = f"tltrain: stopped: {tuned.forgot}; what was best before is kept"
+        click.echo(in_flags(text, click.get_current_context().command), err=True)
         return FORGOT
     return 0
 

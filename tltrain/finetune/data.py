@@ -168,14 +168,14 @@ def divide(
         return annotations, None
     for name in held_out:
         if name not in names:
-            raise InputError(f"--held-out {name}: there is no tomogram of that name, only {', '.join(names)}")
+            raise InputError(f"`held_out={name}`: there is no tomogram of that name, only {', '.join(names)}")
     if not held_out and len(names) >= enough:
         counts = annotations.table["tomogram"].value_counts()
         held_out = [min(names, key=lambda name: (int(counts[name]), name))]
     if not held_out:
         return annotations, None
     if set(held_out) == set(names):
-        raise InputError("--held-out names all tomograms; leave one to learn from")
+        raise InputError("`held_out` names all tomograms; leave one to learn from")
 
     def of(keep: Callable[[str], bool]) -> Annotations:
         places: list[Place] = [place for place in annotations.places if keep(place.tomogram.name)]
@@ -195,7 +195,7 @@ def _simulation(
         if settings.mix > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
             raise InputError(
                 f"there are no simulated tomograms to learn from as well: {error}; name a corpus with "
-                "--corpus, or give --mix 0 --targets sphere to do without"
+                "`corpus`, or give `mix=0` `targets=sphere` to do without"
             ) from error
         say(f"{error}: nobody will notice what is forgotten")
         return None
@@ -264,12 +264,12 @@ def _shapes(
     assert simulation is not None  # otherwise refused above
     if kind == "oriented" and not train.oriented:
         raise InputError(
-            "--targets oriented needs picks with orientations, and no pick is turned; give shape"
+            "`targets=oriented` needs picks with orientations, and no pick is turned; give shape"
         )
     if kind == "shape" and train.oriented:
         say(
             "the picks have orientations, which are not used; if they turn the structures of the corpus, as "
-            "those of template matching with them do, give --targets oriented"
+            "those of template matching with them do, give `targets=oriented`"
         )
     oriented = kind == "oriented"
     return {
@@ -290,7 +290,7 @@ def expected_share(material: Material, tomograms: Sequence[RealTomogram]) -> flo
     """
     if material.simulation is None:
         raise InputError(
-            "--unlabelled positive-unlabelled needs --prior where there is no corpus to take it from"
+            "`unlabelled=positive-unlabelled` needs `prior` where there is no corpus to take it from"
         )
     volumes = {name: _volume(shape) for name, shape in material.shapes.items()}
     records = material.simulation.train

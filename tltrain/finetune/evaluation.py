@@ -83,7 +83,7 @@ def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTun
     if forgotten > settings.max_forgetting:
         why = (
             f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "
-            f"{facts['simulated']['f1']:.3f}, more than --max-forgetting {settings.max_forgetting:g} allows"
+            f"{facts['simulated']['f1']:.3f}, more than `max_forgetting={settings.max_forgetting:g}` allows"
         )
         return Outcome((-1.0,), judgement.words, facts, why)
     return Outcome(score_of(facts, settings), judgement.words, facts)

@@ -98,17 +98,17 @@ def learn(
     """
     folder = target_of(to, None)
     if folder.is_file():
-        raise InputError(f"{folder} is a file; --to names the folder of a learning curve")
+        raise InputError(f"{folder} is a file; `to` names the folder of a learning curve")
     train, held = divide(annotations, held_out, enough=2)
     if held is None:
         raise InputError(
             "a learning curve needs a tomogram that is not learned from; give two tomograms or more, and not "
-            "--held-out none"
+            "`held_out=none`"
         )
     n_train = len(train.table)
     if counts[-1] > n_train:
         raise InputError(
-            f"--learning-curve asks for {counts[-1]} annotations, and {n_train} are there besides the "
+            f"`learning_curve` asks for {counts[-1]} annotations, and {n_train} are there besides the "
             "held-out ones; ask for fewer"
         )
     names = [place.tomogram.name for place in held.places]

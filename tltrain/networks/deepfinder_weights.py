@@ -155,10 +155,10 @@ def import_deepfinder(
     n_classes = weights[-1].shape[0]
     if n_classes != len(classes) + 1:
         raise InputError(
-            f"{path} is for {n_classes - 1} classes and the background, --classes names {len(classes)}"
+            f"{path} is for {n_classes - 1} classes and the background, `classes` names {len(classes)}"
         )
     if not voxel_size > 0:
-        raise InputError(f"--voxel-size is {voxel_size:g}; give the size of a voxel in Å")
+        raise InputError(f"`voxel_size` is {voxel_size:g}; give the size of a voxel in Å")
     if not Path(to).parent.is_dir():
         raise InputError(f"there is no folder {Path(to).parent} for the model")
     arch = architecture("deepfinder")
@@ -203,11 +203,11 @@ def classes_of(text: str) -> list[ClassInfo]:
             classes.append(ClassInfo(name=name, label=label, radius=float(radius)))
         except ValueError as error:
             raise InputError(
-                f"--classes has {part.strip()!r}; give name:radius for each class, the radius in Å, such as "
+                f"`classes` has {part.strip()!r}; give name:radius for each class, the radius in Å, such as "
                 "ribosome:108,proteasome:62"
             ) from error
     if len({info.name for info in classes}) < len(classes):
-        raise InputError("--classes names a class twice")
+        raise InputError("`classes` names a class twice")
     return classes
 
 

@@ -224,7 +224,7 @@ def target_of(to: str | os.PathLike[str], start: str | os.PathLike[str] | None) 
     refuse_url(to)
     if start is not None and target.exists() and target.samefile(start):
         raise InputError(
-            f"{target} is the model that the training begins with; give another place to --to, or the same "
+            f"{target} is the model that the training begins with; give another place to `to`, or the same "
             "command could not begin with it again"
         )
     return target

@@ -311,7 +311,7 @@ def test_a_corpus_of_another_kind_is_refused_unless_it_is_not_needed(
         with pytest.raises(InputError) as refused:
             gather(card, annotations, (), settings, said.append)
         assert sentence in str(refused.value)
-        assert "or give --mix 0 --targets sphere to do without" in str(refused.value)
+        assert "or give `mix=0` `targets=sphere` to do without" in str(refused.value)
     if "classes" not in change:  # of which the annotations are
         without = gather(card, annotations, (), replace(QUICK, mix=0, targets="sphere"), said.append)
         assert without.simulation is None

@@ -131,9 +131,9 @@ def test_what_are_not_its_weights_is_refused(deepfinder, tmp_path):
     with pytest.raises(InputError, match="not the weights of DeepFinder's network"):
         read_deepfinder(path)
     write_keras2(path, weights)
-    with pytest.raises(InputError, match="is for 3 classes and the background, --classes names 2"):
+    with pytest.raises(InputError, match="is for 3 classes and the background, `classes` names 2"):
         import_deepfinder(path, tmp_path / "m.tlm", classes_of("a:1,b:2"), 10.0)
-    with pytest.raises(InputError, match="--voxel-size is -1"):
+    with pytest.raises(InputError, match="`voxel_size` is -1"):
         import_deepfinder(path, tmp_path / "m.tlm", classes_of("a:1,b:2,c:3"), -1)
     with pytest.raises(InputError, match="there is no folder"):
         import_deepfinder(path, tmp_path / "no" / "m.tlm", classes_of("a:1,b:2,c:3"), 10.0)
@@ -144,7 +144,7 @@ def test_what_are_not_its_weights_is_refused(deepfinder, tmp_path):
 
 @pytest.mark.parametrize("text", ["ribosome", "ribosome:", "ribosome:large", "a_b:10", "a:10,,b:10", "a:-1"])
 def test_classes_that_cannot_be_read_are_named(text):
-    with pytest.raises(InputError, match=r"--classes has .*; give name:radius"):
+    with pytest.raises(InputError, match=r"`classes` has .*; give name:radius"):
         classes_of(text)
     with pytest.raises(InputError, match="names a class twice"):
         classes_of("a:1,a:2")

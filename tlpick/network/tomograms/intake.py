@@ -130,7 +130,7 @@ def prepare(
         )
     size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
     if size is None:
-        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
+        raise InputError(f"{path} does not say its voxel size; give it with `voxel_size`, in Å")
     z0, z1 = _crop(terms.crop, volume.shape, path)
     grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
     rescale = _rescaling(path, grid, card, terms)
@@ -144,7 +144,7 @@ def prepare(
         offset = (shift, shift, z0 * size + shift)
         if rescale:
             if 24 * values.size > memory:
-                raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more --max-memory")
+                raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more `max_memory`")
             values, grid = resample(values, grid, card.voxel_size), card.voxel_size
         mask = None
         if region is not None:
@@ -154,7 +154,7 @@ def prepare(
             ]
             mask = region.at(places)
             if not mask.any():
-                raise InputError("nothing of the mask is left in the planes of --crop")
+                raise InputError("nothing of the mask is left in the planes of `crop`")
         _normalise(values, mask, scratch)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -199,7 +199,7 @@ def _crop(crop: tuple[int, int] | None, shape: Triple, path: str) -> tuple[int, 
         return 0, shape[0]
     first, last = max(crop[0], 0), min(crop[1], shape[0])
     if first >= last:
-        raise InputError(f"--crop {crop[0]}:{crop[1]} leaves nothing of {path}, which has {shape[0]} planes")
+        raise InputError(f"`crop={crop[0]}:{crop[1]}` leaves nothing of {path}, which has {shape[0]} planes")
     return first, last
 
 
@@ -211,10 +211,10 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
         after = f" after binning by {terms.bin}" if terms.bin > 1 else ""
         whole = round(card.voxel_size / grid) * terms.bin
         near = abs(grid / terms.bin * whole / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE
-        bins = f" or --bin {whole}" if near and whole > 1 else ""
+        bins = f" or `bin={whole}`" if near and whole > 1 else ""
         raise InputError(
             f"{path} has voxels of {grid:.5g} Å{after}, the model {card.name!r} was trained at "
-            f"{card.voxel_size:.5g} Å; add --rescale{bins} to resample the tomogram"
+            f"{card.voxel_size:.5g} Å; add `rescale`{bins} to resample the tomogram"
         )
     return True
 
@@ -226,7 +226,7 @@ def _stated_contrast(volume: Volume, card: ModelCard, terms: Terms, path: str) -
         return stated
     shown = {"dark": "bright", "bright": "dark"}[stated] if terms.invert else stated
     if shown != card.contrast:
-        fix = "leave out --invert" if terms.invert else "add --invert"
+        fix = "leave out `invert`" if terms.invert else "add `invert`"
         raise InputError(
             f"{path} states that protein is {stated}, the model {card.name!r} knows it {card.contrast}; {fix}"
         )
@@ -239,11 +239,11 @@ def _check_contrast(
     smallest = min(info.radius for info in card.classes)
     shown, skewness = looks(values, max(2, round(smallest / grid / 2)))
     if shown is not None and shown != card.contrast:
-        turned = " with --invert" if terms.invert else ""
-        fix = "leave out --invert" if terms.invert else "add --invert"
+        turned = " with `invert`" if terms.invert else ""
+        fix = "leave out `invert`" if terms.invert else "add `invert`"
         raise InputError(
             f"{path}: protein seems to be {shown}{turned} (skewness {skewness:+.2f}), the model "
-            f"{card.name!r} knows it {card.contrast}; {fix}, or --trust-contrast if that is wrong"
+            f"{card.name!r} knows it {card.contrast}; {fix}, or `trust_contrast` if that is wrong"
         )
 
 
@@ -252,7 +252,7 @@ def _read(volume: Volume, z0: int, z1: int, terms: Terms, scratch: Scratch) -> N
     b = terms.bin
     z, y, x = (n // b for n in (z1 - z0, *volume.shape[1:]))
     if min(z, y, x) < 1:
-        raise InputError(f"nothing is left of it by --bin {b}")
+        raise InputError(f"nothing is left of it by `bin={b}`")
     values: NDArray[np.float32] = scratch.array((z, y, x), np.float32)
     planes = max(1, _SLAB // (4 * b * math.prod(volume.shape[1:])))
     for k in range(0, z, planes):
