@@ -19,7 +19,8 @@ from pathlib import Path
 import mrcfile
 
 from tlgen.envelope import envelope
-from tlgen.pseudoatoms import is_map, load_map
+from tlgen.pseudoatoms import load_map
+from tlgen.structure_file import is_map
 from tlgen.structures import load_structure
 
 

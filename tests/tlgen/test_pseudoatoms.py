@@ -15,7 +15,8 @@ from catalogs.errors import InputError
 from tlgen import pseudoatoms
 from tlgen.envelope import SIGMA_OF_RESOLUTION
 from tlgen.molecule import DALTON_PER_CUBIC_ANGSTROM, Molecule, centred
-from tlgen.pseudoatoms import is_map, load_map
+from tlgen.pseudoatoms import load_map
+from tlgen.structure_file import is_map
 
 
 def density(points: Any, weights: Any, sigma: float, n: int, voxel_size: float) -> Any:
