@@ -74,7 +74,9 @@ def element_by_name(
     if alone and (ion := _ion(upper, residue.upper())):
         return ion
     if polymer:
-        return "Se" if upper == "SE" else _symbol(upper[:1])
+        if upper[:2] in ("SE", "CL", "BR"):
+            return _symbol(upper[:2])
+        return upper[:1] if upper[:1] in "HDCNOSPFI" else ""
     if column is not None and len(name) < 4:
         return _symbol(upper[:1] if not column[:1].isalpha() else upper[:2]) or _symbol(upper[:1])
     if letters[1:2].islower() and (symbol := _symbol(upper[:2])):

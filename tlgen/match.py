@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.recipe import Recipe
@@ -52,6 +53,10 @@ def write_match(path: str, to: str | None, template: str, voxel_size: float) -> 
             f"--voxel-size must be positive and no more than {_LARGEST_VOXEL:g} Å, not {voxel_size:g}"
         )
     series, below = read_one(path), read_recipe(template)
+    if not series.ordered:
+        notes.warn(
+            f"{path} {series.doubt}: the tilts are taken as they stand in the file; mend the recipe if not"
+        )
     if to is not None and Path(to).suffix not in (".yaml", ".yml"):
         raise InputError(f"{to} must end in .yaml; give another name")
     if to is not None and Path(to).exists():

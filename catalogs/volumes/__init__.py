@@ -72,8 +72,15 @@ def open_volume(path: str | os.PathLike[str], *, voxel_size: float | None = None
     return replace(volume, voxel_size=layouts.checked_spacing(text, volume.voxel_size))
 
 
-def open_stack(path: str | os.PathLike[str]) -> Volume:
+def open_stack(path: str | os.PathLike[str], *, voxel_size: float | None = None) -> Volume:
     """Open a stack of images (MRC: .st, .ali, .mrcs, ...) without reading them: z counts the images.
+
+    Parameters
+    ----------
+    path
+        Path or fsspec URL.
+    voxel_size
+        Å, of the pixels, taken instead of what the file says.
 
     Raises
     ------
@@ -88,10 +95,11 @@ def open_stack(path: str | os.PathLike[str]) -> Volume:
     stem = os.path.splitext(_unpacked(text.rsplit("/", 1)[-1]))[0]
     if head.startswith(PACKED):
         packed = Unpacked(source)
-        return mrc.open_mrc(packed, packed.head(mrc.HEADER_BYTES), text, stem, stack=True)
+        head = packed.head(mrc.HEADER_BYTES)
+        return mrc.open_mrc(packed, head, text, stem, stack=True, voxel_size=voxel_size)
     if not mrc.is_mrc(head) and not text.lower().endswith(mrc.SUFFIXES):
         raise InputError(f"{text} is not a stack of images in MRC format (.mrc, .st, .ali, .mrcs)")
-    return mrc.open_mrc(source, head, text, stem, stack=True)
+    return mrc.open_mrc(source, head, text, stem, stack=True, voxel_size=voxel_size)
 
 
 def _is_file(text: str) -> bool:
