@@ -18,10 +18,10 @@ from pathlib import Path
 
 import mrcfile
 
-from tlgen.envelope import envelope
-from tlgen.pseudoatoms import load_map
-from tlgen.structure_file import is_map
-from tlgen.structures import load_structure
+from tlgen.molecules.envelope import envelope
+from tlgen.molecules.pseudoatoms import load_map
+from tlgen.molecules.structure_file import is_map
+from tlgen.molecules.structures import load_structure
 
 
 def computed(folder: Path) -> Path:

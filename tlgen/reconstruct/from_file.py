@@ -13,14 +13,15 @@ from pydantic import ValidationError
 from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_zarr
-from tlgen.acquired import Series, number, order_of
-from tlgen.alignment import Alignment, read_alignment, read_text
 from tlgen.reconstruct import ctf, wbp
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.reconstruct.upright import lies, turned, upright
-from tlgen.series import read_one
-from tlgen.simulate import binning, doors, gpu
-from tlrun.progress import ProgressLine
+from tlgen.simulate import checks, devices
+from tlgen.simulate.microscope import binning
+from tlgen.tilts.acquired import Series, number, order_of
+from tlgen.tilts.alignment import Alignment, read_alignment, read_text
+from tlgen.tilts.series_files import read_one
+from tlrun.reporting.progress import ProgressLine
 
 _MRC = (".mrc", ".rec", ".map", ".mrc.gz")
 
@@ -42,7 +43,7 @@ class Request:
     tilt_axis
         Degrees from the images' y, anticlockwise; 0 for aligned images.
     align
-        A file that :func:`tlgen.alignment.read_alignment` reads: the images are moved as it says.
+        A file that :func:`tlgen.tilts.alignment.read_alignment` reads: the images are moved as it says.
     order
         Where no file tells it, when each image was taken: ``stack``, as they stand; from 0° outwards with
         the negative or the positive side first, ``dose_symmetric:negative`` or ``dose_symmetric:positive``;
@@ -60,7 +61,7 @@ class Request:
     threads
         To compute with.
     device
-        ``cpu``, ``gpu`` or ``auto``, as :func:`tlgen.simulate.gpu.of_jax` takes it.
+        ``cpu``, ``gpu`` or ``auto``, as :func:`tlgen.simulate.devices.of_jax` takes it.
     """
 
     pixel_size: float | None = None
@@ -99,8 +100,8 @@ def reconstruct_file(
         MRC of modes 0, 1, 2, 6 or 12, aligned so that the tilt axis is ``request.tilt_axis`` from y and goes
         through the middle of the images.
     angles
-        A file that :func:`tlgen.series.read_series` reads: an angle for each image, in the same order.
-    to
+        A file that :func:`tlgen.tilts.series_files.read_series` reads: an angle for each image, in the same
+        order. to
         ``.mrc``, ``.rec`` or ``.zarr`` (OME-Zarr).
     request
         All else.
@@ -117,7 +118,7 @@ def reconstruct_file(
         contrast, an option makes no sense, or there is no GPU where one is asked for.
     """
     _check(to, request)
-    device = gpu.of_jax(request.device)
+    device = devices.of_jax(request.device)
     images, series = open_stack(stack, voxel_size=request.pixel_size), read_one(angles)
     series = _settled(series, angles, request)
     count = images.shape[0]
@@ -247,9 +248,9 @@ def _check(to: str, request: Request) -> None:
     for option, value in sizes.items():
         if value is not None and not (np.isfinite(value) and value > 0):
             raise InputError(f"{option} must be positive, not {value:g}")
-    low, high = doors.VOLTAGES
+    low, high = checks.VOLTAGES
     lens = {
-        "--defocus": (request.defocus, -doors.LARGEST_DEFOCUS, doors.LARGEST_DEFOCUS, "µm"),
+        "--defocus": (request.defocus, -checks.LARGEST_DEFOCUS, checks.LARGEST_DEFOCUS, "µm"),
         "--voltage": (request.voltage, low, high, "kV"),
         "--cs": (request.spherical_aberration, 0.0, 100.0, "mm"),
         "--amplitude-contrast": (request.amplitude_contrast, 0.0, 1.0, ""),
@@ -285,7 +286,7 @@ def _known(series: Series, angles: str, kept: list[int], voxel_size: float, requ
     if settings.ctf != "none" and defocus is None:
         raise InputError("--ctf needs the defocus; give --defocus in µm under focus")
     voltage = _first(request.voltage, series.voltage, 300.0)
-    if not doors.VOLTAGES[0] <= voltage <= doors.VOLTAGES[1]:
+    if not checks.VOLTAGES[0] <= voltage <= checks.VOLTAGES[1]:
         raise InputError(
             f"the angles' file of {series.name} tells a voltage of {voltage:g} kV, which no microscope has;"
             " give --voltage"

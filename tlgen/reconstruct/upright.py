@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tlgen.alignment import Alignment
+from tlgen.tilts.alignment import Alignment
 
 
 def turned(tilt_axis: float, count: int) -> Alignment:

