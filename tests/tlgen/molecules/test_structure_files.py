@@ -385,7 +385,7 @@ def test_a_large_mmcif_file_without_elements(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compressed", [True, False])
 def test_binary_cif_is_mmcif(tmp_path: Path, compressed: bool) -> None:
     pdbx: Any = pytest.importorskip("biotite.structure.io.pdbx")
-    for name in ("7cth", "3o21"):
+    for name in ("3o21",):
         source = shipped()[name]
         text = pdbx.CIFFile.read(str(source))
         wanted = ("atom_site", "pdbx_struct_assembly", "pdbx_struct_assembly_gen", "pdbx_struct_oper_list")
@@ -402,7 +402,7 @@ def test_binary_cif_is_mmcif(tmp_path: Path, compressed: bool) -> None:
                 categories[category] = pdbx.BinaryCIFCategory(columns)
         file = pdbx.BinaryCIFFile({"X": pdbx.BinaryCIFBlock(categories)})
         if compressed:
-            file = pdbx.compress(file)
+            file = pdbx.compress(file, rtol=1e-7, atol=1e-7)
         path = tmp_path / f"{name}.bcif"
         file.write(str(path))
         zipped = tmp_path / f"{name}.bcif.gz"
@@ -411,7 +411,7 @@ def test_binary_cif_is_mmcif(tmp_path: Path, compressed: bool) -> None:
         for read in (path, zipped):
             molecule = load_structure(read)
             assert molecule.elements.tolist() == whole.elements.tolist()
-            assert molecule.positions == pytest.approx(whole.positions, abs=2e-3)
+            assert np.abs(molecule.positions - whole.positions).max() < 2e-3
             assert np.array_equal(molecule.backbone, whole.backbone)
         assert polymers(path) == polymers(source)
 
