@@ -8,13 +8,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 import catalogs
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import parse_tilt_series
+from catalogs.yaml_files import read_yaml
 from tlgen.recipe import ACQUISITION_UNITS, Distractor, DistractorSet, Recipe, Structure
 
 _EXTENDS = "extends"
@@ -185,12 +185,7 @@ def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], li
         raise InputError(f"{who}there is no recipe {name_or_path}; give a YAML file or one of: {known}.")
     if path.resolve() in [other.resolve() for other in seen]:
         raise InputError(f"{path} extends itself, through {seen[-1]}; a recipe must start somewhere.")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        line = f" in line {place.line + 1}" if place else ""
-        raise InputError(f"{path} is not valid YAML{line}: {getattr(error, 'problem', error)}.") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a recipe: it must have keys such as name, targets and samples.")
     base = content.pop(_EXTENDS, None)
