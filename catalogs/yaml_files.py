@@ -52,9 +52,9 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError) as error:  # not UTF-8, too, and dates such as 2026-02-31
         place = getattr(error, "problem_mark", None)
-        line = f" in line {place.line + 1}" if place else ""
+        where = f" in line {place.line + 1}" if place else ""
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise InputError(f"{path} is not valid YAML{line}: {reason}.") from error
+        raise InputError(f"{path} is not valid YAML{where}: {reason}.") from error
 
 
 def _misread(root: yaml.Node, as_text: bool) -> Iterator[tuple[int, str]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from catalogs import console
+
+if TYPE_CHECKING:
+    from tlgen.recipe import Recipe
 
 tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
 
@@ -40,16 +43,28 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
 )
 @click.option("--log-json", metavar="FILE", help="Append what happens to FILE as JSON, one object a line.")
-def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, log_json: str | None) -> None:
+@click.option("--yes", is_flag=True, help="Go on with values that are unusual, such as voxels of 1 Å.")
+def run(
+    recipe: str,
+    url: str,
+    cluster: str,
+    retries: int,
+    time_limit: float,
+    log_json: str | None,
+    yes: bool,
+) -> None:
     """Make the samples of RECIPE that the corpus does not have yet.
 
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
     after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
+    from tlgen.doubts import refuse_unusual
     from tlgen.recipe_file import read_recipe
     from tlgen.run import run as make
 
-    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json) else 1)
+    read = read_recipe(recipe)
+    refuse_unusual(read, yes)
+    sys.exit(0 if make(read, url, cluster, retries, 60 * time_limit, log_json) else 1)
 
 
 @tlgen.command()
@@ -65,9 +80,8 @@ def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> Non
     FOLDER gets scene.json, the molecules, a particle table and a coarse density; `tlgen view` draws it.
     """
     from tlgen.pack import pack as make
-    from tlgen.recipe_file import read_recipe
 
-    make(read_recipe(recipe), folder, sample, voxel_size)
+    make(_with_a_word(recipe), folder, sample, voxel_size)
 
 
 @tlgen.command()
@@ -84,10 +98,9 @@ def simulate(
 
     The scene may be changed by hand: what stands in something else, or out of the ice, is refused.
     """
-    from tlgen.recipe_file import read_recipe
     from tlgen.simulate_scene import simulate_scene
 
-    simulate_scene(scene, read_recipe(recipe), path, sample=sample, angles=angles, noise=noise)
+    simulate_scene(scene, _with_a_word(recipe), path, sample=sample, angles=angles, noise=noise)
 
 
 @tlgen.command()
@@ -242,9 +255,8 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
     thrown away; what was measured is remembered for some hours.
     """
     from tlgen.plan import plan as tell
-    from tlgen.recipe_file import read_recipe
 
-    tell(read_recipe(recipe), url, price, cluster, budget)
+    tell(_with_a_word(recipe), url, price, cluster, budget)
 
 
 @tlgen.command()
@@ -426,6 +438,20 @@ def structures() -> None:
 
     for name, path in shipped().items():
         click.echo(f"{name:12} {path}")
+
+
+def _with_a_word(name: str) -> Recipe:
+    """Read a recipe for something that takes minutes: what is unusual gets a word, and stops nothing."""
+    from tlgen.doubts import doubts
+    from tlgen.recipe_file import read_recipe
+
+    recipe = read_recipe(name)
+    found = doubts(recipe)
+    for words in found:
+        click.echo(f"unusual: {words}", err=True)
+    if found:
+        click.echo("tlgen run goes on with that only with --yes, or if the recipe says it is meant", err=True)
+    return recipe
 
 
 def main() -> None:

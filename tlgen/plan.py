@@ -12,7 +12,7 @@ import click
 from catalogs.catalog import Catalog
 from catalogs.console import counted
 from catalogs.errors import InputError
-from tlgen import calibration, pipeline
+from tlgen import calibration, contents, pipeline
 from tlgen.costs import SIMULATE, like, work
 from tlgen.recipe import Recipe
 from tlgen.samples import Classified, SampleSpec, classify, expand
@@ -31,6 +31,8 @@ class Counts:
     ----------
     found
         Samples to do, done and stale.
+    wanted
+        All structures of the recipe.
     structures
         Structures whose preparation is to be done.
     tasks
@@ -42,6 +44,7 @@ class Counts:
     """
 
     found: Classified
+    wanted: list[pipeline.Preparation]
     structures: list[pipeline.Preparation]
     tasks: int
     tilts: int
@@ -81,6 +84,7 @@ def count(recipe: Recipe, url: str) -> Counts:
     calls = work(found.todo)
     return Counts(
         found,
+        wanted,
         missing,
         tasks=len(missing) + sum(each.calls for each in calls),
         tilts=sum(each.pieces for each in calls),
@@ -174,6 +178,8 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     counts = count(recipe, url)
     found = counts.found
     click.echo(f"recipe {recipe.name} to {url}")
+    for line in contents.lines(recipe, counts.wanted):
+        click.echo(f"  {line}")
     click.echo(f"  samples to do   {len(found.todo)}")
     click.echo(f"  done            {len(found.done)}")
     remark = "  (the recipe does not make them any more; they stay)" if found.stale else ""

@@ -35,7 +35,8 @@ def read_recipe(name_or_path: str) -> Recipe:
     name_or_path
         A YAML file, or the name of a recipe that comes with the program. ``extends: NAME`` in it takes
         another recipe as a start: mappings are merged key by key, anything else replaces what was
-        there, and null removes it.
+        there, and null removes it. But the targets are those that the file names, if it names any: one
+        that is named without structures is that of the other recipe, with what is said of it.
 
     Returns
     -------
@@ -194,7 +195,24 @@ def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], li
     if not isinstance(base, str):
         raise InputError(f"{path}: extends must be the name or path of a recipe, not {base!r}.")
     below, paths = _load(base, (*seen, path))
-    return _merged(below, content), [path, *paths]
+    return _extended(below, content), [path, *paths]
+
+
+def _extended(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Put a recipe onto the one that it extends; its targets are those that it names, if it names any."""
+    merged, named, old = _merged(below, above), above.get("targets"), below.get("targets")
+    if not isinstance(named, dict) or not isinstance(old, dict):
+        return merged
+    gone = old.keys() - named.keys()
+    merged["targets"] = {name: target for name, target in merged["targets"].items() if name not in gone}
+    packing, own = merged.get("packing"), above.get("packing")
+    if isinstance(packing, dict) and isinstance(packing.get("ratio"), dict):
+        # the ratio of the other recipe says something of classes that there are no more
+        said = own.get("ratio") if isinstance(own, dict) else None
+        kept = packing["ratio"].keys() - (gone - (said.keys() if isinstance(said, dict) else set()))
+        ratio = {name: part for name, part in packing["ratio"].items() if name in kept}
+        merged["packing"] = {**packing, "ratio": ratio}
+    return merged
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
