@@ -7,7 +7,6 @@ most often a wrong unit: the programs say so, and go on where the user means it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from catalogs.errors import InputError
@@ -174,25 +173,6 @@ def refuse_impossible(quantity: str, value: float, called: str) -> None:
     words = impossible(quantity, value)
     if words is not None:
         raise InputError(f"{called} {words}")
-
-
-def refuse_doubts(doubts: Sequence[str], way_on: str) -> None:
-    """Refuse values that are unusual.
-
-    Parameters
-    ----------
-    doubts
-        Sentences of :func:`doubt`.
-    way_on
-        What to do if they are meant, such as ``add --yes``.
-
-    Raises
-    ------
-    InputError
-        It says all of them.
-    """
-    if doubts:
-        raise InputError(f"{'. '.join(doubts)}. If this is meant, {way_on}")
 
 
 def _number(value: float, unit: str) -> str:

@@ -58,13 +58,9 @@ def run(
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
     after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
-    from tlgen.doubts import refuse_unusual
-    from tlgen.recipe_file import read_recipe
     from tlgen.run import run as make
 
-    read = read_recipe(recipe)
-    refuse_unusual(read, yes)
-    sys.exit(0 if make(read, url, cluster, retries, 60 * time_limit, log_json) else 1)
+    sys.exit(0 if make(_with_a_word(recipe, yes), url, cluster, retries, 60 * time_limit, log_json) else 1)
 
 
 @tlgen.command()
@@ -440,17 +436,21 @@ def structures() -> None:
         click.echo(f"{name:12} {path}")
 
 
-def _with_a_word(name: str) -> Recipe:
-    """Read a recipe for something that takes minutes: what is unusual gets a word, and stops nothing."""
-    from tlgen.doubts import doubts
+def _with_a_word(name: str, yes: bool | None = None) -> Recipe:
+    """Read a recipe, and say what is unusual about it.
+
+    ``yes`` says of something that takes hours whether the user means what is unusual; None stands for
+    something that takes minutes, which goes on anyway.
+    """
+    from tlgen.doubts import doubts, refuse_unusual
     from tlgen.recipe_file import read_recipe
 
     recipe = read_recipe(name)
     found = doubts(recipe)
-    for words in found:
+    for words in (each for several in found.values() for each in several):
         click.echo(f"unusual: {words}", err=True)
-    if found:
-        click.echo("tlgen run goes on with that only with --yes, or if the recipe says it is meant", err=True)
+    if yes is not None:
+        refuse_unusual(found, yes)
     return recipe
 
 

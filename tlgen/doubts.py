@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from catalogs.plausible import USUAL, doubt, refuse_doubts
+from catalogs.errors import InputError
+from catalogs.plausible import USUAL, doubt
 from catalogs.schema import parse_tilt_series
 from tlgen.decorate import Decorations
 from tlgen.recipe import Range, Recipe
 
 
-def doubts(recipe: Recipe) -> list[str]:
+def doubts(recipe: Recipe) -> dict[str, list[str]]:
     """Say what is unusual about a recipe, without what its key ``unusual`` says is meant.
 
     Returns
     -------
-    list of str
-        A sentence for each quantity and place, as :func:`catalogs.plausible.doubt` makes them.
+    dict
+        Quantity -> sentences, one a place, as :func:`catalogs.plausible.doubt` makes them.
     """
-    return [words for quantity, words in _found(recipe) if quantity not in recipe.unusual]
+    found: dict[str, list[str]] = {}
+    for quantity, words in _found(recipe):
+        if quantity not in recipe.unusual:
+            found.setdefault(quantity, []).append(words)
+    if "voxel_size" in found:  # the box is measured by it
+        found = {
+            quantity: words for quantity, words in found.items() if quantity not in ("thickness", "edge")
+        }
+    return found
 
 
-def refuse_unusual(recipe: Recipe, yes: bool) -> None:
-    """Refuse a recipe with unusual values, unless the user means them.
+def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool) -> None:
+    """Refuse to spend hours on a recipe with unusual values, unless the user means them.
 
     Parameters
     ----------
-    recipe
-        Validated.
+    found
+        Of :func:`doubts`; they have been told.
     yes
         The user means them all.
 
     Raises
     ------
     InputError
-        It says all doubts and how to go on.
+        It says how to go on.
     """
-    if not yes:
-        names = dict.fromkeys(name for name, _ in _found(recipe) if name not in recipe.unusual)
-        way_on = f"add --yes, or unusual: [{', '.join(names)}] to the recipe"
-        refuse_doubts(doubts(recipe), way_on)
+    if found and not yes:
+        values = "this value is" if sum(map(len, found.values())) == 1 else "these values are"
+        raise InputError(
+            f"{values} unusual, and often a wrong unit; correct the recipe, or if it is meant add --yes, or "
+            f"unusual: [{', '.join(found)}] to the recipe"
+        )
 
 
 def _found(recipe: Recipe) -> Iterator[tuple[str, str]]:

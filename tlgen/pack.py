@@ -15,6 +15,7 @@ from tlgen.corpus_library import CorpusLibrary
 from tlgen.recipe import Recipe
 from tlgen.samples import SampleSpec, expand
 from tlgen.scene_file import COARSE, check_target, write_scene
+from tlgen.shortfall import refuse_nothing_placed, shortfall
 from tlgen.view import describe, measure
 from tlrun.progress import ProgressLine
 
@@ -36,11 +37,13 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     Raises
     ------
     InputError
-        If the recipe has no such sample or lacks a structure, or the folder holds something else.
+        If the recipe has no such sample or lacks a structure, no target has room in the box, or the folder
+        holds something else.
     """
     check_target(folder, voxel_size)
     wanted = pipeline.preparations(recipe)
     spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
+    pipeline.refuse_small_boxes(recipe)
     pipeline.refuse_targets_among_distractors(recipe)
     with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
         infos = pipeline.class_infos(recipe)
@@ -55,6 +58,7 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
                 progress.update(len(prepared))
         packed = pipeline.pack_scene(catalog.url, spec, prepared, tuple(info.name for info in infos))
         library = CorpusLibrary(catalog.url)
+        refuse_nothing_placed(packed.scene, library)
         write_scene(packed.scene, library, folder, name=spec.name, voxel_size=voxel_size)
         facts = measure(packed.scene, library)
     click.echo(f"{recipe.name}, {spec.name}, packed in {packed.seconds:.0f} CPU-s: {folder}")
@@ -63,6 +67,8 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     for row in facts.rows:
         asked = "as many as fit" if row.asked is None else f"of {row.asked}"
         click.echo(f"  {row.name:20} {row.placed:5} {asked}")
+    for line in shortfall(packed.scene, packed.occupancy, spec.packing):
+        click.echo(f"  {line}")
 
 
 def choose(specs: list[SampleSpec], sample: str | None, recipe: str) -> SampleSpec:

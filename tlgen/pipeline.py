@@ -25,7 +25,7 @@ from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import Acquisition, ClassInfo, SampleRecord
-from tlgen import decorate, labels, misalign, reconstruct, structures
+from tlgen import decorate, labels, misalign, reconstruct, shortfall, structures
 from tlgen.corpus_library import CorpusLibrary, open_catalog
 from tlgen.density import density
 from tlgen.fills import Concentration, Counts, Fill, Ratio, Saturation
@@ -197,6 +197,12 @@ def refuse_targets_among_distractors(recipe: Recipe) -> None:
     similarity.refuse_targets(targets, [candidate(structure) for structure, _ in distractors(recipe)])
 
 
+def refuse_small_boxes(recipe: Recipe) -> None:
+    """Refuse a recipe with a box that none of its targets fits into (InputError), before anything is made."""
+    targets = (s for target in recipe.targets.values() for s in target.structures)
+    shortfall.refuse_small_boxes(recipe, (read_structure(structure) for structure in targets))
+
+
 def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:
     """Find a structure that an earlier run has prepared."""
     name = f"prepared-{preparation.key}"
@@ -320,8 +326,19 @@ def fill_of(packing: Packing) -> Fill:
 
 
 def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed | Made:
-    """Pack the molecules of one sample, unless another run has made it meanwhile."""
-    return _made_by_another(url, spec) or pack_scene(url, spec, prepared, class_names)
+    """Pack the molecules of one sample, unless another run has made it meanwhile.
+
+    Raises
+    ------
+    Refused
+        As :func:`pack_scene`, or no target has room.
+    """
+    if (made := _made_by_another(url, spec)) is not None:
+        return made
+    packed = pack_scene(url, spec, prepared, class_names)
+    with _for_good():  # hours of simulation would teach nothing
+        shortfall.refuse_nothing_placed(packed.scene, CorpusLibrary(url))
+    return packed
 
 
 def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:

@@ -193,6 +193,7 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     if not found.todo:
         click.echo("nothing to do")
         return
+    pipeline.refuse_small_boxes(recipe)
     pipeline.refuse_targets_among_distractors(recipe)
     costs = estimate(recipe, found.todo, budget)
     hours, off = costs.core_hours, costs.factor

@@ -90,6 +90,7 @@ def run(
             return True
 
         check_cluster(cluster)
+        pipeline.refuse_small_boxes(recipe)
         pipeline.refuse_targets_among_distractors(recipe)
         catalog = Catalog.create(
             url,
