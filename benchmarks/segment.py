@@ -30,6 +30,8 @@ from unittest.mock import MagicMock
 import numpy as np
 from numpy.typing import NDArray
 
+import tlpick  # noqa: F401  before Keras: it chooses the kernels
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 CROP, OVERLAP = 25, 55  # voxels, DeepFinder's defaults

@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+import tltrain  # noqa: F401  before Keras: it chooses the kernels
+
 
 def reference(clone: Path, patch: int, n_classes: int) -> Callable[[Any, Any], Any]:
     """Make DeepFinder's network with its own code; return what takes a step."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 
 from catalogs.errors import InputError
-from catalogs.schema import SampleRecord
+from catalogs.schema import SampleRecord, is_key
 from catalogs.store import Store
 
 ROOT = "zarr.json"
@@ -46,5 +46,11 @@ def checksums_of(store: Store, record: SampleRecord) -> dict[str, str]:
         raise InputError(f"{store.at(where)} is missing") from None
     if checksum(root) != record.checksums.get(ROOT):
         raise InputError(f"{store.at(where)} has changed since it was written")
-    inner: dict[str, str] = json.loads(root)["attributes"]["template_learning"]["checksums"]
+    try:
+        inner: dict[str, str] = json.loads(root)["attributes"]["template_learning"]["checksums"]
+        wrong = [key for key, value in inner.items() if not is_key(key) or not isinstance(value, str)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{store.at(where)} does not say the checksums of the sample's objects") from error
+    if wrong:
+        raise InputError(f"{store.at(where)} names {wrong[0]!r}, which is no object of a sample")
     return {**inner, ROOT: record.checksums[ROOT]}

@@ -14,7 +14,7 @@ from catalogs import index
 from catalogs.checksums import checksum, checksums_of
 from catalogs.commit import write_group
 from catalogs.errors import InputError
-from catalogs.molecules import STRUCTURES
+from catalogs.molecules import STRUCTURES, keys_of
 from catalogs.schema import SampleRecord
 from catalogs.store import Store, in_parallel
 from catalogs.versions import parse_record
@@ -122,6 +122,5 @@ def _read_checked(store: Store, record: SampleRecord) -> dict[str, bytes]:
 def _copy_structures(source: Store, target: Store) -> None:
     """Copy the molecules that the target lacks; samples name what they were made from."""
     there = target.entries(STRUCTURES)
-    ours = source.entries(STRUCTURES)
-    missing = [key for key in ours if key not in there and not key.rsplit("/", 1)[-1].startswith(".")]
+    missing = [key for key in keys_of(source.entries(STRUCTURES)) if key not in there]
     in_parallel(lambda key: target.create(key, source.read(key)), missing)

@@ -7,6 +7,7 @@ one that is lost or half written does no harm.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from catalogs.commit import now
 from catalogs.store import open_store
 
 FAILURES = "failures"
+_NAME = re.compile(rf"{FAILURES}/([0-9a-f]{{1,64}})\.json")
 
 
 def note(url: str, name: str, content: dict[str, Any]) -> None:
@@ -34,8 +36,8 @@ def note(url: str, name: str, content: dict[str, Any]) -> None:
 
 def names(url: str) -> set[str]:
     """List the items that are written down."""
-    found = open_store(url).entries(FAILURES)
-    return {key.rpartition("/")[2].removesuffix(".json") for key in found if key.endswith(".json")}
+    found = (_NAME.fullmatch(key) for key in open_store(url).entries(FAILURES))
+    return {match[1] for match in found if match}
 
 
 def read(url: str) -> list[dict[str, Any]]:

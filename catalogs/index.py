@@ -16,6 +16,7 @@ wins; names leave ``recent/`` only after a snapshot with their records stands.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,8 @@ from uuid import uuid4
 import pandas as pd
 
 from catalogs import sample_table, snapshot
-from catalogs.schema import SampleRecord
+from catalogs.errors import InputError
+from catalogs.schema import SAMPLE_ID, SampleRecord
 from catalogs.snapshot import Snapshot
 from catalogs.store import Entry, Store
 from catalogs.versions import NewerFormat, parse_record
@@ -33,6 +35,9 @@ COMMITS, RECENT, INDEX = "commits", "recent", "index"
 
 #: Seconds after which a name without a record is taken for what a dead writer left.
 GRACE = 24 * 3600.0
+_COMMIT = re.compile(rf"{COMMITS}/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})\.json")
+_EVENT = re.compile(rf"{RECENT}/(?P<event>{SAMPLE_ID}-[0-9a-z]+)")
+_SNAPSHOT = re.compile(rf"{INDEX}/index-(\d{{8,18}})\.parquet", re.ASCII)
 _KEPT = 2  # snapshots: a reader may just have listed the one before
 _TRIES = 5
 
@@ -44,9 +49,8 @@ def commit_key(sample_id: str) -> str:
 
 def commit_ids(entries: Mapping[str, Entry]) -> dict[str, str]:
     """Find the records in a listing of ``commits/``: sample id -> key."""
-    keys = (key for key in sorted(entries) if key.endswith(".json"))
-    names = ((key.rsplit("/", 1)[-1], key) for key in keys)
-    return {name.removesuffix(".json"): key for name, key in names if not name.startswith(".")}
+    found = (_COMMIT.fullmatch(key) for key in sorted(entries))
+    return {match["id"]: match[0] for match in found if match and match["id"].startswith(match["folder"])}
 
 
 def unfinished_keys(entries: Mapping[str, Entry]) -> list[str]:
@@ -64,7 +68,13 @@ def read_record(store: Store, key: str) -> SampleRecord:
     InputError
         If it is damaged, or was written by a newer version of this program.
     """
-    return parse_record(store.read(key), store.at(key))
+    return _of_key(parse_record(store.read(key), store.at(key)), store, key)
+
+
+def _of_key(record: SampleRecord, store: Store, key: str) -> SampleRecord:
+    if commit_key(record.sample_id) != key:
+        raise InputError(f"{store.at(key)} is the record of another sample; tlgen repair removes it")
+    return record
 
 
 def create_record(store: Store, sample_id: str, attempt: str, data: bytes) -> bool:
@@ -175,7 +185,8 @@ def look(store: Store, before: View | None = None, *, journal: bool = True, base
     """
     before = before or View()
     # recent/ first: a name that has left it is in a snapshot that a later listing shows
-    events = {key.removeprefix(f"{RECENT}/"): entry for key, entry in store.entries(RECENT).items()}
+    named = ((_EVENT.fullmatch(key), entry) for key, entry in store.entries(RECENT).items())
+    events = {match["event"]: entry for match, entry in named if match}
     newest = _newest(store, before.base) if base else None
     paths = newest.paths if newest else {}
     old = {event for event in events if paths.get(_sample(event), "").endswith(f"/{event}.zarr")}
@@ -254,8 +265,8 @@ def _snapshot_key(sequence: int) -> str:
 
 
 def _sequences(store: Store) -> list[int]:
-    names = (key.removeprefix(f"{INDEX}/index-").removesuffix(".parquet") for key in store.entries(INDEX))
-    return sorted(int(name) for name in names if name.isdigit())
+    found = (_SNAPSHOT.fullmatch(key) for key in store.entries(INDEX))
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _newest(store: Store, known: Snapshot | None) -> Snapshot | None:
@@ -281,7 +292,7 @@ def _read(store: Store, ids: Iterable[str]) -> dict[str, SampleRecord]:
     for (sample_id, key), data in zip(keys.items(), store.read_those_there(list(keys.values())), strict=True):
         try:
             if data is not None:
-                found[sample_id] = parse_record(data, store.at(key))
+                found[sample_id] = _of_key(parse_record(data, store.at(key)), store, key)
         except NewerFormat as error:
             newer.append(error)
     if len(newer) > 1:

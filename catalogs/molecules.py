@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from catalogs.errors import InputError
 from catalogs.store import Store
 
 STRUCTURES = "structures"
+_KEY = re.compile(rf"{STRUCTURES}/[0-9a-f]{{1,64}}\.npz")
 
 
 def put(store: Store, digest: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -38,6 +40,11 @@ def get(store: Store, digest: str) -> Mapping[str, NDArray[Any]]:
         raise InputError(f"{store.at(_key(digest))} is missing; run tlgen again, it makes it anew") from None
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def keys_of(listing: Iterable[str]) -> list[str]:
+    """Choose the molecules from a listing."""
+    return sorted(key for key in listing if _KEY.fullmatch(key))
 
 
 def _key(digest: str) -> str:

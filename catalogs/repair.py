@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 
 from catalogs import index
+from catalogs.molecules import STRUCTURES
+from catalogs.schema import SAMPLE_ID
 from catalogs.store import Store
 from catalogs.verification import OnProgress, Problem, examine
+
+# A group, or what a writer that died left beside what it was creating.
+_MADE = re.compile(
+    rf"samples/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})-[0-9a-z]+\.zarr|("
+    rf"{index.COMMITS}/[0-9a-f]{{2}}|{STRUCTURES})/\.[^/]+\.[0-9a-f]{{8}}"
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class Plan:
         What no record names but somebody may be writing; stays.
     newer
         Records of a newer format version; they stay, and so does what they name.
+    foreign
+        What is not named as this program names things, or lies behind a symbolic link; it stays.
     """
 
     problems: tuple[Problem, ...]
@@ -37,6 +48,7 @@ class Plan:
     objects: tuple[str, ...]
     young: tuple[str, ...]
     newer: tuple[str, ...]
+    foreign: tuple[str, ...] = ()
 
 
 def plan(
@@ -62,16 +74,27 @@ def plan(
     of = {kind: [p for p in problems if p.kind == kind] for kind in {p.kind for p in problems}}
     remake = {p.sample_id: p.name for p in (*of.get("sample", ()), *of.get("record", ()))}
     limit = time.time() - grace
-    orphans = of.get("orphan", [])
+    orphans = [p for p in of.get("orphan", ()) if _ours(store, p.key)]
     strangers = [p.key for p in of.get("stranger", ()) if p.sample_id not in remake]
+    single = [*strangers, *(p.key for p in of.get("structure", ()))]
+    behind = {key for key in single if store.link_on_the_way(key.rpartition("/")[0])}
+    others = [p.key for p in of.get("orphan", ()) if p not in orphans]
     return Plan(
         problems=problems,
         remake=remake,
         groups=tuple(p.key for p in orphans if p.modified < limit),
-        objects=(*strangers, *(p.key for p in of.get("structure", ()))),
+        objects=tuple(key for key in single if key not in behind),
         young=tuple(p.key for p in orphans if p.modified >= limit),
         newer=tuple(p.key for p in of.get("newer", ())),
+        foreign=(*others, *sorted(behind), *(p.key for p in of.get("foreign", ()))),
     )
+
+
+def _ours(store: Store, key: str) -> bool:
+    """Tell whether something that no record names was made by this program, and lies in the corpus itself."""
+    made = _MADE.fullmatch(key)
+    named = made is not None and (made["id"] is None or made["id"].startswith(made["folder"]))
+    return named and not store.link_on_the_way(key)
 
 
 def apply(store: Store, todo: Plan, *, journal: bool = True) -> None:
@@ -96,9 +119,9 @@ def apply(store: Store, todo: Plan, *, journal: bool = True) -> None:
     for sample_id in todo.remake:
         index.remove_record(store, sample_id)
         folder = f"samples/{sample_id[:2]}"
-        names = (name for name in store.folders(folder) if name.partition("-")[0] == sample_id)
-        for name in names:
-            store.remove(f"{folder}/{name}")
+        for group in (f"{folder}/{name}" for name in store.folders(folder)):
+            if f"/{sample_id}-" in group and _ours(store, group):
+                store.remove(group)
     for group in todo.groups:
         store.remove(group)
     store.remove_objects([*todo.groups, *todo.objects])  # a group that is a single file, too

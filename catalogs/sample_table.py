@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from catalogs import conditions
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition, SampleRecord, units
@@ -66,17 +67,7 @@ def select(samples: pd.DataFrame, where: str | None) -> pd.DataFrame:
     """
     if where is None:
         return samples
-    try:
-        chosen = samples.eval(where, engine="python")
-    except pd.errors.UndefinedVariableError as error:
-        word = str(error).split("'")[1]
-        near = nearest(word, samples.columns)
-        raise InputError(f"the selection {where!r} names {word!r}, no column of the corpus{near}") from error
-    except Exception as error:  # the expression may do anything that Python can
-        raise InputError(f"the selection {where!r} cannot be understood ({error})") from error
-    if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
-        raise InputError(f"the selection {where!r} is no condition; write one such as dose < 100")
-    return samples[chosen]
+    return samples[conditions.choose(samples, where)]
 
 
 def known_columns(samples: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:

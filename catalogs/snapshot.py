@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,11 +20,12 @@ import pandas as pd
 
 from catalogs import sample_table
 from catalogs.errors import InputError
-from catalogs.schema import FORMAT_VERSION, SampleRecord
+from catalogs.schema import FORMAT_VERSION, SAMPLE_ID, SampleRecord
 from catalogs.versions import parse_record, require_known
 
 _TEXT = ("record", "checksums_of_structures")
 _VERSION = b"template_learning.format_version"
+_PATH = re.compile(rf"samples/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})-[0-9a-z]+\.zarr")
 _ROWS = 1000  # of a group: what is unpacked to read one record
 
 
@@ -56,11 +58,11 @@ class Snapshot:
     def record(self, sample_id: str) -> SampleRecord:
         """Return the record of a sample that is in the snapshot."""
         row = int(self.table.index.get_indexer(pd.Index([sample_id]))[0])
-        return self._parse(*self._texts(row // _ROWS)[row % _ROWS])
+        return self._parse(sample_id, *self._texts(row // _ROWS)[row % _ROWS])
 
     def records(self, without: Iterable[str] = ()) -> Iterator[SampleRecord]:
         """Yield the records of all samples but some, by sample id."""
-        return (self._parse(*texts) for _, texts in self.texts(without))
+        return (self._parse(i, *texts) for i, texts in self.texts(without))
 
     def texts(self, without: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, str]]]:
         """Yield id and record, as the file has it, of all samples but some, by sample id."""
@@ -87,15 +89,23 @@ class Snapshot:
 
         return lru_cache(4)(read)
 
-    def _parse(self, record: str, structures: str) -> SampleRecord:
+    def _parse(self, sample_id: str, record: str, structures: str) -> SampleRecord:
+        parsed = parse_record(record, self.where)
+        if (parsed.sample_id, parsed.path) != (sample_id, self.paths[sample_id]):
+            raise InputError(f"the index {self.where} is damaged; tlgen repair writes a new one")
         # one dictionary for all samples that share it: there may be 100,000 of them
-        return parse_record(record, self.where).model_copy(update={"structures": _shared(structures)})
+        return parsed.model_copy(update={"structures": _shared(structures)})
 
 
 @lru_cache(1024)
 def _shared(structures: str) -> dict[str, str]:
     found: dict[str, str] = json.loads(structures)
     return found
+
+
+def _fits(sample_id: object, path: object) -> bool:
+    match = _PATH.fullmatch(path) if isinstance(path, str) else None
+    return match is not None and match["id"] == sample_id and match["id"].startswith(match["folder"])
 
 
 def encode(base: Snapshot | None, without: Iterable[str], fresh: Mapping[str, SampleRecord]) -> bytes:
@@ -163,6 +173,9 @@ def decode(data: bytes, sequence: int, where: str) -> Snapshot:
             raise KeyError(missing)
         names = [name for name in file.schema_arrow.names if name not in _TEXT]
         table = file.read(columns=names).to_pandas().set_index("sample_id")
-    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        wrong = [path for i, path in zip(table.index, table["path"], strict=True) if not _fits(i, path)]
+        if wrong or not table.index.is_unique:
+            raise ValueError(f"{wrong[:1]} is no path of a sample")
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
         raise InputError(f"the index {where} is damaged; tlgen repair writes a new one") from error
     return Snapshot(sequence, where, data, table)

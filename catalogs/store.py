@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from glob import has_magic
 from pathlib import Path
 from typing import Any, TypeVar
 
 from catalogs.errors import InputError
+from catalogs.schema import is_key
 
 _IN_FLIGHT = 32  # requests at a time
 _BLOCK = 16 << 20  # bytes of a large object that are in memory at a time
@@ -70,15 +72,47 @@ class Store:
         return None if "://" in self.url else Path(self.url)
 
     def at(self, key: str) -> str:
-        """Path or URL of an object."""
-        return f"{self.url}/{key}"
+        """Path or URL of an object; InputError if its key leaves the root."""
+        return f"{self.url}/{inside(key)}"
+
+    def _file(self, key: str) -> Path:
+        """Path of an object on a disk that is to be read."""
+        assert self.local is not None
+        return self.local / inside(key)
+
+    def _changed(self, key: str) -> Path:
+        """Path of an object on a disk that is to be written or removed: never through a link."""
+        file = self._file(key)
+        linked = self.link_on_the_way(key)
+        if linked:
+            raise InputError(
+                f"{linked} is a symbolic link: nothing is written or removed through it; "
+                "put what it points to in its place"
+            )
+        return file
+
+    def link_on_the_way(self, key: str) -> str:
+        """Find the first symbolic link from the root, which may be one, to an object; empty if none."""
+        if self.local is None:
+            return ""
+        path = str(self.local)
+        for part in inside(key).strip("/").split("/"):
+            path = f"{path}/{part}"
+            if os.path.islink(path):
+                return path
+        return ""
+
+    def _remote(self, key: str) -> tuple[Any, str]:
+        """File system of a bucket, and an object's path in it."""
+        fs, root = filesystem(self.url)
+        return fs, f"{root}/{inside(key)}" if key else root
 
     def read(self, key: str) -> bytes:
         """Read an object; FileNotFoundError if there is none."""
         if self.local is not None:
-            return (self.local / key).read_bytes()
-        fs, root = filesystem(self.url)
-        data: bytes = fs.cat_file(f"{root}/{key}")
+            return self._file(key).read_bytes()
+        fs, path = self._remote(key)
+        data: bytes = fs.cat_file(path)
         return data
 
     def read_those_there(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -95,25 +129,25 @@ class Store:
     def blocks(self, key: str, size: int) -> Iterator[bytes]:
         """Read an object of ``size`` bytes piece by piece; FileNotFoundError if there is none."""
         if self.local is not None:
-            with open(self.local / key, "rb") as file:
+            with open(self._file(key), "rb") as file:
                 while block := file.read(_BLOCK):
                     yield block
             return
         if size <= _BLOCK:
             yield self.read(key)
             return
-        fs, root = filesystem(self.url)
+        fs, path = self._remote(key)
         for start in range(0, size, _BLOCK):
-            yield fs.cat_file(f"{root}/{key}", start=start, end=min(start + _BLOCK, size))
+            yield fs.cat_file(path, start=start, end=min(start + _BLOCK, size))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is an object of this name, as the storage sees it now."""
         if self.local is not None:
-            return (self.local / key).is_file()
-        fs, root = filesystem(self.url)
+            return self._file(key).is_file()
+        fs, path = self._remote(key)
         fs.invalidate_cache()
         try:
-            return bool(fs.info(f"{root}/{key}")["type"] == "file")
+            return bool(fs.info(path)["type"] == "file")
         except FileNotFoundError:
             return False
 
@@ -124,14 +158,14 @@ class Store:
     def _write_one(self, item: tuple[str, bytes]) -> None:
         key, data = item
         if self.local is not None:
-            file = self.local / key
+            file = self._changed(key)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
             with open(file, "rb") as raw:
                 os.fsync(raw.fileno())  # a record must not outlive a power cut that its sample did not
             return
-        fs, root = filesystem(self.url)
-        fs.pipe_file(f"{root}/{key}", data)
+        fs, path = self._remote(key)
+        fs.pipe_file(path, data)
 
     def create(self, key: str, data: bytes) -> bool:
         """Create an object, whole, unless there is one of its name.
@@ -147,9 +181,8 @@ class Store:
             If the storage took the object and does not have it.
         """
         if self.local is not None:
-            return _link_new(self.local / key, data)
-        fs, root = filesystem(self.url)
-        path = f"{root}/{key}"
+            return _link_new(self._changed(key), data)
+        fs, path = self._remote(key)
         try:
             if not self.conditional:
                 if not self.exists(key):
@@ -172,10 +205,11 @@ class Store:
     def entries(self, prefix: str) -> dict[str, Entry]:
         """List all objects below a prefix, as the storage sees them now."""
         if self.local is not None:
-            return dict(_walk(self.local, os.path.join(self.local, prefix)))
-        fs, root = filesystem(self.url)
+            return dict(_walk(self.local, str(self._file(prefix))))
+        fs, top = self._remote(prefix)
         fs.invalidate_cache()
-        found: dict[str, Any] = fs.find(f"{root}/{prefix}" if prefix else root, detail=True)
+        _, root = filesystem(self.url)
+        found: dict[str, Any] = fs.find(top, detail=True)
         return {
             path.removeprefix(f"{root}/"): Entry(int(info["size"]), _modified(info))
             for path, info in found.items()
@@ -185,14 +219,12 @@ class Store:
     def folders(self, prefix: str) -> list[str]:
         """List the names directly below a prefix, sorted."""
         if self.local is not None:
-            top = self.local / prefix
-            return sorted(os.listdir(top)) if top.is_dir() else []
-        fs, root = filesystem(self.url)
+            folder = self._file(prefix)
+            return sorted(os.listdir(folder)) if folder.is_dir() else []
+        fs, top = self._remote(prefix)
         fs.invalidate_cache()
         try:
-            return sorted(
-                {path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(f"{root}/{prefix}", detail=False)}
-            )
+            return sorted({path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(top, detail=False)})
         except FileNotFoundError:
             return []
 
@@ -201,9 +233,9 @@ class Store:
         return {key: entry.size for key, entry in self.entries(prefix).items()}
 
     def remove(self, prefix: str) -> None:
-        """Remove all objects below a prefix."""
+        """Remove all objects below a prefix; on a disk links go, and what they point to stays."""
         if self.local is not None:
-            shutil.rmtree(self.local / prefix, ignore_errors=True)
+            shutil.rmtree(self._changed(prefix), ignore_errors=True)
             return
         self.remove_objects(list(self.entries(prefix)))
 
@@ -211,16 +243,29 @@ class Store:
         """Remove objects; those that are not there do not matter."""
         if self.local is not None:
             for key in keys:
-                (self.local / key).unlink(missing_ok=True)
+                # of a link the link itself goes
+                folder = self._changed(key.rpartition("/")[0]) if "/" in key else self.local
+                (folder / inside(key).rpartition("/")[2]).unlink(missing_ok=True)
             return
-        fs, root = filesystem(self.url)
-        if keys and not fs.async_impl:
-            for key in keys:
-                with contextlib.suppress(FileNotFoundError):
-                    fs.rm_file(f"{root}/{key}")
-        elif keys:
-            with contextlib.suppress(FileNotFoundError):  # in one request for many
-                fs.rm([f"{root}/{key}" for key in keys])
+        fs, _ = filesystem(self.url)
+        paths = [self._remote(key)[1] for key in keys]
+        at_once = [path for path in paths if fs.async_impl and not has_magic(path)]  # in one request for many
+        if at_once:
+            with contextlib.suppress(FileNotFoundError):
+                fs.rm(at_once)
+        for path in set(paths).difference(at_once):
+            with contextlib.suppress(FileNotFoundError):
+                fs.rm_file(path)
+
+
+def inside(key: str) -> str:
+    """Return a key; InputError if it leads out of the root, whatever is read or written by it.
+
+    Keys come from records, indexes and listings that anybody may have written.
+    """
+    if key and not is_key(key.removesuffix("/")):
+        raise InputError(f"{key!r} is no name below a folder: it would lead out of it; nothing was done")
+    return key
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:

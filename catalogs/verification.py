@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from catalogs import index
 from catalogs.checksums import checksum_of, checksums_of
 from catalogs.errors import InputError
-from catalogs.molecules import STRUCTURES
+from catalogs.molecules import STRUCTURES, keys_of
 from catalogs.schema import SampleRecord
 from catalogs.store import Entry, Store, in_parallel
 from catalogs.versions import NewerFormat
@@ -19,8 +20,11 @@ from catalogs.versions import NewerFormat
 #: What may be wrong:
 #: a sample that lacks objects or has changed ones; a record that cannot be read; one of a newer version; an
 #: object that is no part of the sample it lies in; a group, or part of one, that no record names; a
-#: molecule that cannot be read; an index that says something else than the records.
-Kind = Literal["sample", "record", "newer", "stranger", "orphan", "structure", "index"]
+#: molecule that cannot be read; an index that says something else than the records; a folder, or a link,
+#: that this program did not make.
+Kind = Literal["sample", "record", "newer", "stranger", "orphan", "structure", "index", "foreign"]
+
+_FOLDER = re.compile("[0-9a-f]{2}")
 
 #: Samples looked at so far, samples in all, bytes read so far.
 OnProgress = Callable[[int, int, int], None]
@@ -76,9 +80,14 @@ def examine(
     unreadable: set[str] = set()
     n_bytes = 0
     # One of the 256 folders at a time, for there may be millions of objects.
-    for folder in sorted({*store.folders("samples"), *store.folders(index.COMMITS)}):
-        # The samples are listed before the records: what is committed meanwhile is no orphan.
-        groups = _by_group(store.entries(f"samples/{folder}"))
+    folders = {*store.folders("samples"), *store.folders(index.COMMITS)}
+    foreign = _foreign(store, folders)
+    yield from foreign.values()
+    for folder in sorted(name for name in folders if _FOLDER.fullmatch(name)):
+        # The samples are listed before the records: what is committed meanwhile is no orphan. What a link
+        # points to is not listed: it may be anything, and only what records name of it is ours.
+        linked = bool(store.link_on_the_way(f"samples/{folder}"))
+        groups = {} if linked else _by_group(store.entries(f"samples/{folder}"))
         entries = store.entries(f"{index.COMMITS}/{folder}")
         commits = index.commit_ids(entries)
         named: set[str] = set()
@@ -107,6 +116,20 @@ def examine(
             yield _orphan(store, key, {key: entries[key]})
     yield from _structures(store, deep)
     yield from _index(store, seen, unreadable, journal)
+
+
+def _foreign(store: Store, folders: Collection[str]) -> dict[str, Problem]:
+    """Find links, and folders that no program of ours makes, where the folders of samples lie."""
+    found: dict[str, Problem] = {}
+    for folder in sorted(folders):
+        odd = not _FOLDER.fullmatch(folder) and not folder.startswith(".")
+        for top in ("samples", index.COMMITS):
+            link = store.link_on_the_way(f"{top}/{folder}")
+            if link or (odd and folder in store.folders(top)):
+                where, what = (link, "a symbolic link") if link else (store.at(f"{top}/{folder}"), "foreign")
+                text = f"{where} is {what}: tlgen repair removes nothing in it"
+                found.setdefault(where, Problem("foreign", f"{top}/{folder}", text))
+    return found
 
 
 def _by_group(entries: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
@@ -169,10 +192,9 @@ def _structures(store: Store, deep: bool) -> Iterator[Problem]:
             return True
 
     entries = store.entries(STRUCTURES)
-    unfinished = set(index.unfinished_keys(entries))
-    for key in sorted(unfinished):
+    for key in index.unfinished_keys(entries):
         yield _orphan(store, key, {key: entries[key]})
-    keys = sorted(entries.keys() - unfinished) if deep else []
+    keys = keys_of(entries) if deep else []
     for key, bad in zip(keys, in_parallel(broken, keys), strict=True):
         if bad:
             yield Problem("structure", key, f"{store.at(key)} is damaged; tlgen run makes it anew")

@@ -215,7 +215,7 @@ def place(
     InputError
         If the smallest vesicle, bead or film is larger than the ice is thick.
     """
-    _check_fit(spec, box[2])
+    check_fit(spec, box[2])
     free = _Free(box, spec.gap)
     asked = dict.fromkeys(spec.class_names, 0)
     placed: list[Decoration] = []
@@ -237,7 +237,8 @@ def place(
     return tuple(placed), asked
 
 
-def _check_fit(spec: Decorations, height: float) -> None:
+def check_fit(spec: Decorations, height: float) -> None:
+    """Refuse decorations that fit into no box so high (Å); InputError as of :func:`place`."""
     least = {
         "vesicles": 2 * spec.vesicles.radius[0] + spec.vesicles.thickness[1] if spec.vesicles else 0.0,
         "beads": 2 * spec.beads.radius[0] if spec.beads else 0.0,

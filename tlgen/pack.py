@@ -10,7 +10,7 @@ import click
 from catalogs.catalog import Catalog
 from catalogs.console import nearest
 from catalogs.errors import InputError
-from tlgen import pipeline
+from tlgen import pipeline, recipe_checks
 from tlgen.corpus_library import CorpusLibrary
 from tlgen.recipe import Recipe
 from tlgen.samples import SampleSpec, expand
@@ -41,9 +41,11 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
         holds something else.
     """
     check_target(folder, voxel_size)
+    recipe_checks.check_recipe(recipe)
     wanted = pipeline.preparations(recipe)
     spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
     pipeline.refuse_small_boxes(recipe)
+    recipe_checks.check_decorations(recipe, [spec])
     pipeline.refuse_targets_among_distractors(recipe)
     with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
         infos = pipeline.class_infos(recipe)

@@ -107,9 +107,8 @@ def preparations(recipe: Recipe) -> list[Preparation]:
 
     found = []
     for structure, flexible, label, count in wanted:
+        check_source(recipe, structure)
         path = Path(structure.map) if structure.map else structures.locate(structure.source)
-        if structure.map and not path.is_file():
-            raise InputError(f"there is no map {path}; check the path in the recipe {recipe.name}.")
         content = {
             "data_version": DATA_VERSION,
             "checksum": structures.checksum(path),
@@ -134,6 +133,20 @@ def preparations(recipe: Recipe) -> list[Preparation]:
             f"recipe {recipe.name} names {twice[0]} twice; give it once, with the sum of the counts."
         )
     return found
+
+
+def check_source(recipe: Recipe, structure: Structure) -> None:
+    """Refuse a structure or a map that is not there; fetches none.
+
+    Raises
+    ------
+    InputError
+        It is neither a file nor the id of an entry.
+    """
+    if structure.map is None:
+        structures.find(structure.source)
+    elif not Path(structure.map).is_file():
+        raise InputError(f"there is no map {structure.map}; check the path in the recipe {recipe.name}.")
 
 
 def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:
@@ -341,6 +354,27 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
     return packed
 
 
+def empty_scene(spec: SampleSpec, class_names: tuple[str, ...]) -> Scene:
+    """Place the decorations of a sample in a box without molecules.
+
+    Raises
+    ------
+    InputError
+        They do not fit, or the engine could not show them.
+    """
+    from tlgen.simulate.base import engine
+
+    acq, nothing = spec.acquisition, np.zeros(0)
+    z, y, x = (n * acq.voxel_size for n in spec.shape)
+    decorations, asked = decorate.place(spec.decorations, (x, y, z), seed=spec.stream("decorations"))
+    scene = Scene(
+        spec.shape, acq.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
+        nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations, asked=asked,
+    )  # fmt: skip
+    engine(acq.engine).check_scene(scene, {}, acq)
+    return scene
+
+
 def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed:
     """Pack the molecules of one sample into its box.
 
@@ -373,20 +407,10 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
             variants.append(structure.variants[k])
             labels_.append(structure.label)
     library = CorpusLibrary(url)
-    z, y, x = (n * spec.acquisition.voxel_size for n in spec.shape)
-    with _for_good():
-        decorations, decorations_asked = decorate.place(
-            spec.decorations, (x, y, z), seed=spec.stream("decorations")
-        )
-    simulator = engine(spec.acquisition.engine)
     # what the engine cannot show is known before the packing takes its time
-    nothing = np.zeros(0)
-    bare = Scene(
-        spec.shape, spec.acquisition.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
-        nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations,
-    )  # fmt: skip
+    simulator = engine(spec.acquisition.engine)
     with _for_good():
-        simulator.check_scene(bare, library, spec.acquisition)
+        bare = empty_scene(spec, class_names)
         packing = tetris.pack(
             spec.shape,
             spec.acquisition.voxel_size,
@@ -396,7 +420,7 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
             seed=spec.stream("pack"),
             fill=fill_of(spec.packing),
             faces=spec.packing.faces,
-            obstacles=decorations,
+            obstacles=bare.decorations,
             seeding=spec.packing.seeding,
             orientations=spec.packing.orientations,
         )
@@ -413,9 +437,9 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
         quaternions=packing.quaternions,
         amplitudes=tuple(library[digest].amplitudes for digest in digests),
         rmsds=tuple(library[digest].rmsd for digest in digests),
-        decorations=decorations,
+        decorations=bare.decorations,
         asked={group.group: group.asked for group in packing.groups if group.asked is not None}
-        | decorations_asked,
+        | dict(bare.asked),
     )
     with _for_good():
         simulator.check_scene(scene, library, spec.acquisition)

@@ -12,11 +12,10 @@ import click
 from catalogs.catalog import Catalog
 from catalogs.console import counted
 from catalogs.errors import InputError
-from tlgen import calibration, contents, pipeline
+from tlgen import calibration, contents, pipeline, recipe_checks
 from tlgen.costs import SIMULATE, like, work
 from tlgen.recipe import Recipe
 from tlgen.samples import Classified, SampleSpec, classify, expand
-from tlgen.simulate.base import engine
 from tlgen.tilts import tilt_series
 from tlrun import launch
 from tlrun.cluster_file import Address, Gpu, Kubernetes, Queue, read_cluster
@@ -73,10 +72,9 @@ def count(recipe: Recipe, url: str) -> Counts:
     InputError
         As ``tlgen run`` would refuse the recipe.
     """
+    recipe_checks.check_recipe(recipe)
     wanted = pipeline.preparations(recipe)
     specs = expand(recipe, {p.key: p.count for p in wanted})
-    for spec in specs:
-        engine(spec.acquisition.engine).check(spec.acquisition)
     catalog = Catalog.open(url) if Catalog.exists(url) else None
     found = classify(specs, catalog)
     missing = [p for p in wanted if catalog is None or pipeline.already_prepared(catalog, p) is None]
@@ -194,6 +192,7 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
         click.echo("nothing to do")
         return
     pipeline.refuse_small_boxes(recipe)
+    recipe_checks.check_decorations(recipe, found.todo)
     pipeline.refuse_targets_among_distractors(recipe)
     costs = estimate(recipe, found.todo, budget)
     hours, off = costs.core_hours, costs.factor

@@ -13,7 +13,7 @@ import click
 
 from catalogs.catalog import Catalog
 from catalogs.console import counted
-from tlgen import costs, pipeline, runs
+from tlgen import costs, pipeline, recipe_checks, runs
 from tlgen.bookkeeping import Bookkeeping
 from tlgen.jobs import sample_job
 from tlgen.recipe import Recipe
@@ -78,10 +78,9 @@ def run(
         A structure is missing, an engine cannot honour a setting, or the corpus has other classes.
     """
     read_cluster(cluster)
+    recipe_checks.check_recipe(recipe)
     wanted = pipeline.preparations(recipe)
     specs = expand(recipe, {p.key: p.count for p in wanted})
-    for spec in specs:
-        engine(spec.acquisition.engine).check(spec.acquisition)
     found = classify(specs, Catalog.open(url) if Catalog.exists(url) else None)
     _tell(recipe, url, found)
     with Journal(log_json) as journal:
@@ -91,6 +90,7 @@ def run(
 
         check_cluster(cluster)
         pipeline.refuse_small_boxes(recipe)
+        recipe_checks.check_decorations(recipe, found.todo)
         pipeline.refuse_targets_among_distractors(recipe)
         catalog = Catalog.create(
             url,

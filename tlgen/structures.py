@@ -90,6 +90,18 @@ def locate(path_or_name: str | Path) -> Path:
     InputError
         There is neither such a file nor such an entry, or it cannot be fetched.
     """
+    found = find(path_or_name)
+    return found if isinstance(found, Path) else pdb.fetch(found)
+
+
+def find(path_or_name: str | Path) -> Path | str:
+    """Find a structure's file, or the id of the PDB entry that would have to be fetched; fetches nothing.
+
+    Raises
+    ------
+    InputError
+        There is no such file, and it cannot be the id of an entry.
+    """
     path = Path(path_or_name).expanduser()
     if path.is_file():
         if not _is_structure(path):
@@ -104,7 +116,7 @@ def locate(path_or_name: str | Path) -> Path:
     if _is_structure(path) or len(path.parts) > 1:
         raise InputError(f"{path}: there is no such structure file; check the path")
     if entry := pdb.pdb_id(word):
-        return pdb.fetch(entry)
+        return entry
     near = difflib.get_close_matches(word.lower(), known, n=1)
     advice = f"did you mean {near[0]!r}?" if near else "give the path of a PDB or mmCIF file"
     raise InputError(f"{word!r} is neither a structure file nor a PDB id such as 4v5d; {advice}")

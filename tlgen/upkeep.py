@@ -62,6 +62,7 @@ def repair(url: str, really: bool, grace_hours: float, quick: bool) -> bool:
     _tell("objects that belong to nothing or are damaged, to be removed", list(todo.objects))
     _tell(f"without a record, but younger than {grace_hours:g} h: somebody may be writing them", todo.young)
     _tell("of a newer format version; they stay, update this program", todo.newer)
+    _tell("not made by this program, or behind a symbolic link; they stay", todo.foreign)
     stale = sum(problem.kind == "index" for problem in todo.problems)
     if stale:
         click.echo(f"the index differs from the records in {_n(stale, 'place')}; it is to be written anew")

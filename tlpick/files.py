@@ -17,6 +17,8 @@ PARTICLES = "particles.star"
 DONE = "done.json"
 RUN = "run.json"
 REPORT = "report.html"
+#: Names in the folder of a run that no tomogram's folder can have.
+RESERVED = (PARTICLES, RUN, REPORT, "lists", "score.json")
 _WORK = ".work-"
 
 

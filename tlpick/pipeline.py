@@ -22,6 +22,8 @@ import numpy as np
 from catalogs import particles
 from catalogs.clusters.localise import Options, localise
 from catalogs.errors import InputError
+from catalogs.file_names import file_name
+from catalogs.formats.star import refuse_name
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.seeds import digest
 from catalogs.tomograms.inputs import Tomogram
@@ -29,7 +31,7 @@ from catalogs.tomograms.intake import Prepared, Terms, prepare
 from catalogs.tomograms.masks import mask_path
 from catalogs.tomograms.scratch import Scratch
 from catalogs.volumes import open_volume
-from tlpick.files import DONE, PARTICLES, absolute, read_json, work_folder, write_json
+from tlpick.files import DONE, PARTICLES, RESERVED, absolute, read_json, work_folder, write_json
 from tlpick.graph import Triple
 from tlpick.identity import checksum, stamp
 from tlpick.keep import Kept, keep
@@ -172,8 +174,10 @@ def pick_tomogram(
         If the model or the tomogram cannot be read or do not fit.
     """
     card, job = read_card(model), job_of(model, settings)
-    target = Path(folder) / (tomogram.name or open_volume(tomogram.path).name)
-    mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, target.name)
+    name = tomogram.name or open_volume(tomogram.path).name
+    refuse_name(name)  # of its list, which would be written last
+    target = Path(folder) / file_name(name, RESERVED)
+    mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, name)
     sources = [tomogram.path, mask] if mask else [tomogram.path]
     open_volume(tomogram.path)  # before its files are asked for: it has better words for what is missing
     seen = _stated(tomogram, [stamp(source) for source in sources])
@@ -210,14 +214,14 @@ def pick_tomogram(
             progress=progress,
         )
         clock.lap("segment")
-        counts = _localise(target, card, prepared, segmentation, settings)
+        counts = _localise(name, target, card, prepared, segmentation, settings)
         clock.lap("localise")
         scratch.release()
         keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
         clock.lap("write")
 
     picked = Picked(
-        name=target.name,
+        name=name,
         path=absolute(tomogram.path),
         mask=absolute(mask) if mask else "",
         job=job,
@@ -290,7 +294,12 @@ def _left(settings: Settings, scratch: Scratch, n_classes: int, prepared: Prepar
 
 
 def _localise(
-    target: Path, card: ModelCard, prepared: Prepared, segmentation: Segmentation, settings: Settings
+    name: str,
+    target: Path,
+    card: ModelCard,
+    prepared: Prepared,
+    segmentation: Segmentation,
+    settings: Settings,
 ) -> dict[str, int]:
     """Find the particles and write their list; returns the number of each class."""
     picks = localise(
@@ -301,7 +310,7 @@ def _localise(
         settings.localising,
         volumes=particle_volumes(card),
     )
-    table = as_table(target.name, picks, card.classes, card.calibration)
+    table = as_table(name, picks, card.classes, card.calibration)
     for axis, shift in zip("xyz", prepared.offset, strict=True):
         table[axis] += shift
     if prepared.region is not None:

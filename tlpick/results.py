@@ -107,9 +107,10 @@ def collect(
         The tomograms of the run, by name; and class -> number of picks in the run's list.
     """
     card, job, least = read_card(model), job_of(model, settings), least or {}
-    found = (read_done(path.parent) for path in sorted(Path(folder).glob(f"*/{DONE}")))
-    run = [picked for picked in found if picked is not None and picked.job == job]
-    tables = [particles.read(Path(folder) / picked.name / PARTICLES) for picked in run]
+    found = {path.parent: read_done(path.parent) for path in sorted(Path(folder).glob(f"*/{DONE}"))}
+    ours = {place: picked for place, picked in found.items() if picked is not None and picked.job == job}
+    run = sorted(ours.values(), key=lambda picked: picked.name)
+    tables = [particles.read(place / PARTICLES) for place in sorted(ours, key=lambda at: ours[at].name)]
     table = above(pd.concat(tables, ignore_index=True) if tables else particles.empty(), least)
     particles.write(
         table,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from catalogs import particles
 from catalogs.catalog import Catalog, read_particles_of, sample_record_of
 from catalogs.errors import InputError
+from catalogs.file_names import file_name
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import ClassInfo
 from catalogs.store import open_store
@@ -154,7 +155,7 @@ def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame],
     for name in names:
         file = path
         if "://" not in path and Path(path).is_dir() and not _is_volume(path):
-            found = [Path(path) / f"{name}{end}" for end in (*_VOLUMES, ".zarr", ".ome.zarr")]
+            found = [Path(path) / f"{file_name(name)}{end}" for end in (*_VOLUMES, ".zarr", ".ome.zarr")]
             there = [each for each in found if each.exists()]
             if not there:
                 raise InputError(f"the folder {path} has no mask for the tomogram {name}: no {found[0].name}")

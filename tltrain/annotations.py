@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,8 @@ class _ByName(dict[str, Any]):
     """
 
     def get(self, name: str, default: Any = None) -> Any:
-        return super().get(stem(name), next(iter(self.values())))
+        value = super().get(name, super().get(stem(name)))
+        return next(iter(self.values())) if value is None else value
 
 
 def _context(places: Sequence[Place], card: ModelCard, pixel_size: float | None) -> Context:
@@ -176,8 +178,10 @@ def _context(places: Sequence[Place], card: ModelCard, pixel_size: float | None)
     numbers = [int(end.group(1)) for end in ends if end is not None]
     clear = len(set(numbers)) == len(names)
     return Context(
-        voxel_size=_ByName({stem(each.tomogram.name): each.voxel_size for each in places}),
-        shape=_ByName({stem(each.tomogram.name): each.shape for each in places}),
+        voxel_size=_ByName(
+            {key(each.tomogram.name): each.voxel_size for key in (stem, str) for each in places}
+        ),
+        shape=_ByName({key(each.tomogram.name): each.shape for key in (stem, str) for each in places}),
         pixel_size=pixel_size,
         in_pixels=pixel_size is not None,
         tomograms=dict(zip(numbers, names, strict=True)) if clear else {},  # TS_03 is number 3
@@ -202,14 +206,17 @@ def _in_tomograms(
     """Keep the particles of the given tomograms, under the names of these."""
     if table.empty:
         raise InputError(f"{source} has no particles; annotate some")
-    ours = {stem(each.tomogram.name): each.tomogram.name for each in places}
-    names = table["tomogram"].map(lambda name: ours.get(stem(str(name)), ""))
+    known = [each.tomogram.name for each in places]
+    # a name may have an ending, or folders before it, unless that is what tells two tomograms apart
+    stems = Counter(stem(name) for name in known)
+    ours = {stem(name): name for name in known if stems[stem(name)] == 1} | {name: name for name in known}
+    names = table["tomogram"].map(lambda name: ours.get(str(name), ours.get(stem(str(name)), "")))
     kept = table.assign(tomogram=names)[names != ""]
     others = sorted(set(table["tomogram"][names == ""]))
     if kept.empty:
         raise InputError(
             f"{source} has particles in {_listed(others)}, but the tomograms are "
-            f"{_listed(sorted(ours.values()))}; rename the files or the list, or give "
+            f"{_listed(sorted(known))}; rename the files or the list, or give "
             "RELION's tomograms.star as --tomograms"
         )
     if others:

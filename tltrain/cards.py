@@ -15,6 +15,7 @@ from typing import Any, Literal
 from catalogs.catalog import Catalog
 from catalogs.console import DISTRIBUTION
 from catalogs.intensity import NORMALISATION
+from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
 from catalogs.schema import SampleRecord
 from tltrain.checkpoint import State
@@ -106,13 +107,16 @@ def history(state: State) -> list[dict[str, Any]]:
 
 
 def software() -> dict[str, str]:
-    """Name what the network was trained with, and its versions."""
+    """Name what the network was trained with: packages with their versions, the backend and its kernels."""
     import keras
 
     backend = keras.backend.backend()
     names = [DISTRIBUTION, "keras", "numpy"]
     versions = {name: version(name) for name in names}
-    return versions | {"keras backend": f"{backend} {_backend_version(backend)}"}
+    return versions | {
+        "keras backend": f"{backend} {_backend_version(backend)}",
+        "kernels": _kernels(backend),
+    }
 
 
 def now() -> str:
@@ -161,3 +165,32 @@ def _backend_version(backend: str) -> str:
     import importlib
 
     return str(importlib.import_module(backend).__version__)
+
+
+def _kernels(backend: str) -> str:
+    """Say which code computes the layers: rounding, and speed, depend on it."""
+    devices = _accelerators(backend)
+    if devices:
+        return f"{backend} on {', '.join(sorted(set(devices)))}"
+    here = machine()
+    if backend != "tensorflow":
+        return f"{backend}, {here.instruction_set}, {here.processor}"
+    from tensorflow.python.util import _pywrap_util_port  # TensorFlow says it nowhere else
+
+    if _pywrap_util_port.IsMklEnabled():
+        return f"oneDNN on, {best_for_onednn()}, {here.processor}"
+    return f"oneDNN off, {here.instruction_set}, {here.processor}"
+
+
+def _accelerators(backend: str) -> list[str]:
+    """Name the GPUs that the backend computes on."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        found = tf.config.list_physical_devices("GPU")
+        return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in found]
+    if backend == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+    return []

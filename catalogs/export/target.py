@@ -70,7 +70,9 @@ class Target:
         kind = self.store.url.split("://")[0]
         if source.local is None and source.url.split("://")[0] == kind:  # the storage copies by itself
             fs, here = filesystem(source.at(key))
-            fs.copy(here, filesystem(self.store.at(name))[1])
+            fs.cp_file(
+                here, filesystem(self.store.at(name))[1]
+            )  # copy() would take * in a name for a pattern
             return
         self.store.write({name: source.read(key)})
 

@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.file_names import file_name
 from catalogs.particles import Shape, VoxelSize
 from catalogs.schema import ClassInfo
 
@@ -248,16 +249,8 @@ def one_of(table: pd.DataFrame, column: str, what: str, path: Path) -> str:
 
 
 def in_a_path(name: str) -> str:
-    """Return a name that becomes part of a path.
-
-    Raises
-    ------
-    InputError
-        If no file can be named after it, or it would lead to another folder.
-    """
-    if not name or name.startswith(".") or set(name) & set("/\\\0"):
-        raise InputError(f"no file can be named after {name!r}; rename it")
-    return name
+    """Return a name as it becomes part of a path; see :func:`catalogs.file_names.file_name`."""
+    return file_name(name)
 
 
 def _known(what: str, value: _Value | Mapping[str, _Value] | None, name: str) -> Any:

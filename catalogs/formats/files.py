@@ -22,6 +22,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from catalogs.errors import InputError
+from catalogs.file_names import file_name, file_names
 from catalogs.formats import names, registry
 from catalogs.formats import table as csv
 from catalogs.formats.base import EVERYTHING, ORIENTATION, Context, Format, in_a_path, positions
@@ -94,6 +95,9 @@ def save(
     """
     context = context or Context()
     chosen = registry.target(path) if format is None else registry.named(format)
+    if _is_folder(path, chosen):
+        for column in ("class_name", "tomogram"):
+            file_names(map(str, table[column]))  # two of one name would lose particles
     files: dict[Path, bytes] = {}
     if chosen.one_tomogram and _is_folder(path, chosen):
         for member, part in _split(table, path, chosen):
@@ -137,6 +141,9 @@ def lost_columns(table: pd.DataFrame, format: Format, context: Context) -> tuple
         lost = [name for name in lost if name != "label" or not follows]
     elif "label" in format.holds and names.class_names_follow(table, context):
         lost = [name for name in lost if name != "class_name"]
+    changed = any(file_name(str(name)) != name for name in set(table["tomogram"]) if name)
+    if format.one_tomogram and changed and "tomogram" not in lost:
+        lost.insert(0, "tomogram")  # its file says the name
     if format.numbers_tomograms and not context.tomograms:
         numbered = names.number_tomograms(table["tomogram"], context)
         if any(str(number) != name for name, number in numbered.items()):

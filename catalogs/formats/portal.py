@@ -138,7 +138,7 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
             ],
         }
         files[points] = _lines(part, context)
-        files[folder / f"{name}-1.0.json"] = (json.dumps(metadata, indent=2) + "\n").encode()
+        files[folder / f"{in_a_path(str(name))}-1.0.json"] = (json.dumps(metadata, indent=2) + "\n").encode()
     return files
 
 

@@ -100,6 +100,10 @@ def _refuse_what_star_cannot_hold(block: pd.DataFrame) -> None:
         if block[column].dtype != object:
             continue
         for value in block[column]:
-            text = str(value)
-            if not text.isprintable() or set(text) & set("#\"'") or text in _MISSING:
-                raise InputError(f"a STAR file cannot hold the name {text!r}; rename it or write .csv")
+            refuse_name(str(value))
+
+
+def refuse_name(text: str) -> None:
+    """Refuse a name that a STAR file cannot hold (InputError)."""
+    if not text.isprintable() or set(text) & set("#\"'") or text in _MISSING:
+        raise InputError(f"a STAR file cannot hold the name {text!r}; rename it or write .csv")

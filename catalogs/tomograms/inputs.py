@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.errors import InputError
+from catalogs.file_names import file_name
 
 #: Endings of text files with one tomogram a line.
 LISTS = (".txt", ".lst", ".list")
@@ -253,7 +254,7 @@ def named(tomograms: Sequence[Tomogram]) -> list[Tomogram]:
     Raises
     ------
     InputError
-        If two have the same.
+        If two have the same, or one file would be named after both.
     """
     from catalogs.volumes import open_volume
 
@@ -266,11 +267,12 @@ def named(tomograms: Sequence[Tomogram]) -> list[Tomogram]:
                 name = open_volume(tomogram.path).name
             except InputError:  # it is reported when it is its turn
                 name = Path(tomogram.path.rstrip("/")).stem
-        if name in seen:
+        file = file_name(name)
+        if file in seen:
             raise InputError(
-                f"{seen[name]} and {tomogram.path} are both named {name!r}, and so would be their results; "
+                f"{seen[file]} and {tomogram.path} are both named {name!r}, and so would be their results; "
                 "rename one or pick them into two folders"
             )
-        seen[name] = tomogram.path
+        seen[file] = tomogram.path
         out.append(replace(tomogram, name=name))
     return out

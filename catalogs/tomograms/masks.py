@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.file_names import file_name
 from catalogs.volumes import Volume, open_volume
 
 Triple = tuple[int, int, int]
 
 
 def mask_path(pattern: str, name: str) -> str:
-    """Tell where the mask of a tomogram is: ``{name}`` stands for its name."""
-    return pattern.replace("{name}", name)
+    """Tell where the mask of a tomogram is: ``{name}`` stands for its name, as files have it."""
+    return pattern.replace("{name}", file_name(name)) if "{name}" in pattern else pattern
 
 
 class Region:

@@ -273,11 +273,31 @@ class TestBroken:
         assert [file.name for file in tmp_path.iterdir()] == ["p.csv"]
 
     @pytest.mark.parametrize("name", ["copick", "portal", "eman2", "imod", "cbox"])
-    @pytest.mark.parametrize("tomogram", ["../TS_1", "", ".TS_1"])
+    @pytest.mark.parametrize(
+        "tomogram", ["../TS_1", "/TS_1", "a/../../TS_1", ".TS_1", "..", "a\0b", "T" * 999]
+    )
     def test_names_lead_to_no_other_folder(self, tmp_path: Path, name: str, tomogram: str) -> None:
+        particles.save(table_of().assign(tomogram=tomogram), tmp_path / "out", name, CONTEXT)
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        read = particles.read(tmp_path / "out", name, context=CONTEXT)
+        assert len(read) == len(table_of())
+        if name == "copick":  # which has room for the name as it is written
+            assert set(read["tomogram"]) == {tomogram}
+
+    @pytest.mark.parametrize("name", ["copick", "portal", "eman2", "imod", "cbox"])
+    def test_a_file_cannot_be_named_after_nothing(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(InputError, match="no file can be named after"):
-            particles.save(table_of().assign(tomogram=tomogram), tmp_path / "out", name, CONTEXT)
+            particles.save(table_of().assign(tomogram=""), tmp_path / "out", name, CONTEXT)
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("name", ["copick", "portal", "eman2", "imod", "cbox"])
+    def test_similar_names_are_two(self, tmp_path: Path, name: str) -> None:
+        names = ["a/b", "a-b", "a\\b", "a:b"]
+        table = pd.concat([table_of().assign(tomogram=each) for each in names], ignore_index=True)
+        particles.save(table, tmp_path / "out", name, CONTEXT)
+        read = particles.read(tmp_path / "out", name, context=CONTEXT)
+        assert len(set(read["tomogram"])) == len(names)
+        assert len(read) == len(table)
 
     def test_a_place_that_cannot_be_written_to(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
