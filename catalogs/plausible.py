@@ -91,11 +91,11 @@ USUAL: dict[str, Limits] = {
     "ice_density": Limits(0, 1.2, 0, 5, "g/cm³", "vitreous ice has 0.92 to 0.94", "", "is it in kg/m³?"),
     # of the box and what stands in it
     "thickness": Limits(
-        100, 10_000, 20, 1e6, "Å", "a 70S ribosome is 250 Å large and lamellae are 1000 to 2500 Å thick",
+        100, 10_000, 10, 1e6, "Å", "a 70S ribosome is 250 Å large and lamellae are 1000 to 2500 Å thick",
         "is it in nm or in voxels?",
     ),
     "edge": Limits(
-        150, 50_000, 20, 1e6, "Å", "a field of view is 2000 to 20000 Å wide", "is the voxel size in nm?"
+        150, 50_000, 10, 1e6, "Å", "a field of view is 2000 to 20000 Å wide", "is the voxel size in nm?"
     ),
     "gap": Limits(0, 100, 0, 1e4, "Å", "molecules stand 0 to 20 Å apart"),
     "rmsd": Limits(0.1, 30, 0, 1000, "Å", "flexible molecules move by 1 to 10 Å", "is it in nm?"),

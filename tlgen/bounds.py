@@ -9,6 +9,7 @@ from catalogs.plausible import impossible
 # Da, of the smallest thing that is asked for as a molecule; Å³ that a Da takes at 1.35 g/cm³.
 _LEAST_MASS, _VOLUME_OF_A_DALTON = 10e3, 1.23
 _MOST_MOLECULES = 1_000_000
+_FEW = 100  # so many cost nothing, whether they fit or not
 
 
 def check_samples(total: int) -> None:
@@ -52,7 +53,7 @@ def check_count(
         return
     where, shape, voxel_size = room
     most = int(math.prod(shape) * voxel_size**3 / (_LEAST_MASS * _VOLUME_OF_A_DALTON))
-    if asked > max(most, 1):
+    if asked > max(most, _FEW):
         raise ValueError(
             f"{name}: {asked:g} molecules have no room in the box of {where}; even of small ones, of "
             f"{_LEAST_MASS / 1e3:.0f} kDa, it holds no more than {most}"

@@ -407,7 +407,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
 @tlgen.command()
 @click.argument("acquisition")
 @console.to_disk("path", metavar="FILE", help="The recipe, .yaml; it is printed if left out.")
-@click.option("--template", default="demo", show_default=True, help="The recipe to extend: a name or a path.")
+@click.option("--template", help="The recipe that a new one extends: a name or a path.  [default: demo]")
 @click.option(
     "--voxel-size",
     default=10.0,
@@ -415,16 +415,19 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     metavar="Å",
     help="Bin your pixels to about this, by a whole number.",
 )
-def match(acquisition: str, path: str | None, template: str, voxel_size: float) -> None:
+def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
     """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc or a STAR file of RELION 5.
 
     Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
-    and counts come from the template; edit them.
+    and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
+    acquisition and samples are changed.
     """
     from tlgen.match import write_match
 
     for line in write_match(acquisition, path, template, voxel_size):
         click.echo(line)
+    if path is not None:
+        _with_a_word(path)
 
 
 @tlgen.command()
