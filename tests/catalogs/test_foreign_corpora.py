@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from catalogs.catalog import Catalog, Sample
-from catalogs.checksums import checksum
+from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.errors import InputError
-from catalogs.store import Store, open_store
+from catalogs.storage.checksums import checksum
+from catalogs.storage.store import Store, open_store
 
 MakeSample = Callable[..., Sample]
 OUTSIDE = ["../x", "/etc/x", "a/../../x", "..", "a//b", "a/./b", "a\0b", "./a"]
