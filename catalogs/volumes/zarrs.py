@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.storage.store import zarr_store
 from catalogs.volumes.lazy import Reordered
@@ -171,6 +172,8 @@ def _open_image(
     if array.dtype.kind not in "iufb":
         raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
     units = [angstroms_in(str(axes[k].get("unit") or "angstrom")) for k in space]
+    if None in units and voxel_size is None:
+        notes.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
     unit = np.array([each or 0.0 for each in units])  # 0: of pixels and unknown units no length is known
     z, y, x = (float(value) for value in shift[space] * unit)
     binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))
