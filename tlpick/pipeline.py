@@ -38,7 +38,7 @@ from tlpick.segment import Segmentation, load_network, segment
 from tlpick.tiles import plan
 
 #: Changes whenever the same model, tomogram and settings would give other picks.
-PICKER_VERSION = 3
+PICKER_VERSION = 4
 
 #: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
 _ASIDE = 250e6

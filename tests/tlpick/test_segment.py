@@ -18,6 +18,7 @@ from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from catalogs.tomograms.scratch import Scratch
 from tlpick.augment import SYMMETRIES
+from tlpick.decide import add_probabilities
 from tlpick.graph import Graph, read_graph
 from tlpick.segment import compiled, load_network, predict, segment
 from tlpick.sweep import sweep
@@ -29,9 +30,10 @@ B = ClassInfo(name="b", label=7, radius=10.0)
 
 def assembled(volume: NDArray[np.float32], network: Graph, tiling: Tiling) -> NDArray[np.float32]:
     out = np.full((*volume.shape, network.n_classes), np.nan, np.float32)
-    for _, _, target, probabilities in predict(volume, network, tiling):
+    for _, _, target, answer in predict(volume, network, tiling):
         assert np.isnan(out[target]).all()
-        out[target] = probabilities
+        out[target] = 0
+        add_probabilities(answer, network.softmax, out[target])
     return out
 
 
