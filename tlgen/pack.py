@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from catalogs.catalog import Catalog
 from catalogs.console import nearest
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
 from tlgen import pipeline, recipe_checks
 from tlgen.corpus_library import CorpusLibrary
 from tlgen.recipe import Recipe
@@ -44,9 +44,9 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
     recipe_checks.check_decorations(recipe, [spec])
     pipeline.refuse_targets_among_distractors(recipe)
-    with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
+    with scratch_folder("tlgen-pack-") as temporary:
         infos = pipeline.class_infos(recipe)
-        corpus = Path(url, "corpus")
+        corpus = temporary / "corpus"
         catalog = Catalog.create(
             str(corpus), classes=infos, recipe=recipe.model_dump(mode="json"), name=recipe.name
         )

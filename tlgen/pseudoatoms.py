@@ -10,7 +10,6 @@ as the simulators show it (4.97 against 4.86 V Å³/Da; RNA has 4.5).
 from __future__ import annotations
 
 import gzip
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
 from catalogs.volumes import MRC_SUFFIXES, open_volume
 from tlgen.envelope import SIGMA_OF_RESOLUTION
 from tlgen.molecule import DALTON_PER_CUBIC_ANGSTROM, Molecule, centred
@@ -194,8 +194,8 @@ def _read(path: Path) -> tuple[Volume, float]:
 
 def _read_zipped(path: Path) -> tuple[Volume, float]:
     """Unpack a map beside nothing of the user's, and read it."""
-    with tempfile.TemporaryDirectory(prefix="tlgen-map-") as folder:
-        plain = Path(folder) / path.name[: -len(".gz")]
+    with scratch_folder("tlgen-map-") as folder:
+        plain = folder / path.name[: -len(".gz")]
         try:
             plain.write_bytes(gzip.decompress(path.read_bytes()))
         except FileNotFoundError:

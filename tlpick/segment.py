@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.model_file import fingerprint, read_network
+from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
 from catalogs.tomograms.scratch import Scratch
 from tlpick.augment import SYMMETRIES, turned
@@ -70,8 +71,8 @@ def _load_network(path: str, _fingerprint: str) -> Graph:
         import keras
 
         _settle(keras.backend.backend())
-    with without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
-        file = read_network(path, Path(folder))
+    with without_greetings(), scratch_folder("tlpick-") as folder:
+        file = read_network(path, folder)
         try:
             model = keras.saving.load_model(file, compile=False)
         except (ValueError, TypeError, KeyError, OSError) as error:

@@ -8,7 +8,6 @@ Layers are matched by their order, since Keras numbers their names anew in every
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
 from catalogs.model_file import ModelCard, read_card, read_network, require, write_model
+from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
 from tltrain.cards import keras_file, now, software
 from tltrain.networks import architecture, halo
@@ -55,11 +55,11 @@ def load_network(
     """
     card = read_card(path)
     require(card, path, classes=classes, voxel_size=voxel_size)
-    with without_greetings(), tempfile.TemporaryDirectory() as folder:
+    with without_greetings(), scratch_folder("tltrain-") as folder:
         import keras
 
         try:
-            network = keras.saving.load_model(read_network(path, Path(folder)), compile=False)
+            network = keras.saving.load_model(read_network(path, folder), compile=False)
         except (ValueError, TypeError, KeyError, OSError) as error:
             reason = str(error).strip().split("\n", 1)[0].rstrip(".")
             raise InputError(

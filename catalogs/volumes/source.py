@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import gzip
 import shutil
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
 from catalogs.store import filesystem, in_parallel
 from catalogs.volumes.lazy import Box, LazyArray
 
@@ -190,8 +190,9 @@ class Unzipped:
 
     def _write(self) -> Path:
         if not _folder:
-            _folder.append(Path(tempfile.mkdtemp(prefix="volumes-")))
-            atexit.register(shutil.rmtree, _folder[0], ignore_errors=True)
+            kept = contextlib.ExitStack()
+            _folder.append(kept.enter_context(scratch_folder("volumes-")))
+            atexit.register(kept.close)
         file = _folder[0] / f"{len(_unzipped)}.raw"
         try:
             with self._content() as content, open(file, "wb") as out:
