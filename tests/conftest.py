@@ -32,7 +32,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
     """A real Dask cluster of two worker processes."""
-    from tlrun.clusters import open_cluster
+    from tlrun.cluster.connect import open_cluster
 
     with open_cluster("local:2") as client:
         yield client

@@ -13,13 +13,13 @@ import pandas as pd
 from numpy.typing import DTypeLike
 
 from catalogs import particles
-from catalogs.catalog import Catalog
+from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
-from catalogs.formats.base import Context
-from catalogs.formats.registry import named
-from catalogs.reader import StoredArray
+from catalogs.particle_formats.base import Context
+from catalogs.particle_formats.registry import named
 from catalogs.schema import SampleRecord
-from catalogs.store import Store, filesystem, in_parallel, open_store
+from catalogs.storage.reader import StoredArray
+from catalogs.storage.store import Store, filesystem, in_parallel, open_store
 from catalogs.volumes import Contrast, write_mrc
 
 
