@@ -129,8 +129,9 @@ class Catalog:
         try:
             info = json.loads(data)
             require_known(int(info["format_version"]), store.at(CORPUS))
+            _ = [ClassInfo.model_validate(entry) for entry in info["classes"]], info["name"], info["recipe"]
             return cls(Store(store.url, conditional=bool(info["storage"]["create_if_absent"])), info)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{store.at(CORPUS)} is damaged; restore it from a copy") from error
 
     @staticmethod

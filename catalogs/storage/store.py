@@ -308,6 +308,9 @@ def zarr_store(url: str, *, read_only: bool = True) -> Any:
     """Make the Zarr store of a path or an fsspec URL."""
     from zarr.storage import FsspecStore, LocalStore
 
+    from catalogs.storage.bounded import bound
+
+    bound()
     text = url.removeprefix("file://").rstrip("/")
     if "://" not in text:
         return LocalStore(text, read_only=read_only)

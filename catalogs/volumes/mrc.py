@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,8 @@ def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str, *, st
             f"{text} is not one volume: it is a single image of 2 axes, give one with z, y and x"
         )
     expected = HEADER_BYTES + header.extended + columns * rows * sections * dtype.itemsize
+    if isinstance(source, Unzipped):  # as many bytes as the widest voxels would have
+        source = replace(source, most=HEADER_BYTES + header.extended + columns * rows * sections * 16)
     _check_size(source, expected, header, text)
     array: Any = RawArray(source, HEADER_BYTES + header.extended, (sections, rows, columns), dtype)
 

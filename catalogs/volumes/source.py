@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gzip
-import shutil
 import threading
 import zlib
 from collections.abc import Iterator
@@ -166,11 +165,13 @@ _lock = threading.Lock()
 class Unzipped:
     """A gzip file whose content is put beside, once a process, when voxels are first read.
 
+    It is refused where it has more than ``most`` bytes, before more are written.
     gzip can only be read from the beginning. The copy lies in the folder for temporary files (``TMPDIR``)
     and goes when the process ends; memory holds a few MB of it.
     """
 
     source: Source
+    most: int | None = None
 
     def head(self, n: int) -> bytes:
         """Read the first bytes of the content."""
@@ -196,7 +197,13 @@ class Unzipped:
         file = _folder[0] / f"{len(_unzipped)}.raw"
         try:
             with self._content() as content, open(file, "wb") as out:
-                shutil.copyfileobj(content, out, 4 * 2**20)
+                while block := content.read(4 * 2**20):
+                    if self.most is not None and out.tell() + len(block) > self.most:
+                        raise InputError(
+                            f"{self.source.url} unpacks to more than {self.most} bytes, and its header "
+                            "promises less: it is damaged, or made to fill the disk; copy it again"
+                        )
+                    out.write(block)
         except BaseException:
             file.unlink(missing_ok=True)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,10 @@ from catalogs.volumes.volume import Binning, Contrast, Volume, cube
 OURS = "template_learning"
 
 _ANGSTROM = {"angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "picometer": 0.01}
+# What Zarr raises for metadata that is damaged.
+_DAMAGED = (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, AttributeError)
+_LONGEST = 1 << 20  # voxels along an axis
+_LARGEST_CHUNK = 1 << 32  # bytes
 _MEANS = ("mean", "local_mean", "localmean", "average", "downscale_local_mean")
 
 
@@ -69,7 +74,7 @@ def _open(text: str) -> zarr.Array[Any] | zarr.Group | None:
             return zarr.open(zarr_store(text), mode="r")
         except (ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError, FileNotFoundError):
             return None
-        except (ValueError, KeyError, TypeError) as error:  # metadata that is damaged or too new
+        except _DAMAGED as error:  # metadata that is damaged or too new
             raise InputError(f"{text} is not Zarr that can be read ({error}); copy it again") from error
 
 
@@ -118,6 +123,19 @@ def _check(array: Any, text: str) -> None:
         raise InputError(f"{text} is not one volume: its array has {n} axes, give one with z, y and x")
     if array.dtype.kind not in "iufb":
         raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
+    _check_size(array, text)
+
+
+def _check_size(array: zarr.Array[Any], text: str) -> None:
+    """Refuse sizes that no volume has, before memory is asked for."""
+    if min(array.shape, default=1) < 1 or max(array.shape, default=1) > _LONGEST:
+        raise InputError(f"{text} is no volume: its array has the shape {array.shape}")
+    chunk = math.prod(array.chunks) * array.dtype.itemsize
+    if min(array.chunks, default=1) < 1 or chunk > _LARGEST_CHUNK:
+        raise InputError(
+            f"{text} has chunks of {array.chunks} voxels, {chunk / 1e9:.3g} GB each; a chunk has at most "
+            f"{_LARGEST_CHUNK / 1e9:.3g} GB"
+        )
 
 
 def _open_image(
@@ -146,6 +164,7 @@ def _open_image(
         raise InputError(f"{text} is not one volume: it has several along {', '.join(long)}; give one")
     if array.dtype.kind not in "iufb":
         raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
+    _check_size(array, text)
     units = [_ANGSTROM.get(axes[k].get("unit") or "angstrom") for k in space]
     if None in units:
         raise InputError(

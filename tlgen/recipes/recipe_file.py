@@ -187,7 +187,7 @@ def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], li
         raise InputError(f"{path} extends itself, through {seen[-1]}; a recipe must start somewhere.")
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place else ""
         raise InputError(f"{path} is not valid YAML{line}: {getattr(error, 'problem', error)}.") from error

@@ -232,7 +232,7 @@ def _read_file(path: Path) -> dict[str, Pool]:
     try:
         # BaseLoader leaves every scalar a string: YAML would read the walltime 12:00:00 as the number 43200
         content = yaml.load(path.read_text(), yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         place = getattr(error, "problem_mark", None)
         line = f" in line {place.line + 1}" if place else ""
         raise InputError(f"{path} is not valid YAML{line}: {getattr(error, 'problem', error)}.") from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
-from catalogs.model_file import ModelCard, read_card, read_network, require, write_model
+from catalogs.model_file import ModelCard, check, read_card, read_network, require, write_model
 from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
 from tltrain.networks.architectures import architecture, halo
@@ -55,12 +55,13 @@ def load_network(
     """
     card = read_card(path)
     require(card, path, classes=classes, voxel_size=voxel_size)
+    check(path)
     with without_greetings(), scratch_folder("tltrain-") as folder:
         import keras
 
         try:
             network = keras.saving.load_model(read_network(path, folder), compile=False)
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except Exception as error:  # Keras lets anything through that its layers raise
             reason = str(error).strip().split("\n", 1)[0].rstrip(".")
             raise InputError(
                 f"Keras {keras.__version__} cannot load the network in {path} ({reason}); train it again"
