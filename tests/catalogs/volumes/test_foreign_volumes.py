@@ -20,7 +20,7 @@ from catalogs.errors import InputError
 from catalogs.storage.bounded import zstd_size
 from catalogs.volumes import open_volume
 
-HUGE = 300 << 20
+HUGE = 64 << 20
 
 
 def peak() -> int:
