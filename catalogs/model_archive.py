@@ -21,7 +21,7 @@ MOST_TEXT = 64 << 20
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = 100  # of an archive; Keras writes three
 _RATIO = 8  # weights are numbers without a pattern: they compress to nearly their size
-_NODES = 20_000  # groups and arrays of weights
+_NODES = 5000  # groups and arrays of weights
 _LEAST = 16 << 20  # bytes that may be unpacked however small the file is
 #: Where the layers of a network come from; ``builtins`` are tuples and slices.
 _MODULES = ("keras", "builtins")
