@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from catalogs import console
+
+if TYPE_CHECKING:
+    from tlgen.recipes.recipe import Recipe
 
 tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
 
@@ -40,16 +43,24 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
 )
 @click.option("--log-json", metavar="FILE", help="Append what happens to FILE as JSON, one object a line.")
-def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, log_json: str | None) -> None:
+@click.option("--yes", is_flag=True, help="Go on with values that are unusual, such as voxels of 1 Å.")
+def run(
+    recipe: str,
+    url: str,
+    cluster: str,
+    retries: int,
+    time_limit: float,
+    log_json: str | None,
+    yes: bool,
+) -> None:
     """Make the samples of RECIPE that the corpus does not have yet.
 
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
     after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
-    from tlgen.recipes.recipe_file import read_recipe
     from tlgen.runs.run import run as make
 
-    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json) else 1)
+    sys.exit(0 if make(_with_a_word(recipe, yes), url, cluster, retries, 60 * time_limit, log_json) else 1)
 
 
 @tlgen.command()
@@ -65,9 +76,8 @@ def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> Non
     FOLDER gets scene.json, the molecules, a particle table and a coarse density; `tlgen view` draws it.
     """
     from tlgen.commands.pack import pack as make
-    from tlgen.recipes.recipe_file import read_recipe
 
-    make(read_recipe(recipe), folder, sample, voxel_size)
+    make(_with_a_word(recipe), folder, sample, voxel_size)
 
 
 @tlgen.command()
@@ -85,9 +95,8 @@ def simulate(
     The scene may be changed by hand: what stands in something else, or out of the ice, is refused.
     """
     from tlgen.commands.simulate_scene import simulate_scene
-    from tlgen.recipes.recipe_file import read_recipe
 
-    simulate_scene(scene, read_recipe(recipe), path, sample=sample, angles=angles, noise=noise)
+    simulate_scene(scene, _with_a_word(recipe), path, sample=sample, angles=angles, noise=noise)
 
 
 @tlgen.command()
@@ -241,10 +250,9 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
     Counts are exact. Costs come from one small sample of each kind, which is made on this machine and
     thrown away; what was measured is remembered for some hours.
     """
-    from tlgen.recipes.recipe_file import read_recipe
     from tlgen.runs.plan import plan as tell
 
-    tell(read_recipe(recipe), url, price, cluster, budget)
+    tell(_with_a_word(recipe), url, price, cluster, budget)
 
 
 @tlgen.command()
@@ -399,7 +407,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
 @tlgen.command()
 @click.argument("acquisition")
 @console.to_disk("path", metavar="FILE", help="The recipe, .yaml; it is printed if left out.")
-@click.option("--template", default="demo", show_default=True, help="The recipe to extend: a name or a path.")
+@click.option("--template", help="The recipe that a new one extends: a name or a path.  [default: demo]")
 @click.option(
     "--voxel-size",
     default=10.0,
@@ -407,16 +415,19 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     metavar="Å",
     help="Bin your pixels to about this, by a whole number.",
 )
-def match(acquisition: str, path: str | None, template: str, voxel_size: float) -> None:
+def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
     """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc or a STAR file of RELION 5.
 
     Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
-    and counts come from the template; edit them.
+    and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
+    acquisition and samples are changed.
     """
     from tlgen.recipes.from_series import write_match
 
     for line in write_match(acquisition, path, template, voxel_size):
         click.echo(line)
+    if path is not None:
+        _with_a_word(path)
 
 
 @tlgen.command()
@@ -426,6 +437,24 @@ def structures() -> None:
 
     for name, path in shipped().items():
         click.echo(f"{name:12} {path}")
+
+
+def _with_a_word(name: str, yes: bool | None = None) -> Recipe:
+    """Read a recipe, and say what is unusual about it.
+
+    ``yes`` says of something that takes hours whether the user means what is unusual; None stands for
+    something that takes minutes, which goes on anyway.
+    """
+    from tlgen.recipes.doubts import doubts, refuse_unusual
+    from tlgen.recipes.recipe_file import read_recipe
+
+    recipe = read_recipe(name)
+    found = doubts(recipe)
+    for words in (each for several in found.values() for each in several):
+        click.echo(f"unusual: {words}", err=True)
+    if yes is not None:
+        refuse_unusual(found, yes)
+    return recipe
 
 
 def main() -> None:

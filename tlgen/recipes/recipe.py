@@ -23,7 +23,9 @@ from pydantic import (
 )
 
 from catalogs.console import nearest
+from catalogs.plausible import USUAL, impossible
 from catalogs.schema import Acquisition, Split
+from tlgen.recipes.bounds import check_box, check_count, check_samples
 from tlgen.recipes.units import in_unit
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.scene.decorate import Decorations
@@ -143,6 +145,8 @@ def _check_alone(key: str, value: Any) -> None:
                 raise ValueError(own) from error
             wanted = (word.removeprefix("Input should be ") for word in words)
             raise ValueError(f"must be {' or '.join(wanted)}, not {each}") from error
+        if key in USUAL and (no := impossible(key, float(each))) is not None:
+            raise ValueError(no)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -199,7 +203,7 @@ Grid = Annotated[
 class Variants(_Strict):
     """Flexible variants of a structure by normal modes."""
 
-    number: int = Field(4, ge=0, description="0: the structure as it is.")
+    number: int = Field(4, ge=0, le=int(USUAL["variants"].most), description="0: the structure as it is.")
     rmsd: tuple[Angstrom, Angstrom] = Field(
         (1.0, 4.0), description="Each variant's RMSD is drawn between them.", json_schema_extra={"unit": "Å"}
     )
@@ -371,6 +375,11 @@ class Packing(_Strict):
             raise ValueError("ratio needs molecules, concentration or fill: saturation beside it")
         return self
 
+    @property
+    def asks_for_counts(self) -> bool:
+        """Whether counts are numbers of molecules, and not shares."""
+        return self.fill == "counts" and self.concentration is None and self.molecules is None
+
 
 class Keep(_Strict):
     """What a sample holds besides the tomogram, its labels and its particles."""
@@ -401,6 +410,9 @@ class Recipe(_Strict):
         Reconstruction(), description="From the images to the tomogram, for all samples."
     )
     samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
+    unusual: list[str] = Field(
+        [], description="Quantities whose unusual values are meant, such as `voxel_size`; see Usual values."
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Recipe:
@@ -420,7 +432,47 @@ class Recipe(_Strict):
         for name, shape in shapes.items():
             if shape is not None and min(shape) < 8:
                 raise ValueError(f"{name} must be at least 8 voxels along each axis")
+        for name in self.unusual:
+            if name not in USUAL:
+                raise ValueError(f"unusual names {name}, which is no quantity{nearest(name, USUAL)}")
         return self
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Recipe:
+        """Refuse boxes that nothing stands in, and numbers that no machine would come to the end of."""
+        check_samples(sum(group.number * group.combinations for group in self.samples.values()))
+        size = self.voxel_size
+        for name, shape, factor in self.boxes():
+            check_box(name, shape, size)
+            for place, count in self._counts():
+                room = (name, shape, size) if self.packing.asks_for_counts else None
+                check_count(place, count, count * factor, room)
+        return self
+
+    @property
+    def voxel_size(self) -> float:
+        """Å; a corpus has one."""
+        return float(next(self._values("voxel_size")))
+
+    def boxes(self) -> list[tuple[str, tuple[int, int, int], float]]:
+        """List the boxes: the key that says each, its voxels along z, y, x, and the factor on all counts."""
+        return [
+            (
+                f"samples.{name}.shape" if group.shape else "shape",
+                group.shape or self.shape,
+                group.scale_counts,
+            )
+            for name, group in self.samples.items()
+        ]
+
+    def _counts(self) -> Iterator[tuple[str, int]]:
+        """All counts of molecules, with the keys that say them."""
+        for name, target in self.targets.items():
+            yield f"targets.{name}.count", target.count
+        for k, entry in enumerate(self.distractors):
+            yield f"distractors.{k}.count", entry.count
+        if self.packing.molecules is not None:
+            yield "packing.molecules", self.packing.molecules
 
     def _values(self, key: str) -> Iterator[Any]:
         """All values that a parameter of the acquisition may take."""
