@@ -92,6 +92,20 @@ def numbers(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np
         ) from error
 
 
+def sizes(path: Path, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """(n,) values of a column of sizes.
+
+    Raises
+    ------
+    InputError
+        If one is not a number above 0.
+    """
+    values = numbers(path, frame, [name])[:, 0]
+    if len(wrong := values[~((values > 0) & (values < np.inf))]):
+        raise InputError(f"{path} has a {name} of {wrong[0]:g}, which is no size; correct it")
+    return values
+
+
 def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:
     """Write blocks as the text of a STAR file, the same for the same blocks.
 

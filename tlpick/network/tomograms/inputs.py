@@ -158,7 +158,15 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
         )
     scale = ("rlnTomoTiltSeriesPixelSize", "rlnTomoTomogramBinning")
     for _, row in table.iterrows():
-        size = math.prod(float(row[name]) for name in scale) if set(scale) <= set(table.columns) else None
+        stated = set(scale) <= set(table.columns)
+        try:
+            size = math.prod(float(row[name]) for name in scale) if stated else None
+        except ValueError as error:
+            raise InputError(f"{file} has a voxel size that is no number ({error}); correct it") from error
+        if size is not None and not 0 < size < math.inf:
+            raise InputError(
+                f"{file} states voxels of {size:g} Å for {row[_NAME]}, which is no size; correct it"
+            )
         yield Tomogram(_beside(str(row[column]), file), str(row[_NAME]), size)
 
 
