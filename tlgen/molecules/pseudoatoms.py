@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from catalogs.errors import InputError
-from catalogs.volumes import MRC_SUFFIXES, open_volume
+from catalogs.volumes import open_volume
 from tlgen.molecules.envelope import SIGMA_OF_RESOLUTION
 from tlgen.molecules.molecule import DALTON_PER_CUBIC_ANGSTROM, Molecule, centred
 from tlgen.molecules.structures import checksum
@@ -155,7 +155,7 @@ def load_map(
         mass = float(np.count_nonzero(inside)) * voxel_size**3 * DALTON_PER_CUBIC_ANGSTROM
     n = len(fitted.weights)
     unit = centred(
-        path.name.removesuffix(".gz").rsplit(".", 1)[0],
+        path.name.removesuffix(".gz").removesuffix(".bz2").rsplit(".", 1)[0],
         np.full(n, _ELEMENT),
         fitted.positions,
         np.ones(n, bool),
@@ -168,11 +168,6 @@ def load_map(
 
 
 # --------------------------------------------------------------------------------------------- the map
-
-
-def is_map(path: str | Path) -> bool:
-    """Tell by its name whether a file is a map and not a structure."""
-    return str(path).lower().removesuffix(".gz").endswith((*MRC_SUFFIXES, ".zarr"))
 
 
 def _read(path: Path) -> tuple[Volume, float]:
