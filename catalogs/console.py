@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from catalogs import notes
 from catalogs.errors import PARAMETER, InputError
 
 DISTRIBUTION = "template-learning"
@@ -23,6 +24,8 @@ _OURS = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
 #: Parameters that command lines call otherwise.
 _OTHERWISE = {"format": "source_format", "spherical_aberration": "cs"}
 F = TypeVar("F", bound=Callable[..., Any])
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_click_echo = click.echo
 _URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/")
 
 # TensorFlow writes these from C++ while it starts, before any log level counts.
@@ -67,7 +70,7 @@ class _Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
-        with shown_log():
+        with shown_log(str(self.name)):
             try:
                 return super().invoke(ctx)
             except InputError as error:
@@ -77,29 +80,38 @@ class _Program(click.Group):
 
 
 @contextlib.contextmanager
-def shown_log() -> Iterator[None]:
-    """Print what our libraries log meanwhile: bare sentences, warnings on standard error."""
-    handler = _Printer()
-    loggers = [logging.getLogger(name) for name in _OURS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
+def shown_log(program: str) -> Iterator[None]:
+    """Print what our libraries log meanwhile: bare sentences, warnings on standard error.
+
+    Notes (:mod:`catalogs.notes`) begin with ``program: warning:``.
+    """
+    ours = [(logging.getLogger(name), _Printer()) for name in _OURS]
+    ours.append((logging.getLogger(notes.LOGGER), _Printer(f"{program}: warning: ")))
+    before = [(logger.level, logger.propagate) for logger, _ in ours]
+    for logger, handler in ours:
         logger.setLevel(logging.INFO)
+        logger.propagate = False
         logger.addHandler(handler)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for (logger, handler), (level, propagate) in zip(ours, before, strict=True):
             logger.setLevel(level)
+            logger.propagate = propagate
             logger.removeHandler(handler)
 
 
 class _Printer(logging.Handler):
     """Prints records as the programs always print."""
 
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__()
+        self._prefix = prefix
+
     def emit(self, record: logging.LogRecord) -> None:
         context = click.get_current_context(silent=True)
         text = in_flags(record.getMessage(), context.command if context is not None else None)
-        click.echo(text, err=record.levelno >= logging.WARNING)
+        click.echo(self._prefix + text, err=record.levelno >= logging.WARNING)
 
 
 def in_flags(text: str, command: click.Command | None) -> str:
@@ -164,6 +176,7 @@ def to_disk(*names: str, **more: Any) -> Callable[[F], F]:
 
 def run(group: click.Group) -> None:
     """Run a program and exit: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    click.echo = _echo
     try:
         status = group.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -185,6 +198,16 @@ def run(group: click.Group) -> None:
         click.echo(f"{group.name}: {text}", err=True)
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def shown(text: str) -> str:
+    """Write out the characters that would steer a terminal; names in other people's files may hold them."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _echo(message: Any = None, *args: Any, **words: Any) -> None:
+    """Print as click does, in all programs, whatever a name holds."""
+    _click_echo(shown(message) if isinstance(message, str) else message, *args, **words)
 
 
 def _refuse(group: click.Group, text: str, error: Exception) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +21,11 @@ from numpy.typing import NDArray
 from catalogs import seeds
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import IncompleteError, InputError
+from catalogs.private import scratch_folder
 from catalogs.progress import Progress, chosen
 from tlgen.molecules.library import CorpusLibrary
 from tlgen.molecules.molecule import Library, Molecule
-from tlgen.recipes.recipe import Recipe
+from tlgen.recipes.recipe import Packing, Recipe
 from tlgen.recipes.samples import SampleSpec, choose, expand
 from tlgen.scene.scene import Scene
 from tlgen.scene.scene_file import COARSE, read_scene, write_scene
@@ -55,12 +55,16 @@ class PackedScene:
         Of the sample.
     seconds
         CPU time of the packing.
+    occupancy, packing
+        Share of the box that the molecules fill, and what was asked of the packing; None if not known.
     """
 
     scene: Scene
     library: Library
     name: str = "scene"
     seconds: float = 0.0
+    occupancy: float | None = None
+    packing: Packing | None = None
 
     def view(self, to: str | os.PathLike[str] | None = None) -> Image.Image:
         """Draw three sections, the gaps between molecules and the counts.
@@ -161,16 +165,18 @@ def pack(recipe: Recipe, sample: str | None = None, *, progress: bool | Progress
         If the recipe has no such sample or lacks a structure.
     """
     from tlgen.runs import make_sample, prepare_structures, recipe_checks
+    from tlgen.runs.shortfall import refuse_nothing_placed
 
     recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
     spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
+    prepare_structures.refuse_small_boxes(recipe)
     recipe_checks.check_decorations(recipe, [spec])
     prepare_structures.refuse_targets_among_distractors(recipe)
-    with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
+    with scratch_folder("tlgen-pack-") as temporary:
         infos = prepare_structures.class_infos(recipe)
         catalog = Catalog.create(
-            str(Path(url, "corpus")),
+            str(temporary / "corpus"),
             classes=infos,
             recipe=recipe.model_dump(mode="json"),
             name=recipe.name,
@@ -183,7 +189,8 @@ def pack(recipe: Recipe, sample: str | None = None, *, progress: bool | Progress
         packed = make_sample.pack_scene(catalog.url, spec, prepared, tuple(info.name for info in infos))
         stored = CorpusLibrary(catalog.url)
         library: Mapping[str, Molecule] = {digest: stored[digest] for digest in packed.scene.digests}
-    return PackedScene(packed.scene, library, spec.name, packed.seconds)
+    refuse_nothing_placed(packed.scene, library)
+    return PackedScene(packed.scene, library, spec.name, packed.seconds, packed.occupancy, spec.packing)
 
 
 def open_scene(folder: str | os.PathLike[str]) -> PackedScene:

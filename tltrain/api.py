@@ -32,6 +32,7 @@ def fit(
     to: str | os.PathLike[str],
     *,
     settings: Settings | None = None,
+    overwrite: bool = False,
     progress: bool | Progress = False,
     **options: Any,
 ) -> Model:
@@ -48,6 +49,8 @@ def fit(
         The model file, ``.tlm``.
     settings
         How to train; None: the defaults.
+    overwrite
+        Replace a model that was trained otherwise; False: refuse to.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
@@ -66,7 +69,7 @@ def fit(
     from tltrain.training.fit import fit as train
 
     url = corpus.url if isinstance(corpus, Catalog) else os.fspath(corpus)
-    train(url, to, _with(settings or Settings(), options), progress=chosen(progress))
+    train(url, to, _with(settings or Settings(), options), overwrite=overwrite, progress=chosen(progress))
     return load_model(to)
 
 
@@ -80,6 +83,7 @@ def fine_tune(
     terms: Terms | None = None,
     held_out: Sequence[str] = (),
     classes: Mapping[str, str] | None = None,
+    overwrite: bool = False,
     progress: bool | Progress = False,
     **options: Any,
 ) -> Model:
@@ -104,6 +108,8 @@ def fine_tune(
         Names of tomograms that are not learned from but choose the best network.
     classes
         Class of the lists -> class of the model, where they differ.
+    overwrite
+        Replace a model that was tuned otherwise; False: refuse to.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
@@ -144,6 +150,7 @@ def fine_tune(
             _with(settings or FineTuning(), options),
             terms=terms,
             held_out=held_out,
+            overwrite=overwrite,
             progress=chosen(progress),
         )
     return load_model(to)

@@ -7,6 +7,7 @@ import click
 from catalogs.progress import ProgressLine
 from tlgen import api
 from tlgen.recipes.recipe import Recipe
+from tlgen.runs.shortfall import shortfall
 from tlgen.scene.scene_file import check_target
 from tlgen.scene.view import describe
 
@@ -23,3 +24,6 @@ def pack(recipe: Recipe, folder: str, sample: str | None, voxel_size: float) -> 
     for row in facts.rows:
         asked = "as many as fit" if row.asked is None else f"of {row.asked}"
         click.echo(f"  {row.name:20} {row.placed:5} {asked}")
+    if packed.occupancy is not None and packed.packing is not None:
+        for line in shortfall(packed.scene, packed.occupancy, packed.packing):
+            click.echo(f"  {line}")

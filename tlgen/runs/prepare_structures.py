@@ -6,7 +6,7 @@ A structure is known by the hash of its file and of all that the recipe says of 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,12 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
-from tlgen.molecules import structures
+from tlgen.molecules import pdb, structures
 from tlgen.molecules.library import open_catalog
 from tlgen.molecules.molecule import Molecule, to_arrays
 from tlgen.recipes.recipe import Distractor, Recipe, Structure, Variants
 from tlgen.recipes.samples import DATA_VERSION
+from tlgen.runs import shortfall
 from tlgen.scene import decorate
 from tlgen.simulate import checks
 
@@ -89,10 +90,14 @@ def preparations(recipe: Recipe) -> list[Preparation]:
         wanted += [(structure, flexible, label, share) for structure in target.structures]
     wanted += [(structure, None, 0, count) for structure, count in distractors(recipe)]
 
+    check_sources(recipe, [structure for structure, *_ in wanted])
+    places = structures.locate_all([s.source for s, *_ in wanted if not s.map])
+    given = [folder.resolve() for folder in pdb.given_folders()]
     found = []
     for structure, flexible, label, count in wanted:
-        check_source(recipe, structure)
-        path = Path(structure.map) if structure.map else structures.locate(structure.source)
+        path = Path(structure.map) if structure.map else places[structure.source]
+        if path.resolve().parent in given:  # workers on other nodes know nothing of the option
+            structure = structure.model_copy(update={"file": str(path.resolve())})
         content = {
             "data_version": DATA_VERSION,
             "checksum": structures.checksum(path),
@@ -119,18 +124,40 @@ def preparations(recipe: Recipe) -> list[Preparation]:
     return found
 
 
-def check_source(recipe: Recipe, structure: Structure) -> None:
-    """Refuse a structure or a map that is not there; fetches none.
+def check_sources(recipe: Recipe, wanted: Iterable[Structure]) -> None:
+    """Refuse structures and maps that are not there, all at once; fetches none.
 
     Raises
     ------
     InputError
-        It is neither a file nor the id of an entry.
+        Some are neither files nor ids of entries.
     """
-    if structure.map is None:
-        structures.find(structure.source)
-    elif not Path(structure.map).is_file():
-        raise InputError(f"there is no map {structure.map}; check the path in the recipe {recipe.name}.")
+    errors: dict[str, InputError] = {}
+    for structure in wanted:
+        try:
+            if structure.map is None:
+                structures.find(structure.source)
+            elif not Path(structure.map).exists():
+                raise InputError(
+                    f"there is no map {structure.map}; check the path in the recipe {recipe.name}."
+                )
+            elif not Path(structure.map).is_file():
+                raise InputError(f"the map {structure.map} is a folder; give one file, as MRC or zipped")
+        except InputError as error:
+            errors.setdefault(str(error), error)
+    structures.refuse_together(list(errors.values()))
+
+
+def all_structures(recipe: Recipe) -> list[Structure]:
+    """List the structures of a recipe: those of its targets, then the distractors.
+
+    Raises
+    ------
+    InputError
+        A folder is missing or holds no structure.
+    """
+    of_targets = [structure for target in recipe.targets.values() for structure in target.structures]
+    return [*of_targets, *(structure for structure, _ in distractors(recipe))]
 
 
 def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:
@@ -192,6 +219,12 @@ def refuse_targets_among_distractors(recipe: Recipe) -> None:
 
     targets = {name: [candidate(s) for s in target.structures] for name, target in recipe.targets.items()}
     similarity.refuse_targets(targets, [candidate(structure) for structure, _ in distractors(recipe)])
+
+
+def refuse_small_boxes(recipe: Recipe) -> None:
+    """Refuse a recipe with a box that none of its targets fits into (InputError), before anything is made."""
+    targets = (s for target in recipe.targets.values() for s in target.structures)
+    shortfall.refuse_small_boxes(recipe, (read_structure(structure) for structure in targets))
 
 
 def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:

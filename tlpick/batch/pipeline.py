@@ -10,6 +10,7 @@ Its folder in that of the run::
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pathlib import Path
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
+from catalogs.model_archive import ModelRefused
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
 from catalogs.volumes import open_volume
@@ -34,7 +36,7 @@ from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
 #: Changes whenever the same model, tomogram and settings would give other picks.
-PICKER_VERSION = 3
+PICKER_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ class Picked:
     tile, n_tiles, planes, redundancy
         Voxels (z, y, x) of a column, number of columns, planes of a step, computed voxels over the voxels of
         the tomogram.
-    seconds
-        Stage -> duration.
+    seconds, cpu_seconds
+        Stage -> duration, and the time that all threads together computed.
     """
 
     name: str
@@ -108,19 +110,21 @@ class Picked:
     planes: int
     redundancy: float
     seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Failed:
     """A tomogram that could not be picked: its path, the reason in one line, and where it happened.
 
-    ``refused`` says that the tomogram, not the program, is at fault.
+    ``refused`` says that the tomogram, not the program, is at fault; ``model``, that the model is.
     """
 
     path: str
     error: str
     refused: bool
     details: str
+    model: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def pick_tomogram(
     loaded = load_model(model)
     card, job = loaded.card, job_of(model, settings)
     # before its files are asked for: it has better words for what is missing
-    volume = open_volume(tomogram.path)
+    volume = open_volume(tomogram.path, voxel_size=settings.terms.voxel_size)
     name = tomogram.name or volume.name
     refuse_name(name)  # of its list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)
@@ -229,6 +233,7 @@ def pick_tomogram(
         planes=tiling.planes,
         redundancy=round(tiling.redundancy, 3),
         seconds=clock.laps,
+        cpu_seconds=clock.cpu,
     )
     write_json(target / DONE, asdict(picked))
     return Outcome(picked)
@@ -247,8 +252,12 @@ def attempt(
     except Exception as error:
         refused = isinstance(error, InputError)
         text = str(error) if refused else f"{type(error).__name__}: {error}"
-        text = text if tomogram.path in text else f"{tomogram.path}: {text}"
-        return Outcome(Failed(tomogram.path, " ".join(text.split()), refused, traceback.format_exc()))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"the disk of {folder} is full; make room, and run the same command again"
+        model_is = isinstance(error, ModelRefused)
+        text = text if model_is or tomogram.path in text else f"{tomogram.path}: {text}"
+        told = " ".join(text.split())
+        return Outcome(Failed(tomogram.path, told, refused, traceback.format_exc(), model_is))
 
 
 def job_of(model: str, settings: Settings) -> str:
@@ -264,7 +273,7 @@ def read_done(target: Path) -> Picked | None:
         stored = read_json(target / DONE)
         stored["shape"], stored["tile"] = tuple(stored["shape"]), tuple(stored["tile"])
         return Picked(**stored)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -274,13 +283,14 @@ def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
 
 
 class _Clock:
-    """Seconds by stage."""
+    """Seconds by stage, on the wall and of the processor."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.cpu: dict[str, float] = {}
+        self._last, self._busy = time.perf_counter(), time.process_time()
 
     def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = round(now - self._last, 3)
-        self._last = now
+        now, busy = time.perf_counter(), time.process_time()
+        self.laps[stage], self.cpu[stage] = round(now - self._last, 3), round(busy - self._busy, 3)
+        self._last, self._busy = now, busy

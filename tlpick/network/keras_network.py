@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from catalogs.console import without_greetings
-from catalogs.errors import InputError
-from catalogs.model_file import read_card, read_network, require
+from catalogs.model_archive import ModelRefused
+from catalogs.model_file import check, read_card, read_network, require
+from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
 
 
@@ -42,23 +41,24 @@ def load_keras(
     card = read_card(path)
     require(card, path, classes=classes, voxel_size=voxel_size)
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
+    check(path)  # before Keras is even loaded
+    with scratch_folder("tlpick-") as folder, without_greetings():
+        file = read_network(path, folder)
         import keras
 
         _settle(keras.backend.backend())
-        file = read_network(path, Path(folder))
         try:
             network = keras.saving.load_model(file, compile=False)
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except Exception as error:  # Keras lets anything through that its layers raise
             reason = str(error).strip().split("\n", 1)[0].rstrip(".")
-            raise InputError(
+            raise ModelRefused(
                 f"Keras {keras.__version__} cannot load the network in {path} ({reason}); "
                 "train it again with this version"
             ) from error
     # a network of several outputs is refused when its graph is read
     outputs = network.output_shape[-1] if len(network.outputs) == 1 else len(card.classes) + 1
     if outputs != len(card.classes) + 1:
-        raise InputError(
+        raise ModelRefused(
             f"the network in {path} has {outputs} outputs, its card names {len(card.classes)} classes "
             "and the background makes one more; train it again"
         )

@@ -18,11 +18,13 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.progress import Progress, chosen
 from catalogs.volumes import Volume
+from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.keras_network import in_float32, load_keras
 from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.picks import as_table, particle_volumes, refuse_unknown_classes
 from tlpick.network.segment import Segmentation, load_network, predict, segment
+from tlpick.network.threads import pool
 from tlpick.network.tiles import Box, plan
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Terms, prepare
@@ -230,14 +232,16 @@ class Model:
         self, prepared: Prepared, segmentation: Segmentation, options: Options, tomogram: str
     ) -> pd.DataFrame:
         """Turn the segmentation of a prepared tomogram into the table of its particles."""
-        picks = localise(
-            segmentation.labels,
-            segmentation.score,
-            self.card.classes,
-            prepared.grid,
-            options,
-            volumes=particle_volumes(self.card),
-        )
+        with pool() as threads:
+            picks = localise(
+                segmentation.labels,
+                segmentation.score,
+                self.card.classes,
+                prepared.grid,
+                options,
+                volumes=particle_volumes(self.card),
+                run=threads.map,
+            )
         table = as_table(tomogram, picks, self.card.classes, self.card.calibration)
         for axis, shift in zip("xyz", prepared.offset, strict=True):
             table[axis] += shift
@@ -330,7 +334,9 @@ def predictor(network: Any, memory: float = MEMORY) -> Predictor:
 
     def over(volume: NDArray[Any]) -> Iterator[tuple[Box, NDArray[np.float32]]]:
         z, y, x = volume.shape
-        for _, _, box, probabilities in predict(volume, graph, plan((z, y, x), graph, memory)):
+        for _, _, box, answer in predict(volume, graph, plan((z, y, x), graph, memory)):
+            probabilities = np.zeros(answer.shape, np.float32)
+            add_probabilities(answer, graph.softmax, probabilities)
             yield box, probabilities
 
     return over

@@ -91,8 +91,8 @@ def check(settings: FineTuning) -> None:
             )
     for option, share in (
         ("mix", settings.mix),
-        ("max-forgetting", settings.max_forgetting),
-        ("background-below", settings.background_below),
+        ("max_forgetting", settings.max_forgetting),
+        ("background_below", settings.background_below),
     ):
         if not 0 <= share <= 1:
             raise InputError(f"`{option}` is {share:g}; give a number from 0 to 1")

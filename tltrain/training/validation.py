@@ -22,9 +22,9 @@ from catalogs.intensity import normalise
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
 from tlpick.evaluation.matching import evaluate, only_reviewed
+from tlpick.network.decide import Rule
 from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.model import Predictor
-from tlpick.network.thresholds import Rule, in_bytes
 from tltrain.data.damage import needed
 from tltrain.data.patch_sources import Labels, outputs_of
 from tltrain.training.loop import Outcome
@@ -172,8 +172,7 @@ class Validation:
         thresholds = best if thresholds is None else {name: thresholds.get(name, 0.5) for name in names}
         # the picker's own rule, which knows classes by the values in the volume
         rule = Rule([info.model_copy(update={"label": k}) for k, info in self._outputs.items()], thresholds)
-        nothing = np.zeros(1, np.float32)  # every class has a threshold
-        labels = [rule.labels(likeliest, highest, nothing) for likeliest, highest in seen]
+        labels = [rule.labels(likeliest, highest) for likeliest, highest in seen]
         return Scores(
             f1=dict(zip(names, count.f1(), strict=True)),
             thresholds=thresholds,
@@ -213,7 +212,8 @@ class Validation:
             those = [
                 info.model_copy(update={"label": k}) for k, info in sought.items() if shares[k] < HOPELESS
             ]
-            found = localise(volume, in_bytes(probability), those, self.voxel_size, Options())
+            score = np.rint(probability * 255).astype(np.uint8)
+            found = localise(volume, score, those, self.voxel_size, Options())
             picks = _joined(
                 [
                     particles.make(
