@@ -316,7 +316,7 @@ def command(source: Path | None, target: Path | None, check: bool, listed: bool,
     if listed:
         from catalogs.particle_formats.registry import FORMATS
 
-        for format in FORMATS.values():
+        for format in FORMATS.loadable():
             endings = " ".join(suffix or "folder" for suffix in format.suffixes)
             click.echo(f"{format.name:16} {endings:14} {format.title}")
         return

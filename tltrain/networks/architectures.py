@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from catalogs.console import nearest
-from catalogs.errors import InputError
+from catalogs.plugins import Known
 from catalogs.seeds import seed as seed_of
 
 
@@ -47,10 +46,7 @@ def architecture(name: str) -> Architecture:
     InputError
         If there is none of that name.
     """
-    if name not in ARCHITECTURES:
-        known, near = ", ".join(ARCHITECTURES), nearest(name, ARCHITECTURES)
-        raise InputError(f"there is no network {name!r}; use one of {known}{near}")
-    return ARCHITECTURES[name]
+    return ARCHITECTURES.named(name)
 
 
 def deepfinder(n_classes: int, seed: int = 0) -> Any:
@@ -212,12 +208,19 @@ def residual_unet(n_classes: int, seed: int = 0) -> Any:
     return keras.Model(entry, classes(x), name="residual-unet")
 
 
-#: What ``--network`` knows.
-ARCHITECTURES = {
-    "small": Architecture("small", pooling=4, learning_rate=3e-3, build=small),
-    "deepfinder": Architecture("deepfinder", pooling=4, learning_rate=5e-4, build=deepfinder),
-    "residual-unet": Architecture("residual-unet", pooling=4, learning_rate=2e-3, build=residual_unet),
-}
+#: The networks by name, those of other packages among them; their entry points name an ``Architecture``.
+ARCHITECTURES: Known[Architecture] = Known(
+    "networks",
+    "network",
+    {
+        "small": lambda: Architecture("small", pooling=4, learning_rate=3e-3, build=small),
+        "deepfinder": lambda: Architecture("deepfinder", pooling=4, learning_rate=5e-4, build=deepfinder),
+        "residual-unet": lambda: Architecture(
+            "residual-unet", pooling=4, learning_rate=2e-3, build=residual_unet
+        ),
+    },
+    "network",
+)
 
 
 def arithmetic(network: Any, edge: int = 64) -> float:
