@@ -15,7 +15,7 @@ from tlgen.recipes.samples import expand
 from tlgen.runs import prepare_structures
 
 DATA = Path(__file__).parent / "data"
-#: Sample ids of the recipe ``demo`` of then, and hashes of its structures with their variants, as they were then.
+#: Sample ids of the recipe ``demo`` of then, and hashes of its structures with their variants.
 STRUCTURES = ["9a1fc32e7dbd4790", "4e77d3302249cf13", "da6c0b92bae52758", "f0719b9460d52d32"]
 SAMPLES = {
     "train-000": "34dc5b5874decd37",
