@@ -89,6 +89,7 @@ def run(
             return True
 
         check_cluster(cluster)
+        prepare_structures.refuse_small_boxes(recipe)
         recipe_checks.check_decorations(recipe, found.todo)
         prepare_structures.refuse_targets_among_distractors(recipe)
         catalog = Catalog.create(
