@@ -47,7 +47,9 @@ def save(name: str, pixels: NDArray[np.uint8], pixel_size: float | None = None) 
         draw = ImageDraw.Draw(picture)
         right, across = SIDE - 16, length / pixel_size * SIDE / wide
         draw.rectangle((right - across, SIDE - 22, right, SIDE - 16), fill="white", outline="black")
-        draw.text((right - across, SIDE - 38), f"{length} Å", fill="white", stroke_width=1, stroke_fill="black")
+        draw.text(
+            (right - across, SIDE - 38), f"{length} Å", fill="white", stroke_width=1, stroke_fill="black"
+        )
     picture.save(IMAGES / f"way-{name}.png", optimize=True)
     return picture
 
