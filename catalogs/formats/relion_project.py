@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from catalogs.errors import InputError
-from catalogs.formats import relion, star
+from catalogs.formats import relion, relion_columns, star
 from catalogs.formats.base import Context, Format
 from catalogs.formats.peek import Peek
 
@@ -26,10 +27,17 @@ def read_tomograms(path: Path) -> dict[str, Any]:
         If it is not one.
     """
     sizes = [f"rlnTomoSize{axis}" for axis in "XYZ"]
-    frame, _ = star.read_loop(path, [relion.TOMOGRAM, *sizes, relion.TILT_SERIES_PIXEL], relion.TEXT)
-    pixel = star.numbers(path, frame, [relion.TILT_SERIES_PIXEL])[:, 0]
+    frame, _ = star.read_loop(
+        path, [relion_columns.TOMOGRAM, *sizes, relion_columns.TILT_SERIES_PIXEL], relion_columns.TEXT
+    )
+    pixel = star.numbers(path, frame, [relion_columns.TILT_SERIES_PIXEL])[:, 0]
     shape = star.numbers(path, frame, sizes).astype(int)[:, ::-1]
-    tomograms = list(frame[relion.TOMOGRAM])
+    tomograms = list(frame[relion_columns.TOMOGRAM])
+    for name, size in zip(tomograms, pixel, strict=True):
+        if not (np.isfinite(size) and size > 0):
+            raise InputError(
+                f"{path}: the pixel size of the tomogram {name!r} is {size:g}; it must be above 0"
+            )
     optics = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
     known: dict[str, Any] = {
         "pixel_size": dict(zip(tomograms, map(float, pixel), strict=True)),
@@ -79,7 +87,7 @@ def _particles_of(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def _format_of(particles: Path) -> Format:
-    centred = Peek(particles).star_with(*relion.CENTRED) is not None
+    centred = Peek(particles).star_with(*relion_columns.CENTRED) is not None
     return relion.RELION5 if centred else relion.RELION4
 
 

@@ -137,16 +137,13 @@ def _of_list(file: Path, selection: Selection) -> Iterator[Tomogram]:
 
 
 def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
-    import starfile
+    from catalogs.formats import star
 
     file = Path(path)
     if not file.is_file():
         raise InputError(f"there is no STAR file {file}")
-    try:
-        blocks = starfile.read(file, always_dict=True)
-    except Exception as error:  # the parser has no error of its own for what is no STAR file
-        raise InputError(f"{file} is not a STAR file ({error})") from error
-    tables = [block for block in blocks.values() if _NAME in getattr(block, "columns", ())]
+    blocks = star.read_blocks(file)
+    tables = [block for block in blocks.values() if _NAME in block]
     if not tables:
         raise InputError(f"{file} has no column {_NAME}; give RELION's tomograms.star")
     table: Any = tables[0]
