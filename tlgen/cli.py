@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from catalogs import console
+
+if TYPE_CHECKING:
+    from tlgen.recipes.recipe import Recipe
 
 tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
 
@@ -40,16 +43,24 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
 )
 @click.option("--log-json", metavar="FILE", help="Append what happens to FILE as JSON, one object a line.")
-def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, log_json: str | None) -> None:
+@click.option("--yes", is_flag=True, help="Go on with values that are unusual, such as voxels of 1 Å.")
+def run(
+    recipe: str,
+    url: str,
+    cluster: str,
+    retries: int,
+    time_limit: float,
+    log_json: str | None,
+    yes: bool,
+) -> None:
     """Make the samples of RECIPE that the corpus does not have yet.
 
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
     after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
-    from tlgen.recipe_file import read_recipe
-    from tlgen.run import run as make
+    from tlgen.runs.run import run as make
 
-    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json) else 1)
+    sys.exit(0 if make(_with_a_word(recipe, yes), url, cluster, retries, 60 * time_limit, log_json) else 1)
 
 
 @tlgen.command()
@@ -64,10 +75,9 @@ def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> Non
 
     FOLDER gets scene.json, the molecules, a particle table and a coarse density; `tlgen view` draws it.
     """
-    from tlgen.pack import pack as make
-    from tlgen.recipe_file import read_recipe
+    from tlgen.commands.pack import pack as make
 
-    make(read_recipe(recipe), folder, sample, voxel_size)
+    make(_with_a_word(recipe), folder, sample, voxel_size)
 
 
 @tlgen.command()
@@ -84,10 +94,9 @@ def simulate(
 
     The scene may be changed by hand: what stands in something else, or out of the ice, is refused.
     """
-    from tlgen.recipe_file import read_recipe
-    from tlgen.simulate_scene import simulate_scene
+    from tlgen.commands.simulate_scene import simulate_scene
 
-    simulate_scene(scene, read_recipe(recipe), path, sample=sample, angles=angles, noise=noise)
+    simulate_scene(scene, _with_a_word(recipe), path, sample=sample, angles=angles, noise=noise)
 
 
 @tlgen.command()
@@ -95,9 +104,9 @@ def simulate(
 @console.to_disk("path", required=True, metavar="FILE", help="The picture: .png or .html.")
 def view(scene: str, path: str) -> None:
     """Draw SCENE, a folder that `tlgen pack` wrote: three sections, gaps between molecules, counts."""
-    from tlgen.scene_file import read_scene
-    from tlgen.view import describe
-    from tlgen.view import view as draw
+    from tlgen.scene.scene_file import read_scene
+    from tlgen.scene.view import describe
+    from tlgen.scene.view import view as draw
 
     read, library = read_scene(scene)
     facts = draw(read, library, path, title=Path(scene).resolve().name)
@@ -119,7 +128,7 @@ def ls(
     url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool, failed: bool
 ) -> None:
     """List the samples of the corpus at URL."""
-    from tlgen.listing import failed_items, listing
+    from tlgen.commands.listing import failed_items, listing
 
     if failed:
         for line in failed_items(url, as_json=form == "json"):
@@ -138,7 +147,7 @@ def verify(url: str, quick: bool) -> None:
 
     Prints what is wrong, one a line, and ends with status 1 if anything is.
     """
-    from tlgen.upkeep import verify as check
+    from tlgen.commands.maintenance import verify as check
 
     sys.exit(0 if check(url, quick) else 1)
 
@@ -154,7 +163,7 @@ def repair(url: str, yes: bool, grace: float, quick: bool) -> None:
     Says what it would do; with --yes it does it. Damaged samples are listed: tlgen run makes them again.
     Ends with status 1 if something is left to do.
     """
-    from tlgen.upkeep import repair as mend
+    from tlgen.commands.maintenance import repair as mend
 
     sys.exit(0 if mend(url, yes, grace, quick) else 1)
 
@@ -169,7 +178,7 @@ def copy(source: str, target: str, where: str | None) -> None:
     Every object is compared with its checksum. Run it again after an interruption: what is there already is
     not copied again.
     """
-    from tlgen.upkeep import copy as make_copy
+    from tlgen.commands.maintenance import copy as make_copy
 
     sys.exit(0 if make_copy(source, target, where) else 1)
 
@@ -191,7 +200,7 @@ def export(url: str, folder: str, layout: str, where: str | None, copies: bool) 
 
     Run it again after an interruption or when the corpus has grown: files that are there are kept.
     """
-    from tlgen.upkeep import export as make_export
+    from tlgen.commands.maintenance import export as make_export
 
     sys.exit(0 if make_export(url, folder, layout, where, copies) else 1)
 
@@ -200,7 +209,7 @@ def export(url: str, folder: str, layout: str, where: str | None, copies: bool) 
 @click.argument("url")
 def index(url: str) -> None:
     """Write a new index of the corpus at URL, so that it opens quickly."""
-    from tlgen.upkeep import index as write_index
+    from tlgen.commands.maintenance import index as write_index
 
     write_index(url)
 
@@ -211,7 +220,7 @@ def recipes(schema: bool) -> None:
     """List the recipes that come with the program."""
     import json
 
-    from tlgen.recipe_file import json_schema, read_recipe, shipped_recipes
+    from tlgen.recipes.recipe_file import json_schema, read_recipe, shipped_recipes
 
     if schema:
         click.echo(json.dumps(json_schema(), indent=1))
@@ -241,10 +250,9 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
     Counts are exact. Costs come from one small sample of each kind, which is made on this machine and
     thrown away; what was measured is remembered for some hours.
     """
-    from tlgen.plan import plan as tell
-    from tlgen.recipe_file import read_recipe
+    from tlgen.runs.plan import plan as tell
 
-    tell(read_recipe(recipe), url, price, cluster, budget)
+    tell(_with_a_word(recipe), url, price, cluster, budget)
 
 
 @tlgen.command()
@@ -255,8 +263,8 @@ def clusters(name: str | None) -> None:
     E.g. tlgen clusters slurm > cluster.yaml, then: tlgen run RECIPE --to URL --cluster cluster.yaml.
     With a file of yours as NAME, it is checked, and what would be submitted is printed.
     """
-    from tlrun.cluster_file import presets
-    from tlrun.preview import listing, preview
+    from tlrun.cluster.cluster_file import presets
+    from tlrun.cluster.preview import listing, preview
 
     if name is None:
         click.echo("\n".join(listing()))
@@ -271,7 +279,7 @@ def clusters(name: str | None) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 def new(template: str, path: Path) -> None:
     """Write a commented recipe to PATH, to make your own of."""
-    from tlgen.recipe_file import new_recipe
+    from tlgen.recipes.recipe_file import new_recipe
 
     name = new_recipe(template, path)
     click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen run {path} --to {name}/corpus")
@@ -285,8 +293,8 @@ def variants(recipe: str, folder: Path) -> None:
 
     They are those that `tlgen run` packs. ChimeraX opens the files and plays the models as a film.
     """
-    from tlgen.models import write_variants
-    from tlgen.recipe_file import read_recipe
+    from tlgen.molecules.variant_files import write_variants
+    from tlgen.recipes.recipe_file import read_recipe
 
     write_variants(read_recipe(recipe), folder)
 
@@ -399,7 +407,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
 @tlgen.command()
 @click.argument("acquisition")
 @console.to_disk("path", metavar="FILE", help="The recipe, .yaml; it is printed if left out.")
-@click.option("--template", default="demo", show_default=True, help="The recipe to extend: a name or a path.")
+@click.option("--template", help="The recipe that a new one extends: a name or a path.  [default: demo]")
 @click.option(
     "--voxel-size",
     default=10.0,
@@ -407,25 +415,46 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     metavar="Å",
     help="Bin your pixels to about this, by a whole number.",
 )
-def match(acquisition: str, path: str | None, template: str, voxel_size: float) -> None:
+def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
     """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc or a STAR file of RELION 5.
 
     Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
-    and counts come from the template; edit them.
+    and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
+    acquisition and samples are changed.
     """
-    from tlgen.match import write_match
+    from tlgen.recipes.from_series import write_match
 
     for line in write_match(acquisition, path, template, voxel_size):
         click.echo(line)
+    if path is not None:
+        _with_a_word(path)
 
 
 @tlgen.command()
 def structures() -> None:
     """List the structures that installed packages ship; a recipe may name any other PDB entry too."""
-    from tlgen.structures import shipped
+    from tlgen.molecules.structures import shipped
 
     for name, path in shipped().items():
         click.echo(f"{name:12} {path}")
+
+
+def _with_a_word(name: str, yes: bool | None = None) -> Recipe:
+    """Read a recipe, and say what is unusual about it.
+
+    ``yes`` says of something that takes hours whether the user means what is unusual; None stands for
+    something that takes minutes, which goes on anyway.
+    """
+    from tlgen.recipes.doubts import doubts, refuse_unusual
+    from tlgen.recipes.recipe_file import read_recipe
+
+    recipe = read_recipe(name)
+    found = doubts(recipe)
+    for words in (each for several in found.values() for each in several):
+        click.echo(f"unusual: {words}", err=True)
+    if yes is not None:
+        refuse_unusual(found, yes)
+    return recipe
 
 
 def main() -> None:
