@@ -113,15 +113,15 @@ def save(
     """
     context = context or Context()
     chosen = registry.target(path) if format is None else registry.named(format)
-    if _is_folder(path, chosen):
-        for column in ("class_name", "tomogram"):
-            file_names(map(str, table[column]))  # two of one name would lose particles
     files: dict[Path, bytes] = {}
     if chosen.one_tomogram and _is_folder(path, chosen):
         for member, part in _split(table, path, chosen):
             files |= chosen.encode(part.reset_index(drop=True), member, context)
     else:
         files = chosen.encode(table.reset_index(drop=True), path, context)
+    if _is_folder(path, chosen):
+        for column in ("class_name", "tomogram"):
+            file_names(map(str, table[column]))  # two of one name would lose particles
     if not files:
         raise InputError(f"there are no particles to write into the folder {path}")
     lost = lost_columns(table, chosen, context)

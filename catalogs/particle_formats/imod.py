@@ -336,7 +336,7 @@ def _read_text(path: Path, context: Context) -> pd.DataFrame:
     labels = values[:, 0] if values.shape[1] == 5 else np.zeros(len(values))
     columns: dict[str, Any] = as_columns(["x", "y", "z"], xyz)
     columns |= names.classes_of_labels(names.whole(labels, "the object"), context)
-    if values.shape[1] > 3:
+    if values.shape[1] == 4:  # or the object: they look the same
         columns["imod_contour"] = names.whole(values[:, -4], "the contour")
     return make(tomogram=tomogram, **columns)
 

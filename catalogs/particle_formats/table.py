@@ -65,7 +65,7 @@ def read_text(path: Path) -> pd.DataFrame:
     """
     try:
         text = star.read_text(path)
-        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True)
+        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise InputError(
             f"{path} is not a CSV file ({error}); its first line must name the columns"
