@@ -142,7 +142,7 @@ class Context:
             for name, size in named:
                 if size is not None and not (np.isfinite(size) and size > 0):
                     of = f" of the tomogram {name!r}" if name else ""
-                    raise InputError(f"the {what}{of} is {size:g}; only a number above 0 can be one")
+                    raise InputError(f"a {what} of {size:g}{of} is none; only a number above 0 can be one")
 
     def voxel(self, name: str) -> float:
         """Å of a voxel of one tomogram."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from catalogs.errors import InputError
@@ -32,14 +31,9 @@ def read_tomograms(path: Path) -> dict[str, Any]:
     frame, _ = star.read_loop(
         path, [relion_columns.TOMOGRAM, *sizes, relion_columns.TILT_SERIES_PIXEL], relion_columns.TEXT
     )
-    pixel = star.numbers(path, frame, [relion_columns.TILT_SERIES_PIXEL])[:, 0]
+    pixel = star.sizes(path, frame, relion_columns.TILT_SERIES_PIXEL)
     shape = star.numbers(path, frame, sizes).astype(int)[:, ::-1]
     tomograms = list(frame[relion_columns.TOMOGRAM])
-    for name, size in zip(tomograms, pixel, strict=True):
-        if not (np.isfinite(size) and size > 0):
-            raise InputError(
-                f"{path}: the pixel size of the tomogram {name!r} is {size:g}; it must be above 0"
-            )
     optics = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
     known: dict[str, Any] = {
         "pixel_size": dict(zip(tomograms, map(float, pixel), strict=True)),
@@ -50,7 +44,7 @@ def read_tomograms(path: Path) -> dict[str, Any]:
         "tomograms_file": str(path),
     }
     if _BINNING in frame:
-        voxel = pixel * star.numbers(path, frame, [_BINNING])[:, 0]
+        voxel = pixel * star.sizes(path, frame, _BINNING)
         known["voxel_size"] = dict(zip(tomograms, map(float, voxel), strict=True))
     return known
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 
+_MOST_COLUMNS = 2000  # labels of all blocks; RELION has some dozens
+_LONGEST_LINE = 1 << 20
 # Words that readers take for a missing number, whatever column they stand in.
 _MISSING = ("nan", "NaN", "<NA>")
 #: What is written where there is nothing to write: no name can be it, and starfile and pandas take it so.
@@ -72,6 +74,7 @@ def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, pd.DataFrame]
     InputError
         If it is not a STAR file.
     """
+    _refuse_width(path)
     blocks = {name: _typed(frame, frozenset(text)) for name, frame in read_words(path).items()}
     if not blocks:
         raise InputError(f"{path} is not a STAR file that can be read (it has no block data_)")
@@ -147,6 +150,22 @@ def _typed(frame: pd.DataFrame, text: frozenset[str]) -> pd.DataFrame:
         typed[name] = typed[name].replace(NOTHING, "")
     typed.attrs |= frame.attrs
     return typed
+
+
+def _refuse_width(path: Path) -> None:
+    """Refuse what no program of the field writes before a parser spends minutes on it."""
+    columns = 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                columns += line.startswith("_")
+                if columns > _MOST_COLUMNS or len(line) > _LONGEST_LINE:
+                    raise InputError(
+                        f"{path} is no STAR file that can be read: it has more than {_MOST_COLUMNS} columns "
+                        f"or a line of more than {_LONGEST_LINE} characters"
+                    )
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def holds_names(label: str) -> bool:
@@ -227,6 +246,20 @@ def numbers(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np
                 except (TypeError, ValueError):
                     raise InputError(f"{path}: {name} of row {row} is {value!r}, not a number") from error
         raise InputError(f"{path} has a value of {names[0]} that is not a number ({error})") from error
+
+
+def sizes(path: Path, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """(n,) values of a column of sizes.
+
+    Raises
+    ------
+    InputError
+        If one is not a number above 0.
+    """
+    values = numbers(path, frame, [name])[:, 0]
+    if len(wrong := values[~((values > 0) & (values < np.inf))]):
+        raise InputError(f"{path} has a {name} of {wrong[0]:g}, which is no size; correct it")
+    return values
 
 
 def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:

@@ -233,7 +233,7 @@ class TestUnits:
         path = write_star(
             tmp_path / "tomograms.star", **{"global": {**tomograms, "rlnTomoTiltSeriesPixelSize": [size]}}
         )
-        with pytest.raises(InputError, match=r"tomograms\.star.*above 0"):
+        with pytest.raises(InputError, match=r"tomograms\.star.*no size"):
             read_tomograms(path)
 
     @pytest.mark.parametrize("size", ["-10", "nan"])
