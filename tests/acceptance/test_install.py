@@ -43,11 +43,12 @@ def test_wheels_alone_are_enough(tmp_path: Path) -> None:
     assert "template-learning[parakeet]" in doctor
     assert "template-learning[variants]" in doctor
 
-    rows = [
-        f"ATOM  {i + 1:>5}  CA  ALA A{i + 1:>4}    {6 * (i % 7):8.3f}{6 * (i // 7 % 7):8.3f}{6 * (i // 49):8.3f}"
-        "  1.00  0.00           C"
-        for i in range(343)
-    ]
+    rows = []
+    for i in range(343):
+        x, y, z = (6.0 * (i // 7**k % 7) for k in range(3))
+        rows.append(
+            f"ATOM  {i + 1:>5}  CA  ALA A{i + 1:>4}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
+        )
     (tmp_path / "blob.pdb").write_text("\n".join([*rows, "END", ""]))
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE))
