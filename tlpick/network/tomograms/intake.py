@@ -14,7 +14,7 @@ from catalogs.model_file import ModelCard
 from catalogs.volumes import Volume, open_volume
 from tlpick.network.tomograms.contrast import looks
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.masks import Region, mask_path
+from tlpick.network.tomograms.masks import Region, check_mask, mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
 Triple = tuple[int, int, int]
@@ -113,19 +113,8 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         If the tomogram cannot be read, or does not fit the model and nothing was said about that.
     """
     path = tomogram.path
-    volume = open_volume(path, voxel_size=terms.voxel_size)
-    if card.normalisation != NORMALISATION:
-        raise InputError(
-            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
-            f"this program does {NORMALISATION!r}; use the version that trained it"
-        )
-    size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
-    if size is None:
-        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
-    z0, z1 = _crop(terms.crop, volume.shape, path)
+    volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, terms)
     grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
-    rescale = _rescaling(path, grid, card, terms)
-    contrast = _stated_contrast(volume, card, terms, path)
     region = None
     if terms.mask is not None:
         region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
@@ -153,6 +142,40 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         _check_contrast(values, card, grid, path, terms)
     scratch.release()
     return Prepared(values, mask, region, grid, offset, volume.shape, size)
+
+
+def check(tomogram: Tomogram, card: ModelCard, terms: Terms) -> None:
+    """Refuse what a tomogram's header and its mask's show, before hours or a network are spent on it.
+
+    Raises
+    ------
+    InputError
+        As :func:`prepare`.
+    """
+    volume, size, _, _, _ = _at_the_door(tomogram, card, terms)
+    if terms.mask is not None:
+        check_mask(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
+    if min(n // terms.bin for n in volume.shape) < 1:
+        raise InputError(f"{tomogram.path}: nothing is left of it by --bin {terms.bin}")
+
+
+def _at_the_door(
+    tomogram: Tomogram, card: ModelCard, terms: Terms
+) -> tuple[Volume, float, tuple[int, int], bool, str | None]:
+    """Open a volume, and compare its header with the model's: volume, size, planes, rescaling, contrast."""
+    path = tomogram.path
+    volume = open_volume(path, voxel_size=terms.voxel_size)
+    if card.normalisation != NORMALISATION:
+        raise InputError(
+            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
+            f"this program does {NORMALISATION!r}; use the version that trained it"
+        )
+    size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
+    if size is None:
+        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
+    planes = _crop(terms.crop, volume.shape, path)
+    rescale = _rescaling(path, size * terms.bin, card, terms)
+    return volume, float(size), planes, rescale, _stated_contrast(volume, card, terms, path)
 
 
 def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> NDArray[np.float32]:
