@@ -308,7 +308,8 @@ def prepare(url: str, preparation: Preparation, slices: Sequence[float] | None =
     their envelopes, and the ice that they displace in slices so thick (Å).
     """
     catalog = open_catalog(url)
-    made = molecules(preparation)
+    with notes.silent():  # what drives the run has told it
+        made = molecules(preparation)
     for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
         if not catalog.has_molecule(each.digest):
