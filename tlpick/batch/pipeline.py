@@ -35,6 +35,7 @@ from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.picks import as_table, particle_volumes
 from tlpick.network.segment import Segmentation, load_network, segment
+from tlpick.network.threads import pool
 from tlpick.network.tiles import plan
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Terms, prepare
@@ -43,7 +44,7 @@ from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
 #: Changes whenever the same model, tomogram and settings would give other picks.
-PICKER_VERSION = 3
+PICKER_VERSION = 4
 
 #: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
 _ASIDE = 250e6
@@ -103,8 +104,8 @@ class Picked:
     tile, n_tiles, planes, redundancy
         Voxels (z, y, x) of a column, number of columns, planes of a step, computed voxels over the voxels of
         the tomogram.
-    seconds
-        Stage -> duration.
+    seconds, cpu_seconds
+        Stage -> duration, and the time that all threads together computed.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Picked:
     planes: int
     redundancy: float
     seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ def pick_tomogram(
         planes=tiling.planes,
         redundancy=round(tiling.redundancy, 3),
         seconds=clock.laps,
+        cpu_seconds=clock.cpu,
     )
     write_json(target / DONE, asdict(picked))
     return Outcome(picked)
@@ -313,14 +316,16 @@ def _localise(
     settings: Settings,
 ) -> dict[str, int]:
     """Find the particles and write their list; returns the number of each class."""
-    picks = localise(
-        segmentation.labels,
-        segmentation.score,
-        card.classes,
-        prepared.grid,
-        settings.localising,
-        volumes=particle_volumes(card),
-    )
+    with pool() as threads:
+        picks = localise(
+            segmentation.labels,
+            segmentation.score,
+            card.classes,
+            prepared.grid,
+            settings.localising,
+            volumes=particle_volumes(card),
+            run=threads.map,
+        )
     table = as_table(name, picks, card.classes, card.calibration)
     for axis, shift in zip("xyz", prepared.offset, strict=True):
         table[axis] += shift
@@ -339,13 +344,14 @@ def _localise(
 
 
 class _Clock:
-    """Seconds by stage."""
+    """Seconds by stage, on the wall and of the processor."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.cpu: dict[str, float] = {}
+        self._last, self._busy = time.perf_counter(), time.process_time()
 
     def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = round(now - self._last, 3)
-        self._last = now
+        now, busy = time.perf_counter(), time.process_time()
+        self.laps[stage], self.cpu[stage] = round(now - self._last, 3), round(busy - self._busy, 3)
+        self._last, self._busy = now, busy
