@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.catalog import Catalog
+from catalogs.corpus.catalog import Catalog
 from catalogs.intensity import normalise
 from catalogs.seeds import generator
-from tltrain.augment import NO_AUGMENTATION, Augmentation, Changes, Effect, augment, draws
-from tltrain.supply import IGNORE
+from tltrain.data.augment import NO_AUGMENTATION, Augmentation, Changes, Effect, augment, draws
+from tltrain.data.patch_sources import IGNORE
 
 PATCH, ZOOM = 56, 3
 PER_BLOCK = 8  # patches that are changed together

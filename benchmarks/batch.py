@@ -23,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+import tlpick  # noqa: F401  before Keras: it chooses the kernels
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 RADIUS = 50.0  # Å

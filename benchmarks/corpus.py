@@ -32,11 +32,12 @@ from numpy.typing import NDArray
 from s3_server import Client, serve
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from catalogs import index, particles, sample_group, snapshot
-from catalogs.catalog import Catalog, Sample
+from catalogs import particles
+from catalogs.corpus import index, sample_group, snapshot
+from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.schema import Acquisition, ClassInfo, Intensity, SampleRecord
 from catalogs.seeds import digest, generator
-from catalogs.store import open_store, zarr_store
+from catalogs.storage.store import open_store, zarr_store
 
 SHAPE = (128, 256, 256)  # z, y, x
 TILTS = 61

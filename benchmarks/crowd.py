@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tlgen import tetris
-from tlgen.molecule import Library
-from tlgen.scene import Scene
-from tlgen.structures import load_structure
+from tlgen.molecules.molecule import Library
+from tlgen.molecules.structures import load_structure
+from tlgen.packing import tetris
+from tlgen.scene.scene import Scene
 
 #: 70S ribosome, spliceosome, chaperonin, ferritin.
 NAMES = ("4v5d", "3jb9", "4v8r", "4v1w")

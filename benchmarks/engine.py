@@ -32,14 +32,14 @@ import numpy as np
 import psutil
 import yaml
 
-from catalogs.catalog import Catalog
-from tlgen import pipeline
-from tlgen.bookkeeping import Bookkeeping
-from tlgen.jobs import sample_job
-from tlgen.recipe import Recipe
-from tlgen.recipe_file import read_recipe
-from tlgen.samples import SampleSpec, expand
-from tlrun.clusters import open_cluster
+from catalogs.corpus.catalog import Catalog
+from tlgen.recipes.recipe import Recipe
+from tlgen.recipes.recipe_file import read_recipe
+from tlgen.recipes.samples import SampleSpec, expand
+from tlgen.runs import prepare_structures
+from tlgen.runs.bookkeeping import Bookkeeping
+from tlgen.runs.jobs import sample_job
+from tlrun.cluster.connect import open_cluster
 from tlrun.fan_out import Progress, fan_out
 
 WARM = 6  # samples
@@ -93,14 +93,14 @@ def cpu_seconds() -> dict[str, float]:
 
 def measured(recipe: Recipe, specs: list[SampleSpec], workers: int, warm: int) -> dict[str, float]:
     """Make samples in a corpus of their own; measure all but the first few."""
-    wanted = pipeline.preparations(recipe)
+    wanted = prepare_structures.preparations(recipe)
     with tempfile.TemporaryDirectory() as folder, open_cluster(f"local:{workers}") as client:
         begin = time.monotonic()
         catalog = Catalog.create(
-            folder + "/corpus", classes=pipeline.class_infos(recipe), recipe={}, name=recipe.name
+            folder + "/corpus", classes=prepare_structures.class_infos(recipe), recipe={}, name=recipe.name
         )
         classes = tuple(info.name for info in catalog.classes)
-        prepared = [pipeline.prepare(catalog.url, p) for p in wanted]
+        prepared = [prepare_structures.prepare(catalog.url, p) for p in wanted]
 
         def make(some: list[SampleSpec]) -> Progress:
             with Bookkeeping(catalog.url) as book:
@@ -143,7 +143,7 @@ def measured(recipe: Recipe, specs: list[SampleSpec], workers: int, warm: int) -
 
 def specs_of(recipe: Recipe) -> list[SampleSpec]:
     """Expand a recipe."""
-    return expand(recipe, {p.key: p.count for p in pipeline.preparations(recipe)})
+    return expand(recipe, {p.key: p.count for p in prepare_structures.preparations(recipe)})
 
 
 def main() -> None:

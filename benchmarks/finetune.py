@@ -47,7 +47,7 @@ def annotate(corpus: str, folder: Path, blur: float, noise: float, gamma: float)
     from scipy.ndimage import gaussian_filter
 
     from catalogs import particles
-    from catalogs.catalog import Catalog
+    from catalogs.corpus.catalog import Catalog
     from catalogs.intensity import measure
     from catalogs.seeds import generator
     from catalogs.volumes import write_mrc

@@ -30,11 +30,11 @@ from crowd import molecules, packed
 from scipy.spatial.transform import Rotation
 
 from catalogs.seeds import generator
-from tlgen.envelope import envelope
-from tlgen.labels import label
-from tlgen.molecule import Molecule
-from tlgen.scene import Scene
-from tlgen.structures import files_in, load_structure
+from tlgen.molecules.envelope import envelope
+from tlgen.molecules.molecule import Molecule
+from tlgen.molecules.structures import files_in, load_structure
+from tlgen.scene.labels import label
+from tlgen.scene.scene import Scene
 
 SHIPPED = ("4v5d", "3jb9", "4v8r", "4v1w", "7pbl", "3o21", "3enl", "3mht")
 SIZES = (4.0, 8.0, 10.0, 16.0)
@@ -98,7 +98,7 @@ def summary(results: Sequence[Result]) -> dict[str, float]:
 
 def pictures() -> dict[str, float]:
     """Register labels on tomograms: the same measure as the tests', on more."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests" / "tlgen"))
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "tlgen" / "scene"))
     from test_labels_and_picture import crowd, series, shifts
 
     real = molecules()

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from catalogs.clusters.localise import Options, localise
-from catalogs.clusters.meanshift import modes
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
+from tlpick.network.localisation.localise import Options, localise
+from tlpick.network.localisation.meanshift import modes
 
 VOXEL_SIZE = 8.0
 

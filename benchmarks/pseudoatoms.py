@@ -18,9 +18,9 @@ from pathlib import Path
 
 import mrcfile
 
-from tlgen.envelope import envelope
-from tlgen.pseudoatoms import is_map, load_map
-from tlgen.structures import load_structure
+from tlgen.molecules.envelope import envelope
+from tlgen.molecules.pseudoatoms import is_map, load_map
+from tlgen.molecules.structures import load_structure
 
 
 def computed(folder: Path) -> Path:

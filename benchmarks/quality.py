@@ -30,13 +30,13 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
-from tlgen.molecule import Library
-from tlgen.recipe import QUALITIES
-from tlgen.scene import Scene
+from tlgen.molecules.molecule import Library
+from tlgen.molecules.structures import load_structure
+from tlgen.recipes.recipe import QUALITIES
+from tlgen.scene.scene import Scene
 from tlgen.simulate import parakeet
 from tlgen.simulate.parakeet import Parakeet
-from tlgen.structures import load_structure
-from tlgen.tilts import Tilt
+from tlgen.tilts.scheme import Tilt
 
 Images = NDArray[np.float32]
 ANGLES = (0.0, 60.0)

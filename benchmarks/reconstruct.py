@@ -32,10 +32,10 @@ from crowd import CROWD, molecules, packed
 
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
-from tlgen.density import density
 from tlgen.reconstruct import Reconstruction, Series, reconstruct
-from tlgen.simulate.multislice import Multislice
-from tlgen.tilts import tilt_series
+from tlgen.scene.density import density
+from tlgen.simulate.multislice.multislice import Multislice
+from tlgen.tilts.scheme import tilt_series
 
 EVERY = 8  # rows; of the others' time
 

@@ -30,11 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from catalogs import index, snapshot
-from catalogs.catalog import Catalog
+from catalogs.corpus import index, snapshot
+from catalogs.corpus.catalog import Catalog
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
-from catalogs.store import open_store
+from catalogs.storage.store import open_store
 from tlrun.calls import Call, Executor, Outcome, Task
 from tlrun.fan_out import Job, Steps, fan_out
 from tlrun.on_dask import WorkerLost

@@ -30,6 +30,8 @@ from unittest.mock import MagicMock
 import numpy as np
 from numpy.typing import NDArray
 
+import tlpick  # noqa: F401  before Keras: it chooses the kernels
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 CROP, OVERLAP = 25, 55  # voxels, DeepFinder's defaults
@@ -112,9 +114,9 @@ def ours(model: Any, volume: NDArray[np.float32], memory: float, tile: int | Non
     """Segment by the picker's way; returns CPU seconds and the columns."""
     from catalogs.intensity import measure, normalise
     from catalogs.schema import ClassInfo
-    from tlpick.graph import read_graph
-    from tlpick.segment import compiled, segment
-    from tlpick.tiles import plan
+    from tlpick.network.geometry import read_graph
+    from tlpick.network.segment import compiled, segment
+    from tlpick.network.tiles import plan
 
     network = compiled(read_graph(model))
     classes = [ClassInfo(name=f"c{k}", label=k, radius=100.0) for k in range(1, network.n_classes)]
@@ -138,7 +140,7 @@ def main() -> None:
 
     import keras
 
-    from tltrain.networks import architecture
+    from tltrain.networks.architectures import architecture
 
     model = architecture(given.network).build(given.classes, 1)
     model.compile(jit_compile=False)

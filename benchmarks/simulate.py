@@ -41,14 +41,15 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
-from tlgen.molecule import Library
-from tlgen.scene import Scene
+from tlgen.molecules.molecule import Library
+from tlgen.scene.scene import Scene
 from tlgen.simulate import parakeet
-from tlgen.simulate.base import Engine, in_calls
-from tlgen.simulate.binning import binned
-from tlgen.simulate.multislice import Multislice, slab
+from tlgen.simulate.engine import in_calls
+from tlgen.simulate.microscope.binning import binned
+from tlgen.simulate.multislice.multislice import Multislice, slab
 from tlgen.simulate.parakeet import Parakeet
-from tlgen.tilts import Tilt, tilt_series
+from tlgen.simulate.protocol import Engine
+from tlgen.tilts.scheme import Tilt, tilt_series
 
 Image = NDArray[np.float32]
 Figures = dict[str, float]

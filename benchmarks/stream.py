@@ -68,7 +68,7 @@ def write_corpus(url: str, n: int, h5: Path | None) -> None:
     import h5py
 
     from catalogs import particles
-    from catalogs.catalog import Catalog, Sample
+    from catalogs.corpus.catalog import Catalog, Sample
     from catalogs.schema import Acquisition, ClassInfo
 
     infos = [ClassInfo(name=f"c{k}", label=k, radius=10.0 * RADIUS) for k in range(1, CLASSES + 1)]
@@ -152,9 +152,9 @@ def unpacked(clone: Path, folder: Path) -> Path:
 
 def stream(url: str, augmentation: str, readers: int, **options: Any) -> Any:
     """Open our stream of all samples of a corpus."""
-    from catalogs.catalog import Catalog
-    from tltrain.augment import Augmentation, augmentation_of
-    from tltrain.stream import open_stream
+    from catalogs.corpus.catalog import Catalog
+    from tltrain.data.augment import Augmentation, augmentation_of
+    from tltrain.data.stream import open_stream
 
     how = {
         "as DeepFinder": augmentation_of(["none", "shift=1", "half_turns=0.75"]),
@@ -200,8 +200,8 @@ def peak() -> float:
 
 def waiting(url: str, network: str, steps: int) -> dict[str, float]:
     """Train and measure the share of the time that a step waits for its batch."""
-    from tltrain.learner import Learner, Optimisation
-    from tltrain.networks import architecture
+    from tltrain.networks.architectures import architecture
+    from tltrain.training.learner import Learner, Optimisation
 
     arch = architecture(network)
     learner = Learner(
@@ -221,7 +221,7 @@ def waiting(url: str, network: str, steps: int) -> dict[str, float]:
 
 def shuffling(url: str, n: int) -> dict[str, float]:
     """Count pairs of patches in a batch that are of one block, or of one tomogram."""
-    from tltrain.shuffling import measure
+    from tltrain.data.shuffling import measure
 
     found = measure(stream(url, "as DeepFinder", 1), n)
     return {
@@ -247,7 +247,7 @@ def child(job: dict[str, Any]) -> dict[str, float]:
         opened = stream(job["url"], job["augmentation"], job["readers"])
         return delivered(opened.batches(), WARM_UP, job["batches"])
     if kind == "tf.data":
-        from tltrain.stream import as_tf_dataset
+        from tltrain.data.stream import as_tf_dataset
 
         opened = stream(job["url"], job["augmentation"], job["readers"])
         return delivered(iter(as_tf_dataset(opened)), WARM_UP, job["batches"])

@@ -38,11 +38,20 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tlgen.fills import MG_PER_ML, Fill
-from tlgen.molecule import Molecule
-from tlgen.published import pack_as_published
-from tlgen.structures import load_structure
-from tlgen.tetris import BIN_SIZE, Counts, Packing, Request, Saturation, nearest_atoms, pack, summed_up
+from tlgen.molecules.molecule import Molecule
+from tlgen.molecules.structures import load_structure
+from tlgen.packing.published import pack_as_published
+from tlgen.packing.quantities import MG_PER_ML, Fill
+from tlgen.packing.tetris import (
+    BIN_SIZE,
+    Counts,
+    Packing,
+    Request,
+    Saturation,
+    nearest_atoms,
+    pack,
+    summed_up,
+)
 
 VOXEL = 16.0  # Å, of the paper's grid
 MARGIN = 11 * VOXEL  # Å along all faces that the paper's program leaves empty

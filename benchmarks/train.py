@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+import tltrain  # noqa: F401  before Keras: it chooses the kernels
+
 
 def reference(clone: Path, patch: int, n_classes: int) -> Callable[[Any, Any], Any]:
     """Make DeepFinder's network with its own code; return what takes a step."""
@@ -61,8 +63,8 @@ def source(clone: Path, name: str) -> str:
 
 def ours(name: str, n_classes: int, **how: Any) -> Callable[[Any, Any], Any]:
     """Make one of our networks; return what takes a step."""
-    from tltrain.learner import Learner, Optimisation
-    from tltrain.networks import architecture
+    from tltrain.networks.architectures import architecture
+    from tltrain.training.learner import Learner, Optimisation
 
     arch = architecture(name)
     optimisation = Optimisation(steps=1000, learning_rate=arch.learning_rate, **how)

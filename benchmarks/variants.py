@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 
-from tlgen import modes
-from tlgen.structures import load_structure
+from tlgen.molecules import modes
+from tlgen.molecules.structures import load_structure
 
 DEFAULT = ("4v5d", "4v8r", "3enl", "1pwc")
 

@@ -18,9 +18,9 @@ from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from catalogs.calibration import Calibration
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
+from catalogs.score_calibration import Calibration
 
 #: Version of the model file. A reader refuses a newer one and reads older ones.
 #:

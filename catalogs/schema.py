@@ -20,6 +20,17 @@ FORMAT_VERSION = 2
 
 Split = Literal["train", "val", "test"]
 
+#: What a sample's id, and the path of its group in a corpus, look like.
+SAMPLE_ID = r"[0-9a-f]{16}"
+SAMPLE_PATH = rf"samples/[0-9a-f]{{2}}/{SAMPLE_ID}-[0-9a-z]+\.zarr"
+#: Text that is printed: without characters that would steer a terminal.
+SHOWN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+
+
+def is_key(key: str) -> bool:
+    """Tell whether a key is one below a group: relative, and without ``..``."""
+    return bool(key) and "\0" not in key and all(part not in ("", ".", "..") for part in key.split("/"))
+
 
 def _contrast(value: Any) -> Any:
     if isinstance(value, bool) or (isinstance(value, str) and value not in ("parakeet", "physical")):
@@ -329,9 +340,11 @@ class SampleRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: int = FORMAT_VERSION
-    sample_id: str = Field(pattern=r"^[0-9a-f]{16}$", description="Hash of what determines the sample.")
-    name: str = Field(description="For people, e.g. demo-007.")
-    path: str = Field(description="Of the sample's Zarr group, relative to the corpus.")
+    sample_id: str = Field(pattern=f"^{SAMPLE_ID}$", description="Hash of what determines the sample.")
+    name: str = Field(pattern=SHOWN, description="For people, e.g. demo-007.")
+    path: str = Field(
+        pattern=f"^{SAMPLE_PATH}$", description="Of the sample's Zarr group, relative to the corpus."
+    )
     split: Split
     created: str = Field(description="UTC, ISO 8601.")
     seed: int
@@ -352,3 +365,12 @@ class SampleRecord(BaseModel):
     )
     n_objects: int = Field(description="Of the group on disk.")
     n_bytes: int = Field(description="Of the group on disk.")
+
+    @model_validator(mode="after")
+    def _is_of_this_sample(self) -> SampleRecord:
+        """Refuse a record that names what is no part of its sample: it may come from anywhere."""
+        if not self.path.startswith(f"samples/{self.sample_id[:2]}/{self.sample_id}-"):
+            raise ValueError("the path is that of another sample")
+        if not all(is_key(key) for key in self.checksums):
+            raise ValueError("a checksum is of an object outside of the sample")
+        return self

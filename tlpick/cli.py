@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from catalogs import console
-from tlpick.convert import command as convert
 from tlpick.options import asked_precision, chosen, localising, thresholding
+from tlpick.output.convert import command as convert
 from tlpick.run_options import running, settings
 
 tlpick = console.program(
@@ -62,9 +62,9 @@ def run_command(
     samples. Those that FOLDER already holds picks of, by the same model and settings and from the same
     voxels, are skipped; what failed is tried again.
     """
-    from catalogs.tomograms.inputs import Selection
-    from tlpick.results import Lists
-    from tlpick.run import run
+    from tlpick.batch.results import Lists
+    from tlpick.batch.run import run
+    from tlpick.network.tomograms.inputs import Selection
 
     done = run(
         model,
@@ -101,7 +101,7 @@ def score(picks: str, truth: str, radius: float | None, reviewed: str | None) ->
     particles of a class are joined one to one; score.json and report.html go beside the picks, with the
     metrics of SHREC'21, CZII, DeePiCt, octopi, DeepFinder and TomoTwin besides.
     """
-    from tlpick.score import score_files, sentences
+    from tlpick.evaluation.score import score_files, sentences
 
     result = score_files(picks, truth, radius, reviewed)
     for line in result.notes:
@@ -118,7 +118,7 @@ tlpick.add_command(convert)
 @click.argument("folder")
 def report(folder: str) -> None:
     """Write the report of a run's FOLDER again, from the picks that lie in it."""
-    from tlpick.report import write_report
+    from tlpick.output.report import write_report
 
     click.echo(f"report: {write_report(folder)}")
 
@@ -139,7 +139,7 @@ def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -
 
     After it, tlpick run takes --precision or --fdr, and every pick has the probability that it is right.
     """
-    from tlpick.calibrate import calibrate as learn
+    from tlpick.evaluation.calibrate import calibrate as learn
 
     learn(model, corpus, where, to, chosen(**how), click.echo)
 

@@ -14,7 +14,7 @@ import click
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
-    from catalogs.clusters.localise import Options
+    from tlpick.network.localisation.localise import Options
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -94,14 +94,14 @@ def chosen(
     exclusion: float = 0.5,
     border: str = "flag",
 ) -> Options:
-    """Turn the values of the options into what :func:`catalogs.clusters.localise.localise` takes.
+    """Turn the values of the options into what :func:`tlpick.network.localisation.localise.localise` takes.
 
     Raises
     ------
     InputError
         If a size is no number, negative, or the smallest is larger than the largest.
     """
-    from catalogs.clusters.localise import Options
+    from tlpick.network.localisation.localise import Options
 
     least, most = _sizes("--min-size", min_size), _sizes("--max-size", max_size)
     lowest, highest = least.pop("", 0.1), most.pop("", None)

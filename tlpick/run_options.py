@@ -12,7 +12,7 @@ from catalogs.errors import InputError
 from tlpick.options import chosen
 
 if TYPE_CHECKING:
-    from tlpick.pipeline import Settings
+    from tlpick.batch.pipeline import Settings
 
 if TYPE_CHECKING:
     _Parameter = click.ParamType[Any]
@@ -153,8 +153,8 @@ def settings(options: dict[str, Any]) -> Settings:
     InputError
         If they do not go together.
     """
-    from catalogs.tomograms.intake import Terms
-    from tlpick.pipeline import Settings
+    from tlpick.batch.pipeline import Settings
+    from tlpick.network.tomograms.intake import Terms
 
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
     terms = Terms(bin=options.pop("binning"), **{name: options.pop(name) for name in of_terms})

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tlrun import memory
 from tlrun.calls import REST, ClusterLost, Executor, Outcome, Task
 from tlrun.child import Child, child_of_this_thread
-from tlrun.steady import steady_dask
+from tlrun.monotonic import steady_dask
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -88,7 +88,7 @@ class DaskExecutor(Executor):
 
     def pools(self) -> Mapping[str, int]:
         """Pool -> workers, now."""
-        from tlrun.clusters import n_workers
+        from tlrun.cluster.connect import n_workers
 
         self._look_alive()
         try:

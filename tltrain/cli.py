@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from catalogs.console import program, run, to_disk
-from tltrain.finetune_cli import finetune
+from tltrain.finetune.command import finetune
 
 tltrain = program("tltrain", "Learn to find molecules: train a network on a corpus of simulated tomograms.")
 
@@ -98,9 +98,9 @@ def fit(
     Beside the model it leaves a folder MODEL.training with a page of curves, a table and events for
     TensorBoard.
     """
-    from tltrain.augment import augmentation_of
-    from tltrain.fit import fit as train
-    from tltrain.settings import Settings, read_shares, read_weights
+    from tltrain.data.augment import augmentation_of
+    from tltrain.training.fit import fit as train
+    from tltrain.training.settings import Settings, read_shares, read_weights
 
     settings = Settings(
         class_weights=read_weights(class_weights),
@@ -118,7 +118,7 @@ def fit(
 def info(model: str, as_json: bool) -> None:
     """Say what MODEL finds, in which tomograms, how well, and how it was made."""
     from catalogs.model_file import read_card
-    from tltrain.info import lines
+    from tltrain.reporting.info import lines
 
     card = read_card(model)
     click.echo(card.model_dump_json(indent=1) if as_json else "\n".join(lines(card)))
@@ -143,7 +143,7 @@ def info(model: str, as_json: bool) -> None:
 @to_disk(required=True, metavar="MODEL.tlm", help="The model file to write.")
 def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str) -> None:
     """Make a model of weights that DeepFinder's training wrote."""
-    from tltrain.weights import classes_of, import_deepfinder
+    from tltrain.networks.deepfinder_weights import classes_of, import_deepfinder
 
     card = import_deepfinder(weights, to, classes_of(classes), voxel_size, contrast)
     click.echo(f"wrote {to}: {card.network} for {', '.join(info.name for info in card.classes)}")
@@ -154,7 +154,7 @@ def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: st
 @to_disk(required=True, metavar="WEIGHTS.h5", help="The file to write.")
 def export(model: str, to: str) -> None:
     """Write the weights of MODEL, of the network deepfinder, so that DeepFinder reads them."""
-    from tltrain.weights import load_network, write_deepfinder
+    from tltrain.networks.deepfinder_weights import load_network, write_deepfinder
 
     write_deepfinder(to, load_network(model))
     click.echo(f"wrote {to}")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from catalogs.catalog import Catalog
 from catalogs.console import nearest
+from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.export import copick, mrc
 from catalogs.export.target import Job, Target
 from catalogs.schema import SampleRecord
-from catalogs.store import in_parallel, open_store
+from catalogs.storage.store import in_parallel, open_store
 
 __all__ = ["LAYOUTS", "Exported", "Layout", "export"]
 
@@ -108,7 +108,7 @@ def export(
     layout
         Name in :data:`LAYOUTS`.
     where
-        A query over :attr:`catalogs.catalog.Catalog.samples`; all samples without it.
+        A query over :attr:`catalogs.corpus.catalog.Catalog.samples`; all samples without it.
     copies
         Copy what could be hard links into the corpus (copick only, on one disk).
     on_progress

@@ -19,12 +19,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from catalogs import ome
-from catalogs.catalog import Catalog
+from catalogs.corpus import ome
+from catalogs.corpus.catalog import Catalog
 from catalogs.export.target import Job, Target
-from catalogs.formats.registry import named
+from catalogs.particle_formats.registry import named
 from catalogs.schema import SampleRecord
-from catalogs.store import Store
+from catalogs.storage.store import Store
 
 CONFIG = "copick.json"
 

@@ -18,7 +18,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 
-from catalogs.catalog import Catalog
+from catalogs.corpus.catalog import Catalog
 from catalogs.export.target import Job, Target, all_particles, context_of, encode
 from catalogs.schema import SampleRecord
 from catalogs.volumes import Volume, write_mrc

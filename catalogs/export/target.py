@@ -13,13 +13,13 @@ import pandas as pd
 from numpy.typing import DTypeLike
 
 from catalogs import particles
-from catalogs.catalog import Catalog
+from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
-from catalogs.formats.base import Context
-from catalogs.formats.registry import named
-from catalogs.reader import StoredArray
+from catalogs.particle_formats.base import Context
+from catalogs.particle_formats.registry import named
 from catalogs.schema import SampleRecord
-from catalogs.store import Store, filesystem, in_parallel, open_store
+from catalogs.storage.reader import StoredArray
+from catalogs.storage.store import Store, filesystem, in_parallel, open_store
 from catalogs.volumes import Contrast, write_mrc
 
 
@@ -70,7 +70,9 @@ class Target:
         kind = self.store.url.split("://")[0]
         if source.local is None and source.url.split("://")[0] == kind:  # the storage copies by itself
             fs, here = filesystem(source.at(key))
-            fs.copy(here, filesystem(self.store.at(name))[1])
+            fs.cp_file(
+                here, filesystem(self.store.at(name))[1]
+            )  # copy() would take * in a name for a pattern
             return
         self.store.write({name: source.read(key)})
 

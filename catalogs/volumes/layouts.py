@@ -122,7 +122,7 @@ def _children(text: str) -> list[str]:
     with explained(text):
         if "://" not in text:
             return sorted(entry.name for entry in Path(text).iterdir())
-        from catalogs.store import filesystem
+        from catalogs.storage.store import filesystem
 
         fs, path = filesystem(text)
         try:

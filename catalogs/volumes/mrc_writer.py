@@ -138,7 +138,7 @@ def _labels(contrast: Contrast | None, binning: Binning | None) -> list[str]:
 @contextlib.contextmanager
 def _finished(text: str) -> Iterator[Path]:
     """Give a file to write; it gets its name when it is written without an error."""
-    from catalogs.store import filesystem
+    from catalogs.storage.store import filesystem
 
     name = text.rstrip("/").rsplit("/", 1)[-1]
     hidden = f".{uuid.uuid4().hex[:8]}.{name}"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from catalogs.errors import InputError
-from catalogs.store import open_store, zarr_store
+from catalogs.storage.store import open_store, zarr_store
 from catalogs.volumes.lazy import Box
 from catalogs.volumes.slabs import Voxels, voxels
 from catalogs.volumes.source import RawArray, Source
@@ -80,7 +80,7 @@ def write_ome_zarr(
     """
     import zarr
 
-    from catalogs import ome
+    from catalogs.corpus import ome
     from catalogs.volumes.zarrs import OURS
 
     given = voxels(data, shape, dtype)
@@ -160,7 +160,7 @@ def _create(place: str, level: int, shape: tuple[int, int, int], dtype: np.dtype
     """Create the array of a level in a store of its own, or Zarr would write the image's metadata now."""
     from zarr.codecs import BloscCodec, ZstdCodec
 
-    from catalogs import ome
+    from catalogs.corpus import ome
 
     floats = dtype.kind == "f"
     codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle") if floats else ZstdCodec(level=3)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.store import filesystem, in_parallel
+from catalogs.storage.store import filesystem, in_parallel
 from catalogs.volumes.lazy import Box, LazyArray
 
 _BATCH = 64 * 2**20  # bytes of a file that are mapped, or asked of a server, at a time

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: What protein looks like: ``dark`` as in real tomograms, ``bright`` in inverted ones.
 Contrast = Literal["dark", "bright"]
-#: The same words as of particle lists (:class:`catalogs.formats.base.Context`).
+#: The same words as of particle lists (:class:`catalogs.particle_formats.base.Context`).
 BinningKind = Literal["box", "fourier"]
 
 #: Bytes that reading and writing hold of a volume at a time, roughly.

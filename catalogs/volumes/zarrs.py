@@ -10,7 +10,7 @@ import zarr
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.store import zarr_store
+from catalogs.storage.store import zarr_store
 from catalogs.volumes.lazy import Reordered
 from catalogs.volumes.source import explained
 from catalogs.volumes.volume import Binning, Contrast, Volume, cube

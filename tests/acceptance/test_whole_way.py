@@ -13,7 +13,7 @@ import starfile
 import xarray
 import yaml
 
-from catalogs.catalog import Catalog
+from catalogs.corpus.catalog import Catalog
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from catalogs import particles
-from catalogs.catalog import Catalog, Sample
+from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.schema import Acquisition, ClassInfo
 
 CLASSES = [ClassInfo(name="ribosome", label=1, radius=132.5), ClassInfo(name="fas", label=2, radius=118.0)]

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from catalogs import particles
-from catalogs.catalog import Catalog, Sample
+from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.errors import InputError
 from catalogs.export import LAYOUTS, export
 from catalogs.export import target as target_module

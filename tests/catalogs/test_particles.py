@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from catalogs import particles
 from catalogs.errors import InputError
-from catalogs.formats import relion
+from catalogs.particle_formats import relion
 
 finite = st.floats(-1e5, 1e5, allow_nan=False)
 # What a name may hold in every format; STAR's own limits are tested apart.

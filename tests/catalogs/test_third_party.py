@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from catalogs.catalog import Catalog, Sample
+from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.volumes import write_ome_zarr
 
 MakeSample = Callable[..., Sample]

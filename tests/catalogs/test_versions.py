@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from catalogs.catalog import Catalog, Sample
+from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.errors import InputError
 from catalogs.schema import FORMAT_VERSION, Acquisition, ClassInfo
 from catalogs.versions import NewerFormat, parse_record

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tlgen.decorations import CLASS_NAMES, Bead
-from tlgen.molecule import Molecule, centred
-from tlgen.scene import Scene
-from tlgen.tilts import order
+from tlgen.molecules.molecule import Molecule, centred
+from tlgen.scene.decorations import CLASS_NAMES, Bead
+from tlgen.scene.scene import Scene
+from tlgen.tilts.scheme import order
 
 
 def ball(name: str, n: int) -> Molecule:

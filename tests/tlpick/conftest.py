@@ -176,7 +176,7 @@ def sample(tmp_path: Path) -> Callable[[Balls], str]:
     """Put a tomogram into a corpus; returns where its Zarr group is."""
 
     def write(balls: Balls) -> str:
-        from catalogs.catalog import Catalog, Sample
+        from catalogs.corpus.catalog import Catalog, Sample
         from catalogs.schema import Acquisition
 
         catalog = Catalog.create(tmp_path / "corpus", classes=[BALL], recipe={}, name="balls")

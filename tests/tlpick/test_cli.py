@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from catalogs import particles
-from catalogs.formats.base import Context
-from catalogs.formats.registry import FORMATS as REGISTRY
 from catalogs.model_file import fingerprint
+from catalogs.particle_formats.base import Context
+from catalogs.particle_formats.registry import FORMATS as REGISTRY
 from catalogs.volumes import open_volume, write_mrc
 
 Run = Callable[..., Any]
@@ -201,7 +201,7 @@ def test_a_voxel_size_may_be_given_and_may_be_a_little_off(
 def test_what_is_done_is_not_done_again(
     tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tlpick import pipeline
+    from tlpick.batch import pipeline
 
     segmented = []
     honest = pipeline.segment

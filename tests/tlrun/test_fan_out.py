@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from catalogs.errors import InputError
-from tlrun.clusters import open_cluster
+from tlrun.cluster.connect import open_cluster
 from tlrun.fan_out import Call, Job, Progress, Steps, fan_out
 
 

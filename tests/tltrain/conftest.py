@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from catalogs import particles
-from catalogs.catalog import Catalog, Sample
+from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.schema import Acquisition, ClassInfo
 from catalogs.seeds import digest, generator
 

@@ -6,7 +6,7 @@ import pytest
 
 from catalogs.model_file import read_card
 from catalogs.schema import ClassInfo
-from tltrain.choose import choose
+from tltrain.data.splits import choose
 
 
 def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_path):

@@ -14,9 +14,10 @@ from catalogs.errors import InputError
 from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_zarr
 from tlgen.reconstruct import ctf, wbp
 from tlgen.reconstruct.settings import Reconstruction
-from tlgen.series import Series, read_one
-from tlgen.simulate import binning, doors, gpu
-from tlrun.progress import ProgressLine
+from tlgen.simulate import checks, devices
+from tlgen.simulate.microscope import binning
+from tlgen.tilts.series_files import Series, read_one
+from tlrun.reporting.progress import ProgressLine
 
 _MRC = (".mrc", ".rec", ".map", ".mrc.gz")
 
@@ -48,7 +49,7 @@ class Request:
     threads
         To compute with.
     device
-        ``cpu``, ``gpu`` or ``auto``, as :func:`tlgen.simulate.gpu.of_jax` takes it.
+        ``cpu``, ``gpu`` or ``auto``, as :func:`tlgen.simulate.devices.of_jax` takes it.
     """
 
     pixel_size: float | None = None
@@ -84,8 +85,8 @@ def reconstruct_file(
         MRC of modes 0, 1, 2, 6 or 12, aligned so that the tilt axis is ``request.tilt_axis`` from y and goes
         through the middle of the images.
     angles
-        A file that :func:`tlgen.series.read_series` reads: an angle for each image, in the same order.
-    to
+        A file that :func:`tlgen.tilts.series_files.read_series` reads: an angle for each image, in the same
+        order. to
         ``.mrc``, ``.rec`` or ``.zarr`` (OME-Zarr).
     request
         All else.
@@ -102,7 +103,7 @@ def reconstruct_file(
         contrast, an option makes no sense, or there is no GPU where one is asked for.
     """
     _check(to, request)
-    device = gpu.of_jax(request.device)
+    device = devices.of_jax(request.device)
     images, series = open_stack(stack), read_one(angles)
     count = images.shape[0]
     if len(series.angles) != count:
@@ -184,9 +185,9 @@ def _check(to: str, request: Request) -> None:
     for option, value in sizes.items():
         if value is not None and not (np.isfinite(value) and value > 0):
             raise InputError(f"{option} must be positive, not {value:g}")
-    low, high = doors.VOLTAGES
+    low, high = checks.VOLTAGES
     lens = {
-        "--defocus": (request.defocus, -doors.LARGEST_DEFOCUS, doors.LARGEST_DEFOCUS, "µm"),
+        "--defocus": (request.defocus, -checks.LARGEST_DEFOCUS, checks.LARGEST_DEFOCUS, "µm"),
         "--voltage": (request.voltage, low, high, "kV"),
         "--cs": (request.spherical_aberration, 0.0, 100.0, "mm"),
         "--amplitude-contrast": (request.amplitude_contrast, 0.0, 1.0, ""),
@@ -214,7 +215,7 @@ def _known(series: Series, kept: list[int], voxel_size: float, request: Request)
     if settings.ctf != "none" and defocus is None:
         raise InputError("--ctf needs the defocus; give --defocus in µm under focus")
     voltage = _first(request.voltage, series.voltage, 300.0)
-    if not doors.VOLTAGES[0] <= voltage <= doors.VOLTAGES[1]:
+    if not checks.VOLTAGES[0] <= voltage <= checks.VOLTAGES[1]:
         raise InputError(
             f"the angles' file of {series.name} tells a voltage of {voltage:g} kV, which no microscope has;"
             " give --voltage"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from tlgen.simulate import gpu
+from tlgen.simulate import devices
 
 
 class Projector:
@@ -77,7 +77,7 @@ class Projector:
             found = _program()(jax.device_put(images, self.device), self.parts, n=self.n)
             return np.asarray(found).transpose(0, 2, 1)
         except jax.errors.JaxRuntimeError as error:
-            if not gpu.ran_out(error):
+            if not devices.ran_out(error):
                 raise
         rows = images.shape[2]
         if rows == 1:

@@ -1,1 +1,1 @@
-"""Simulators of one tilt image, behind one protocol (:mod:`tlgen.simulate.base`)."""
+"""Simulators of one tilt image, behind one protocol (:mod:`tlgen.simulate.engine`)."""

@@ -33,13 +33,15 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from catalogs.seeds import seed as seed_of
-from tlgen import filling
-from tlgen.molecule import Library
-from tlgen.scene import Scene
-from tlgen.simulate import contamination, doors, gpu, ice, optics
+from tlgen.molecules.molecule import Library
+from tlgen.scene import decoration_matter
+from tlgen.scene.scene import Scene
+from tlgen.simulate import checks
+from tlgen.simulate import devices as gpu
 from tlgen.simulate.atom_list import Body, atom_list
-from tlgen.simulate.base import Images
-from tlgen.simulate.binning import binned
+from tlgen.simulate.microscope import contamination, ice, optics
+from tlgen.simulate.microscope.binning import binned
+from tlgen.simulate.protocol import Images
 from tlgen.simulate.specimen import (
     check_count,
     check_elements,
@@ -49,7 +51,7 @@ from tlgen.simulate.specimen import (
     placed_decorations,
     tilt_rotation,
 )
-from tlgen.tilts import Tilt
+from tlgen.tilts.scheme import Tilt
 
 #: MULTEM replaces the core of each atom inside of one pixel, so the contrast of its images depends on the
 #: pixel: at 1 Å, where Parakeet's ice is calibrated and Template Learning used it, it is 1, at 2 Å a fifth.
@@ -93,7 +95,7 @@ class Parakeet:
         InputError
             Names the setting, and what to do.
         """
-        doors.check_acquisition(acq)
+        checks.check_acquisition(acq)
         if acq.pixel_size != PIXEL_SIZE:
             raise InputError(
                 f"pixel_size: Parakeet's contrast is only calibrated at 1 Å, not at {acq.pixel_size:g} Å; "
@@ -116,24 +118,24 @@ class Parakeet:
             )
 
     def check_scene(self, scene: Scene, library: Library, acq: Acquisition) -> None:
-        """Refuse a scene that cannot be simulated; see :meth:`tlgen.simulate.base.Engine.check_scene`."""
+        """Refuse a scene that cannot be simulated; see :meth:`tlgen.simulate.protocol.Engine.check_scene`."""
         optics.check_voxel_size(scene, acq)
         check_elements(scene, library)
         check_count(scene)
         contamination.check_count(scene, acq)
-        doors.check_inside(scene, library)
+        checks.check_inside(scene, library)
 
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
         grid = _grid(scene, acq)
-        atoms = count_atoms(scene, library) + filling.count_atoms(scene.decorations, scene.box)
+        atoms = count_atoms(scene, library) + decoration_matter.count_atoms(scene.decorations, scene.box)
         atoms += round(1.5 * contamination.expected_atoms(scene, acq))  # they are drawn
         return grid.nx * grid.ny * _BYTES_PER_PIXEL + atoms * _BYTES_PER_ATOM
 
     def simulate(
         self, scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, seed: int, *, noise: bool = True
     ) -> NDArray[np.float32]:
-        """Simulate one image; see :meth:`tlgen.simulate.base.Engine.simulate`.
+        """Simulate one image; see :meth:`tlgen.simulate.protocol.Engine.simulate`.
 
         The random ice of each tilt is its own, as in Parakeet.
 
@@ -188,7 +190,7 @@ class Parakeet:
         *,
         noise: bool = True,
     ) -> Images:
-        """Simulate one after the other; see :meth:`tlgen.simulate.base.Engine.simulate_together`."""
+        """Simulate one after the other; see :meth:`tlgen.simulate.protocol.Engine.simulate_together`."""
         self.check(acq)
         images, devices = [], set()
         for scene, tilt in views:
@@ -327,7 +329,7 @@ def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
 
 
 def _system(device: str = "cpu", needed: int = 0) -> Any:
-    """Where MULTEM computes, with ``needed`` bytes for a call; see :func:`tlgen.simulate.gpu.choose`."""
+    """Where MULTEM computes, with ``needed`` bytes for a call; see :func:`tlgen.simulate.devices.choose`."""
     import multem
 
     system = multem.SystemConfiguration()

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
-from tlgen import filling
-from tlgen.molecule import Library, Molecule
-from tlgen.scene import Scene
-from tlgen.simulate.potentials import KNOWN_ELEMENTS
+from tlgen.molecules.molecule import Library, Molecule
+from tlgen.scene import decoration_matter
+from tlgen.scene.scene import Scene
+from tlgen.simulate.microscope.potentials import KNOWN_ELEMENTS
 
 #: Atoms of decorations that an engine of single atoms takes; MULTEM needs about 400 bytes for each.
 MOST_ATOMS = 20_000_000
@@ -40,7 +40,7 @@ def check_count(scene: Scene) -> None:
     InputError
         Says how many they would be, and what to do.
     """
-    number = filling.count_atoms(scene.decorations, scene.box)
+    number = decoration_matter.count_atoms(scene.decorations, scene.box)
     if number > MOST_ATOMS:
         kinds = ", ".join(sorted({decoration.class_name for decoration in scene.decorations}))
         raise InputError(
@@ -86,7 +86,7 @@ def ice_overhang(scene: Scene, angle: float, margin: float) -> float:
 def placed(scene: Scene, library: Library, angle: float) -> Iterator[tuple[Molecule, NDArray[np.float32]]]:
     """Yield each molecule with its atoms at a tilt: (n, 3) x, y, z in Å from the centre of the box.
 
-    All atoms are points (:attr:`tlgen.molecule.Molecule.points`) that count by their ``occupancy``.
+    All atoms are points (:attr:`tlgen.molecules.molecule.Molecule.points`) that count by their ``occupancy``.
     """
     tilt = tilt_rotation(angle)
     rotations = (tilt * Rotation.from_quat(scene.quaternions)).as_matrix() if len(scene.which) else ()
@@ -100,5 +100,5 @@ def placed_decorations(scene: Scene, angle: float) -> Iterator[tuple[NDArray[np.
     """Yield the decorations' atoms at a tilt, in portions: elements and, as in :func:`placed`, places."""
     matrix = tilt_rotation(angle).as_matrix().T.astype(np.float32)
     for decoration in scene.decorations:
-        for elements, xyz in filling.atoms(decoration, scene.box):
+        for elements, xyz in decoration_matter.atoms(decoration, scene.box):
             yield elements, xyz @ matrix

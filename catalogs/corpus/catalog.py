@@ -1,0 +1,504 @@
+"""A corpus: simulated tomograms with their labels, at any path or fsspec URL.
+
+::
+
+    corpus.json                         name, classes, recipe, format version
+    commits/<aa>/<id>.json              the record of a sample; it exists if, and only if, this does
+    recent/, index/                     how readers find the records; see :mod:`catalogs.corpus.index`
+    samples/<aa>/<id>-<attempt>.zarr    the sample; see :mod:`catalogs.corpus.sample_group`
+    structures/<digest>.npz             molecules that scenes name by their digest
+
+Writers need no lock. Each writes under a name that only it has, then creates the record, which the
+storage lets exactly one of them do. A writer that dies leaves nothing that a reader sees.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from numpy.typing import NDArray
+
+from catalogs.console import DISTRIBUTION, nearest
+from catalogs.corpus import copying, index, molecules, repair, sample_group, sample_table
+from catalogs.corpus.commit import SAMPLES, commit, look_whole, now
+from catalogs.corpus.sample_group import Sample
+from catalogs.corpus.verification import OnProgress, Problem, examine
+from catalogs.errors import InputError
+from catalogs.schema import FORMAT_VERSION, ClassInfo, SampleRecord
+from catalogs.seeds import digest
+from catalogs.storage.reader import StoredArray
+from catalogs.storage.store import Store, can_create_if_absent, open_store, zarr_store
+from catalogs.versions import require_known
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Catalog", "Sample", "read_particles_of", "sample_record_of"]
+
+CORPUS = "corpus.json"
+
+
+class Catalog:
+    """A corpus that is open for reading and writing; make one by :meth:`create` or :meth:`open`.
+
+    Attributes
+    ----------
+    info
+        What ``corpus.json`` says.
+    """
+
+    def __init__(self, store: Store, info: dict[str, Any]) -> None:
+        self.info = info
+        self._store = store
+        self._view: index.View | None = None
+        self._known: dict[str, SampleRecord] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without what has been read: a worker needs one sample, not the index."""
+        return {**self.__dict__, "_view": None, "_known": {}}
+
+    @classmethod
+    def create(
+        cls, url: str | os.PathLike[str], *, classes: Sequence[ClassInfo], recipe: dict[str, Any], name: str
+    ) -> Catalog:
+        """Create a corpus, or open the one that is there if it has the same classes.
+
+        Parameters
+        ----------
+        url
+            Path or fsspec URL.
+        classes
+            Target classes.
+        recipe
+            What it is made by, JSON-like; kept for people.
+        name
+            For people.
+
+        Raises
+        ------
+        InputError
+            If there is a corpus with other classes, or the place cannot be written.
+        """
+        store = open_store(url)
+        info: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "name": name,
+            "created": now(),
+            "classes": [entry.model_dump() for entry in classes],
+            "recipe": recipe,
+            "software": {DISTRIBUTION: version(DISTRIBUTION), "zarr": zarr.__version__},
+        }
+        digest(info)  # raises on what JSON cannot say, before the storage is touched
+        try:
+            if not store.exists(CORPUS):
+                info["storage"] = {"create_if_absent": can_create_if_absent(store)}
+                store.create(CORPUS, json.dumps(info, indent=1).encode())
+        except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
+            raise InputError(f"no corpus can be written at {url} ({error})") from error
+        catalog = cls.open(url)
+        if catalog.classes != list(classes):
+            theirs = ", ".join(info.name for info in catalog.classes)
+            raise InputError(f"the corpus at {url} has other classes ({theirs}); give another place")
+        return catalog
+
+    @classmethod
+    def open(cls, url: str | os.PathLike[str]) -> Catalog:
+        """Open a corpus.
+
+        Raises
+        ------
+        InputError
+            If there is none, it is damaged, or it was written by a newer version of this program.
+        """
+        store = open_store(url)
+        try:
+            data = store.read(CORPUS)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InputError(
+                f"there is no corpus at {url}: it has no {CORPUS}; tlgen run makes one"
+            ) from error
+        except Exception as error:  # as above: access, credentials, network
+            raise InputError(f"the corpus at {url} cannot be read ({error})") from error
+        try:
+            info = json.loads(data)
+            require_known(int(info["format_version"]), store.at(CORPUS))
+            return cls(Store(store.url, conditional=bool(info["storage"]["create_if_absent"])), info)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{store.at(CORPUS)} is damaged; restore it from a copy") from error
+
+    @staticmethod
+    def exists(url: str | os.PathLike[str]) -> bool:
+        """Tell whether there is a corpus at a path or URL; InputError if it cannot be looked at."""
+        store = open_store(url)
+        try:
+            return store.exists(CORPUS)
+        except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
+            raise InputError(f"{url} cannot be read ({error})") from error
+
+    @property
+    def url(self) -> str:
+        """Absolute path or URL."""
+        return self._store.url
+
+    @property
+    def classes(self) -> list[ClassInfo]:
+        """Target classes."""
+        return [ClassInfo.model_validate(entry) for entry in self.info["classes"]]
+
+    @property
+    def digest(self) -> str:
+        """Hash of what the corpus is made by: its name, classes and recipe."""
+        return digest([self.info["name"], self.info["classes"], self.info["recipe"]])
+
+    @property
+    def voxel_size(self) -> float:
+        """Voxel size in Å of all samples; InputError if there are none or they differ."""
+        sizes = sorted({float(size) for size in self.samples["voxel_size"].unique()})
+        if not sizes:
+            raise InputError(f"the corpus at {self.url} has no samples yet; tlgen run makes them")
+        if len(sizes) > 1:
+            listed = ", ".join(f"{size:g}" for size in sizes)
+            raise InputError(f"the corpus at {self.url} has voxel sizes {listed} Å; select one")
+        return sizes[0]
+
+    # ------------------------------------------------------------------ samples
+
+    def has(self, sample_id: str) -> bool:
+        """Tell whether a sample is there, whole."""
+        return self._store.exists(index.commit_key(sample_id))
+
+    def record(self, sample_id: str) -> SampleRecord | None:
+        """Return the record of a sample, or None if it is not there."""
+        found = self._view.get(sample_id) if self._view else None
+        if found is None and sample_id not in self._known:
+            standing = self._standing(sample_id)
+            if standing is None:
+                return None
+            self._known[sample_id] = standing
+        return found or self._known[sample_id]
+
+    def sample_ids(self) -> list[str]:
+        """Return the ids of all samples that are there now, sorted: quicker than their records."""
+        return self._look().ids()
+
+    def records(self) -> list[SampleRecord]:
+        """Return the records of all samples that are there now, by sample id."""
+        return self._look().records()
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """All samples that are there now, as a table; ``path`` is given in full.
+
+        The columns are those of :func:`catalogs.corpus.sample_table.as_table`.
+        """
+        frame = self._look().frame()
+        return frame.assign(path=f"{self.url}/" + frame["path"])
+
+    def query(self, where: str | None) -> pd.DataFrame:
+        """Return the samples for which an expression holds.
+
+        Parameters
+        ----------
+        where
+            Such as ``"dose < 100 and defocus > 1 and split == 'train'"``, over the columns of
+            :attr:`samples`; None for all.
+
+        Raises
+        ------
+        InputError
+            If the expression is wrong; the sentence names the nearest column.
+        """
+        return sample_table.select(self.samples, where)
+
+    def to_xarray(self, where: str | None = None) -> xr.Dataset:
+        """Return :attr:`samples`, or those of a query, as a dataset over the dimension ``sample``.
+
+        Variables have the attribute ``units`` where they have a unit.
+        """
+        return sample_table.to_xarray(self.query(where))
+
+    def split(
+        self,
+        by: str | Sequence[str] = "sample_id",
+        *,
+        shares: Mapping[str, float] | None = None,
+        hold_out: str | None = None,
+        where: str | None = None,
+        seed: int = 0,
+    ) -> dict[str, pd.DataFrame]:
+        """Divide the samples, the same way every time and however many samples come later.
+
+        Parameters
+        ----------
+        by
+            ``sample_id`` deals out single samples. A column or several keep together all samples that are
+            equal in them: what a network is tested on has then parameters that it never saw. ``split``
+            takes the recipe's own division.
+        shares
+            Name of a part -> its share; 80 % ``train``, 10 % ``val``, 10 % ``test`` if left out. A share is
+            met on average: whether a sample goes into a part depends on no other sample.
+        hold_out
+            A query; the samples for which it holds are all in ``test``, whatever the shares say.
+        where
+            A query; only these samples are divided.
+        seed
+            Another seed gives another division.
+
+        Returns
+        -------
+        dict
+            Name of the part -> its rows of :attr:`samples`.
+
+        Raises
+        ------
+        InputError
+            If a column or a query is wrong, or the shares are.
+        """
+        wanted = shares if shares is not None else {"train": 0.8, "val": 0.1, "test": 0.1}
+        return sample_table.split(self.query(where), by, wanted, hold_out, seed)
+
+    def write(self, sample: Sample) -> SampleRecord:
+        """Store a sample: whole, or not at all.
+
+        Of several writers of one sample, one wins; the others remove what they wrote and get the
+        winner's record.
+
+        Parameters
+        ----------
+        sample
+            Its ``facts`` hold all fields of the record that are not measured here.
+
+        Returns
+        -------
+        SampleRecord
+            Of the sample that is in the corpus now.
+
+        Raises
+        ------
+        ValueError
+            If the arrays do not fit each other or the facts.
+        InputError
+            If the tomogram holds values that are not numbers, or is constant.
+        """
+        standing = self._standing(str(sample.facts["sample_id"]))
+        return standing if standing is not None else commit(self._store, sample, self.classes)
+
+    def sample_url(self, sample_id: str) -> str:
+        """Path or URL of a sample's Zarr group."""
+        return self._store.at(self._record_of(sample_id).path)
+
+    def arrays(self, sample_id: str) -> dict[str, StoredArray]:
+        """Open the volumes of a sample, each (z, y, x).
+
+        They are ``tomogram``, ``classes``, ``instances`` and, where it is kept, ``density``.
+
+        Raises
+        ------
+        InputError
+            If there is no such sample or objects of it are lost; Zarr alone would read zeros.
+        """
+        look_whole(self._store, self._record_of(sample_id))
+        url = self.sample_url(sample_id)
+        group: Any = _open_group(url)
+        paths = _volumes_in(group)
+        return {name: StoredArray(group[path], f"{url}/{path}") for name, path in paths.items()}
+
+    def open_sample(self, sample_id: str) -> xr.Dataset:
+        """Open the volumes of a sample lazily, named as in :meth:`arrays`, over z, y, x in Å."""
+        import xarray as xr
+
+        record = self._record_of(sample_id)
+        look_whole(self._store, record)
+        store = zarr_store(self._store.at(record.path))
+        variables = {}
+        for name, path in _volumes_in(_open_group(self._store.at(record.path))).items():
+            group, _, array = path.rpartition("/")
+            opened = xr.open_dataset(  # type: ignore[no-untyped-call,unused-ignore]
+                store, engine="zarr", group=group, chunks=None, consolidated=False, mask_and_scale=False
+            )
+            variables[name] = opened[array]
+        steps = dict(zip("zyx", record.shape, strict=True))
+        places = {axis: np.arange(n) * record.acquisition.voxel_size for axis, n in steps.items()}
+        return xr.Dataset(variables, coords=places, attrs={"sample_id": sample_id, "name": record.name})
+
+    def particles(self, sample_id: str) -> pd.DataFrame:
+        """Read the particle table of a sample, distractors (label 0) among it."""
+        return sample_group.read_particles(_open_group(self.sample_url(sample_id)))
+
+    def tilts(self, sample_id: str) -> xr.Dataset:
+        """Open the tilt series of a sample lazily: ``angle`` (°), ``dose`` (e/Å²), ``images`` if kept."""
+        import xarray as xr
+
+        record = self._record_of(sample_id)
+        look_whole(self._store, record)
+        return xr.open_dataset(  # type: ignore[no-untyped-call,unused-ignore]
+            zarr_store(self._store.at(record.path)),
+            engine="zarr", group="tilts", chunks=None, consolidated=False, mask_and_scale=False,
+        )  # fmt: skip
+
+    def provenance(self, sample_id: str) -> dict[str, Any]:
+        """Read how a sample was made.
+
+        Returns
+        -------
+        dict
+            Among others ``acquisition`` and its ``units``, ``recipe``, ``seed`` and ``seeds``, ``software``,
+            ``structures`` (name -> checksum). A sample of format version 1 has no recipe, seeds and units.
+        """
+        found: dict[str, Any] = dict(_open_group(self.sample_url(sample_id)).attrs["template_learning"])  # type: ignore[arg-type]
+        return found
+
+    # ------------------------------------------------------------------ the corpus as a whole
+
+    def compact(self) -> int:
+        """Write a new index if there are new samples; any number of programs may, at any time.
+
+        It makes opening a corpus quick and is never needed: a sample is visible as soon as it is there.
+
+        Returns
+        -------
+        int
+            Number of samples in the corpus.
+        """
+        self._view = index.compact(self._store, journal=self._journal)
+        return len(self._view.ids())
+
+    def verify(self) -> list[str]:
+        """Read every object of the corpus and compare it with its record, and the records with the index.
+
+        Returns
+        -------
+        list of str
+            One sentence a problem; empty if all is well. Samples that are being written at this moment
+            are listed as unfinished.
+        """
+        return [problem.text for problem in self.problems()]
+
+    def problems(self, *, deep: bool = True, on_progress: OnProgress | None = None) -> Iterator[Problem]:
+        """Yield what is wrong as it is found; see :func:`catalogs.corpus.verification.examine`."""
+        return examine(self._store, deep=deep, journal=self._journal, on_progress=on_progress)
+
+    def plan_repair(
+        self, *, grace: float = index.GRACE, deep: bool = True, on_progress: OnProgress | None = None
+    ) -> repair.Plan:
+        """Find what is wrong and what :meth:`repair` would do (:func:`catalogs.corpus.repair.plan`)."""
+        return repair.plan(
+            self._store, grace=grace, deep=deep, journal=self._journal, on_progress=on_progress
+        )
+
+    def repair(self, todo: repair.Plan) -> None:
+        """Do what :meth:`plan_repair` found; see :func:`catalogs.corpus.repair.apply`."""
+        self._view, self._known = None, {}
+        repair.apply(self._store, todo, journal=self._journal)
+
+    def copy_to(
+        self,
+        url: str | os.PathLike[str],
+        where: str | None = None,
+        *,
+        on_progress: copying.OnProgress | None = None,
+    ) -> copying.Copied:
+        """Copy the samples for which a query holds to another corpus, which is made if it is not there.
+
+        Run it again after an interruption, or when there are new samples: what is there is not copied again.
+
+        Raises
+        ------
+        InputError
+            If the query is wrong, the place cannot be written, or there is a corpus of other classes.
+        """
+        ids = [str(sample_id) for sample_id in self.query(where).index]
+        target = Catalog.create(
+            url, classes=self.classes, recipe=self.info["recipe"], name=str(self.info["name"])
+        )
+        if target.url == self.url:
+            raise InputError(f"{self.url} cannot be copied to itself; give another place")
+        done = copying.copy(self._store, target._store, ids, on_progress=on_progress)
+        target.compact()
+        return done
+
+    # ------------------------------------------------------------------ molecules
+
+    def put_molecule(self, digest: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Store the arrays of a molecule under its digest, unless they are there."""
+        molecules.put(self._store, digest, arrays)
+
+    def has_molecule(self, digest: str) -> bool:
+        """Tell whether there are arrays under this digest."""
+        return molecules.has(self._store, digest)
+
+    def get_molecule(self, digest: str) -> dict[str, NDArray[Any]]:
+        """Read the arrays of a molecule; InputError if there is none of this digest."""
+        return dict(molecules.get(self._store, digest))
+
+    # ------------------------------------------------------------------
+
+    @property
+    def _journal(self) -> bool:
+        """Whether every writer of this corpus says in ``recent/`` what it makes."""
+        return int(self.info["format_version"]) > 1
+
+    def _look(self) -> index.View:
+        self._view = index.look(self._store, self._view, journal=self._journal)
+        return self._view
+
+    def _standing(self, sample_id: str) -> SampleRecord | None:
+        """Read a record as the storage has it now."""
+        try:
+            return index.read_record(self._store, index.commit_key(sample_id))
+        except FileNotFoundError:
+            return None
+
+    def _record_of(self, sample_id: str) -> SampleRecord:
+        record = self.record(sample_id)
+        if record is None:
+            near = nearest(sample_id, self.sample_ids())
+            raise InputError(f"there is no sample {sample_id} in the corpus {self.url}{near}")
+        return record
+
+
+def read_particles_of(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read the particle table of a sample, given the path or URL of its Zarr group.
+
+    Raises
+    ------
+    InputError
+        If it is no sample of a corpus.
+    """
+    group = _open_group(open_store(path).url)
+    if "particles" not in group:
+        raise InputError(f"{os.fspath(path)} has no particles: it is not a sample of a corpus")
+    return sample_group.read_particles(group)
+
+
+def sample_record_of(path: str | os.PathLike[str]) -> SampleRecord | None:
+    """Find the record of a sample, given the path or URL of its Zarr group; None outside of a corpus."""
+    url = open_store(path).url
+    root, _, inside = url.rpartition(f"/{SAMPLES}/")
+    sample_id = inside.rpartition("/")[2].partition("-")[0]
+    if not root or not open_store(root).exists(CORPUS):
+        return None
+    record = Catalog.open(root).record(sample_id)
+    return record if record is not None and record.path == f"{SAMPLES}/{inside}" else None
+
+
+def _volumes_in(group: zarr.Group) -> dict[str, str]:
+    """Name of each volume that a sample has -> path of its array."""
+    optional = {name: path for name, path in sample_group.OPTIONAL_ARRAYS.items() if path in group}
+    return {**sample_group.ARRAYS, **optional}
+
+
+def _open_group(url: str) -> zarr.Group:
+    from zarr.errors import GroupNotFoundError
+
+    try:
+        return zarr.open_group(zarr_store(url), mode="r", zarr_format=3)
+    except (GroupNotFoundError, FileNotFoundError, ValueError) as error:
+        raise InputError(f"{url} is not a sample of a corpus") from error

@@ -1,0 +1,128 @@
+"""Mend a corpus: take out what is damaged so that it is made again, what nobody needs, and index anew."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+from catalogs.corpus import index
+from catalogs.corpus.molecules import STRUCTURES
+from catalogs.corpus.verification import OnProgress, Problem, examine
+from catalogs.schema import SAMPLE_ID
+from catalogs.storage.store import Store
+
+# A group, or what a writer that died left beside what it was creating.
+_MADE = re.compile(
+    rf"samples/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})-[0-9a-z]+\.zarr|("
+    rf"{index.COMMITS}/[0-9a-f]{{2}}|{STRUCTURES})/\.[^/]+\.[0-9a-f]{{8}}"
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a repair does.
+
+    Attributes
+    ----------
+    problems
+        Everything that was found.
+    remake
+        Sample id -> name of the samples that are damaged; the name is empty if it is not known. Their
+        records and what is left of them are removed.
+    groups
+        Groups, or files, that no record names and that are older than the grace time; removed.
+    objects
+        Single objects that belong to nothing, and damaged molecules; removed.
+    young
+        What no record names but somebody may be writing; stays.
+    newer
+        Records of a newer format version; they stay, and so does what they name.
+    foreign
+        What is not named as this program names things, or lies behind a symbolic link; it stays.
+    """
+
+    problems: tuple[Problem, ...]
+    remake: dict[str, str]
+    groups: tuple[str, ...]
+    objects: tuple[str, ...]
+    young: tuple[str, ...]
+    newer: tuple[str, ...]
+    foreign: tuple[str, ...] = ()
+
+
+def plan(
+    store: Store,
+    *,
+    grace: float = index.GRACE,
+    deep: bool = True,
+    journal: bool = True,
+    on_progress: OnProgress | None = None,
+) -> Plan:
+    """Find what is wrong and decide what to do; nothing is changed.
+
+    Parameters
+    ----------
+    store
+        Of the corpus.
+    grace
+        Seconds that what no record names must be old to be removed.
+    deep, journal, on_progress
+        See :func:`catalogs.corpus.verification.examine`.
+    """
+    problems = tuple(examine(store, deep=deep, journal=journal, on_progress=on_progress))
+    of = {kind: [p for p in problems if p.kind == kind] for kind in {p.kind for p in problems}}
+    remake = {p.sample_id: p.name for p in (*of.get("sample", ()), *of.get("record", ()))}
+    limit = time.time() - grace
+    orphans = [p for p in of.get("orphan", ()) if _ours(store, p.key)]
+    strangers = [p.key for p in of.get("stranger", ()) if p.sample_id not in remake]
+    single = [*strangers, *(p.key for p in of.get("structure", ()))]
+    behind = {key for key in single if store.link_on_the_way(key.rpartition("/")[0])}
+    others = [p.key for p in of.get("orphan", ()) if p not in orphans]
+    return Plan(
+        problems=problems,
+        remake=remake,
+        groups=tuple(p.key for p in orphans if p.modified < limit),
+        objects=tuple(key for key in single if key not in behind),
+        young=tuple(p.key for p in orphans if p.modified >= limit),
+        newer=tuple(p.key for p in of.get("newer", ())),
+        foreign=(*others, *sorted(behind), *(p.key for p in of.get("foreign", ()))),
+    )
+
+
+def _ours(store: Store, key: str) -> bool:
+    """Tell whether something that no record names was made by this program, and lies in the corpus itself."""
+    made = _MADE.fullmatch(key)
+    named = made is not None and (made["id"] is None or made["id"].startswith(made["folder"]))
+    return named and not store.link_on_the_way(key)
+
+
+def apply(store: Store, todo: Plan, *, journal: bool = True) -> None:
+    """Do what a plan says, and write the index anew from the records unless there are newer ones.
+
+    Stopped anywhere, it leaves a corpus that the next repair mends: a sample loses its record first.
+
+    Parameters
+    ----------
+    store
+        Of the corpus.
+    todo
+        From :func:`plan`.
+    journal
+        As :func:`catalogs.corpus.index.compact` takes it.
+
+    Raises
+    ------
+    NewerFormat
+        If there are records of a newer version: all else is done, the index is not.
+    """
+    for sample_id in todo.remake:
+        index.remove_record(store, sample_id)
+        folder = f"samples/{sample_id[:2]}"
+        for group in (f"{folder}/{name}" for name in store.folders(folder)):
+            if f"/{sample_id}-" in group and _ours(store, group):
+                store.remove(group)
+    for group in todo.groups:
+        store.remove(group)
+    store.remove_objects([*todo.groups, *todo.objects])  # a group that is a single file, too
+    index.compact(store, journal=journal, rebuild=True)

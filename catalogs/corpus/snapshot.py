@@ -1,0 +1,181 @@
+"""All records of a corpus in one Parquet file, as they were at a moment; the file never changes.
+
+One row a sample, sorted by its id: the columns of :mod:`catalogs.corpus.sample_table`, and the record as JSON
+in the columns ``record`` and ``checksums_of_structures``: apart, because most samples of a corpus share the
+latter. Any reader of Parquet can query it (``path`` is relative to the corpus). Of a snapshot that has been
+read, the records stay compressed until they are asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import pandas as pd
+
+from catalogs.corpus import sample_table
+from catalogs.errors import InputError
+from catalogs.schema import FORMAT_VERSION, SAMPLE_ID, SampleRecord
+from catalogs.versions import parse_record, require_known
+
+_TEXT = ("record", "checksums_of_structures")
+_VERSION = b"template_learning.format_version"
+_PATH = re.compile(rf"samples/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})-[0-9a-z]+\.zarr")
+_ROWS = 1000  # of a group: what is unpacked to read one record
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A snapshot that has been read.
+
+    Attributes
+    ----------
+    sequence
+        Its number; the highest is the newest.
+    where
+        Path or URL of the file, for messages.
+    data
+        The file.
+    table
+        All but the records: columns as in the file, index ``sample_id``.
+    """
+
+    sequence: int
+    where: str
+    data: bytes
+    table: pd.DataFrame
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """Sample id -> path of the group, relative to the corpus."""
+        return dict(zip(self.table.index, self.table["path"], strict=True))
+
+    def record(self, sample_id: str) -> SampleRecord:
+        """Return the record of a sample that is in the snapshot."""
+        row = int(self.table.index.get_indexer(pd.Index([sample_id]))[0])
+        return self._parse(sample_id, *self._texts(row // _ROWS)[row % _ROWS])
+
+    def records(self, without: Iterable[str] = ()) -> Iterator[SampleRecord]:
+        """Yield the records of all samples but some, by sample id."""
+        return (self._parse(i, *texts) for i, texts in self.texts(without))
+
+    def texts(self, without: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield id and record, as the file has it, of all samples but some, by sample id."""
+        leave = set(without)
+        for row, sample_id in enumerate(self.table.index):
+            if sample_id not in leave:
+                yield sample_id, self._texts(row // _ROWS)[row % _ROWS]
+
+    def frame(self, without: Iterable[str] = ()) -> pd.DataFrame:
+        """Return the table of all samples but some, as :func:`catalogs.corpus.sample_table.as_table` does."""
+        leave = list(without)
+        if list(self.table.columns) != sample_table.COLUMNS:  # written by an older program
+            return sample_table.as_table(self.records(leave))
+        return self.table[~self.table.index.isin(leave)] if leave else self.table
+
+    @cached_property
+    def _texts(self) -> Any:
+        def read(group: int) -> list[tuple[str, str]]:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            table = pq.ParquetFile(pa.BufferReader(self.data)).read_row_group(group, columns=list(_TEXT))
+            return list(zip(*(table.column(name).to_pylist() for name in _TEXT), strict=True))
+
+        return lru_cache(4)(read)
+
+    def _parse(self, sample_id: str, record: str, structures: str) -> SampleRecord:
+        parsed = parse_record(record, self.where)
+        if (parsed.sample_id, parsed.path) != (sample_id, self.paths[sample_id]):
+            raise InputError(f"the index {self.where} is damaged; tlgen repair writes a new one")
+        # one dictionary for all samples that share it: there may be 100,000 of them
+        return parsed.model_copy(update={"structures": _shared(structures)})
+
+
+@lru_cache(1024)
+def _shared(structures: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(structures)
+    return found
+
+
+def _fits(sample_id: object, path: object) -> bool:
+    match = _PATH.fullmatch(path) if isinstance(path, str) else None
+    return match is not None and match["id"] == sample_id and match["id"].startswith(match["folder"])
+
+
+def encode(base: Snapshot | None, without: Iterable[str], fresh: Mapping[str, SampleRecord]) -> bytes:
+    """Write the snapshot that follows another one.
+
+    Parameters
+    ----------
+    base
+        The one before, if there is one.
+    without
+        Samples of it that are no more.
+    fresh
+        New or changed records, by sample id.
+
+    Returns
+    -------
+    bytes
+        A Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    leave = {*without, *fresh}
+    tables = [sample_table.as_table(fresh.values()), *([base.frame(leave)] if base else [])]
+    frame = sample_table.join(tables).reset_index()
+    kept = base.texts(leave) if base else iter(())
+    columns = pa.Schema.from_pandas(frame, preserve_index=False)
+    schema = pa.schema([*columns, *((name, pa.string()) for name in _TEXT)], {_VERSION: str(FORMAT_VERSION)})
+    file = io.BytesIO()
+    with pq.ParquetWriter(file, schema, compression="zstd", compression_level=6) as writer:
+        for start in range(0, len(frame), _ROWS):
+            part = frame.iloc[start : start + _ROWS]
+            # both are sorted by sample id, so the old records come as they are needed
+            texts = [_texts_of(fresh[i]) if i in fresh else next(kept)[1] for i in part["sample_id"]]
+            whole = part.assign(**dict(zip(_TEXT, zip(*texts, strict=True), strict=True)))
+            writer.write_table(
+                pa.Table.from_pandas(whole, schema, preserve_index=False), row_group_size=_ROWS
+            )
+    return file.getvalue()
+
+
+def _texts_of(record: SampleRecord) -> tuple[str, str]:
+    rest = record.model_copy(update={"structures": {}})
+    return rest.model_dump_json(), json.dumps(record.structures, sort_keys=True, ensure_ascii=False)
+
+
+def decode(data: bytes, sequence: int, where: str) -> Snapshot:
+    """Read a snapshot.
+
+    Raises
+    ------
+    NewerFormat
+        If it was written by a newer version of this program.
+    InputError
+        If it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        version = int((file.schema_arrow.metadata or {})[_VERSION])
+        require_known(version, where)
+        if missing := {"sample_id", "path", *_TEXT} - set(file.schema_arrow.names):
+            raise KeyError(missing)
+        names = [name for name in file.schema_arrow.names if name not in _TEXT]
+        table = file.read(columns=names).to_pandas().set_index("sample_id")
+        wrong = [path for i, path in zip(table.index, table["path"], strict=True) if not _fits(i, path)]
+        if wrong or not table.index.is_unique:
+            raise ValueError(f"{wrong[:1]} is no path of a sample")
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
+        raise InputError(f"the index {where} is damaged; tlgen repair writes a new one") from error
+    return Snapshot(sequence, where, data, table)

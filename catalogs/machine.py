@@ -1,0 +1,109 @@
+"""The machine that a program runs on: processor, instruction set, cores, and what oneDNN may use.
+
+oneDNN has the convolutions that fit the processor. TensorFlow uses them by itself only on processors with
+AVX-512 VNNI, bf16 or AMX; on all others its own take tens of times as long. So the packages that compute with
+TensorFlow call :func:`prefer_onednn` as soon as they are imported, which is before TensorFlow is.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+_SWITCH, _LIMIT = "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"
+# Instruction sets that matter for speed, best first: name, and the flags of /proc/cpuinfo that all mean it.
+_SETS = (
+    ("AMX", ("amx_tile", "amx_bf16")),
+    ("AVX-512 with bf16", ("avx512f", "avx512_bf16")),
+    ("AVX-512 with VNNI", ("avx512f", "avx512_vnni")),
+    ("AVX-512", ("avx512f", "avx512bw", "avx512dq", "avx512vl")),
+    ("AVX2", ("avx2", "fma")),
+    ("AVX", ("avx",)),
+    ("SSE4.2", ("sse4_2",)),
+    ("SVE", ("sve",)),
+    ("NEON", ("asimd",)),
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a figure depends on.
+
+    Attributes
+    ----------
+    processor
+        Its name, with family and model where the name alone is shared by several generations.
+    instruction_set
+        The best one that it has.
+    cores
+        That this process may use.
+    onednn
+        The variables of the environment that steer oneDNN, and what holds for those that are not set.
+    """
+
+    processor: str
+    instruction_set: str
+    cores: int
+    onednn: str
+
+    def __str__(self) -> str:
+        """Say it in one line, to stand above a table."""
+        return f"{self.processor}, {self.instruction_set}, {self.cores} cores; oneDNN: {self.onednn}"
+
+    def figures(self) -> dict[str, object]:
+        """Give it for the last line of a benchmark."""
+        return {
+            "processor": self.processor,
+            "instruction_set": self.instruction_set,
+            "cores": self.cores,
+            "onednn": self.onednn,
+        }
+
+
+def machine() -> Machine:
+    """Describe the machine that this process runs on, and the settings of oneDNN in force now."""
+    facts = _cpuinfo()
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in facts:
+        name += f" (family {facts['cpu family']}, model {facts.get('model', '?')})"
+    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    best = next((word for word, needed in _SETS if flags.issuperset(needed)), platform.machine())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(name, best, cores, _onednn())
+
+
+def prefer_onednn() -> None:
+    """Let TensorFlow use oneDNN on every processor, unless the user has decided about that.
+
+    TensorFlow looks at the environment once, when it is imported; processes that are started from here
+    inherit it.
+    """
+    os.environ.setdefault(_SWITCH, "1")
+
+
+def best_for_onednn() -> str:
+    """Name the best instruction set that oneDNN may use: the processor's, or what the user limits it to."""
+    most = os.environ.get(_LIMIT, "ALL")
+    return machine().instruction_set if most.upper() in ("", "ALL", "DEFAULT") else f"at most {most}"
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Read what Linux says of the first core; nothing elsewhere."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n", maxsplit=1)[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _onednn() -> str:
+    # where it is not set, TensorFlow switches oneDNN on only on processors with AVX-512 VNNI, bf16 or AMX
+    switch = os.environ.get(_SWITCH, "left to TensorFlow")
+    return f"{_SWITCH} {switch}, {_LIMIT} {os.environ.get(_LIMIT, 'all')}"
+
+
+if __name__ == "__main__":
+    print(machine())

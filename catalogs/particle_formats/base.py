@@ -1,0 +1,262 @@
+"""What a format of particle lists is, and what a list may leave open.
+
+A :class:`Format` is a value: a name, what it has room for, and three functions. ``detect`` says in words why
+a file is of this format, ``read`` makes a particle table of it, ``encode`` makes bytes of a table. Nothing in
+a format touches the disk when it writes: :mod:`catalogs.particle_formats.files` does, whole or not at all.
+
+A :class:`Context` carries what lists do not say themselves. Its methods turn the positions of a format into
+Å of the particle table and back, in one place for all formats.
+
+Binning. A tomogram's voxel is ``b`` pixels of the unbinned tilt series. Fourier cropping (RELION, Warp)
+leaves the centre of the first voxel on the centre of the first pixel: unbinned = i b. Averaging boxes of
+pixels (IMOD's newstack and binvol) puts it at the middle of the first ``b`` pixels: unbinned = i b + (b - 1)
+/ 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.file_names import file_name
+from catalogs.particle_table import Shape, VoxelSize
+from catalogs.schema import ClassInfo
+
+if TYPE_CHECKING:
+    from catalogs.particle_formats.sniff import Peek
+
+#: How the voxels of the tomogram were made from the pixels of the tilt series.
+BinningKind = Literal["fourier", "box"]
+#: RELION 5's two rules for the centre of a tomogram: size/2 where it extracts, size/2 - 1 where it picks.
+CentreRule = Literal["extract", "picker"]
+#: A position or offset in Å or voxels, along x, y, z.
+Vector = tuple[float, float, float]
+
+#: In ``Format.holds``: every column of any name.
+EVERYTHING = "*"
+POSITION = frozenset("xyz")
+ORIENTATION = frozenset(["qx", "qy", "qz", "qw"])
+
+_Value = TypeVar("_Value")
+
+_OPTIONS = {
+    "voxel size": "--voxel-size",
+    "size in voxels": "--shape",
+    "pixel size of the unbinned tilt series": "--pixel-size",
+    "size in unbinned pixels": "--unbinned-shape",
+    "origin": "--volume",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a particle list leaves open.
+
+    Parameters
+    ----------
+    voxel_size, shape
+        Of the tomograms, Å and voxels (z, y, x); one for all or by name.
+    pixel_size
+        Å of the pixels of the unbinned tilt series, which RELION 4 and 5 and EMAN2 count in; Warp's
+        ``--coords_angpix`` for a list in other pixels.
+    in_pixels
+        Whether lists that may count in either (Dynamo's, TOM's, IMOD's, ...) count in these pixels and
+        not in the tomogram's voxels.
+    unbinned_shape
+        Pixels (z, y, x) of the unbinned tomogram; binning times the shape unless given. Only RELION 5
+        uses it: half of it is its centre.
+    binning_kind
+        ``fourier`` or ``box``: how voxels were made from pixels.
+    centre
+        RELION 5's centre rule; what the file says, else ``extract``, unless given.
+    first_voxel
+        Index of the first voxel in Dynamo, TOM and STOPGAP lists: 1 as MATLAB counts, or 0 as many converters
+        write.
+    origin
+        Å (x, y, z) of the tomogram's voxel 0 in its MRC header, which ChimeraX adds.
+    tomogram
+        Name of the tomogram of a list that does not name it.
+    tomograms
+        Number of a tomogram in a list -> its name.
+    classes
+        Names, labels and radii.
+    optics
+        Column of RELION's optics table -> its value, e.g. ``rlnVoltage``.
+    tomograms_file
+        RELION 5's tomograms.star, as an optimisation set names it.
+    user, session
+        Of copick picks.
+    """
+
+    voxel_size: VoxelSize | None = None
+    shape: Shape | None = None
+    pixel_size: VoxelSize | None = None
+    in_pixels: bool = False
+    unbinned_shape: Shape | None = None
+    binning_kind: BinningKind = "fourier"
+    centre: CentreRule | None = None
+    first_voxel: int = 1
+    origin: Vector | Mapping[str, Vector] = (0.0, 0.0, 0.0)
+    tomogram: str | None = None
+    tomograms: Mapping[int, str] = field(default_factory=dict)
+    classes: tuple[ClassInfo, ...] = ()
+    optics: Mapping[str, float] = field(default_factory=dict)
+    tomograms_file: str | None = None
+    user: str = "tlpick"
+    session: str = "0"
+
+    def voxel(self, name: str) -> float:
+        """Å of a voxel of one tomogram."""
+        return _known("voxel size", self.voxel_size, name)
+
+    def pixel(self, name: str) -> float:
+        """Å that a list counts in: a voxel of the tomogram, or a pixel if it counts in those."""
+        return self.unbinned(name) if self.in_pixels else self.voxel(name)
+
+    def unbinned(self, name: str) -> float:
+        """Å of a pixel of the unbinned tilt series of one tomogram."""
+        return _known("pixel size of the unbinned tilt series", self.pixel_size, name)
+
+    def size(self, name: str) -> NDArray[np.float64]:
+        """Voxels of one tomogram along x, y, z."""
+        return np.array(_known("size in voxels", self.shape, name)[::-1], np.float64)
+
+    def shift(self, name: str) -> float:
+        """Å from the centre of the first pixel to the centre of the first voxel."""
+        return 0.0 if self.binning_kind == "fourier" else (self.voxel(name) - self.unbinned(name)) / 2
+
+    def centre_of(self, name: str, rule: CentreRule) -> NDArray[np.float64]:
+        """Å (x, y, z) of RELION 5's centre of one tomogram."""
+        if self.unbinned_shape is not None:
+            shape = _known("size in unbinned pixels", self.unbinned_shape, name)
+            half = np.array(shape[::-1], np.float64) / 2 * self.unbinned(name)
+        else:
+            half = self.size(name) / 2 * self.voxel(name)
+        return half - self.shift(name) - (self.unbinned(name) if rule == "picker" else 0.0)
+
+    def to_angstrom(
+        self, index: NDArray[np.float64], tomograms: Sequence[str], first: float | Vector = 0.0
+    ) -> NDArray[np.float64]:
+        """Turn positions in pixels, (n, 3), into Å; ``first`` is the index of the first pixel's centre."""
+        step, shift = self._steps(tomograms)
+        return (np.asarray(index, np.float64).reshape(-1, 3) - np.asarray(first)) * step - shift
+
+    def to_pixels(self, table: pd.DataFrame, first: float | Vector = 0.0) -> NDArray[np.float64]:
+        """Turn the positions of a table into pixels, (n, 3)."""
+        step, shift = self._steps(list(table["tomogram"]))
+        return (positions(table) + shift) / step + np.asarray(first)
+
+    def _steps(self, tomograms: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        known = {
+            name: (self.pixel(name), self.shift(name) if self.in_pixels else 0.0)
+            for name in dict.fromkeys(tomograms)
+        }
+        rows = np.array([known[name] for name in tomograms], np.float64).reshape(-1, 2)
+        return rows[:, :1], rows[:, 1:]
+
+    def origin_of(self, name: str) -> NDArray[np.float64]:
+        """Å of voxel 0 of one tomogram in its own header."""
+        return np.array(_known("origin", self.origin, name), np.float64)
+
+    def name_of(self, path: Path) -> str:
+        """Name of the tomogram of a list that does not name it: as given, else the file's."""
+        return path.stem if self.tomogram is None else self.tomogram
+
+    def radius_of(self, class_name: str) -> float | None:
+        """Å; None if it is not known."""
+        return next((info.radius for info in self.classes if info.name == class_name), None)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of particle lists.
+
+    Parameters
+    ----------
+    name, title
+        For the command line, and for people.
+    suffixes
+        Of its files.
+    holds
+        Columns of the particle table that come back from it; :data:`EVERYTHING` for all.
+    detect
+        Why a file is of this format, in words; None if it is not.
+    read
+        Particle table of a file.
+    encode
+        Path -> content of the files that hold a table; the path given is that of the list itself.
+    learn
+        The context with what a file says of its tomograms, where the context does not.
+    default_for
+        Endings that mean this format when writing.
+    one_tomogram
+        Whether a file is of one tomogram.
+    one_class
+        Whether a file is of one class, too.
+    numbers_tomograms
+        Whether it knows tomograms by number only.
+    rounding
+        How far off a coordinate may come back, in pixels of the list.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    holds: frozenset[str]
+    detect: Callable[[Peek], str | None]
+    read: Callable[[Path, Context], pd.DataFrame]
+    encode: Callable[[pd.DataFrame, Path, Context], dict[Path, bytes]]
+    learn: Callable[[Path, Context], Context] = lambda _path, context: context
+    default_for: tuple[str, ...] = ()
+    one_tomogram: bool = False
+    one_class: bool = False
+    numbers_tomograms: bool = False
+    rounding: float = 0.001
+
+
+def positions(table: pd.DataFrame) -> NDArray[np.float64]:
+    """(n, 3) Å."""
+    return table[["x", "y", "z"]].to_numpy(np.float64)
+
+
+def as_columns(names: Sequence[str], values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Name the columns of an (n, k) array."""
+    return dict(zip(names, np.asarray(values).reshape(-1, len(names)).T, strict=True))
+
+
+def has_orientations(table: pd.DataFrame) -> bool:
+    """Whether any particle is turned."""
+    return bool((table[["qx", "qy", "qz"]].to_numpy(np.float64) != 0).any())
+
+
+def one_of(table: pd.DataFrame, column: str, what: str, path: Path) -> str:
+    """Return the one value of a column of a list that is of one tomogram or class; empty without rows."""
+    values = list(dict.fromkeys(table[column]))
+    if len(values) > 1:
+        raise InputError(
+            f"{path.name} would be of one {what}, but the particles are of {len(values)} "
+            f"({', '.join(values[:3])}{', ...' if len(values) > 3 else ''}); "
+            "give a folder to write one file for each"
+        )
+    return str(values[0]) if values else ""
+
+
+def in_a_path(name: str) -> str:
+    """Return a name as it becomes part of a path; see :func:`catalogs.file_names.file_name`."""
+    return file_name(name)
+
+
+def _known(what: str, value: _Value | Mapping[str, _Value] | None, name: str) -> Any:
+    if isinstance(value, Mapping):
+        value = value.get(name)
+    if value is None:
+        tomogram = f"tomogram {name!r}" if name else "tomogram"
+        raise InputError(f"the {what} of the {tomogram} is not known; give it ({_OPTIONS[what]})")
+    return value

@@ -1,0 +1,271 @@
+"""IMOD's models (``.mod``) and the point text of model2point and point2model.
+
+The centre of the first voxel is at (0.5, 0.5, 0) in a model: half a voxel in x and y, none in z. A model is
+of one tomogram; an object is a class, and its points are scattered with the radius of the class. Scores are
+general values of the points, in the chunks that IMOD calls general storage.
+
+The binary reader is ours: the one of imodmodel never ends on a file that is cut off, and refuses models whose
+meshes it does not know, which hold points all the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.particle_formats import names
+from catalogs.particle_formats.base import POSITION, Context, Format, as_columns, one_of
+from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_table import make
+
+#: Index of the centre of the first voxel.
+FIRST = (0.5, 0.5, 0.0)
+
+_ID = b"IMODV1.2"
+_MODEL = struct.Struct(">128s9i6f5ff2i3f")
+_OBJECT = struct.Struct(">64s64siIii3fi8Bii")
+_CONTOUR = struct.Struct(">iIii")
+_STORED = struct.Struct(">hHif")
+_SCATTERED = 1 << 9
+_ANGSTROM, _NANOMETRE = -10, -9
+# General storage: the type of a point's value, and flags for one point, index int, value float.
+_VALUE, _ONE_POINT_FLOAT = 10, (1 << 7) | (1 << 2)
+_COLOURS = (
+    (0.0, 1.0, 0.0),
+    (0.0, 1.0, 1.0),
+    (1.0, 0.0, 1.0),
+    (1.0, 1.0, 0.0),
+    (1.0, 0.0, 0.0),
+    (0.3, 0.3, 1.0),
+)
+
+
+@dataclass
+class _Object:
+    name: str
+    points: list[NDArray[np.float64]] = field(default_factory=list)
+    values: dict[int, float] = field(default_factory=dict)  # number of a point in the object -> value
+
+    @property
+    def count(self) -> int:
+        return sum(len(points) for points in self.points)
+
+
+def _detect_mod(peek: Peek) -> str | None:
+    return (
+        "it begins with IMODV1.2: an IMOD model, first voxel at (0.5, 0.5, 0)"
+        if peek.head[:8] == _ID
+        else None
+    )
+
+
+def _learn_mod(path: Path, context: Context) -> Context:
+    if context.voxel_size is not None or context.in_pixels:
+        return context
+    _, pixel = _model(path)
+    return context if pixel is None else replace(context, voxel_size={context.name_of(path): pixel})
+
+
+def _model(path: Path) -> tuple[list[_Object], float | None]:
+    content = path.read_bytes()
+    if content[:8] != _ID:
+        raise InputError(f"{path} is not an IMOD model: it does not begin with IMODV1.2")
+    try:
+        return _parse(content)
+    except (struct.error, IndexError, ValueError) as error:
+        raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
+
+
+def _read_mod(path: Path, context: Context) -> pd.DataFrame:
+    objects, _ = _model(path)
+    tomogram = context.name_of(path)
+    points = [points for item in objects for points in item.points]
+    index = np.concatenate([np.zeros((0, 3)), *points])
+    scores = [item.values.get(k, np.nan) for item in objects for k in range(item.count)]
+    classes = [
+        item.name or f"class{number}"
+        for number, item in enumerate(objects, start=1)
+        for _ in range(item.count)
+    ]
+    xyz = context.to_angstrom(index, [tomogram] * len(index), FIRST)
+    return make(
+        tomogram=tomogram,
+        score=scores,
+        **as_columns(["x", "y", "z"], xyz),
+        **names.classes_of_names(classes, context),
+    )
+
+
+def _parse(content: bytes) -> tuple[list[_Object], float | None]:
+    """Objects of a model, and Å of a pixel if it says that."""
+    header = _MODEL.unpack_from(content, len(_ID))
+    size, units = header[21], header[22]
+    scale = {_ANGSTROM: 1.0, _NANOMETRE: 10.0}.get(units)
+    objects: list[_Object] = []
+    before = 0  # points of the object in the contours before this one
+    for kind, body in _chunks(content, len(_ID) + _MODEL.size):
+        if kind == b"OBJT":
+            objects.append(_Object(body[:64].split(b"\x00")[0].decode(errors="replace")))
+        elif kind == b"CONT":
+            before = objects[-1].count
+            objects[-1].points.append(
+                np.frombuffer(body, ">f4", offset=_CONTOUR.size).reshape(-1, 3).astype(np.float64)
+            )
+        elif kind == b"COST":
+            for at in range(0, len(body), _STORED.size):
+                of, flags, point, value = _STORED.unpack_from(body, at)
+                if of == _VALUE and flags & 0b1111 == 0b0100:
+                    objects[-1].values[before + point] = value
+    return objects, size * scale if scale is not None and size > 0 else None
+
+
+def _chunks(content: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
+    while True:
+        kind = content[at : at + 4]
+        at += 4
+        if kind == b"IEOF":
+            return
+        if kind == b"OBJT":
+            size = _OBJECT.size
+        elif kind == b"CONT":
+            size = _CONTOUR.size + 12 * _CONTOUR.unpack_from(content, at)[0]
+        elif kind == b"MESH":
+            vertices, indices = struct.unpack_from(">2i", content, at)
+            size = 16 + 12 * vertices + 4 * indices
+        else:
+            size = 4 + struct.unpack_from(">i", content, at)[0]
+        if len(kind) < 4 or not 0 <= size <= len(content) - at:
+            raise ValueError("its end is missing")
+        # Chunks that tell their size begin with it.
+        yield kind, content[at if kind in (b"OBJT", b"CONT", b"MESH") else at + 4 : at + size]
+        at += size
+
+
+def _encode_mod(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
+    tomogram = one_of(table, "tomogram", "tomogram", path)
+    pixel = context.pixel(tomogram)
+    index = context.to_pixels(table, FIRST)
+    size = (
+        context.size(tomogram).astype(int)
+        if context.shape is not None
+        else np.ceil(index.max(axis=0, initial=1))
+    )
+    out = [_ID, b""]
+    labels = sorted(set(zip(table["label"], table["class_name"], strict=True)))
+    for number, (label, name) in enumerate(labels):
+        rows = np.flatnonzero((table["label"] == label) & (table["class_name"] == name))
+        encoded = name.encode()
+        if len(encoded) > 63 or b"\x00" in encoded:
+            raise InputError(
+                f"an IMOD model has no room for the class name {name!r}; shorten it to 63 letters"
+            )
+        scores = table["score"].to_numpy(np.float64)[rows]
+        stored = [(k, score) for k, score in enumerate(scores) if np.isfinite(score)]
+        radius = context.radius_of(name)
+        points = max(1, round((radius or 100.0) / pixel))
+        red, green, blue = _COLOURS[number % len(_COLOURS)]
+        out.append(b"OBJT")
+        out.append(
+            _OBJECT.pack(
+                encoded, b"", 1, _SCATTERED, 0, 1, red, green, blue, points, 1, 3, 1, 1, 0, 0, 0, 0, 0, 0
+            )
+        )
+        out.append(b"CONT" + _CONTOUR.pack(len(rows), 0, 0, 0) + index[rows].astype(">f4").tobytes())
+        if stored:
+            out.append(b"COST" + struct.pack(">i", _STORED.size * len(stored)))
+            out += [_STORED.pack(_VALUE, _ONE_POINT_FLOAT, k, score) for k, score in stored]
+    out.append(b"IEOF")
+    # What IMOD itself sets: several clip planes, materials as bytes, angles that mean something.
+    flags = (1 << 12) | (1 << 13) | (1 << 15)
+    out[1] = _MODEL.pack(
+        b"template-learning",
+        *(int(value) for value in size),
+        *(len(labels), flags, 1, 1, 0, 255),
+        *(0.0, 0.0, 0.0, 1.0, 1.0, 1.0),
+        *(0, 0, 0, 3, 128),
+        *(pixel, _ANGSTROM, 0, 0.0, 0.0, 0.0),
+    )
+    return {path: b"".join(out)}
+
+
+def _detect_text(peek: Peek) -> str | None:
+    rows = peek.numbers
+    if rows is None or peek.suffix not in (".txt", ".pts", ".point", ".xyz", ""):
+        return None
+    values = np.array(rows)
+    if values.shape[1] == 3:
+        half = ((values[:, :2] % 1) == 0.5).all()
+        return f"three columns x y z{', x and y at half voxels' if half else ''}: points of an IMOD model"
+    if counts_contours(values):
+        return "five columns, the first two count objects and contours from 1: points of an IMOD model"
+    return None
+
+
+def counts_contours(values: NDArray[np.float64]) -> bool:
+    """Whether lines of numbers begin with an object and a contour, as IMOD counts: each from 1, going up."""
+    if values.shape[1] != 5 or not len(values):
+        return False
+    item, contour = values[:, 0], values[:, 1]
+    new = np.diff(item, prepend=0) != 0
+    steps = np.diff(contour, prepend=0)
+    up = bool((np.diff(item, prepend=0) >= 0).all())
+    return up and bool((contour[new] == 1).all()) and bool(np.isin(steps[~new], (0, 1)).all())
+
+
+def _read_text(path: Path, context: Context) -> pd.DataFrame:
+    rows = Peek(path).numbers
+    if rows is None or len(rows[0]) not in (3, 5):
+        raise InputError(
+            f"{path} is not point text of IMOD: lines of x y z, or object contour x y z, are needed"
+        )
+    values = np.loadtxt(path, comments=("#", ";"), ndmin=2)
+    tomogram = context.name_of(path)
+    xyz = context.to_angstrom(values[:, -3:], [tomogram] * len(values), FIRST)
+    labels = values[:, 0] if values.shape[1] == 5 else np.zeros(len(values))
+    classes = names.classes_of_labels([int(label) for label in labels], context)
+    return make(tomogram=tomogram, **as_columns(["x", "y", "z"], xyz), **classes)
+
+
+def _encode_text(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
+    one_of(table, "tomogram", "tomogram", path)
+    # Objects begin at 1 and go up; a distractor has no object of its own.
+    if (table["label"] < 1).any():
+        raise InputError("point text of IMOD counts classes as objects from 1; leave out the distractors")
+    order = np.argsort(table["label"].to_numpy(), kind="stable")
+    index = context.to_pixels(table, FIRST)[order]
+    lines = [
+        f"{label} 1 {x:.6f} {y:.6f} {z:.6f}\n"
+        for label, (x, y, z) in zip(table["label"].to_numpy()[order], index, strict=True)
+    ]
+    return {path: "".join(lines).encode()}
+
+
+MOD = Format(
+    name="imod",
+    title="IMOD model",
+    suffixes=(".mod",),
+    holds=POSITION | {"tomogram", "class_name", "score"},
+    detect=_detect_mod,
+    read=_read_mod,
+    learn=_learn_mod,
+    encode=_encode_mod,
+    default_for=(".mod",),
+    one_tomogram=True,
+)
+TEXT = Format(
+    name="imod-text",
+    title="IMOD point text (model2point, point2model)",
+    suffixes=(".txt",),
+    holds=POSITION | {"tomogram", "label"},
+    detect=_detect_text,
+    read=_read_text,
+    encode=_encode_text,
+    one_tomogram=True,
+)

@@ -1,0 +1,121 @@
+"""Tomograms and classes of lists that know them by number only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from catalogs.errors import InputError
+from catalogs.particle_formats.base import Context
+from catalogs.particle_table import DISTRACTOR
+
+_VOLUMES = (
+    *(".tomostar", ".ome.zarr", ".zarr", ".mrcs", ".mrc", ".rec", ".map", ".st", ".ali"),
+    *(".hdf", ".h5", ".tiff", ".tif", ".em"),
+)
+
+
+def number_tomograms(names: Iterable[str], context: Context) -> dict[str, int]:
+    """Choose the number of every tomogram.
+
+    That of the context's list; without one the number that the name ends in (``TS_03`` is 3) if that tells
+    the names apart, else 1, 2, ... in order.
+
+    Raises
+    ------
+    InputError
+        If the list lacks a tomogram.
+    """
+    unique = list(dict.fromkeys(names))
+    if context.tomograms:
+        known = {name: number for number, name in context.tomograms.items()}
+        missing = next((name for name in unique if name not in known), None)
+        if missing is not None:
+            raise InputError(
+                f"the list of tomograms has no number for {missing!r}; add it or leave out the list"
+            )
+        return {name: known[name] for name in unique}
+    ends = [re.search(r"(\d{1,6})$", name) for name in unique]
+    numbers = [int(end.group(1)) for end in ends if end is not None]
+    if len(set(numbers)) == len(unique) and 0 not in numbers:
+        return dict(zip(unique, numbers, strict=True))
+    return {name: k for k, name in enumerate(unique, start=1)}
+
+
+def name_tomograms(numbers: Sequence[int], context: Context) -> list[str]:
+    """Name the tomograms of a list: by the context's list, its one name, or the number itself."""
+    unique = set(numbers)
+    if context.tomogram is not None and len(unique) == 1 and not context.tomograms:
+        return [context.tomogram] * len(numbers)
+    return [context.tomograms.get(number, str(number)) for number in numbers]
+
+
+def stem(path: str) -> str:
+    """Name of the tomogram in a file: no folders, and none of the endings that volumes have."""
+    name = PurePath(path.replace("\\", "/")).name.removesuffix(".gz")
+    for ending in _VOLUMES:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return name or path
+
+
+def classes_of_labels(labels: Sequence[int], context: Context) -> dict[str, Any]:
+    """Make the columns label and class_name of a list that has labels only.
+
+    A list in which every label is 0 is one that does not use them: its particles are of class 1, since 0
+    means a distractor here.
+    """
+    known = {info.label: info.name for info in context.classes}
+    if len(labels) and not any(labels):
+        labels = [1] * len(labels)
+        known = {1: "particle"} | known
+    names = [known.get(label, DISTRACTOR if label == 0 else f"class{label}") for label in labels]
+    return {"label": np.asarray(labels, np.int64), "class_name": names}
+
+
+def classes_of_names(names: Sequence[str], context: Context) -> dict[str, Any]:
+    """Make the columns label and class_name of a list that has names only.
+
+    The context's classes give the labels; names that it lacks are numbered after its last.
+    """
+    known = {DISTRACTOR: 0} | {info.name: info.label for info in context.classes}
+    for name in sorted(set(names) - set(known)):
+        known[name] = max(known.values()) + 1
+    return {"label": np.array([known[name] for name in names], np.int64), "class_name": list(names)}
+
+
+def class_names_follow(table: pd.DataFrame, context: Context) -> bool:
+    """Whether the names of the classes come back from their labels alone."""
+    made = classes_of_labels(list(table["label"]), context)
+    return list(made["class_name"]) == list(table["class_name"])
+
+
+def read_tomogram_list(path: str) -> dict[int, str]:
+    """Read which number stands for which tomogram.
+
+    Two columns, number and name or path (Dynamo's ``.doc``), or one path a line, numbered from 1 (``.vll``).
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.replace(",", " ").split() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the list of tomograms {path} cannot be read ({error})") from error
+    lines = [line for line in lines if not line[0].startswith(("#", "*", ">"))]
+    if lines and all(len(line) == 1 for line in lines):
+        return {k: stem(line[0]) for k, line in enumerate(lines, start=1)}
+    if not lines or not all(len(line) >= 2 and line[0].isdigit() for line in lines):
+        raise InputError(f"{path} is no list of tomograms: give lines with a number and a name")
+    numbered = {int(line[0]): stem(line[1]) for line in lines}
+    if len(numbered) < len(lines):
+        raise InputError(f"{path} gives a number to two tomograms; number them apart")
+    return numbered

@@ -1,0 +1,134 @@
+"""All formats of particle lists, and which of them a file is of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from catalogs.console import nearest
+from catalogs.errors import InputError
+from catalogs.particle_formats import (
+    chimerax,
+    copick,
+    cryolo,
+    deepfinder,
+    dynamo,
+    eman2,
+    imod,
+    portal,
+    relion,
+    relion_project,
+    table,
+    text,
+    tom,
+)
+from catalogs.particle_formats.base import Format
+from catalogs.particle_formats.sniff import Peek
+
+#: Name -> format.
+FORMATS: dict[str, Format] = {
+    format.name: format
+    for format in (
+        table.CSV,
+        relion.RELION5,
+        relion_project.RELION5_SET,
+        relion.RELION4,
+        relion.RELION3,
+        dynamo.DYNAMO,
+        tom.EM,
+        tom.STOPGAP,
+        imod.MOD,
+        imod.TEXT,
+        chimerax.CMM,
+        copick.COPICK,
+        portal.PORTAL,
+        deepfinder.XML,
+        deepfinder.TEXT,
+        cryolo.CBOX,
+        cryolo.COORDS,
+        cryolo.TLOC,
+        eman2.EMAN2,
+        text.NAPARI,
+        text.SHREC,
+        text.CZII,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The format of a file, and why."""
+
+    format: Format
+    why: str
+
+
+def named(name: str) -> Format:
+    """Find a format by its name.
+
+    Raises
+    ------
+    InputError
+        If there is none; it names the nearest.
+    """
+    if name not in FORMATS:
+        raise InputError(
+            f"there is no format {name!r}{nearest(name, FORMATS)} (there are {', '.join(FORMATS)})"
+        )
+    return FORMATS[name]
+
+
+def detect(path: Path) -> Detected:
+    """Find out which format a file or folder is of, from what is in it.
+
+    Raises
+    ------
+    InputError
+        If it is not there, is of none, or may be of several: then it names them.
+    """
+    if not path.exists():
+        raise InputError(f"there is no particle list {path}")
+    peek = Peek(path)
+    found = [Detected(format, why) for format in FORMATS.values() if (why := format.detect(peek)) is not None]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        kinds = [format for format in FORMATS.values() if peek.suffix and peek.suffix in format.suffixes]
+        like = f"; files {peek.suffix} are {_either(kinds)}" if kinds else ""
+        what = "folder" if peek.is_folder else "file"
+        raise InputError(
+            f"{path} is no {what} of particles that this program knows{like}; say which it is (--from)"
+        )
+    reasons = "; ".join(f"{item.format.name} ({item.why})" for item in found)
+    raise InputError(
+        f"{path} may be {reasons}; say which by --from {_either([item.format for item in found])}"
+    )
+
+
+def target(path: Path) -> Format:
+    """Find the format that a path to write means by its ending.
+
+    Raises
+    ------
+    InputError
+        If its ending means none, or several.
+    """
+    suffix = path.suffix.lower()
+    if path.name.lower().endswith("_info.json"):
+        return FORMATS["eman2"]
+    if path.name.lower() == "optimisation_set.star":
+        return FORMATS["relion5-set"]
+    meant = [format for format in FORMATS.values() if suffix in format.default_for]
+    if meant:
+        return meant[0]
+    kinds = [format for format in FORMATS.values() if suffix in format.suffixes]
+    end = f"ends in {suffix!r}" if suffix else "has no ending"
+    if kinds:
+        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by --to-format")
+    raise InputError(f"{path} {end}, which no particle list has; say which format by --to-format")
+
+
+def _either(formats: Sequence[Format]) -> str:
+    names = [format.name for format in formats]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

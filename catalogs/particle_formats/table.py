@@ -1,0 +1,114 @@
+"""Our own list: CSV with every column as it is, coordinates in Å; numbers come back to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from catalogs.errors import InputError
+from catalogs.particle_formats.base import EVERYTHING, Context, Format
+from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_table import COLUMNS, OPTIONAL, make
+
+
+def format_csv(table: pd.DataFrame) -> str:
+    """Write a particle table as the text of a CSV file.
+
+    Raises
+    ------
+    InputError
+        If a name holds a line break or another control character.
+    """
+    refuse_control_characters(table)
+    return table.to_csv(index=False, na_rep="nan", lineterminator="\n")
+
+
+def refuse_control_characters(table: pd.DataFrame) -> None:
+    """Refuse names that no line of a text file can hold."""
+    for name in table.select_dtypes(object):
+        for value in table[name]:
+            if not str(value).isprintable():
+                raise InputError(f"a particle list cannot hold the name {value!r}; rename it")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a particle table from a CSV file.
+
+    Only ``x``, ``y`` and ``z`` (Å) must be there. Columns that this program does not know are kept: as
+    numbers where all their values are numbers, else as text.
+
+    Raises
+    ------
+    InputError
+        If it is not a CSV file or has no coordinates.
+    """
+    try:
+        return make(**typed(read_text(path)))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_text(path: Path) -> pd.DataFrame:
+    """Read a CSV file with every value as text.
+
+    Raises
+    ------
+    InputError
+        If it is not a CSV file.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(
+            f"{path} is not a CSV file ({error}); its first line must name the columns"
+        ) from error
+
+
+def typed(text: pd.DataFrame) -> dict[str, Any]:
+    """Turn columns of text into what :func:`catalogs.particles.make` takes."""
+    columns: dict[str, Any] = {}
+    for name, values in text.items():
+        known = {**COLUMNS, **OPTIONAL}.get(str(name))
+        if known is float:
+            values = values.replace("", "nan")  # as other programs leave it
+        columns[str(name)] = values if known is not None else _numbers_if_all(values)
+    return columns
+
+
+def _numbers_if_all(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Turn a column of text into numbers if that is what all of it is."""
+    try:
+        return pd.to_numeric(values)
+    except ValueError:
+        return values
+
+
+def _detect(peek: Peek) -> str | None:
+    if not {"x", "y", "z"} <= set(peek.header) or {"experiment", "particle_type"} <= set(peek.header):
+        return None
+    return "its columns are x, y, z: Å from the first voxel"
+
+
+def _read(path: Path, context: Context) -> pd.DataFrame:
+    table = read(path)
+    if context.tomogram is not None and not table["tomogram"].any():
+        table["tomogram"] = context.tomogram
+    return table
+
+
+def _encode(table: pd.DataFrame, path: Path, _context: Context) -> dict[Path, bytes]:
+    return {path: format_csv(table).encode()}
+
+
+CSV = Format(
+    name="csv",
+    title="this program's own CSV",
+    suffixes=(".csv",),
+    holds=frozenset([EVERYTHING]),
+    detect=_detect,
+    read=_read,
+    encode=_encode,
+    default_for=(".csv",),
+)

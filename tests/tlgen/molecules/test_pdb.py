@@ -1,0 +1,193 @@
+"""Structures by PDB id: the cache, and a server on this machine in place of the PDB's."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from catalogs.errors import InputError
+from tlgen.molecules import pdb
+from tlgen.molecules.structures import load_structure, locate, name_of, shipped
+
+#: A port that nothing listens on.
+NOWHERE = "http://127.0.0.1:9"
+
+
+class Server:
+    """What a server of entries answers: path -> (status, body, promised length)."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[tuple[int, bytes, int | None]]] = {}
+        self.asked: list[str] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.asked.append(self.path)
+                waiting = server.answers.get(self.path, [(404, b"", None)])
+                status, body, length = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body) if length is None else length))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/download"
+
+    def give(self, entry: str, body: bytes, *, status: int = 200, length: int | None = None) -> None:
+        self.answers.setdefault(f"/download/{entry}.cif.gz", []).append((status, body, length))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    it = Server()
+    monkeypatch.setenv("TLGEN_PDB_URL", it.url)
+    monkeypatch.setenv("TLGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    thread = threading.Thread(target=it.http.serve_forever, args=(0.01,))
+    thread.start()
+    yield it
+    it.http.shutdown()
+    thread.join()
+    it.http.server_close()
+
+
+@pytest.fixture(scope="module")
+def entry() -> bytes:
+    """An mmCIF file as the PDB sends it."""
+    import gemmi
+
+    structure = gemmi.read_structure(str(shipped()["1ubi"]))
+    structure.setup_entities()
+    return gzip.compress(structure.make_mmcif_document().as_string().encode(), mtime=0)
+
+
+def test_what_a_pdb_id_is() -> None:
+    assert pdb.pdb_id("4V5D") == "4v5d"
+    assert pdb.pdb_id("pdb_00004v5d") == "4v5d"
+    assert pdb.pdb_id("PDB_10004V5D") == "pdb_10004v5d"
+    for word in ("ribo", "0abc", "4v5", "4v5d.cif", "4v5dd", "", "my protein"):
+        assert pdb.pdb_id(word) is None
+
+
+def test_an_entry_is_fetched_once_and_kept_with_its_checksum(server: Server, entry: bytes) -> None:
+    server.give("9zzz", entry)
+    molecule = load_structure("9ZZZ")
+    ours = load_structure("1ubi")
+    assert (molecule.name, molecule.n_atoms) == ("9zzz", ours.n_atoms)
+    assert load_structure("pdb_00009zzz").digest == molecule.digest
+    assert server.asked == ["/download/9zzz.cif.gz"]
+    path = locate("9zzz")
+    assert path == pdb.cache_folder() / "9zzz.cif.gz"
+    assert path.read_bytes() == entry
+    assert molecule.source == hashlib.sha256(entry).hexdigest()
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", f"{path.name}.sha256"], cwd=path.parent, check=True
+    )
+    assert sorted(p.name for p in path.parent.iterdir()) == ["9zzz.cif.gz", "9zzz.cif.gz.sha256"]
+
+
+def test_installed_packages_come_before_the_network(server: Server) -> None:
+    assert locate("4v5d") == shipped()["4v5d"]
+    assert server.asked == []
+
+
+def test_a_file_put_there_by_hand_is_taken_as_it_is(server: Server) -> None:
+    pdb.cache_folder().mkdir()
+    for name in ("9AAA.pdb", "9bbb.ent.gz", "9ccc.cif"):
+        (pdb.cache_folder() / name).write_bytes(b"")
+        assert locate(name[:4].lower()).name == name
+    assert name_of(locate("9bbb")) == "9bbb"
+    assert server.asked == []
+
+
+def test_a_changed_file_is_fetched_anew(server: Server, entry: bytes) -> None:
+    server.give("9zzz", entry)
+    path = locate("9zzz")
+    path.write_bytes(entry[:-100])
+    assert locate("9zzz").read_bytes() == entry
+    assert len(server.asked) == 2
+
+
+def test_a_changed_file_is_not_used_without_a_network(
+    server: Server, entry: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.give("9zzz", entry)
+    path = locate("9zzz")
+    path.write_bytes(entry + b"more")
+    monkeypatch.setenv("TLGEN_PDB_URL", NOWHERE)
+    with pytest.raises(InputError, match=rf"'9zzz' cannot be fetched .*{path} has changed since"):
+        locate("9zzz")
+
+
+def test_what_comes_is_tried_again_until_it_is_whole(server: Server, entry: bytes) -> None:
+    server.give("9zzz", b"busy", status=503)
+    server.give("9zzz", entry[: len(entry) // 2], length=len(entry))  # the line is cut
+    server.give("9zzz", entry)
+    assert locate("9zzz").read_bytes() == entry
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (404, b"", "the PDB has no entry '9zzz' .*check the id, or give the path"),
+        (
+            503,
+            b"",
+            r"'9zzz' cannot be fetched from .*9zzz.cif.gz \(503 Service Unavailable\); with a network",
+        ),
+        (200, b"<html>log in to the hotel's network</html>", "what came is no whole gzip file"),
+        (200, gzip.compress(b"data_nothing"), "what came holds no atoms"),
+    ],
+)
+def test_what_cannot_be_fetched_is_refused_in_one_sentence(
+    server: Server, status: int, body: bytes, words: str
+) -> None:
+    server.give("9zzz", body, status=status)
+    with pytest.raises(InputError, match=words) as caught:
+        load_structure("9zzz")
+    assert "\n" not in str(caught.value)
+    assert not pdb.cache_folder().exists()
+
+
+def test_without_a_network_the_user_learns_where_to_put_the_file(
+    server: Server, monkeypatch: pytest.MonkeyPatch, entry: bytes
+) -> None:
+    monkeypatch.setenv("TLGEN_PDB_URL", NOWHERE)
+    target = pdb.cache_folder() / "9zzz.cif.gz"
+    with pytest.raises(
+        InputError, match=rf"structure '9zzz' cannot be fetched.*put the entry's mmCIF file at {target}"
+    ):
+        load_structure("9zzz")
+    target.parent.mkdir()
+    target.write_bytes(entry)
+    assert load_structure("9zzz").n_atoms == load_structure("1ubi").n_atoms
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    server: Server, entry: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.give("9zzz", entry)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TLGEN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InputError, match=r"9zzz.cif.gz cannot be written .*set TLGEN_CACHE"):
+        locate("9zzz")
+
+
+def test_the_usual_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TLGEN_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert pdb.cache_folder() == Path("/somewhere/template-learning/pdb")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert pdb.cache_folder() == Path.home() / ".cache/template-learning/pdb"

@@ -1,0 +1,139 @@
+"""``tlgen match``: a recipe that takes its tilt series as a user's own acquisition was taken."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalogs.errors import InputError
+from catalogs.schema import Acquisition
+from tlgen.cli import tlgen
+from tlgen.recipes.from_series import scheme_of, write_match
+from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
+from tlgen.recipes.samples import expand
+from tlgen.simulate.engine import engine
+from tlgen.tilts.scheme import order, tilt_series
+from tlgen.tilts.series_files import Series, read_one
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scheme=st.sampled_from(["dose_symmetric", "bidirectional", "unidirectional"]),
+    negative=st.booleans(),
+    group=st.integers(1, 4),
+    start=st.integers(-4, 4),
+    step=st.sampled_from([1.5, 2.0, 3.0]),
+    half=st.integers(6, 20),
+    seed=st.integers(0, 99),
+    by_angle=st.booleans(),
+)
+def test_every_scheme_is_found_again(
+    scheme: str, negative: bool, group: int, start: int, step: float, half: int, seed: int, by_angle: bool
+) -> None:
+    first = start * step
+    angles = [first + k * step for k in range(-half, half + 1)]
+    taken = order(angles, scheme, first, negative, group)
+    measured = np.array(taken) + np.random.default_rng(seed).normal(0, 0.03, len(taken))
+    stack = np.argsort(measured) if by_angle else np.arange(len(taken))
+    series = Series(
+        "ts",
+        tuple(measured[stack]),
+        tuple(3.0 for _ in taken),
+        tuple(int(k) for k in np.argsort(stack)),
+        True,
+    )
+    found = scheme_of(series)
+    assert found is not None
+    again = [t.angle for t in tilt_series(Acquisition.model_validate(found))]
+    assert again == pytest.approx(taken, abs=0.1)
+
+
+def test_what_is_no_scheme_is_kept_as_a_list() -> None:
+    angles = (0.0, 3.0, -3.0, -6.0, 6.0, 9.0, -9.0)  # Hagen's own order swings
+    assert scheme_of(Series("ts", angles)) is None
+    assert scheme_of(Series("ts", (0.0, 3.0, -3.0, 7.5, -6.0))) is None
+    taken = tuple(order([float(a) for a in range(-9, 10, 3)], "dose_symmetric"))
+    assert scheme_of(Series("ts", taken, (3.0,) * 7)) is not None
+    assert scheme_of(Series("ts", taken, (3.0,) * 6 + (4.0,))) is None  # more dose at high tilt
+
+
+@pytest.mark.parametrize("template", sorted(shipped_recipes()))
+def test_the_recipe_is_centred_on_the_acquisition(
+    mdoc: Callable[..., Path], tmp_path: Path, template: str
+) -> None:
+    path, to = mdoc(tmp_path), tmp_path / "mine.yaml"
+    lines = write_match(str(path), str(to), template, 10.0)
+    assert any("tilt_group" in line for line in lines)
+    recipe = read_recipe(str(to))
+    series = read_one(path)
+    specs = expand(recipe, {"a": 1})
+    assert {spec.split for spec in specs} == {"train", "val", "test"}
+    for spec in specs:
+        acq = spec.acquisition
+        engine(acq.engine).check(acq)
+        assert (acq.voltage, acq.pixel_size, acq.voxel_size) == (300, 2.74, 10.96)
+        assert [t.angle for t in tilt_series(acq)] == [round(series.angles[k]) for k in series.taken]
+        assert abs(acq.dose - 22.4) <= 0.151 * 22.4
+        assert 3 <= acq.defocus <= 5
+    box = np.array(recipe.shape) * 10.96
+    below = read_recipe(template)
+    voxel = below.acquisition.get("voxel_size", 8.0)
+    assert box == pytest.approx(np.array(below.shape) * voxel, abs=6)
+
+
+def test_a_list_of_tilts_reaches_the_recipe(relion: Callable[..., Path], tmp_path: Path) -> None:
+    path = relion(tmp_path, names=("TS_01",))
+    text = path.parent / "tilt_series/TS_01.star"
+    lines = text.read_text().splitlines()
+    text.write_text("\n".join([line for line in lines if not line.startswith("TS_01_3.0")] + [""]))
+    to = tmp_path / "mine.yaml"
+    write_match(f"{path}#TS_01", str(to), "demo", 8.0)
+    content = yaml.safe_load(to.read_text())["acquisition"]
+    assert content["tilt_series"].split()[0] == "1:3"
+    assert content["voxel_size"] == pytest.approx(6 * 1.35)
+    acq = expand(read_recipe(str(to)), {"a": 1})[0].acquisition
+    assert len(tilt_series(acq)) == 6
+    assert acq.tilt_scheme == "listed"
+
+
+def test_without_a_name_the_recipe_is_printed(mdoc: Callable[..., Path], tmp_path: Path) -> None:
+    result = CliRunner().invoke(tlgen, ["match", str(mdoc(tmp_path))])
+    assert result.exit_code == 0, result.output
+    content: dict[str, Any] = yaml.safe_load(result.output)
+    assert content["acquisition"]["tilt_group"] == 2
+    assert content["extends"] == "demo"
+
+
+def test_a_template_of_ones_own_is_found_from_anywhere(
+    mdoc: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = tmp_path / "a/own.yaml"
+    below.parent.mkdir()
+    below.write_text("extends: demo\nname: own\nshape: [50, 100, 100]\n")
+    (tmp_path / "b").mkdir()
+    write_match(str(mdoc(tmp_path)), str(tmp_path / "b/mine.yaml"), str(below), 10.0)
+    monkeypatch.chdir("/")
+    assert read_recipe(str(tmp_path / "b/mine.yaml")).shape == (46, 91, 91)
+
+
+def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
+    path = str(mdoc(tmp_path))
+    (tmp_path / "there.yaml").write_text("")
+    for to, size, words in (
+        ("there.yaml", 10.0, "exists already"),
+        ("mine.txt", 10.0, r"must end in \.yaml"),
+        ("mine.yaml", 0.0, "must be positive"),
+        ("mine.yaml", float("inf"), "no more than 200 Å, not inf"),
+    ):
+        with pytest.raises(InputError, match=words):
+            write_match(path, str(tmp_path / to), "demo", size)
+    with pytest.raises(InputError, match="there is no file"):
+        write_match(str(tmp_path / "gone.mdoc"), None, "demo", 10.0)
+    with pytest.raises(InputError, match="there is no recipe"):
+        write_match(path, None, "dmeo", 10.0)

@@ -1,0 +1,203 @@
+"""The report: it stands alone, says what is true, and a real browser opens it without a complaint."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from catalogs import particles
+from catalogs.seeds import generator
+from catalogs.volumes import write_mrc
+from tlpick.output import charts
+from tlpick.output.charts import Mark, Series
+
+Run = Callable[..., Any]
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and checks that its tags close."""
+
+    void = frozenset({"meta", "link", "br", "img", "input"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.classes: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.void:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("href", "src", "srcset", "xlink:href", "data"):
+                self.links.append(value or "")
+            if name == "class":
+                self.classes.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def read(path: Path) -> tuple[str, Page]:
+    text = path.read_text()
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.open == []
+    assert page.links
+    assert all(link.startswith("data:") for link in page.links)
+    for outside in ("http:", "https:", "@import", "url(h", "<script src"):
+        assert outside not in text
+    return text, page
+
+
+def test_the_report_of_a_run_stands_alone(picked: Path) -> None:
+    text, page = read(picked / "report.html")
+    assert "<h1>ball in tomo-1</h1>" in text
+    assert "8 picks" in text
+    assert page.classes.count("pick plain c0") >= 8
+    assert not any(kind.startswith("truth") for kind in page.classes)
+    for part in ("Scores", "Nearest neighbours", "Sizes", "ball: best and worst", "How it was made"):
+        assert f"<h2>{part}</h2>" in text
+    assert page.classes.count("crop") == 8
+    assert "localising (method meanshift, min_size 0.1" in text
+
+
+def test_the_report_of_a_score_shows_right_and_wrong(
+    tlpick: Run, picked: Path, make_balls: Run, tmp_path: Path
+) -> None:
+    truth = make_balls("tomo-1").truth
+    moved = truth.assign(x=truth["x"] + np.where(truth.index == 0, 200.0, 0.0))
+    particles.write(moved, tmp_path / "truth.csv", voxel_size=10.0, shape=(40, 66, 59))
+    tlpick("score", picked, tmp_path / "truth.csv")
+    text, page = read(picked / "report.html")
+    assert {"pick paired c0", "pick alone c0", "truth paired c0", "truth alone c0"} <= set(page.classes)
+    assert (page.classes.count("crop right"), page.classes.count("crop wrong")) == (7, 1)
+    assert "prefers-color-scheme: dark" in text
+    assert "7 of 8 particles found, 1 of 8 picks false" in text
+    assert "One tomogram says nothing about how others would score" in text
+    for name in ("SHREC'21", "CZII", "DeePiCt", "octopi", "DeepFinder", "box IoU 0.6"):
+        assert name.replace("'", "&#x27;") in text
+
+
+def test_the_report_does_without_the_tomogram(
+    tlpick: Run, picked: Path, make_balls: Run, tmp_path: Path
+) -> None:
+    truth = make_balls("tomo-1").truth
+    particles.write(truth, tmp_path / "truth.csv", voxel_size=10.0, shape=(40, 66, 59))
+    (tmp_path / "tomo-1.mrc").unlink()
+    assert tlpick("score", picked, tmp_path / "truth.csv").status == 0
+    text = (picked / "report.html").read_text()
+    assert "No slices: there is no volume" in text
+    assert 'class="crop' not in text
+
+
+def test_names_cannot_break_the_page(tlpick: Run, picked: Path) -> None:
+    run = json.loads((picked / "run.json").read_text())
+    run["failed"] = [{"path": "x", "error": "<script>alert(1)</script> & more"}]
+    (picked / "run.json").write_text(json.dumps(run))
+    assert tlpick("report", picked).status == 0
+    text, _ = read(picked / "report.html")
+    assert "<script>alert" not in text
+    assert "1 tomogram failed and is not in what follows" in text
+
+
+def test_report_refuses_what_is_no_run(tlpick: Run, tmp_path: Path) -> None:
+    refused = tlpick("report", tmp_path)
+    assert refused.status == 2
+    assert "is not the folder of a run: it has no run.json" in refused.err
+
+
+def test_every_value_is_in_the_histogram_even_beyond_its_ends() -> None:
+    values = generator("histogram").normal(size=500)
+    half = Series("right", "right", values[:200]), Series("wrong", "wrong", values[200:])
+    text = charts.histogram("title", "axis", half, [Mark(0.0, "here")], -1.0, 1.0)
+    counts = [int(n) for n in re.findall(r": (\d+) (?:right|wrong)</title>", text)]
+    assert sum(counts) == 500
+    assert "here</text>" in text
+    assert "There is nothing to draw" in charts.histogram("t", "a", [Series("c0", "x", np.array([np.nan]))])
+
+
+def test_curves_leave_out_what_is_no_number() -> None:
+    xs, ys = np.array([0.1, 0.2, 0.3]), np.array([0.5, np.nan, 0.7])
+    text = charts.line("title", "score", [("f1", "F1", xs, ys)])
+    [points] = re.findall(r'points="([^"]*)"', text)
+    assert len(points.split()) == 2
+
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+
+# Moves the first slider, hides the first class, and says in the title what became of it.
+ACT = """
+<script>
+const slider = document.querySelector('.depth input');
+slider.value = 0;
+slider.dispatchEvent(new Event('input'));
+const slabs = [...document.querySelectorAll('.stack')[0].querySelectorAll('.slab')];
+const shown = slabs.map(slab => slab.style.display === '');
+const box = document.querySelector('[data-toggle=c0]') ?? document.createElement('input');
+box.checked = false;
+box.dispatchEvent(new Event('change'));
+const circle = document.querySelector('.orthoview .c0');
+const moved = document.querySelector('.z-right').getAttribute('transform');
+const wide = document.documentElement.scrollWidth <= window.innerWidth;
+document.title = JSON.stringify({
+  first: shown[0], others: shown.slice(1).some(Boolean),
+  hidden: !box.dataset.toggle || getComputedStyle(circle).display === 'none',
+  moved, wide, images: [...document.images].every(i => i.naturalWidth > 0),
+  slider: !slider.closest('label').hidden
+});
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_opens_the_report_without_a_complaint(
+    tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path, width: int
+) -> None:
+    assert CHROMIUM is not None
+    tables = []
+    for name in ("tomo-1", "tomo-2"):
+        balls = make_balls(name)
+        write_mrc(tmp_path / f"{name}.mrc", balls.data, 10.0)
+        tables.append(balls.truth)
+    truth = pd.concat(tables, ignore_index=True)
+    particles.write(truth, tmp_path / "truth.csv", voxel_size=10.0, shape=(40, 66, 59))
+    to = tmp_path / "picks"
+    assert tlpick("run", ball_model, *tmp_path.glob("*.mrc"), "--to", to).status == 0
+    for what in ("run", "score"):
+        if what == "score":
+            assert tlpick("score", to, tmp_path / "truth.csv").status == 0
+        text = (to / "report.html").read_text()
+        (tmp_path / "page.html").write_text(text.replace("</body>", ACT + "</body>"))
+        done = subprocess.run(
+            [
+                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000",
+                "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+                "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom",
+                (tmp_path / "page.html").as_uri(),
+            ],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        assert said == []  # neither errors of scripts nor requests that the page's policy refused
+        [title] = re.findall(r"<title>(\{.*?\})</title>", done.stdout)
+        seen = json.loads(title.replace("&quot;", '"'))
+        assert re.fullmatch(r"translate\(-\d+(\.\d+)? 0\)", seen.pop("moved"))
+        assert seen == {
+            "first": True, "others": False, "hidden": True, "wide": True, "images": True, "slider": True
+        }  # fmt: skip

@@ -1,0 +1,601 @@
+"""Fine-tuning on tomograms in files, as a user does it."""
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from catalogs import particles
+from catalogs.errors import InputError
+from catalogs.intensity import NORMALISATION, measure, normalise
+from catalogs.model_file import ModelCard, fingerprint, read_card, with_card, write_model
+from catalogs.particle_formats.base import Context
+from catalogs.schema import ClassInfo
+from catalogs.seeds import generator
+from catalogs.volumes import open_volume, write_mrc
+from tlpick.network.tomograms.inputs import Tomogram
+from tlpick.network.tomograms.intake import Terms
+from tltrain.data.stream import open_stream_of
+from tltrain.finetune.annotated_tomograms import prepare_tomograms
+from tltrain.finetune.annotations import look, read_annotations
+from tltrain.finetune.data import divide, expected_share, gather, some, supply
+from tltrain.finetune.evaluation import Judgement, outcome_of
+from tltrain.finetune.finetune import finetune
+from tltrain.finetune.loss import apart, positive_unlabelled
+from tltrain.finetune.settings import FineTuning
+from tltrain.finetune.targets import UNLABELLED
+from tltrain.networks.architectures import architecture
+from tltrain.networks.deepfinder_weights import load_network
+from tltrain.training import checkpoint, loop
+from tltrain.training.cards import keras_file
+from tltrain.training.losses import IGNORE, loss_of
+from tltrain.training.predict import predict
+from tltrain.training.validation import PickScore, Scores
+
+# seconds, to see the machinery and not how good the network gets
+QUICK = FineTuning(steps=6, patch=16, batch=4, validate_every=3, max_forgetting=1.0)
+
+
+@pytest.fixture(scope="module")
+def model(corpus, tmp_path_factory):
+    """A model that has learned nothing."""
+    path = tmp_path_factory.mktemp("models") / "balls.tlm"
+    arch, records = architecture("small"), corpus.records()
+    network = arch.build(2, 0)
+    card = ModelCard(
+        name="balls",
+        created="2026-01-01T00:00:00+00:00",
+        voxel_size=10.0,
+        classes=corpus.classes,
+        normalisation=NORMALISATION,
+        network="small",
+        n_parameters=network.count_params(),
+        pooling=arch.pooling,
+        halo=28,
+        patch=16,
+        thresholds={"ball": 0.5},
+        training={},
+        provenance={
+            "corpus": corpus.url,
+            "train": [record.sample_id for record in records if record.split == "train"],
+            "val": [record.sample_id for record in records if record.split == "val"],
+        },
+    )
+    write_model(path, card, keras_file(arch, network, 2))
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(make_catalog, write_balls, tmp_path_factory):
+    """Three tomograms as MRC files, and the picks of all particles in them: a folder."""
+    folder = tmp_path_factory.mktemp("real")
+    catalog = make_catalog(folder / "corpus")
+    tables = []
+    for name in ("TS_01", "TS_02", "TS_03"):
+        sample_id = write_balls(catalog, name, "train", noise=1.2)
+        write_mrc(folder / f"{name}.mrc", catalog.arrays(sample_id)["tomogram"][:] * 30 + 100, 10.0)
+        table = catalog.particles(sample_id)
+        tables.append(table[table["label"] > 0])
+    shutil.rmtree(folder / "corpus")
+    table = pd.concat(tables, ignore_index=True)
+    particles.save(table, folder / "picks.star", None, Context(voxel_size=10.0, shape=(40, 72, 70)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def annotations(model, data):
+    places = look([Tomogram(str(data / f"{n}.mrc"), n) for n in ("TS_01", "TS_02", "TS_03")])
+    return read_annotations([str(data / "picks.star")], places, read_card(model))
+
+
+def command(model, data, *more, picks="picks.star"):
+    return ("finetune", model, "-t", data / "*.mrc", "-p", data / picks, *more)
+
+
+def weights(path):
+    return load_network(path).get_weights()
+
+
+def assert_same_weights(one, two):
+    for a, b in zip(weights(one), weights(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data, annotations, tmp_path):
+    tuned = tmp_path / "tuned.tlm"
+    more = ("--to", tuned, "--steps", 3, "--patch", 16, "--batch", 4, "--mix", 0.25, "--max-forgetting", 1)
+    status, out, err = tltrain(*command(model, data, *more))
+    assert status == 0, err
+    assert "1 simulated patches to every 3; held out: TS_0" in out
+    assert "before: F1 simulated 0." in out
+    assert f"wrote {tuned}: F1 on held-out tomograms" in out
+    card, parent = read_card(tuned), read_card(model)
+    assert (card.classes, card.voxel_size, card.network) == (
+        parent.classes,
+        parent.voxel_size,
+        parent.network,
+    )
+    tuning = card.training["fine_tuning"]
+    assert tuning["parent"] == fingerprint(model)
+    (held,) = tuning["held_out"]
+    learned = {each["name"]: each["annotations"] for each in tuning["tomograms"]}
+    assert {held, *learned} == {"TS_01", "TS_02", "TS_03"}
+    assert (
+        sum(learned.values())
+        == tuning["annotations"]["ball"]
+        == len(annotations.table) - len(annotations.of(held))
+    )
+    assert tuning["mix"] == 0.25
+    assert tuning["forgotten"] is not None
+    assert card.provenance["corpus"] == corpus.url
+    assert card.provenance["parent"] == parent.training
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tuned.tlm", "tuned.training"]
+    assert f"how it goes: {tmp_path / 'tuned.training' / 'training.html'}" in out
+    page = (tmp_path / "tuned.training" / "training.html").read_text()
+    for word in ("1 simulated patches to every 3", "F1 of picks, on simulated tomograms", "finished"):
+        assert word in page
+    # a plane of what is held out, with its annotations, and one of a simulated tomogram, with the truth
+    assert re.findall(r'<img alt="([^"]*)"', page) == [
+        *("The tomogram", "Annotations", "Prediction", "The tomogram", "Truth", "Prediction"),
+    ]
+    assert re.findall(r">(\S+), plane \d+ of 40", page) == [held, "val-0"]
+    table = (tmp_path / "tuned.training" / "history.csv").read_text()
+    rows = list(csv.DictReader(table.splitlines()))
+    assert rows[0]["step"] == "0"
+    assert float(rows[0]["simulated/f1"]) == pytest.approx(tuning["before"]["simulated"]["f1"])
+
+    status, out, _ = tltrain("info", tuned)
+    assert (
+        f"fine-tuned   from balls ({fingerprint(model)}) on {sum(learned.values())} of ball; F1 on held-"
+        in out
+    )
+
+    before = tuned.read_bytes()
+    status, out, _ = tltrain(*command(model, data, *more))
+    assert status == 0
+    assert f"{tuned} is already fine-tuned by these settings on these annotations" in out
+    assert tuned.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--steps", 0], "--steps is 0; give at least 1"),
+        (["--batch", -4], "--batch is -4; give at least 1"),
+        (["--learning-rate", 0], "--learning-rate is 0; give a positive number"),
+        (["--precision", "half"], "there is no precision 'half'; use one of float32, bf16, fp16"),
+        (["--annotations", 20, "--learning-curve", "0,20"], "--annotations and --learning-curve exclude"),
+        (["--unlabelled", "positive-unlabelled", "--prior", 2], "--prior is 2; give a share between 0 and 1"),
+        (["--to", "s3://bucket/m.tlm"], "--to s3://bucket/m.tlm: this is written to a disk"),
+        (["--mix", 1], "--mix 1 leaves no place for the annotated tomograms"),
+        (["--mix", -1], "--mix is -1; give a number from 0 to 1"),
+        (["--targets", "shapes"], "--targets is 'shapes'; give one of shape, sphere, oriented; did you mean"),
+        (
+            ["--targets", "oriented"],
+            "--targets oriented needs picks with orientations, and no pick is turned",
+        ),
+        (["--unlabelled", "pu"], "--unlabelled is 'pu'; give one of ignore, background, positive-unlabelled"),
+        (["--patch", 18], "--patch 18 is no multiple of 4, as the network small needs; give 16"),
+        (["--held-out", "TS_9"], "--held-out TS_9: there is no tomogram of that name, only TS_01, TS_02"),
+        (["--annotations", 500], "500 annotations are asked for and"),
+        (["--corpus", "nowhere"], "tomograms to learn from as well: there is no corpus at nowhere"),
+        (["--class", "ball"], "--class ball is not THEIRS=OURS"),
+        (["--class", "ball=bal"], "has no class 'bal', only ball; did you mean 'ball'?"),
+        (["--learning-curve", "0,500"], "--learning-curve asks for 500 annotations, and"),
+        (["--learning-curve", "0,x"], "no list of numbers; give one such as 0,25,50,150"),
+        (["--learning-curve", "0,5", "--held-out", "none"], "a learning curve needs a tomogram that is not"),
+        (["--voxel-size", 12], "voxels of 12 Å, the model 'balls' was trained at 10 Å; add --rescale"),
+        (["--shell", 0, "--mix", 0], "would call everything a particle; give one of them more"),
+        (["-t", "missing.mrc"], "there is no volume missing.mrc"),
+        (["-p", "missing.star"], "there is no particle list missing.star"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(tltrain, model, data, tmp_path, more, sentence):
+    before = sorted(model.parent.iterdir())
+    status, _, err = tltrain(*command(model, data, "--to", tmp_path / "m.tlm", *more))
+    assert status == 2
+    assert sentence in err
+    assert err.startswith("tltrain: ")
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())  # nothing was written
+    assert sorted(model.parent.iterdir()) == before
+
+
+def test_the_model_to_begin_with_is_not_overwritten(tltrain, model, data):
+    before = model.read_bytes()
+    status, _, err = tltrain(*command(model, data, "--to", model))
+    assert status == 2
+    assert f"{model} is the model that the training begins with; give another place to --to" in err
+    assert model.read_bytes() == before
+
+
+def test_a_tomogram_that_cannot_be_used_is_named_and_nothing_is_left(tltrain, model, data, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    values = open_volume(data / "TS_03.mrc").read()
+    values[3, 4, 5] = np.nan
+    write_mrc(folder / "TS_03.mrc", values, 10.0)
+    status, _, err = tltrain(*command(model, folder, "--to", tmp_path / "m.tlm"))
+    assert status == 2
+    assert "TS_03.mrc: the volume holds values that are not finite numbers" in err
+    assert len(err.strip().splitlines()) == 1
+    curve = ("--learning-curve", "0,10", "--held-out", "TS_01", "--to", tmp_path / "curve")
+    status, _, err = tltrain(*command(model, folder, *curve))
+    assert status == 2
+    assert "TS_03.mrc: the volume holds values" in err
+    assert [p.name for p in tmp_path.iterdir()] in (["data"], ["curve", "data"], ["data", "curve"])
+    assert not (tmp_path / "curve" / "tomograms.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda t: t.assign(x=t["x"] * 8),
+            "lie outside of the tomogram 'TS_01' (70 x 72 x 40 voxels of",
+        ),
+        (lambda t: t[t["tomogram"] != "TS_02"], "has no particles in the tomogram 'TS_02'; annotate some"),
+        (lambda t: t.assign(tomogram="other"), "has particles in 'other', but the tomograms are 'TS_01'"),
+        (
+            lambda t: t.assign(class_name="bell"),
+            "has the class 'bell', the model 'balls' knows ball; did you",
+        ),
+        (
+            lambda t: t.groupby("tomogram").head(2),
+            "has 6 particles of the class 'ball' in these tomo",
+        ),
+    ],
+)
+def test_picks_that_do_not_fit_are_refused(tltrain, model, data, annotations, tmp_path, change, sentence):
+    table = change(annotations.table).reset_index(drop=True)
+    particles.save(table, tmp_path / "wrong.csv", "csv", Context())
+    status, _, err = tltrain(*command(model, data, "--to", tmp_path / "m.tlm", picks=tmp_path / "wrong.csv"))
+    assert status == 2
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, model, data, tmp_path):
+    lost = tmp_path / "lost.tlm"
+    card = read_card(model)
+    with_card(model, card.model_copy(update={"provenance": card.provenance | {"corpus": "/no/such"}}), lost)
+    status, _, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm"))
+    assert status == 2
+    assert "there are no simulated tomograms to learn from as well: there is no corpus at /no/such" in err
+    assert "or give --mix 0 --targets sphere to do without" in err
+    status, out, err = tltrain(
+        *command(
+            lost, data, "--to", tmp_path / "m.tlm", "--mix", 0, "--steps", 2, "--patch", 16, "--batch", 2
+        )
+    )
+    assert status == 0, err
+    assert "nobody will notice what is forgotten" in out
+    assert "targets are spheres of the classes' radii" in out
+    assert read_card(tmp_path / "m.tlm").training["fine_tuning"]["forgotten"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"voxel_size": 20.0}, "has no samples of the split 'train' with voxels of 20 Å, as the model"),
+        (
+            {"contrast": "bright"},
+            "protein is dark in the corpus {url}, and the model 'balls' knows it bright",
+        ),
+        (
+            {"classes": [ClassInfo(name="box", label=1, radius=50)]},
+            "has the classes ball, the model 'balls' box",
+        ),
+        ({"provenance": {}}, "the model 'balls' does not say which corpus it was trained on"),
+    ],
+)
+def test_a_corpus_of_another_kind_is_refused_unless_it_is_not_needed(
+    corpus, model, annotations, change, sentence
+):
+    card, said = read_card(model).model_copy(update=change), []
+    sentence = sentence.format(url=corpus.url)
+    for settings in (QUICK, replace(QUICK, mix=0, targets="shape")):
+        with pytest.raises(InputError) as refused:
+            gather(card, annotations, (), settings, said.append)
+        assert sentence in str(refused.value)
+        assert "or give --mix 0 --targets sphere to do without" in str(refused.value)
+    if "classes" not in change:  # of which the annotations are
+        without = gather(card, annotations, (), replace(QUICK, mix=0, targets="sphere"), said.append)
+        assert without.simulation is None
+        assert any(sentence in text and "nobody will notice what is forgotten" in text for text in said)
+
+
+def test_what_the_model_never_saw_tells_what_is_forgotten(corpus, model, annotations):
+    card = read_card(model)
+    gathered = gather(card, annotations, (), QUICK, lambda _: None).simulation
+    assert {record.split for record in gathered.train} == {"train"}
+    assert {record.split for record in gathered.val} == {"val"}
+    # trained with --hold-out, by which samples of the split train validate
+    *rest, out = card.provenance["train"]
+    held = card.model_copy(update={"provenance": card.provenance | {"train": rest, "val": [out]}})
+    gathered = gather(held, annotations, (), QUICK, lambda _: None).simulation
+    assert [record.sample_id for record in gathered.val] == [out]
+    assert {record.sample_id for record in gathered.train} == set(rest)
+    # on another corpus than that of the model its splits count
+    other = card.model_copy(update={"provenance": {"corpus": corpus.url, "train": ["?"], "val": ["?"]}})
+    gathered = gather(other, annotations, (), QUICK, lambda _: None).simulation
+    assert (len(gathered.train), len(gathered.val)) == (4, 1)
+
+
+# ---------------------------------------------------------------- what is learned from
+
+
+def test_subsets_are_nested_and_what_is_not_drawn_is_not_there(annotations):
+    few, more = some(annotations, 5, 0), some(annotations, 12, 0)
+    rows = [set(map(tuple, each.table[["x", "y", "z"]].to_numpy())) for each in (few, more)]
+    assert rows[0] < rows[1]
+    assert len(some(annotations, 5, 1).table.merge(few.table)) < 5
+    one = some(annotations, 1, 0)
+    assert [place.tomogram.name for place in one.places] == list(one.table["tomogram"])
+
+
+def test_of_many_tomograms_one_is_held_out(annotations):
+    train, held = divide(annotations, ())
+    counts = annotations.table["tomogram"].value_counts()
+    assert [place.tomogram.name for place in held.places] == [min(counts.index, key=lambda n: (counts[n], n))]
+    assert len(train.table) + len(held.table) == len(annotations.table)
+    assert divide(annotations, ["none"])[1] is None
+    train, held = divide(annotations, ["TS_03", "TS_01"])
+    assert set(held.table["tomogram"]) == {"TS_01", "TS_03"}
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "value"), [("ignore", 255), ("background", 0), ("positive-unlabelled", 254)]
+)
+def test_patches_hold_what_the_annotations_say(model, annotations, tmp_path, unlabelled, value):
+    settings = replace(QUICK, unlabelled=unlabelled)
+    card = read_card(model)
+    material = gather(card, annotations, (), settings, lambda _: None)
+    tomograms = prepare_tomograms(material.train.places, card, Terms(), tmp_path)
+    made = supply(material, tomograms, settings, load_network(model))
+    stream = open_stream_of(made, patch=16, batch=16, seed=0)
+    batches = stream.batches()
+    grey, classes = next(batches)
+    batches.close()
+    assert grey.shape == (16, 16, 16, 16, 1)
+    assert set(np.unique(classes)) <= {0, 1, IGNORE, value}
+    assert value in classes
+    assert (classes == 1).any(axis=(1, 2, 3)).mean() > 0.5  # patches are around annotations
+    far = made.volumes(0)[1][:]
+    assert (far == UNLABELLED).any()
+    # what is called a ball is dark: the targets lie where the particles are
+    whole = made.volumes(0)
+    assert whole[0][:][far == 1].mean() < whole[0][:][far == 0].mean() - 0.3
+
+
+def test_grey_values_are_those_of_picking(model, data, annotations, tmp_path):
+    from tlpick.network.tomograms.intake import Terms
+
+    (made, *_) = prepare_tomograms(annotations.places, read_card(model), Terms(), tmp_path)
+    raw = open_volume(data / "TS_01.mrc").read()
+    np.testing.assert_allclose(made.read(), normalise(raw, measure(raw)), atol=2e-3)
+
+
+def test_what_the_model_hardly_believes_in_may_be_background(model, annotations, tmp_path):
+    card, network = read_card(model), load_network(model)
+    material = gather(card, annotations, (), QUICK, lambda _: None)
+    tomograms = prepare_tomograms(material.train.places, card, Terms(), tmp_path)
+    plain = supply(material, tomograms, QUICK, network).volumes(0)[1][:].copy()
+    called = np.empty(plain.shape, np.float32)
+    for box, probability in predict(network, tomograms[0].read(), card.halo, card.pooling):
+        called[box] = 1 - probability[..., 0]
+    least = float(np.median(called[plain == UNLABELLED]))
+    settings = replace(QUICK, background_below=least)
+    below = supply(material, tomograms, settings, network).volumes(0)[1][:]
+    expected = np.where((plain == UNLABELLED) & (called < np.float32(least)), 0, plain)
+    np.testing.assert_array_equal(below, expected)
+    assert 0.4 < (below[plain == UNLABELLED] == 0).mean() < 0.6
+
+
+def test_of_the_unlabelled_voxels_as_many_are_expected_to_be_targets_as_the_corpus_says(
+    corpus, model, annotations, tmp_path
+):
+    records = [record for record in corpus.records() if record.split == "train"]
+    share = np.mean([(corpus.arrays(r.sample_id)["classes"][:] == 1).mean() for r in records])
+    for n in (3, 8):
+        settings = replace(QUICK, annotations=n)
+        material = gather(read_card(model), annotations, (), settings, lambda _: None)
+        tomograms = prepare_tomograms(material.train.places, read_card(model), Terms(), tmp_path)
+        annotated = n * 4 / 3 * np.pi * 5**3 / sum(np.prod(each.shape) for each in tomograms)
+        assert expected_share(material, tomograms) == pytest.approx(share - annotated, rel=0.15)
+    everything = gather(read_card(model), annotations, ["none"], QUICK, lambda _: None)
+    tomograms = prepare_tomograms(everything.train.places, read_card(model), Terms(), tmp_path)
+    assert 0 < expected_share(everything, tomograms) < 0.35 * share  # somebody may have overlooked a few
+
+
+def test_damage_of_the_corpus_is_named_while_it_is_mixed_in(corpus, model, annotations, tmp_path):
+    shutil.copytree(corpus.url, tmp_path / "corpus")
+    record = next(record for record in corpus.records() if record.split == "train")
+    (shard, *_) = (
+        file for file in (tmp_path / "corpus" / record.path / "0" / "c").rglob("*") if file.is_file()
+    )
+    shard.unlink()
+    settings = replace(QUICK, corpus=str(tmp_path / "corpus"), steps=40, targets="sphere", validate_every=40)
+    said = []
+    with pytest.raises(InputError, match=f"volume cannot be used and 1.0% may be(.|\n)*{record.sample_id}"):
+        finetune(model, annotations, tmp_path / "m.tlm", settings, say=said.append)
+    assert any(text.startswith(f"skipped: {record.sample_id}") for text in said)
+    with pytest.raises(InputError, match="which is needed to measure shapes, is damaged"):
+        finetune(model, annotations, tmp_path / "m.tlm", replace(settings, targets=None), say=said.append)
+
+
+# ---------------------------------------------------------------- the loss
+
+
+def test_so_many_targets_as_expected_cost_nothing_among_unlabelled_voxels():
+    from keras import ops
+
+    known = loss_of("dice-cross-entropy", 2, {})
+    truth = np.full((1, 4, 4, 4), UNLABELLED, np.uint8)
+    truth[0, 0] = 1
+    called = np.zeros((1, 4, 4, 4), np.float32)
+    called[0, 0] = 0.9
+    called[0, 1, 0, :3] = 1.0  # 3 of 48 unlabelled voxels
+    probabilities = np.stack([1 - called, called], axis=-1)
+
+    def loss(truth, prior):
+        return float(ops.convert_to_numpy(positive_unlabelled(known, prior)(truth, probabilities)))
+
+    labelled = np.where(truth == UNLABELLED, IGNORE, truth)
+    alone = float(ops.convert_to_numpy(known(labelled, probabilities)))
+    assert loss(truth, 0.2) == pytest.approx(alone)
+    # called targets as often as expected and a quarter of that more, of which nine tenths are found
+    assert loss(truth, 0.05) == pytest.approx(alone + 3 / 48 / 0.05 - 0.9)
+    # without unlabelled voxels it is the loss of the labelled ones
+    assert loss(labelled, 0.01) == pytest.approx(alone)
+
+
+def test_real_patches_count_as_much_as_there_are_of_them_however_few_voxels_are_labelled():
+    from keras import ops
+
+    known = loss_of("dice-cross-entropy", 2, {})
+    rng = generator("apart")
+    called = rng.uniform(0.01, 0.99, (4, 6, 6, 6)).astype(np.float32)
+    probabilities = np.stack([1 - called, called], axis=-1)
+    truth = rng.integers(0, 2, called.shape).astype(np.uint8)
+    truth[1:, 1:] = IGNORE
+
+    def value(loss, *parts):
+        return float(ops.convert_to_numpy(loss(*parts)))
+
+    both = value(apart(known, known, 1, 4), truth, probabilities)
+    first, rest = (value(known, truth[part], probabilities[part]) for part in (slice(1), slice(1, 4)))
+    assert both == pytest.approx(first / 4 + 3 * rest / 4)
+    assert value(apart(known, known, 0, 4), truth, probabilities) == value(known, truth, probabilities)
+
+
+# ---------------------------------------------------------------- forgetting
+
+
+class Simulated:
+    """Simulated tomograms on which networks score what is said, one after the other."""
+
+    def __init__(self, *f1):
+        self.left = list(f1)
+
+    def score(self, network, thresholds=None):
+        f1 = self.left.pop(0)
+        return Scores({"ball": f1}, {"ball": 0.5}, {"ball": PickScore(f1, f1, f1)})
+
+
+@pytest.mark.parametrize(
+    ("after", "allowed", "stops"),
+    [(0.8, 0.05, False), (0.75, 0.05, False), (0.7499, 0.05, True), (0.9, 0.0, False), (0.7999, 0.0, True)],
+)
+def test_more_than_is_allowed_may_not_be_forgotten(after, allowed, stops):
+    scores = Simulated(0.8, after)
+    begin = Judgement(scores.score(None), None, {}).facts
+    outcome = outcome_of(Judgement(scores.score(None), None, {}), begin, FineTuning(max_forgetting=allowed))
+    assert bool(outcome.stop) == stops
+    assert (outcome.score < (0.0,)) == stops  # and is never the best
+    scratch = FineTuning(max_forgetting=allowed, from_scratch=True)
+    assert not outcome_of(Judgement(Simulated(after).score(None), None, {}), begin, scratch).stop
+
+
+@pytest.mark.parametrize("held", [(), ("--held-out", "none")])
+def test_who_forgets_stops_with_what_was_best_before_and_status_3(
+    tltrain, model, data, tmp_path, monkeypatch, held
+):
+    monkeypatch.setattr("tltrain.finetune.data.simulated", lambda material: Simulated(0.9, 0.88, 0.5, 0.88))
+    tuned = tmp_path / "tuned.tlm"
+    status, _, err = tltrain(
+        *command(model, data, "--to", tuned, "--steps", 9, "--validate-every", 2, "--patch", 16, *held),
+        *("--batch", 2, "--max-forgetting", 0.1, "--targets", "sphere"),
+    )
+    assert status == 3
+    why = "F1 on simulated tomograms fell from 0.900 to 0.500, more than --max-forgetting 0.1 allows"
+    assert err.splitlines()[-1] == f"tltrain: stopped: {why}; what was best before is kept"
+    card = read_card(tuned)
+    assert (card.training["steps"], card.training["stopped"]) == (4, why)
+    assert card.training["best_step"] in ((0, 2) if not held else (2,))
+    assert card.training["fine_tuning"]["forgotten"] == 0.02
+    assert why in (tmp_path / "tuned.training" / "training.html").read_text()
+    # the same command again has nothing to do, and says the same
+    status, out, err = tltrain(
+        *command(model, data, "--to", tuned, "--steps", 9, "--validate-every", 2, "--patch", 16, *held),
+        *("--batch", 2, "--max-forgetting", 0.1, "--targets", "sphere"),
+    )
+    assert status == 3
+    assert "is already fine-tuned by these settings" in out
+
+
+# ---------------------------------------------------------------- going on
+
+
+@pytest.mark.slow
+def test_an_interrupted_tuning_goes_on_to_the_same_weights(model, annotations, tmp_path, monkeypatch):
+    finetune(model, annotations, tmp_path / "whole.tlm", QUICK, say=lambda _: None)
+    save = checkpoint.save
+
+    def save_then_stop(path, state):
+        save(path, state)
+        if state.step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0)
+    monkeypatch.setattr(checkpoint, "save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(model, annotations, tmp_path / "parts.tlm", QUICK, say=lambda _: None)
+    assert not (tmp_path / "parts.tlm").exists()
+    monkeypatch.setattr(checkpoint, "save", save)
+    said = []
+    finetune(model, annotations, tmp_path / "parts.tlm", QUICK, say=said.append)
+    assert "going on after step 4" in said
+    assert not any(text.startswith("reading") for text in said)  # nor are tomograms read again
+    assert_same_weights(tmp_path / "whole.tlm", tmp_path / "parts.tlm")
+    assert any((a != b).any() for a, b in zip(weights(model), weights(tmp_path / "whole.tlm"), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_killed_tuning_goes_on(model, data, annotations, tmp_path):
+    """kill -9 while it learns; the same command again ends with the weights of one that was not killed."""
+    arguments = [
+        *map(str, command(model, data, "--steps", 40, "--patch", 16, "--batch", 4, "--max-forgetting", 1)),
+        "--to",
+    ]
+    code = (
+        "import sys; from tltrain.training import loop; loop.CHECKPOINT_EVERY = 0.2\n"
+        "from tltrain.cli import main; main()"
+    )
+
+    def start(name):
+        line = [sys.executable, "-c", code, *arguments, str(tmp_path / name)]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    killed = start("killed.tlm")
+    state = tmp_path / "killed.tlm.partial" / "state.npz"
+    deadline = time.monotonic() + 300
+    while not state.exists():
+        assert killed.poll() is None, killed.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    killed.stdout.close()
+    assert not (tmp_path / "killed.tlm").exists()
+    again, whole = start("killed.tlm"), start("whole.tlm")
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
+    assert "going on after step " in output
+    whole.communicate()
+    assert whole.returncode == 0
+    assert_same_weights(tmp_path / "killed.tlm", tmp_path / "whole.tlm")

@@ -1,0 +1,191 @@
+"""DeepFinder's weights, in and out; models for the wrong task."""
+
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from catalogs.errors import InputError
+from catalogs.model_file import read_card, with_card
+from catalogs.schema import ClassInfo
+from tltrain.networks.architectures import architecture
+from tltrain.networks.deepfinder_weights import (
+    classes_of,
+    import_deepfinder,
+    load_network,
+    read_deepfinder,
+    write_deepfinder,
+)
+
+#: All layers of DeepFinder's model in the order and with the names that Keras 2 gives them in a first model,
+#: and how many arrays each has.
+LAYERS = [
+    ("input_1", 0), ("conv3d", 2), ("conv3d_1", 2), ("max_pooling3d", 0), ("conv3d_2", 2), ("conv3d_3", 2),
+    ("max_pooling3d_1", 0), ("conv3d_4", 2), ("conv3d_5", 2), ("conv3d_6", 2), ("conv3d_7", 2),
+    ("up_sampling3d", 0), ("conv3d_8", 2), ("concatenate", 0), ("conv3d_9", 2), ("conv3d_10", 2),
+    ("up_sampling3d_1", 0), ("conv3d_11", 2), ("concatenate_1", 0), ("conv3d_12", 2), ("conv3d_13", 2),
+    ("conv3d_14", 2),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deepfinder():
+    network = architecture("deepfinder").build(4, 3)
+    rng = np.random.default_rng(0)
+    network.set_weights([rng.standard_normal(w.shape).astype(np.float32) / 10 for w in network.weights])
+    return network
+
+
+def write_keras2(path, arrays, *, whole=True, chunked=False):
+    """Write a file as Keras 2 does: ``model.save`` of a whole model, or ``model.save_weights``."""
+    left = iter(arrays)
+    with h5py.File(path, "w") as file:
+        root = file.create_group("model_weights") if whole else file
+        if whole:
+            file.attrs["model_config"] = b'{"class_name": "Functional"}'
+            file.create_group("optimizer_weights").attrs["weight_names"] = [b"Adam/iter:0"]
+        names = np.array([name.encode() for name, _ in LAYERS])
+        if chunked:
+            root.attrs["layer_names0"], root.attrs["layer_names1"] = names[:9], names[9:]
+        else:
+            root.attrs["layer_names"] = names
+        root.attrs["backend"], root.attrs["keras_version"] = b"tensorflow", b"2.13.1"
+        for name, n in LAYERS:
+            group = root.create_group(name)
+            words = [f"{name}/{word}:0" for word in ("kernel", "bias")[:n]]
+            group.attrs["weight_names"] = np.array([word.encode() for word in words]) if n else np.array([])
+            for word in words:
+                group.create_dataset(word, data=next(left))
+
+
+@pytest.mark.parametrize("layout", [{}, {"whole": False}, {"chunked": True}])
+def test_deepfinders_files_are_read(deepfinder, tmp_path, layout):
+    path = tmp_path / "net_weights_FINAL.h5"
+    write_keras2(path, deepfinder.get_weights(), **layout)
+    for a, b in zip(read_deepfinder(path), deepfinder.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_imported_it_predicts_the_same_and_exported_it_is_as_it_was(deepfinder, tmp_path):
+    source, model, out = (tmp_path / name for name in ("in.h5", "m.tlm", "out.h5"))
+    write_keras2(source, deepfinder.get_weights())
+    classes = classes_of("ribosome:108, proteasome:62,fas:110")
+    card = import_deepfinder(source, model, classes, 10.0)
+    assert read_card(model) == card
+    assert [(c.name, c.label, c.radius) for c in card.classes] == [
+        ("ribosome", 1, 108),
+        ("proteasome", 2, 62),
+        ("fas", 3, 110),
+    ]
+    assert (card.n_parameters, card.pooling, card.halo) == (902_928 + 33 * 4, 4, 36)
+    network = load_network(model, classes=classes, voxel_size=10.0)
+    grey = np.random.default_rng(1).standard_normal((1, 16, 16, 16, 1), np.float32)
+    np.testing.assert_array_equal(np.asarray(network(grey)), np.asarray(deepfinder(grey)))
+    write_deepfinder(out, network)
+    for a, b in zip(read_deepfinder(out), deepfinder.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_keras_loads_what_is_exported_into_a_network_of_its_own(deepfinder, tmp_path):
+    """As DeepFinder does, ``net.load_weights``: its reader of Keras 2's files goes by the order of layers."""
+    from keras import Input, Model, layers
+
+    def conv(x, width, size=3, activation="relu"):
+        return layers.Conv3D(width, size, padding="same", activation=activation)(x)
+
+    entry = Input((8, 8, 8, 1))
+    high = conv(conv(entry, 32), 32)
+    middle = conv(conv(layers.MaxPooling3D(2)(high), 48), 48)
+    x = layers.MaxPooling3D(2)(middle)
+    for _ in range(4):
+        x = conv(x, 64)
+    x = layers.concatenate([conv(layers.UpSampling3D(2)(x), 64, 2), middle])
+    x = conv(conv(x, 48), 48)
+    x = layers.concatenate([conv(layers.UpSampling3D(2)(x), 48, 2), high])
+    theirs = Model(entry, conv(conv(conv(x, 32), 32), 4, 1, "softmax"))
+    write_deepfinder(tmp_path / "out.weights.h5", deepfinder)
+    with h5py.File(tmp_path / "out.weights.h5") as file:
+        assert file["conv3d_3/conv3d_3/kernel:0"].shape == (3, 3, 3, 48, 48)
+        from keras.src.legacy.saving import legacy_h5_format
+
+        legacy_h5_format.load_weights_from_hdf5_group(file, theirs)
+    grey = np.random.default_rng(1).standard_normal((1, 8, 8, 8, 1), np.float32)
+    np.testing.assert_array_equal(np.asarray(theirs(grey)), np.asarray(deepfinder(grey)))
+
+
+def test_what_are_not_its_weights_is_refused(deepfinder, tmp_path):
+    weights = deepfinder.get_weights()
+    with pytest.raises(InputError, match=r"nowhere\.h5 cannot be read: there is no such file"):
+        read_deepfinder(tmp_path / "nowhere.h5")
+    text = tmp_path / "text.h5"
+    text.write_text("weights")
+    with pytest.raises(InputError, match="it is not HDF5"):
+        read_deepfinder(text)
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file["dataset"] = np.zeros(3)
+    with pytest.raises(InputError, match="not weights as Keras 2 writes them"):
+        read_deepfinder(path)
+    write_keras2(path, [w[..., :1] for w in weights])
+    with pytest.raises(InputError, match="not the weights of DeepFinder's network"):
+        read_deepfinder(path)
+    write_keras2(path, weights)
+    with pytest.raises(InputError, match="is for 3 classes and the background, --classes names 2"):
+        import_deepfinder(path, tmp_path / "m.tlm", classes_of("a:1,b:2"), 10.0)
+    with pytest.raises(InputError, match="--voxel-size is -1"):
+        import_deepfinder(path, tmp_path / "m.tlm", classes_of("a:1,b:2,c:3"), -1)
+    with pytest.raises(InputError, match="there is no folder"):
+        import_deepfinder(path, tmp_path / "no" / "m.tlm", classes_of("a:1,b:2,c:3"), 10.0)
+    with pytest.raises(InputError, match=r"only the network deepfinder .* this one is small"):
+        write_deepfinder(tmp_path / "out.h5", architecture("small").build(2, 0))
+    assert not (tmp_path / "m.tlm").exists()
+
+
+@pytest.mark.parametrize("text", ["ribosome", "ribosome:", "ribosome:large", "a_b:10", "a:10,,b:10", "a:-1"])
+def test_classes_that_cannot_be_read_are_named(text):
+    with pytest.raises(InputError, match=r"--classes has .*; give name:radius"):
+        classes_of(text)
+    with pytest.raises(InputError, match="names a class twice"):
+        classes_of("a:1,a:2")
+
+
+def test_a_model_does_not_load_silently_into_the_wrong_task(deepfinder, tmp_path):
+    source, model = tmp_path / "in.h5", tmp_path / "m.tlm"
+    write_keras2(source, deepfinder.get_weights())
+    classes = classes_of("a:10,b:20,c:30")
+    card = import_deepfinder(source, model, classes, 10.0)
+    with pytest.raises(InputError, match=r"m\.tlm finds a \(1\), b \(2\), c \(3\), wanted is a \(1\)"):
+        load_network(model, classes=classes[:1])
+    with pytest.raises(InputError, match="for voxels of 10 Å, the tomograms have 13"):
+        load_network(model, voxel_size=13)
+    with_card(model, card.model_copy(update={"classes": [ClassInfo(name="a", label=1, radius=10)]}), model)
+    with pytest.raises(InputError, match="has 4 outputs, its card names 1 classes"):
+        load_network(model)
+
+
+def test_by_the_commands(deepfinder, tmp_path, monkeypatch, capsys):
+    from tltrain.cli import main
+
+    def tltrain(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tltrain", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, capsys.readouterr()
+
+    source, model, out = (tmp_path / name for name in ("in.h5", "m.keras", "out.h5"))
+    write_keras2(source, deepfinder.get_weights())
+    status, said = tltrain(
+        *("import", source, "--classes", "a:10,b:20,c:30", "--voxel-size", 10, "--to", model)
+    )
+    assert (status, said.out) == (0, f"wrote {model}: deepfinder for a, b, c\n")
+    status, said = tltrain("info", model)
+    assert status == 0
+    assert "m: segmentation of tomograms of 10 Å a voxel, protein dark" in said.out
+    assert f"weights      {source}" in said.out
+    status, said = tltrain("export", model, "--to", out)
+    assert (status, said.out) == (0, f"wrote {out}\n")
+    assert len(read_deepfinder(out)) == 30
+    status, said = tltrain("export", source, "--to", out)
+    assert status == 2
+    assert "not a model file" in said.err

@@ -1,0 +1,64 @@
+import io
+
+import pytest
+
+from tltrain.reporting import progress
+from tltrain.reporting.progress import Progress, duration
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_a_whole_line_every_ten_seconds(clock):
+    log = io.StringIO()
+    shown = Progress(first=0, last=200, batch=8, out=log, waited=0.5, score="val F1 0.812")
+    for step in range(1, 101):
+        clock[0] += 0.25
+        if shown.due():
+            shown.show(step, loss=0.25)
+    shown.close()
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0] == "step  40/200  loss 0.250  val F1 0.812  32.0 patches/s  waited 5.0 %  40 s left"
+
+
+def test_a_terminal_gets_one_line_that_is_rewritten(clock):
+    screen = Terminal()
+    shown = Progress(first=50, last=200, batch=8, out=screen)
+    for step in range(51, 71):
+        clock[0] += 0.25
+        if shown.due():
+            shown.show(step, loss=0.25)
+    shown.close()
+    text = screen.getvalue()
+    assert text.count("\n") == 1
+    assert text.endswith("\n")
+    assert text.count("\r") == 20
+    assert "step  70/200" in text
+    assert "32.0 patches/s" in text  # steps before this start do not count
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_durations_are_said_as_people_do(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_what_went_before_a_restart_does_not_count(clock):
+    shown = Progress(first=0, last=10, batch=2, waited=3)
+    clock[0] += 30
+    shown.restart(1)
+    clock[0] += 4
+    shown.waited += 1
+    assert shown.wait_share == pytest.approx(0.25)
+    assert shown.rate(5) == pytest.approx(4 * 2 / 4)

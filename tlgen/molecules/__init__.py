@@ -1,0 +1,1 @@
+"""Molecules: read from files, made flexible, and looked up."""

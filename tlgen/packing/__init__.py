@@ -1,0 +1,1 @@
+"""Tetris: many molecules in a box, close together and nowhere in each other."""

@@ -1,0 +1,1 @@
+"""Recipes: their keys, their files, and the samples that they expand to."""

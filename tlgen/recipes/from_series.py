@@ -1,0 +1,204 @@
+"""A recipe whose tilt series are taken as a user's own was: ``tlgen match``."""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import yaml
+
+from catalogs.errors import InputError
+from catalogs.schema import Acquisition
+from tlgen.recipes.recipe import Recipe
+from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
+from tlgen.tilts.scheme import order
+from tlgen.tilts.series_files import Series, read_one
+
+_DOSE = 0.15  # share to each side
+_DEFOCUS = 1.0  # µm to each side
+_LEAST_DEFOCUS = 0.3  # µm
+_UNEVEN = 0.3  # degrees that a tilt may be off its scheme's, as stages are
+_SAME_DOSE = 0.05  # share that doses may differ by, to count as equal
+_GROUPS = range(1, 9)
+_LARGEST_VOXEL = 200.0  # Å; no molecule is left in larger ones
+
+
+def write_match(path: str, to: str | None, template: str, voxel_size: float) -> list[str]:
+    """Write a recipe that is centred on an acquisition; returns lines to print.
+
+    Parameters
+    ----------
+    path
+        What :func:`tlgen.tilts.series_files.read_series` reads.
+    to
+        The recipe; None prints it.
+    template
+        The recipe that it extends.
+    voxel_size
+        Å, that the voxels should have about.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, ``to`` exists or is no .yaml, or the voxel size is not positive.
+    """
+    if not 0 < voxel_size <= _LARGEST_VOXEL:
+        raise InputError(
+            f"--voxel-size must be positive and no more than {_LARGEST_VOXEL:g} Å, not {voxel_size:g}"
+        )
+    series, below = read_one(path), read_recipe(template)
+    if to is not None and Path(to).suffix not in (".yaml", ".yml"):
+        raise InputError(f"{to} must end in .yaml; give another name")
+    if to is not None and Path(to).exists():
+        raise InputError(f"{to} exists already; remove it or give another name")
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(to).stem if to else series.name).strip("-.") or "matched"
+    if template not in shipped_recipes():
+        template = os.path.relpath(template, Path(to).parent if to else None)
+    content = matched(series, below, template, voxel_size, name)
+    text = f"# Tilt series as {Path(path).name} was taken; `tlgen run` makes it.\n" + yaml.safe_dump(
+        content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    )
+    if to is None:
+        return [text.rstrip()]
+    Path(to).parent.mkdir(parents=True, exist_ok=True)
+    Path(to).write_text(text, encoding="utf-8")
+    read_recipe(to)
+    return [
+        *differences(content["acquisition"], below),
+        f"{to}: edit its targets, then: tlgen run {to} --to URL",
+    ]
+
+
+def matched(series: Series, below: Recipe, template: str, voxel_size: float, name: str) -> dict[str, Any]:
+    """Make the content of a recipe that extends another one and takes its tilt series as this one was.
+
+    Parameters
+    ----------
+    series
+        The acquisition.
+    below
+        The recipe to extend, read.
+    template
+        By this name.
+    voxel_size
+        Å, about.
+    name
+        Of the recipe.
+
+    Returns
+    -------
+    dict
+        Its groups are all of engine multislice, since Parakeet's images have pixels of 1 Å only.
+    """
+    acquisition: dict[str, Any] = {"engine": "multislice"}
+    sizes = [float(v) for v in below._values("voxel_size")]
+    if series.pixel_size:
+        times = max(1, round(voxel_size / series.pixel_size))
+        pixel = round(series.pixel_size, 4)
+        acquisition |= {"pixel_size": pixel, "voxel_size": round(times * pixel, 4)}
+    if series.voltage:
+        acquisition["voltage"] = round(series.voltage, 3)
+    if series.spherical_aberration is not None:
+        acquisition["spherical_aberration"] = series.spherical_aberration
+    if series.dose:
+        acquisition["dose"] = _around(series.dose, _DOSE * series.dose, 1)
+    if series.defocus:
+        low = max(series.defocus - _DEFOCUS, min(_LEAST_DEFOCUS, series.defocus))
+        acquisition["defocus"] = {"min": round(low, 2), "max": round(series.defocus + _DEFOCUS, 2)}
+    tilts = scheme_of(series) or {"tilt_series": series.in_words()}
+    stale = {"tilt_range", "tilt_min", "tilt_max", "tilt_step", "tilt_scheme", "tilt_start", "tilt_first"}
+    stale |= {"tilt_group", "tilt_series"}
+    acquisition |= dict.fromkeys(sorted(stale & set(below.acquisition))) | tilts
+    ratio = sizes[0] / acquisition.get("voxel_size", sizes[0])
+    groups: dict[str, dict[str, Any]] = {
+        "train": {"number": 8},
+        "check": {"number": 1, "split": "val"},
+        "held-out": {"number": 1, "split": "test"},
+    }
+    groups = {group: {**words, **_without(below, group)} for group, words in groups.items()}
+    return {
+        "extends": template,
+        "name": name,
+        "description": f"tilt series as {series.name}",
+        "shape": [max(8, round(n * ratio)) for n in below.shape],
+        "acquisition": acquisition,
+        "samples": {**dict.fromkeys(below.samples), **groups},
+    }
+
+
+def _without(below: Recipe, group: str) -> dict[str, None]:
+    """Take away what a group of the template says beyond its number and split."""
+    if group not in below.samples:
+        return {}
+    return dict.fromkeys(sorted(below.samples[group].model_fields_set - {"number", "split"}))
+
+
+def _around(value: float, half: float, digits: int) -> dict[str, float]:
+    return {"min": round(value - half, digits), "max": round(value + half, digits)}
+
+
+def scheme_of(series: Series) -> dict[str, Any] | None:
+    """Find the scheme that takes tilts in the order of a series; None if there is none.
+
+    The steps must be even to within what stages miss, and the doses equal.
+    """
+    if series.doses and max(series.doses) > (1 + _SAME_DOSE) * min(series.doses):
+        return None
+    angles = np.array(series.angles)[list(series.taken)]
+    if len(angles) < 3:
+        return None
+    upwards = np.sort(angles)
+    step = _neat(float(upwards[-1] - upwards[0]) / (len(angles) - 1))
+    low = _neat(float(median(upwards - step * np.arange(len(angles)))))
+    even = low + step * np.arange(len(angles))
+    if step < 2 * _UNEVEN or np.abs(upwards - even).max() > _UNEVEN:
+        return None
+    taken = [round(float(even[np.abs(even - angle).argmin()]), 4) + 0.0 for angle in angles]
+    if sorted(taken) != [round(float(angle), 4) + 0.0 for angle in even]:
+        return None
+    for scheme, negative, group in product(
+        ("dose_symmetric", "bidirectional", "unidirectional"), (True, False), _GROUPS
+    ):
+        if (scheme == "dose_symmetric" or group == 1) and order(
+            taken, scheme, taken[0], negative, group
+        ) == taken:
+            found = {
+                "tilt_min": min(taken), "tilt_max": max(taken), "tilt_step": step, "tilt_scheme": scheme,
+            }  # fmt: skip
+            found |= {"tilt_start": taken[0]} if taken[0] and scheme != "unidirectional" else {}
+            found |= {"tilt_first": "negative" if negative else "positive"}
+            return found | ({"tilt_group": group} if group > 1 else {})
+    return None
+
+
+def _neat(value: float) -> float:
+    """Round to a tenth of a degree where that changes nothing that a stage would keep to."""
+    return round(value, 1) if abs(value - round(value, 1)) < 0.02 else round(value, 3)
+
+
+def differences(acquisition: dict[str, Any], below: Recipe) -> list[str]:
+    """Say what the acquisition changes, a line a parameter: as the template had it -> as it is now."""
+    lines = []
+    for key, value in acquisition.items():
+        if value is None:
+            continue
+        field = Acquisition.model_fields.get(key)
+        before = below.acquisition.get(key, field.default if field else None)
+        if before != value:
+            lines.append(f"  {key:22} {_short(before):>16} -> {_short(value)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    low, high = getattr(value, "min", None), getattr(value, "max", None)
+    if isinstance(value, dict):
+        low, high = value["min"], value["max"]
+    if low is not None:
+        return f"{low:g} to {high:g}"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

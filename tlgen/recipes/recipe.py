@@ -1,0 +1,433 @@
+"""The recipe: what corpus to make. Its keys, their units and their defaults.
+
+Unknown keys are refused everywhere, so that a typing error is never a setting that was not applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from catalogs.console import nearest
+from catalogs.schema import Acquisition, Split
+from tlgen.recipes.units import in_unit
+from tlgen.reconstruct.settings import Reconstruction
+from tlgen.scene.decorate import Decorations
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+#: A length in Å, or a string with a unit such as ``0.6 nm``.
+Angstrom = Annotated[
+    float, BeforeValidator(partial(in_unit, unit="Å")), WithJsonSchema({"type": ["number", "string"]})
+]
+#: A concentration in mg/ml, or a string with a unit such as ``300 g/l``.
+Concentration = Annotated[
+    float, BeforeValidator(partial(in_unit, unit="mg/ml")), WithJsonSchema({"type": ["number", "string"]})
+]
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Range:
+    """A value drawn uniformly for each sample: ``{min: 2, max: 4}``."""
+
+    min: float
+    max: float
+
+
+def _drawn(value: Any, unit: str) -> Any:
+    """Read a parameter of the acquisition: a value, a list to choose from, or a range; units are optional."""
+    value = in_unit(value, unit)
+    if isinstance(value, Scalar):
+        return value
+    if isinstance(value, list) and value and all(isinstance(v, Scalar) for v in value):
+        return [in_unit(v, unit) for v in value]
+    if isinstance(value, Range):
+        return value
+    if isinstance(value, dict) and set(value) == {"min", "max"}:
+        low, high = (in_unit(value[end], unit) for end in ("min", "max"))
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high)):
+            raise ValueError("min and max must be numbers")
+        if low > high:
+            raise ValueError("min must not be larger than max")
+        return Range(low, high)
+    raise ValueError(f"give a value, a list to choose from or {{min: , max: }}, not {value!r}")
+
+
+#: How carefully Parakeet's engine computes -> the parameters that the word stands for, chosen by what
+#: ``benchmarks/quality.py`` measures; docs/simulation.md shows it.
+QUALITIES: dict[str, dict[str, Any]] = {
+    "paper": {"slice_thickness": 3.0, "padding": 100},
+    "balanced": {"slice_thickness": 5.0, "padding": 64},
+    "draft": {"slice_thickness": 10.0, "padding": 32},
+}
+
+#: Keys of an acquisition in a recipe that stand for others -> what they mean, and their unit.
+_SHORT: dict[str, dict[str, Any]] = {
+    "tilt_range": {"description": "Stands for tilt_min and tilt_max.", "unit": "°"},
+    "quality": {
+        "description": "Stands for slice_thickness and padding, where these are not given: "
+        + "; ".join(
+            f"{word}: {values['slice_thickness']:g} Å and {values['padding']} Å"
+            for word, values in QUALITIES.items()
+        )
+        + ".",
+    },
+}
+
+#: Keys of an acquisition in a recipe -> their units, with those that stand for others.
+ACQUISITION_UNITS: dict[str, str] = {
+    **{
+        name: str(extra.get("unit", "")) if isinstance(extra := field.json_schema_extra, dict) else ""
+        for name, field in Acquisition.model_fields.items()
+    },
+    **{name: field.get("unit", "") for name, field in _SHORT.items()},
+}
+
+
+def _each_drawn(words: Any, read: Callable[[Any, str], Any]) -> Any:
+    if not isinstance(words, dict):
+        return words
+    found = {}
+    for key, value in words.items():
+        if key not in ACQUISITION_UNITS:
+            raise ValueError(f"unknown key {key}{nearest(str(key), ACQUISITION_UNITS)}")
+        try:
+            if key == "tilt_series":
+                _refuse_bare_angles(value)
+            found[key] = read(value, ACQUISITION_UNITS[key])
+            if key == "quality":
+                _check_quality(found[key])
+            elif key in Acquisition.model_fields and key != "tilt_series":  # may name a file
+                _check_alone(key, found[key])
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+    return found
+
+
+def _refuse_bare_angles(value: Any) -> None:
+    if not all(isinstance(text, str) for text in _listed(value)):
+        raise ValueError('write the tilts as text, such as "0 3 -3 6" or "0:3 3:3 -3:3.2", or name a file')
+
+
+def _check_alone(key: str, value: Any) -> None:
+    """Refuse a value, a choice or an end of a range that the parameter cannot have in any sample."""
+    field = Acquisition.model_fields[key]
+    kind: Any = Annotated[field.annotation, field]
+    one = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+    for each in (value.min, value.max) if isinstance(value, Range) else _listed(value):
+        try:
+            one.validate_python(each)
+        except ValidationError as error:
+            words = [told["msg"] for told in error.errors()]
+            for own in (
+                word.removeprefix("Value error, ") for word in words if word.startswith("Value error")
+            ):
+                raise ValueError(own) from error
+            wanted = (word.removeprefix("Input should be ") for word in words)
+            raise ValueError(f"must be {' or '.join(wanted)}, not {each}") from error
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _check_quality(value: Any) -> None:
+    for word in _listed(value):
+        if word not in QUALITIES:
+            raise ValueError(f"{word!r} is none of {', '.join(QUALITIES)}{nearest(str(word), QUALITIES)}")
+
+
+def _combined(value: Any, unit: str) -> list[Any]:
+    if not isinstance(value, list) or not value or not all(isinstance(v, Scalar) for v in value):
+        raise ValueError(f"give a list of the values to combine, not {value!r}")
+    return [in_unit(v, unit) for v in value]
+
+
+def _schema_of_parameters(*forms: dict[str, Any]) -> WithJsonSchema:
+    """Describe a mapping from parameters of the acquisition, with meaning and unit, to these forms."""
+    described = Acquisition.model_json_schema()["properties"]
+    described |= _SHORT
+    told = ("description", "unit", "default")
+    parameters = {
+        key: {**{word: field[word] for word in told if word in field}, "anyOf": list(forms)}
+        for key, field in described.items()
+    }
+    return WithJsonSchema({"type": "object", "properties": parameters, "additionalProperties": False})
+
+
+_ONE: dict[str, Any] = {"type": ["number", "string", "boolean"]}
+_LIST = {"type": "array", "items": _ONE, "minItems": 1}
+_ENDS = {
+    "type": "object",
+    "properties": {"min": _ONE, "max": _ONE},
+    "required": ["min", "max"],
+    "additionalProperties": False,
+}
+
+#: Parameters of the acquisition by name: one value for all samples, a list to choose from, or a range.
+Drawn = Annotated[
+    dict[str, Any],
+    BeforeValidator(lambda words: _each_drawn(words, _drawn)),
+    _schema_of_parameters(_ONE, _LIST, _ENDS),
+]
+#: Parameters of the acquisition by name: all values, which are combined with each other.
+Grid = Annotated[
+    dict[str, list[Any]],
+    BeforeValidator(lambda words: _each_drawn(words, _combined)),
+    _schema_of_parameters(_LIST),
+]
+
+
+class Variants(_Strict):
+    """Flexible variants of a structure by normal modes."""
+
+    number: int = Field(4, ge=0, description="0: the structure as it is.")
+    rmsd: tuple[Angstrom, Angstrom] = Field(
+        (1.0, 4.0), description="Each variant's RMSD is drawn between them.", json_schema_extra={"unit": "Å"}
+    )
+    modes: int = Field(20, ge=1, le=100, description="Lowest non-trivial normal modes.")
+    scheme: Literal["thermal", "uniform"] = Field(
+        "thermal",
+        description="How amplitudes are drawn: `thermal`, variance as 1/eigenvalue; `uniform`, the paper's.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Variants:
+        if not 0 < self.rmsd[0] <= self.rmsd[1]:
+            raise ValueError("rmsd must be two positive numbers, the smaller one first")
+        return self
+
+
+class Structure(_Strict):
+    """A structure file, a PDB id, or a density map that becomes a pseudo-atomic model."""
+
+    file: str | None = Field(
+        None,
+        description="PDB or mmCIF, plain or gzipped; a name that `tlgen structures` prints; or a PDB id.",
+    )
+    assembly: str = Field(
+        "first",
+        description="`first` biological assembly, `asymmetric` unit, or an assembly's name in the file.",
+    )
+    map: str | None = Field(None, description="Instead of `file`: a density map (MRC) of a molecule.")
+    contour: float | None = Field(None, description="Of the map: grey level of the molecule's surface.")
+    resolution: Annotated[Angstrom, Field(gt=0)] | None = Field(
+        None, description="Of the map.", json_schema_extra={"unit": "Å"}
+    )
+    mass: float | None = Field(
+        None, gt=0, description="Of the map's molecule.", json_schema_extra={"unit": "kDa"}
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"file": str(value)} if isinstance(value, str | int) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": ["string", "integer"]}, handler.resolve_ref_schema(handler(core))]}
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Structure:
+        if (self.file is None) == (self.map is None):
+            raise ValueError("give either a file (or PDB id) or a map")
+        of_a_map = {"contour": self.contour, "resolution": self.resolution, "mass": self.mass}
+        if self.map is None and (given := [key for key, value in of_a_map.items() if value is not None]):
+            raise ValueError(f"{given[0]} is of a map, and {self.file} is none")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The file, PDB id or map."""
+        return self.file or self.map or ""
+
+
+class Target(_Strict):
+    """A class that the network shall learn."""
+
+    structures: list[Structure] = Field(
+        min_length=1, description="Of the same molecule, in any of its states."
+    )
+    count: int = Field(gt=0, description="Molecules in each tomogram, as far as they fit.")
+    variants: Variants = Field(Variants(), description="Flexible variants of each structure.")
+
+
+class Distractor(Structure):
+    """A molecule that the network shall leave alone."""
+
+    count: int = Field(gt=0, description="Molecules in each tomogram, as far as they fit.")
+
+
+class DistractorSet(_Strict):
+    """Many distractors at once: the paper's list, or all structure files of a folder."""
+
+    set: Literal["paper"] | None = Field(
+        None, description="`paper`: the 100 PDB entries of the template-learning paper, by id."
+    )
+    folder: str | None = Field(None, description="Instead of `set`: every structure file in it.")
+    count: int = Field(
+        1,
+        gt=0,
+        description="Molecules of each in each tomogram; for entries of the paper, times their frequency.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> DistractorSet:
+        if (self.set is None) == (self.folder is None):
+            raise ValueError("give either a set or a folder")
+        return self
+
+
+def _distractor(value: Any) -> Any:
+    """Tell a set of distractors from a single one by its keys, so that errors are said of the right one."""
+    if isinstance(value, str):
+        return DistractorSet(set="paper") if value == "paper" else DistractorSet(folder=value)
+    if isinstance(value, dict):
+        model = DistractorSet if {"set", "folder"} & set(value) else Distractor
+        return model.model_validate(value)
+    return value
+
+
+class Group(_Strict):
+    """Samples that share a split and what the recipe says of them on top of the recipe's own."""
+
+    number: int = Field(1, gt=0, description="Samples in the group; with `grid`, of each combination.")
+    grid: Grid = Field({}, description="Lists of values; every combination of them is made `number` times.")
+    split: Split = Field("train", description="What the samples are for; training never opens `test`.")
+    shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
+    acquisition: Drawn = Field({}, description="On top of the recipe's own.")
+    scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
+
+    @property
+    def combinations(self) -> int:
+        """How many the grid has."""
+        product = 1
+        for values in self.grid.values():
+            product *= len(values)
+        return product
+
+
+class Packing(_Strict):
+    """How densely molecules stand, and how many."""
+
+    gap: Annotated[Angstrom, Field(ge=0)] = Field(
+        6.0,
+        description="The least distance between atoms of two molecules.",
+        json_schema_extra={"unit": "Å"},
+    )
+    fill: Literal["counts", "saturation"] = Field(
+        "counts",
+        description="`counts`: as many as they say; `saturation`: until nothing fits, counts being shares.",
+    )
+    concentration: Annotated[Concentration, Field(gt=0)] | None = Field(
+        None,
+        description="Of all molecules in the box, instead of `fill`; counts are shares.",
+        json_schema_extra={"unit": "mg/ml"},
+    )
+    molecules: int | None = Field(
+        None, gt=0, description="How many in all, instead of `fill`; needs `ratio`, counts are shares."
+    )
+    ratio: dict[str, float] | None = Field(
+        None,
+        description="Relative numbers of classes and of distractors, e.g. `{ribosome: 1, distractor: 3}`.",
+    )
+    faces: Literal["whole", "cut"] = Field(
+        "whole", description="`cut`: molecules may be cut by the box in x and y, as in a field of view."
+    )
+    seeding: Literal["cluster", "spread"] = Field(
+        "spread", description="Where fewer stand than fit: one cluster, or small ones all over the box."
+    )
+    orientations: int = Field(
+        1, ge=1, le=100, description="Tried for each molecule, the tightest is taken; 1 is the paper's rule."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Packing:
+        given = [key for key in ("concentration", "molecules") if getattr(self, key) is not None]
+        given += ["fill"] if self.fill != "counts" else []
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} both say how many; give one of them")
+        if self.molecules is not None and self.ratio is None:
+            raise ValueError("molecules needs ratio, which says of what")
+        if self.ratio is not None and not given:
+            raise ValueError("ratio needs molecules, concentration or fill: saturation beside it")
+        return self
+
+
+class Keep(_Strict):
+    """What a sample holds besides the tomogram, its labels and its particles."""
+
+    tilt_images: bool = Field(True, description="The binned tilt series.")
+    density: bool = Field(False, description="The density of the scene on the tomogram's voxels, Da/Å³.")
+
+
+class Recipe(_Strict):
+    """A corpus to be made."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", description="Letters, digits, dots and dashes.")
+    description: str = Field("", description="For people.")
+    seed: int = Field(0, ge=0, description="Another one gives other scenes and other acquisitions.")
+    shape: tuple[int, int, int] = Field(description="Voxels along z, y, x.")
+    targets: dict[str, Target] = Field(min_length=1, max_length=255, description="Classes by name.")
+    distractors: Annotated[
+        list[Annotated[Distractor | DistractorSet, BeforeValidator(_distractor)]],
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    ] = Field([], description="Other molecules of the scene; `paper`, or a folder, for many at once.")
+    packing: Packing = Field(Packing(), description="How densely molecules stand.")
+    decorations: Decorations = Field(
+        Decorations(), description="Membranes, vesicles, gold beads, a carbon edge; packed around."
+    )
+    keep: Keep = Field(Keep(), description="What is stored of each sample.")
+    acquisition: Drawn = Field({}, description="The microscope, for all samples.")
+    reconstruction: Reconstruction = Field(
+        Reconstruction(), description="From the images to the tomogram, for all samples."
+    )
+    samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Recipe:
+        if len(sizes := set(self._values("voxel_size"))) > 1:
+            listed = ", ".join(f"{size:g}" for size in sorted(sizes))
+            raise ValueError(
+                f"acquisition.voxel_size must be one number, not {listed}: a corpus has one voxel size"
+            )
+        shapes = {"shape": self.shape, **{f"samples.{n}.shape": g.shape for n, g in self.samples.items()}}
+        if self.packing.ratio is not None:
+            groups = [*self.targets, *(["distractor"] if self.distractors else [])]
+            for name in [*self.packing.ratio, *groups]:
+                if name not in groups:
+                    raise ValueError(f"unknown key packing.ratio.{name}{nearest(name, groups)}")
+                if name not in self.packing.ratio:
+                    raise ValueError(f"packing.ratio says nothing of {name}; give it a number, 0 for none")
+        for name, shape in shapes.items():
+            if shape is not None and min(shape) < 8:
+                raise ValueError(f"{name} must be at least 8 voxels along each axis")
+        return self
+
+    def _values(self, key: str) -> Iterator[Any]:
+        """All values that a parameter of the acquisition may take."""
+        for group in self.samples.values():
+            words: Mapping[str, Any] = {**self.acquisition, **group.acquisition, **group.grid}
+            value = words.get(key, Acquisition.model_fields[key].default)
+            if isinstance(value, Range):
+                yield from (value.min, value.max)
+            else:
+                yield from value if isinstance(value, list) else [value]

@@ -1,0 +1,192 @@
+"""What one sample of each kind costs on this machine, by making a small one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from catalogs import seeds
+from catalogs.corpus.catalog import Catalog
+from catalogs.schema import ClassInfo
+from tlgen.recipes.recipe import Recipe
+from tlgen.recipes.samples import DATA_VERSION, SampleSpec
+from tlgen.runs import make_sample, prepare_structures
+from tlgen.runs.costs import like
+from tlgen.tilts.misalignment import misaligned
+from tlgen.tilts.scheme import tilt_series
+from tlrun.cluster.launch import ONE_THREAD
+
+#: Hours for which what was measured is taken for true.
+VALID = 12.0
+#: Factors by which an estimate may be off: if the small sample had its real size; if costs were scaled.
+#: The first covers the one run it was compared with (1.4 times the estimate); the second is a guess.
+FULL, SCALED = 1.6, 2.5
+_VOXELS = 250_000  # of a small box
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Core-seconds of packing, one tilt, and the last step for each tilt; bytes of a sample; uncertainty."""
+
+    pack: float
+    tilt: float
+    finish: float
+    n_bytes: float
+    factor: float
+
+
+def measure(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> dict[str, Measured]:
+    """Measure each kind of sample, or remember what was measured a while ago.
+
+    Parameters
+    ----------
+    recipe
+        Of the samples.
+    todo
+        At least one sample of each kind.
+    budget
+        Seconds in all, about; boxes are made smaller for less.
+
+    Returns
+    -------
+    dict
+        By the name of the kind (:func:`tlgen.runs.costs.like`).
+    """
+    kinds: dict[str, SampleSpec] = {}
+    for spec in todo:
+        kinds.setdefault(like(spec), spec)
+    known = _remembered()
+    keys = {kind: _key(recipe, spec) for kind, spec in kinds.items()}
+    missing = [kind for kind in kinds if keys[kind] not in known]
+    if missing:
+        with _corpus(recipe, budget / 3) as (url, prepared):
+            share = budget * 2 / 3 / len(missing)
+            for kind in missing:
+                known[keys[kind]] = _one(url, recipe, kinds[kind], prepared, share)
+        _remember(known)
+    return {kind: known[keys[kind]] for kind in kinds}
+
+
+@contextmanager
+def _corpus(recipe: Recipe, budget: float) -> Iterator[tuple[str, list[prepare_structures.Prepared]]]:
+    """Make a corpus with the structures as they are, without variants; as many as there is time for."""
+    os.environ.update(ONE_THREAD)
+    with tempfile.TemporaryDirectory(prefix="tlgen-plan-") as folder:
+        url = str(Path(folder) / "corpus")
+        infos = [ClassInfo(name=name, label=k, radius=1.0) for k, name in enumerate(recipe.targets, start=1)]
+        from tlgen.scene import decorate
+
+        infos = [*infos, *decorate.class_infos(recipe.decorations, infos)]
+        Catalog.create(url, classes=infos, recipe={}, name=recipe.name)
+        until = time.monotonic() + budget
+        prepared: list[prepare_structures.Prepared] = []
+        for preparation in prepare_structures.preparations(recipe):
+            if prepared and time.monotonic() > until:
+                break
+            prepared.append(prepare_structures.prepare(url, replace(preparation, variants=None)))
+        yield url, prepared
+
+
+def _one(
+    url: str, recipe: Recipe, spec: SampleSpec, prepared: list[prepare_structures.Prepared], budget: float
+) -> Measured:
+    """Make one sample in a small box and scale what it took by the volume."""
+    shape = shrink(spec.shape, _VOXELS * max(0.2, budget / 20))
+    scale = math.prod(spec.shape) / math.prod(shape)
+    there = {p.key for p in prepared}
+    counts = tuple((key, max(1, round(n / scale))) for key, n in spec.counts if key in there)
+    on_cpu = spec.acquisition.model_copy(update={"device": "cpu"})
+    digest = seeds.digest([spec.sample_id, list(shape)])
+    small = replace(spec, sample_id=digest, shape=shape, counts=counts, acquisition=on_cpu)
+    names = tuple(info.name for info in Catalog.open(url).classes)
+
+    def timed(function: Any, *args: Any) -> tuple[Any, float]:
+        started = time.process_time()
+        result = function(*args)
+        if (took := time.process_time() - started) < budget:
+            started = time.process_time()  # once more, with everything loaded and compiled
+            result = function(*args)
+            took = time.process_time() - started
+        return result, took
+
+    packed, pack = timed(make_sample.pack_scene, url, small, prepared, names)
+    tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
+    middle = tilts[len(tilts) // 2]
+    ((image, _, device),), tilt = timed(
+        make_sample.simulate_tilts, url, packed.scene, on_cpu, [middle], spec.stream("simulate")
+    )
+    # pixels in another order for each tilt: the same image again and again would compress too well
+    rng = seeds.generator("calibration")
+    images = [
+        make_sample.Simulated(rng.permuted(image.ravel()).reshape(image.shape), tilt, device) for _ in tilts
+    ]
+    sources = {p.name: p.source for p in prepared}
+    started = time.process_time()
+    made = make_sample.finish(url, small, packed, sources, {}, tilts, images)
+    finish = time.process_time() - started
+    return Measured(
+        pack=pack * scale,
+        tilt=tilt * scale,
+        finish=finish * scale / len(tilts),
+        n_bytes=_n_bytes(Path(Catalog.open(url).sample_url(made.record.sample_id)), scale),
+        factor=FULL if scale == 1 else SCALED,
+    )
+
+
+def _n_bytes(sample: Path, scale: float) -> float:
+    """Bytes of a sample in a box that is larger by ``scale``: what describes it, and its table, are not."""
+    files = {file.relative_to(sample): file.stat().st_size for file in sample.rglob("*") if file.is_file()}
+    voxels = sum(
+        size for file, size in files.items() if file.name != "zarr.json" and file.parts[0] != "particles"
+    )
+    return voxels * scale + sum(files.values()) - voxels
+
+
+def shrink(shape: tuple[int, int, int], voxels: float) -> tuple[int, int, int]:
+    """Make a box smaller, alike in all directions, until it has about so many voxels; at least 16 a side."""
+    scale = min(1.0, (voxels / math.prod(shape)) ** (1 / 3))
+    z, y, x = (n if scale == 1 else max(min(n, 16), round(n * scale)) for n in shape)
+    return z, y, x
+
+
+def _key(recipe: Recipe, spec: SampleSpec) -> str:
+    """Name everything that what is measured depends on."""
+    return seeds.digest(
+        {
+            "data_version": DATA_VERSION,
+            "kind": like(spec),
+            "machine": platform.node(),
+            "packing": spec.packing.model_dump(),
+            "decorations": spec.decorations.model_dump(),
+            "keep": spec.keep.model_dump(),
+            "counts": [list(c) for c in spec.counts],
+            "tilts": len(tilt_series(spec.acquisition)),
+        }
+    )
+
+
+def _file() -> Path:
+    return Path(tempfile.gettempdir()) / f"tlgen-calibration-{os.getuid()}.json"
+
+
+def _remembered() -> dict[str, Measured]:
+    try:
+        if time.time() - _file().stat().st_mtime > VALID * 3600:
+            return {}
+        return {key: Measured(**value) for key, value in json.loads(_file().read_text()).items()}
+    except (OSError, ValueError, TypeError):  # none yet, or not ours: it is measured anew
+        return {}
+
+
+def _remember(known: dict[str, Measured]) -> None:
+    with suppress(OSError):
+        _file().write_text(json.dumps({key: asdict(value) for key, value in known.items()}))

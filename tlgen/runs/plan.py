@@ -1,0 +1,212 @@
+"""``tlgen plan``: what a run would make, and what it would cost, before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from catalogs.console import counted
+from catalogs.corpus.catalog import Catalog
+from catalogs.errors import InputError
+from tlgen.recipes.recipe import Recipe
+from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
+from tlgen.runs import cost_calibration, prepare_structures, recipe_checks
+from tlgen.runs.costs import SIMULATE, like, work
+from tlgen.tilts.scheme import tilt_series
+from tlrun.cluster import launch
+from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Queue, read_cluster
+from tlrun.reporting.display import in_bytes, in_time
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is to be done, exactly.
+
+    Attributes
+    ----------
+    found
+        Samples to do, done and stale.
+    structures
+        Structures whose preparation is to be done.
+    tasks
+        Calls on workers: one a structure, and those of all samples.
+    tilts
+        Tilt images that they make.
+    together
+        Calls that make these images.
+    """
+
+    found: Classified
+    structures: list[prepare_structures.Preparation]
+    tasks: int
+    tilts: int
+    together: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What that will take: core-seconds by kind of sample and step, bytes, and by how much it may be off."""
+
+    seconds: dict[str, dict[str, float]]
+    n_bytes: float
+    factor: float
+
+    @property
+    def core_hours(self) -> float:
+        """Sum over everything."""
+        return sum(sum(steps.values()) for steps in self.seconds.values()) / 3600
+
+
+def count(recipe: Recipe, url: str) -> Counts:
+    """Count what ``tlgen run`` would do.
+
+    Raises
+    ------
+    InputError
+        As ``tlgen run`` would refuse the recipe.
+    """
+    recipe_checks.check_recipe(recipe)
+    wanted = prepare_structures.preparations(recipe)
+    specs = expand(recipe, {p.key: p.count for p in wanted})
+    catalog = Catalog.open(url) if Catalog.exists(url) else None
+    found = classify(specs, catalog)
+    missing = [
+        p for p in wanted if catalog is None or prepare_structures.already_prepared(catalog, p) is None
+    ]
+    missing = missing if found.todo else []
+    calls = work(found.todo)
+    return Counts(
+        found,
+        missing,
+        tasks=len(missing) + sum(each.calls for each in calls),
+        tilts=sum(each.pieces for each in calls),
+        together=sum(each.calls for each in calls if each.function == SIMULATE),
+    )
+
+
+def estimate(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> Costs:
+    """Estimate what samples will cost by making one of each kind, small, on this machine.
+
+    Parameters
+    ----------
+    recipe
+        Of the samples.
+    todo
+        The samples.
+    budget
+        Seconds that it may take, about.
+    """
+    measured = cost_calibration.measure(recipe, todo, budget)
+    seconds: dict[str, dict[str, float]] = {}
+    n_bytes, factor = 0.0, 1.0
+    for kind, number in Counter(like(spec) for spec in todo).items():
+        one = measured[kind]
+        tilts = sum(len(tilt_series(spec.acquisition)) for spec in todo if like(spec) == kind)
+        seconds[kind] = {
+            "pack": number * one.pack,
+            "simulate": tilts * one.tilt,
+            "finish": tilts * one.finish,
+        }
+        n_bytes += number * one.n_bytes
+        factor = max(factor, one.factor)
+    return Costs(seconds, n_bytes, factor)
+
+
+def price_of(text: str) -> float:
+    """Read a price such as ``0.05/core-hour``; the unit of money is the user's affair.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    found = re.fullmatch(r"[^\d.+-]{0,3}(\d+(?:\.\d*)?|\.\d+)(?:/core-hour)?", text.strip())
+    if not found:
+        raise InputError(f"--price {text!r} is no price; give one such as 0.05/core-hour.")
+    return float(found[1])
+
+
+def workers_of(cluster: str) -> int | None:
+    """Count the workers that a cluster would have at most; None if only it knows.
+
+    Raises
+    ------
+    InputError
+        As :func:`tlrun.cluster.cluster_file.read_cluster`.
+    """
+    pool = read_cluster(cluster)["simulate"]
+    if isinstance(pool, Address):
+        return None
+    if isinstance(pool, Queue | Kubernetes):
+        return pool.workers.max
+    if isinstance(pool, Gpu):
+        return len(launch.visible_gpus()[: pool.workers]) or None
+    return pool.workers or launch.cores()
+
+
+def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: float) -> None:
+    """Say what ``tlgen run`` would do and cost; changes nothing.
+
+    Parameters
+    ----------
+    recipe
+        Validated.
+    url
+        Of the corpus, there or not.
+    price
+        As :func:`price_of` takes it.
+    cluster
+        As ``tlgen run`` takes it.
+    budget
+        Seconds that the calibration may take, about.
+
+    Raises
+    ------
+    InputError
+        As ``tlgen run`` would refuse the recipe, or the price is none.
+    """
+    each = None if price is None else price_of(price)
+    workers = workers_of(cluster)
+    counts = count(recipe, url)
+    found = counts.found
+    click.echo(f"recipe {recipe.name} to {url}")
+    click.echo(f"  samples to do   {len(found.todo)}")
+    click.echo(f"  done            {len(found.done)}")
+    remark = "  (the recipe does not make them any more; they stay)" if found.stale else ""
+    click.echo(f"  stale           {len(found.stale)}{remark}")
+    groups = f" in {counts.together} groups" if counts.together != counts.tilts else ""
+    click.echo(
+        f"  tasks           {counts.tasks}  ({counted(len(counts.structures), 'structure')}, "
+        f"{counted(len(found.todo), 'packing')}, {counted(counts.tilts, 'tilt')}{groups}, "
+        f"{counted(len(found.todo), 'reconstruction')})"
+    )
+    if not found.todo:
+        click.echo("nothing to do")
+        return
+    recipe_checks.check_decorations(recipe, found.todo)
+    prepare_structures.refuse_targets_among_distractors(recipe)
+    costs = estimate(recipe, found.todo, budget)
+    hours, off = costs.core_hours, costs.factor
+    click.echo("by one small sample of each kind, made just now or within the last hours on this machine:")
+    for kind, steps in costs.seconds.items():
+        parts = ", ".join(f"{step} {in_time(seconds)}" for step, seconds in steps.items())
+        click.echo(f"  {kind}: {parts}")
+    click.echo(f"  core-hours      {hours:.3g}  ({hours / off:.2g} to {hours * off:.2g})")
+    click.echo("  GPU-hours       none were measured: it was simulated on cores")
+    click.echo(f"  bytes           {in_bytes(costs.n_bytes)}")
+    if each is not None:
+        click.echo(
+            f"  money           {hours * each:.3g}  ({hours * each / off:.2g} to {hours * each * off:.2g})"
+        )
+    if workers:
+        wall = in_time(3600 * hours / min(workers, max(1, counts.together)))
+        click.echo(
+            f"  time            {wall} with {counted(workers, 'worker')}, if their cores are as fast "
+            "as this one"
+        )
+    if any(p.variants for p in counts.structures):
+        click.echo("  the structures' variants come on top: minutes for each large structure, once a corpus")

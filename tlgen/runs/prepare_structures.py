@@ -1,0 +1,264 @@
+"""Structures of a recipe: read, made flexible and put into a corpus, each once.
+
+A structure is known by the hash of its file and of all that the recipe says of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from catalogs import seeds
+from catalogs.corpus.catalog import Catalog
+from catalogs.distractors import paper_distractors
+from catalogs.errors import InputError
+from catalogs.schema import ClassInfo
+from tlgen.molecules import structures
+from tlgen.molecules.library import open_catalog
+from tlgen.molecules.molecule import Molecule, to_arrays
+from tlgen.recipes.recipe import Distractor, Recipe, Structure, Variants
+from tlgen.recipes.samples import DATA_VERSION
+from tlgen.scene import decorate
+from tlgen.simulate import checks
+
+# Keys of a structure in a recipe that say how its file is read.
+_READ_BY = {"assembly", "contour", "resolution", "mass"}
+
+
+class Refused(InputError):
+    """What no attempt on any machine could make: it is wrong in the structures or the recipe themselves.
+
+    Other errors of input may be of the moment or of one host: storage that does not answer, a GPU that is
+    taken, a file that only some nodes see.
+    """
+
+
+@contextmanager
+def permanent() -> Iterator[None]:
+    """Mark input errors as permanent, so that they are not retried."""
+    try:
+        yield
+    except InputError as error:
+        raise Refused(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A structure of the recipe and the variants to be made of it; ``key`` is the hash of all that."""
+
+    key: str
+    name: str
+    structure: Structure
+    variants: Variants | None
+    seed: int
+    label: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A structure with its variants as they stand in the corpus."""
+
+    key: str
+    name: str
+    label: int
+    digests: tuple[str, ...]
+    variants: tuple[int, ...]
+    source: str
+
+
+def preparations(recipe: Recipe) -> list[Preparation]:
+    """List the structures of a recipe with their keys; reads the files' bytes but parses nothing.
+
+    Raises
+    ------
+    InputError
+        A structure is missing, or named twice.
+    """
+    wanted: list[tuple[Structure, Variants | None, int, int]] = []
+    for label, target in enumerate(recipe.targets.values(), start=1):
+        share = max(1, round(target.count / len(target.structures)))
+        flexible = target.variants if target.variants.number else None
+        wanted += [(structure, flexible, label, share) for structure in target.structures]
+    wanted += [(structure, None, 0, count) for structure, count in distractors(recipe)]
+
+    found = []
+    for structure, flexible, label, count in wanted:
+        check_source(recipe, structure)
+        path = Path(structure.map) if structure.map else structures.locate(structure.source)
+        content = {
+            "data_version": DATA_VERSION,
+            "checksum": structures.checksum(path),
+            "structure": structure.model_dump(include=_READ_BY, exclude_none=True),
+            "variants": flexible.model_dump() if flexible else None,
+            "seed": recipe.seed if flexible else 0,
+        }
+        found.append(
+            Preparation(
+                key=seeds.digest(content),
+                name=structures.name_of(path),
+                structure=structure,
+                variants=flexible,
+                seed=recipe.seed,
+                label=label,
+                count=count,
+            )
+        )
+    twice = [p.name for p in found if sum(q.key == p.key for q in found) > 1]
+    if twice:
+        raise InputError(
+            f"recipe {recipe.name} names {twice[0]} twice; give it once, with the sum of the counts."
+        )
+    return found
+
+
+def check_source(recipe: Recipe, structure: Structure) -> None:
+    """Refuse a structure or a map that is not there; fetches none.
+
+    Raises
+    ------
+    InputError
+        It is neither a file nor the id of an entry.
+    """
+    if structure.map is None:
+        structures.find(structure.source)
+    elif not Path(structure.map).is_file():
+        raise InputError(f"there is no map {structure.map}; check the path in the recipe {recipe.name}.")
+
+
+def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:
+    """List the distractors of a recipe one by one, with their counts.
+
+    Raises
+    ------
+    InputError
+        A folder is missing or holds no structure.
+    """
+    found: list[tuple[Structure, int]] = []
+    for entry in recipe.distractors:
+        if isinstance(entry, Distractor):
+            found.append((entry, entry.count))
+        elif entry.folder is None:
+            found += [(Structure(file=name), n * entry.count) for name, n in paper_distractors().items()]
+        else:
+            files = structures.files_in(entry.folder)
+            found += [(Structure(file=str(path)), entry.count) for path in files]
+    return found
+
+
+def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
+    """Read a structure of a recipe, or fit pseudo-atoms to its map and, if asked, tell the user how well.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, holds no molecule, or an element that no engine knows.
+    """
+    if structure.map is None:
+        molecule = structures.load_structure(structure.source, assembly=structure.assembly)
+        with permanent():
+            checks.check_molecule(molecule)
+        return molecule
+    from tlgen.molecules.pseudoatoms import load_map
+
+    mass = None if structure.mass is None else structure.mass * 1e3
+    model = load_map(structure.map, contour=structure.contour, resolution=structure.resolution, mass=mass)
+    if tell:
+        click.echo(f"  {model.summary}")
+    return model.molecule
+
+
+def refuse_targets_among_distractors(recipe: Recipe) -> None:
+    """Refuse a recipe that labels its target as background.
+
+    Raises
+    ------
+    InputError
+        A distractor is a target by its chains' sequences, or by its shape where one of them is a map.
+    """
+    from tlgen.molecules import similarity
+
+    def candidate(structure: Structure) -> similarity.Candidate:
+        if structure.map:
+            return similarity.of_molecule(read_structure(structure))
+        return similarity.of_structure(structure.source, assembly=structure.assembly)
+
+    targets = {name: [candidate(s) for s in target.structures] for name, target in recipe.targets.items()}
+    similarity.refuse_targets(targets, [candidate(structure) for structure, _ in distractors(recipe)])
+
+
+def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:
+    """Find a structure that an earlier run has prepared."""
+    name = f"prepared-{preparation.key}"
+    if not catalog.has_molecule(name):
+        return None
+    entry = catalog.get_molecule(name)
+    return Prepared(
+        key=preparation.key,
+        name=preparation.name,
+        label=preparation.label,
+        digests=tuple(str(d) for d in entry["digests"]),
+        variants=tuple(int(v) for v in entry["variants"]),
+        source=str(entry["source"]),
+    )
+
+
+def molecules(preparation: Preparation) -> list[Molecule]:
+    """Read a structure and make its variants, which follow it."""
+    molecule = read_structure(preparation.structure)
+    if not preparation.variants:
+        return [molecule]
+    from tlgen.molecules import modes
+
+    with permanent():
+        bent = modes.variants(
+            molecule,
+            preparation.variants.number,
+            rmsd=preparation.variants.rmsd,
+            n_modes=preparation.variants.modes,
+            seed=seeds.seed(preparation.seed, preparation.key, "variants"),
+            scheme=preparation.variants.scheme,
+        )
+    return [molecule, *bent]
+
+
+def prepare(url: str, preparation: Preparation) -> Prepared:
+    """Put a structure and its variants into the corpus (runs on a worker)."""
+    catalog = open_catalog(url)
+    made = molecules(preparation)
+    for each in made:
+        catalog.put_molecule(each.digest, to_arrays(each))
+        if not catalog.has_molecule(each.digest):
+            raise OSError(f"{catalog.url} did not keep the molecule {each.name} that was written to it")
+    catalog.put_molecule(
+        f"prepared-{preparation.key}",
+        {
+            "digests": np.array([m.digest for m in made]),
+            "variants": np.array([m.variant for m in made]),
+            "source": np.array(made[0].source),
+        },
+    )
+    prepared = already_prepared(catalog, preparation)
+    if prepared is None:
+        raise OSError(f"{catalog.url} did not keep the structure {preparation.name} that was written to it")
+    return prepared
+
+
+def class_infos(recipe: Recipe) -> list[ClassInfo]:
+    """Describe the classes: targets, with the mean radius of their structures, then decorations.
+
+    Raises
+    ------
+    InputError
+        A structure cannot be read.
+    """
+    infos = []
+    for label, (name, target) in enumerate(recipe.targets.items(), start=1):
+        radii = [read_structure(structure, tell=True).radius for structure in target.structures]
+        infos.append(ClassInfo(name=name, label=label, radius=round(float(np.mean(radii)), 1)))
+    return [*infos, *decorate.class_infos(recipe.decorations, infos)]

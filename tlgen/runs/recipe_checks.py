@@ -1,0 +1,69 @@
+"""What can be refused before any structure is fetched or read: everything that a recipe alone shows.
+
+Reading the structures of a crowded recipe takes minutes. A bead that is thicker than the ice or a mistyped
+file is known in a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from catalogs.schema import ClassInfo
+from tlgen.recipes.recipe import Recipe
+from tlgen.recipes.samples import SampleSpec, expand
+from tlgen.runs import make_sample, prepare_structures
+from tlgen.runs.costs import like
+from tlgen.scene import decorate
+from tlgen.simulate.engine import engine
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe of which no sample could be made, or not all; reads and fetches no structure.
+
+    Parameters
+    ----------
+    recipe
+        Validated by itself: its keys and their values make sense.
+
+    Raises
+    ------
+    InputError
+        An engine cannot honour the acquisition of a sample, decorations are larger than the ice is thick or
+        have the name of a target, or a structure is neither a file that is there nor the id of an entry.
+    """
+    classes = [ClassInfo(name=name, label=k, radius=1.0) for k, name in enumerate(recipe.targets, start=1)]
+    decorate.class_infos(recipe.decorations, classes)
+    heights = set()
+    for spec in expand(recipe, {}):
+        engine(spec.acquisition.engine).check(spec.acquisition)
+        heights.add(spec.shape[0] * spec.acquisition.voxel_size)
+    for height in sorted(heights):
+        decorate.check_fit(recipe.decorations, height)
+    for target in recipe.targets.values():
+        for structure in target.structures:
+            prepare_structures.check_source(recipe, structure)
+    for structure, _ in prepare_structures.distractors(recipe):
+        prepare_structures.check_source(recipe, structure)
+
+
+def check_decorations(recipe: Recipe, specs: Iterable[SampleSpec]) -> None:
+    """Refuse decorations that an engine cannot show, by the first sample of each kind.
+
+    Parameters
+    ----------
+    recipe
+        Of the samples.
+    specs
+        Samples with their own ids, by which decorations are placed.
+
+    Raises
+    ------
+    InputError
+        Says what of the decorations is too much, and what to do.
+    """
+    class_names = (*recipe.targets, *recipe.decorations.class_names)
+    seen: set[str] = set()
+    for spec in specs:
+        if (kind := like(spec)) not in seen:
+            seen.add(kind)
+            make_sample.empty_scene(spec, class_names)

@@ -1,0 +1,382 @@
+"""``tlgen view``: a scene as a picture or a page: three sections, the gaps, the counts."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from catalogs.errors import InputError
+from catalogs.pages.pictures import PALETTE, bar_length, png
+from catalogs.particles import DISTRACTOR
+from tlgen.molecules.molecule import DALTON_PER_CUBIC_ANGSTROM, Library
+from tlgen.packing.distances import nearest_of
+from tlgen.scene.labels import label
+from tlgen.scene.scene import Grid, Scene
+
+Colour = tuple[int, int, int]
+
+#: Å; gaps beyond it are not measured.
+FARTHEST = 50.0
+_BIN = 2.0  # Å; of the histogram
+_WIDTH = 1480  # pixels of the picture
+_MARGIN = 36
+_SECTIONS = 960  # of them for the sections
+_FINER = 2  # sections are drawn so many times finer and averaged
+_ROWS = 14
+_INK, _QUIET, _PAPER = (28, 30, 33), (110, 115, 122), (255, 255, 255)
+_OWN: dict[str, Colour] = {
+    DISTRACTOR: (150, 154, 160), "membrane": (139, 101, 72), "gold": (205, 160, 20), "carbon": (58, 58, 60),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A class: its colour, how many were asked for (None: as many as fit), and how many stand."""
+
+    name: str
+    colour: Colour
+    asked: int | None
+    placed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What the picture says in numbers.
+
+    Attributes
+    ----------
+    rows
+        Of the table of classes.
+    cut
+        Molecules that a face of the box cuts.
+    concentration
+        mg/ml of molecules in the box.
+    occupancy
+        Share of the box that they fill, at 1.35 g/cm³.
+    gaps
+        (n,) Å from each molecule to the nearest other; infinite beyond :data:`FARTHEST`.
+    """
+
+    rows: tuple[Row, ...]
+    cut: int
+    concentration: float
+    occupancy: float
+    gaps: NDArray[np.float64]
+
+
+def view(scene: Scene, library: Library, path: str | os.PathLike[str], *, title: str = "scene") -> Facts:
+    """Draw a scene into a file.
+
+    Parameters
+    ----------
+    scene, library
+        What stands where, and the molecules by digest.
+    path
+        ``.png`` or ``.html``.
+    title
+        Above it.
+
+    Returns
+    -------
+    Facts
+        The numbers that are in it.
+
+    Raises
+    ------
+    InputError
+        If the ending is another one.
+    """
+    file = Path(path)
+    if file.suffix.lower() not in (".png", ".html"):
+        raise InputError(f"{file}: a scene is drawn as .png or .html")
+    facts = measure(scene, library)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix.lower() == ".png":
+        _sheet(scene, library, facts, title).save(file)
+    else:
+        file.write_text(_page(scene, library, facts, title), encoding="utf-8")
+    return facts
+
+
+def measure(scene: Scene, library: Library) -> Facts:
+    """Count what stands in a scene and measure the gaps between molecules."""
+    n = len(scene.which)
+    names = (DISTRACTOR, *scene.class_names)
+    placed = Counter(names[scene.labels[k]] for k in scene.which)
+    placed.update(decoration.class_name for decoration in scene.decorations)
+    colours = colours_of(scene)
+    order = [*scene.class_names, DISTRACTOR]
+    rows = [
+        Row(c, colours[c], scene.asked.get(c), placed[c]) for c in order if placed[c] or scene.asked.get(c)
+    ]
+    inside = scene.inside(library)
+    mass = sum(library[scene.digests[k]].mass * share for k, share in zip(scene.which, inside, strict=True))
+    density = mass / float(np.prod(scene.box))
+    return Facts(
+        rows=tuple(rows),
+        cut=int((inside < 1).sum()),
+        concentration=density * 1660.53907,
+        occupancy=density / DALTON_PER_CUBIC_ANGSTROM,
+        gaps=nearest_of([scene.atoms(i, library) for i in range(n)], within=FARTHEST),
+    )
+
+
+def describe(scene: Scene, facts: Facts) -> list[str]:
+    """Say the facts in a few lines, without a letter that a picture's font lacks."""
+    x, y, z = (length / 10 for length in scene.box)
+    cut = f", {facts.cut} of them cut by its faces" if facts.cut else ""
+    lines = [
+        f"box of {x:.4g} x {y:.4g} x {z:.4g} nm, voxels of {scene.voxel_size / 10:g} nm",
+        f"{len(scene.which)} molecules{cut}: {facts.concentration:.0f} mg/ml, "
+        f"{100 * facts.occupancy:.1f} % of the box",
+    ]
+    near = facts.gaps[np.isfinite(facts.gaps)]
+    if len(near):
+        lines.append(
+            f"gap to the nearest molecule: {near.min():.1f} at least, median {np.median(near):.1f} angstrom"
+        )
+    return lines
+
+
+def colours_of(scene: Scene) -> dict[str, Colour]:
+    """Choose a colour for each class and for distractors."""
+    targets = [name for name in scene.class_names if name not in _OWN]
+    return _OWN | {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(targets)}
+
+
+# ---------------------------------------------------------------- sections
+
+
+def section(scene: Scene, library: Library, axis: int, pixel: float) -> NDArray[np.uint8]:
+    """Colour the plane through the middle of the box at right angles to an axis.
+
+    Parameters
+    ----------
+    scene, library
+        What stands where, and the molecules by digest.
+    axis
+        0 for x, 1 for y, 2 for z.
+    pixel
+        Å; the plane is drawn from labels of this size, not from the tomogram's.
+
+    Returns
+    -------
+    ndarray, uint8
+        (down, right, 3): for axis 2 (y, x), for axis 0 (y, z), for axis 1 (z, x).
+    """
+    box = np.array(scene.box)
+    counts = np.maximum(np.rint(box / pixel).astype(int), 1)
+    counts[axis] = 1
+    origin = scene.centre - (counts - 1) / 2 * pixel
+    x, y, z = counts.tolist()
+    grid = Grid((z, y, x), pixel, (float(origin[0]), float(origin[1]), float(origin[2])))
+    classes, instances = label(scene, library, grid=grid)
+    plane, which = (np.take(volume, 0, axis=2 - axis) for volume in (classes, instances))
+    if axis == 0:
+        plane, which = plane.T, which.T
+
+    colours = colours_of(scene)
+    edge = np.array([colours[name] for name in (DISTRACTOR, *scene.class_names)], np.float64)
+    body = edge + (255 - edge) * np.where(np.arange(len(edge)) == 0, 0.72, 0.45)[:, None]
+    picture = np.where((which > 0)[..., None], body[plane], 255.0)
+    size = 2 * _FINER - 1
+    border = (which > 0) & (ndimage.minimum_filter(which, size) != ndimage.maximum_filter(which, size))
+    picture[border] = edge[plane[border]] * 0.8
+    return np.asarray(np.rint(picture), np.uint8)
+
+
+def _sections(scene: Scene, library: Library, width: int) -> Any:
+    """Draw the three planes beside and below each other."""
+    from PIL import Image, ImageDraw
+
+    box = np.array(scene.box)
+    between, above = 16, 26
+    scale = (width - between) / (box[0] + box[2])
+    x, y, z = (max(1, round(length * scale)) for length in box)
+    image = Image.new("RGB", (width, y + z + 2 * above + between), _PAPER)
+    draw = ImageDraw.Draw(image)
+    panels = (
+        (2, 0, above, x, y, "x right, y down"),
+        (0, x + between, above, z, y, "z right, y down"),
+        (1, 0, y + 2 * above + between, x, z, "x right, z down"),
+    )
+    for axis, left, top, wide, high, words in panels:
+        fine = section(scene, library, axis, 1 / scale / _FINER)
+        picture = Image.fromarray(fine).resize((wide, high), Image.Resampling.BOX)
+        image.paste(picture, (left, top))
+        draw.rectangle((left, top, left + wide - 1, top + high - 1), outline=_INK)
+        draw.text((left, top - 22), words, font=_font(15), fill=_QUIET)
+        _ticks(draw, left, top, wide, high)
+    length = bar_length(0.25 * box[0])
+    left, low = 14, above + y - 18
+    draw.rectangle((left - 6, low - 26, left + max(length * scale, 60) + 8, low + 10), fill=_PAPER)
+    draw.rectangle((left, low, left + length * scale, low + 4), fill=_INK)
+    draw.text((left, low - 22), f"{length / 10:g} nm", font=_font(16), fill=_INK)
+    return image
+
+
+def _ticks(draw: Any, left: int, top: int, wide: int, high: int) -> None:
+    """Mark at a panel's edges where the other two planes cut it, which is in the middle."""
+    x, y = left + wide / 2, top + high / 2
+    for start, end in (
+        ((x, top), (x, top + 9)), ((x, top + high - 10), (x, top + high - 1)),
+        ((left, y), (left + 9, y)), ((left + wide - 10, y), (left + wide - 1, y)),
+    ):  # fmt: skip
+        draw.line((start, end), fill=_INK, width=2)
+
+
+# ---------------------------------------------------------------- gaps and counts
+
+
+def _histogram(gaps: NDArray[np.float64], width: int, height: int) -> Any:
+    """Draw how many molecules are how near to their nearest neighbour."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.text((0, 0), "Gap to the nearest molecule", font=_font(20), fill=_INK)
+    near = gaps[np.isfinite(gaps)]
+    if not len(near):
+        draw.text((0, 34), f"none within {FARTHEST:g} angstrom", font=_font(16), fill=_QUIET)
+        return image
+    counts, _ = np.histogram(near, np.arange(0, FARTHEST + _BIN, _BIN))
+    left, right, top, low = 44, width - 8, 66, height - 52
+    highest = max(int(counts.max()), 1)
+    beyond = len(gaps) - len(near)
+    words = f"least {near.min():.1f}, median {np.median(near):.1f} angstrom"
+    draw.text(
+        (0, 30), words + (f"; {beyond} beyond {FARTHEST:g}" if beyond else ""), font=_font(16), fill=_QUIET
+    )
+    for value in sorted({0, highest // 2, highest}):
+        y = low - value / highest * (low - top)
+        draw.line((left, y, right, y), fill=(225, 227, 230))
+        draw.text((left - 8, y), str(value), font=_font(14), fill=_QUIET, anchor="rm")
+    step = (right - left) / len(counts)
+    for k, count in enumerate(counts.tolist()):
+        if count:
+            x, y = left + k * step, low - count / highest * (low - top)
+            draw.rectangle((x + 1, y, x + step - 2, low), fill=PALETTE[0])
+    draw.line((left, low, right, low), fill=_INK)
+    for value in range(0, int(FARTHEST) + 1, 10):
+        x = left + value / FARTHEST * (right - left)
+        draw.line((x, low, x, low + 5), fill=_INK)
+        draw.text((x, low + 8), str(value), font=_font(14), fill=_QUIET, anchor="ma")
+    draw.text(
+        ((left + right) / 2, low + 28), "angstrom, atom to atom", font=_font(15), fill=_QUIET, anchor="ma"
+    )
+    return image
+
+
+def _table(rows: Sequence[Row], width: int) -> Any:
+    """Draw the classes with their colours and counts."""
+    from PIL import Image, ImageDraw
+
+    shown = rows[:_ROWS]
+    more = len(rows) - len(shown)
+    image = Image.new("RGB", (width, 64 + 28 * (len(shown) + bool(more))), _PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.text((0, 0), "Classes", font=_font(20), fill=_INK)
+    columns = (width - 110, width - 8)
+    for x, word in zip(columns, ("asked", "placed"), strict=True):
+        draw.text((x, 32), word, font=_font(15), fill=_QUIET, anchor="ra")
+    for k, row in enumerate(shown):
+        y = 58 + 28 * k
+        draw.rectangle((0, y + 2, 16, y + 18), fill=_paler(row), outline=row.colour, width=2)
+        draw.text((28, y), _short(row.name), font=_font(17), fill=_INK)
+        for x, word in zip(columns, (_asked(row), str(row.placed)), strict=True):
+            draw.text((x, y), word, font=_font(17), fill=_INK, anchor="ra")
+    if more:
+        draw.text((28, 58 + 28 * len(shown)), f"and {more} more", font=_font(17), fill=_QUIET)
+    return image
+
+
+def _paler(row: Row) -> Colour:
+    red, green, blue = (
+        round(value + (255 - value) * (0.72 if row.name == DISTRACTOR else 0.45)) for value in row.colour
+    )
+    return (red, green, blue)
+
+
+def _asked(row: Row) -> str:
+    return "fill" if row.asked is None else str(row.asked)
+
+
+def _short(name: str, longest: int = 26) -> str:
+    return name if len(name) <= longest else name[: longest - 3] + "..."
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+# ---------------------------------------------------------------- the file
+
+
+def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Any:
+    """Put everything onto one picture."""
+    from PIL import Image, ImageDraw
+
+    column = _WIDTH - 3 * _MARGIN - _SECTIONS
+    lines = describe(scene, facts)
+    head = 84 + 24 * len(lines)
+    parts = [_table(facts.rows, column), _histogram(facts.gaps, column, 330)]
+    sections = _sections(scene, library, _SECTIONS)
+    height = head + max(sections.height, sum(part.height for part in parts) + 30) + _MARGIN
+    image = Image.new("RGB", (_WIDTH, height), _PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.text((_MARGIN, 26), title, font=_font(30), fill=_INK)
+    for k, line in enumerate(lines):
+        draw.text((_MARGIN, 68 + 24 * k), line, font=_font(17), fill=_QUIET)
+    image.paste(sections, (_MARGIN, head))
+    y = head
+    for part in parts:
+        image.paste(part, (2 * _MARGIN + _SECTIONS, y))
+        y += part.height + 30
+    return image
+
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;color:#1c1e21;background:#fff}
+body{margin:2rem auto;max-width:1040px;padding:0 1rem}
+p{color:#6e737a;margin:.1rem 0}img{max-width:100%;height:auto;margin:1.2rem 0}
+table{border-collapse:collapse}th,td{padding:.2rem 1.2rem .2rem 0;text-align:right}
+th:first-child,td:first-child{text-align:left}th{font-weight:400;color:#6e737a}
+i{display:inline-block;width:.9em;height:.9em;border:2px solid;margin-right:.6em;vertical-align:-.1em}
+"""
+
+
+def _page(scene: Scene, library: Library, facts: Facts, title: str) -> str:
+    """Put everything onto a page that needs nothing else."""
+    rows = "".join(
+        f'<tr><td><i style="border-color:rgb{row.colour};background:rgb{_paler(row)}"></i>'
+        f"{escape(row.name)}</td>"
+        f"<td>{'as many as fit' if row.asked is None else row.asked}</td><td>{row.placed}</td></tr>"
+        for row in facts.rows
+    )
+    lines = "".join(f"<p>{escape(line.replace('angstrom', 'Å'))}</p>" for line in describe(scene, facts))
+    pictures = (
+        (_sections(scene, library, _SECTIONS), "Three sections through the middle of the box"),
+        (_histogram(facts.gaps, 640, 330), "Histogram of the gaps between neighbouring molecules"),
+    )
+    images = [
+        f'<img alt="{words}" src="data:image/png;base64,{png(picture)}">' for picture, words in pictures
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
+        f"<h1>{escape(title)}</h1>{lines}\n{images[0]}\n"
+        f"<table><tr><th>class</th><th>asked</th><th>placed</th></tr>{rows}</table>\n{images[1]}\n"
+        "</body></html>\n"
+    )

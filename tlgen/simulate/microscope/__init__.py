@@ -1,0 +1,1 @@
+"""The microscope: scattering, ice, optics, detectors. Both engines use it."""

@@ -1,0 +1,231 @@
+"""The detector: how it blurs the image (MTF) and how much of the signal it keeps (DQE).
+
+A detector is described by two curves over spatial frequency, in cycles a pixel of the detector (0.5 is its
+Nyquist): the modulation transfer function, which is 1 at zero, and the detective quantum efficiency. The
+noise power that belongs to them is ``MTF² DQE(0) / DQE`` (Meyer & Kirkland, Microsc. Res. Tech. 49, 269,
+2000). Images follow in three steps: the expected image is multiplied by ``sqrt(DQE DQE(0))``, electrons are
+drawn, and what was drawn is multiplied by ``sqrt(MTF² DQE(0) / DQE)``; then signal, noise and their ratio
+are those of the detector.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.console import nearest
+from catalogs.errors import InputError
+from catalogs.schema import Acquisition
+
+#: Detectors that need no file. ``parakeet`` is no curve: see :func:`tlgen.simulate.microscope.optics.detect`.
+BUILT_IN = ("parakeet", "counting", "pixel")
+
+# Parakeet's table of the detective quantum efficiency at 300 keV is this cubic in its frequency axis, at
+# two rates in electrons a pixel and second (its exposures last one second).
+_DQE_RATES = (1.5, 5.0)
+_DQE_CUBIC = np.array([[0.95, -0.1333, -0.8661, 0.3711], [0.80, -0.30, -0.56, 0.32]])
+
+_NYQUIST = 0.5
+_COLUMNS = {
+    "frequency": ("frequency", "rlnResolutionInversePixel"),
+    "mtf": ("mtf", "rlnMtfValue"),
+    "dqe": ("dqe", "rlnDqeValue"),
+}
+
+
+def parakeets_table(axis: NDArray[np.floating], rate: float) -> NDArray[np.float64]:
+    """Evaluate Parakeet's table on its axis, which its source calls a fraction of Nyquist.
+
+    Parameters
+    ----------
+    axis
+        From 0 to 1, of any shape.
+    rate
+        Electrons a pixel of the detector and second.
+    """
+    share = np.clip((rate - _DQE_RATES[0]) / (_DQE_RATES[1] - _DQE_RATES[0]), 0, 1)
+    cubic = (1 - share) * _DQE_CUBIC[0] + share * _DQE_CUBIC[1]
+    return np.asarray(np.polynomial.polynomial.polyval(axis, cubic), np.float64)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A detector's curves.
+
+    Attributes
+    ----------
+    frequency
+        Cycles a pixel, rising from 0.
+    mtf, dqe
+        At these frequencies.
+    """
+
+    frequency: NDArray[np.float64]
+    mtf: NDArray[np.float64]
+    dqe: NDArray[np.float64]
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the electrons that are counted, DQE(0)."""
+        return float(self.dqe[0])
+
+    def before(self, frequency: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Evaluate ``sqrt(DQE DQE(0))``, which multiplies the expected image."""
+        return np.asarray(np.sqrt(np.interp(frequency, self.frequency, self.dqe * self.dqe[0])), np.float32)
+
+    def after(self, frequency: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Evaluate ``sqrt(MTF² DQE(0) / DQE)``, which multiplies the counts."""
+        mtf, dqe = (np.interp(frequency, self.frequency, each) for each in (self.mtf, self.dqe))
+        return np.asarray(mtf * np.sqrt(self.dqe[0] / dqe), np.float32)
+
+    @property
+    def white(self) -> bool:
+        """Whether the noise has the same power everywhere, so that there is nothing to do to the counts."""
+        return bool(np.allclose(self.mtf**2 * self.dqe[0], self.dqe, rtol=1e-3))
+
+    def as_text(self) -> str:
+        """Write it as :attr:`catalogs.schema.Acquisition.detector_curve` holds it."""
+        rows = zip(self.frequency, self.mtf, self.dqe, strict=True)
+        return ", ".join(f"{f:.6g}:{m:.5g}:{d:.5g}" for f, m, d in rows)
+
+
+def curve(acq: Acquisition, rate: float) -> Curve | None:
+    """Find the curves of an acquisition's detector; None for a perfect one and for Parakeet's own way.
+
+    Parameters
+    ----------
+    acq
+        Its ``dqe``, ``detector`` and ``detector_curve`` count.
+    rate
+        Electrons a pixel of the detector and second; an exposure lasts one second.
+
+    Raises
+    ------
+    InputError
+        If the detector is unknown, or its curve is none.
+    """
+    if not acq.dqe or acq.detector == "parakeet":
+        return None
+    if acq.detector_curve:
+        return from_text(acq.detector_curve, f"detector_curve of {acq.detector}")
+    frequency = np.linspace(0, _NYQUIST, 65)
+    if acq.detector == "counting":
+        # Parakeet has no MTF with its table; a counting detector's noise is nearly white
+        dqe = parakeets_table(frequency / _NYQUIST, rate)
+        return Curve(frequency, np.sqrt(dqe / dqe[0]), dqe)
+    if acq.detector == "pixel":
+        # each electron counts once, in the pixel where it is (McMullan et al., Ultramicroscopy 109,
+        # 1126, 2009)
+        mtf = np.sinc(frequency)
+        return Curve(frequency, mtf, mtf**2)
+    meant = "" if Path(acq.detector).suffix else nearest(acq.detector, BUILT_IN)
+    raise InputError(
+        f"detector: {acq.detector!r} is neither one of {', '.join(BUILT_IN)} nor a STAR or CSV file that is"
+        f" there{meant}"
+    )
+
+
+def check(acq: Acquisition) -> None:
+    """Refuse a detector that is unknown, or that a perfect one would hide (InputError)."""
+    if not acq.dqe and acq.detector != "parakeet":
+        raise InputError(
+            f"detector: {acq.detector} has no effect with dqe: false, a perfect detector; leave one away"
+        )
+    curve(acq, 1.0)
+
+
+def read(path: Path) -> Curve:
+    """Read a detector's curves from a file.
+
+    Parameters
+    ----------
+    path
+        STAR, with the columns ``rlnResolutionInversePixel`` (cycles a pixel) and ``rlnMtfValue``, as RELION
+        has it, and ``rlnDqeValue``; or CSV, with ``frequency`` and ``mtf``, ``dqe`` or both. Of an MTF
+        alone, the DQE is its square; of a DQE alone, the MTF is the root of its share: white noise.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, lacks the columns, or its numbers are no such curves.
+    """
+    try:
+        columns = _star(path) if path.suffix.lower() == ".star" else _csv(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} cannot be read as a detector's curves: {error}") from error
+    found: dict[str, list[float]] = {}
+    for name, spellings in _COLUMNS.items():
+        for spelling in set(spellings) & set(columns):
+            found[name] = columns[spelling]
+    if "frequency" not in found or not {"mtf", "dqe"} & set(found):
+        raise InputError(
+            f"{path} has no columns frequency and mtf or dqe (in STAR rlnResolutionInversePixel, rlnMtfValue,"
+            " rlnDqeValue); name them so"
+        )
+    frequency = np.array(found["frequency"])
+    mtf, dqe = (np.array(found[name]) if name in found else None for name in ("mtf", "dqe"))
+    if mtf is None:
+        assert dqe is not None
+        mtf = np.sqrt(np.clip(dqe / dqe[0] if dqe[0] else dqe, 0, None))
+    elif dqe is None:
+        dqe = mtf**2
+    return _checked(frequency, mtf, dqe, str(path))
+
+
+def from_text(text: str, where: str) -> Curve:
+    """Read what :meth:`Curve.as_text` wrote; ``where`` names it in messages.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    try:
+        rows = np.array([[float(word) for word in row.split(":")] for row in text.split(",")])
+        frequency, mtf, dqe = rows.T
+    except ValueError as error:
+        raise InputError(f"{where} must be FREQUENCY:MTF:DQE, ... and is not ({error})") from error
+    return _checked(frequency, mtf, dqe, where)
+
+
+def _checked(
+    frequency: NDArray[np.float64], mtf: NDArray[np.float64], dqe: NDArray[np.float64], where: str
+) -> Curve:
+    if len(frequency) < 2 or not np.isfinite([frequency, mtf, dqe]).all():
+        raise InputError(f"{where}: a detector's curve needs two frequencies at least, all of them numbers")
+    if abs(frequency[0]) > 1e-6 or (np.diff(frequency) <= 0).any():
+        raise InputError(f"{where}: the frequencies must begin with 0 and rise, in cycles a pixel")
+    if frequency[-1] > 1.0:
+        raise InputError(
+            f"{where}: a frequency of {frequency[-1]:g} is not in cycles a pixel, whose Nyquist is 0.5; "
+            "divide those that are shares of Nyquist by 2"
+        )
+    if not (mtf > 0).all() or not (dqe > 0).all() or mtf.max() > 1.05 or dqe.max() > 1.0:
+        raise InputError(f"{where}: MTF and DQE must be more than 0 and no more than 1")
+    return Curve(frequency, mtf, dqe)
+
+
+def _star(path: Path) -> dict[str, list[float]]:
+    import starfile
+
+    found: dict[str, list[float]] = {}
+    for block in starfile.read(path, always_dict=True).values():
+        if hasattr(block, "columns"):
+            found |= {str(name): _floats(block[name]) for name in block.columns}
+    return found
+
+
+def _csv(path: Path) -> dict[str, list[float]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, skipinitialspace=True))
+    names = [name for name in (rows[0] if rows else {}) if name]
+    return {name.strip().lower(): _floats(row[name] for row in rows) for name in names}
+
+
+def _floats(values: Iterable[object]) -> list[float]:
+    return [float(str(value)) for value in values]

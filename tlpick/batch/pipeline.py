@@ -1,0 +1,340 @@
+"""One tomogram from file to particles.
+
+Its folder in that of the run::
+
+    particles.star       its picks
+    segmentation.zarr    on request, OME-Zarr: image = target probability in 1/255, labels/classes = classes
+    segmentation.mrc     or so: the classes; and probability.mrc
+    done.json            written last; a tomogram without it is picked again
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from catalogs import particles
+from catalogs.errors import InputError
+from catalogs.file_names import file_name
+from catalogs.model_file import ModelCard, fingerprint, read_card
+from catalogs.particle_formats.star import refuse_name
+from catalogs.seeds import digest
+from catalogs.volumes import open_volume
+from tlpick.batch.files import DONE, PARTICLES, RESERVED, absolute, read_json, work_folder, write_json
+from tlpick.batch.identity import checksum, stamp
+from tlpick.batch.save_segmentation import Kept, keep
+from tlpick.network.geometry import Triple
+from tlpick.network.localisation.localise import Options, localise
+from tlpick.network.picks import as_table, particle_volumes
+from tlpick.network.segment import Segmentation, load_network, segment
+from tlpick.network.tiles import plan
+from tlpick.network.tomograms.inputs import Tomogram
+from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.masks import mask_path
+from tlpick.network.tomograms.scratch import Scratch
+
+#: Changes whenever the same model, tomogram and settings would give other picks.
+PICKER_VERSION = 3
+
+#: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
+_ASIDE = 250e6
+#: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
+_IN_MEMORY = 0.25
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may choose for a run.
+
+    Attributes
+    ----------
+    max_memory
+        Bytes that a process may use.
+    tile
+        The cross-section of a column holds at most as many voxels as a square with this edge; None: as many
+        as the memory allows.
+    terms
+        How tomograms are brought to what the model knows.
+    tta
+        Orientations whose mean counts: 1, 4 or 8.
+    keep
+        ``zarr`` or ``mrc``: the segmentation is kept.
+    localising
+        How particles are found in the segmentation, and which of them count.
+    """
+
+    max_memory: float = 4e9
+    tile: int | None = None
+    terms: Terms = field(default_factory=Terms)
+    tta: int = 1
+    keep: Kept | None = None
+    localising: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What became of one tomogram; also what stands in its ``done.json``.
+
+    Attributes
+    ----------
+    name, path
+        Of the tomogram.
+    mask
+        Path of its mask; empty if there is none.
+    job
+        Hash of the model, the settings and the picker: what all tomograms of a run share.
+    content, stamp
+        Hashes of the contents of the tomogram and its mask, and of what the storage says of them.
+    shape, voxel_size
+        Of the tomogram, voxels (z, y, x) and Å.
+    grid
+        Voxel size that the network saw, Å.
+    counts
+        Class -> number of picks.
+    tile, n_tiles, planes, redundancy
+        Voxels (z, y, x) of a column, number of columns, planes of a step, computed voxels over the voxels of
+        the tomogram.
+    seconds
+        Stage -> duration.
+    """
+
+    name: str
+    path: str
+    mask: str
+    job: str
+    content: str
+    stamp: str
+    shape: Triple
+    voxel_size: float
+    grid: float
+    counts: dict[str, int]
+    tile: Triple
+    n_tiles: int
+    planes: int
+    redundancy: float
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A tomogram that could not be picked: its path, the reason in one line, and where it happened.
+
+    ``refused`` says that the tomogram, not the program, is at fault.
+    """
+
+    path: str
+    error: str
+    refused: bool
+    details: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attempt came to; ``fresh`` if it was not done before."""
+
+    result: Picked | Failed
+    fresh: bool = True
+
+
+def pick_tomogram(
+    model: str,
+    tomogram: Tomogram,
+    folder: str,
+    settings: Settings,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Outcome:
+    """Segment a tomogram, localise its particles and write both; what is already done is not repeated.
+
+    Parameters
+    ----------
+    model
+        Path of the model file.
+    tomogram
+        Which, and under which name its results go to a folder in that of the run.
+    folder
+        Of the run.
+    settings
+        Of the run.
+    progress
+        Called with (planes done, all planes).
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        If the model or the tomogram cannot be read or do not fit.
+    """
+    card, job = read_card(model), job_of(model, settings)
+    name = tomogram.name or open_volume(tomogram.path).name
+    refuse_name(name)  # of its list, which would be written last
+    target = Path(folder) / file_name(name, RESERVED)
+    mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, name)
+    sources = [tomogram.path, mask] if mask else [tomogram.path]
+    open_volume(tomogram.path)  # before its files are asked for: it has better words for what is missing
+    seen = _stated(tomogram, [stamp(source) for source in sources])
+    done = read_done(target)
+    if done is not None and (done.job, done.stamp) == (job, seen):
+        return Outcome(done, fresh=False)
+    content = _stated(tomogram, [checksum(source) for source in sources])
+    if done is not None and (done.job, done.content) == (job, content):  # copied or touched, but the same
+        same = Picked(**{**asdict(done), "stamp": seen, "path": absolute(tomogram.path)})
+        write_json(target / DONE, asdict(same))
+        return Outcome(same, fresh=False)
+    (target / DONE).unlink(missing_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
+
+    clock = _Clock()
+    network = load_network(model)
+    clock.lap("load model")
+    with work_folder(target) as work, Scratch(work, _IN_MEMORY * settings.max_memory) as scratch:
+        prepared = prepare(tomogram, card, settings.terms, scratch, settings.max_memory - resident())
+        clock.lap("read")
+        z, y, x = prepared.values.shape
+        tiling = plan(
+            (z, y, x), network, _left(settings, scratch, network.n_classes, prepared), settings.tile
+        )
+        segmentation = segment(
+            prepared.values,
+            network,
+            tiling,
+            card.classes,
+            card.thresholds,
+            mask=prepared.mask,
+            tta=settings.tta,
+            scratch=scratch,
+            progress=progress,
+        )
+        clock.lap("segment")
+        counts = _localise(name, target, card, prepared, segmentation, settings)
+        clock.lap("localise")
+        scratch.release()
+        keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
+        clock.lap("write")
+
+    picked = Picked(
+        name=name,
+        path=absolute(tomogram.path),
+        mask=absolute(mask) if mask else "",
+        job=job,
+        content=content,
+        stamp=seen,
+        shape=prepared.shape,
+        voxel_size=prepared.voxel_size,
+        grid=prepared.grid,
+        counts=counts,
+        tile=tiling.tile,
+        n_tiles=len(tiling),
+        planes=tiling.planes,
+        redundancy=round(tiling.redundancy, 3),
+        seconds=clock.laps,
+    )
+    write_json(target / DONE, asdict(picked))
+    return Outcome(picked)
+
+
+def attempt(
+    model: str,
+    tomogram: Tomogram,
+    folder: str,
+    settings: Settings,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Outcome:
+    """Do as :func:`pick_tomogram`, but return what went wrong: one bad tomogram stops no other."""
+    try:
+        return pick_tomogram(model, tomogram, folder, settings, progress)
+    except Exception as error:
+        refused = isinstance(error, InputError)
+        text = str(error) if refused else f"{type(error).__name__}: {error}"
+        text = text if tomogram.path in text else f"{tomogram.path}: {text}"
+        return Outcome(Failed(tomogram.path, " ".join(text.split()), refused, traceback.format_exc()))
+
+
+def job_of(model: str, settings: Settings) -> str:
+    """Hash what decides over the results besides the tomogram; how much memory was used does not."""
+    chosen = {key: value for key, value in asdict(settings).items() if key not in ("max_memory", "tile")}
+    chosen["terms"].pop("mask")  # its content counts, with the tomogram's
+    return digest({"model": fingerprint(model), "settings": chosen, "picker": PICKER_VERSION})
+
+
+def read_done(target: Path) -> Picked | None:
+    """Read what a finished tomogram's folder says; None if it is not finished."""
+    try:
+        stored = read_json(target / DONE)
+        stored["shape"], stored["tile"] = tuple(stored["shape"]), tuple(stored["tile"])
+        return Picked(**stored)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def resident() -> int:
+    """Bytes that this process holds in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
+    """Hash of the files and of what the list that names them says of them."""
+    return digest([*hashes, tomogram.voxel_size])
+
+
+def _left(settings: Settings, scratch: Scratch, n_classes: int, prepared: Prepared) -> float:
+    """Bytes for the sweep: what the arrays to come do not take, in memory."""
+    voxels = prepared.values.size
+    to_come = scratch.will_hold([voxels, voxels, *([4 * n_classes * voxels] if settings.tta > 1 else [])])
+    return settings.max_memory - resident() - to_come - _ASIDE
+
+
+def _localise(
+    name: str,
+    target: Path,
+    card: ModelCard,
+    prepared: Prepared,
+    segmentation: Segmentation,
+    settings: Settings,
+) -> dict[str, int]:
+    """Find the particles and write their list; returns the number of each class."""
+    picks = localise(
+        segmentation.labels,
+        segmentation.score,
+        card.classes,
+        prepared.grid,
+        settings.localising,
+        volumes=particle_volumes(card),
+    )
+    table = as_table(name, picks, card.classes, card.calibration)
+    for axis, shift in zip("xyz", prepared.offset, strict=True):
+        table[axis] += shift
+    if prepared.region is not None:
+        # the mean of a body on the mask's edge may lie outside
+        table = table[prepared.region.holds(table[["x", "y", "z"]].to_numpy(np.float64))]
+        table = table.reset_index(drop=True)
+    particles.write(
+        table,
+        target / PARTICLES,
+        voxel_size=prepared.voxel_size,
+        shape=prepared.shape,
+        classes=card.classes,
+    )
+    return {info.name: int((table["class_name"] == info.name).sum()) for info in card.classes}
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,242 @@
+"""A run over many tomograms: in this process, or one at a time on each worker of a cluster."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+
+import click
+
+from catalogs.console import counted
+from catalogs.errors import InputError
+from catalogs.model_file import ModelCard, read_card
+from catalogs.score_calibration import Expectation
+from tlpick.batch.files import PARTICLES
+from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
+from tlpick.batch.results import Lists, collect
+from tlpick.network.picks import refuse_unknown_classes, thresholds
+from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
+from tlpick.output.report import write_report
+
+#: Told of every tomogram as it is finished or given up.
+Tell = Callable[[Outcome], None]
+
+
+def run(
+    model: str,
+    arguments: Sequence[str],
+    folder: str,
+    settings: Settings,
+    *,
+    cluster: str | None = None,
+    selection: Selection | None = None,
+    precision: float | None = None,
+    lists: Lists | None = None,
+) -> bool:
+    """Pick every tomogram that the folder does not hold picks of yet, and say so line by line.
+
+    Parameters
+    ----------
+    model
+        Path of the model file.
+    arguments
+        Tomograms, or what names them; see :func:`tlpick.network.tomograms.inputs.expand`.
+    folder
+        Where the picks go; see :mod:`tlpick.batch.results` for its layout.
+    settings
+        Of the run.
+    cluster
+        As :func:`tlrun.cluster.connect.open_cluster` takes it; None: this process.
+    selection
+        What to take of arguments that hold several tomograms.
+    precision
+        The run's list keeps the picks that promise this share of right ones; None: all.
+    lists
+        Formats besides RELION's in which the run's list is written.
+
+    Returns
+    -------
+    bool
+        True if no tomogram failed.
+
+    Raises
+    ------
+    InputError
+        If the model is none or promises no such precision, two tomograms have one name, or nothing is left
+        to pick.
+    """
+    lists = lists or Lists()
+    lists.check()
+    card = read_card(model)
+    refuse_unknown_classes(settings.localising, card)
+    least = {} if precision is None else thresholds(card, precision)
+    selection = selection or Selection()
+    tomograms, wrong = expand(arguments, Selection(selection.kind, selection.where, card.voxel_size))
+    if wrong and not tomograms:
+        raise wrong[0][1]
+    tomograms = named(tomograms)
+    book = _Book(len(tomograms) + len(wrong))
+    for argument, error in wrong:
+        book.enter(Outcome(Failed(argument, str(error), True, "")))
+    if cluster is None:
+        _here(model, tomograms, folder, settings, book)
+    else:
+        _on_workers(model, tomograms, folder, settings, book, cluster)
+    if book.total == 1 and book.failed and book.failed[0].refused:
+        raise InputError(book.failed[0].error)
+
+    done, counts = collect(model, folder, settings, book.failed, least, lists)
+    for line in _table(done, card):
+        click.echo(line)
+    for name, point in least.items():
+        click.echo(_promise(name, point))
+    found = ", ".join(f"{n} {name}" for name, n in counts.items())
+    click.echo(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
+    for name in lists.formats:
+        click.echo(f"  {name}: {lists.place(folder, name)}")
+    click.echo(f"report: {write_report(folder)}")
+    if book.failed:
+        for failure in book.failed if book.total > 10 else []:  # they have scrolled away
+            click.echo(f"FAILED  {failure.error}", err=True)
+        text = f"{len(book.failed)} of {counted(book.total, 'tomogram')} failed"
+        click.echo(f"{text}; the same command tries them again", err=True)
+    return not book.failed
+
+
+class _Book:
+    """What has become of the tomograms so far; says one line of each."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.failed = total, list[Failed]()
+        self._done, self._skipped, self._fresh = 0, 0, 0
+        self._started = time.monotonic()
+
+    def enter(self, outcome: Outcome) -> None:
+        self._done += 1
+        result = outcome.result
+        if isinstance(result, Failed):
+            self.failed.append(result)
+            if self.total > 1:
+                click.echo(f"FAILED  {result.error}", err=True)
+            return
+        self._fresh += outcome.fresh
+        click.echo(_line(result, outcome.fresh) + self._so_far())
+
+    def _so_far(self) -> str:
+        if self.total == 1:
+            return ""
+        left = self.total - self._done
+        if not left or not self._fresh:
+            return f"  [{self._done}/{self.total}]"
+        each = (time.monotonic() - self._started) / (self._fresh + len(self.failed))
+        return f"  [{self._done}/{self.total}, about {_duration(each * left)} left]"
+
+
+def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book) -> None:
+    from tlrun.reporting.progress import ProgressLine
+
+    for k, tomogram in enumerate(tomograms, start=1):
+        title = f"tomogram {k} of {len(tomograms)}, segmented:"
+        with ProgressLine(title, 100, "%") as line:
+
+            def show(done: int, total: int, line: ProgressLine = line) -> None:
+                line.update(100 * done // total)
+
+            outcome = attempt(model, tomogram, folder, settings, show)
+        book.enter(outcome)
+
+
+def _on_workers(
+    model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book, cluster: str
+) -> None:
+    from tlrun.calls import ClusterLost
+    from tlrun.cluster.connect import open_cluster
+    from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
+    from tlrun.on_dask import lost_in_words
+    from tlrun.reporting.progress import ProgressLine
+
+    def steps(tomogram: Tomogram) -> Steps:
+        [outcome] = yield [Call(attempt, model, tomogram, folder, settings)]
+        return outcome
+
+    jobs = [Job(str(k), lambda each=each: steps(each)) for k, each in enumerate(tomograms)]  # type: ignore[misc]
+    left = {job.name for job in jobs}
+
+    def enter(name: str, outcome: Outcome) -> None:
+        left.discard(name)
+        book.enter(outcome)
+
+    try:
+        with (
+            lost_in_words(),
+            open_cluster(cluster) as client,
+            ProgressLine("picking", len(tomograms), "tomograms") as line,
+        ):
+            summary = fan_out(
+                jobs,
+                client,
+                on_progress=lambda p: line.update(p.items_done + p.items_failed),
+                on_result=enter,
+            )
+    except ClusterLost as error:
+        summary = Summary(stopped=str(error))
+
+    def lost(failure: Failure) -> Outcome:  # its worker died, again and again
+        path = tomograms[int(failure.name)].path
+        return Outcome(Failed(path, f"{path}: {failure.error}", False, failure.details))
+
+    for failure in summary.failures:
+        enter(failure.name, lost(failure))
+    for name in sorted(left, key=int):  # the run was stopped before they were picked
+        enter(name, lost(Failure(name, summary.stopped, "")))
+
+
+def _line(picked: Picked, fresh: bool) -> str:
+    z, y, x = picked.shape
+    counts = ", ".join(f"{n} {name}" for name, n in picked.counts.items())
+    if not fresh:
+        return f"{picked.name}: {counts}  (picked before)"
+    return (
+        f"{picked.name}: {counts}  ({x} x {y} x {z} voxels of {picked.voxel_size:.5g} Å, "
+        f"{counted(picked.n_tiles, 'tile')}, redundancy {picked.redundancy:.2f}, "
+        f"{sum(picked.seconds.values()):.1f} s)"
+    )
+
+
+def _table(done: Sequence[Picked], card: ModelCard) -> list[str]:
+    """List the picks a tomogram by class, and where the time went; nothing for a single tomogram."""
+    if len(done) < 2:
+        return []
+    rows: list[tuple[str, ...]] = [("class", "picks", "least", "median", "most")]
+    for info in card.classes:
+        counts = sorted(picked.counts[info.name] for picked in done)
+        spread = (counts[0], statistics.median(counts), counts[-1])
+        rows.append((info.name, str(sum(counts)), *(f"{n:g}" for n in spread)))
+    widths = [max(len(row[k]) for row in rows) for k in range(5)]
+    lines = ["", f"picks in {len(done)} tomograms:"]
+    for row in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append(f"  {row[0]:<{widths[0]}}  " + "  ".join(cells))
+    stages: dict[str, float] = {}
+    for picked in done:
+        for stage, seconds in picked.seconds.items():
+            stages[stage] = stages.get(stage, 0.0) + seconds
+    voxels = sum(picked.shape[0] * picked.shape[1] * picked.shape[2] for picked in done)
+    spent = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
+    return [*lines, f"  {voxels / 1e6:.1f} million voxels; {spent}", ""]
+
+
+def _promise(name: str, point: Expectation) -> str:
+    low, high = point.interval
+    return (
+        f"{name}: score at least {point.threshold:.3f}, expected precision {point.precision:.2f} "
+        f"({low:.2f} to {high:.2f}) and recall {point.recall:.2f}, by {point.n_picks} held-out picks"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,120 @@
+"""What a run left in its folder, read back; and what a score of it holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from catalogs import particles
+from catalogs.errors import InputError
+from catalogs.particles import DISTRACTOR
+from tlpick.batch.files import PARTICLES, RUN
+from tlpick.evaluation.matching import Curve, Evaluation, Localisation
+from tlpick.evaluation.metrics import Field
+from tlpick.evaluation.truth import stated_radii, unique
+
+
+@dataclass(frozen=True, eq=False)
+class Picks:
+    """The picks to be scored.
+
+    Attributes
+    ----------
+    source
+        What the user gave.
+    folder
+        Where the results go.
+    table
+        Particle table.
+    tomograms
+        Names of the tomograms that were picked, also of those where nothing was found.
+    radii
+        Class -> radius in Å, as far as known.
+    run
+        What ``run.json`` says; empty for a bare list.
+    """
+
+    source: str
+    folder: Path
+    table: pd.DataFrame
+    tomograms: list[str]
+    radii: dict[str, float]
+    run: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What ``tlpick score`` found, the page that shows it, and what the user should know besides.
+
+    Attributes
+    ----------
+    evaluation
+        One to one, by class: what this program goes by.
+    curves
+        Class -> precision and recall over the score; classes whose picks have none are absent.
+    errors
+        Class -> how far the picks are off.
+    intervals
+        Class -> bounds of f1, precision and recall over tomograms; nan for a single one.
+    confusion
+        Which class was taken for which.
+    field
+        What the metrics of others say.
+    report
+        The page.
+    notes
+        Sentences.
+    """
+
+    evaluation: Evaluation
+    curves: dict[str, Curve]
+    errors: dict[str, Localisation]
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    confusion: pd.DataFrame
+    field: tuple[Field, ...]
+    report: Path
+    notes: tuple[str, ...]
+
+
+def read_picks(path: str) -> Picks:
+    """Read the picks of a run's folder, or a particle list.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    file = Path(path)
+    if (file / RUN).exists():
+        try:
+            run: dict[str, Any] = json.loads((file / RUN).read_text())
+            names = [str(tomogram["name"]) for tomogram in run["tomograms"]]
+            no_particles = {
+                info["name"] for info in run["model"]["classes"] if not info.get("is_particle", True)
+            }
+            radii = {
+                str(name): float(radius) for name, radius in run["radii"].items() if name not in no_particles
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file / RUN} is damaged; run tlpick run again") from error
+        return Picks(path, file, particles.read(file / PARTICLES), names, radii, run)
+    if not file.exists():
+        raise InputError(
+            f"{path} does not exist; give the folder that tlpick run wrote to, or a particle list"
+        )
+    try:
+        table = particles.read(file)
+    except InputError as error:
+        if not file.is_dir():
+            raise
+        raise InputError(
+            f"{path} is not the folder of a run: it has no {RUN}; give what tlpick run wrote to"
+        ) from error
+    table = table[table["class_name"] != DISTRACTOR]
+    radii = dict.fromkeys(table["class_name"], math.nan) | stated_radii(file)
+    return Picks(path, file if file.is_dir() else file.parent, table, unique(table["tomogram"]), radii)

@@ -1,0 +1,1 @@
+"""Picks compared with the truth, and what their scores mean."""

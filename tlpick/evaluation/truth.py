@@ -1,0 +1,355 @@
+"""What is really there: from a corpus or a sample of it, a particle list, or a label volume."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catalogs import particles
+from catalogs.corpus.catalog import Catalog, read_particles_of, sample_record_of
+from catalogs.errors import InputError
+from catalogs.file_names import file_name
+from catalogs.particles import DISTRACTOR
+from catalogs.schema import ClassInfo
+from catalogs.storage.store import open_store
+from catalogs.volumes import Volume, open_volume
+from tlpick.network.tomograms.masks import Region
+
+if TYPE_CHECKING:
+    from catalogs.particle_formats.base import Context
+
+Ints = NDArray[np.int64]
+
+_VOLUMES = (".mrc", ".rec", ".map", ".st", ".h5", ".hdf", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is really there.
+
+    Attributes
+    ----------
+    source
+        What the user gave.
+    table
+        Particle table without distractors.
+    tomograms
+        Names of the tomograms that it speaks of.
+    radii
+        Class -> radius in Å, as far as known.
+    titles
+        Tomogram -> a name for people, where it has one.
+    volumes
+        Tomogram -> where it lies, where that is known.
+    instances
+        Tomogram -> function that reads its volume of instances, where there is one.
+    """
+
+    source: str
+    table: pd.DataFrame
+    tomograms: list[str]
+    radii: dict[str, float]
+    titles: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+    instances: dict[str, Callable[[], NDArray[Any]]] = field(default_factory=dict)
+
+
+def read_truth(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth:
+    """Read the truth.
+
+    Parameters
+    ----------
+    path
+        Of a corpus, of a sample's Zarr group, of a particle list of any known format, or of a volume whose
+        voxels have the labels of the model's classes.
+    run
+        What ``run.json`` says of the picks: sizes of the tomograms and classes, if the truth does not know.
+    names
+        The tomograms that were picked.
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    if "://" not in path and not Path(path).exists():
+        raise InputError(f"{path} does not exist; give a corpus, a sample, a particle list or a label volume")
+    if path.lower().removesuffix(".gz").endswith(_VOLUMES):
+        return _from_labels(path, run, names)
+    if "://" not in path and Path(path).is_file():
+        return _from_list(path, run)
+    if Catalog.exists(path):
+        return _from_corpus(path, names)
+    try:
+        return _from_sample(path)
+    except InputError as no_sample:
+        if _is_volume(path):
+            return _from_labels(path, run, names)
+        try:
+            return _from_list(path, run)
+        except InputError:
+            raise InputError(
+                f"{path} is not a sample of a corpus, nor a corpus, a particle list or a label volume; give "
+                "one of these as the truth"
+            ) from no_sample
+
+
+def hits(truth: Truth) -> Callable[[pd.DataFrame, pd.DataFrame], Ints] | None:
+    """Make the function that says in which particle's volume a pick lies, as SHREC'21 has it.
+
+    A volume of instances is needed, which samples of a corpus have; it is grown by one voxel to each side.
+    None where there is none for every tomogram.
+    """
+    if not truth.instances or set(truth.instances) != set(truth.tomograms):
+        return None
+
+    @functools.lru_cache(maxsize=1)
+    def grown(name: str) -> NDArray[Any]:
+        from scipy.ndimage import generate_binary_structure, grey_dilation
+
+        return np.asarray(grey_dilation(truth.instances[name](), footprint=generate_binary_structure(3, 1)))
+
+    sizes: dict[str, float | None] = {
+        name: open_volume(truth.volumes[name]).voxel_size for name in truth.volumes
+    }
+
+    def inside(picks: pd.DataFrame, there: pd.DataFrame) -> Ints:
+        rows = picks if len(picks) else there
+        if not len(rows):
+            return np.empty(0, np.int64)
+        name = str(rows["tomogram"].iloc[0])
+        volume = grown(name)
+        index = np.rint(picks[["z", "y", "x"]].to_numpy(np.float64) / (sizes[name] or 1.0)).astype(np.int64)
+        index = np.clip(index, 0, np.array(volume.shape) - 1)
+        row_of = {int(instance): row for row, instance in enumerate(there["instance"]) if instance > 0}
+        return np.array([row_of.get(int(k), -1) for k in volume[tuple(index.T)]], np.int64)
+
+    return inside
+
+
+def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame], NDArray[np.bool_]]:
+    """Make the function that says which rows of a particle table lie in the reviewed region.
+
+    Parameters
+    ----------
+    path
+        Of a volume that is not 0 where somebody has looked for particles, for a single tomogram; or of a
+        folder with one for each, named as the tomogram.
+    names
+        Of the tomograms.
+
+    Raises
+    ------
+    InputError
+        If a tomogram has no mask, or a mask does not say its voxel size.
+    """
+    masks: dict[str, Volume] = {}
+    for name in names:
+        file = path
+        if "://" not in path and Path(path).is_dir() and not _is_volume(path):
+            found = [Path(path) / f"{file_name(name)}{end}" for end in (*_VOLUMES, ".zarr", ".ome.zarr")]
+            there = [each for each in found if each.exists()]
+            if not there:
+                raise InputError(f"the folder {path} has no mask for the tomogram {name}: no {found[0].name}")
+            file = str(there[0])
+        elif len(names) > 1:
+            raise InputError(
+                f"{path} is one mask for {len(names)} tomograms; give a folder with a mask for each"
+            )
+        masks[name] = open_volume(file)
+        if masks[name].voxel_size is None:
+            raise InputError(f"the mask {file} does not say its voxel size; write it into its header")
+
+    @functools.cache
+    def read(name: str) -> NDArray[np.bool_]:
+        return masks[name].read() != 0
+
+    def inside(table: pd.DataFrame) -> NDArray[np.bool_]:
+        out = np.zeros(len(table), bool)
+        for name in names:
+            rows = np.flatnonzero(table["tomogram"] == name)
+            mask = read(name)
+            xyz = table[["z", "y", "x"]].to_numpy(np.float64)[rows]
+            index = np.rint(xyz / masks[name].voxel_size).astype(np.int64)
+            within = ((index >= 0) & (index < mask.shape)).all(axis=1)
+            out[rows[within]] = mask[tuple(index[within].T)]
+        return out
+
+    return inside
+
+
+def picked_region(run: Mapping[str, Any]) -> Callable[[pd.DataFrame], NDArray[np.bool_]] | None:
+    """Make the function that says which rows of a particle table a run looked at.
+
+    Parameters
+    ----------
+    run
+        What its ``run.json`` says: the mask of each tomogram, and the planes that it was cropped to.
+
+    Returns
+    -------
+    callable or None
+        None if the run looked at all of every tomogram.
+
+    Raises
+    ------
+    InputError
+        If a mask is no longer there.
+    """
+    crop = run.get("settings", {}).get("terms", {}).get("crop")
+    tomograms = {str(each["name"]): each for each in run.get("tomograms", ())}
+    regions = {
+        name: Region(each["mask"], tuple(each["shape"]), float(each["voxel_size"]))
+        for name, each in tomograms.items()
+        if each.get("mask")
+    }
+    if crop is None and not regions:
+        return None
+
+    def inside(table: pd.DataFrame) -> NDArray[np.bool_]:
+        out = np.ones(len(table), bool)
+        for name, each in tomograms.items():
+            rows = np.flatnonzero(table["tomogram"] == name)
+            xyz = table[["x", "y", "z"]].to_numpy(np.float64)[rows]
+            if name in regions:
+                out[rows] &= regions[name].holds(xyz)
+            if crop is not None:
+                plane = np.rint(xyz[:, 2] / float(each["voxel_size"]))
+                out[rows] &= (plane >= crop[0]) & (plane < crop[1])
+        return out
+
+    return inside
+
+
+def stated_radii(file: Path) -> dict[str, float]:
+    """Read the radii that this program writes into STAR files beside the particles; none elsewhere."""
+    if file.suffix.lower() != ".star":
+        return {}
+    from catalogs.particle_formats.relion import read_classes
+
+    return {info.name: info.radius for info in read_classes(file)}
+
+
+def unique(names: pd.Series[Any]) -> list[str]:
+    """List the names in the order of their first."""
+    return list(dict.fromkeys(str(name) for name in names))
+
+
+def _is_volume(path: str) -> bool:
+    try:
+        open_volume(path)
+    except InputError:
+        return False
+    return True
+
+
+def _from_list(path: str, run: Mapping[str, Any]) -> Truth:
+    table = particles.read(path, context=_context(run))
+    table = table[(table["class_name"] != DISTRACTOR) & (table["label"] != 0)]
+    return Truth(path, table, unique(table["tomogram"]), stated_radii(Path(path)))
+
+
+def _context(run: Mapping[str, Any]) -> Context:
+    """Say what a list may leave open, as the run knows it: sizes, the only tomogram's name, classes."""
+    from catalogs.particle_formats.base import Context
+
+    tomograms = run.get("tomograms", [])
+    if not tomograms:
+        return Context()
+    names = [str(each["name"]) for each in tomograms]
+    sizes = [float(each["voxel_size"]) for each in tomograms]
+    return Context(
+        voxel_size=sizes[0] if len(names) == 1 else dict(zip(names, sizes, strict=True)),
+        shape=(
+            tuple(tomograms[0]["shape"])
+            if len(names) == 1
+            else {name: tuple(each["shape"]) for name, each in zip(names, tomograms, strict=True)}
+        ),
+        tomogram=names[0] if len(names) == 1 else None,
+        classes=tuple(_classes(run)),
+    )
+
+
+def _classes(run: Mapping[str, Any]) -> list[ClassInfo]:
+    known = set(ClassInfo.model_fields)
+    return [
+        ClassInfo(**{key: value for key, value in info.items() if key in known})
+        for info in run["model"]["classes"]
+    ]
+
+
+def _from_sample(path: str) -> Truth:
+    table = read_particles_of(path)
+    # A corpus' table is filed under the sample's name, its picks under the name of the volume.
+    name = open_volume(path).name
+    titles = dict.fromkeys([name], next(iter(table["tomogram"]), name))
+    table = table[table["label"] != 0].assign(tomogram=name)
+    radii: dict[str, float] = {}
+    instances: dict[str, Callable[[], NDArray[Any]]] = {}
+    if sample_record_of(path) is not None:
+        corpus = Catalog.open(open_store(path).url.rpartition("/samples/")[0])
+        radii = {info.name: info.radius for info in corpus.classes}
+        instances = {name: functools.partial(_instances, corpus, name)}
+    return Truth(path, table, [name], radii, titles, {name: path}, instances)
+
+
+def _from_corpus(path: str, names: Sequence[str]) -> Truth:
+    corpus = Catalog.open(path)
+    records = {record.sample_id: record for record in corpus.records()}
+    known = [name for name in names if name in records]
+    tables = [corpus.particles(name).assign(tomogram=name) for name in known]
+    table = pd.concat(tables, ignore_index=True) if tables else particles.empty()
+    return Truth(
+        source=path,
+        table=table[table["label"] != 0],
+        tomograms=known or sorted(records)[:1],
+        radii={info.name: info.radius for info in corpus.classes},
+        titles={name: records[name].name for name in known},
+        volumes={name: corpus.sample_url(name) for name in known},
+        instances={name: functools.partial(_instances, corpus, name) for name in known},
+    )
+
+
+def _instances(corpus: Catalog, sample_id: str) -> NDArray[Any]:
+    return np.asarray(corpus.arrays(sample_id)["instances"][:])
+
+
+def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth:
+    """Find the particles in a volume of labels: its connected bodies, touching ones parted."""
+    from tlpick.network.localisation.localise import Options, localise
+    from tlpick.network.picks import as_table
+
+    if not run:
+        raise InputError(
+            f"{path} holds labels, whose classes only the folder of a run knows; score the folder that "
+            "tlpick run wrote"
+        )
+    volume = open_volume(path)
+    name = volume.name if volume.name in names else names[0] if len(names) == 1 else ""
+    if not name:
+        raise InputError(
+            f"the label volume {path} is named like none of the {len(names)} tomograms that were picked; "
+            "name it as its tomogram"
+        )
+    tomogram = next(each for each in run["tomograms"] if each["name"] == name)
+    size = volume.voxel_size or float(tomogram["voxel_size"])
+    values = volume.read()
+    classes = _classes(run)
+    strange = set(np.unique(values).tolist()) - {0.0, *(float(info.label) for info in classes)}
+    if strange:
+        known = ", ".join(f"{info.label} {info.name}" for info in classes)
+        raise InputError(
+            f"{path} has the value {min(strange):g}, no label of the model ({known}; 0 is background)"
+        )
+    labels = values.astype(np.uint8)
+    picks = localise(labels, np.where(labels, 255, 0).astype(np.uint8), classes, size, Options("components"))
+    table = as_table(name, picks, classes).assign(score=math.nan)
+    return Truth(path, table, [name], {info.name: info.radius for info in classes})

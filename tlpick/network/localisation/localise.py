@@ -1,0 +1,325 @@
+"""From a segmentation to particles: clusters of the voxels of each class, filtered, scored and flagged.
+
+Three ways to find the clusters:
+
+``meanshift``
+    Flat-kernel mean shift with the class's radius as bandwidth, as in the paper
+    (:mod:`tlpick.network.localisation.meanshift`).
+``components``
+    Connected bodies. Of a body that mean shift finds several clusters in, those further apart than
+    :data:`APART` radii are particles of their own: touching particles are told apart, long ones stay whole.
+``peaks``
+    Maxima of the smoothed probability (:mod:`tlpick.network.localisation.peaks`).
+
+All of it is done block by block with whole-number sums, so no cut of the volume into blocks changes a pick.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from catalogs.schema import ClassInfo
+from tlpick.network.localisation.blocks import Volume8
+from tlpick.network.localisation.meanshift import Map, modes
+from tlpick.network.localisation.members import Members, gather
+from tlpick.network.localisation.peaks import peaks
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Method = Literal["meanshift", "components", "peaks"]
+
+#: Edge of the blocks that a volume is worked on in, voxels.
+BLOCK = 160
+#: Clusters of one body nearer than this, in radii, are parts of one particle. Two solid spheres that touch
+#: are two radii apart; the two halves of a thin rod, measured by its radius of gyration, 1.3.
+APART = 1.5
+#: With ``peaks``, a voxel further than so many radii from every peak belongs to no particle.
+PEAK_REACH = 1.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """How particles are found in a segmentation.
+
+    Attributes
+    ----------
+    method
+        ``meanshift``, ``components`` or ``peaks``.
+    min_size, max_size
+        Clusters with less or more than this share of a particle's volume are no picks; None: however large.
+    sizes
+        Class -> (min_size, max_size) of its own.
+    exclusion
+        Of two picks nearer than this share of the sum of their classes' radii, the one with the lower
+        score is dropped, whatever their classes; 0 keeps all.
+    border
+        ``flag`` or ``drop``: what happens to picks within a radius of the volume's faces.
+    """
+
+    method: Method = "meanshift"
+    min_size: float = 0.1
+    max_size: float | None = None
+    sizes: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
+    exclusion: float = 0.5
+    border: Literal["flag", "drop"] = "flag"
+
+
+@dataclass(frozen=True, eq=False)
+class Picks:
+    """The particles of one class in one tomogram, those with the highest scores first.
+
+    Attributes
+    ----------
+    label
+        The class's value in the segmentation.
+    centres
+        (n, 3) positions x, y, z in Å: the mean of each cluster's voxels.
+    voxels
+        (n,) size of each cluster in voxels.
+    scores
+        (n,) ``probability`` times :func:`size_agreement`, 0 to 1.
+    probability
+        (n,) mean probability of the class over the cluster's voxels, 0 to 1.
+    size
+        (n,) size of each cluster over that of a particle.
+    border
+        (n,) True within a radius of the volume's faces: such a particle may be cut.
+    """
+
+    label: int
+    centres: Floats
+    voxels: Ints
+    scores: Floats
+    probability: Floats
+    size: Floats
+    border: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def __getitem__(self, rows: Any) -> Picks:
+        """Choose some of the picks by an index array or a mask."""
+        chosen = {name: getattr(self, name)[rows] for name in _ARRAYS}
+        return replace(self, **chosen)
+
+    @property
+    def flags(self) -> list[str]:
+        """What a user should know of each pick, as words; empty if there is nothing."""
+        return ["border" if here else "" for here in self.border]
+
+
+_ARRAYS = ("centres", "voxels", "scores", "probability", "size", "border")
+
+
+def localise(
+    labels: Volume8,
+    score: Volume8,
+    classes: Sequence[ClassInfo],
+    voxel_size: float,
+    options: Options | None = None,
+    *,
+    volumes: Mapping[str, float] | None = None,
+    block: int = BLOCK,
+    run: Map = map,
+) -> list[Picks]:
+    """Find the particles of every class.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x) class of each voxel, 0 for background; in memory, or read piece by piece (Zarr).
+    score
+        (z, y, x) target probability in 1/255, likewise.
+    classes
+        The classes to look for; the bandwidth of each is its radius.
+    voxel_size
+        Of the grid, Å.
+    options
+        How; None: the defaults.
+    volumes
+        Class -> volume of a particle as this segmentation shows it, Å³, where that is known (a calibrated
+        model knows it); otherwise that of the sphere with the class's radius.
+    block
+        Edge of the blocks that the volume is worked on in, voxels: the larger, the more memory.
+    run
+        How blocks are worked on: ``map``, or that of a pool of threads or processes.
+
+    Returns
+    -------
+    list of Picks
+        One for each class, in the order of ``classes``; of classes that are no particles (membranes and
+        the like) there are none.
+    """
+    options = options or Options()
+    found = find(labels, score, classes, voxel_size, options, block=block, run=run)
+    return judge(found, classes, voxel_size, options, volumes)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The clusters of a volume by the label of their class, before anything is decided about them.
+
+    ``shape`` is that of the volume, voxels (z, y, x).
+    """
+
+    clusters: dict[int, Members]
+    shape: tuple[int, ...]
+
+
+def find(
+    labels: Volume8,
+    score: Volume8,
+    classes: Sequence[ClassInfo],
+    voxel_size: float,
+    options: Options,
+    *,
+    block: int = BLOCK,
+    run: Map = map,
+) -> Found:
+    """Do the first half of :func:`localise`: all that looks at voxels."""
+    radii = {info.label: info.radius / voxel_size for info in classes if info.is_particle}
+    shape = tuple(labels.shape)
+    return Found(_clusters(labels, score, radii, options, block, run) if radii else {}, shape)
+
+
+def judge(
+    found: Found,
+    classes: Sequence[ClassInfo],
+    voxel_size: float,
+    options: Options,
+    volumes: Mapping[str, float] | None = None,
+) -> list[Picks]:
+    """Do the second half of :func:`localise`: score the clusters, filter them, flag them."""
+    shape = np.array(found.shape)
+    picks = []
+    for info in classes:
+        if info.label not in found.clusters:
+            picks.append(_nothing(info.label))
+            continue
+        sphere = 4 / 3 * math.pi * info.radius**3
+        expected = (volumes or {}).get(info.name, sphere) / voxel_size**3
+        radius = info.radius / voxel_size
+        clusters = _picks(info.label, found.clusters[info.label], expected, radius, shape, voxel_size)
+        least, most = options.sizes.get(info.name, (options.min_size, options.max_size))
+        keep = (clusters.size >= least) & (clusters.size <= (math.inf if most is None else most))
+        if options.border == "drop":
+            keep &= ~clusters.border
+        picks.append(clusters[keep])
+    return without_duplicates(picks, {info.label: info.radius for info in classes}, options.exclusion)
+
+
+def size_agreement(size: Floats) -> Floats:
+    """Say how well sizes agree with that of a particle: 1 if they are equal, towards 0 the more they differ.
+
+    Parameters
+    ----------
+    size
+        Volume over that of a particle.
+
+    Returns
+    -------
+    ndarray
+        The smaller over the larger radius of the spheres of both volumes.
+    """
+    size = np.asarray(size, np.float64)
+    agreement: Floats = np.cbrt(np.minimum(size, 1 / np.maximum(size, 1e-12)))
+    return agreement
+
+
+def without_duplicates(picks: Sequence[Picks], radii: Mapping[int, float], exclusion: float) -> list[Picks]:
+    """Drop picks that stand where a better one of any class does.
+
+    Parameters
+    ----------
+    picks
+        Of one tomogram, one entry for each class.
+    radii
+        Label -> radius of the class, Å.
+    exclusion
+        Two picks are of one particle if they are nearer than this share of the sum of their radii.
+
+    Returns
+    -------
+    list of Picks
+        What is left, the highest scores first.
+    """
+    ordered = [each[np.lexsort((*each.centres.T, -each.scores))] for each in picks]
+    centres = np.concatenate([np.empty((0, 3)), *(each.centres for each in ordered)])
+    if not len(centres) or exclusion <= 0:
+        return ordered
+    scores = np.concatenate([each.scores for each in ordered])
+    radius = np.concatenate([np.full(len(each), radii[each.label]) for each in ordered])
+    pairs = cKDTree(centres).query_pairs(2 * exclusion * radius.max(), output_type="ndarray")
+    far = np.linalg.norm(centres[pairs[:, 0]] - centres[pairs[:, 1]], axis=1)
+    pairs = pairs[far < exclusion * (radius[pairs[:, 0]] + radius[pairs[:, 1]])]
+    rank = np.empty(len(centres), np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(len(centres))
+    better, worse = np.sort(rank[pairs], axis=1).T
+    keep = np.ones(len(centres), bool)  # by rank
+    for k in np.lexsort((worse, better)):
+        if keep[better[k]]:
+            keep[worse[k]] = False
+    ends = np.cumsum([len(each) for each in ordered])[:-1]
+    return [each[kept] for each, kept in zip(ordered, np.split(keep[rank], ends), strict=True)]
+
+
+def _clusters(
+    labels: Volume8, score: Volume8, radii: dict[int, float], options: Options, block: int, run: Map
+) -> dict[int, Members]:
+    if options.method == "peaks":
+        centres = peaks(labels, score, radii, edge=block, run=run)
+        return gather(labels, score, centres, radii, edge=block, reach=PEAK_REACH, run=run)
+    centres = modes(labels, radii, edge=block, run=run)
+    connected = options.method == "components"
+    found = gather(labels, score, centres, radii, edge=block, connected=connected, run=run)
+    if connected:
+        return {label: _of_bodies(members, APART * radii[label]) for label, members in found.items()}
+    return found
+
+
+def _of_bodies(pieces: Members, apart: float) -> Members:
+    """Join the pieces of each body that are nearer than ``apart`` voxels, and what is joined to them."""
+    means = pieces.means
+    pairs = cKDTree(means).query_pairs(apart, output_type="ndarray") if len(means) else np.empty((0, 2), int)
+    pairs = pairs[pieces.component[pairs[:, 0]] == pieces.component[pairs[:, 1]]]
+    n = len(means)
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    particle = np.asarray(connected_components(graph, directed=False)[1] if n else [], np.int64)
+    total = np.zeros((n, 5), np.int64)
+    np.add.at(total, particle, np.column_stack([pieces.size, pieces.sums, pieces.score]))
+    total = total[: int(particle.max(initial=-1)) + 1]
+    first = np.unique(particle, return_index=True)[1]
+    return Members(pieces.centre[first], pieces.component[first], total[:, 0], total[:, 1:4], total[:, 4])
+
+
+def _picks(
+    label: int, clusters: Members, expected: float, radius: float, shape: Ints, voxel_size: float
+) -> Picks:
+    # A flat kernel stops anywhere inside a body larger than itself, so a pick stands at its voxels' mean.
+    means = clusters.means
+    size = clusters.size / expected
+    probability = clusters.score / clusters.size / 255
+    return Picks(
+        label=label,
+        centres=means[:, ::-1] * voxel_size,
+        voxels=clusters.size,
+        scores=probability * size_agreement(size),
+        probability=probability,
+        size=size,
+        # the outer face of the first voxel lies half a voxel before its centre
+        border=np.asarray(((means + 0.5 < radius) | (shape - 0.5 - means < radius)).any(axis=1)),
+    )
+
+
+def _nothing(label: int) -> Picks:
+    none = np.empty(0)
+    return Picks(label, np.empty((0, 3)), np.empty(0, np.int64), none, none, none, np.empty(0, bool))

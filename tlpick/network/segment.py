@@ -1,0 +1,279 @@
+"""The network over a whole tomogram: the class of every voxel, and how sure the network is."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.console import without_greetings
+from catalogs.errors import InputError
+from catalogs.model_file import fingerprint, read_network
+from catalogs.schema import ClassInfo
+from tlpick.network.geometry import Graph, Node, read_graph
+from tlpick.network.orientations import SYMMETRIES, turned
+from tlpick.network.sweep import sweep
+from tlpick.network.tiles import Box, Tiling
+from tlpick.network.tomograms.scratch import Scratch
+
+#: Planes that are decided on at a time, once all orientations have been seen.
+_PLANES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What the network says of a tomogram.
+
+    Attributes
+    ----------
+    labels
+        (z, y, x) class of each voxel, 0 for background.
+    score
+        (z, y, x) probability of the likeliest class that is not background, in 1/255.
+    """
+
+    labels: NDArray[np.uint8]
+    score: NDArray[np.uint8]
+
+
+def load_network(path: str | os.PathLike[str]) -> Graph:
+    """Load the network of a model file; the same file is loaded once a process.
+
+    Parameters
+    ----------
+    path
+        Of the model (``.tlm``).
+
+    Returns
+    -------
+    Graph
+        For :func:`predict`; it runs on a GPU where Keras finds one.
+
+    Raises
+    ------
+    InputError
+        If it is not a model, or holds a network that Keras cannot load or that cannot be run in parts.
+    """
+    return _load_network(os.fspath(path), fingerprint(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _load_network(path: str, _fingerprint: str) -> Graph:
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with without_greetings():
+        import keras
+
+        _settle(keras.backend.backend())
+    with without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
+        file = read_network(path, Path(folder))
+        try:
+            model = keras.saving.load_model(file, compile=False)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise InputError(
+                f"Keras {keras.__version__} cannot load the network in {path} ({_first_line(error)}); "
+                "train it again with this version."
+            ) from error
+    try:
+        return compiled(read_graph(model))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _settle(backend: str) -> None:
+    """Bring TensorFlow to use as many threads as the worker may, and to compute in full precision."""
+    if backend != "tensorflow":
+        return
+    import tensorflow as tf
+
+    # NVIDIA's TF32 keeps 10 bits of every factor: a GPU would pick otherwise than a CPU
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+        threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        if threads > 0:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:  # TensorFlow has been at work in this process and keeps what it had
+        pass
+
+
+def compiled(graph: Graph) -> Graph:
+    """Let TensorFlow join a convolution with its bias and activation, for volumes of any size."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return graph
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")  # it takes the layers, each traced once, for one that is traced often
+    channels = {0: 1} | {node.output: node.channels for node in graph.nodes}
+
+    def traced(node: Node) -> Node:
+        read = [tf.TensorSpec((1, None, None, None, channels[tensor]), tf.float32) for tensor in node.inputs]
+        return replace(node, call=tf.function(node.compute, input_signature=[read]), activation=None)
+
+    return replace(graph, nodes=tuple(traced(node) for node in graph.nodes))
+
+
+def segment(
+    volume: NDArray[np.float32],
+    network: Graph,
+    tiling: Tiling,
+    classes: Sequence[ClassInfo],
+    thresholds: dict[str, float],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    tta: int = 1,
+    scratch: Scratch | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Segmentation:
+    """Segment a tomogram column by column.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) grey values, normalised over the whole tomogram.
+    network
+        From :func:`load_network`.
+    tiling
+        Of the volume's shape, planned for this network.
+    classes
+        Output channel k of the network is the class with the k-th smallest label.
+    thresholds
+        Least probability of a class's voxels, by class name; the likeliest class (background among
+        them) counts where none is given.
+    mask
+        (z, y, x) where to look; what lies outside is background, and is computed only as far as what
+        lies inside depends on it.
+    tta
+        Orientations whose mean counts: 1, 4 or 8 (:mod:`tlpick.network.orientations`).
+    scratch
+        Where the result and what is needed on the way is kept; None: in memory.
+    progress
+        Called with (planes done, all planes) as the sweep goes.
+
+    Returns
+    -------
+    Segmentation
+        Equal to what one sweep over the whole volume would give.
+
+    Raises
+    ------
+    InputError
+        If the network tells another number of classes apart than the card names.
+    """
+    if network.n_classes != len(classes) + 1:
+        raise InputError(
+            f"the model's network tells {network.n_classes - 1} classes apart, "
+            f"its card names {len(classes)}; train it again."
+        )
+    scratch = scratch or Scratch(Path(tempfile.gettempdir()), float("inf"))
+    rule = _Rule(classes, thresholds)
+    labels, score = scratch.array(volume.shape, np.uint8), scratch.array(volume.shape, np.uint8)
+    orientations = SYMMETRIES[tta]
+    sums = scratch.array((*volume.shape, network.n_classes), np.float32) if tta > 1 else None
+    along = tiling.padded[tiling.axis]
+    total, done = len(orientations) * len(tiling) * along, 0
+
+    for axes in orientations:
+        seen = None if mask is None else turned(mask, axes)
+        for columns, end, target, probabilities in predict(turned(volume, axes), network, tiling, seen):
+            if sums is None:
+                labels[target], score[target] = rule.decide(probabilities)
+            else:
+                turned(sums, axes)[target] += probabilities
+            scratch.release()
+            progress(done + columns * along + end, total)
+        done += len(tiling) * along
+    if sums is not None:
+        for z in range(0, volume.shape[0], _PLANES):
+            mean = np.asarray(sums[z : z + _PLANES] / np.float32(tta), np.float32)
+            labels[z : z + _PLANES], score[z : z + _PLANES] = rule.decide(mean)
+            scratch.release()
+    if mask is not None:
+        for z in range(0, volume.shape[0], _PLANES):
+            labels[z : z + _PLANES] *= mask[z : z + _PLANES]
+            score[z : z + _PLANES] *= mask[z : z + _PLANES]
+    progress(total, total)
+    return Segmentation(labels, score)
+
+
+def predict(
+    volume: NDArray[np.float32], network: Graph, tiling: Tiling, mask: NDArray[np.bool_] | None = None
+) -> Iterator[tuple[int, int, Box, NDArray[np.float32]]]:
+    """Sweep the network along every column and cut off its margins.
+
+    Parameters
+    ----------
+    volume, network, tiling, mask
+        As for :func:`segment`.
+
+    Yields
+    ------
+    tuple
+        Columns done before; planes done of this one; where in the volume; and the (z, y, x, classes + 1)
+        probabilities there. The boxes do not overlap, and cover the volume or what of it is masked.
+    """
+    axis = tiling.axis
+    pooling = network.pooling[axis]
+    for number, (read, used, target) in enumerate(tiling):
+        first, last = target[axis].start, target[axis].stop
+        start, stop = read[axis].start, read[axis].stop
+        if mask is not None:
+            lit = np.flatnonzero(mask[target].any(axis=tuple(k for k in range(3) if k != axis)))
+            if not len(lit):
+                continue
+            first, last = first + int(lit[0]), first + int(lit[-1]) + 1
+            start = max(start, first // pooling * pooling - tiling.before[axis])
+            stop = min(stop, -(-last // pooling) * pooling + tiling.after[axis])
+        shape = list(tiling.tile)
+        shape[axis] = stop - start
+
+        def planes(begin: int, end: int, read: Box = read, start: int = start) -> NDArray[np.float32]:
+            box = _along(read, axis, start + begin, start + end)
+            inside = volume[box]
+            beyond = [(0, part.stop - part.start - n) for part, n in zip(box, inside.shape, strict=True)]
+            return np.ascontiguousarray(np.pad(inside, beyond))
+
+        for begin, end, probabilities in sweep(
+            network, axis, (shape[0], shape[1], shape[2]), planes, tiling.planes
+        ):
+            low, high = max(start + begin, first), min(start + end, last)
+            if low < high:
+                cut = _along(used, axis, low - start - begin, high - start - begin)
+                yield number, start + end, _along(target, axis, low, high), probabilities[cut]
+
+
+class _Rule:
+    """Which class a voxel has, by its probabilities."""
+
+    def __init__(self, classes: Sequence[ClassInfo], thresholds: dict[str, float]) -> None:
+        ordered = sorted(classes, key=lambda info: info.label)
+        self._values = np.array([info.label for info in ordered], np.uint8)
+        self._least = np.array([thresholds.get(info.name, np.nan) for info in ordered], np.float32)
+
+    def decide(self, probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return labels, and the probability of the likeliest target in 1/255."""
+        likeliest = probabilities[..., 1:].argmax(axis=-1)
+        highest = probabilities[..., 1:].max(axis=-1)
+        least = self._least[likeliest]
+        bar = np.where(np.isnan(least), probabilities[..., 0], least)
+        labels = np.where(highest >= bar, self._values[likeliest], 0)
+        return labels.astype(np.uint8), np.rint(highest * 255).astype(np.uint8)
+
+
+def _along(box: Box, axis: int, begin: int, end: int) -> Box:
+    """Take the same box between other planes along an axis."""
+    z, y, x = (slice(begin, end) if k == axis else part for k, part in enumerate(box))
+    return z, y, x
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0].rstrip(".")

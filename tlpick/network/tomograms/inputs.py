@@ -1,0 +1,278 @@
+"""Which tomograms a user means: files, globs, lists, a tomograms.star, copick projects, corpora, URLs."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from catalogs.errors import InputError
+from catalogs.file_names import file_name
+
+#: Endings of text files with one tomogram a line.
+LISTS = (".txt", ".lst", ".list")
+_CORPUS, _RUNS = "corpus.json", "ExperimentRuns"
+_NAME = "rlnTomoName"
+#: RELION 5's columns for reconstructed tomograms, by what a user may ask for.
+_COLUMNS = {"": "rlnTomoReconstructedTomogram", "denoised": "rlnTomoReconstructedTomogramDenoised"}
+
+
+@dataclass(frozen=True)
+class Tomogram:
+    """A tomogram to be picked.
+
+    Attributes
+    ----------
+    path
+        Path or URL of the volume.
+    name
+        What its results are filed under; empty: as the volume names itself.
+    voxel_size
+        Å, where a list states it; None: as the volume says.
+    """
+
+    path: str
+    name: str = ""
+    voxel_size: float | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to take where a source holds several things.
+
+    Attributes
+    ----------
+    kind
+        Type of tomogram: of a copick project its name there, of a tomograms.star ``denoised``.
+    where
+        Expression over the samples of a corpus.
+    voxel_size
+        The model's, Å: of several resolutions in a copick project the nearest is taken.
+    """
+
+    kind: str = ""
+    where: str | None = None
+    voxel_size: float = 10.0
+
+
+def expand(
+    arguments: Sequence[str], selection: Selection
+) -> tuple[list[Tomogram], list[tuple[str, InputError]]]:
+    """List the tomograms that a command line names.
+
+    Parameters
+    ----------
+    arguments
+        Each a volume (path or fsspec URL), a glob, a text file with one of these a line (.txt, .lst), a
+        ``tomograms.star`` of RELION 5, a copick project (its folder or its configuration, .json), or a
+        corpus.
+    selection
+        What to take of a source that holds several.
+
+    Returns
+    -------
+    tuple
+        The tomograms in order, each once; and the arguments that name none, with the reason.
+    """
+    found: dict[str, Tomogram] = {}
+    wrong: list[tuple[str, InputError]] = []
+    for argument in arguments:
+        try:
+            for tomogram in _of(argument, selection):
+                found.setdefault(tomogram.path, tomogram)
+        except InputError as error:
+            wrong.append((argument, error))
+    return list(found.values()), wrong
+
+
+def _of(argument: str, selection: Selection, nested: bool = False) -> Iterator[Tomogram]:
+    text = argument.rstrip("/") or argument
+    suffix = Path(text).suffix.lower()
+    local = "://" not in text
+    if any(sign in text for sign in "*?[") and not (local and Path(text).exists()):
+        matches = _matches(text)
+        if not matches:
+            raise InputError(f"nothing matches {argument}; check the pattern, and quote it for the shell")
+        for match in matches:
+            yield from _of(match, selection, nested)
+    elif suffix == ".star":
+        yield from _of_star(text, selection)
+    elif suffix in LISTS and not nested:
+        yield from _of_list(Path(text), selection)
+    elif suffix == ".json" and local:
+        for root in _copick_roots(Path(text)):
+            yield from _of_copick(root, selection)
+    elif not suffix and _holds(text, _CORPUS):
+        yield from _of_corpus(text, selection)
+    elif not suffix and _holds(text, _RUNS):
+        yield from _of_copick(text, selection)
+    else:
+        yield Tomogram(text)
+
+
+def _matches(pattern: str) -> list[str]:
+    if "://" not in pattern:
+        return sorted(glob.glob(pattern, recursive=True))
+    fs, path = _filesystem(pattern)
+    return sorted(fs.unstrip_protocol(name) for name in fs.glob(path))
+
+
+def _of_list(file: Path, selection: Selection) -> Iterator[Tomogram]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"there is no list {file}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not a text file with one tomogram a line ({error})") from error
+    entries = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not entries:
+        raise InputError(f"{file} names no tomogram; write one path or URL a line")
+    for entry in entries:
+        beside = str(file.parent / entry)  # where there is nothing of that name here
+        there = "://" not in entry and not _matches(entry) and _matches(beside)
+        yield from _of(beside if there else entry, selection, nested=True)
+
+
+def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
+    import starfile
+
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"there is no STAR file {file}")
+    try:
+        blocks = starfile.read(file, always_dict=True)
+    except Exception as error:  # the parser has no error of its own for what is no STAR file
+        raise InputError(f"{file} is not a STAR file ({error})") from error
+    tables = [block for block in blocks.values() if _NAME in getattr(block, "columns", ())]
+    if not tables:
+        raise InputError(f"{file} has no column {_NAME}; give RELION's tomograms.star")
+    table: Any = tables[0]
+    column = _COLUMNS.get(selection.kind)
+    if column is None:
+        raise InputError(
+            f"--tomogram-type {selection.kind!r}: of a tomograms.star only 'denoised' can be asked"
+        )
+    if column not in table:
+        raise InputError(
+            f"{file} has no column {column}; reconstruct the tomograms first, or name the volumes"
+        )
+    scale = ("rlnTomoTiltSeriesPixelSize", "rlnTomoTomogramBinning")
+    for _, row in table.iterrows():
+        size = math.prod(float(row[name]) for name in scale) if set(scale) <= set(table.columns) else None
+        yield Tomogram(_beside(str(row[column]), file), str(row[_NAME]), size)
+
+
+def _beside(path: str, file: Path) -> str:
+    """Find a path that is relative to a project's folder, somewhere above the list that names it."""
+    if "://" in path or Path(path).is_absolute() or Path(path).exists():
+        return path
+    for folder in file.absolute().parents:
+        if (folder / path).exists():
+            return str(folder / path)
+    return path
+
+
+def _copick_roots(file: Path) -> list[str]:
+    try:
+        stated = json.loads(file.read_text(encoding="utf-8"))
+        roots = [str(stated[key]) for key in ("static_root", "overlay_root") if stated.get(key)]
+    except FileNotFoundError:
+        raise InputError(f"there is no file {file}") from None
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{file} is not the configuration of a copick project ({error})") from error
+    roots = [root.removeprefix("local://").removeprefix("file://").rstrip("/") for root in roots]
+    kept = [root for root in dict.fromkeys(roots) if _holds(root, _RUNS)]
+    if not kept:
+        raise InputError(f"{file} names no folder with {_RUNS}; give the configuration of a copick project")
+    return kept
+
+
+def _of_copick(root: str, selection: Selection) -> Iterator[Tomogram]:
+    fs, base = _filesystem(root)
+    pattern = f"{base}/{_RUNS}/*/VoxelSpacing*/{selection.kind or '*'}.zarr"
+    volumes: dict[str, list[tuple[float, str, str]]] = {}
+    for path in sorted(fs.glob(pattern)):
+        run, spacing, name = path.rstrip("/").split("/")[-3:]
+        kind = name.removesuffix(".zarr")
+        if not kind.endswith("_features"):  # what was computed from a tomogram
+            place = fs.unstrip_protocol(path) if "://" in root else path
+            volumes.setdefault(run, []).append((float(spacing.removeprefix("VoxelSpacing")), kind, place))
+    if not volumes:
+        what = f" {selection.kind!r}" if selection.kind else ""
+        raise InputError(f"the copick project {root} has no tomograms{what}; name their --tomogram-type")
+    for run, entries in volumes.items():
+        nearest = min((abs(math.log(size / selection.voxel_size)), size) for size, _, _ in entries)[1]
+        fitting = [entry for entry in entries if entry[0] == nearest]
+        if len(fitting) > 1:
+            kinds = ", ".join(sorted(kind for _, kind, _ in fitting))
+            raise InputError(
+                f"the copick project {root} has several tomograms of {run} ({kinds}); "
+                "choose by --tomogram-type"
+            )
+        yield Tomogram(fitting[0][2], run, nearest)
+
+
+def _of_corpus(root: str, selection: Selection) -> Iterator[Tomogram]:
+    from catalogs.corpus.catalog import Catalog
+
+    catalog = Catalog.open(root)
+    ids = list(catalog.query(selection.where).index)
+    if not ids:
+        raise InputError(f"no sample of the corpus {root} is selected; change --where")
+    for sample in ids:
+        yield Tomogram(catalog.sample_url(sample))
+
+
+def _holds(root: str, name: str) -> bool:
+    """Tell whether there is something of this name in a folder."""
+    if "://" not in root:
+        return (Path(root) / name).exists()
+    fs, base = _filesystem(root)
+    try:
+        return bool(fs.exists(f"{base}/{name}"))
+    except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
+        raise InputError(f"{root} cannot be read ({error})") from error
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{url} is not a path or URL that can be opened ({error})") from error
+    return fs, path.rstrip("/")
+
+
+def named(tomograms: Sequence[Tomogram]) -> list[Tomogram]:
+    """Give every tomogram the name that its results are filed under.
+
+    Raises
+    ------
+    InputError
+        If two have the same, or one file would be named after both.
+    """
+    from catalogs.volumes import open_volume
+
+    seen: dict[str, str] = {}
+    out = []
+    for tomogram in tomograms:
+        name = tomogram.name
+        if not name:
+            try:
+                name = open_volume(tomogram.path).name
+            except InputError:  # it is reported when it is its turn
+                name = Path(tomogram.path.rstrip("/")).stem
+        file = file_name(name)
+        if file in seen:
+            raise InputError(
+                f"{seen[file]} and {tomogram.path} are both named {name!r}, and so would be their results; "
+                "rename one or pick them into two folders"
+            )
+        seen[file] = tomogram.path
+        out.append(replace(tomogram, name=name))
+    return out

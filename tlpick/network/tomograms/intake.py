@@ -1,0 +1,277 @@
+"""A tomogram on its way to the network: read slab by slab, cropped, binned, brought to the model's terms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
+from catalogs.model_file import ModelCard
+from catalogs.volumes import Volume, open_volume
+from tlpick.network.tomograms.contrast import looks
+from tlpick.network.tomograms.inputs import Tomogram
+from tlpick.network.tomograms.masks import Region, mask_path
+from tlpick.network.tomograms.scratch import Scratch
+
+Triple = tuple[int, int, int]
+
+#: A voxel size may differ from the model's by this share; the network does not notice.
+VOXEL_SIZE_TOLERANCE = 0.02
+#: Bytes of a slab that is read at a time.
+_SLAB = 2**26
+#: Of a masked volume so many voxels are enough to measure grey values on.
+_ENOUGH = 20_000_000
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How tomograms are brought to what the model knows.
+
+    Attributes
+    ----------
+    voxel_size
+        Å; of the tomograms, whatever their headers say. None: believe them.
+    rescale
+        Resample tomograms of another voxel size than the model's; otherwise they are refused.
+    invert
+        Turn the sign of the contrast.
+    trust_contrast
+        Do not compare the sign of the contrast with the model's.
+    bin
+        Average boxes of so many voxels along each axis first.
+    crop
+        Only these planes (first, one after the last) along z are looked at.
+    mask
+        Path or URL of a mask; ``{name}`` in it stands for the tomogram's name.
+    """
+
+    voxel_size: float | None = None
+    rescale: bool = False
+    invert: bool = False
+    trust_contrast: bool = False
+    bin: int = 1
+    crop: tuple[int, int] | None = None
+    mask: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A tomogram as the network wants it.
+
+    Attributes
+    ----------
+    values
+        (z, y, x) normalised grey values.
+    mask
+        (z, y, x) where to look; None: everywhere.
+    region
+        The same for positions.
+    grid
+        Voxel size of ``values``, Å.
+    offset
+        Place (x, y, z) of the centre of their voxel 0, counted from that of the tomogram's voxel 0, Å.
+    shape, voxel_size
+        Of the tomogram as it is in its file, voxels (z, y, x) and Å.
+    """
+
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    region: Region | None
+    grid: float
+    offset: tuple[float, float, float]
+    shape: Triple
+    voxel_size: float
+
+
+def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch, memory: float) -> Prepared:
+    """Read a tomogram and bring it to the model's voxel size, contrast and normalisation.
+
+    Parameters
+    ----------
+    tomogram
+        What to read.
+    card
+        Of the model.
+    terms
+        What was asked for.
+    scratch
+        Where the voxels are kept.
+    memory
+        Bytes that may be used on the way.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    InputError
+        If the tomogram cannot be read, or does not fit the model and nothing was said about that.
+    """
+    path = tomogram.path
+    volume = open_volume(path)
+    if card.normalisation != NORMALISATION:
+        raise InputError(
+            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
+            f"this program does {NORMALISATION!r}; use the version that trained it"
+        )
+    size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
+    if size is None:
+        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
+    z0, z1 = _crop(terms.crop, volume.shape, path)
+    grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
+    rescale = _rescaling(path, grid, card, terms)
+    contrast = _stated_contrast(volume, card, terms, path)
+    region = None
+    if terms.mask is not None:
+        region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
+
+    try:
+        values = _read(path, z0, z1, terms, scratch)
+        offset = (shift, shift, z0 * size + shift)
+        if rescale:
+            if 24 * values.size > memory:
+                raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more --max-memory")
+            values, grid = resample(values, grid, card.voxel_size), card.voxel_size
+        mask = None
+        if region is not None:
+            places = [
+                offset[2 - axis] + np.arange(n, dtype=np.float64) * grid
+                for axis, n in enumerate(values.shape)
+            ]
+            mask = region.at(places)
+            if not mask.any():
+                raise InputError("nothing of the mask is left in the planes of --crop")
+        _normalise(values, mask, scratch)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if contrast is None and not terms.trust_contrast:
+        _check_contrast(values, card, grid, path, terms)
+    scratch.release()
+    return Prepared(values, mask, region, grid, offset, volume.shape, size)
+
+
+def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> NDArray[np.float32]:
+    """Bring a volume to another voxel size; voxel 0 keeps its centre, so positions in Å stay the same.
+
+    Cubic splines. Before voxels grow, a Gaussian takes away what they could not hold: half a voxel of
+    blur before becomes half a voxel of blur after.
+
+    Parameters
+    ----------
+    values
+        (z, y, x).
+    voxel_size, wanted
+        Å.
+
+    Returns
+    -------
+    ndarray of float32
+        (z, y, x), as many voxels as have their centres inside.
+    """
+    from scipy.ndimage import affine_transform, gaussian_filter
+
+    factor = wanted / voxel_size
+    shape = tuple(math.floor((n - 1) / factor + 1e-6) + 1 for n in values.shape)
+    if factor > 1:
+        values = gaussian_filter(values, 0.5 * math.sqrt(factor**2 - 1))
+    out: NDArray[np.float32] = affine_transform(
+        values, np.full(3, factor), output_shape=shape, output=np.float32, order=3, mode="mirror"
+    )
+    return out
+
+
+def _crop(crop: tuple[int, int] | None, shape: Triple, path: str) -> tuple[int, int]:
+    if crop is None:
+        return 0, shape[0]
+    first, last = max(crop[0], 0), min(crop[1], shape[0])
+    if first >= last:
+        raise InputError(f"--crop {crop[0]}:{crop[1]} leaves nothing of {path}, which has {shape[0]} planes")
+    return first, last
+
+
+def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
+    """Tell whether the tomogram must be brought to the model's voxel size."""
+    if abs(grid / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE:
+        return False
+    if not terms.rescale:
+        after = f" after binning by {terms.bin}" if terms.bin > 1 else ""
+        whole = round(card.voxel_size / grid) * terms.bin
+        near = abs(grid / terms.bin * whole / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE
+        bins = f" or --bin {whole}" if near and whole > 1 else ""
+        raise InputError(
+            f"{path} has voxels of {grid:.5g} Å{after}, the model {card.name!r} was trained at "
+            f"{card.voxel_size:.5g} Å; add --rescale{bins} to resample the tomogram"
+        )
+    return True
+
+
+def _stated_contrast(volume: Volume, card: ModelCard, terms: Terms, path: str) -> str | None:
+    """Compare the contrast that a file states with the model's; None if it states none."""
+    stated = getattr(volume, "contrast", None)
+    if stated is None or terms.trust_contrast:
+        return stated
+    shown = {"dark": "bright", "bright": "dark"}[stated] if terms.invert else stated
+    if shown != card.contrast:
+        fix = "leave out --invert" if terms.invert else "add --invert"
+        raise InputError(
+            f"{path} states that protein is {stated}, the model {card.name!r} knows it {card.contrast}; {fix}"
+        )
+    return str(stated)
+
+
+def _check_contrast(
+    values: NDArray[np.float32], card: ModelCard, grid: float, path: str, terms: Terms
+) -> None:
+    smallest = min(info.radius for info in card.classes)
+    shown, skewness = looks(values, max(2, round(smallest / grid / 2)))
+    if shown is not None and shown != card.contrast:
+        turned = " with --invert" if terms.invert else ""
+        fix = "leave out --invert" if terms.invert else "add --invert"
+        raise InputError(
+            f"{path}: protein seems to be {shown}{turned} (skewness {skewness:+.2f}), the model "
+            f"{card.name!r} knows it {card.contrast}; {fix}, or --trust-contrast if that is wrong"
+        )
+
+
+def _read(path: str, z0: int, z1: int, terms: Terms, scratch: Scratch) -> NDArray[np.float32]:
+    """Copy the planes that are wanted, binned and with the sign that is wanted."""
+    volume = open_volume(path)
+    b = terms.bin
+    z, y, x = (n // b for n in (z1 - z0, *volume.shape[1:]))
+    if min(z, y, x) < 1:
+        raise InputError(f"nothing is left of it by --bin {b}")
+    values: NDArray[np.float32] = scratch.array((z, y, x), np.float32)
+    planes = max(1, _SLAB // (4 * b * math.prod(volume.shape[1:])))
+    for k in range(0, z, planes):
+        end = min(k + planes, z)
+        slab = volume.read((slice(z0 + k * b, z0 + end * b), slice(0, y * b), slice(0, x * b)))
+        if b > 1:
+            slab = slab.reshape(end - k, b, y, b, x, b).mean(axis=(1, 3, 5), dtype=np.float32)
+        values[k:end] = -slab if terms.invert else slab
+        scratch.release()
+    return values
+
+
+def _normalise(values: NDArray[np.float32], mask: NDArray[np.bool_] | None, scratch: Scratch) -> None:
+    """Normalise in place; only what is inside the mask is measured."""
+    if mask is None:
+        intensity = measure(values)
+    else:
+        step = max(1, int(mask.sum()) // _ENOUGH)
+        inside = [plane[lit][::step] for plane, lit in zip(values, mask, strict=True)]
+        intensity = measure(np.concatenate(inside))
+    scratch.release()
+    planes = max(1, _SLAB // (4 * math.prod(values.shape[1:])))
+    for k in range(0, len(values), planes):
+        slab = values[k : k + planes]
+        if mask is not None:  # what lies outside may be anything, and a network would carry it inside
+            slab[~np.isfinite(slab)] = intensity.centre
+        slab -= np.float32(intensity.centre)
+        slab *= scale_of(intensity)
+        np.clip(slab, -CLIP, CLIP, out=slab)
+        scratch.release()

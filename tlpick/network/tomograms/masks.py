@@ -1,0 +1,97 @@
+"""A region of a tomogram: a mask of the same or another binning, on the grid that the network sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.file_names import file_name
+from catalogs.volumes import Volume, open_volume
+
+Triple = tuple[int, int, int]
+
+
+def mask_path(pattern: str, name: str) -> str:
+    """Tell where the mask of a tomogram is: ``{name}`` stands for its name, as files have it."""
+    return pattern.replace("{name}", file_name(name)) if "{name}" in pattern else pattern
+
+
+class Region:
+    """Where to look in a tomogram.
+
+    Parameters
+    ----------
+    path
+        Path or URL of the mask; voxels that are not 0 are inside.
+    shape
+        Voxels (z, y, x) of the tomogram.
+    voxel_size
+        Of the tomogram, Å.
+
+    Raises
+    ------
+    InputError
+        If the mask cannot be read or does not cover the same box.
+    """
+
+    def __init__(self, path: str, shape: Triple, voxel_size: float) -> None:
+        volume = open_volume(path)
+        self._inside = np.asarray(volume.data[...]) != 0
+        self._voxel_size = voxel_size
+        self._ratio = _ratio(volume, path, shape, voxel_size)
+        if not self._inside.any():
+            raise InputError(f"the mask {path} is empty: all of its voxels are 0")
+
+    def at(self, places: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
+        """Look at a grid.
+
+        Parameters
+        ----------
+        places
+            Centres of its voxels along z, y, x in Å, counted from the centre of the tomogram's voxel 0.
+
+        Returns
+        -------
+        ndarray of bool
+            (z, y, x).
+        """
+        picked = [self._index(axis, values) for axis, values in enumerate(places)]
+        return np.asarray(self._inside[np.ix_(*picked)])
+
+    def holds(self, xyz: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which of (n, 3) positions x, y, z in Å are inside."""
+        z, y, x = (self._index(axis, xyz[:, 2 - axis]) for axis in range(3))
+        return np.asarray(self._inside[z, y, x])
+
+    def _index(self, axis: int, places: NDArray[np.float64]) -> NDArray[np.int64]:
+        # a voxel of the mask covers whole voxels of the tomogram: their outer faces are the same
+        index = np.floor((places / self._voxel_size + 0.5) / self._ratio + 1e-9).astype(np.int64)
+        return np.clip(index, 0, self._inside.shape[axis] - 1)
+
+
+def _ratio(mask: Volume, path: str, shape: Triple, voxel_size: float) -> float:
+    """Edge of the mask's voxels in voxels of the tomogram."""
+    if mask.shape == shape:
+        return 1.0
+    ratio = mask.voxel_size / voxel_size if mask.voxel_size else float(round(shape[2] / mask.shape[2]))
+    # binning may drop what does not fill a voxel, or fill it up
+    if ratio <= 0 or any(
+        abs(n * ratio - whole) >= max(ratio, 1) for n, whole in zip(mask.shape, shape, strict=True)
+    ):
+        raise InputError(
+            f"the mask {path} has {_size(mask.shape)} voxels{_edge(mask.voxel_size)}, the tomogram "
+            f"{_size(shape)}{_edge(voxel_size)}: they do not cover the same box; give a mask of this tomogram"
+        )
+    return ratio
+
+
+def _size(shape: Any) -> str:
+    z, y, x = shape
+    return f"{x} x {y} x {z}"
+
+
+def _edge(voxel_size: float | None) -> str:
+    return f" of {voxel_size:.5g} Å" if voxel_size else ""

@@ -1,0 +1,1 @@
+"""What a run gives: the report, pictures, and lists for other programs."""

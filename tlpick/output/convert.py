@@ -1,0 +1,339 @@
+"""``tlpick convert``: particle lists from one program's format to another's, with nothing lost unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from catalogs.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from catalogs.particle_formats.base import Context
+
+_AXES = ("x", "y", "z")
+
+
+def context_of(options: Mapping[str, Any], source: Path) -> Context:
+    """Make of the command's options what the lists leave open.
+
+    A volume's header and RELION's tomograms.star say sizes; an option of the same meaning is stronger.
+
+    Raises
+    ------
+    InputError
+        If an option does not make sense, or a file that it names cannot be read.
+    """
+    from catalogs.particle_formats.base import Context
+    from catalogs.particle_formats.names import read_tomogram_list
+    from catalogs.particle_formats.relion_project import read_tomograms
+
+    fields: dict[str, Any] = {}
+    if options["tomograms_star"]:
+        fields |= read_tomograms(Path(options["tomograms_star"]))
+    if options["volumes"]:
+        fields |= _of_volumes(options["volumes"])
+    if options["tomogram_list"]:
+        fields["tomograms"] = read_tomogram_list(options["tomogram_list"])
+    for option, key in _FIELDS.items():
+        if options[option] is not None:
+            fields[key] = options[option]
+    for option, key in (("shape", "shape"), ("unbinned_shape", "unbinned_shape")):
+        if options[option]:
+            fields[key] = _shape(options[option], f"--{option.replace('_', '-')}")
+    if options["binning"] is not None:
+        voxel = fields.get("voxel_size")
+        if voxel is None or options["pixel_size"] is not None:
+            raise InputError("--binning needs the voxel size, and no --pixel-size; give --voxel-size with it")
+        binning = options["binning"]
+        sizes = voxel.items() if isinstance(voxel, Mapping) else None
+        fields["pixel_size"] = (
+            voxel / binning if sizes is None else {name: size / binning for name, size in sizes}
+        )
+    return Context(**fields, classes=_classes(options["radii"], source))
+
+
+_FIELDS = {
+    "voxel_size": "voxel_size",
+    "pixel_size": "pixel_size",
+    "binning_kind": "binning_kind",
+    "first_voxel": "first_voxel",
+    "tomogram": "tomogram",
+    "user": "user",
+    "session": "session",
+}
+
+
+def _of_volumes(paths: Sequence[str]) -> dict[str, Any]:
+    from catalogs.volumes import open_volume
+
+    volumes = [open_volume(path) for path in paths]
+    for path, volume in zip(paths, volumes, strict=True):
+        if volume.voxel_size is None and len(volumes) > 1:
+            raise InputError(f"{path} does not say its voxel size; set it in its header, or convert it alone")
+    if len(volumes) == 1:  # of whatever tomogram the list is
+        only = volumes[0]
+        return {"shape": only.shape, "origin": only.origin} | (
+            {} if only.voxel_size is None else {"voxel_size": only.voxel_size}
+        )
+    return {
+        "voxel_size": {volume.name: volume.voxel_size for volume in volumes},
+        "shape": {volume.name: volume.shape for volume in volumes},
+        "origin": {volume.name: volume.origin for volume in volumes},
+    }
+
+
+def _shape(text: str, option: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(word) for word in text.lower().replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f"{option} {text!r} is not a size: give three whole numbers, voxels along Z,Y,X")
+    return shape
+
+
+def _classes(radii: Sequence[str], source: Path) -> tuple[Any, ...]:
+    """Classes that the source states, with the radii that were given."""
+    from pydantic import ValidationError
+
+    from catalogs.particle_formats.relion import read_classes
+    from catalogs.schema import ClassInfo
+
+    known = {}
+    if source.is_file() and source.suffix.lower() == ".star":
+        known = {info.name: info for info in read_classes(source)}
+    for text in radii:
+        name, _, radius = text.rpartition("=")
+        label = (
+            known[name].label
+            if name in known
+            else max((info.label for info in known.values()), default=0) + 1
+        )
+        try:
+            known[name] = ClassInfo(name=name, label=label, radius=float(radius))
+        except (ValueError, ValidationError):
+            raise InputError(f"--radius {text!r} is not a class and its radius; write NAME=Å") from None
+    return tuple(known.values())
+
+
+def convert(
+    source: Path,
+    target: Path | None,
+    context: Context,
+    *,
+    to_context: Context | None = None,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    sidecar: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] = click.echo,
+) -> None:
+    """Convert a particle list, and say what was recognised, what was written and what has no room there.
+
+    Parameters
+    ----------
+    source, target
+        Lists to read and to write; without a target only what the source is is said.
+    context, to_context
+        What the lists leave open; the target's is the source's unless given.
+    source_format, target_format
+        Names of formats; recognised unless given.
+    sidecar
+        Whether what the target has no room for goes into a CSV file beside it.
+    overwrite
+        Whether a file that is there may be replaced.
+    say
+        Takes the sentences.
+
+    Raises
+    ------
+    InputError
+        If the source is of no or of several formats, or something is needed that is not known.
+    """
+    from catalogs.particle_formats import files, registry
+
+    if target is None:
+        found = registry.detect(source)
+        say(f"{source}: {found.format.title} ({found.format.name}): {found.why}")
+        return
+    if source_format is not None:
+        registry.named(source_format)
+    chosen = registry.named(target_format) if target_format is not None else registry.target(target)
+    loaded = files.load(source, source_format, context)
+    table = loaded.table
+    say(f"{source}: {loaded.format.title} ({loaded.format.name}): {loaded.why}")
+    say(f"  {_count(table)}")
+    for note in loaded.notes:
+        say(f"  {note}")
+    learnt = loaded.context
+    if loaded.format.name == "relion3":
+        learnt = replace(learnt, pixel_size=None)  # it is of some volume, not of the tilt series
+    to_context = _with_what_is_known(to_context or context, learnt)
+    if context.shape is not None and not isinstance(context.shape, Mapping):
+        z, y, x = context.shape
+        say(f"  tomogram: x {x}, y {y}, z {z} voxels")
+    for sentence in _outside(table, to_context):
+        say(f"  {sentence}")
+    saved = files.save(table, target, chosen.name, to_context, sidecar, overwrite)
+    n = len(saved.files)
+    say(f"{target}: {chosen.title} ({chosen.name}){f', {n} files' if n > 1 else ''}")
+    lost = ", ".join(saved.lost[:8]) + (f" and {len(saved.lost) - 8} more" if len(saved.lost) > 8 else "")
+    if saved.lost and saved.sidecar is None:
+        say(f"  no room there for {lost}; --sidecar keeps it in a file beside")
+    elif saved.lost and saved.sidecar is not None:
+        say(f"  no room there for {lost}: kept in {saved.sidecar}")
+    if chosen.numbers_tomograms or chosen.name == "dynamo":
+        from catalogs.particle_formats.names import number_tomograms
+
+        numbers = number_tomograms(table["tomogram"], to_context)
+        listed = ", ".join(f"{number} = {name}" for name, number in list(numbers.items())[:6])
+        say(f"  tomograms: {listed}{', ...' if len(numbers) > 6 else ''}")
+
+
+def _with_what_is_known(context: Context, learnt: Context) -> Context:
+    """Add what the source says of its tomograms to what the user says of the target."""
+    keys = ("voxel_size", "shape", "pixel_size", "unbinned_shape", "tomograms", "tomograms_file")
+    return replace(context, **{key: getattr(context, key) or getattr(learnt, key) for key in keys})
+
+
+def _count(table: pd.DataFrame) -> str:
+    classes = table["class_name"].value_counts()
+    listed = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:5])
+    more = ", ..." if len(classes) > 5 else ""
+    tomograms = table["tomogram"].nunique()
+    in_tomograms = f"in {tomograms} tomogram{'' if tomograms == 1 else 's'}"
+    if table.empty:
+        return "no particles"
+    return f"{len(table)} particle{'' if len(table) == 1 else 's'} ({listed}{more}) {in_tomograms}"
+
+
+def _outside(table: pd.DataFrame, context: Context) -> list[str]:
+    """Say so if particles lie outside of their tomogram: a size or a convention is then wrong."""
+    if context.shape is None or context.voxel_size is None or table.empty:
+        return []
+    count, example = 0, ""
+    for name, part in table.groupby("tomogram", sort=False):
+        try:
+            size = context.size(str(name)) * context.voxel(str(name))
+        except InputError:
+            continue  # not every tomogram's size is known, nor need it be
+        values = part[list(_AXES)].to_numpy(float)
+        outside = ((values < -context.voxel(str(name))) | (values > size)).any(axis=1)
+        if outside.any() and not example:
+            box = ", ".join(f"{axis} {length:.0f}" for axis, length in zip(_AXES, size, strict=True))
+            first = ", ".join(
+                f"{axis} {value:.0f}" for axis, value in zip(_AXES, values[outside][0], strict=True)
+            )
+            example = f"one lies at {first} Å, and the tomogram is {box} Å"
+        count += int(outside.sum())
+    if not count:
+        return []
+    return [f"{count} of {len(table)} particles lie outside of their tomogram ({example}): is a size wrong?"]
+
+
+@click.command("convert")
+@click.argument("source", metavar="A", required=False, type=click.Path(path_type=Path))
+@click.argument("target", metavar="B", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--from", "source_format", metavar="NAME", help="Format of A; recognised from its content unless given."
+)
+@click.option(
+    "--to-format", "target_format", metavar="NAME", help="Format of B; its ending says it unless given."
+)
+@click.option("--check", is_flag=True, help="Only say what A was recognised as, and why.")
+@click.option("--formats", "listed", is_flag=True, help="List the formats.")
+@click.option("--voxel-size", type=click.FloatRange(0, min_open=True), metavar="Å", help="Of the tomogram.")
+@click.option("--shape", metavar="Z,Y,X", help="Voxels of the tomogram.")
+@click.option(
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="FILE",
+    help="A tomogram to take both from; repeat it for several.",
+)
+@click.option(
+    "--pixel-size", type=click.FloatRange(0, min_open=True), metavar="Å", help="Of the unbinned tilt series."
+)
+@click.option(
+    "--binning", type=click.FloatRange(min=1), metavar="N", help="Pixels a voxel, instead of the pixel size."
+)
+@click.option(
+    "--unbinned-shape", metavar="Z,Y,X", help="Pixels of the unbinned tomogram, which RELION 5 halves."
+)
+@click.option(
+    "--binning-kind",
+    type=click.Choice(["fourier", "box"]),
+    help="Cropped in Fourier space (RELION, Warp), or averaged in boxes (IMOD).  [default: fourier]",
+)
+@click.option(
+    "--pixels",
+    type=click.Choice(["a", "b", "both"]),
+    help="A list that counts unbinned pixels where such lists mostly count voxels.",
+)
+@click.option(
+    "--relion-centre",
+    type=click.Choice(["extract", "picker"]),
+    help="Centre of B in RELION 5: size/2 as it extracts, or size/2 - 1 as its picker writes.  "
+    "[default: extract]",
+)
+@click.option(
+    "--from-centre",
+    type=click.Choice(["extract", "picker"]),
+    help="Centre of A in RELION 5.  [default: as its comment says, else extract]",
+)
+@click.option(
+    "--first-voxel",
+    type=click.IntRange(0, 1),
+    help="What Dynamo, TOM and STOPGAP lists count from.  [default: 1]",
+)
+@click.option(
+    "--tomograms-star", metavar="FILE", help="RELION 5's tomograms.star: sizes, pixel size, optics."
+)
+@click.option("--tomogram", metavar="NAME", help="Of the tomogram of A, or the one of several to take.")
+@click.option("--tomogram-list", metavar="FILE", help="Lines of a number and a tomogram, as Dynamo's .doc.")
+@click.option(
+    "--radius", "radii", multiple=True, metavar="CLASS=Å", help="Of a class, for boxes and spheres."
+)
+@click.option("--user", help="Of copick picks.  [default: tlpick]")
+@click.option("--session", help="Of copick picks.  [default: 0]")
+@click.option("--sidecar", is_flag=True, help="Keep what B has no room for in B.tl.csv.")
+@click.option("--overwrite", is_flag=True, help="Replace B if it is there.")
+def command(source: Path | None, target: Path | None, check: bool, listed: bool, **options: Any) -> None:
+    """Convert the particle list A (a file or a folder) to B.
+
+    The format of A is recognised from its content and said; B's ending says its own. Positions, orientations,
+    classes and scores are converted, not copied: what counts in voxels needs --voxel-size, what counts from
+    the centre --shape too.
+    """
+    if listed:
+        from catalogs.particle_formats.registry import FORMATS
+
+        for format in FORMATS.values():
+            endings = " ".join(suffix or "folder" for suffix in format.suffixes)
+            click.echo(f"{format.name:16} {endings:14} {format.title}")
+        return
+    if source is None or (target is None and not check):
+        raise InputError(
+            "give a list to read and one to write: tlpick convert A B (or --check A, or --formats)"
+        )
+    if check:
+        convert(source, None, context_of(options, source))
+        return
+    context = context_of(options, source)
+    pixels = options["pixels"]
+    convert(
+        source,
+        target,
+        replace(context, centre=options["from_centre"], in_pixels=pixels in ("a", "both")),
+        to_context=replace(context, centre=options["relion_centre"], in_pixels=pixels in ("b", "both")),
+        source_format=options["source_format"],
+        target_format=options["target_format"],
+        sidecar=options["sidecar"],
+        overwrite=options["overwrite"],
+    )

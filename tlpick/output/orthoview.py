@@ -1,0 +1,240 @@
+"""Slices of a tomogram in one picture, with circles where picks and particles are cut."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catalogs.pages.pictures import bar_length, jpeg, png
+from catalogs.volumes import Volume
+
+#: Width of the picture in its own units.
+WIDTH = 1000.0
+GAP = 8.0
+#: Slices are averaged over this share of the smallest radius on either side: noise falls, particles stay.
+SLAB = 0.25
+#: Depths of the x-y plane, about.
+DEPTHS = 11
+#: Colours of classes; then they repeat.
+COLOURS = 8
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One plane: which axes (0 x, 1 y, 2 z) run to the right, down and into it, and where it stands."""
+
+    right: int
+    down: int
+    into: int
+    left: float
+    top: float
+
+
+def orthoview(
+    volume: Volume,
+    voxel_size: float,
+    picks: pd.DataFrame,
+    truth: pd.DataFrame | None,
+    radii: Mapping[str, float],
+) -> str:
+    """Draw the planes x-y, z-y and x-z of a tomogram as an SVG; the first at several depths.
+
+    Without the script of the page the middle depth is shown; with it, a slider goes through them.
+
+    Parameters
+    ----------
+    volume
+        The tomogram; only what is shown is read.
+    voxel_size
+        Å.
+    picks, truth
+        Particle tables of this tomogram, with the column ``partner`` (-1 for what has none) where the truth
+        is known; ``truth`` None: it is not.
+    radii
+        Class -> radius in Å; a circle is the section of a sphere with it.
+
+    Returns
+    -------
+    str
+        HTML that needs nothing else.
+    """
+    n = np.array(volume.shape[::-1])
+    scale = (WIDTH - GAP) / (n[0] + n[2])
+    wide, high = n * scale, (n[1] + n[2]) * scale + GAP
+    panels = (
+        _Panel(0, 1, 2, 0.0, 0.0),
+        _Panel(2, 1, 0, wide[0] + GAP, 0.0),
+        _Panel(0, 2, 1, 0.0, wide[1] + GAP),
+    )
+    half = int(SLAB * min(radii.values(), default=voxel_size) / voxel_size)
+    depths = _depths(int(n[2]), half)
+    shown = len(depths) // 2
+    body = []
+    for k, panel in enumerate(panels):
+        clip = f"plane-{volume.name}-{k}"
+        place = f'x="{panel.left:.1f}" y="{panel.top:.1f}"'
+        place += f' width="{wide[panel.right]:.1f}" height="{wide[panel.down]:.1f}"'
+        body += [
+            f'<clipPath id="{escape(clip)}"><rect {place}/></clipPath>',
+            f'<g clip-path="url(#{escape(clip)})">',
+        ]
+        for j, middle in enumerate(depths if k == 0 else [int(n[panel.into] // 2)]):
+            kind, image = (
+                ("jpeg", jpeg(stretch(_slab(volume, panel, middle, half))))
+                if k == 0
+                else ("png", png(stretch(_slab(volume, panel, middle, half))))
+            )
+            depth = middle * voxel_size
+            hidden = ' style="display:none"' if k == 0 and j != shown else ""
+            body += [
+                f'<g class="{"slab" if k == 0 else "side"}"{hidden}>',
+                f'<image {place} preserveAspectRatio="none" href="data:image/{kind};base64,{image}"/>',
+                *(
+                    _circles(truth, "truth", panel, depth, voxel_size, scale, radii)
+                    if truth is not None
+                    else []
+                ),
+                *_circles(picks, "pick", panel, depth, voxel_size, scale, radii),
+                _caption(panel, depth),
+                "</g>",
+            ]
+        body += [
+            _crosshair(panel, n, scale, wide, depths[shown]),
+            _scale_bar(voxel_size, scale, wide) if k == 0 else "",
+            "</g>",
+        ]
+    particles = "" if truth is None else f" and {len(truth)} particles"
+    described = f"Slices of {escape(volume.name)} with {len(picks)} picks{particles}"
+    svg = (
+        f'<svg class="orthoview" viewBox="0 0 {WIDTH:.0f} {high:.1f}" role="img" aria-label="{described}">'
+        + "\n".join(body)
+        + "</svg>"
+    )
+    steps = json.dumps([round(float((depth - depths[shown]) * scale), 2) for depth in depths])
+    where = json.dumps([round(depth * voxel_size) for depth in depths])
+    slider = (
+        f'<label class="depth" hidden>z <input type="range" min="0" max="{len(depths) - 1}" value="{shown}" '
+        f"data-steps='{steps}' data-depths='{where}' "
+        f'aria-label="depth"><output>{depths[shown] * voxel_size:.0f} Å</output></label>'
+    )
+    return f'<div class="stack">{svg}{slider if len(depths) > 1 else ""}</div>'
+
+
+def _depths(n: int, half: int) -> list[int]:
+    """Choose the slices of the x-y planes: the middle one and others evenly to both sides."""
+    step = max((n - 2 * half) / DEPTHS, 2 * half + 1, 1)
+    each = int((n // 2 - half) / step)
+    return [round(n // 2 + step * k) for k in range(-each, each + 1) if 0 <= n // 2 + step * k < n]
+
+
+def slices_averaged(voxel_size: float, radii: Mapping[str, float]) -> int:
+    """Tell over how many slices each plane is averaged."""
+    return 2 * int(SLAB * min(radii.values()) / voxel_size) + 1
+
+
+def _slab(volume: Volume, panel: _Panel, middle: int, half: int) -> NDArray[np.float32]:
+    """Read the mean of the slices around the middle, as (down, right)."""
+    box = [slice(None)] * 3
+    box[2 - panel.into] = slice(max(middle - half, 0), middle + half + 1)
+    flat = volume.read((box[0], box[1], box[2])).mean(axis=2 - panel.into)
+    # what is left is in the order z, y, x; the z-y plane has z to the right
+    return flat.T if panel.right == 2 else flat
+
+
+def stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Bring grey values to 0 to 255, cut at the outermost half percents."""
+    low, high = np.percentile(image, (0.5, 99.5))
+    return np.clip((image - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)
+
+
+def _crosshair(
+    panel: _Panel, n: NDArray[np.int64], scale: float, wide: NDArray[np.float64], depth: int
+) -> str:
+    """Show where the other two planes cut this one; the line of the x-y plane follows the slider."""
+    middle = [n[0] // 2, n[1] // 2, depth]
+    x = panel.left + (middle[panel.right] + 0.5) * scale
+    y = panel.top + (middle[panel.down] + 0.5) * scale
+    right, bottom = panel.left + wide[panel.right], panel.top + wide[panel.down]
+    along = {
+        panel.right: f"M{x:.1f} {panel.top:.1f}V{bottom:.1f}",
+        panel.down: f"M{panel.left:.1f} {y:.1f}H{right:.1f}",
+    }
+    lines = []
+    for axis, line in along.items():
+        follows = (" z-right" if axis == panel.right else " z-down") if axis == 2 else ""
+        lines.append(f'<path class="cross{follows}" d="{line}"/>')
+    return "".join(lines)
+
+
+def _circles(
+    table: pd.DataFrame,
+    kind: str,
+    panel: _Panel,
+    depth: float,
+    voxel_size: float,
+    scale: float,
+    radii: Mapping[str, float],
+) -> list[str]:
+    """Draw the sections of the spheres that this plane cuts; ``depth`` is where it lies, Å."""
+    drawn = []
+    order = {name: k for k, name in enumerate(radii)}
+    columns = zip(
+        table[["x", "y", "z"]].to_numpy(np.float64),
+        table["class_name"],
+        table["partner"] if "partner" in table else [None] * len(table),
+        table["score"],
+        strict=True,
+    )
+    for xyz, name, partner, score in columns:
+        if name not in radii:
+            continue
+        square = radii[name] ** 2 - (xyz[panel.into] - depth) ** 2
+        if square <= 0:
+            continue
+        # The centre of voxel 0 is half a voxel from the edge of the picture.
+        x = panel.left + (xyz[panel.right] / voxel_size + 0.5) * scale
+        y = panel.top + (xyz[panel.down] / voxel_size + 0.5) * scale
+        r = max(math.sqrt(square) / voxel_size * scale, 2.0)
+        state = "plain" if partner is None else "paired" if partner >= 0 else "alone"
+        what = _title(kind, state, name, xyz, score)
+        mark = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'
+        if kind == "pick" and state == "alone":  # not told apart by colour only
+            mark += f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
+        drawn.append(
+            f'<g class="{kind} {state} c{order[name] % COLOURS}"><title>{escape(what)}</title>{mark}</g>'
+        )
+    return drawn
+
+
+def _title(kind: str, state: str, name: str, xyz: NDArray[np.float64], score: float) -> str:
+    words = {
+        ("pick", "paired"): f"{name}, picked",
+        ("pick", "alone"): f"false pick of {name}",
+        ("pick", "plain"): name,
+        ("truth", "paired"): f"{name}, found",
+        ("truth", "alone"): f"{name}, missed",
+    }[kind, state]
+    place = ", ".join(f"{value:.0f}" for value in xyz)
+    return f"{words} at ({place}) Å" + ("" if math.isnan(score) else f", score {score:.2f}")
+
+
+def _caption(panel: _Panel, depth: float) -> str:
+    axes = "xyz"
+    text = f"{axes[panel.right]} → {axes[panel.down]} ↓   {axes[panel.into]} = {depth:.0f} Å"
+    return f'<text class="caption" x="{panel.left + 10:.1f}" y="{panel.top + 22:.1f}">{text}</text>'
+
+
+def _scale_bar(voxel_size: float, scale: float, wide: NDArray[np.float64]) -> str:
+    length = bar_length(0.25 * wide[0] / scale * voxel_size)
+    x, y, width = 12.0, wide[1] - 14.0, length / voxel_size * scale
+    return (
+        f'<path class="bar" d="M{x:.1f} {y:.1f}h{width:.1f}"/>'
+        f'<text class="caption" x="{x:.1f}" y="{y - 8:.1f}">{length / 10:g} nm</text>'
+    )

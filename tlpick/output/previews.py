@@ -1,0 +1,172 @@
+"""The parts of the report that show the picks themselves: scores, counts, distances, sizes, pictures."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from catalogs.errors import InputError
+from catalogs.volumes import open_volume
+from tlpick.output import charts
+from tlpick.output.charts import Mark, Series, figure
+from tlpick.output.gallery import gallery
+from tlpick.output.orthoview import COLOURS
+from tlpick.output.page import Page
+
+#: Tomograms in the chart of counts with a bar of their own.
+BARS = 40
+
+
+def scores(page: Page) -> str:
+    """Draw the scores of each class, with thresholds where there are some."""
+    thresholds = page.run.get("thresholds", {})
+    shown = []
+    for k, name in enumerate(page.radii):
+        ours = page.picks[page.picks["class_name"] == name]
+        if ours["score"].notna().any():
+            marks = [Mark(thresholds[name]["threshold"], "threshold")] if name in thresholds else []
+            picture = charts.histogram(
+                f"Scores of {name}", "score", _parts(page, ours, "score", k), marks, 0, 1
+            )
+            shown.append(figure(name, picture))
+    if not shown:
+        return ""
+    return (
+        '<section><h2>Scores</h2><p class="quiet">The mean probability over a pick\'s voxels, times how '
+        "well its size agrees with a particle's.</p>"
+        f'<div class="charts">{"".join(shown)}</div></section>'
+    )
+
+
+def _parts(page: Page, table: pd.DataFrame, column: str, k: int) -> list[Series]:
+    """Part one class's values by right and wrong where that is known."""
+    if page.result is None:
+        return [Series(f"c{k % COLOURS}", "picks", table[column].to_numpy(np.float64))]
+    right = table["partner"] >= 0
+    return [
+        Series("right", "right", table.loc[right, column].to_numpy(np.float64)),
+        Series("wrong", "wrong", table.loc[~right, column].to_numpy(np.float64)),
+    ]
+
+
+def per_tomogram(page: Page) -> str:
+    """Draw how many picks each tomogram has."""
+    if len(page.tomograms) < 2:
+        return ""
+    kinds = [(f"c{k % COLOURS}", name) for k, name in enumerate(page.radii)]
+    counted = page.picks.groupby(["tomogram", "class_name"]).size().to_dict()
+    rows = [
+        (tomogram.title, [int(counted.get((tomogram.name, name), 0)) for name in page.radii])
+        for tomogram in page.tomograms
+    ]
+    if len(rows) <= BARS:
+        picture = charts.bars("Picks of each tomogram", rows, kinds)
+    else:
+        picture = "".join(
+            figure(
+                name,
+                charts.histogram(
+                    f"Picks of {name} in a tomogram",
+                    "picks in a tomogram",
+                    [Series(kind, "tomograms", np.array([counts[k] for _, counts in rows], np.float64))],
+                    low=0,
+                ),
+            )
+            for k, (kind, name) in enumerate(kinds)
+        )
+        picture = f'<div class="charts">{picture}</div>'
+    empty = sum(1 for _, counts in rows if not sum(counts))
+    said = f'<p class="quiet">{empty} of them have none.</p>' if empty else ""
+    return f"<section><h2>Picks per tomogram</h2>{said}{picture}</section>"
+
+
+def distances(page: Page) -> str:
+    """Draw how far the nearest pick of the same class is."""
+    shown = []
+    for k, (name, radius) in enumerate(page.radii.items()):
+        ours = page.picks[page.picks["class_name"] == name]
+        far = [
+            cKDTree(xyz).query(xyz, k=2)[0][:, 1]
+            for _, table in ours.groupby("tomogram")
+            if len(xyz := table[["x", "y", "z"]].to_numpy(np.float64)) > 1
+        ]
+        if far:
+            values = np.concatenate(far)
+            picture = charts.histogram(
+                f"Distances of {name} to the nearest of its kind",
+                "distance to the nearest, Å",
+                [Series(f"c{k % COLOURS}", "picks", values)],
+                [Mark(2 * radius, "two radii: touching")],
+                0.0,
+                float(max(np.percentile(values, 98), 2.5 * radius)),
+            )
+            shown.append(figure(name, picture))
+    if not shown:
+        return ""
+    return (
+        '<section><h2>Nearest neighbours</h2><p class="quiet">Solid particles are hardly nearer than two '
+        "radii; a heap well below it is of picks that part one particle.</p>"
+        f'<div class="charts">{"".join(shown)}</div></section>'
+    )
+
+
+def sizes(page: Page) -> str:
+    """Draw how large the picks are, as a share of a particle."""
+    if "size" not in page.picks or not page.run:
+        return ""
+    model, settings = page.run["model"], page.run["settings"]
+    shown = []
+    for k, (name, radius) in enumerate(page.radii.items()):
+        ours = page.picks[page.picks["class_name"] == name]
+        if ours["size"].notna().sum() == 0:
+            continue
+        known = (model.get("calibration") or {}).get(name, {}).get("volume")
+        particle = known or 4 / 3 * math.pi * radius**3
+        share = ours.assign(share=ours["size"] * float(model["voxel_size"]) ** 3 / particle)
+        how = settings.get("localising", {})
+        least, most = how.get("sizes", {}).get(name, (how.get("min_size"), how.get("max_size")))
+        marks = [Mark(float(v), w) for v, w in ((least, "least"), (most, "most")) if v is not None]
+        of = "as held-out ones look" if known else "the sphere of its radius"
+        picture = charts.histogram(
+            f"Sizes of {name}",
+            f"size over a particle's ({of})",
+            _parts(page, share, "share", k),
+            marks,
+            0.0,
+            float(max(np.percentile(share["share"], 99), 1.2)),
+        )
+        shown.append(figure(name, picture))
+    if not shown:
+        return ""
+    return f'<section><h2>Sizes</h2><div class="charts">{"".join(shown)}</div></section>'
+
+
+def best_and_worst(name: str, page: Page) -> str:
+    """Show pictures of the picks of one class with the highest and the lowest scores."""
+    titles = {tomogram.name: tomogram.title for tomogram in page.tomograms}
+    paths = {tomogram.name: tomogram.path for tomogram in page.tomograms if tomogram.path is not None}
+    sizes = {}
+    for tomogram in page.tomograms:
+        if tomogram.voxel_size is not None:
+            sizes[tomogram.name] = tomogram.voxel_size
+    for each, path in paths.items():
+        if each not in sizes:
+            try:
+                size = open_volume(path).voxel_size
+            except InputError:
+                continue
+            if size is not None:
+                sizes[each] = size
+    ours = page.picks[page.picks["class_name"] == name]
+    pictures = gallery(ours.assign(title=ours["tomogram"].map(titles)), page.radii[name], paths, sizes)
+    if not pictures:
+        return ""
+    framed = " Framed green: a particle; red: none." if page.result is not None else ""
+    return (
+        f'<section><h2>{escape(name)}: best and worst</h2><p class="quiet">By score, which stands below.'
+        f"{framed} A particle's diameter is two thirds of the picture.</p>{pictures}</section>"
+    )

@@ -1,0 +1,264 @@
+"""Opens Dask clusters from one word or one file. Nothing else in the project knows how Dask is deployed."""
+
+from __future__ import annotations
+
+import re
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from catalogs.errors import InputError
+from tlrun.calls import ClusterLost
+from tlrun.cluster.cluster_file import (
+    POOLS,
+    Address,
+    Gpu,
+    Kubernetes,
+    Local,
+    Pool,
+    Queue,
+    Threads,
+    read_cluster,
+)
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Seconds between two remarks about workers that have not come yet.
+REMIND_EVERY = 60.0
+
+# How many workers a cluster may grow to, where that is more than there are now.
+_most: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def check_cluster(cluster: str) -> None:
+    """Refuse a word or file that cannot start a cluster here, before anything is begun.
+
+    Raises
+    ------
+    InputError
+        As :func:`tlrun.cluster.cluster_file.read_cluster`, or as :func:`tlrun.cluster.launch.check`.
+    """
+    from tlrun.cluster import launch
+
+    for pool in read_cluster(cluster).values():
+        launch.check(pool)
+
+
+@contextmanager
+def open_cluster(
+    cluster: str, *, one_call_per_process: bool = False, constants: Sequence[str] = ()
+) -> Iterator[Client]:
+    """Start or join one cluster; a started one ends with the context.
+
+    A worker is one slot: one process with one thread (a thread of this process with ``threads``). MULTEM
+    crashes when two threads call it, and a process that dies takes nothing else with it.
+
+    Parameters
+    ----------
+    cluster
+        One word or a file; see :data:`tlrun.cluster.cluster_file.FORMS`.
+    one_call_per_process
+        What will be called crashes if two threads call it: ``threads`` then has one worker.
+    constants
+        As :func:`tlrun.cluster.agreement.versions` takes them.
+
+    Yields
+    ------
+    distributed.Client
+
+    Raises
+    ------
+    InputError
+        The word is unknown, the file is wrong or has two pools, a package or a GPU is missing, no
+        scheduler answers, or the workers run something else than this process.
+    """
+    pools = read_cluster(cluster)
+    if pools["simulate"] is not pools["rest"]:
+        raise InputError(
+            f"{cluster} has two pools, and this needs one; give a file or a word for one cluster."
+        )
+    with _open(pools["rest"], one_call_per_process, constants) as client:
+        yield client
+
+
+@contextmanager
+def open_pools(
+    cluster: str, *, one_call_per_process: bool = False, constants: Sequence[str] = ()
+) -> Iterator[Mapping[str, Client]]:
+    """Start or join the clusters of a run: one, or one that simulates beside one for the rest.
+
+    Parameters and errors are those of :func:`open_cluster`.
+
+    Yields
+    ------
+    mapping
+        Clients by pool (``simulate``, ``rest``); both are the same object where there is one cluster.
+    """
+    pools = read_cluster(cluster)
+    with ExitStack() as stack:
+        if pools["simulate"] is pools["rest"]:
+            client = stack.enter_context(_open(pools["rest"], one_call_per_process, constants))
+            yield dict.fromkeys(POOLS, client)
+        else:
+            yield {
+                name: stack.enter_context(_open(pool, one_call_per_process, constants))
+                for name, pool in pools.items()
+            }
+
+
+def n_workers(client: Client) -> int:
+    """Count the cluster's workers: the number of tasks that run at the same time.
+
+    Raises
+    ------
+    ClusterLost
+        The scheduler does not answer.
+    """
+    known = client.scheduler_info(n_workers=-1)
+    if "workers" not in known:  # Dask's way to say so
+        raise ClusterLost("the Dask scheduler has gone")
+    return len(known["workers"])
+
+
+def slots(clients: Mapping[str, Client]) -> int:
+    """Count the workers of all clusters of a run."""
+    return sum(map(n_workers, {id(client): client for client in clients.values()}.values()))
+
+
+def most_workers(client: Client) -> int:
+    """Count the workers that there may be: those of now, or what the cluster may grow to."""
+    return max(n_workers(client), _most.get(client, 1))
+
+
+def describe(clients: Mapping[str, Client]) -> list[str]:
+    """Say of each cluster how many workers it has, and where its dashboard is."""
+    several = len({id(client) for client in clients.values()}) > 1
+    lines: list[str] = []
+    for name, client in clients.items():
+        now, most = n_workers(client), most_workers(client)
+        count = f"{now} worker{'s' * (now != 1)}" + (f" (up to {most})" if most > now else "")
+        where = f", dashboard at {link}" if (link := _dashboard(client)) else ""
+        line = (f"{name}: " if several else "") + count + where
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+def _dashboard(client: Client) -> str:
+    link: str = client.dashboard_link or ""
+    address: str = getattr(client.scheduler, "address", "")
+    if address.startswith("inproc://"):  # Dask names this host, and listens at the loopback interface
+        link = re.sub(r"(?<=//)[^/:]+(?=:)", "127.0.0.1", link)
+    return link
+
+
+@contextmanager
+def _open(pool: Pool, one_call_per_process: bool, constants: Sequence[str]) -> Iterator[Client]:
+    import dask
+    from distributed import Client
+
+    from tlrun.cluster import agreement, launch
+
+    with dask.config.set(launch.SETTINGS), ExitStack() as stack:
+        if isinstance(pool, Address):
+            client = stack.enter_context(_joined(pool.address))
+        else:
+            client = stack.enter_context(
+                Client(stack.enter_context(_started(pool, one_call_per_process)), set_as_default=False)
+            )
+        if isinstance(pool, Queue | Kubernetes):
+            _most[client] = pool.workers.max
+        _wait_for_workers(client, pool)
+        agreement.check(client, constants)
+        if isinstance(pool, Queue | Kubernetes | Address):
+            stack.enter_context(_refusing_others(client, constants))
+        yield client
+
+
+def _started(pool: Pool, one_call_per_process: bool) -> AbstractContextManager[Any]:
+    from tlrun.cluster import launch
+
+    if isinstance(pool, Threads):
+        return launch.threads(pool, one_call_per_process=one_call_per_process)
+    if isinstance(pool, Local):
+        return launch.local(pool)
+    if isinstance(pool, Gpu):
+        return launch.gpu(pool)
+    if isinstance(pool, Queue):
+        return launch.queue(pool)
+    assert isinstance(pool, Kubernetes)
+    return launch.kubernetes(pool)
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[Client]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except OSError as error:
+        raise InputError(f"no Dask scheduler answers at {address} ({error}).") from error
+    with client:
+        yield client
+
+
+def _wait_for_workers(client: Client, pool: Pool) -> None:
+    """Wait for the first worker, for hours if the queue is long, and say so now and then."""
+    from distributed import TimeoutError as NotYet
+
+    started = time.monotonic()
+    patience = 2.0
+    while not n_workers(client):
+        try:
+            client.wait_for_workers(1, timeout=patience)
+        except NotYet:
+            minutes = (time.monotonic() - started) / 60
+            click.echo(
+                f"  waiting for the first worker{f' for {minutes:.0f} min' if minutes > 1 else ''}"
+                f"{_what_jobs_say(client, pool)}",
+                err=True,
+            )
+        patience = REMIND_EVERY
+
+
+def _what_jobs_say(client: Client, pool: Pool) -> str:
+    """Name the jobs and the last line of their output, for a job that cannot start says why only there."""
+    if not isinstance(pool, Queue):
+        return ""
+    cluster: Any = client.cluster
+    jobs = [getattr(worker, "job_id", None) for worker in cluster.workers.values()]
+    text = f": jobs {', '.join(str(job) for job in jobs if job)}" if any(jobs) else ""
+    logs = sorted(Path(pool.logs).glob("*"), key=lambda file: file.stat().st_mtime) if any(jobs) else []
+    lines = logs[-1].read_text(errors="replace").strip().splitlines() if logs else []
+    return text + (f"; {logs[-1]} ends: {lines[-1].strip()}" if lines else "")
+
+
+@contextmanager
+def _refusing_others(client: Client, constants: Sequence[str]) -> Iterator[None]:
+    """Close workers that come later and run something else, and say why, each reason once."""
+    from tlrun.cluster import agreement
+
+    said: set[str] = set()
+
+    def tell(event: tuple[float, str]) -> None:
+        reason = event[1].partition("was refused: ")[2]
+        if reason not in said:
+            said.add(reason)
+            click.echo(f"  {event[1]}", err=True)
+
+    plugin = agreement.RefuseOthers(constants)
+    name = f"tlrun-{client.id}"
+    client.subscribe_topic(agreement.REFUSALS, tell)
+    client.register_plugin(plugin, name=name)
+    try:
+        yield
+    finally:
+        if client.status == "running":  # otherwise the scheduler is gone, and its plugins with it
+            client.unregister_worker_plugin(name)
+            client.unsubscribe_topic(agreement.REFUSALS)

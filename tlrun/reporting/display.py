@@ -1,0 +1,219 @@
+"""A fan-out as people see it: live in a terminal, a line now and then in a log, and an account at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tlrun.account import Failure, Progress
+from tlrun.reporting.estimate import Work, seconds_left
+from tlrun.reporting.journal import Journal
+
+#: Seconds between two lines where the output is not a terminal, and the share of the time spent so far that
+#: they may be apart at most: a run of days says no more than one of minutes.
+LOG_EVERY, LOG_SHARE = 15.0, 0.05
+#: Items that get a line of their own; of later ones, one every so many seconds.
+FIRST_ITEMS, ITEM_EVERY = 20, 10.0
+_JOURNAL_EVERY = 10.0
+
+
+class Display:
+    """Shows a fan-out; a context manager whose methods are what ``fan_out`` calls.
+
+    Parameters
+    ----------
+    title
+        What is being done, e.g. ``simulating``.
+    work
+        All calls that will be made.
+    items
+        How many items there are.
+    unit
+        Word for the pieces that people count in, e.g. ``tilts``.
+    journal
+        Where the same is written for programs.
+    console
+        For tests; standard output otherwise.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        work: Sequence[Work],
+        items: int,
+        *,
+        unit: str,
+        journal: Journal | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self._title, self._work, self._items = title, list(work), items
+        self._unit = unit
+        self._pieces = {each.group: each.pieces / max(1, each.calls) for each in self._work}
+        self._journal = journal or Journal(None)
+        self._console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._last: Progress | None = None
+        self._next_line = LOG_EVERY
+        self._next_entry = 0.0
+        self._told = self._silent = 0
+        self._next_item = 0.0
+
+    def __enter__(self) -> Display:
+        self._journal.write(
+            "begin",
+            title=self._title,
+            items=self._items,
+            calls={each.group: each.calls for each in self._work},
+        )
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._last is not None:
+            self._enter(self._last)
+
+    def update(self, progress: Progress) -> None:
+        """Show how far it is; give this to ``on_progress``."""
+        self._last = progress
+        if progress.seconds >= self._next_entry:
+            self._next_entry = progress.seconds + _JOURNAL_EVERY
+            self._enter(progress)
+        if self._live is not None:
+            self._live.update(self._picture(progress))
+        elif progress.seconds >= self._next_line:
+            self._next_line = progress.seconds + max(LOG_EVERY, LOG_SHARE * progress.seconds)
+            words = [self._count(progress), *self._words(progress), self._left(progress)]
+            self._console.print(f"  {self._title}: {'; '.join(filter(None, words))}")
+
+    def done(self, item: str, line: str, **facts: Any) -> None:
+        """Say of an item that it is finished, unless too many are."""
+        self._journal.write("done", item=item, **facts)
+        now = self._last.seconds if self._last else 0.0
+        if self._told >= FIRST_ITEMS and now < self._next_item:
+            self._silent += 1
+            return
+        self._told, self._next_item = self._told + 1, now + ITEM_EVERY
+        more = f"  (and {self._silent} more)" if self._silent else ""
+        self._silent = 0
+        self._console.print(f"  {line}{more}", markup=False)
+
+    def failed(self, failure: Failure, name: str) -> None:
+        """Say at once of an item that it was given up; the reasons of the first ones, in a line each."""
+        self._journal.failed(failure, name)
+        failures = len(self._last.failures) if self._last else 0
+        if failures < FIRST_ITEMS:
+            self._console.print(f"  {name} failed: {failure.error}", style="red", markup=False)
+
+    def _enter(self, progress: Progress) -> None:
+        left = seconds_left(self._work, self._items, progress)
+        self._journal.write(
+            "progress",
+            seconds=round(progress.seconds, 1),
+            items_done=progress.items_done,
+            items_failed=progress.items_failed,
+            items_begun=progress.items_begun,
+            calls_done=dict(progress.calls_done),
+            call_seconds={group: round(s, 2) for group, s in progress.call_seconds.items()},
+            retried=progress.retried,
+            running=progress.running,
+            workers=progress.workers,
+            busy=busy(progress),
+            bytes_written=progress.bytes_written,
+            seconds_left=None if left is None else round(left, 1),
+        )
+
+    # ------------------------------------------------------------------ words
+
+    def _picture(self, progress: Progress) -> Group:
+        total = sum(each.calls for each in self._work)
+        done = sum(progress.calls_done.values())
+        table = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=max(1, total), completed=done, width=30)
+        share = f"{100 * done / max(1, total):.0f} %"
+        table.add_row(f"  {self._title}", bar, share, self._count(progress), self._left(progress))
+        words = Text("  ") + Text(" · ").join(Text(word) for word in self._words(progress))
+        if progress.items_failed:
+            words.highlight_regex(r"\d+ failed", "red")
+        return Group(table, words)
+
+    def _count(self, progress: Progress) -> str:
+        return f"{progress.items_done} of {self._items} samples"
+
+    def _left(self, progress: Progress) -> str:
+        left = seconds_left(self._work, self._items, progress)
+        return "" if left is None else f"{in_time(left)} left"
+
+    def _words(self, progress: Progress) -> list[str]:
+        counted = sum(n * self._pieces.get(group, 0.0) for group, n in progress.calls_done.items())
+        rate = counted / progress.seconds if progress.seconds else 0.0
+        words = [_rate(rate, self._unit)] if counted else []
+        share = f"{100 * progress.running / progress.workers:.0f} % of " if progress.workers else ""
+        words.append(f"{share}{progress.workers} worker{'s' * (progress.workers != 1)} busy")
+        words.append(f"{in_bytes(progress.bytes_written)} written")
+        if progress.items_failed or progress.retried:
+            words.append(f"{progress.items_failed} failed")
+        if progress.retried:
+            words.append(f"{progress.retried} tried again")
+        words.append(f"{in_time(progress.seconds)} spent")
+        if progress.stopping:
+            words.append("finishing what has begun")
+        return words
+
+
+def busy(progress: Progress) -> float:
+    """Share of the workers' time that was spent in calls which have ended."""
+    spent = progress.occupied_seconds
+    return round(min(1.0, spent / progress.worker_seconds), 4) if progress.worker_seconds else 0.0
+
+
+def account(progress: Progress, items: int) -> list[str]:
+    """Write the table at the end of a run: what was called, how often, and what it took."""
+    lines = [f"  {'step':44} {'calls':>8} {'each':>10} {'in all':>10}"]
+    for group, n in sorted(progress.calls_done.items()):
+        seconds = progress.call_seconds.get(group, 0.0)
+        each = f"{seconds / max(1, n):.3g} s"
+        lines.append(f"  {group:44} {n:8d} {each:>10} {in_time(seconds):>10}")
+    lines.append(
+        f"  {progress.items_done} of {items} made, {progress.items_failed} failed, {progress.retried} tried "
+        f"again; {in_bytes(progress.bytes_written)} written in {in_time(progress.seconds)}, "
+        f"workers {100 * busy(progress):.0f} % busy"
+    )
+    return lines
+
+
+def _rate(rate: float, unit: str) -> str:
+    return f"{rate:.3g} {unit}/s" if rate >= 1 else f"{60 * rate:.3g} {unit}/min"
+
+
+def in_time(seconds: float) -> str:
+    """Say a duration as people do, e.g. ``3 min`` or ``2 h 05 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def in_bytes(number: float) -> str:
+    """Say an amount of data, e.g. ``1.2 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"

@@ -1,0 +1,1 @@
+"""Training data: samples are chosen, patches are cut, augmented and streamed."""

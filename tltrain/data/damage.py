@@ -1,0 +1,245 @@
+"""What is wrong with data is skipped; what is wrong with the way to it is waited out."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from catalogs.errors import InputError
+from catalogs.storage.reader import Abandoned, unless
+from tltrain.data.sampling import Source
+
+T = TypeVar("T")
+
+#: Seconds that a storage may be silent.
+PATIENCE = 900.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between two tries
+
+#: What a storage says that is overloaded, restarting or out of reach, in the words of several libraries.
+_PASSING = re.compile(
+    r"unavailable|slow ?down|reduce your request rate|timed out|timeout|throttl|connection|connect to"
+    r"|disconnected|deadline|resource_exhausted|aborted|temporarily|busy|internal ?(server ?)?error"
+    r"|payload is not completed|(http|status|code)[^0-9]{0,30}(429|500|502|503|504)\b|\b(502|503|504) [a-z]"
+)
+_LOST = re.compile(r"data_loss|not_found|digest|checksum|crc32c|corrupt")
+_FORBIDDEN = re.compile(r"permission|access ?denied|forbidden|expiredtoken|invalidaccesskey")
+#: What reading raises where the bytes are not what they should be.
+_DAMAGE = (InputError, OSError, ValueError, RuntimeError, KeyError, EOFError)
+
+#: Corners of a box in voxels, z, y, x.
+Box = tuple[Sequence[int], Sequence[int]]
+
+
+class BadData(Exception):
+    """A part of a tomogram that nothing can be learned from.
+
+    Parameters
+    ----------
+    problem
+        What is wrong with it.
+    source
+        Index of the tomogram.
+    box
+        Which part; None: all of it.
+    """
+
+    def __init__(self, problem: str, source: int, box: Box | None = None) -> None:
+        super().__init__(problem)
+        self.source = source
+        self.box = box
+
+
+class Closed(Exception):
+    """The stream is no longer wanted."""
+
+
+class Reading:
+    """Reading from a storage that may be slow to answer.
+
+    Parameters
+    ----------
+    patience
+        Seconds without an answer after which to give up.
+    """
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        self._closed.set()
+
+    def __call__(self, read: Callable[[], T], name: str, source: int, box: Box | None = None) -> T:
+        """Call a function that reads, again and again until the storage answers.
+
+        Parameters
+        ----------
+        read
+            The function.
+        name
+            Of the tomogram, for people.
+        source, box
+            What it reads, for :class:`BadData`.
+
+        Raises
+        ------
+        BadData
+            If the storage answers and what it has is damaged or lost.
+        InputError
+            If the storage has been silent for too long, or does not let this user read.
+        Closed
+            If nobody wants it any more.
+        """
+        begun, wait = time.monotonic(), _FIRST_WAIT
+        while True:
+            if self._closed.is_set():
+                raise Closed
+            try:
+                with unless(self._closed):
+                    return read()
+            except Abandoned as error:
+                raise Closed from error
+            except Exception as error:
+                if _says(error, _FORBIDDEN) or isinstance(error, PermissionError):
+                    raise InputError(f"{name} may not be read ({_words(error)}); renew the access") from error
+                if not is_passing(error):
+                    if isinstance(error, _DAMAGE):
+                        raise BadData(_words(error), source, box) from error
+                    raise
+                if time.monotonic() - begun + wait > self._patience:
+                    raise InputError(
+                        f"{name} could not be read for {self._patience / 60:.0f} minutes ({_words(error)}); "
+                        "start the same command again when the storage answers"
+                    ) from error
+            self._closed.wait(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+
+def needed(read: Callable[[], T], sample: str, purpose: str) -> T:
+    """Read what nothing else can take the place of, waiting for a storage that is slow to answer.
+
+    Parameters
+    ----------
+    read
+        The function that reads.
+    sample
+        What it reads, for people.
+    purpose
+        What that is for, such as "to validate".
+
+    Raises
+    ------
+    InputError
+        If it is damaged or lost, or the storage has been silent for too long.
+    """
+    try:
+        return Reading()(read, sample, 0)
+    except BadData as bad:
+        raise InputError(
+            f"the tomogram {sample}, which is needed {purpose}, is damaged ({bad}); mend the corpus: "
+            "tlgen verify lists all that is wrong with it"
+        ) from bad
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether what went wrong lies with the storage, and may be gone in a moment."""
+    if isinstance(error, InputError | FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return False
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    return _says(error, _PASSING) and not _says(error, _LOST)
+
+
+def _says(error: BaseException, words: re.Pattern[str]) -> bool:
+    """Look for some words in an error and in those that led to it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        said = f"{type(seen).__name__} {seen}".lower()
+        if not isinstance(seen, InputError) and words.search(said):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _words(error: BaseException) -> str:
+    """Say an error in one line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+class Damage:
+    """What was found damaged so far; any number of threads report.
+
+    Parameters
+    ----------
+    sources
+        Of the stream.
+    tolerated
+        Share of all chunks that may be damaged.
+    tell
+        Gets a sentence about each.
+
+    Attributes
+    ----------
+    found
+        One sentence a problem.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], tolerated: float, tell: Callable[[str], None] | None = None
+    ) -> None:
+        self.found: list[str] = []
+        self._sources = sources
+        self._tolerated = tolerated
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._chunks: set[tuple[int, int, int, int]] = set()
+        self._total = sum(_n_chunks(source) for source in sources)
+
+    @property
+    def share(self) -> float:
+        """Share of all chunks that are known to be damaged."""
+        return len(self._chunks) / self._total
+
+    def report(self, bad: BadData) -> None:
+        """Take down that a part of a tomogram cannot be used.
+
+        Raises
+        ------
+        InputError
+            With the list of all, if it is more than is tolerated.
+        """
+        source = self._sources[bad.source]
+        start, stop = bad.box or ((0, 0, 0), source.shape)
+        spans = [range(a // c, -(-b // c)) for a, b, c in zip(start, stop, source.chunk, strict=True)]
+        chunks = {(bad.source, z, y, x) for z in spans[0] for y in spans[1] for x in spans[2]}
+        with self._lock:
+            if chunks <= self._chunks:
+                return
+            self._chunks |= chunks
+            part = ", ".join(f"{axis} {a}:{b}" for axis, a, b in zip("zyx", start, stop, strict=True))
+            problem = f"{source.name}{f', voxels {part}' if bad.box else ''}: {bad}"
+            self.found.append(problem)
+            share, found = self.share, list(self.found)
+        if self._tell:
+            self._tell(f"skipped: {problem}")
+        if share > self._tolerated:
+            raise InputError(_too_much(share, self._tolerated, found))
+
+
+def _n_chunks(source: Source) -> int:
+    z, y, x = (-(-n // c) for n, c in zip(source.shape, source.chunk, strict=True))
+    return z * y * x
+
+
+def _too_much(share: float, tolerated: float, found: Sequence[str]) -> str:
+    shown = "".join(f"\n  {problem}" for problem in found[:20])
+    more = f"\n  and {len(found) - 20} more" if len(found) > 20 else ""
+    return (
+        f"{share:.1%} of the tomograms' volume cannot be used and {tolerated:.1%} may be; "
+        f"tlgen verify lists all that is wrong with a corpus:{shown}{more}"
+    )

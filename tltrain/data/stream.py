@@ -1,0 +1,490 @@
+"""Patches out of tomograms, without end: read in blocks by threads, cut, augmented, spread out, batched.
+
+Batch ``n`` depends on the tomograms, the settings and ``n`` only, never on the timing of threads: two streams
+of one seed are the same to the bit, and that of a resumed training starts in the middle as if nothing had
+happened. No buffer is shuffled; where every patch goes is computed. Place ``s`` of the batches ``n``,
+``n + spread``, ``n + 2 spread``, ... is a lane. A lane takes all patches of one block, then those of the
+next, and the lanes change their blocks at different times. So
+
+- a batch holds at most one patch of each block that was read, and its blocks were drawn independently;
+- about ``batch / per_block`` blocks are read for each batch, neither more nor fewer at times;
+- memory holds ``spread * per_block`` batches and those that are read ahead, whatever the size of the corpus;
+- starting at any batch takes no longer than starting at the first.
+
+A part of a tomogram that is damaged is replaced by another one, the same every time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from catalogs.intensity import CLIP, scale_of
+from catalogs.schema import SampleRecord
+from catalogs.seeds import generator
+from tltrain.data.augment import NO_AUGMENTATION, Augmentation, Changes, Cutting, Patch, draws
+from tltrain.data.blocks import Waiting, pieces_of
+from tltrain.data.damage import PATIENCE, BadData, Damage, Reading
+from tltrain.data.patch_sources import CorpusSupply, Labels, Supply, outputs_of
+from tltrain.data.sampling import Plan, Sampler, Shares, Sites, patches_to_fill
+
+if TYPE_CHECKING:
+    from catalogs.corpus.catalog import Catalog
+
+__all__ = [
+    "Batch",
+    "Mixed",
+    "PatchStream",
+    "Patches",
+    "Place",
+    "as_keras",
+    "as_tf_dataset",
+    "open_stream",
+    "open_stream_of",
+    "outputs_of",
+]
+
+#: (b, z, y, x, 1) float32 normalised grey values and (b, z, y, x) uint8 indices of classes, 255 where the
+#: loss takes no notice.
+Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+_ATTEMPTS = 20  # blocks that are tried in the place of a damaged one
+
+
+class Patches(Protocol):
+    """Anything that yields batches of patches by their number."""
+
+    @property
+    def batch(self) -> int:
+        """Patches of a batch."""
+
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in voxels."""
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield batch ``start`` and all that follow."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a patch of a batch comes from.
+
+    Attributes
+    ----------
+    plan
+        Number of the plan.
+    k
+        Which of its patches.
+    """
+
+    plan: int
+    k: int
+
+
+@dataclass(frozen=True, eq=False)
+class PatchStream:
+    """Batches of patches; see :func:`open_stream`.
+
+    Attributes
+    ----------
+    supply
+        Where the volumes are.
+    sampler
+        What to cut.
+    batch
+        Patches of a batch.
+    spread
+        Batches between two patches of one block, at least.
+    augmentation
+        How patches are changed; None leaves them.
+    seed
+        Decides the augmentation.
+    readers
+        Threads that read blocks.
+    part
+        Which part of each batch of all hosts or workers together this one is, and how many there are.
+    damage
+        What was found damaged so far: ``damage.found`` is a list of sentences.
+    patience
+        Seconds that the storage may be silent.
+    process
+        Which process the stream was opened in.
+    """
+
+    supply: Supply
+    sampler: Sampler
+    batch: int
+    spread: int
+    augmentation: Augmentation | None
+    seed: int
+    readers: int
+    part: tuple[int, int]
+    damage: Damage
+    patience: float = PATIENCE
+    process: int = field(default_factory=os.getpid)
+
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in voxels."""
+        return self.sampler.patch
+
+    @property
+    def ahead(self) -> int:
+        """Batches that are read ahead: enough for every reader to have two blocks to read."""
+        return max(2, math.ceil(2 * self.readers * self.sampler.per_block / self.batch))
+
+    def places(self, n: int) -> list[Place]:
+        """Tell where the patches of batch ``n`` come from; no two from one plan."""
+        index, parts = self.part
+        per_block, width = self.sampler.per_block, parts * self.batch
+        group, turn = n % self.spread, n // self.spread
+        found = []
+        for s in range(index * self.batch, (index + 1) * self.batch):
+            lane = group * width + s
+            # lanes are as far through their blocks as they are far along: blocks are needed one by one
+            through = (s * self.spread + group) * per_block // (width * self.spread)
+            q, k = divmod(turn + through, per_block)
+            found.append(Place(q * width * self.spread + lane, k))
+        return found
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield batch ``start`` and all that follow.
+
+        Raises
+        ------
+        InputError
+            If more is damaged than is tolerated, the storage is silent for too long, or this process was
+            forked from the one that opened the stream.
+        """
+        self._refuse_forked()
+        reading = Reading(self.patience)
+        labels, waiting = Labels(self.supply.outputs), Waiting(self.batch, self.patch)
+        pending: dict[int, Future[None]] = {}
+        pool = ThreadPoolExecutor(self.readers, thread_name_prefix="tltrain-read")
+        asked = n = start
+        try:
+            while True:
+                for m in range(asked, n + self.ahead + 1):
+                    for s, place in enumerate(self.places(m)):
+                        if place.plan not in pending:  # its patches go to every spread-th batch from here on
+                            numbers = range(self.sampler.per_block - place.k)
+                            patches = [waiting.patch(m + k * self.spread, s) for k in numbers]
+                            pending[place.plan] = pool.submit(self._cut, reading, labels, place, patches)
+                asked = n + self.ahead + 1
+                for place in self.places(n):
+                    pending[place.plan].result()
+                    if place.k == self.sampler.per_block - 1:
+                        del pending[place.plan]
+                yield waiting.deliver(n)
+                self._refuse_forked()
+                n += 1
+        finally:  # the consumer has had enough, or there is something that it must know
+            reading.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _refuse_forked(self) -> None:
+        """Refuse to wait for threads that are not there: of them, a fork copies the locks alone."""
+        if os.getpid() != self.process:
+            raise InputError(
+                "a stream of patches cannot be read in a process that was forked from the one that opened "
+                "it; start processes by multiprocessing.get_context('spawn') and open the stream in each, "
+                "with part=(k, n)"
+            )
+
+    def _cut(self, reading: Reading, labels: Labels, first: Place, patches: list[Patch]) -> None:
+        """Read the block of a plan and cut its patches from the given one on."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                plan = self.sampler.plan(first.plan, attempt, lambda k: self._sites(reading, k))
+                return self._cut_plan(reading, labels, plan, first, patches)
+            except BadData as bad:
+                self.damage.report(bad)
+        raise InputError(f"{_ATTEMPTS} blocks drawn at random are damaged: {'; '.join(self.damage.found)}")
+
+    def _sites(self, reading: Reading, k: int) -> Sites:
+        return reading(lambda: self.supply.sites(k), self.sampler.sources[k].name, k)
+
+    def _cut_plan(
+        self, reading: Reading, labels: Labels, plan: Plan, first: Place, patches: list[Patch]
+    ) -> None:
+        source, box = self.sampler.sources[plan.source], (plan.start.tolist(), plan.stop.tolist())
+        dice = draws(generator(self.seed, "augment", first.plan), self.sampler.per_block)[first.k :]
+        changes = Changes(dice, self.augmentation or NO_AUGMENTATION, source.tilts, self.patch)
+        cutting = Cutting(changes, plan.corners[first.k :], (plan.start, plan.stop), patches)
+        centre, clip = np.float32(source.intensity.centre), np.float32(CLIP)
+        normal = centre, scale_of(source.intensity), clip
+        tomogram, classes = reading(lambda: self.supply.volumes(plan.source), source.name, plan.source)
+
+        # all of the block is looked at, also what no patch needs: what is damaged does not hang on ``first``
+        def grey() -> None:
+            for place, piece in pieces_of(tomogram, plan, np.dtype(np.float32)):
+                if not cutting.grey(place, piece, normal):
+                    raise ValueError("the tomogram holds values that are not finite numbers")
+
+        def outputs() -> None:
+            for place, piece in pieces_of(classes, plan, np.dtype(np.uint8)):
+                cutting.labels(place, labels(piece))
+
+        reading(grey, source.name, plan.source, box)
+        reading(outputs, source.name, plan.source, box)
+        cutting.finish()
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Streams whose batches become one: so many patches of this, so many of that.
+
+    Attributes
+    ----------
+    streams
+        Of patches of one size.
+    """
+
+    streams: Sequence[PatchStream]
+
+    @property
+    def batch(self) -> int:
+        """Patches of a batch."""
+        return sum(stream.batch for stream in self.streams)
+
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in voxels."""
+        return self.streams[0].patch
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield batch ``start`` and all that follow, the streams' patches in the order of the streams."""
+        several = [stream.batches(start) for stream in self.streams]
+        try:
+            for parts in zip(*several, strict=True):
+                grey, classes = zip(*parts, strict=True)
+                yield np.concatenate(grey), np.concatenate(classes)
+        finally:
+            for batches in several:
+                batches.close()  # type: ignore[attr-defined]
+
+
+def open_stream(
+    catalog: Catalog,
+    records: Sequence[SampleRecord],
+    *,
+    patch: int,
+    batch: int,
+    seed: int,
+    shares: Shares | None = None,
+    augmentation: Augmentation | None = None,
+    **options: Any,
+) -> PatchStream:
+    """Prepare to stream patches of some samples of a corpus.
+
+    Nothing of a sample is read before one of its blocks is needed.
+
+    Parameters
+    ----------
+    catalog
+        The corpus.
+    records
+        Of the samples to use, of one voxel size.
+    patch, batch, seed, shares, augmentation, options
+        As :func:`open_stream_of` takes them.
+
+    Returns
+    -------
+    PatchStream
+    """
+    return open_stream_of(
+        CorpusSupply(catalog, records),
+        patch=patch,
+        batch=batch,
+        seed=seed,
+        shares=shares,
+        augmentation=augmentation,
+        **options,
+    )
+
+
+def open_stream_of(
+    supply: Supply,
+    *,
+    patch: int,
+    batch: int,
+    seed: int,
+    shares: Shares | None = None,
+    augmentation: Augmentation | None = None,
+    per_block: int | None = None,
+    spread: int = 2,
+    readers: int = 8,
+    part: tuple[int, int] = (0, 1),
+    tolerated: float = 0.01,
+    patience: float = PATIENCE,
+    tell: Callable[[str], None] | None = None,
+) -> PatchStream:
+    """Prepare to stream patches of any tomograms.
+
+    Parameters
+    ----------
+    supply
+        The tomograms.
+    patch
+        Edge of a patch in voxels.
+    batch
+        Patches of a batch; of the batch of this host, if there are several.
+    seed
+        Decides everything.
+    shares
+        What patches are centred on.
+    augmentation
+        How patches are changed; None leaves them as they are in the tomogram, at the places where they would
+        be anyway.
+    per_block
+        Patches that are cut from a block once it was read; None: as many as fill it, and no more than 32.
+    spread
+        Batches between two patches of one block, at least. Memory grows with it.
+    readers
+        Threads that read blocks; on an object store more than there are cores, for they wait.
+    part
+        (h, n): this is host, or worker, h of n. All together yield the stream of a single one with a batch
+        of ``n * batch``: batch ``i`` of host h is the h-th part of its batch ``i``. They read different
+        blocks and need not know of each other.
+    tolerated
+        Share of the tomograms' volume that may be damaged: it is skipped and listed. More stops the stream.
+    patience
+        Seconds that the storage may be silent.
+    tell
+        Gets a sentence about each damaged part that is skipped; called from any thread.
+
+    Returns
+    -------
+    PatchStream
+
+    Raises
+    ------
+    InputError
+        If there is no such part, or a number is too small.
+    """
+    if per_block is None and patch >= 1:
+        per_block = patches_to_fill(supply.sources[0], patch)
+    for name, value in (("patch", patch), ("batch", batch), ("per_block", per_block), ("spread", spread)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; give at least 1")
+    if not 0 <= part[0] < part[1]:
+        raise InputError(f"there is no part {part[0]} of {part[1]}; count from 0")
+    shift = augmentation.shift if augmentation is not None else Augmentation().shift
+    sampler = Sampler(
+        supply.sources,
+        supply.sites,
+        patch,
+        per_block=per_block or 1,
+        shares=shares,
+        shift=shift.strength,
+        shift_probability=shift.probability,
+        seed=seed,
+    )
+    return PatchStream(
+        supply=supply,
+        sampler=sampler,
+        batch=batch,
+        spread=spread,
+        augmentation=augmentation,
+        seed=seed,
+        readers=readers,
+        part=part,
+        damage=Damage(supply.sources, tolerated, tell),
+        patience=patience,
+    )
+
+
+def as_tf_dataset(stream: Patches, start: int = 0) -> Any:
+    """Wrap a stream in a ``tf.data.Dataset`` of batches that keeps two of them ready.
+
+    Parameters
+    ----------
+    stream
+        From :func:`open_stream`.
+    start
+        Number of the first batch.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of (b, z, y, x, 1) float32 and (b, z, y, x) uint8 tensors, without end. It cannot be saved by
+        TensorFlow's checkpoints, and need not be: ``start`` says where to go on.
+    """
+    import tensorflow as tf
+
+    shape = (stream.batch, *[stream.patch] * 3)
+    batch_of = _InOrder(stream, start)
+
+    # Whole batches: for single patches, the way through Python would cost more than the reading. Not
+    # Dataset.from_generator: what it does with memory makes the system map every array's pages anew.
+    def batch(number: Any) -> tuple[Any, Any]:
+        grey, classes = tf.numpy_function(batch_of, [number], (tf.float32, tf.uint8))
+        return tf.ensure_shape(grey, (*shape, 1)), tf.ensure_shape(classes, shape)
+
+    return tf.data.Dataset.counter().map(batch).prefetch(2)
+
+
+def as_keras(stream: Patches, steps: int, start: int = 0) -> Any:
+    """Wrap a stream in a ``keras.utils.PyDataset``, for ``fit`` on any of Keras' backends.
+
+    Parameters
+    ----------
+    stream
+        From :func:`open_stream`.
+    steps
+        Batches of an epoch; the next epoch goes on where the last one ended.
+    start
+        Number of the first batch.
+
+    Returns
+    -------
+    keras.utils.PyDataset
+        It reads by the stream's own threads: ``workers`` and ``use_multiprocessing`` do not concern it. A
+        forked process would hang in the libraries that read.
+    """
+    import keras
+
+    batch_of = _InOrder(stream, start)
+
+    class Batches(keras.utils.PyDataset):
+        def __init__(self) -> None:
+            super().__init__(workers=1, use_multiprocessing=False)
+            self._epoch = 0
+
+        def __len__(self) -> int:
+            return steps
+
+        def on_epoch_end(self) -> None:
+            self._epoch += 1
+
+        def __getitem__(self, index: int) -> Batch:
+            return batch_of(self._epoch * steps + index)
+
+    return Batches()
+
+
+class _InOrder:
+    """Returns batches by their number, quickly if they are asked for one after the other."""
+
+    def __init__(self, stream: Patches, start: int) -> None:
+        self._stream, self._start = stream, start
+        self._next = 0
+        self._batches: Iterator[Batch] | None = None
+        self._lock = threading.Lock()  # several iterators of a dataset may ask
+
+    def __call__(self, number: int) -> Batch:
+        with self._lock:
+            if self._batches is None or number != self._next:  # not the next one: begin there
+                self._batches = self._stream.batches(self._start + int(number))
+            self._next = int(number) + 1
+            return next(self._batches)

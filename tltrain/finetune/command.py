@@ -1,0 +1,261 @@
+"""``tltrain finetune``: the command; light to import."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from catalogs.errors import InputError
+
+if TYPE_CHECKING:
+    from catalogs.model_file import ModelCard
+    from tltrain.finetune.annotations import Annotations
+
+#: Exit status where the training was stopped because it forgot too much: a model is written all the same.
+FORGOT = 3
+
+
+class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  # type: ignore[misc]
+    """Numbers of annotations such as 0,25,50,150."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read them."""
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"\d+(,\d+)*", str(value).replace(" ", "")):
+            self.fail(f"{value!r} is no list of numbers; give one such as 0,25,50,150")
+        return tuple(sorted({int(part) for part in str(value).split(",")}))
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--tomograms",
+    "-t",
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    help="A tomogram, as tlpick run takes it: MRC, Zarr, HDF5, TIFF, 'data/*.mrc', list.txt, tomograms.star, "
+    "a copick project. Give it again for more.",
+)
+@click.option(
+    "--picks",
+    "-p",
+    required=True,
+    multiple=True,
+    metavar="LIST",
+    help="Annotated particles in any format of tlpick convert: one list that names its tomograms, or one for "
+    "each tomogram, named as it.",
+)
+@click.option(
+    "--to",
+    metavar="TUNED.tlm",
+    help="The model file to write; with --learning-curve, the folder. [default: MODEL-tuned.tlm, or "
+    "MODEL-curve]",
+)
+@click.option("--from", "format", metavar="FORMAT", help="Format of the lists. [default: what is in them]")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="THEIRS=OURS",
+    help="A class of the lists has this name in the model; --class THEIRS= leaves it out.",
+)
+@click.option(
+    "--held-out",
+    multiple=True,
+    metavar="NAME",
+    help="A tomogram that is not learned from but chooses the best network; none: no such tomogram. "
+    "[default: of three or more tomograms the one with the fewest annotations]",
+)
+@click.option(
+    "--targets",
+    metavar="KIND",
+    help="What an annotation is made into: shape (what holds of the class however it is turned), oriented "
+    "(turned as annotated) or sphere. [default: shape, where there is a corpus]",
+)
+@click.option(
+    "--unlabelled",
+    default="ignore",
+    show_default=True,
+    metavar="KIND",
+    help="What voxels far from all annotations are: ignore, background (everything is annotated) or "
+    "positive-unlabelled.",
+)
+@click.option(
+    "--shell",
+    default=0.5,
+    show_default=True,
+    help="Width of the background around an annotated particle, in radii of its class.",
+)
+@click.option(
+    "--background-below",
+    default=0.0,
+    show_default=True,
+    metavar="P",
+    help="Voxels far from all annotations that the model gives less than this probability of a target are "
+    "background.",
+)
+@click.option(
+    "--prior",
+    type=float,
+    help="For positive-unlabelled: share of the unlabelled voxels that are targets. [default: as in the "
+    "corpus, less what is annotated]",
+)
+@click.option(
+    "--mix",
+    default=0.5,
+    show_default=True,
+    help="Share of simulated patches, so that nothing is forgotten.",
+)
+@click.option("--corpus", metavar="URL", help="Where these come from. [default: the corpus of the model]")
+@click.option(
+    "--max-forgetting",
+    default=0.05,
+    show_default=True,
+    help="F1 on simulated tomograms that may be lost; with more the training stops.",
+)
+@click.option("--annotations", type=click.IntRange(1), help="Use so many, drawn at random. [default: all]")
+@click.option(
+    "--learning-curve",
+    type=Counts(),
+    metavar="N,N,...",
+    help="Fine-tune with so many annotations each, such as 0,25,50,150, and compare.",
+)
+@click.option(
+    "--from-scratch",
+    is_flag=True,
+    help="Begin with fresh weights and learn from the annotations alone; with --learning-curve: do that too, "
+    "to compare.",
+)
+@click.option("--steps", default=400, show_default=True, help="Batches to learn from.")
+@click.option("--batch", default=8, show_default=True, help="Patches of a batch.")
+@click.option("--patch", type=click.IntRange(1), help="Edge of a patch in voxels. [default: as the model]")
+@click.option("--learning-rate", type=float, help="The highest. [default: half of the network's own]")
+@click.option("--precision", default="float32", show_default=True, help="float32, bf16 or fp16.")
+@click.option("--validate-every", type=click.IntRange(1), metavar="STEPS", help="[default: a tenth of all]")
+@click.option("--seed", default=0, show_default=True, help="The same seed learns from the same patches.")
+@click.option(
+    "--voxel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the tomograms, whatever their headers say.",
+)
+@click.option(
+    "--pixel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the unbinned tilt series, for lists that count in its pixels.",
+)
+@click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
+@click.option(
+    "--bin",
+    "binning",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Average boxes of so many voxels along each axis first.",
+)
+@click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms.")
+@click.option(
+    "--trust-contrast", is_flag=True, help="Do not refuse tomograms whose contrast seems to be wrong."
+)
+@click.option(
+    "--mask",
+    metavar="MASK",
+    help="Learn only where this volume is not 0; {name} in it stands for the tomogram's name.",
+)
+@click.option("--tomogram-type", default="", metavar="TYPE", help="Which tomograms of a copick project.")
+def finetune(
+    model: str,
+    tomograms: tuple[str, ...],
+    picks: tuple[str, ...],
+    to: str | None,
+    learning_curve: tuple[int, ...] | None,
+    held_out: tuple[str, ...],
+    **options: Any,
+) -> int:
+    """Fine-tune MODEL on annotated tomograms.
+
+    Interrupted, it goes on where it was when the same command is given again. Beside the model it leaves a
+    folder with a page of curves, a table and events for TensorBoard. Exit status 0: done; 2: bad
+    input, nothing written; 3: stopped because it forgot too much of the simulated tomograms, and the best
+    network before was written.
+    """
+    from pathlib import Path
+
+    from catalogs.model_file import read_card
+    from tlpick.network.tomograms.intake import Terms
+    from tltrain.finetune.settings import FineTuning, check
+
+    of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "mask")
+    terms = Terms(bin=options.pop("binning"), **{name: options.pop(name) for name in of_terms})
+    of_lists = ("classes", "format", "pixel_size", "tomogram_type")
+    reading = {name: options.pop(name) for name in of_lists}
+    settings = FineTuning(**options)
+    check(settings)
+    card = read_card(model)
+    annotations = _annotations(card, tomograms, picks, terms.voxel_size, reading)
+    for note in annotations.notes:
+        click.echo(note)
+    beside = Path(model).with_name(Path(model).stem)
+    if learning_curve is not None:
+        if settings.annotations is not None:
+            raise InputError("--annotations and --learning-curve exclude each other; give one of them")
+        from tltrain.finetune.learning_curve import learn
+
+        where = to or f"{beside}-curve"
+        learn(
+            model,
+            annotations,
+            where,
+            learning_curve,
+            settings,
+            terms=terms,
+            held_out=held_out,
+            say=click.echo,
+        )
+        return 0
+
+    from tltrain.finetune.finetune import finetune as tune
+
+    target = to or f"{beside}-tuned.tlm"
+    tuned = tune(model, annotations, target, settings, terms=terms, held_out=held_out, say=click.echo)
+    if tuned.forgot:
+        click.echo(f"tltrain: stopped: {tuned.forgot}; what was best before is kept", err=True)
+        return FORGOT
+    return 0
+
+
+def _annotations(
+    card: ModelCard,
+    tomograms: tuple[str, ...],
+    picks: tuple[str, ...],
+    voxel_size: float | None,
+    reading: dict[str, Any],
+) -> Annotations:
+    """Find the tomograms and the particles in them."""
+    from tlpick.network.tomograms.inputs import Selection, expand, named
+    from tltrain.finetune.annotations import look, read_annotations
+
+    classes = {}
+    for word in reading["classes"]:
+        theirs, sign, ours = word.partition("=")
+        if not sign or not theirs:
+            raise InputError(f"--class {word} is not THEIRS=OURS; give one such as --class 80S=ribosome")
+        classes[theirs] = ours
+    found, wrong = expand(tomograms, Selection(kind=reading["tomogram_type"], voxel_size=card.voxel_size))
+    if wrong:
+        raise wrong[0][1]
+    return read_annotations(
+        picks,
+        look(named(found), voxel_size),
+        card,
+        classes=classes,
+        format=reading["format"],
+        pixel_size=reading["pixel_size"],
+    )

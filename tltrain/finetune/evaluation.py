@@ -1,0 +1,97 @@
+"""How good a network is while it is fine-tuned: on simulated tomograms, and on annotated ones held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from catalogs.model_file import ModelCard
+from tltrain.finetune.settings import FineTuning
+from tltrain.training.loop import Outcome
+from tltrain.training.validation import Look, Scores, Validation
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """F1 of picks by class, on simulated and on held-out tomograms; None where there are none."""
+
+    simulated: Scores | None
+    held_out: Scores | None
+    thresholds: Mapping[str, float]
+
+    @property
+    def words(self) -> str:
+        """Say it in a few words."""
+        said = (("simulated", self.simulated), ("held-out", self.held_out))
+        return ", ".join(f"F1 {name} {each.mean_picks:.3f}" for name, each in said if each is not None)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Planes to show: of an annotated tomogram, then of a simulated one."""
+        return tuple(
+            look for each in (self.held_out, self.simulated) if each is not None for look in each.looks
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Say it in the words of JSON."""
+        said = (("simulated", self.simulated), ("held_out", self.held_out))
+        return {
+            name: {
+                "f1": round(each.mean_picks, 4),
+                "precision": _mean(score.precision for score in each.picks.values()),
+                "recall": _mean(score.recall for score in each.picks.values()),
+                "classes": {
+                    of: None if math.isnan(score.f1) else round(score.f1, 4)
+                    for of, score in each.picks.items()
+                },
+            }
+            for name, each in said
+            if each is not None
+        }
+
+
+def judged_before(
+    before: Any, known: Validation | None, held: Validation | None, card: ModelCard
+) -> Judgement:
+    """Judge the model as it is, on held-out tomograms with the thresholds that a picker takes."""
+    simulated = known.score(before) if known else None
+    held_out = held.score(before, card.thresholds) if held else None
+    return Judgement(simulated, held_out, card.thresholds)
+
+
+def judged(
+    network: Any, known: Validation | None, held: Validation | None, thresholds: Mapping[str, float]
+) -> Judgement:
+    """Judge a network; on real tomograms with the thresholds that simulated ones say are best."""
+    simulated = known.score(network) if known else None
+    thresholds = simulated.thresholds if simulated else thresholds
+    return Judgement(simulated, held.score(network, thresholds) if held else None, thresholds)
+
+
+def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTuning) -> Outcome:
+    """Say whether to go on; the first number of the score is lower than any where too much is forgotten."""
+    facts = judgement.facts
+    forgotten = 0.0
+    if judgement.simulated is not None and "simulated" in begin and not settings.from_scratch:
+        forgotten = round(begin["simulated"]["f1"] - facts["simulated"]["f1"], 4)  # as exact as they are
+    if forgotten > settings.max_forgetting:
+        why = (
+            f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "
+            f"{facts['simulated']['f1']:.3f}, more than --max-forgetting {settings.max_forgetting:g} allows"
+        )
+        return Outcome((-1.0,), judgement.words, facts, why)
+    return Outcome(score_of(facts, settings), judgement.words, facts)
+
+
+def score_of(facts: Mapping[str, Any], settings: FineTuning) -> tuple[float, ...]:
+    """Say which network is to be kept; where all are as good, that is the last one."""
+    return (0.0,) if settings.keep_last or "held_out" not in facts else (facts["held_out"]["f1"],)
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """Average over the classes for which there is a value."""
+    known = [value for value in values if not math.isnan(value)]
+    return round(sum(known) / len(known), 4) if known else None

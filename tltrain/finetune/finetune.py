@@ -1,0 +1,457 @@
+"""A model that knows simulated tomograms learns from a few annotated real ones, and forgets nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from catalogs.console import DISTRIBUTION, counted
+from catalogs.corpus.catalog import Catalog
+from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
+from catalogs.seeds import digest
+from tlpick.network.tomograms.intake import Terms
+from tltrain.data.augment import Augmentation
+from tltrain.data.sampling import Shares
+from tltrain.data.stream import Mixed, PatchStream, open_stream, open_stream_of
+from tltrain.finetune import data
+from tltrain.finetune.annotated_tomograms import RealTomogram, prepare_tomograms
+from tltrain.finetune.annotations import Annotations
+from tltrain.finetune.data import Material
+from tltrain.finetune.evaluation import Judgement, judged, judged_before, outcome_of, score_of
+from tltrain.finetune.loss import apart, positive_unlabelled
+from tltrain.finetune.page import facts_of
+from tltrain.finetune.settings import FineTuning, check
+from tltrain.networks.architectures import Architecture, architecture
+from tltrain.networks.deepfinder_weights import load_network
+from tltrain.reporting.journal import Journal, journal_of
+from tltrain.reporting.progress import Progress, duration
+from tltrain.training import checkpoint, loop
+from tltrain.training.cards import history, keras_file, now, plain, software
+from tltrain.training.checkpoint import State
+from tltrain.training.fit import partial_folder, standing_model, swept_if_refused, target_of
+from tltrain.training.learner import Learner, Optimisation
+from tltrain.training.loop import Outcome
+from tltrain.training.losses import loss_of
+from tltrain.training.settings import check_patch
+from tltrain.training.validation import Validation
+
+#: Of the learning rate that trains the network from scratch.
+GENTLER = 0.5
+#: Validations in a fine-tuning, unless the user says.
+VALIDATIONS = 10
+# Of a short training on little data: that its patches are of many places counts more than what reading costs.
+_VARIED: dict[str, Any] = {"per_block": 8, "spread": 4}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came out.
+
+    Attributes
+    ----------
+    card
+        Of the model that is written.
+    forgot
+        Why the training was stopped; empty if it was not.
+    """
+
+    card: ModelCard
+    forgot: str = ""
+
+
+def finetune(
+    model: str | os.PathLike[str],
+    annotations: Annotations,
+    to: str | os.PathLike[str],
+    settings: FineTuning | None = None,
+    *,
+    terms: Terms | None = None,
+    held_out: Sequence[str] = (),
+    memory: float = 4e9,
+    prepared: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Tuned:
+    """Fine-tune a model on annotated tomograms and write it as another one.
+
+    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash; beside the
+    model a folder is left with a page of curves, a table and events for TensorBoard. The
+    network that is kept is the one with the best F1 on the held-out tomograms, the model as it was among
+    them; without held-out tomograms, the last one. As soon as a network has forgotten more than is allowed
+    of what the model knew of simulated tomograms, the training ends, and only networks before count.
+
+    Parameters
+    ----------
+    model
+        File of the model to begin with.
+    annotations
+        In the tomograms; see :func:`tltrain.finetune.annotations.read_annotations`.
+    to
+        File of the tuned model.
+    settings
+        How; None: the defaults.
+    terms
+        How the tomograms are brought to what the model knows; None: only if they fit.
+    held_out
+        Names of tomograms that are not learned from; see :func:`tltrain.finetune.data.gather`.
+    memory
+        Bytes that bringing a tomogram to the model's terms may use.
+    prepared
+        Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in
+        that of the unfinished training.
+    say
+        Gets a sentence about each stage.
+
+    Returns
+    -------
+    Tuned
+
+    Raises
+    ------
+    InputError
+        If a setting cannot be, the tomograms do not fit the model, or what is needed of the corpus is not
+        there.
+    """
+    settings, terms = settings or FineTuning(), terms or Terms()
+    check(settings)
+    card = read_card(model)
+    arch = architecture(card.network)
+    patch = _patch(settings, card, arch)
+    target = target_of(to, model)
+    standing = standing_model(target)
+    parent = fingerprint(model)
+    material = data.gather(card, annotations, held_out, settings, say)
+    partial = partial_folder(target)
+    with swept_if_refused(partial):
+        folder = prepared or partial / "tomograms"
+        tomograms = prepare_tomograms(material.train.places, card, terms, folder, memory=memory, say=say)
+        held = data.held_out(material, settings, terms, folder, memory, say)
+        identity = _identity(parent, material, tomograms, settings, terms)
+        if standing is not None and standing.training.get("fingerprint") == identity:
+            say(f"{target} is already fine-tuned by these settings on these annotations")
+            _remove(partial)
+            return Tuned(standing, standing.training["fine_tuning"]["stopped"])
+        if standing is not None:
+            say(f"{target} was trained otherwise and will be replaced")
+        lead = _introduction(material, settings, held)
+        say(lead)
+
+        before = _copy(load_network(model), arch, card)
+        stream = _stream(material, tomograms, settings, patch, before, say)
+        known = data.simulated(material)
+        learner = Learner(
+            lambda: _copy(before, arch, card, fresh=settings.from_scratch, seed=settings.seed),
+            _optimisation(settings, arch, material, tomograms),
+        )
+        journal = Journal(
+            journal_of(target), facts_of(target, str(model), lead, material, tomograms, settings)
+        )
+        state = checkpoint.load(partial / "state.npz", identity)
+        if state is None:
+            if (partial / "state.npz").exists():
+                say("starting anew: the unfinished training there is of other settings or annotations")
+            state = _first_state(identity, before, known, held, card, settings, journal)
+        else:
+            say(f"going on after step {state.step}")
+        begin = state.history[0]
+        if begin.get("words"):
+            say(f"before: {begin['words']}")
+        journal.write(state)
+        say(f"how it goes: {journal.folder / 'training.html'}")
+
+        def validate(network: Any) -> Outcome:
+            judgement = judged(network, known, held, card.thresholds)
+            journal.looks = judgement.looks
+            return outcome_of(judgement, begin, settings)
+
+        plan = loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS)
+        file = partial / "state.npz"
+        progress = loop.train(learner, stream, state, plan, file, validate=validate, watch=[journal])
+        with learner.judged() as network:
+            if state.best:
+                checkpoint.assign(network.variables, state.best)
+            judgement = judged(network, known, held, card.thresholds)
+            tuned = _card(
+                target, model, parent, material, tomograms, settings, patch, state, judgement, progress
+            )
+            write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
+        journal.looks = judgement.looks
+        journal.write(state, done=True)
+        _remove(partial)
+        say(f"wrote {target}: {_summary(tuned, state)}")
+        return Tuned(tuned, state.stopped)
+
+
+def baseline(
+    model: str | os.PathLike[str],
+    annotations: Annotations,
+    settings: FineTuning,
+    *,
+    terms: Terms | None = None,
+    held_out: Sequence[str] = (),
+    memory: float = 4e9,
+    prepared: Path,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Say how good a model is before any fine-tuning: the facts of :class:`Judgement`.
+
+    Parameters and errors are those of :func:`finetune`.
+    """
+    check(settings)
+    card = read_card(model)
+    material = data.gather(card, annotations, held_out, settings, lambda _: None)
+    held = data.held_out(material, settings, terms or Terms(), prepared, memory, say)
+    before = _copy(load_network(model), architecture(card.network), card)
+    say(f"judging {card.name} as it is")
+    known = data.simulated(material)
+    return judged_before(before, known, held, card).facts
+
+
+def _first_state(
+    identity: str,
+    before: Any,
+    known: Validation | None,
+    held: Validation | None,
+    card: ModelCard,
+    settings: FineTuning,
+    journal: Journal,
+) -> State:
+    """Judge the model as it is, which counts as the first network of the training."""
+    state = State(identity)
+    if settings.from_scratch:
+        state.history.append({"step": 0, "loss": None})
+        return state
+    judgement = judged_before(before, known, held, card)
+    journal.looks = judgement.looks
+    state.history.append({"step": 0, "loss": None, "words": judgement.words, **judgement.facts})
+    state.best = checkpoint.values(before.variables)
+    state.best_score = list(score_of(judgement.facts, settings))
+    return state
+
+
+def _stream(
+    material: Material,
+    tomograms: Sequence[RealTomogram],
+    settings: FineTuning,
+    patch: int,
+    network: Any,
+    say: Callable[[str], None],
+) -> PatchStream | Mixed:
+    """Open what is learned from."""
+    simulated, real = _divide(settings)
+    supply = data.supply(material, tomograms, settings, network)
+    # of a patch without annotations nothing is known, unless something is made of that
+    elsewhere = 0.3 if settings.unlabelled != "ignore" or settings.background_below > 0 else 0.0
+    ours = open_stream_of(
+        supply,
+        patch=patch,
+        batch=real,
+        seed=settings.seed,
+        shares=Shares(target=1 - elsewhere, distractor=0.0, background=elsewhere),
+        augmentation=Augmentation(),
+        tell=say,
+        **_VARIED,
+    )
+    if not simulated:
+        return ours
+    assert material.simulation is not None  # or it would have been refused
+    theirs = open_stream(
+        material.simulation.catalog,
+        material.simulation.train,
+        patch=patch,
+        batch=simulated,
+        seed=settings.seed,
+        shares=Shares(),
+        augmentation=Augmentation(),
+        tell=say,
+        **_VARIED,
+    )
+    return Mixed((theirs, ours))
+
+
+def _divide(settings: FineTuning) -> tuple[int, int]:
+    """Divide a batch into simulated and real patches; at least one of what there shall be any of."""
+    if settings.mix == 0 or settings.from_scratch:
+        return 0, settings.batch
+    simulated = min(max(round(settings.batch * settings.mix), 1), settings.batch - 1)
+    return simulated, settings.batch - simulated
+
+
+def _optimisation(
+    settings: FineTuning, arch: Architecture, material: Material, tomograms: Sequence[RealTomogram]
+) -> Optimisation:
+    gentle = 1.0 if settings.from_scratch else GENTLER
+    simulated, real = _divide(settings)
+    loss = of_real = loss_of("dice-cross-entropy", len(material.classes) + 1, {})
+    if settings.unlabelled == "positive-unlabelled":
+        prior = settings.prior or data.expected_share(material, tomograms)
+        of_real = positive_unlabelled(loss, prior)
+    return Optimisation(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate or gentle * arch.learning_rate,
+        loss=apart(loss, of_real, simulated, simulated + real),
+        precision=settings.precision,
+        devices=1,  # or the parts of a batch would be on several
+    )
+
+
+def _copy(network: Any, arch: Architecture, card: ModelCard, *, fresh: bool = False, seed: int = 0) -> Any:
+    """Make our architecture of the same name with the network's weights, or fresh ones."""
+    made = arch.build(len(card.classes) + 1, seed)
+    if not fresh:
+        made.set_weights(network.get_weights())
+    return made
+
+
+def _patch(settings: FineTuning, card: ModelCard, arch: Architecture) -> int:
+    patch = settings.patch or card.patch
+    check_patch(patch, arch)
+    return patch
+
+
+def _identity(
+    parent: str,
+    material: Material,
+    tomograms: Sequence[RealTomogram],
+    settings: FineTuning,
+    terms: Terms,
+) -> str:
+    """Hash what decides a fine-tuning: the model, the annotations, the voxels, the samples, this program."""
+    simulation = material.simulation
+    samples = (
+        {}
+        if simulation is None
+        else {record.sample_id: record.checksums for record in (*simulation.train, *simulation.val)}
+    )
+    held_out = None if material.held_out is None else _rows(material.held_out)
+    return digest(
+        {
+            "parent": parent,
+            "settings": asdict(settings),
+            "terms": asdict(terms),
+            "tomograms": {each.name: each.content for each in tomograms},
+            "annotations": _rows(material.train),
+            "held out": held_out,
+            "samples": samples,
+            "software": version(DISTRIBUTION),
+        }
+    )
+
+
+def _rows(annotations: Annotations) -> list[list[Any]]:
+    columns = ["tomogram", "class_name", "x", "y", "z", "qx", "qy", "qz", "qw"]
+    return annotations.table[columns].to_numpy(object).tolist()
+
+
+def _introduction(material: Material, settings: FineTuning, held: Validation | None) -> str:
+    counts = ", ".join(f"{n} of {name}" for name, n in material.train.counts.items())
+    places = material.train.places
+    text = f"fine-tuning {material.card.name} on {counts} in {counted(len(places), 'tomogram')}"
+    if settings.from_scratch:
+        text = f"training from scratch on {counts} in {counted(len(places), 'tomogram')}"
+    elif settings.mix > 0 and material.simulation is not None:
+        simulated, real = _divide(settings)
+        text += f", {simulated} simulated patches to every {real}"
+    if held is not None and material.held_out is not None:
+        names = ", ".join(place.tomogram.name for place in material.held_out.places)
+        text += f"; held out: {names}"
+    return text
+
+
+def _card(
+    target: Path,
+    model: str | os.PathLike[str],
+    parent: str,
+    material: Material,
+    tomograms: Sequence[RealTomogram],
+    settings: FineTuning,
+    patch: int,
+    state: State,
+    judgement: Judgement,
+    progress: Progress,
+) -> ModelCard:
+    """Write down what the tuned model is, and what it comes from."""
+    card, begin = material.card, state.history[0]
+    facts, scores = judgement.facts, judgement.simulated
+    counts = material.train.table["tomogram"].value_counts()
+    forgotten = None
+    if "simulated" in facts and "simulated" in begin:
+        forgotten = round(begin["simulated"]["f1"] - facts["simulated"]["f1"], 4)
+    fine_tuning = {
+        "parent": parent,
+        "parent_name": card.name,
+        "parent_file": str(model),
+        "tomograms": [
+            {
+                "name": each.name,
+                "path": each.path,
+                "content": each.content,
+                "annotations": int(counts[each.name]),
+            }
+            for each in tomograms
+        ],
+        "held_out": [p.tomogram.name for p in material.held_out.places] if material.held_out else [],
+        "annotations": material.train.counts,
+        "mix": settings.mix if material.simulation is not None else 0.0,
+        "before": {key: begin[key] for key in ("simulated", "held_out") if key in begin},
+        "after": facts,
+        "forgotten": forgotten,
+        "max_forgetting": settings.max_forgetting,
+        "stopped": state.stopped,
+    }
+    simulation = material.simulation
+    return card.model_copy(
+        update={
+            "name": target.stem,
+            "created": now(),
+            "patch": patch,
+            "thresholds": dict(judgement.thresholds),
+            "training": {
+                "fingerprint": state.fingerprint,
+                "settings": plain(asdict(settings)),
+                "steps": state.step,
+                "stopped": state.stopped,
+                "voxel_f1": plain(scores.f1) if scores else {},
+                "picks": plain({name: asdict(score) for name, score in scores.picks.items()})
+                if scores
+                else {},
+                "best_step": state.best_step if state.best else state.step,
+                "history": history(state),
+                "seconds": round(state.seconds, 1),
+                "patches_per_second": round(progress.rate(state.step), 2),
+                "wait_share": round(progress.wait_share, 4),
+                "fine_tuning": fine_tuning,
+            },
+            "provenance": card.provenance
+            | {"parent": card.training}
+            | ({} if simulation is None else _source(simulation.catalog))
+            | {"software": software()},
+            # what the scores of the old network meant says nothing about those of the new one
+            "calibration": {},
+        }
+    )
+
+
+def _source(catalog: Catalog) -> dict[str, str]:
+    return {"corpus": catalog.url, "corpus_digest": catalog.digest}
+
+
+def _summary(card: ModelCard, state: State) -> str:
+    tuning = card.training["fine_tuning"]
+    parts = []
+    for key, name in (("held_out", "held-out"), ("simulated", "simulated")):
+        if key in tuning["after"]:
+            before = f"{tuning['before'][key]['f1']:.3f} before, " if key in tuning["before"] else ""
+            parts.append(f"F1 on {name} tomograms {before}{tuning['after'][key]['f1']:.3f} now")
+    parts.append(
+        f"best of step {card.training['best_step']}, {state.step} steps in {duration(state.seconds)}"
+    )
+    return "; ".join(parts)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,115 @@
+"""What decides a fine-tuning, together with the tomograms; and what cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from catalogs.console import nearest
+from catalogs.errors import InputError
+from tltrain.finetune.targets import SHELL
+from tltrain.training.settings import check_numbers
+
+Targets = Literal["shape", "sphere", "oriented"]
+Unlabelled = Literal["ignore", "background", "positive-unlabelled"]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a model is fine-tuned.
+
+    Attributes
+    ----------
+    targets
+        What an annotation is made into: ``shape`` is how the class looks on average over all orientations,
+        ``oriented`` how it looks turned as the annotation is, ``sphere`` the ball of the class' radius; None:
+        ``shape`` if there is a corpus to measure it on.
+    unlabelled
+        What the loss is told of voxels far from all annotations.
+    shell
+        Width of the background around an annotated particle, in radii of its class.
+    background_below
+        Unlabelled voxels to which the model gives all targets together less than this probability count as
+        background; 0: none do.
+    prior
+        Share of the unlabelled voxels that are targets, for ``positive-unlabelled``; None: as in the corpus.
+    mix
+        Share of simulated patches in every batch.
+    corpus
+        Where these come from; None: the corpus of the model.
+    max_forgetting
+        F1 on simulated tomograms that may be lost; with more the training stops.
+    annotations
+        So many annotations are used, drawn at random; None: all.
+    steps, batch, patch, learning_rate, seed, precision
+        As in :class:`tltrain.training.settings.Settings`; None: what suits the model.
+    validate_every
+        Steps between two validations; None: a tenth of all.
+    from_scratch
+        Begin with fresh weights and learn from the annotations alone: what to compare with.
+    keep_last
+        Keep the last network and not the one that is best on the held-out tomograms, which then can say how
+        good it is without having had a part in it.
+    """
+
+    targets: Targets | None = None
+    unlabelled: Unlabelled = "ignore"
+    shell: float = SHELL
+    background_below: float = 0.0
+    prior: float | None = None
+    mix: float = 0.5
+    corpus: str | None = None
+    max_forgetting: float = 0.05
+    annotations: int | None = None
+    steps: int = 400
+    batch: int = 8
+    patch: int | None = None
+    learning_rate: float | None = None
+    seed: int = 0
+    precision: str = "float32"
+    validate_every: int | None = None
+    from_scratch: bool = False
+    keep_last: bool = False
+
+
+def check(settings: FineTuning) -> None:
+    """Refuse settings that cannot be.
+
+    Raises
+    ------
+    InputError
+        It names the option and what it may be.
+    """
+    check_numbers(settings, ("steps", "batch", "patch", "validate_every", "annotations"))
+    for option, value, known in (
+        ("targets", settings.targets, get_args(Targets)),
+        ("unlabelled", settings.unlabelled, get_args(Unlabelled)),
+    ):
+        if value is not None and value not in known:
+            raise InputError(
+                f"--{option} is {value!r}; give one of {', '.join(known)}{nearest(value, known)}"
+            )
+    for option, share in (
+        ("mix", settings.mix),
+        ("max-forgetting", settings.max_forgetting),
+        ("background-below", settings.background_below),
+    ):
+        if not 0 <= share <= 1:
+            raise InputError(f"--{option} is {share:g}; give a number from 0 to 1")
+    if settings.mix == 1:
+        raise InputError("--mix 1 leaves no place for the annotated tomograms; give less, such as 0.5")
+    if settings.prior is not None and not 0 < settings.prior < 1:
+        raise InputError(f"--prior is {settings.prior:g}; give a share between 0 and 1")
+    if not settings.shell >= 0:
+        raise InputError(f"--shell is {settings.shell:g}; give 0 or more radii")
+    if (
+        settings.unlabelled == "ignore"
+        and settings.shell == 0
+        and settings.background_below == 0 == settings.mix
+    ):
+        raise InputError(
+            "--shell 0 and --mix 0 with --unlabelled ignore name no background, and a network would call "
+            "everything a particle; give one of them more"
+        )
+    if settings.mix > 0 and settings.batch < 2:
+        raise InputError(f"--batch is {settings.batch}, too few to mix; give at least 2, or --mix 0")

@@ -1,0 +1,280 @@
+"""Weights from elsewhere and for elsewhere: model files, and the ``.h5`` files of DeepFinder.
+
+DeepFinder saves with ``model.save`` or ``model.save_weights`` of Keras 2. Both are groups of layers in the
+order of the network, each with its arrays in order: the one inside ``model_weights``, the other at the root.
+Layers are matched by their order, since Keras numbers their names anew in every process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.console import without_greetings
+from catalogs.errors import InputError
+from catalogs.intensity import NORMALISATION
+from catalogs.model_file import ModelCard, read_card, read_network, require, write_model
+from catalogs.schema import ClassInfo
+from tltrain.networks.architectures import architecture, halo
+from tltrain.training.cards import keras_file, now, software
+
+#: Edge of a patch, that DeepFinder and the Template Learning paper train with, voxels.
+_PATCH = 56
+
+
+def load_network(
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[ClassInfo] | None = None,
+    voxel_size: float | None = None,
+) -> Any:
+    """Load the network of a model file.
+
+    Parameters
+    ----------
+    path
+        Of the model.
+    classes, voxel_size
+        What the model must be for; None: whatever it is for.
+
+    Returns
+    -------
+    keras.Model
+        (b, z, y, x, 1) -> (b, z, y, x, classes + 1) probabilities.
+
+    Raises
+    ------
+    InputError
+        If it is no model, one for other classes or voxels, or its network does not fit its card.
+    """
+    card = read_card(path)
+    require(card, path, classes=classes, voxel_size=voxel_size)
+    with without_greetings(), tempfile.TemporaryDirectory() as folder:
+        import keras
+
+        try:
+            network = keras.saving.load_model(read_network(path, Path(folder)), compile=False)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            reason = str(error).strip().split("\n", 1)[0].rstrip(".")
+            raise InputError(
+                f"Keras {keras.__version__} cannot load the network in {path} ({reason}); train it again"
+            ) from error
+    outputs = network.output_shape[-1]
+    if outputs != len(card.classes) + 1:
+        raise InputError(
+            f"the network in {path} has {outputs} outputs, its card names {len(card.classes)} classes "
+            "and the background makes one more; train it again"
+        )
+    return network
+
+
+def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
+    """Read the weights in an ``.h5`` file of DeepFinder.
+
+    Parameters
+    ----------
+    path
+        What its ``Train`` wrote, ``net_weights_FINAL.h5`` for one.
+
+    Returns
+    -------
+    list of ndarray
+        In the order of the network ``deepfinder``: kernel and bias of each convolution.
+
+    Raises
+    ------
+    InputError
+        If the file is no HDF5, or holds the weights of another network.
+    """
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        reason = "there is no such file" if not Path(path).exists() else "it is not HDF5"
+        raise InputError(f"DeepFinder's weights {path} cannot be read: {reason}") from error
+    with file:
+        root = file.get("model_weights", file)
+        try:
+            found = [
+                np.asarray(root[layer][weight], np.float32)
+                for layer in _names(root, "layer_names")
+                for weight in _names(root[layer], "weight_names")
+            ]
+        except KeyError as error:
+            raise InputError(
+                f"{path} is HDF5 but not weights as Keras 2 writes them ({error.args[0]}); give a file that "
+                "DeepFinder's training wrote, such as net_weights_FINAL.h5"
+            ) from error
+    outputs = found[-1].shape[-1] if found and found[-1].ndim else 0
+    wanted = _shapes(outputs) if outputs > 1 else []
+    if [weight.shape for weight in found] != wanted:
+        raise InputError(
+            f"{path} holds {len(found)} arrays that are not the weights of DeepFinder's network; "
+            "give a file that DeepFinder's training wrote"
+        )
+    return found
+
+
+def write_deepfinder(path: str | os.PathLike[str], network: Any) -> None:
+    """Write the weights of a network ``deepfinder`` as DeepFinder reads them (``net.load_weights``).
+
+    Parameters
+    ----------
+    path
+        The ``.h5`` file.
+    network
+        Its layers are DeepFinder's.
+
+    Raises
+    ------
+    InputError
+        If it is another network.
+    """
+    import h5py
+
+    shapes = [tuple(weight.shape) for weight in network.weights]
+    if shapes != _shapes(network.output_shape[-1]):
+        raise InputError(
+            f"only the network deepfinder can be written for DeepFinder; this one is {network.name}"
+        )
+    target = Path(path)
+    unfinished = target.with_name(f".{target.name}.tmp")
+    try:
+        with h5py.File(unfinished, "w") as file:
+            layers = [layer for layer in network.layers if layer.weights]
+            names = [f"conv3d_{k}" if k else "conv3d" for k in range(len(layers))]
+            file.attrs["layer_names"] = np.array([name.encode() for name in names])
+            file.attrs["backend"] = b"tensorflow"
+            file.attrs["keras_version"] = b"2.13.1"
+            for name, layer in zip(names, layers, strict=True):
+                group = file.create_group(name)
+                words = [f"{name}/kernel:0", f"{name}/bias:0"]
+                group.attrs["weight_names"] = np.array([word.encode() for word in words])
+                for word, value in zip(words, layer.get_weights(), strict=True):
+                    group.create_dataset(word, data=value)
+        os.replace(unfinished, target)
+    except OSError as error:
+        raise InputError(f"the weights cannot be written to {target} ({error.strerror})") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def import_deepfinder(
+    path: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    classes: Sequence[ClassInfo],
+    voxel_size: float,
+    contrast: str = "dark",
+) -> ModelCard:
+    """Make a model file of DeepFinder's weights.
+
+    Parameters
+    ----------
+    path
+        Of the weights.
+    to
+        The model file.
+    classes
+        In the order of the network's outputs after the background.
+    voxel_size
+        Å, of the tomograms that the network was trained on.
+    contrast
+        ``dark`` or ``bright``: how protein looks in them.
+
+    Returns
+    -------
+    ModelCard
+
+    Raises
+    ------
+    InputError
+        If the weights cannot be read, or are of another number of classes.
+    """
+    weights = read_deepfinder(path)
+    n_classes = weights[-1].shape[0]
+    if n_classes != len(classes) + 1:
+        raise InputError(
+            f"{path} is for {n_classes - 1} classes and the background, --classes names {len(classes)}"
+        )
+    if not voxel_size > 0:
+        raise InputError(f"--voxel-size is {voxel_size:g}; give the size of a voxel in Å")
+    if not Path(to).parent.is_dir():
+        raise InputError(f"there is no folder {Path(to).parent} for the model")
+    arch = architecture("deepfinder")
+    with without_greetings():
+        import keras  # noqa: F401
+    network = arch.build(n_classes, 0)
+    network.set_weights(weights)
+    card = ModelCard.model_validate(
+        {
+            "name": Path(to).stem,
+            "created": now(),
+            "voxel_size": voxel_size,
+            "contrast": contrast,
+            "classes": list(classes),
+            "normalisation": NORMALISATION,
+            "network": arch.name,
+            "n_parameters": int(network.count_params()),
+            "pooling": arch.pooling,
+            "halo": halo(network, arch.pooling),
+            "patch": _PATCH,
+            "thresholds": {},
+            "training": {"by": "DeepFinder"},
+            "provenance": {"weights": str(path), "software": software()},
+        }
+    )
+    write_model(to, card, keras_file(arch, network, n_classes))
+    return card
+
+
+def classes_of(text: str) -> list[ClassInfo]:
+    """Read classes as a user writes them, ``ribosome:108,proteasome:62``: names and radii in Å.
+
+    Raises
+    ------
+    InputError
+        It says which part is wrong.
+    """
+    classes = []
+    for label, part in enumerate(text.split(","), start=1):
+        name, _, radius = part.strip().partition(":")
+        try:
+            classes.append(ClassInfo(name=name, label=label, radius=float(radius)))
+        except ValueError as error:
+            raise InputError(
+                f"--classes has {part.strip()!r}; give name:radius for each class, the radius in Å, such as "
+                "ribosome:108,proteasome:62"
+            ) from error
+    if len({info.name for info in classes}) < len(classes):
+        raise InputError("--classes names a class twice")
+    return classes
+
+
+def _shapes(outputs: int) -> list[tuple[int, ...]]:
+    """List the shapes of DeepFinder's kernels and biases for so many outputs."""
+    widths = [
+        (3, 1, 32), (3, 32, 32), (3, 32, 48), (3, 48, 48), (3, 48, 64), (3, 64, 64), (3, 64, 64), (3, 64, 64),
+        (2, 64, 64), (3, 112, 48), (3, 48, 48), (2, 48, 48), (3, 80, 32), (3, 32, 32), (1, 32, outputs),
+    ]  # fmt: skip
+    return [shape for size, n_in, n_out in widths for shape in ((size, size, size, n_in, n_out), (n_out,))]
+
+
+def _names(group: Any, attribute: str) -> list[str]:
+    """Read a list of names; Keras 2 spreads a long one over several attributes."""
+    if attribute in group.attrs:
+        parts = [group.attrs[attribute]]
+    else:
+        parts, k = [], 0
+        while f"{attribute}{k}" in group.attrs:
+            parts.append(group.attrs[f"{attribute}{k}"])
+            k += 1
+        if not parts:
+            raise KeyError(f"no {attribute} in {group.name}")
+    return [name.decode() if isinstance(name, bytes) else str(name) for part in parts for name in part]

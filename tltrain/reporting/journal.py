@@ -1,0 +1,132 @@
+"""What a training leaves beside its model for people: a page, a table, and events for TensorBoard.
+
+All of it is made from the history in the state and written anew each time: a training that was killed and
+went on from an earlier step leaves no line twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tltrain.reporting.page import Facts, page
+from tltrain.training.checkpoint import State
+from tltrain.training.validation import Look
+
+#: Seconds between two writings, unless there is a new validation.
+EVERY = 10.0
+
+PAGE, TABLE, EVENTS = "training.html", "history.csv", "tensorboard"
+
+
+@dataclass
+class Journal:
+    """The folder of a training.
+
+    Attributes
+    ----------
+    folder
+        Where everything is written.
+    facts
+        What the page says of the training besides its curves.
+    looks
+        Planes that the last validation looked at.
+    """
+
+    folder: Path
+    facts: Facts
+    looks: Sequence[Look] = ()
+    _written: float = -math.inf
+
+    def __call__(self, state: State) -> None:
+        """Write what is new."""
+        judged = bool(state.history) and "score" in state.history[-1]
+        if judged or time.monotonic() - self._written >= EVERY:
+            self.write(state)
+
+    def write(self, state: State, *, done: bool = False) -> None:
+        """Write everything; a finished page no longer loads itself again."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _replace(self.folder / TABLE, table(state))
+        _replace(self.folder / PAGE, page(state, self.facts, self.looks, done=done))
+        if done or (state.history and "score" in state.history[-1]):
+            events(self.folder / EVENTS, state)
+        self._written = time.monotonic()
+
+
+def journal_of(target: Path) -> Path:
+    """Say where the page and the table of a training lie: in a folder beside the model."""
+    return target.with_name(f"{target.stem}.training")
+
+
+def scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the numbers in an entry of the history, such as ``picks/ribosome/f1``."""
+    for name, value in row.items():
+        if name in ("step", "score", "words"):
+            continue
+        if isinstance(value, Mapping):
+            yield from ((f"{name}/{inner}", number) for inner, number in scalars(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, float(value)
+
+
+def table(state: State) -> str:
+    """Write the history as CSV, a row for each entry; what an entry does not say is left empty."""
+    rows = [{"step": row["step"], **dict(scalars(row))} for row in state.history]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: _short(value) for name, value in row.items()} for row in rows])
+    return text.getvalue()
+
+
+def events(folder: Path, state: State) -> None:
+    """Write the history for TensorBoard, in one step, if Keras runs on TensorFlow.
+
+    The file is a TFRecord of TensorFlow's ``Event`` messages, as its summary writer leaves it; that writer
+    itself asks for the package ``tensorboard``, which only who reads the file needs.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    messages = tf.compat.v1
+    folder.mkdir(exist_ok=True)
+    unfinished = folder / ".events"
+    begun = time.time() - state.seconds
+    with tf.io.TFRecordWriter(str(unfinished)) as writer:
+        writer.write(messages.Event(wall_time=begun, file_version="brain.Event:2").SerializeToString())
+        for row in state.history:
+            values = [
+                messages.Summary.Value(tag=name, simple_value=value)
+                for name, value in scalars(row)
+                if name != "seconds"
+            ]
+            event = messages.Event(
+                wall_time=begun + row.get("seconds", 0.0),
+                step=row["step"],
+                summary=messages.Summary(value=values),
+            )
+            writer.write(event.SerializeToString())
+    os.replace(unfinished, folder / "events.out.tfevents.0.training")
+
+
+def _short(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one step: a browser never loads half a page."""
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

@@ -1,0 +1,255 @@
+"""One training, from a corpus to a model file: it can be killed at any moment and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from catalogs.console import DISTRIBUTION, counted, refuse_url, without_greetings
+from catalogs.corpus.catalog import Catalog
+from catalogs.errors import InputError
+from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
+from catalogs.schema import SampleRecord
+from catalogs.seeds import digest
+from tltrain.data.splits import choose
+from tltrain.data.stream import open_stream
+from tltrain.networks.architectures import Architecture, halo
+from tltrain.networks.deepfinder_weights import load_network
+from tltrain.reporting.journal import Journal, journal_of
+from tltrain.reporting.page import Facts
+from tltrain.training import checkpoint, loop
+from tltrain.training.cards import card_of, keras_file, summary
+from tltrain.training.checkpoint import State
+from tltrain.training.learner import Learner
+from tltrain.training.loop import Outcome
+from tltrain.training.settings import VALIDATIONS, Settings, checked, optimisation
+from tltrain.training.validation import Validation, open_validation
+
+
+def fit(
+    url: str,
+    to: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> ModelCard:
+    """Train a network on a corpus and write it as a model file.
+
+    The unfinished training lies in a folder ``TO.partial``, from which the same call goes on after a crash;
+    it is removed in the end. A model that the same settings made of the same samples is left as it is. The
+    learning rate rises over the first steps and falls along a cosine (Loshchilov and Hutter, ICLR 2017).
+    Samples of the split ``val`` choose the best weights and the thresholds; those of the split ``test`` are
+    never opened.
+
+    Parameters
+    ----------
+    url
+        Of the corpus.
+    to
+        The model file.
+    settings
+        How to train; None: the defaults.
+    say
+        Gets a sentence about each stage.
+
+    Returns
+    -------
+    ModelCard
+        Of the model that is at ``to`` now.
+
+    Raises
+    ------
+    InputError
+        If there is no corpus at ``url``, no sample to train on, samples of several voxel sizes, a setting
+        that cannot be, or something at ``to`` that is no model.
+    """
+    settings = settings or Settings()
+    arch = checked(settings)
+    catalog = Catalog.open(url)
+    how = optimisation(settings, arch, catalog.classes)
+    train, val = choose(
+        catalog, settings.where, settings.hold_out, by=settings.hold_out_by, seed=settings.seed
+    )
+    voxels = train[0].acquisition.voxel_size
+    if settings.start is not None:
+        start_card = read_card(settings.start)
+        require(
+            start_card, settings.start, classes=catalog.classes, voxel_size=voxels, network=settings.network
+        )
+    identity = _identity(catalog, settings, train, val)
+    target = target_of(to, settings.start)
+    standing = standing_model(target)
+    if standing is not None and standing.training.get("fingerprint") == identity:
+        say(f"{target} is already trained by these settings on these samples")
+        shutil.rmtree(_partial_of(target), ignore_errors=True)  # killed before it was removed
+        return standing
+    if standing is not None:
+        say(f"{target} was trained otherwise and will be replaced")
+    partial = partial_folder(target)
+
+    lead = f"training {settings.network} on {counted(len(train), 'tomogram')} of {voxels:g} Å a voxel, " + (
+        f"validating on {len(val)}" if val else "without validation: no sample has the split 'val'"
+    )
+    say(lead)
+    with swept_if_refused(partial):
+        with without_greetings():
+            import keras  # noqa: F401
+        stream = open_stream(
+            catalog,
+            train,
+            patch=settings.patch,
+            batch=settings.batch,
+            seed=settings.seed,
+            shares=settings.shares,
+            augmentation=settings.augmentation,
+            tolerated=settings.tolerated,
+            tell=say,
+        )
+        n_classes = len(catalog.classes) + 1
+        learner = Learner(lambda: _first(arch, n_classes, settings), how)
+        network = learner.network
+        margin = halo(network, arch.pooling)
+        validation = open_validation(catalog, val, halo=margin, pooling=arch.pooling) if val else None
+        state = checkpoint.load(partial / "state.npz", identity)
+        if state is not None:
+            say(f"going on after step {state.step}")
+        elif (partial / "state.npz").exists():
+            say("starting anew: the unfinished training there is of other settings or samples")
+        state = state or State(identity)
+
+        journal = Journal(journal_of(target), _facts(target, lead, catalog, settings))
+        journal.write(state)
+        say(f"how it goes: {journal.folder / 'training.html'}")
+        progress = loop.train(
+            learner,
+            stream,
+            state,
+            loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS, settings.patience),
+            partial / "state.npz",
+            validate=None if validation is None else _judge(validation, journal),
+            watch=[journal],
+        )
+        if state.stopped:
+            say(f"stopped after step {state.step}: {state.stopped}")
+        if not state.best:  # nothing was held out: the last weights are the best that are known
+            with learner.judged():
+                state.best = checkpoint.values(network.variables)
+        checkpoint.assign(network.variables, state.best)
+        scores = validation.score(network) if validation else None
+        card = card_of(target.stem, catalog, settings, arch, network, state, scores, progress, (train, val))
+        write_model(target, card, keras_file(arch, network, n_classes))
+        if scores is not None:
+            journal.looks = scores.looks
+        journal.write(state, done=True)
+        shutil.rmtree(partial)
+        say(f"wrote {target}: {summary(card, state)}")
+        return card
+
+
+def _judge(validation: Validation, journal: Journal) -> Callable[[object], Outcome]:
+    """Let validation choose the best network, and the page show what it sees."""
+
+    def judge(network: object) -> Outcome:
+        scores = validation.score(network)
+        journal.looks = scores.looks
+        return scores.outcome()
+
+    return judge
+
+
+def _first(arch: Architecture, n_classes: int, settings: Settings) -> object:
+    """Make the network with the weights to begin with."""
+    network = arch.build(n_classes, settings.seed)
+    if settings.start is not None:
+        network.set_weights(load_network(settings.start).get_weights())
+    return network
+
+
+def _facts(target: Path, lead: str, catalog: Catalog, settings: Settings) -> Facts:
+    names = [info.name for info in sorted(catalog.classes, key=lambda info: info.label)]
+    usual, chosen = asdict(Settings()), asdict(settings)
+    shares, effects = chosen.pop("shares"), chosen.pop("augmentation")
+    words = [
+        f"{name.replace('_', ' ')} {value}" for name, value in chosen.items() if name != "where" and value
+    ]
+    if shares != usual["shares"]:
+        words += [f"{name} {share:g}" for name, share in shares.items()]
+    for name, effect in effects.items():
+        if effect != usual["augmentation"][name]:
+            words.append(f"{name.replace('_', ' ')} {effect['probability']:g}:{effect['strength']:g}")
+    table = {"Corpus": catalog.url, "Model": str(target), "Samples": settings.where}
+    table["Settings"] = ", ".join(words)
+    return Facts(target.stem, lead[0].upper() + lead[1:], names, settings.steps, settings.batch, table)
+
+
+def _identity(
+    catalog: Catalog, settings: Settings, train: Sequence[SampleRecord], val: Sequence[SampleRecord]
+) -> str:
+    """Hash what decides a training: the settings, the classes, the samples to the byte, this program."""
+    return digest(
+        {
+            "settings": asdict(settings)
+            | {"start": None if settings.start is None else fingerprint(settings.start)},
+            "classes": [info.model_dump() for info in catalog.classes],
+            "train": {record.sample_id: record.checksums for record in train},
+            "val": {record.sample_id: record.checksums for record in val},
+            "software": version(DISTRIBUTION),
+        }
+    )
+
+
+def target_of(to: str | os.PathLike[str], start: str | os.PathLike[str] | None) -> Path:
+    """Say where a model is to be written, which is not where the one lies that it begins with.
+
+    Raises
+    ------
+    InputError
+        If it is no place on a disk, or the model that the training begins with.
+    """
+    target = Path(to)
+    refuse_url(to)
+    if start is not None and target.exists() and target.samefile(start):
+        raise InputError(
+            f"{target} is the model that the training begins with; give another place to --to, or the same "
+            "command could not begin with it again"
+        )
+    return target
+
+
+def standing_model(target: Path) -> ModelCard | None:
+    """Read the model that is there already; what is no model is not overwritten."""
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name a file for the model, such as {target / 'model.tlm'}")
+    return read_card(target) if target.exists() else None
+
+
+@contextlib.contextmanager
+def swept_if_refused(partial: Path) -> Iterator[None]:
+    """Remove what was put into the folder of an unfinished training that is refused before it begins."""
+    try:
+        yield
+    except InputError:
+        if not (partial / "state.npz").exists():
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _partial_of(target: Path) -> Path:
+    return target.with_name(target.name + ".partial")
+
+
+def partial_folder(target: Path) -> Path:
+    """Make the folder of the unfinished training."""
+    partial = _partial_of(target)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"no model can be written to {target} ({error.strerror}); give another place"
+        ) from error
+    return partial

@@ -1,0 +1,261 @@
+"""The loop of any training: batches, steps, validations, checkpoints; it can be killed at any moment.
+
+It knows nothing of corpora and networks. `fit` gives it the patches of a corpus, fine-tuning those of real
+tomograms; whatever yields batches by their number will do, and whatever looks at a network and says how good
+it is. Started again from its last checkpoint it takes the same steps as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from catalogs.errors import InputError
+from tltrain.reporting.progress import Progress
+from tltrain.training import checkpoint
+from tltrain.training.checkpoint import State
+from tltrain.training.learner import Batch, Learner
+
+
+class Stream(Protocol):
+    """What a training learns from."""
+
+    @property
+    def batch(self) -> int:
+        """Patches of a batch."""
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield batch number ``start`` and all that follow, always the same ones."""
+
+
+#: Seconds between two checkpoints, and entries of the history.
+CHECKPOINT_EVERY, ENTRIES = 30.0, 200
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a validation found.
+
+    Attributes
+    ----------
+    score
+        The network with the largest score is kept; the first number decides, then the next.
+    words
+        For the line of progress.
+    facts
+        What is to be remembered of it, in the words of JSON; part of the history.
+    stop
+        Why the training must end here; empty: it need not.
+    """
+
+    score: tuple[float, ...]
+    words: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    stop: str = ""
+
+
+#: Looks at a network and says how good it is.
+Validate = Callable[[Any], Outcome]
+#: Is told whenever there is something new in the history, and after the last step.
+Watch = Callable[[State], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a training goes on, and what happens in between.
+
+    Attributes
+    ----------
+    steps
+        Batches to learn from, at most.
+    validate_every
+        Steps between two validations; there is one after the last step in any case.
+    record_every
+        Steps that an entry of the history is the mean of.
+    patience
+        So many validations without a better score end the training; None: never.
+    save_every
+        Seconds between two checkpoints.
+    """
+
+    steps: int
+    validate_every: int
+    record_every: int
+    patience: int | None = None
+    save_every: float = CHECKPOINT_EVERY
+
+
+def plan_of(steps: int, validate_every: int | None, validations: int, patience: int | None = None) -> Plan:
+    """Plan a training with so many validations, unless it is said how far apart they are."""
+    return Plan(
+        steps=steps,
+        validate_every=validate_every or math.ceil(steps / validations),
+        record_every=math.ceil(steps / ENTRIES),
+        patience=patience,
+        save_every=CHECKPOINT_EVERY,
+    )
+
+
+def train(
+    learner: Learner,
+    stream: Stream,
+    state: State,
+    plan: Plan,
+    file: Path,
+    *,
+    validate: Validate | None = None,
+    watch: Sequence[Watch] = (),
+) -> Progress:
+    """Take the steps that are left, and keep ``state`` up to date in memory and on disk.
+
+    Parameters
+    ----------
+    learner
+        The network with its optimizer; it takes on what ``state`` holds of them.
+    stream
+        Where batches come from: number ``state.step`` and those that follow.
+    state
+        Of this training, from :func:`tltrain.training.checkpoint.load`, or a new one.
+    plan
+        How long, and what in between.
+    file
+        Where the state is kept. The best network so far is in it, as ``state.best``.
+    validate
+        Decides which network is best; None: the last one is.
+    watch
+        Told of every new entry in ``state.history``.
+
+    Returns
+    -------
+    Progress
+        With the rate, and the share of the time that was spent waiting for data.
+
+    Raises
+    ------
+    InputError
+        If the loss is no longer a number.
+    KeyboardInterrupt
+        If the user, or a cluster that takes its machine back (SIGTERM), wants it to stop; the state is saved.
+    """
+    if state.variables:
+        learner.restore(state)
+    progress = Progress(first=state.step, last=plan.steps, batch=stream.batch)
+    progress.score = next((row["words"] for row in reversed(state.history) if row.get("words")), "")
+    begun, before, started = state.step, state.seconds, time.monotonic()
+    saved = started
+    batches = learner.feed(stream, state.step) if _goes_on(state, plan) else iter(())
+    with _interrupts() as asked_to_stop, contextlib.closing(_Closable(batches)), contextlib.closing(progress):
+        while _goes_on(state, plan):
+            asked = time.monotonic()
+            batch = next(batches)
+            progress.waited += time.monotonic() - asked
+            loss = learner.step(batch)
+            state.step += 1
+            state.losses.append(loss)
+            state.seconds = before + time.monotonic() - started
+            if state.step == begun + 1:  # which compiled the network, and waited for the first blocks
+                progress.restart(state.step)
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the training diverged at step {state.step}: its loss is {loss}; lower --learning-rate"
+                )
+            last = state.step == plan.steps  # of which a validation says more
+            if validate is None if last else progress.due():
+                progress.show(state.step, sum(state.losses) / len(state.losses))
+            told = _remember(learner, state, plan, validate, progress)
+            if told:
+                for each in watch:
+                    each(state)
+            decided = told and (state.best_step == state.step or bool(state.stopped))
+            if decided or asked_to_stop.is_set() or time.monotonic() - saved >= plan.save_every:
+                learner.keep(state)
+                checkpoint.save(file, state)
+                saved = time.monotonic()
+            if asked_to_stop.is_set():
+                raise KeyboardInterrupt
+    return progress
+
+
+def _goes_on(state: State, plan: Plan) -> bool:
+    return state.step < plan.steps and not state.stopped
+
+
+def _remember(
+    learner: Learner, state: State, plan: Plan, validate: Validate | None, progress: Progress
+) -> bool:
+    """Write an entry of the history if it is time for one; say whether it was."""
+    last = state.step == plan.steps
+    judged = validate is not None and (last or state.step % plan.validate_every == 0)
+    if not (judged or last or state.step % plan.record_every == 0):
+        return False
+    row: dict[str, Any] = {
+        "step": state.step,
+        "loss": sum(state.losses) / len(state.losses),
+        "learning_rate": learner.learning_rate,
+        "seconds": round(state.seconds, 2),
+    }
+    state.losses = []
+    state.history.append(row)
+    if judged and validate is not None:
+        begun = time.monotonic()
+        with learner.judged() as network:
+            outcome = validate(network)
+            row |= {"words": outcome.words, "score": list(outcome.score), **outcome.facts}
+            if state.best_score is None or list(outcome.score) >= state.best_score:
+                better = state.best_score is None or list(outcome.score) > state.best_score
+                state.best_step, state.best_score = state.step, list(outcome.score)
+                state.best = checkpoint.values(network.variables)
+                state.stale = 0 if better else state.stale + 1
+            else:
+                state.stale += 1
+        progress.score = outcome.words
+        progress.paused += time.monotonic() - begun
+        progress.show(state.step, row["loss"])
+        if outcome.stop:
+            state.stopped = outcome.stop
+        elif plan.patience is not None and state.stale >= plan.patience and not last:
+            state.stopped = f"no better score in {state.stale} validations"
+    return True
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Let Ctrl-C, and SIGTERM by which a cluster takes a machine back, wait until a step is whole.
+
+    A second one does not wait: then the last checkpoint counts.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(_number: int, _frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Closable:
+    """An iterator of batches whose threads end when the training does."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+
+    def close(self) -> None:
+        close = getattr(self._batches, "close", None)
+        if close is not None:
+            close()
