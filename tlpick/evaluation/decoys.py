@@ -1,13 +1,14 @@
 """What picks in decoys say of picks in the tomogram: which share of them is wrong.
 
-In a decoy (:mod:`tlpick.network.tomograms.decoy`) there is nothing, so a network makes as many wrong picks in it as
-chance alone makes it do in the tomogram. Of the picks with at least some score the expected share of wrong ones
-is the number of the decoy's picks with that score over that of the tomogram's (Elias & Gygi, Nat. Methods 4
-(2007) 207; one is added to the decoy's, so that a few picks above an empty decoy make no certainty). The least
-share that any cut at or below a pick's score gives is the pick's q-value (Storey & Tibshirani, PNAS 100 (2003)
-9440).
+In a decoy (:mod:`tlpick.network.tomograms.decoy`) there is nothing, so a network makes as many wrong picks
+in it as chance alone makes it do in the tomogram. Of the picks with at least some score the expected share
+of wrong ones is the number of the decoy's picks with that score over that of the tomogram's (Elias & Gygi,
+Nat. Methods 4 (2007) 207; one is added to the decoy's, so that a few picks above an empty decoy make no
+certainty). The least share that any cut at or below a pick's score gives is the pick's q-value (Storey &
+Tibshirani, PNAS 100 (2003) 9440).
 
-A decoy is noise: it knows nothing of other molecules that look alike. What is said here is a lower bound there.
+A decoy is noise: it knows nothing of other molecules that look alike. What is said here is a lower bound
+there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 #: Picks stand out if so many could hardly be chance, and at least this share of them is not.
-CHANCE, SHARE = 1e-3, 0.2
+CHANCE, SHARE = 1e-4, 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ def judge(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Judged:
     -------
     Judged
     """
-    from scipy.stats import poisson
+    from scipy.stats import binom
 
     ours, theirs = np.asarray(scores, np.float64), np.sort(np.asarray(decoys, np.float64))
     if not len(ours):
@@ -73,7 +74,9 @@ def judge(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Judged:
     q = np.minimum.accumulate(share[::-1])[::-1]
     wrong = np.empty(len(ours))
     wrong[order] = q
-    clear = (poisson.sf(n_picks - 1, n_wrong) < CHANCE) & (share <= 1 - SHARE)
+    # were all picks chance, each would be the tomogram's or a decoy's, whichever it fell to
+    either = n_picks + n_wrong * n_decoys
+    clear = (binom.sf(n_picks - 1, either, 1 / (1 + n_decoys)) < CHANCE) & (share <= 1 - SHARE)
     return Judged(wrong, float((n_picks * (1 - q)).max()), bool(clear.any()))
 
 

@@ -235,7 +235,12 @@ def test_segmentations_are_kept_as_asked(tlpick: Run, ball_model: Path, data: Pa
     np.testing.assert_array_equal(image.read(), classes)
     assert image.origin == (0.0, 0.0, 40.0)
     assert tlpick(*to).status == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["done.json", "particles.star"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "decoys.star",
+        "done.json",
+        "particles.all.star",
+        "particles.star",
+    ]
 
 
 @pytest.mark.slow

@@ -1,26 +1,31 @@
 """What is denser than any protein in a tomogram: gold beads, contamination; by their grey values alone.
 
-Averaged over some 40 Å, protein and its noise stay within a few spreads of the median; a gold bead of 10 nm is
-tens of spreads away. So what is further out than :data:`SPREADS`, and clearly further than all but a
+Averaged over some 40 Å, protein and its noise stay within a few spreads of the median; a gold bead of 10 nm
+is tens of spreads away. So what is further out than :data:`SPREADS`, and clearly further than all but a
 two-hundredth of the tomogram, is no protein, whichever its sign.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.schema import ClassInfo
+
 Floats = NDArray[np.float64]
 
 #: Edge of the pixels that are looked at, and sigma of the Gaussian that they are smoothed by, Å.
 PIXEL, SMOOTH = 20.0, 20.0
-#: So many spreads from the median, and so many times as far as the outermost 0.5 % begin, there is no protein.
+#: So many spreads from the median, and so many times as far as the outermost 0.5 % begin, is no protein.
 SPREADS, TIMES, OUTERMOST = 9.0, 2.5, 0.5
 #: The surroundings that a bead darkens or brightens, Å.
 HALO = 80.0
+#: Classes of a corpus that are denser than protein.
+DENSE = ("gold", "carbon", "contamination")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +118,46 @@ def find_beads(
     return Beads(places, edge)
 
 
-def count(beads: Beads, apart: float = 100.0) -> int:
-    """Tell about how many bodies there are: pixels nearer than ``apart`` Å are one."""
+def labelled_as_dense(
+    labels: NDArray[np.uint8],
+    classes: Sequence[ClassInfo],
+    voxel_size: float,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Beads:
+    """Find what a network takes for gold, carbon or contamination.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x) class of each voxel.
+    classes
+        Of the network.
+    voxel_size
+        Å.
+    offset
+        Place (x, y, z) of the centre of voxel 0, Å.
+
+    Returns
+    -------
+    Beads
+        Boxes of 2 x 2 x 2 voxels of which half or more are so labelled.
+    """
+    wanted = [info.label for info in classes if not info.is_particle and info.name in DENSE]
+    edge = 2 * voxel_size
+    found = []
+    ny, nx = (n // 2 * 2 for n in labels.shape[1:])
+    for z in range(0, len(labels) - 1, 2) if wanted else ():
+        block = np.isin(labels[z : z + 2, :ny, :nx], wanted)
+        if block.any():
+            sums = block.reshape(2, ny // 2, 2, nx // 2, 2).sum(axis=(0, 2, 4))
+            y, x = np.nonzero(sums >= 4)
+            found.append(np.column_stack([x, y, np.full(len(x), z // 2)]))
+    boxes = np.concatenate([np.empty((0, 3)), *found])
+    return Beads(boxes * edge + voxel_size / 2 + np.array(offset), edge)
+
+
+def count(beads: Beads) -> int:
+    """Tell how many bodies there are: pixels that touch are one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
@@ -122,8 +165,6 @@ def count(beads: Beads, apart: float = 100.0) -> int:
     n = len(beads.places)
     if not n:
         return 0
-    pairs = cKDTree(beads.places).query_pairs(
-        min(apart, math.sqrt(3) * beads.pixel * 1.01), output_type="ndarray"
-    )
+    pairs = cKDTree(beads.places).query_pairs(1.01 * math.sqrt(3) * beads.pixel, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     return int(connected_components(graph, directed=False)[0])

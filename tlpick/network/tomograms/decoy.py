@@ -1,11 +1,11 @@
 """Decoys: noise with the power of a tomogram, in which there is nothing to be found.
 
-What a network finds in a decoy is wrong for certain, so the picks there tell how many of those in the tomogram
-are chance (Elias & Gygi, Nat. Methods 4 (2007) 207, count so in mass spectrometry). A decoy has random phases
-under the tomogram's own power: its spectrum, contrast transfer and missing wedge. Ice and a crowded cell have
-different powers, so power is measured in a few kinds of place, from the emptiest to the richest, and the
-decoy goes from one to the other as the tomogram does. The slow background stays as it is: a network sees it,
-and no particle is so large.
+What a network finds in a decoy is wrong for certain, so the picks there tell how many of those in the
+tomogram are chance (Elias & Gygi, Nat. Methods 4 (2007) 207, count so in mass spectrometry). A decoy has
+random phases under the tomogram's own power: its spectrum, contrast transfer and missing wedge. Ice and a
+crowded cell have different powers, so power is measured in a few kinds of place, from the emptiest to the
+richest, and the decoy goes from one to the other as the tomogram does. The slow background stays as it is:
+a network sees it, and no particle is so large.
 
 A decoy knows of noise only. It has no other molecules, no membranes and no beads.
 """
@@ -37,8 +37,8 @@ _APART = 1.15
 _BLOCK, _KERNEL = 96, 32
 #: Blocks whose power is averaged at most.
 _BLOCKS = 160
-#: Edge of the columns that noise is filtered in, voxels.
-_COLUMN = 192
+#: Edges of the columns that noise is filtered in, voxels; the widest that fits saves time.
+_COLUMNS = (256, 192, 128, 96, 64, 48, 32)
 #: More is no gain: the chances of a decoy of this many voxels are small.
 _ENOUGH, _MOST = 20_000_000, 4
 
@@ -72,7 +72,7 @@ class Model:
     kind: Real
     kernels: Real
 
-    def make(self, number: int, scratch: Scratch, seed: str = "") -> Real:
+    def make(self, number: int, scratch: Scratch, seed: str = "", memory: float = 1e9) -> Real:
         """Make a decoy.
 
         Parameters
@@ -83,13 +83,15 @@ class Model:
             Where voxels are kept.
         seed
             Names the tomogram.
+        memory
+            Bytes that may be used on the way.
 
         Returns
         -------
         ndarray of float32
             (z, y, x), cut as normalised grey values are.
         """
-        return _make(self, number, scratch, seed)
+        return _make(self, number, scratch, seed, memory)
 
 
 def learn(values: Real, voxel_size: float, inside: NDArray[np.bool_] | None = None) -> Model:
@@ -193,7 +195,7 @@ def _kernels(
             power[k] += share * here
             weight[k] += share * total
     amplitude = np.sqrt(power / np.maximum(weight, 1e-9)[:, None, None, None])
-    for k in np.flatnonzero(weight == 0):  # a kind that no block is of
+    for k in np.flatnonzero(weight == 0).tolist():  # a kind that no block is of
         amplitude[k] = amplitude[int(np.argmin(np.where(weight > 0, np.abs(np.arange(n_kinds) - k), 99)))]
     kernels = []
     for each in amplitude:
@@ -228,7 +230,7 @@ def _blocks(shape: tuple[int, ...], size: list[int]) -> Iterator[tuple[slice, sl
         yield slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2])
 
 
-def _make(model: Model, number: int, scratch: Scratch, seed: str) -> Real:
+def _make(model: Model, number: int, scratch: Scratch, seed: str, memory: float) -> Real:
     from scipy import fft
 
     nz, ny, nx = model.shape
@@ -238,7 +240,10 @@ def _make(model: Model, number: int, scratch: Scratch, seed: str) -> Real:
     scratch.release()
     out: Real = scratch.array(model.shape, np.float32)
     r = _KERNEL
-    step = [min(_COLUMN, n) for n in (ny, nx)]
+    # filters, the noise and its spectrum, their product, the filtered noise and the sum are there at a time
+    arrays = len(model.kernels) + 6
+    fits = [n for n in _COLUMNS if 4.0 * arrays * (nz + 2 * r) * (n + 2 * r) ** 2 <= memory] or [_COLUMNS[-1]]
+    step = [min(fits[0], n) for n in (ny, nx)]
     size = [fft.next_fast_len(n + 2 * r, real=True) for n in (nz, *step)]
     filters = []
     for kernel in model.kernels:

@@ -1,10 +1,10 @@
 """Where the ice is in a tomogram: two planes between which the sample lies, found from the variance along z.
 
-Back-projected noise is the same at every height, and what is in the sample adds to it. So the variance of the
-grey values is a step higher inside the ice than in the vacuum above and below. It is measured in squares of
-the tomogram, plane by plane, on details of some 80 to 200 Å: finer ones are mostly noise, and coarser ones are
-smeared along z by the missing wedge. Two planes are then laid through the steps of all squares, by least
-squares, with the slopes that fit best.
+Back-projected noise is the same at every height, and what is in the sample adds to it. So the variance of
+the grey values is a step higher inside the ice than in the vacuum above and below. It is measured in
+squares of the tomogram, plane by plane, on details of some 80 to 200 Å: finer ones are mostly noise, and
+coarser ones are smeared along z by the missing wedge. Two planes are then laid through the steps of all
+squares, by least squares, with the slopes that fit best.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ PIXEL, SQUARE = 40.0, 640.0
 _SLOW = 5
 #: A face is believed if the variance steps by this share at least, and by so many standard errors.
 STEP, ERRORS = 0.08, 6.0
+#: A step that is so high needs fewer of them: a small box has few details to count.
+HIGH, HIGH_ERRORS = 0.4, 2.0
 #: Measurements of neighbouring planes are not independent: a detail is about so long along z, Å.
 _LENGTH = 100.0
 #: Neither the ice nor the vacuum on a side may be thinner than this, Å.
@@ -31,6 +33,8 @@ _THINNEST_ICE, _THINNEST_VACUUM = 150.0, 60.0
 #: Faces steeper than this are no faces: tangent of the angle.
 STEEPEST = 0.36
 _CUT = 3.0
+#: Details that are so many times the median of their square are cut: 2.5 standard deviations.
+_OUTLIER = 2.5 * 1.4826
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,30 @@ class Slab:
         low, high = (face.z + face.slope_x * dx + face.slope_y * dy for face in (self.lower, self.upper))
         return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
-    def at(self, places: list[Floats]) -> NDArray[np.bool_]:
-        """Look at a grid: its voxels' centres along z, y, x in Å; returns (z, y, x), True inside."""
+    def at(
+        self, places: list[Floats], margin: float = 0.0, out: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_]:
+        """Look at a grid.
+
+        Parameters
+        ----------
+        places
+            Centres of its voxels along z, y, x, Å.
+        margin
+            What is so far outside counts as inside, Å.
+        out
+            (z, y, x) where the answer goes; None: a new array.
+
+        Returns
+        -------
+        ndarray of bool
+            (z, y, x), True inside.
+        """
         z, y, x = places
         low, high = self.bounds(x[None, :], y[:, None])
-        inside = np.empty((len(z), len(y), len(x)), bool)
+        inside = np.empty((len(z), len(y), len(x)), bool) if out is None else out
         for k, height in enumerate(z):
-            np.logical_and(height >= low, height <= high, out=inside[k])
+            np.logical_and(height >= low - margin, height <= high + margin, out=inside[k])
         return inside
 
     def words(self) -> str:
@@ -125,7 +146,7 @@ def find_slab(
     if found is None:
         return None
     low, high = found
-    nz, ny, nx = values.shape
+    ny, nx = values.shape[1:]
     middle = ((nx - 1) / 2, (ny - 1) / 2)
 
     def face(plane: Floats, end: float) -> Face:
@@ -142,7 +163,7 @@ def find_slab(
 
 
 def _variances(values: NDArray[np.float32], voxel_size: float) -> tuple[Floats | None, Floats, Floats]:
-    """Measure log variances (squares, planes) of details, and where the squares are, voxels from the middle."""
+    """Measure log variances of details (squares, planes), and where the squares are, voxels."""
     from scipy.ndimage import uniform_filter
 
     nz, ny, nx = values.shape
@@ -160,10 +181,10 @@ def _variances(values: NDArray[np.float32], voxel_size: float) -> tuple[Floats |
         small = plane.mean(axis=(1, 3), dtype=np.float32) - centre
         small[~np.isfinite(small)] = 0
         detail = small - uniform_filter(small, _SLOW, mode="reflect")
-        spread = 1.4826 * float(np.median(np.abs(detail)))
-        np.clip(detail, -4 * spread, 4 * spread, out=detail)  # gold
         cut = detail[: tiles_y * edge, : tiles_x * edge].reshape(tiles_y, edge, tiles_x, edge)
-        measured[z] = (cut**2).mean(axis=(1, 3))
+        squares = cut.transpose(0, 2, 1, 3).reshape(tiles_y, tiles_x, edge * edge)
+        most = _OUTLIER * np.median(np.abs(squares), axis=2, keepdims=True)  # gold
+        measured[z] = (np.clip(squares, -most, most) ** 2).mean(axis=2)
     if not (measured > 0).all():
         measured = np.maximum(measured, max(float(measured.max()) * 1e-6, 1e-30))
     profiles = np.log(measured).reshape(nz, -1).T
@@ -203,13 +224,15 @@ class _Fit:
             return None
         scale = max(span, 1.0)
         move = np.array([2.0 * step, 2 * step / scale, 2 * step / scale] * 2)
+        # a single row or column of squares knows of no slope across it
+        free = np.array([1.0, len(np.unique(self.x)) > 1, len(np.unique(self.y)) > 1] * 2)
         simplex = np.vstack([start, *(start + np.eye(6)[k] * move[k] for k in range(6))])
         result = minimize(
-            lambda p: -self._gain(p[:3], p[3:]), start, method="Nelder-Mead",
+            lambda p: -self._gain(p[:3] * free[:3], p[3:] * free[:3]), start, method="Nelder-Mead",
             options={"initial_simplex": simplex, "maxiter": 1500, "xatol": 1e-3, "fatol": 1e-6},
         )  # fmt: skip
-        low, high = np.array(result.x[:3]), np.array(result.x[3:])
-        return self._believed(low, high)
+        planes = np.asarray(result.x, np.float64) * free
+        return self._believed(planes[:3], planes[3:])
 
     def _flat(self, sx: float, sy: float, edges: Floats) -> tuple[float, float, float]:
         """Try all pairs of parallel planes of a slope."""
@@ -267,7 +290,8 @@ class _Fit:
             enough = n / len(self._rows) >= self._thin_vacuum
             step = float(level.mean() - self.profiles[outside].mean()) if n else 0.0
             error = spread * math.sqrt(1 / max(n * independent, 1e-9) + 1 / (len(level) * independent))
-            real = enough and step >= STEP and step >= ERRORS * error
+            clear = step >= ERRORS * error or (step >= HIGH and step >= HIGH_ERRORS * error)
+            real = enough and step >= STEP and clear
             faces.append(plane if real else np.array([math.inf, 0.0, 0.0]))
         if not any(math.isfinite(face[0]) for face in faces):
             return None
