@@ -215,7 +215,7 @@ def test_what_is_done_is_not_done_again(
         write_mrc(tmp_path / f"{name}.mrc", make_balls(name).data, 10.0)
 
     def pick(*arguments: Any) -> Any:
-        return tlpick("run", ball_model, *arguments, "--to", tmp_path / "picks")
+        return tlpick("run", ball_model, *arguments, "--to", tmp_path / "picks", "--decoys", "off")
 
     one, two = tmp_path / "tomo-1.mrc", tmp_path / "tomo-2.mrc"
     pick(one)

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: Picks stand out if so many could hardly be chance, and at least this share of them is not.
+#: Picks stand out if so many could hardly be chance and at least this share of them is not, or if decoys have at
+#: most this share of their number.
 CHANCE, SHARE = 1e-4, 0.2
 
 
@@ -77,7 +78,8 @@ def judge(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Judged:
     # were all picks chance, each would be the tomogram's or a decoy's, whichever it fell to
     either = n_picks + n_wrong * n_decoys
     clear = (binom.sf(n_picks - 1, either, 1 / (1 + n_decoys)) < CHANCE) & (share <= 1 - SHARE)
-    return Judged(wrong, float((n_picks * (1 - q)).max()), bool(clear.any()))
+    hardly_any = len(theirs) / n_decoys <= SHARE * len(ours)
+    return Judged(wrong, float((n_picks * (1 - q)).max()), hardly_any or bool(clear.any()))
 
 
 def best_cut(wrong: ArrayLike) -> float:

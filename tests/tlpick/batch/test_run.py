@@ -227,7 +227,9 @@ def test_segmentations_are_kept_as_asked(tlpick: Run, ball_model: Path, data: Pa
     assert classes.sum() > 300
     assert tlpick(*to, "--keep-segmentation", "zarr").status == 0
     assert sorted(path.name for path in folder.iterdir()) == [
+        "decoys.star",
         "done.json",
+        "particles.all.star",
         "particles.star",
         "segmentation.zarr",
     ]

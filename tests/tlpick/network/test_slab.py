@@ -63,7 +63,7 @@ def test_no_face_is_found_where_the_sample_fills_the_volume() -> None:
         noise = generator("no slab", seed).standard_normal((60, 96, 96), np.float32)
         assert find_slab(noise, VOXEL) is None
     assert find_slab(np.ones((60, 96, 96), np.float32), VOXEL) is None
-    assert find_slab(ice((12, 96, 96), 3, 9), VOXEL) is None  # too thin to tell
+    assert find_slab(ice((50, 96, 96), 15, 35), VOXEL) is None  # too thin to tell
 
 
 def test_a_single_face_is_said_and_the_other_side_stays_open() -> None:

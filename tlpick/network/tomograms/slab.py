@@ -30,6 +30,8 @@ HIGH, HIGH_ERRORS = 0.4, 2.0
 _LENGTH = 100.0
 #: Neither the ice nor the vacuum on a side may be thinner than this, Å.
 _THINNEST_ICE, _THINNEST_VACUUM = 150.0, 60.0
+#: In a thinner volume there is no telling, Å.
+THINNEST = 600.0
 #: Faces steeper than this are no faces: tangent of the angle.
 STEEPEST = 0.36
 _CUT = 3.0
@@ -170,7 +172,7 @@ def _variances(values: NDArray[np.float32], voxel_size: float) -> tuple[Floats |
     pixel = max(1, min(round(PIXEL / voxel_size), ny // 12, nx // 12))
     rows, columns = ny // pixel, nx // pixel
     edge = min(max(6, round(SQUARE / (pixel * voxel_size))), rows, columns)
-    if nz * voxel_size < _THINNEST_ICE + _THINNEST_VACUUM or edge < 6:
+    if nz * voxel_size < THINNEST or edge < 6:
         return None, np.empty(0), np.empty(0)
     tiles_y, tiles_x = rows // edge, columns // edge
     measured = np.empty((nz, tiles_y, tiles_x))
