@@ -14,10 +14,13 @@ from typing import Any, TypeVar
 
 import click
 
+from catalogs import notes
 from catalogs.errors import InputError
 
 DISTRIBUTION = "template-learning"
 F = TypeVar("F", bound=Callable[..., Any])
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_click_echo = click.echo
 _URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/")
 
 # TensorFlow writes these from C++ while it starts, before any log level counts.
@@ -82,8 +85,10 @@ def to_disk(*names: str, **more: Any) -> Callable[[F], F]:
 
 def run(group: click.Group) -> None:
     """Run a program and exit: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    click.echo = _echo
     try:
-        status = group.main(standalone_mode=False)
+        with notes.printed(str(group.name)):
+            status = group.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.ClickException as error:  # bad usage: click's own words, in our shape
@@ -103,6 +108,16 @@ def run(group: click.Group) -> None:
         click.echo(f"{group.name}: {text}", err=True)
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def shown(text: str) -> str:
+    """Write out the characters that would steer a terminal; names in other people's files may hold them."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _echo(message: Any = None, *args: Any, **words: Any) -> None:
+    """Print as click does, in all programs, whatever a name holds."""
+    _click_echo(shown(message) if isinstance(message, str) else message, *args, **words)
 
 
 def _refuse(group: click.Group, text: str, error: Exception) -> int:

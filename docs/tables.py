@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from catalogs import schema
+from catalogs import plausible, schema
 from tlgen.recipes import recipe
 from tlgen.recipes.recipe_file import json_schema
 from tlgen.scene import decorate
@@ -36,14 +36,23 @@ def _table(model: type[BaseModel]) -> str:
     return "\n".join(rows)
 
 
+def _usual_values() -> str:
+    rows = ["| quantity | unit | usual | possible | why |", "| --- | --- | --- | --- | --- |"]
+    for name, limits in plausible.USUAL.items():
+        ends = (f"{limits.low:g} to {limits.high:g}", f"{limits.least:g} to {limits.most:g}")
+        rows.append(f"| `{name}` | {limits.unit} | {ends[0]} | {ends[1]} | {limits.why} |")
+    return "\n".join(rows)
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace ``{{ table NAME }}`` by the table of that model."""
+    """Replace ``{{ table NAME }}`` by the table of that model, and ``{{ usual values }}``."""
 
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
         [model] = [getattr(room, name) for room in (schema, recipe, decorate) if hasattr(room, name)][:1]
         return _table(model)
 
+    markdown = markdown.replace("{{ usual values }}", _usual_values())
     return re.sub(r"\{\{ table (\w+) \}\}", table, markdown)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from catalogs import console
+
+if TYPE_CHECKING:
+    from tlgen.recipes.recipe import Recipe
 
 tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
 
@@ -40,16 +43,24 @@ tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms 
     help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
 )
 @click.option("--log-json", metavar="FILE", help="Append what happens to FILE as JSON, one object a line.")
-def run(recipe: str, url: str, cluster: str, retries: int, time_limit: float, log_json: str | None) -> None:
+@click.option("--yes", is_flag=True, help="Go on with values that are unusual, such as voxels of 1 Å.")
+def run(
+    recipe: str,
+    url: str,
+    cluster: str,
+    retries: int,
+    time_limit: float,
+    log_json: str | None,
+    yes: bool,
+) -> None:
     """Make the samples of RECIPE that the corpus does not have yet.
 
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
     after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
-    from tlgen.recipes.recipe_file import read_recipe
     from tlgen.runs.run import run as make
 
-    sys.exit(0 if make(read_recipe(recipe), url, cluster, retries, 60 * time_limit, log_json) else 1)
+    sys.exit(0 if make(_with_a_word(recipe, yes), url, cluster, retries, 60 * time_limit, log_json) else 1)
 
 
 @tlgen.command()
@@ -65,9 +76,8 @@ def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> Non
     FOLDER gets scene.json, the molecules, a particle table and a coarse density; `tlgen view` draws it.
     """
     from tlgen.commands.pack import pack as make
-    from tlgen.recipes.recipe_file import read_recipe
 
-    make(read_recipe(recipe), folder, sample, voxel_size)
+    make(_with_a_word(recipe), folder, sample, voxel_size)
 
 
 @tlgen.command()
@@ -85,9 +95,8 @@ def simulate(
     The scene may be changed by hand: what stands in something else, or out of the ice, is refused.
     """
     from tlgen.commands.simulate_scene import simulate_scene
-    from tlgen.recipes.recipe_file import read_recipe
 
-    simulate_scene(scene, read_recipe(recipe), path, sample=sample, angles=angles, noise=noise)
+    simulate_scene(scene, _with_a_word(recipe), path, sample=sample, angles=angles, noise=noise)
 
 
 @tlgen.command()
@@ -241,10 +250,9 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
     Counts are exact. Costs come from one small sample of each kind, which is made on this machine and
     thrown away; what was measured is remembered for some hours.
     """
-    from tlgen.recipes.recipe_file import read_recipe
     from tlgen.runs.plan import plan as tell
 
-    tell(read_recipe(recipe), url, price, cluster, budget)
+    tell(_with_a_word(recipe), url, price, cluster, budget)
 
 
 @tlgen.command()
@@ -293,7 +301,9 @@ def variants(recipe: str, folder: Path) -> None:
 
 @tlgen.command()
 @click.argument("series")
-@click.option("--angles", required=True, metavar="FILE", help=".tlt, .rawtlt, .mdoc, RELION's STAR.")
+@click.option(
+    "--angles", required=True, metavar="FILE", help=".tlt, .mdoc, STAR, .tomostar, Warp's .xml, .aln."
+)
 @click.option("--to", "path", required=True, metavar="FILE", help="The tomogram: .mrc, .rec or .zarr.")
 @click.option("--pixel-size", type=float, metavar="Å", help="Of the images, where no file states it.")
 @click.option("--bin", "times", type=int, metavar="N", help="Pixels along a voxel's edge.")
@@ -314,6 +324,9 @@ def variants(recipe: str, folder: Path) -> None:
     help="From the images' y, anticlockwise; leave it at 0 for aligned images.",
 )
 @click.option("--negate-angles", is_flag=True, help="Tilts count the other way round: mirrors along z.")
+@click.option(
+    "--align", metavar="FILE", help="Move the images of a raw stack as an IMOD .xf or an AreTomo .aln says."
+)
 @click.option("--leave-out", metavar="N,N,...", default="", help="Images to leave out, counted from 0.")
 @click.option(
     "--filter", "kind", type=click.Choice(["ramp", "exact", "sirt"]), default="ramp", show_default=True
@@ -328,7 +341,18 @@ def variants(recipe: str, folder: Path) -> None:
 )
 @click.option("--cutoff", default=0.35, show_default=True, help="Where the Gaussian begins, cycles a pixel.")
 @click.option("--falloff", default=0.035, show_default=True, help="The Gaussian's sigma, cycles a pixel.")
-@click.option("--dose-weighting", is_flag=True, help="Fade out what the dose has destroyed; needs an .mdoc.")
+@click.option(
+    "--dose-weighting",
+    is_flag=True,
+    help="Fade out what the dose has destroyed; needs doses and their order.",
+)
+@click.option(
+    "--order",
+    metavar="WORD|FILE",
+    help="When images were taken, where no file tells it: stack, dose_symmetric:negative, "
+    "dose_symmetric:positive, or a file with a number for each.",
+)
+@click.option("--dose-per-tilt", type=float, metavar="e/Å²", help="Of each image, where no file tells it.")
 @click.option(
     "--ctf",
     type=click.Choice(["none", "phase_flip", "wiener"]),
@@ -352,9 +376,7 @@ def variants(recipe: str, folder: Path) -> None:
 @click.option(
     "--defocus-handedness",
     type=click.Choice(["1", "-1"]),
-    default="1",
-    show_default=True,
-    help="-1 if what is higher in the tomogram is less under focus.",
+    help="-1 if what is higher in the tomogram is less under focus; else as rlnTomoHand says, or 1.",
 )
 @click.option("--threads", type=int, help="To compute with; all of the machine's if left out.")
 @click.option(
@@ -384,11 +406,11 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     settings = settings_of({"filter": given["kind"], **{name: given[name] for name in names}})
     same = (
         "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
-        "voltage", "amplitude_contrast", "phase_shift", "device",
+        "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt",
     )  # fmt: skip
     request = Request(
         bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],
-        handedness=int(given["defocus_handedness"]), settings=settings,
+        handedness=int(given["defocus_handedness"] or 0) or None, settings=settings,
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip
@@ -399,7 +421,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
 @tlgen.command()
 @click.argument("acquisition")
 @console.to_disk("path", metavar="FILE", help="The recipe, .yaml; it is printed if left out.")
-@click.option("--template", default="demo", show_default=True, help="The recipe to extend: a name or a path.")
+@click.option("--template", help="The recipe that a new one extends: a name or a path.  [default: demo]")
 @click.option(
     "--voxel-size",
     default=10.0,
@@ -407,16 +429,19 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     metavar="Å",
     help="Bin your pixels to about this, by a whole number.",
 )
-def match(acquisition: str, path: str | None, template: str, voxel_size: float) -> None:
+def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
     """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc or a STAR file of RELION 5.
 
     Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
-    and counts come from the template; edit them.
+    and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
+    acquisition and samples are changed.
     """
     from tlgen.recipes.from_series import write_match
 
     for line in write_match(acquisition, path, template, voxel_size):
         click.echo(line)
+    if path is not None:
+        _with_a_word(path)
 
 
 @tlgen.command()
@@ -426,6 +451,24 @@ def structures() -> None:
 
     for name, path in shipped().items():
         click.echo(f"{name:12} {path}")
+
+
+def _with_a_word(name: str, yes: bool | None = None) -> Recipe:
+    """Read a recipe, and say what is unusual about it.
+
+    ``yes`` says of something that takes hours whether the user means what is unusual; None stands for
+    something that takes minutes, which goes on anyway.
+    """
+    from tlgen.recipes.doubts import doubts, refuse_unusual
+    from tlgen.recipes.recipe_file import read_recipe
+
+    recipe = read_recipe(name)
+    found = doubts(recipe)
+    for words in (each for several in found.values() for each in several):
+        click.echo(f"unusual: {words}", err=True)
+    if yes is not None:
+        refuse_unusual(found, yes)
+    return recipe
 
 
 def main() -> None:

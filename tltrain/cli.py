@@ -83,6 +83,7 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
 @click.option("--patience", type=int, metavar="N", help="Stop after N validations without a better score.")
 @click.option("--from", "start", metavar="MODEL", help="Begin with the weights of this model.")
 @click.option("--seed", default=0, show_default=True, help="The same seed trains on the same patches.")
+@click.option("--overwrite", is_flag=True, help="Replace a model there that was trained otherwise.")
 def fit(
     url: str,
     to: str,
@@ -90,6 +91,7 @@ def fit(
     hold_out_by: str | None,
     shares: str | None,
     augment: tuple[str, ...],
+    overwrite: bool,
     **options: Any,
 ) -> None:
     """Train on the corpus at URL (a path, s3://..., gs://...) and write a model file.
@@ -109,7 +111,7 @@ def fit(
         augmentation=augmentation_of(augment),
         **options,
     )
-    train(url, to, settings, say=click.echo)
+    train(url, to, settings, overwrite=overwrite, say=click.echo)
 
 
 @tltrain.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
@@ -10,10 +9,12 @@ import click
 from catalogs.console import nearest
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
 from tlgen.molecules.library import CorpusLibrary
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import SampleSpec, expand
 from tlgen.runs import make_sample, prepare_structures, recipe_checks
+from tlgen.runs.shortfall import refuse_nothing_placed, shortfall
 from tlgen.scene.scene_file import COARSE, check_target, write_scene
 from tlgen.scene.view import describe, measure
 from tlrun.reporting.progress import ProgressLine
@@ -36,17 +37,19 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     Raises
     ------
     InputError
-        If the recipe has no such sample or lacks a structure, or the folder holds something else.
+        If the recipe has no such sample or lacks a structure, no target has room in the box, or the folder
+        holds something else.
     """
     check_target(folder, voxel_size)
     recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
     spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
+    prepare_structures.refuse_small_boxes(recipe)
     recipe_checks.check_decorations(recipe, [spec])
     prepare_structures.refuse_targets_among_distractors(recipe)
-    with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
+    with scratch_folder("tlgen-pack-") as temporary:
         infos = prepare_structures.class_infos(recipe)
-        corpus = Path(url, "corpus")
+        corpus = temporary / "corpus"
         catalog = Catalog.create(
             str(corpus), classes=infos, recipe=recipe.model_dump(mode="json"), name=recipe.name
         )
@@ -57,6 +60,7 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
                 progress.update(len(prepared))
         packed = make_sample.pack_scene(catalog.url, spec, prepared, tuple(info.name for info in infos))
         library = CorpusLibrary(catalog.url)
+        refuse_nothing_placed(packed.scene, library)
         write_scene(packed.scene, library, folder, name=spec.name, voxel_size=voxel_size)
         facts = measure(packed.scene, library)
     click.echo(f"{recipe.name}, {spec.name}, packed in {packed.seconds:.0f} CPU-s: {folder}")
@@ -65,6 +69,8 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     for row in facts.rows:
         asked = "as many as fit" if row.asked is None else f"of {row.asked}"
         click.echo(f"  {row.name:20} {row.placed:5} {asked}")
+    for line in shortfall(packed.scene, packed.occupancy, spec.packing):
+        click.echo(f"  {line}")
 
 
 def choose(specs: list[SampleSpec], sample: str | None, recipe: str) -> SampleSpec:

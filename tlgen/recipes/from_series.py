@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
+from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
 from tlgen.tilts.scheme import order
@@ -28,7 +31,7 @@ _GROUPS = range(1, 9)
 _LARGEST_VOXEL = 200.0  # Å; no molecule is left in larger ones
 
 
-def write_match(path: str, to: str | None, template: str, voxel_size: float) -> list[str]:
+def write_match(path: str, to: str | None, template: str | None, voxel_size: float) -> list[str]:
     """Write a recipe that is centred on an acquisition; returns lines to print.
 
     Parameters
@@ -36,33 +39,43 @@ def write_match(path: str, to: str | None, template: str, voxel_size: float) -> 
     path
         What :func:`tlgen.tilts.series_files.read_series` reads.
     to
-        The recipe; None prints it.
+        The recipe; None prints it. One that is there takes its tilt series so from now on.
     template
-        The recipe that it extends.
+        The recipe that a new one extends; None: ``demo``.
     voxel_size
         Å, that the voxels should have about.
 
     Raises
     ------
     InputError
-        If a file cannot be read, ``to`` exists or is no .yaml, or the voxel size is not positive.
+        If a file cannot be read, ``to`` is no .yaml, is there while a template is named, or the voxel size is
+        not positive.
     """
     if not 0 < voxel_size <= _LARGEST_VOXEL:
         raise InputError(
             f"--voxel-size must be positive and no more than {_LARGEST_VOXEL:g} Å, not {voxel_size:g}"
         )
-    series, below = read_one(path), read_recipe(template)
     if to is not None and Path(to).suffix not in (".yaml", ".yml"):
         raise InputError(f"{to} must end in .yaml; give another name")
+    series = read_one(path)
+    if not series.ordered:
+        notes.warn(
+            f"{path} {series.doubt}: the tilts are taken as they stand in the file; mend the recipe if not"
+        )
     if to is not None and Path(to).exists():
-        raise InputError(f"{to} exists already; remove it or give another name")
+        if template is not None:
+            raise InputError(
+                f"{to} exists already; leave --template out to change its tilt series, or give another name"
+            )
+        return _changed(series, Path(to), voxel_size)
+    template = template or "demo"
+    below = read_recipe(template)
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(to).stem if to else series.name).strip("-.") or "matched"
     if template not in shipped_recipes():
         template = os.path.relpath(template, Path(to).parent if to else None)
     content = matched(series, below, template, voxel_size, name)
-    text = f"# Tilt series as {Path(path).name} was taken; `tlgen run` makes it.\n" + yaml.safe_dump(
-        content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
-    )
+    content = {key: content[key] for key in ("extends", "name", "description")} | _standing(below) | content
+    text = f"# Tilt series as {Path(path).name} was taken; `tlgen run` makes it.\n" + _in_yaml(content)
     if to is None:
         return [text.rstrip()]
     Path(to).parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +83,76 @@ def write_match(path: str, to: str | None, template: str, voxel_size: float) -> 
     read_recipe(to)
     return [
         *differences(content["acquisition"], below),
-        f"{to}: edit its targets, then: tlgen run {to} --to URL",
+        f"{to}: put your structures under its targets, which are those of {template}; then: tlgen plan {to} "
+        "--to URL, and tlgen run",
     ]
+
+
+def _standing(below: Recipe) -> dict[str, Any]:
+    """Say what stands in the boxes of a recipe, so that it can be edited where the tilt series are."""
+    said = below.model_dump(mode="json", include={"targets", "distractors"}, exclude_defaults=True)
+    for target in said["targets"].values():
+        target["structures"] = [s["file"] if set(s) == {"file"} else s for s in target["structures"]]
+    return {"targets": said["targets"], "distractors": said.get("distractors", [])}
+
+
+def _said(words: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in words.items() if value is not None}
+
+
+def _in_yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+
+
+def _changed(series: Series, path: Path, voxel_size: float) -> list[str]:
+    """Let a recipe that is there take its tilt series as a series was taken; returns lines to print.
+
+    The keys ``shape``, ``acquisition`` and ``samples`` are written anew; groups keep their names, numbers and
+    splits. All else stays as it is, comments too, and so does a copy of the old file.
+    """
+    below, text = read_recipe(str(path)), path.read_text(encoding="utf-8")
+    extends = (read_yaml(path) or {}).get("extends")
+    content = matched(series, below, str(extends), voxel_size, below.name)
+    samples = {
+        name: _without(below, name) | group.model_dump(mode="json", include={"number", "split"})
+        for name, group in below.samples.items()
+    }
+    acquisition = content["acquisition"]
+    if extends is None:  # there is nothing to take away from
+        samples = {name: _said(group) for name, group in samples.items()}
+        acquisition = _said(below.model_dump(mode="json")["acquisition"] | acquisition)
+    words = {"shape": content["shape"], "acquisition": acquisition, "samples": samples}
+    for key, value in words.items():
+        text = _with_key(text, key, _in_yaml({key: value}))
+    aside = path.with_name(f".{path.stem}.new{path.suffix}")
+    aside.write_text(text, encoding="utf-8")
+    try:
+        read_recipe(str(aside))
+        backup = path.with_name(path.name + ".before")
+        shutil.copy2(path, backup)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return [
+        *differences(words["acquisition"], below),
+        f"{path}: shape, acquisition and samples are as the series was taken, the rest is as it was (the old "
+        f"file is {backup}); then: tlgen plan {path} --to URL, and tlgen run",
+    ]
+
+
+def _with_key(text: str, key: str, block: str) -> str:
+    """Put a top-level key of a YAML file in the place of the old one, or at the end."""
+    root = yaml.compose(text, yaml.SafeLoader)
+    lines = text.splitlines(keepends=True)
+    for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if name.value == key:
+            first, last = name.start_mark.line, value.end_mark.line
+            # a block ends where the next key begins: comments and blank lines before that are not its own
+            while last - 1 > first and (not lines[last - 1].strip() or lines[last - 1][0] in "#\n"):
+                last -= 1
+            last = max(last, first + 1)
+            return "".join([*lines[:first], block, *lines[last:]])
+    return text.rstrip("\n") + "\n\n" + block
 
 
 def matched(series: Series, below: Recipe, template: str, voxel_size: float, name: str) -> dict[str, Any]:

@@ -23,7 +23,10 @@ from pydantic import (
 )
 
 from catalogs.console import nearest
+from catalogs.plausible import USUAL, impossible
 from catalogs.schema import Acquisition, Split
+from tlgen.molecules.structure_file import is_map
+from tlgen.recipes.bounds import check_box, check_count, check_samples
 from tlgen.recipes.units import in_unit
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.scene.decorate import Decorations
@@ -143,6 +146,8 @@ def _check_alone(key: str, value: Any) -> None:
                 raise ValueError(own) from error
             wanted = (word.removeprefix("Input should be ") for word in words)
             raise ValueError(f"must be {' or '.join(wanted)}, not {each}") from error
+        if key in USUAL and (no := impossible(key, float(each))) is not None:
+            raise ValueError(no)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -199,7 +204,7 @@ Grid = Annotated[
 class Variants(_Strict):
     """Flexible variants of a structure by normal modes."""
 
-    number: int = Field(4, ge=0, description="0: the structure as it is.")
+    number: int = Field(4, ge=0, le=int(USUAL["variants"].most), description="0: the structure as it is.")
     rmsd: tuple[Angstrom, Angstrom] = Field(
         (1.0, 4.0), description="Each variant's RMSD is drawn between them.", json_schema_extra={"unit": "Å"}
     )
@@ -225,7 +230,7 @@ class Structure(_Strict):
     )
     assembly: str = Field(
         "first",
-        description="`first` biological assembly, `asymmetric` unit, or an assembly's name in the file.",
+        description="`first` biological assembly, `asymmetric` unit, `models`, or an assembly's name.",
     )
     map: str | None = Field(None, description="Instead of `file`: a density map (MRC) of a molecule.")
     contour: float | None = Field(None, description="Of the map: grey level of the molecule's surface.")
@@ -239,6 +244,8 @@ class Structure(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
+        if isinstance(value, str) and is_map(value):
+            return {"map": value}
         return {"file": str(value)} if isinstance(value, str | int) else value
 
     @classmethod
@@ -306,25 +313,6 @@ def _distractor(value: Any) -> Any:
     return value
 
 
-class Group(_Strict):
-    """Samples that share a split and what the recipe says of them on top of the recipe's own."""
-
-    number: int = Field(1, gt=0, description="Samples in the group; with `grid`, of each combination.")
-    grid: Grid = Field({}, description="Lists of values; every combination of them is made `number` times.")
-    split: Split = Field("train", description="What the samples are for; training never opens `test`.")
-    shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
-    acquisition: Drawn = Field({}, description="On top of the recipe's own.")
-    scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
-
-    @property
-    def combinations(self) -> int:
-        """How many the grid has."""
-        product = 1
-        for values in self.grid.values():
-            product *= len(values)
-        return product
-
-
 class Packing(_Strict):
     """How densely molecules stand, and how many."""
 
@@ -371,6 +359,31 @@ class Packing(_Strict):
             raise ValueError("ratio needs molecules, concentration or fill: saturation beside it")
         return self
 
+    @property
+    def asks_for_counts(self) -> bool:
+        """Whether counts are numbers of molecules, and not shares."""
+        return self.fill == "counts" and self.concentration is None and self.molecules is None
+
+
+class Group(_Strict):
+    """Samples that share a split and what the recipe says of them on top of the recipe's own."""
+
+    number: int = Field(1, gt=0, description="Samples in the group; with `grid`, of each combination.")
+    grid: Grid = Field({}, description="Lists of values; every combination of them is made `number` times.")
+    split: Split = Field("train", description="What the samples are for; training never opens `test`.")
+    shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
+    acquisition: Drawn = Field({}, description="On top of the recipe's own.")
+    packing: Packing | None = Field(None, description="Instead of the recipe's own, e.g. for a dilute box.")
+    scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
+
+    @property
+    def combinations(self) -> int:
+        """How many the grid has."""
+        product = 1
+        for values in self.grid.values():
+            product *= len(values)
+        return product
+
 
 class Keep(_Strict):
     """What a sample holds besides the tomogram, its labels and its particles."""
@@ -401,6 +414,9 @@ class Recipe(_Strict):
         Reconstruction(), description="From the images to the tomogram, for all samples."
     )
     samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
+    unusual: list[str] = Field(
+        [], description="Quantities whose unusual values are meant, such as `voxel_size`; see Usual values."
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Recipe:
@@ -410,17 +426,70 @@ class Recipe(_Strict):
                 f"acquisition.voxel_size must be one number, not {listed}: a corpus has one voxel size"
             )
         shapes = {"shape": self.shape, **{f"samples.{n}.shape": g.shape for n, g in self.samples.items()}}
-        if self.packing.ratio is not None:
-            groups = [*self.targets, *(["distractor"] if self.distractors else [])]
-            for name in [*self.packing.ratio, *groups]:
-                if name not in groups:
-                    raise ValueError(f"unknown key packing.ratio.{name}{nearest(name, groups)}")
-                if name not in self.packing.ratio:
-                    raise ValueError(f"packing.ratio says nothing of {name}; give it a number, 0 for none")
+        for key, packing in self.packings():
+            self._check_ratio(key, packing)
         for name, shape in shapes.items():
             if shape is not None and min(shape) < 8:
                 raise ValueError(f"{name} must be at least 8 voxels along each axis")
+        for name in self.unusual:
+            if name not in USUAL:
+                raise ValueError(f"unusual names {name}, which is no quantity{nearest(name, USUAL)}")
         return self
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Recipe:
+        """Refuse boxes that nothing stands in, and numbers that no machine would come to the end of."""
+        check_samples(sum(group.number * group.combinations for group in self.samples.values()))
+        size = self.voxel_size
+        for (name, shape, factor), group in zip(self.boxes(), self.samples.values(), strict=True):
+            check_box(name, shape, size)
+            for place, count in self._counts():
+                room = (name, shape, size) if self.packing_of(group).asks_for_counts else None
+                check_count(place, count, count * factor, room)
+        return self
+
+    def _check_ratio(self, key: str, packing: Packing) -> None:
+        if packing.ratio is None:
+            return
+        groups = [*self.targets, *(["distractor"] if self.distractors else [])]
+        for name in [*packing.ratio, *groups]:
+            if name not in groups:
+                raise ValueError(f"unknown key {key}.ratio.{name}{nearest(name, groups)}")
+            if name not in packing.ratio:
+                raise ValueError(f"{key}.ratio says nothing of {name}; give it a number, 0 for none")
+
+    @property
+    def voxel_size(self) -> float:
+        """Å; a corpus has one."""
+        return float(next(self._values("voxel_size")))
+
+    def packing_of(self, group: Group) -> Packing:
+        """How densely molecules stand in the boxes of a group."""
+        return group.packing or self.packing
+
+    def boxes(self) -> list[tuple[str, tuple[int, int, int], float]]:
+        """List the boxes: the key that says each, its voxels along z, y, x, and the factor on all counts."""
+        return [
+            (f"samples.{name}.shape" if g.shape else "shape", g.shape or self.shape, g.scale_counts)
+            for name, g in self.samples.items()
+        ]
+
+    def _counts(self) -> Iterator[tuple[str, int]]:
+        """All counts of molecules, with the keys that say them."""
+        for name, target in self.targets.items():
+            yield f"targets.{name}.count", target.count
+        for k, entry in enumerate(self.distractors):
+            yield f"distractors.{k}.count", entry.count
+        for key, packing in self.packings():
+            if packing.molecules is not None:
+                yield f"{key}.molecules", packing.molecules
+
+    def packings(self) -> Iterator[tuple[str, Packing]]:
+        """Give all packings with the keys that say them."""
+        yield "packing", self.packing
+        for name, group in self.samples.items():
+            if group.packing is not None:
+                yield f"samples.{name}.packing", group.packing
 
     def _values(self, key: str) -> Iterator[Any]:
         """All values that a parameter of the acquisition may take."""

@@ -8,17 +8,18 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 import catalogs
+from catalogs import notes
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import parse_tilt_series
+from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import ACQUISITION_UNITS, Distractor, DistractorSet, Recipe, Structure
 
 _EXTENDS = "extends"
-_OF_SERIES = ".mdoc, .tlt, .rawtlt or .star"
+_OF_SERIES = ".mdoc, .tlt, .star, .tomostar, .xml or .aln"
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -35,7 +36,8 @@ def read_recipe(name_or_path: str) -> Recipe:
     name_or_path
         A YAML file, or the name of a recipe that comes with the program. ``extends: NAME`` in it takes
         another recipe as a start: mappings are merged key by key, anything else replaces what was
-        there, and null removes it.
+        there, and null removes it. But the targets are those that the file names, if it names any: one
+        that is named without structures is that of the other recipe, with what is said of it.
 
     Returns
     -------
@@ -185,12 +187,7 @@ def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], li
         raise InputError(f"{who}there is no recipe {name_or_path}; give a YAML file or one of: {known}.")
     if path.resolve() in [other.resolve() for other in seen]:
         raise InputError(f"{path} extends itself, through {seen[-1]}; a recipe must start somewhere.")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        line = f" in line {place.line + 1}" if place else ""
-        raise InputError(f"{path} is not valid YAML{line}: {getattr(error, 'problem', error)}.") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a recipe: it must have keys such as name, targets and samples.")
     base = content.pop(_EXTENDS, None)
@@ -199,7 +196,24 @@ def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], li
     if not isinstance(base, str):
         raise InputError(f"{path}: extends must be the name or path of a recipe, not {base!r}.")
     below, paths = _load(base, (*seen, path))
-    return _merged(below, content), [path, *paths]
+    return _extended(below, content), [path, *paths]
+
+
+def _extended(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Put a recipe onto the one that it extends; its targets are those that it names, if it names any."""
+    merged, named, old = _merged(below, above), above.get("targets"), below.get("targets")
+    if not isinstance(named, dict) or not isinstance(old, dict):
+        return merged
+    gone = old.keys() - named.keys()
+    merged["targets"] = {name: target for name, target in merged["targets"].items() if name not in gone}
+    packing, own = merged.get("packing"), above.get("packing")
+    if isinstance(packing, dict) and isinstance(packing.get("ratio"), dict):
+        # the ratio of the other recipe says something of classes that there are no more
+        said = own.get("ratio") if isinstance(own, dict) else None
+        kept = packing["ratio"].keys() - (gone - (said.keys() if isinstance(said, dict) else set()))
+        ratio = {name: part for name, part in packing["ratio"].items() if name in kept}
+        merged["packing"] = {**packing, "ratio": ratio}
+    return merged
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -264,7 +278,18 @@ def _with_tilts_in_words(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
             return [value]
         beside = (str(path.parent / value) for path in paths)
         found = next((each for each in beside if Path(each.partition("#")[0]).is_file()), value)
-        return [each.in_words() for each in series_files.read_series(found)]
+        read = series_files.read_series(found)
+        for each in read:
+            if not each.ordered:
+                taken = f"{found} {each.doubt}: the tilts of {each.name} are taken as they stand in the file"
+                if recipe.reconstruction.dose_weighting:
+                    raise InputError(
+                        f"{paths[0]}: reconstruction.dose_weighting needs the order of the tilts, and "
+                        f"{found} "
+                        f"{each.doubt}; write them as text in the order in which they were taken"
+                    )
+                notes.warn(f"{taken}; if they were not, write them as text in that order")
+        return [each.in_words() for each in read]
 
     def resolved(drawn: dict[str, Any], *, listed: bool) -> dict[str, Any]:
         if "tilt_series" not in drawn:

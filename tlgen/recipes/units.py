@@ -32,6 +32,7 @@ _PLAIN = str.maketrans(
         "^": None,
     }
 )
+_NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+\s*")
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S.*?)\s*$")
 
 
@@ -55,7 +56,11 @@ def in_unit(value: Any, unit: str) -> Any:
     ValueError
         If the words after the number are no unit of that kind; the message lists those that are.
     """
-    if not unit or not isinstance(value, str) or (found := _QUANTITY.match(value)) is None:
+    if not unit or not isinstance(value, str):
+        return value
+    if _NUMBER.fullmatch(value):  # YAML reads 1e-4 as text: it wants a point in it
+        return float(value)
+    if (found := _QUANTITY.match(value)) is None:
         return value
     known = _KNOWN.get(unit, {})
     word = "".join(found[2].translate(_PLAIN).split())

@@ -24,6 +24,7 @@ from tlgen.molecules.library import CorpusLibrary, open_catalog
 from tlgen.packing.quantities import Concentration, Counts, Fill, Ratio, Saturation
 from tlgen.recipes.recipe import Packing
 from tlgen.recipes.samples import STAGES, SampleSpec
+from tlgen.runs import shortfall
 from tlgen.runs.prepare_structures import Prepared, permanent
 from tlgen.scene import decorate, labels
 from tlgen.scene.density import density
@@ -86,8 +87,19 @@ def fill_of(packing: Packing) -> Fill:
 
 
 def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed | Made:
-    """Pack the molecules of one sample, unless another run has made it meanwhile."""
-    return _made_by_another(url, spec) or pack_scene(url, spec, prepared, class_names)
+    """Pack the molecules of one sample, unless another run has made it meanwhile.
+
+    Raises
+    ------
+    Refused
+        As :func:`pack_scene`, or no target has room.
+    """
+    if (made := _made_by_another(url, spec)) is not None:
+        return made
+    packed = pack_scene(url, spec, prepared, class_names)
+    with permanent():  # hours of simulation would teach nothing
+        shortfall.refuse_nothing_placed(packed.scene, CorpusLibrary(url))
+    return packed
 
 
 def empty_scene(spec: SampleSpec, class_names: tuple[str, ...]) -> Scene:

@@ -14,7 +14,7 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
-from tlgen.runs import cost_calibration, prepare_structures, recipe_checks
+from tlgen.runs import contents, cost_calibration, prepare_structures, recipe_checks
 from tlgen.runs.costs import SIMULATE, like, work
 from tlgen.tilts.scheme import tilt_series
 from tlrun.cluster import launch
@@ -30,6 +30,8 @@ class Counts:
     ----------
     found
         Samples to do, done and stale.
+    wanted
+        All structures of the recipe.
     structures
         Structures whose preparation is to be done.
     tasks
@@ -41,6 +43,7 @@ class Counts:
     """
 
     found: Classified
+    wanted: list[prepare_structures.Preparation]
     structures: list[prepare_structures.Preparation]
     tasks: int
     tilts: int
@@ -81,6 +84,7 @@ def count(recipe: Recipe, url: str) -> Counts:
     calls = work(found.todo)
     return Counts(
         found,
+        wanted,
         missing,
         tasks=len(missing) + sum(each.calls for each in calls),
         tilts=sum(each.pieces for each in calls),
@@ -174,6 +178,8 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     counts = count(recipe, url)
     found = counts.found
     click.echo(f"recipe {recipe.name} to {url}")
+    for line in contents.lines(recipe, counts.wanted):
+        click.echo(f"  {line}")
     click.echo(f"  samples to do   {len(found.todo)}")
     click.echo(f"  done            {len(found.done)}")
     remark = "  (the recipe does not make them any more; they stay)" if found.stale else ""
@@ -187,6 +193,7 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     if not found.todo:
         click.echo("nothing to do")
         return
+    prepare_structures.refuse_small_boxes(recipe)
     recipe_checks.check_decorations(recipe, found.todo)
     prepare_structures.refuse_targets_among_distractors(recipe)
     costs = estimate(recipe, found.todo, budget)

@@ -23,6 +23,7 @@ from tlgen.molecules.library import open_catalog
 from tlgen.molecules.molecule import Molecule, to_arrays
 from tlgen.recipes.recipe import Distractor, Recipe, Structure, Variants
 from tlgen.recipes.samples import DATA_VERSION
+from tlgen.runs import shortfall
 from tlgen.scene import decorate
 from tlgen.simulate import checks
 
@@ -190,6 +191,12 @@ def refuse_targets_among_distractors(recipe: Recipe) -> None:
 
     targets = {name: [candidate(s) for s in target.structures] for name, target in recipe.targets.items()}
     similarity.refuse_targets(targets, [candidate(structure) for structure, _ in distractors(recipe)])
+
+
+def refuse_small_boxes(recipe: Recipe) -> None:
+    """Refuse a recipe with a box that none of its targets fits into (InputError), before anything is made."""
+    targets = (s for target in recipe.targets.values() for s in target.structures)
+    shortfall.refuse_small_boxes(recipe, (read_structure(structure) for structure in targets))
 
 
 def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:

@@ -6,13 +6,15 @@ Everything is cut at the faces of the box, as molecules are, but for what stands
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from catalogs.seeds import generator
-from tlgen.scene.decorations import Decoration
+from tlgen.scene.decorations import Decoration, surface_distance
 from tlgen.scene.materials import Material
 
 Box = tuple[float, float, float]
@@ -25,10 +27,25 @@ _BLOCK = 8  # cells along each edge
 _FCC = np.array([(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)])
 
 
+class Density(NamedTuple):
+    """What is integrated over a body.
+
+    Attributes
+    ----------
+    of
+        Of a material, in 1 Å³.
+    grown
+        Å by which the body is larger all around; the outermost material fills it.
+    """
+
+    of: Callable[[Material], float]
+    grown: float = 0.0
+
+
 def integrate(
-    decoration: Decoration, box: Box, spacing: float, of: Callable[[Material], float], grown: float = 0.0
+    decoration: Decoration, box: Box, spacing: float, densities: Sequence[Density]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Share a density out to points on a lattice.
+    """Share densities out to points on a lattice.
 
     A cell that the surface of a layer cuts counts by the part of it that lies below, to first order in
     its size.
@@ -41,38 +58,102 @@ def integrate(
         Lengths of the box along x, y, z in Å.
     spacing
         Å between points, at most; the box is a whole number of cells.
-    of
-        Density of a material, of whatever is to be integrated, in 1 Å³.
-    grown
-        Å by which the body is larger all around; the outermost material fills it.
+    densities
+        What is to be integrated, in one pass over the body.
 
     Yields
     ------
     points : ndarray, float32
         (n, 3) x, y, z in Å from the centre of the box.
     amounts : ndarray, float32
-        (n,) what is in the cell around each point.
+        (n, densities) what is in the cell around each point.
     """
     cells = np.ceil(np.array(box) / spacing - 1e-9).astype(np.int64)
     edges = np.array(box) / cells
     volume, edge = float(edges.prod()), float(edges.prod()) ** (1 / 3)
-    starts = [start for start, _ in decoration.layers]
-    starts[0] -= grown
-    steps = np.diff([0.0, *(of(material) for _, material in decoration.layers)]) * volume
-    for points in _lattice(decoration, box, edges, np.zeros(3), grown + float(np.linalg.norm(edges)) / 2):
-        depth = -decoration.distance(points)
-        amounts = np.zeros(len(points))
-        for start, step in zip(starts, steps, strict=True):
-            amounts += step * np.clip(0.5 + (depth - start) / edge, 0, 1)
-        some = depth > starts[0] - edge / 2
-        yield points[some].astype(np.float32), amounts[some].astype(np.float32)
+    starts = np.array([[start for start, _ in decoration.layers]] * len(densities))
+    starts[:, 0] -= [density.grown for density in densities]
+    values = [[0.0, *(density.of(material) for _, material in decoration.layers)] for density in densities]
+    steps = np.diff(values, axis=1) * volume
+    first, end = _cells_around(decoration, box, edges, np.zeros(3), float(-starts.min()) + edge)
+    if (end <= first).any():
+        return
+    blocks = -(-(end - first) // _BLOCK)
+    room = _AT_A_TIME + _BLOCK**3
+    at, number = 0, int(blocks.prod())
+    points, amounts = np.empty((room, 3), np.float32), np.empty((room, len(densities)), np.float32)
+    while at < number:
+        at, found = _integrate(
+            *decoration.form, -np.array(box) / 2, edges, first, end, blocks, starts, steps, edge,
+            at, points, amounts,
+        )  # fmt: skip
+        if found:
+            yield points[:found].copy(), amounts[:found].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _integrate(
+    kind: int,
+    numbers: NDArray[np.float64],
+    corner: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    first: NDArray[np.int64],
+    end: NDArray[np.int64],
+    blocks: NDArray[np.int64],
+    starts: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    edge: float,
+    at: int,
+    points: NDArray[np.float32],
+    amounts: NDArray[np.float32],
+) -> tuple[int, int]:
+    """Fill points and amounts from block ``at`` on until they are full: next block, and how many."""
+    found = 0
+    least = starts.min() - edge / 2  # depth at which anything begins
+    half = np.sqrt((edges**2).sum()) * _BLOCK / 2
+    number = blocks[0] * blocks[1] * blocks[2]
+    n, layers = starts.shape
+    while at < number and found + _BLOCK**3 <= len(points):
+        i = first[0] + at // (blocks[1] * blocks[2]) * _BLOCK
+        j = first[1] + at // blocks[2] % blocks[1] * _BLOCK
+        k = first[2] + at % blocks[2] * _BLOCK
+        at += 1
+        # a sheet fills little of the box: look at blocks of cells first
+        far = surface_distance(
+            kind,
+            numbers,
+            corner[0] + (i + _BLOCK / 2) * edges[0],
+            corner[1] + (j + _BLOCK / 2) * edges[1],
+            corner[2] + (k + _BLOCK / 2) * edges[2],
+        )
+        if far > half - least:
+            continue
+        for a in range(i, min(i + _BLOCK, end[0])):
+            x = corner[0] + (a + 0.5) * edges[0]
+            for b in range(j, min(j + _BLOCK, end[1])):
+                y = corner[1] + (b + 0.5) * edges[1]
+                for c in range(k, min(k + _BLOCK, end[2])):
+                    z = corner[2] + (c + 0.5) * edges[2]
+                    depth = -surface_distance(kind, numbers, x, y, z)
+                    if depth <= least:
+                        continue
+                    points[found, 0], points[found, 1], points[found, 2] = x, y, z
+                    for m in range(n):
+                        amount = 0.0
+                        for layer in range(layers):
+                            share = min(max(0.5 + (depth - starts[m, layer]) / edge, 0.0), 1.0)
+                            amount += steps[m, layer] * share
+                        amounts[found, m] = amount
+                    found += 1
+    return at, found
 
 
 def total(
     decoration: Decoration, box: Box, of: Callable[[Material], float], spacing: float = _COARSE
 ) -> float:
     """Integrate a density over the body; see :func:`integrate`."""
-    return sum(float(a.sum(dtype=np.float64)) for _, a in integrate(decoration, box, spacing, of))
+    portions = integrate(decoration, box, spacing, [Density(of)])
+    return sum(float(amounts.sum(dtype=np.float64)) for _, amounts in portions)
 
 
 def count_atoms(decorations: Sequence[Decoration], box: Box) -> int:
@@ -143,12 +224,8 @@ def _lattice(
 
     Without a shift, cells begin at the box's lowest corner, and only whole cells of the box are given.
     """
-    low, high = _limits(decoration, box, reach)
+    first, end = _cells_around(decoration, box, edges, shift, reach)
     corner = shift - np.array(box) / 2
-    first = np.floor((low - corner) / edges).astype(np.int64)
-    end = np.ceil((high - corner) / edges).astype(np.int64)
-    if not shift.any() and not _free(decoration):
-        first, end = np.maximum(first, 0), np.minimum(end, np.rint(np.array(box) / edges).astype(np.int64))
     if (end <= first).any():
         return
     # a sheet fills little of the box: look at blocks of cells first
@@ -163,6 +240,19 @@ def _lattice(
         near = decoration.distance(points) <= reach
         if near.any():
             yield points[near]
+
+
+def _cells_around(
+    decoration: Decoration, box: Box, edges: NDArray[np.float64], shift: NDArray[np.float64], reach: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and end of the cells along each axis that lie within ``reach`` of the body's bounds."""
+    low, high = _limits(decoration, box, reach)
+    corner = shift - np.array(box) / 2
+    first = np.floor((low - corner) / edges).astype(np.int64)
+    end = np.ceil((high - corner) / edges).astype(np.int64)
+    if not shift.any() and not _free(decoration):
+        first, end = np.maximum(first, 0), np.minimum(end, np.rint(np.array(box) / edges).astype(np.int64))
+    return first, end
 
 
 def _indices(axes: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:

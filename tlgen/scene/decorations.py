@@ -11,8 +11,10 @@ Coordinates are x, y, z in Å from the centre of the box, as in :class:`tlgen.sc
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,25 @@ Vector = tuple[float, float, float]
 Layers = tuple[tuple[float, Material], ...]
 
 _BILAYER: Layers = ((0.0, HEADS), (HEAD_THICKNESS, TAILS))
+
+
+class Form(NamedTuple):
+    """A body's surface in numbers, for compiled loops; see :func:`surface_distance`.
+
+    Attributes
+    ----------
+    kind
+        :data:`BALL`, :data:`BENT` or :data:`EDGE`.
+    numbers
+        (8,) what that kind needs.
+    """
+
+    kind: int
+    numbers: NDArray[np.float64]
+
+
+#: Forms: shells and balls around a centre, sheets that may be flat, and a film around a hole.
+BALL, BENT, EDGE = 0, 1, 2
 
 
 class Decoration(Protocol):
@@ -44,6 +65,10 @@ class Decoration(Protocol):
     @property
     def seed(self) -> int:
         """Of the places of its atoms."""
+
+    @property
+    def form(self) -> Form:
+        """Its surface in numbers."""
 
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Measure how far points are from the surface.
@@ -84,9 +109,14 @@ class Bead:
     class_name: ClassVar[str] = "gold"
     layers: ClassVar[Layers] = ((0.0, GOLD),)
 
+    @cached_property
+    def form(self) -> Form:
+        """See :attr:`Decoration.form`."""
+        return _form(BALL, *self.centre, 0.0, self.radius)
+
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """See :meth:`Decoration.distance`."""
-        return np.asarray(np.linalg.norm(points - np.array(self.centre), axis=1) - self.radius)
+        return _distances(self.form, points)
 
     def bounds(self) -> tuple[Vector, Vector]:
         """See :meth:`Decoration.bounds`."""
@@ -117,10 +147,14 @@ class Vesicle:
     class_name: ClassVar[str] = "membrane"
     layers: ClassVar[Layers] = _BILAYER
 
+    @cached_property
+    def form(self) -> Form:
+        """See :attr:`Decoration.form`."""
+        return _form(BALL, *self.centre, self.radius, self.thickness / 2)
+
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """See :meth:`Decoration.distance`."""
-        far = np.linalg.norm(points - np.array(self.centre), axis=1)
-        return np.asarray(np.abs(far - self.radius) - self.thickness / 2)
+        return _distances(self.form, points)
 
     def bounds(self) -> tuple[Vector, Vector]:
         """See :meth:`Decoration.bounds`."""
@@ -154,14 +188,14 @@ class Sheet:
     class_name: ClassVar[str] = "membrane"
     layers: ClassVar[Layers] = _BILAYER
 
+    @cached_property
+    def form(self) -> Form:
+        """See :attr:`Decoration.form`."""
+        return _form(BENT, *self.point, *self.normal, self.curvature, self.thickness / 2)
+
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """See :meth:`Decoration.distance`."""
-        v, normal = points - np.array(self.point), np.array(self.normal)
-        # |v - normal / c| - 1 / c, written so that it holds for c = 0 and loses no digits near it
-        square = np.einsum("ij,ij->i", v, v)
-        above = self.curvature * square - 2 * (v @ normal)
-        far = above / (np.linalg.norm(self.curvature * v - normal, axis=1) + 1)
-        return np.asarray(np.abs(far) - self.thickness / 2)
+        return _distances(self.form, points)
 
     def bounds(self) -> tuple[Vector, Vector]:
         """See :meth:`Decoration.bounds`."""
@@ -195,17 +229,57 @@ class CarbonEdge:
     class_name: ClassVar[str] = "carbon"
     layers: ClassVar[Layers] = ((0.0, CARBON),)
 
+    @cached_property
+    def form(self) -> Form:
+        """See :attr:`Decoration.form`."""
+        return _form(EDGE, *self.hole, self.radius, self.height, self.thickness / 2)
+
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """See :meth:`Decoration.distance`."""
-        beside = self.radius - np.linalg.norm(points[:, :2] - np.array(self.hole), axis=1)
-        above = np.abs(points[:, 2] - self.height) - self.thickness / 2
-        outside = np.hypot(np.maximum(beside, 0), np.maximum(above, 0))
-        return np.asarray(outside + np.minimum(np.maximum(beside, above), 0))
+        return _distances(self.form, points)
 
     def bounds(self) -> tuple[Vector, Vector]:
         """See :meth:`Decoration.bounds`."""
         half = self.thickness / 2
         return (-np.inf, -np.inf, self.height - half), (np.inf, np.inf, self.height + half)
+
+
+def _form(kind: int, *numbers: float) -> Form:
+    return Form(kind, np.array([*numbers, *[0.0] * (8 - len(numbers))]))
+
+
+@numba.njit(cache=True, nogil=True)
+def surface_distance(kind: int, numbers: NDArray[np.float64], x: float, y: float, z: float) -> float:
+    """Measure how far a point is from a surface of a :class:`Form`; see :meth:`Decoration.distance`."""
+    q = numbers
+    if kind == EDGE:
+        beside = q[2] - np.sqrt((x - q[0]) ** 2 + (y - q[1]) ** 2)
+        above = abs(z - q[3]) - q[4]
+        outside = np.sqrt(max(beside, 0.0) ** 2 + max(above, 0.0) ** 2)
+        return float(outside + min(max(beside, above), 0.0))
+    a, b, c = x - q[0], y - q[1], z - q[2]
+    square = a * a + b * b + c * c
+    if kind == BALL:
+        return float(abs(np.sqrt(square) - q[3]) - q[4])
+    # |v - normal / c| - 1 / c of a curvature c, written so that it holds for 0 and loses no digits near it
+    bent = q[6]
+    above = bent * square - 2 * (a * q[3] + b * q[4] + c * q[5])
+    towards = (bent * a - q[3]) ** 2 + (bent * b - q[4]) ** 2 + (bent * c - q[5]) ** 2
+    return float(abs(above / (np.sqrt(towards) + 1)) - q[7])
+
+
+@numba.njit(cache=True, nogil=True)
+def _measure(
+    kind: int, numbers: NDArray[np.float64], points: NDArray[np.float64], far: NDArray[np.float64]
+) -> None:
+    for i in range(len(points)):
+        far[i] = surface_distance(kind, numbers, points[i, 0], points[i, 1], points[i, 2])
+
+
+def _distances(form: Form, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    far = np.empty(len(points))
+    _measure(form.kind, form.numbers, np.asarray(points, np.float64), far)
+    return far
 
 
 #: Kinds by their word.

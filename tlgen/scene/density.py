@@ -62,11 +62,9 @@ def density(
         add(scene.atoms(i, library), atom_masses(library[scene.digests[scene.which[i]]].points))
     spacing = min(voxel / 2, 4.0)
     for decoration in scene.decorations:
-        parts = decoration_matter.integrate(
-            decoration, scene.box, spacing, lambda m: m.density / GRAMS_PER_CM3
-        )
-        for points, masses in parts:
-            add(points, masses)
+        mass = decoration_matter.Density(lambda material: material.density / GRAMS_PER_CM3)
+        for points, masses in decoration_matter.integrate(decoration, scene.box, spacing, [mass]):
+            add(points, masses[:, 0])
     # sharing out is a triangular filter of variance voxel²/6; the Gaussian does the rest
     rest = np.sqrt(sigma**2 - voxel**2 / 6) / voxel
     smooth = ndimage.gaussian_filter(wide, rest, mode="constant", truncate=4.0)

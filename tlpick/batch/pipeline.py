@@ -12,6 +12,7 @@ Its folder in that of the run::
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import traceback
@@ -25,6 +26,7 @@ import pandas as pd
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
+from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
@@ -157,13 +159,14 @@ class Picked:
 class Failed:
     """A tomogram that could not be picked: its path, the reason in one line, and where it happened.
 
-    ``refused`` says that the tomogram, not the program, is at fault.
+    ``refused`` says that the tomogram, not the program, is at fault; ``model``, that the model is.
     """
 
     path: str
     error: str
     refused: bool
     details: str
+    model: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,12 +209,14 @@ def pick_tomogram(
         If the model or the tomogram cannot be read or do not fit.
     """
     card, job = read_card(model), job_of(model, settings)
-    name = tomogram.name or open_volume(tomogram.path).name
+    size = settings.terms.voxel_size
+    name = tomogram.name or open_volume(tomogram.path, voxel_size=size).name
     refuse_name(name)  # of its list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)
     mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, name)
     sources = [tomogram.path, mask] if mask else [tomogram.path]
-    open_volume(tomogram.path)  # before its files are asked for: it has better words for what is missing
+    # before its files are asked for: it has better words for what is missing
+    open_volume(tomogram.path, voxel_size=size)
     seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
     if done is not None and (done.job, done.stamp) == (job, seen):
@@ -310,8 +315,12 @@ def attempt(
     except Exception as error:
         refused = isinstance(error, InputError)
         text = str(error) if refused else f"{type(error).__name__}: {error}"
-        text = text if tomogram.path in text else f"{tomogram.path}: {text}"
-        return Outcome(Failed(tomogram.path, " ".join(text.split()), refused, traceback.format_exc()))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"the disk of {folder} is full; make room, and run the same command again"
+        model_is = isinstance(error, ModelRefused)
+        text = text if model_is or tomogram.path in text else f"{tomogram.path}: {text}"
+        told = " ".join(text.split())
+        return Outcome(Failed(tomogram.path, told, refused, traceback.format_exc(), model_is))
 
 
 def job_of(model: str, settings: Settings) -> str:
@@ -327,7 +336,7 @@ def read_done(target: Path) -> Picked | None:
         stored = read_json(target / DONE)
         stored["shape"], stored["tile"] = tuple(stored["shape"]), tuple(stored["tile"])
         return Picked(**stored)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

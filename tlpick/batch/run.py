@@ -11,7 +11,8 @@ import click
 
 from catalogs.console import counted
 from catalogs.errors import InputError
-from catalogs.model_file import ModelCard, read_card
+from catalogs.model_archive import ModelRefused
+from catalogs.model_file import ModelCard, check, read_card
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
 from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
@@ -74,6 +75,7 @@ def run(
     lists = lists or Lists()
     lists.check()
     card = read_card(model)
+    check(model)  # before anything is read or loaded
     refuse_unknown_classes(settings.localising, card)
     least = {} if precision is None else thresholds(card, precision)
     selection = selection or Selection()
@@ -127,7 +129,7 @@ class _Book:
         result = outcome.result
         if isinstance(result, Failed):
             self.failed.append(result)
-            if self.total > 1:
+            if self.total > 1 or not result.refused:
                 click.echo(f"FAILED  {result.error}", err=True)
             return
         self._fresh += outcome.fresh
@@ -154,6 +156,8 @@ def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Sett
                 line.update(100 * done // total)
 
             outcome = attempt(model, tomogram, folder, settings, show)
+        if isinstance(outcome.result, Failed) and outcome.result.model:  # so it would be of all others
+            raise ModelRefused(outcome.result.error)
         book.enter(outcome)
 
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
-from catalogs.model_file import fingerprint, read_network
+from catalogs.model_archive import ModelRefused
+from catalogs.model_file import ModelCard, check, fingerprint, read_card, read_network
+from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
 from tlpick.network.geometry import Graph, Node, read_graph
 from tlpick.network.orientations import SYMMETRIES, turned
@@ -66,23 +68,42 @@ def load_network(path: str | os.PathLike[str]) -> Graph:
 @functools.lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Graph:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with without_greetings():
+    card = read_card(path)
+    check(path)  # before Keras is even loaded
+    with scratch_folder("tlpick-") as folder, without_greetings():
+        file = read_network(path, folder)
         import keras
 
         _settle(keras.backend.backend())
-    with without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
-        file = read_network(path, Path(folder))
         try:
             model = keras.saving.load_model(file, compile=False)
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise InputError(
+        except Exception as error:  # Keras lets anything through that its layers raise
+            raise ModelRefused(
                 f"Keras {keras.__version__} cannot load the network in {path} ({_first_line(error)}); "
                 "train it again with this version."
             ) from error
     try:
-        return compiled(read_graph(model))
+        graph = compiled(read_graph(model))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise ModelRefused(f"{path}: {error}") from error
+    _compare(graph, card, path)
+    return graph
+
+
+def _compare(graph: Graph, card: ModelCard, path: str) -> None:
+    """Refuse a card that is of another network."""
+    if graph.n_classes != len(card.classes) + 1:
+        raise ModelRefused(
+            f"the network in the model {path} tells {graph.n_classes - 1} classes apart, "
+            f"its card names {len(card.classes)}; train it again."
+        )
+    sees = max(margin for axis in range(3) for margin in graph.margins(axis))
+    pooling = max(graph.pooling)
+    if card.halo > sees + 2 * pooling or card.pooling > pooling:
+        raise ModelRefused(
+            f"the card of the model {path} says that its network sees {card.halo} voxels a side and pools "
+            f"{card.pooling}; the network sees {sees} and pools {pooling}: the card is of another network"
+        )
 
 
 def _settle(backend: str) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from catalogs.console import nearest
 from catalogs.errors import InputError
+from catalogs.yaml_files import read_yaml
 
 FORMS = (
     "threads, local, gpu (each also with :WORKERS), slurm, pbs, sge, kubernetes, "
@@ -229,13 +229,8 @@ def read_cluster(word: str) -> dict[str, Pool]:
 def _read_file(path: Path) -> dict[str, Pool]:
     if not path.is_file():
         raise InputError(f"there is no cluster file {path}; tlgen clusters lists those to start from.")
-    try:
-        # BaseLoader leaves every scalar a string: YAML would read the walltime 12:00:00 as the number 43200
-        content = yaml.load(path.read_text(), yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        line = f" in line {place.line + 1}" if place else ""
-        raise InputError(f"{path} is not valid YAML{line}: {getattr(error, 'problem', error)}.") from error
+    # as text: YAML would read the walltime 12:00:00 as the number 43200
+    content = read_yaml(path, as_text=True)
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a cluster file: it must have keys such as kind and workers.")
     if "kind" in content or not content.keys() & set(POOLS):

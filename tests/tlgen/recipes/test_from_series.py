@@ -124,7 +124,7 @@ def test_a_template_of_ones_own_is_found_from_anywhere(
 
 def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     path = str(mdoc(tmp_path))
-    (tmp_path / "there.yaml").write_text("")
+    (tmp_path / "there.yaml").write_text("name: there\n")
     for to, size, words in (
         ("there.yaml", 10.0, "exists already"),
         ("mine.txt", 10.0, r"must end in \.yaml"),
@@ -137,3 +137,54 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
         write_match(str(tmp_path / "gone.mdoc"), None, "demo", 10.0)
     with pytest.raises(InputError, match="there is no recipe"):
         write_match(path, None, "dmeo", 10.0)
+
+
+def test_a_new_recipe_names_the_targets_to_edit(mdoc: Callable[..., Path], tmp_path: Path) -> None:
+    to = tmp_path / "mine.yaml"
+    lines = write_match(str(mdoc(tmp_path)), str(to), None, 10.0)
+    assert "put your structures under its targets" in lines[-1]
+    content = yaml.safe_load(to.read_text())
+    assert content["targets"]["ribosome"]["structures"] == ["4v5d"]
+    assert [entry["file"] for entry in content["distractors"]][:3] == ["3jb9", "4v8r", "4v1w"]
+    assert len(content["distractors"]) == 12
+    below = read_recipe("demo")
+    made = read_recipe(str(to))
+    assert (made.targets, made.distractors) == (below.targets, below.distractors)
+    # who writes another target does not train on ribosomes too
+    content["targets"] = {"proteasome": {"structures": ["3jb9"], "count": 4}}
+    to.write_text(yaml.safe_dump(content))
+    assert list(read_recipe(str(to)).targets) == ["proteasome"]
+
+
+@pytest.mark.parametrize("extends", [False, True])
+def test_a_recipe_that_is_there_keeps_all_but_its_tilt_series(
+    mdoc: Callable[..., Path], tmp_path: Path, extends: bool
+) -> None:
+    to, path = tmp_path / "mine.yaml", str(mdoc(tmp_path))
+    if extends:
+        to.write_text(
+            "extends: ribosome   # all of it\nname: mine\nsamples: {def: {number: 3}}\n\n# last word\n"
+        )
+    else:
+        result = CliRunner().invoke(tlgen, ["new", str(to)])
+        assert result.exit_code == 0, result.output
+        text = to.read_text().replace("count: 14 ", "count: 9 ")
+        to.write_text(text.replace("number: 7\n", "number: 70\n"))
+    old, before = to.read_text(), read_recipe(str(to))
+    lines = write_match(path, str(to), None, 10.0)
+    assert "the rest is as it was" in lines[-1]
+    assert (tmp_path / "mine.yaml.before").read_text() == old
+    after = read_recipe(str(to))
+    kept = {"shape", "acquisition", "samples"}
+    assert after.model_dump(exclude=kept) == before.model_dump(exclude=kept)
+    assert list(after.samples) == list(before.samples)
+    for name, group in after.samples.items():
+        assert (group.number, group.split) == (before.samples[name].number, before.samples[name].split)
+    for spec in expand(after, {"a": 1}):
+        assert (spec.acquisition.engine, spec.acquisition.voxel_size) == ("multislice", 10.96)
+        assert len(tilt_series(spec.acquisition)) == 7
+        assert 0.9 <= spec.acquisition.ice_density <= 1.1
+    comments = [line for line in old.splitlines() if line.startswith("#")]
+    assert all(line in to.read_text().splitlines() for line in comments)
+    write_match(path, str(to), None, 10.0)
+    assert read_recipe(str(to)) == after

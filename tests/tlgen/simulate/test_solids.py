@@ -112,3 +112,34 @@ def test_memory_counts_the_decorations_atoms() -> None:
     film = CarbonEdge((-5000, 0), 4000, 0, 40)
     bare, with_film = (Parakeet().memory(s, {}, Acquisition()) for s in (scene_of(), scene_of(film)))
     assert with_film - bare > 400 * 0.09 * 40 * 160 * 176
+
+
+@pytest.mark.parametrize("voxel_size", [4.0, 8.0, 16.0])
+def test_all_that_is_summed_up_in_one_pass_is_what_its_cells_give_pixel_by_pixel(voxel_size: float) -> None:
+    """At the grid's edge too, where a cell's pixels lie partly outside."""
+    from tlgen.simulate.multislice import slabs, solids, splat
+    from tlgen.simulate.specimen import tilt_rotation
+
+    bodies = (
+        Sheet((0, 5, 0), (0.6, 0.0, 0.8), 1 / 400),
+        Bead((70, -80, 9), 28),
+        CarbonEdge((90, 0), 60, 8, 50),
+    )
+    scene, tilt = scene_of(*bodies, voxel_size=voxel_size), Tilt(0, 35.0, 2.0, 0.0)
+    acq = Acquisition(voxel_size=voxel_size, padding=4)
+    grid = slabs.grid_of(scene, acq)
+    layout = slabs.lay_out(scene, {}, acq, tilt, grid)
+    weights = [potentials.scattering("physical").integral, None]
+    together = [np.zeros((layout.slabs, *grid.shape), np.float32) for _ in weights]
+    solids.decorate(scene, tilt, layout.frame, together, weights)
+    matrix, shift = layout.frame.transform(tilt_rotation(35.0).as_matrix(), np.zeros(3))
+    parts = solids.parts(scene, grid.step)
+    for found, weight in zip(together, weights, strict=True):
+        expected = np.zeros_like(found)
+        for body in bodies:
+            for points, amounts in solids.integrate(body, scene, grid.step, [weight]):
+                for offset in solids.offsets(parts):
+                    each = np.ascontiguousarray(amounts[:, 0]) / np.float32(parts**2)
+                    splat.place(expected, points, each, matrix, shift + offset)
+        assert expected.sum() > 0
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4 * expected.max())

@@ -70,9 +70,10 @@ def fill(layout: Layout, acq: Acquisition, grid: Grid) -> Contents:
         if acq.ice_density:
             cells = displaced_ice.cover(molecule, acq.slice_thickness)
             splat.place(made.covered, cells.positions, cells.volumes, matrix, shift)
-    for decoration in layout.scene.decorations:
-        for slabs, by_element in (*weighed, *([(made.covered, None)] if acq.ice_density else [])):
-            solids.decorate(decoration, layout.scene, layout.tilt, layout.frame, slabs, by_element)
+    if layout.scene.decorations:
+        channels = [*weighed, *([(made.covered, None)] if acq.ice_density else [])]
+        into, by_element = zip(*channels, strict=True)
+        solids.decorate(layout.scene, layout.tilt, layout.frame, into, by_element)
     return made
 
 

@@ -156,8 +156,8 @@ def _decorations_of(
     for decoration in scene.decorations:
 
         def points(decoration: Any = decoration) -> Iterator[Points]:
-            for places, amounts in solids.integrate(decoration, scene, grid.step, weights):
-                yield places, amounts / np.float32(parts * parts)
+            for places, amounts in solids.integrate(decoration, scene, grid.step, [weights]):
+                yield places, amounts[:, 0] / np.float32(parts * parts)
 
         body = _Body((*key, decoration, scene.box, parts, grid.step), points)
         for offset in solids.offsets(parts):

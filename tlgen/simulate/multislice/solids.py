@@ -10,7 +10,7 @@ that the discs of the outermost atoms cover.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numba
@@ -46,46 +46,51 @@ def per_volume(material: Material, weights: NDArray[np.float32]) -> float:
 
 
 def decorate(
-    decoration: Decoration,
     scene: Scene,
     tilt: Tilt,
     frame: Frame,
-    slabs: NDArray[np.float32],
-    weights: NDArray[np.float32] | None,
+    slabs: Sequence[NDArray[np.float32]],
+    weights: Sequence[NDArray[np.float32] | None],
 ) -> None:
-    """Add what a decoration's atoms weigh, or the ice that it displaces, to a specimen's slabs, in place.
+    """Add what the atoms of all decorations weigh, and the ice that they displace, to slabs, in place.
 
     Parameters
     ----------
-    decoration, scene, tilt
-        What, where, and how it is turned.
+    scene, tilt
+        Whose decorations, and how they are turned.
     frame
         Where pixels and slabs lie.
     slabs
-        (slabs, ny, nx) of each pixel's sums of weights, or Å³.
+        (slabs, ny, nx) of each pixel's sums: one array for each of the weights.
     weights
-        Of its atoms, by atomic number; None for the ice that they displace.
+        Of atoms, by atomic number; None for the ice that they displace, Å³.
     """
     n = parts(scene, frame.step)
     matrix, shift = frame.transform(tilt_rotation(tilt.angle).as_matrix(), np.zeros(3))
-    for points, amounts in integrate(decoration, scene, frame.step, weights):
-        _share_out(slabs, points, amounts, matrix, shift, n)
+    for decoration in scene.decorations:
+        for points, amounts in integrate(decoration, scene, frame.step, weights):
+            _share_out(tuple(slabs), points, amounts, matrix, shift, n)
 
 
 def integrate(
-    decoration: Decoration, scene: Scene, step: float, weights: NDArray[np.float32] | None
+    decoration: Decoration, scene: Scene, step: float, weights: Sequence[NDArray[np.float32] | None]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Integrate the weights of a decoration's atoms, or without any the volume of ice that it displaces.
+    """Integrate the weights of a decoration's atoms, and for None the volume of ice that it displaces.
 
     Yields
     ------
     points : ndarray, float32
         (n, 3) Å from the centre of the box; the middles of cells :func:`parts` pixels of ``step`` Å wide.
     amounts : ndarray, float32
-        (n,) of the weights' unit, or Å³, in each.
+        (n, weights) of the weights' unit, or Å³, in each.
     """
-    of, grown = (_unity, RIM) if weights is None else (partial(per_volume, weights=weights), 0.0)
-    yield from decoration_matter.integrate(decoration, scene.box, parts(scene, step) * step, of, grown)
+    densities = [
+        decoration_matter.Density(_unity, RIM)
+        if w is None
+        else decoration_matter.Density(partial(per_volume, weights=w))
+        for w in weights
+    ]
+    yield from decoration_matter.integrate(decoration, scene.box, parts(scene, step) * step, densities)
 
 
 def parts(scene: Scene, step: float) -> int:
@@ -106,23 +111,44 @@ def _unity(_: Material) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _share_out(
-    slabs: NDArray[np.float32],
+    slabs: tuple[NDArray[np.float32], ...],
     positions: NDArray[np.float32],
     amounts: NDArray[np.float32],
     matrix: NDArray[np.float32],
     shift: NDArray[np.float32],
     parts: int,
 ) -> None:
-    """Spread each cell's amount over the pixels that it is wide, in place."""
+    """Spread each cell's amounts over the pixels that it is wide, in place.
+
+    Each of the cell's pixels is shared out to the four around it, as :func:`.splat.share` does; together that
+    is a row of ``parts + 1`` weights along x times one along y.
+    """
     m, s = matrix, shift
+    one, part = np.float32(1), np.float32(1 / parts)
     middle = np.float32((parts - 1) / 2)
-    for i in range(len(amounts)):
+    n, ny, nx = slabs[0].shape
+    along_x, along_y = np.full(parts + 1, part, np.float32), np.full(parts + 1, part, np.float32)
+    for i in range(len(positions)):
         a, b, c = positions[i, 0], positions[i, 1], positions[i, 2]
         x = m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + s[0] - middle
         y = m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + s[1] - middle
         z = m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + s[2]
-        for k in range(parts * parts):
-            share(
-                slabs, x + np.float32(k % parts), y + np.float32(k // parts), z,
-                amounts[i] / np.float32(parts * parts),
-            )  # fmt: skip
+        if not (x >= 0 and y >= 0 and x < nx - parts and y < ny - parts):
+            for k in range(parts * parts):  # at the grid's edge, pixel by pixel
+                for channel in range(len(slabs)):
+                    share(
+                        slabs[channel], x + np.float32(k % parts), y + np.float32(k // parts), z,
+                        amounts[i, channel] * part * part,
+                    )  # fmt: skip
+            continue
+        ix, iy = int(x), int(y)
+        k = min(max(int(z), 0), n - 1)
+        fx, fy = x - np.float32(ix), y - np.float32(iy)
+        along_x[0], along_x[parts] = (one - fx) * part, fx * part
+        along_y[0], along_y[parts] = (one - fy) * part, fy * part
+        for channel in range(len(slabs)):
+            into, amount = slabs[channel], amounts[i, channel]
+            for v in range(parts + 1):
+                row = amount * along_y[v]
+                for u in range(parts + 1):
+                    into[k, iy + v, ix + u] += row * along_x[u]

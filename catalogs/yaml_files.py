@@ -1,0 +1,107 @@
+"""YAML files that people write, read so that nothing in them silently means something else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from catalogs.errors import InputError
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+
+
+def read_yaml(path: Path, *, as_text: bool = False) -> Any:
+    """Read a YAML file, and refuse what YAML reads otherwise than people do.
+
+    That is a key that stands twice in a mapping, of which YAML keeps the last; ``1:10``, which YAML 1.1 reads
+    as the number 70 to the base of 60; ``010``, which it reads as 8; and ``no:``, the key false.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    as_text
+        Leave every scalar a string: then ``12:00:00`` is a time and is not refused.
+
+    Returns
+    -------
+    Any
+        What is in the file; None if it is empty.
+
+    Raises
+    ------
+    InputError
+        It names the file and the line.
+    """
+    loader = yaml.BaseLoader if as_text else yaml.SafeLoader
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, loader)
+        if node is not None:
+            for line, what in _misread(node, as_text):
+                raise InputError(f"{path}, line {line}: {what}.")
+        return yaml.load(text, loader)
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply to be read.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, too, and dates such as 2026-02-31
+        place = getattr(error, "problem_mark", None)
+        where = f" in line {place.line + 1}" if place else ""
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise InputError(f"{path} is not valid YAML{where}: {reason}.") from error
+
+
+def _misread(root: yaml.Node, as_text: bool) -> Iterator[tuple[int, str]]:
+    """Find what people mean otherwise: the line, and what is wrong there."""
+    seen: set[int] = set()  # an anchor may be named again and again
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield from _keys(node)
+            waiting += [part for pair in node.value[::-1] for part in pair[::-1]]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value[::-1]
+        elif isinstance(node, yaml.ScalarNode) and not as_text and node.tag in _NUMBERS:
+            yield from _number(node)
+
+
+def _keys(node: yaml.MappingNode) -> Iterator[tuple[int, str]]:
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            continue
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            yield (
+                line,
+                f"the key {key.value} stands in line {lines[key.value]} already; put both into one, "
+                "or take one away",
+            )
+        lines[key.value] = line
+        if key.tag == "tag:yaml.org,2002:bool":
+            truth = key.value.lower() in ("yes", "true", "on")
+            yield line, f"YAML reads the key {key.value} as {str(truth).lower()}; write it as '{key.value}'"
+
+
+def _number(node: yaml.ScalarNode) -> Iterator[tuple[int, str]]:
+    line = node.start_mark.line + 1
+    if ":" in node.value:
+        number = yaml.safe_load(node.value)
+        yield (
+            line,
+            f"YAML reads {node.value} as the number {number:g}; write {number:g}, or '{node.value}' for text",
+        )
+    elif _OCTAL.fullmatch(node.value):
+        number = yaml.safe_load(node.value)
+        plain = node.value.lstrip("0_") or "0"
+        yield line, f"YAML reads {node.value} as the octal number {number}; write {plain} or {number}"
