@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: Picks stand out if so many could hardly be chance and at least this share of them is not, or if decoys have at
-#: most this share of their number.
+#: Picks stand out if so many could hardly be chance and at least this share of them is not, or if decoys have
+#: at most this share of their number.
 CHANCE, SHARE = 1e-4, 0.2
 
 
