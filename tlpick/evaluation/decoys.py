@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: Picks stand out if so many could hardly be chance and at least this share of them is not, or if decoys have
-#: at most this share of their number.
-CHANCE, SHARE = 1e-4, 0.2
+#: Picks stand out if so many could hardly be chance and at least this share of them is not, or if above a cut
+#: that keeps half of them or more, decoys have at most the last share of their number.
+CHANCE, SHARE, FEW = 1e-4, 0.2, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,8 @@ def judge(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Judged:
     # were all picks chance, each would be the tomogram's or a decoy's, whichever it fell to
     either = n_picks + n_wrong * n_decoys
     clear = (binom.sf(n_picks - 1, either, 1 / (1 + n_decoys)) < CHANCE) & (share <= 1 - SHARE)
-    hardly_any = len(theirs) / n_decoys <= SHARE * len(ours)
-    return Judged(wrong, float((n_picks * (1 - q)).max()), hardly_any or bool(clear.any()))
+    few = (n_wrong - 1 / n_decoys <= FEW * n_picks) & (2 * n_picks >= len(ours))
+    return Judged(wrong, float((n_picks * (1 - q)).max()), bool((clear | few).any()))
 
 
 def best_cut(wrong: ArrayLike) -> float:
