@@ -168,7 +168,7 @@ def test_another_voxel_size_is_refused_or_resampled(
     assert "fine.mrc has voxels of 5 Å, the model 'balls' was trained at 10 Å" in refused.err
     assert "--rescale" in refused.err
 
-    options = ("--to", tmp_path / "picks", "--rescale", "--keep-segmentation", "zarr")
+    options = ("--to", tmp_path / "picks", "--rescale", "--keep-segmentation", "zarr", "--fdr", "off")
     done = tlpick("run", ball_model, tmp_path / "fine.mrc", *options)
     assert (done.status, done.err) == (0, "")
     picks = particles.read(tmp_path / "picks" / "particles.star")

@@ -190,7 +190,7 @@ def test_region_bin_and_crop_keep_picks_in_their_place(
     write_mrc(tmp_path / "mask.mrc", inside, 10.0)
 
     def picks(*options: Any) -> pd.DataFrame:
-        to = ("--to", tmp_path / "picks", "--bin", 2)
+        to = ("--to", tmp_path / "picks", "--bin", 2, "--fdr", "off")
         done = tlpick("run", ball_model, tmp_path / "fine.mrc", *to, *options)
         assert (done.status, done.err) == (0, "")
         return particles.read(tmp_path / "picks" / "particles.star")

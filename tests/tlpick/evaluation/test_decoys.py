@@ -40,7 +40,7 @@ def test_the_promised_share_comes_true() -> None:
 def test_few_picks_make_no_certainty_and_chance_promises_nothing() -> None:
     assert judge([0.9, 0.8], [], 1).wrong.tolist() == [0.5, 0.5]
     assert judge([0.9, 0.8], [], 1).stands_out
-    assert not judge([0.9, 0.8], [0.5, 0.4], 1).stands_out
+    assert not judge([0.6, 0.5], [0.9, 0.8, 0.4], 1).stands_out
     assert judge(np.linspace(0.8, 0.9, 30), np.linspace(0.3, 0.7, 30), 1).stands_out
     assert not judge([], [0.3], 2).stands_out
     for seed in range(20):  # the same molecule-free noise in the tomogram and in its decoy

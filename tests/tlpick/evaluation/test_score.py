@@ -99,7 +99,8 @@ def test_only_what_the_run_looked_at_counts(
     mask[:, :, :edge] = 1
     write_mrc(tmp_path / "mask.mrc", mask, 10.0)
     value = tmp_path / "mask.mrc" if option == "--mask" else f":{edge}"
-    done = tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks", option, value)
+    to = ("--to", tmp_path / "picks", "--fdr", "off")
+    done = tlpick("run", ball_model, tmp_path / "tomo-1.mrc", *to, option, value)
     assert (done.status, done.err) == (0, "")
     scored = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv", "--radius", 60)
     assert "recall 1.00" in scored.out
