@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.storage.bounded import bound
 from catalogs.storage.store import zarr_store
@@ -200,6 +201,8 @@ def _open_image(
         raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
     _check_size(array, text)
     units = [angstroms_in(str(axes[k].get("unit") or "angstrom")) for k in space]
+    if None in units and voxel_size is None:
+        notes.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
     unit = np.array([each or 0.0 for each in units])  # 0: of pixels and unknown units no length is known
     z, y, x = (float(value) for value in shift[space] * unit)
     binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))

@@ -50,6 +50,7 @@ from tlpick.network.geometry import Graph, Triple
 from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.picks import as_table, particle_volumes
 from tlpick.network.segment import Segmentation, load_network, segment
+from tlpick.network.threads import pool
 from tlpick.network.tiles import plan
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count, labelled_as_dense
@@ -122,8 +123,8 @@ class Picked:
     tile, n_tiles, planes, redundancy
         Voxels (z, y, x) of a column, number of columns, planes of a step, computed voxels over the voxels of
         the tomogram.
-    seconds
-        Stage -> duration.
+    seconds, cpu_seconds
+        Stage -> duration, and the time that all threads together computed.
     ice
         Where the ice is, in words; empty if no face of it was found or looked for.
     beads
@@ -149,6 +150,7 @@ class Picked:
     planes: int
     redundancy: float
     seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
     ice: str = ""
     beads: int = 0
     decoys: int = 0
@@ -293,6 +295,7 @@ def pick_tomogram(
         planes=tiling.planes,
         redundancy=round(tiling.redundancy, 3),
         seconds=clock.laps,
+        cpu_seconds=clock.cpu,
         ice="" if prepared.slab is None else prepared.slab.words(),
         beads=count(prepared.beads),
         decoys=n_decoys,
@@ -436,14 +439,16 @@ def _localise(
     name: str, card: ModelCard, prepared: Prepared, segmentation: Segmentation, settings: Settings
 ) -> pd.DataFrame:
     """Find the particles that lie in mask and ice and away from beads."""
-    picks = localise(
-        segmentation.labels,
-        segmentation.score,
-        card.classes,
-        prepared.grid,
-        settings.localising,
-        volumes=particle_volumes(card),
-    )
+    with pool() as threads:
+        picks = localise(
+            segmentation.labels,
+            segmentation.score,
+            card.classes,
+            prepared.grid,
+            settings.localising,
+            volumes=particle_volumes(card),
+            run=threads.map,
+        )
     table = as_table(name, picks, card.classes, card.calibration)
     for axis, shift in zip("xyz", prepared.offset, strict=True):
         table[axis] += shift
@@ -460,13 +465,14 @@ def _localise(
 
 
 class _Clock:
-    """Seconds by stage."""
+    """Seconds by stage, on the wall and of the processor."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.cpu: dict[str, float] = {}
+        self._last, self._busy = time.perf_counter(), time.process_time()
 
     def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = round(now - self._last, 3)
-        self._last = now
+        now, busy = time.perf_counter(), time.process_time()
+        self.laps[stage], self.cpu[stage] = round(now - self._last, 3), round(busy - self._busy, 3)
+        self._last, self._busy = now, busy

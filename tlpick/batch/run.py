@@ -122,7 +122,7 @@ class _Book:
     def __init__(self, total: int) -> None:
         self.total, self.failed = total, list[Failed]()
         self._done, self._skipped, self._fresh = 0, 0, 0
-        self._started = time.monotonic()
+        self._started, self._once = time.monotonic(), 0.0
 
     def enter(self, outcome: Outcome) -> None:
         self._done += 1
@@ -133,6 +133,8 @@ class _Book:
                 click.echo(f"FAILED  {result.error}", err=True)
             return
         self._fresh += outcome.fresh
+        if outcome.fresh:
+            self._once = max(self._once, result.seconds.get("load model", 0.0))
         click.echo(_line(result, outcome.fresh) + self._so_far())
 
     def _so_far(self) -> str:
@@ -141,7 +143,7 @@ class _Book:
         left = self.total - self._done
         if not left or not self._fresh:
             return f"  [{self._done}/{self.total}]"
-        each = (time.monotonic() - self._started) / (self._fresh + len(self.failed))
+        each = (time.monotonic() - self._started - self._once) / (self._fresh + len(self.failed))
         return f"  [{self._done}/{self.total}, about {_duration(each * left)} left]"
 
 

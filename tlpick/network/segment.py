@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,14 @@ from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, fingerprint, read_card, read_network
 from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
+from tlpick.network.decide import Rule, add_probabilities
+from tlpick.network.fuse import joined
 from tlpick.network.geometry import Graph, Node, read_graph
 from tlpick.network.orientations import SYMMETRIES, turned
 from tlpick.network.sweep import sweep
+from tlpick.network.threads import pool
 from tlpick.network.tiles import Box, Tiling
 from tlpick.network.tomograms.scratch import Scratch
-
-#: Planes that are decided on at a time, once all orientations have been seen.
-_PLANES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def load_network(path: str | os.PathLike[str]) -> Graph:
     return _load_network(os.fspath(path), fingerprint(path))
 
 
-@functools.lru_cache(maxsize=2)
+@lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Graph:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     card = read_card(path)
@@ -126,9 +126,10 @@ def _settle(backend: str) -> None:
 
 
 def compiled(graph: Graph) -> Graph:
-    """Let TensorFlow join a convolution with its bias and activation, for volumes of any size."""
+    """Join layers, and let TensorFlow join a convolution with its bias and activation, at any size."""
     import keras
 
+    graph = joined(graph)
     if keras.backend.backend() != "tensorflow":
         return graph
     import tensorflow as tf
@@ -196,32 +197,34 @@ def segment(
             f"its card names {len(classes)}; train it again."
         )
     scratch = scratch or Scratch(Path(tempfile.gettempdir()), float("inf"))
-    rule = _Rule(classes, thresholds)
+    rule = Rule(classes, thresholds)
     labels, score = scratch.array(volume.shape, np.uint8), scratch.array(volume.shape, np.uint8)
     orientations = SYMMETRIES[tta]
     sums = scratch.array((*volume.shape, network.n_classes), np.float32) if tta > 1 else None
     along = tiling.padded[tiling.axis]
     total, done = len(orientations) * len(tiling) * along, 0
 
-    for axes in orientations:
-        seen = None if mask is None else turned(mask, axes)
-        for columns, end, target, probabilities in predict(turned(volume, axes), network, tiling, seen):
-            if sums is None:
-                labels[target], score[target] = rule.decide(probabilities)
-            else:
-                turned(sums, axes)[target] += probabilities
-            scratch.release()
-            progress(done + columns * along + end, total)
-        done += len(tiling) * along
-    if sums is not None:
-        for z in range(0, volume.shape[0], _PLANES):
-            mean = np.asarray(sums[z : z + _PLANES] / np.float32(tta), np.float32)
-            labels[z : z + _PLANES], score[z : z + _PLANES] = rule.decide(mean)
-            scratch.release()
-    if mask is not None:
-        for z in range(0, volume.shape[0], _PLANES):
-            labels[z : z + _PLANES] *= mask[z : z + _PLANES]
-            score[z : z + _PLANES] *= mask[z : z + _PLANES]
+    with pool() as threads:  # they decide on these planes while the network is at the next ones
+        for axes in orientations:
+            seen = None if mask is None else turned(mask, axes)
+            for columns, end, target, answer in predict(turned(volume, axes), network, tiling, seen):
+                if sums is None:
+                    to = (labels[target], score[target])
+                    threads.begin(len(answer), partial(_decide, rule, network.softmax, answer, *to))
+                else:
+                    to_sum = turned(sums, axes)[target]
+                    threads.begin(len(answer), partial(_add, network.softmax, answer, to_sum))
+                scratch.release()
+                progress(done + columns * along + end, total)
+            done += len(tiling) * along
+        threads.finish()
+        if sums is not None:
+            threads.begin(len(sums), partial(_decide_on_mean, rule, tta, sums, labels, score))
+            threads.finish()
+        if mask is not None:
+            threads.begin(len(mask), partial(_cut_out, mask, labels, score))
+            threads.finish()
+    scratch.release()
     progress(total, total)
     return Segmentation(labels, score)
 
@@ -239,8 +242,9 @@ def predict(
     Yields
     ------
     tuple
-        Columns done before; planes done of this one; where in the volume; and the (z, y, x, classes + 1)
-        probabilities there. The boxes do not overlap, and cover the volume or what of it is masked.
+        Columns done before; planes done of this one; where in the volume; and what the network says there,
+        (z, y, x, classes + 1): probabilities, or logits if the network's graph has ``softmax``. The boxes do
+        not overlap, and cover the volume or what of it is masked.
     """
     axis = tiling.axis
     pooling = network.pooling[axis]
@@ -263,31 +267,46 @@ def predict(
             beyond = [(0, part.stop - part.start - n) for part, n in zip(box, inside.shape, strict=True)]
             return np.ascontiguousarray(np.pad(inside, beyond))
 
-        for begin, end, probabilities in sweep(
-            network, axis, (shape[0], shape[1], shape[2]), planes, tiling.planes
-        ):
+        for begin, end, answer in sweep(network, axis, (shape[0], shape[1], shape[2]), planes, tiling.planes):
             low, high = max(start + begin, first), min(start + end, last)
             if low < high:
                 cut = _along(used, axis, low - start - begin, high - start - begin)
-                yield number, start + end, _along(target, axis, low, high), probabilities[cut]
+                yield number, start + end, _along(target, axis, low, high), answer[cut]
 
 
-class _Rule:
-    """Which class a voxel has, by its probabilities."""
+def _decide(
+    rule: Rule,
+    logits: bool,
+    answer: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    score: NDArray[np.uint8],
+    part: slice,
+) -> None:
+    rule.decide(answer[part], logits, labels[part], score[part])
 
-    def __init__(self, classes: Sequence[ClassInfo], thresholds: dict[str, float]) -> None:
-        ordered = sorted(classes, key=lambda info: info.label)
-        self._values = np.array([info.label for info in ordered], np.uint8)
-        self._least = np.array([thresholds.get(info.name, np.nan) for info in ordered], np.float32)
 
-    def decide(self, probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return labels, and the probability of the likeliest target in 1/255."""
-        likeliest = probabilities[..., 1:].argmax(axis=-1)
-        highest = probabilities[..., 1:].max(axis=-1)
-        least = self._least[likeliest]
-        bar = np.where(np.isnan(least), probabilities[..., 0], least)
-        labels = np.where(highest >= bar, self._values[likeliest], 0)
-        return labels.astype(np.uint8), np.rint(highest * 255).astype(np.uint8)
+def _add(logits: bool, answer: NDArray[np.float32], sums: NDArray[np.float32], part: slice) -> None:
+    add_probabilities(answer[part], logits, sums[part])
+
+
+def _decide_on_mean(
+    rule: Rule,
+    n: int,
+    sums: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    score: NDArray[np.uint8],
+    part: slice,
+) -> None:
+    for z in range(part.start, part.stop):
+        rule.decide(sums[z : z + 1] / np.float32(n), False, labels[z : z + 1], score[z : z + 1])
+
+
+def _cut_out(
+    mask: NDArray[np.bool_], labels: NDArray[np.uint8], score: NDArray[np.uint8], part: slice
+) -> None:
+    for z in range(part.start, part.stop):
+        labels[z] *= mask[z]
+        score[z] *= mask[z]
 
 
 def _along(box: Box, axis: int, begin: int, end: int) -> Box:
