@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from catalogs.lazy import exports
-from catalogs.machine import prefer_onednn
+from catalogs.machine import prefer_installed_backend, prefer_onednn
 
 if TYPE_CHECKING:
     from tltrain.api import fine_tune, fit
@@ -25,3 +25,4 @@ __getattr__, __dir__ = exports(
 )
 
 prefer_onednn()
+prefer_installed_backend()

@@ -2,7 +2,9 @@
 
 Its folder in that of the run::
 
-    particles.star       its picks
+    particles.all.star   its picks, with the share of wrong ones that is expected down to each
+    decoys.star          what was picked in its decoys
+    particles.star       the picks that are kept
     segmentation.zarr    on request, OME-Zarr: image = target probability in 1/255, labels/classes = classes
     segmentation.mrc     or so: the classes; and probability.mrc
     done.json            written last; a tomogram without it is picked again
@@ -14,24 +16,43 @@ import errno
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
 from catalogs.model_archive import ModelRefused
+from catalogs.model_file import ModelCard
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
 from catalogs.volumes import open_volume
-from tlpick.batch.files import DONE, PARTICLES, RESERVED, absolute, read_json, work_folder, write_json
+from tlpick.batch.files import (
+    ALL,
+    DECOYS,
+    DONE,
+    PARTICLES,
+    RESERVED,
+    absolute,
+    read_json,
+    work_folder,
+    write_json,
+)
 from tlpick.batch.identity import checksum, stamp
 from tlpick.batch.save_segmentation import Kept, keep
+from tlpick.evaluation.cut import WRONG, Cut, decide
+from tlpick.evaluation.decoys import judge
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
-from tlpick.network.model import IN_MEMORY, load_model, resident
+from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
+from tlpick.network.tomograms import decoy as decoys
+from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Terms, prepare
+from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import check as check_tomogram
 from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
@@ -58,6 +79,8 @@ class Settings:
         ``zarr`` or ``mrc``: the segmentation is kept.
     localising
         How particles are found in the segmentation, and which of them count.
+    decoys
+        How many decoys are picked, too; None: as many as are worth their time.
     """
 
     max_memory: float = 4e9
@@ -66,6 +89,7 @@ class Settings:
     tta: int = 1
     keep: Kept | None = None
     localising: Options = field(default_factory=Options)
+    decoys: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,14 @@ class Picked:
         the tomogram.
     seconds, cpu_seconds
         Stage -> duration, and the time that all threads together computed.
+    ice
+        Where the ice is, in words; empty if no face of it was found or looked for.
+    beads
+        Bodies denser than protein.
+    decoys
+        How many decoys were picked.
+    stands_out
+        Class -> whether its picks are better than those in the decoys; empty without decoys.
     """
 
     name: str
@@ -111,6 +143,10 @@ class Picked:
     redundancy: float
     seconds: dict[str, float]
     cpu_seconds: dict[str, float]
+    ice: str = ""
+    beads: int = 0
+    decoys: int = 0
+    stands_out: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -175,6 +211,7 @@ def pick_tomogram(
     target = Path(folder) / file_name(name, RESERVED)
     mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, name)
     sources = [tomogram.path, mask] if mask else [tomogram.path]
+    check_tomogram(tomogram, card, settings.terms, volume)
     seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
     if done is not None and (done.job, done.stamp) == (job, seen):
@@ -194,27 +231,40 @@ def pick_tomogram(
         left = settings.max_memory - resident()
         prepared = prepare(tomogram, card, settings.terms, scratch, left, volume)
         clock.lap("read")
+        measured = prepared.values.size if prepared.sample is None else int(prepared.sample.sum())
+        n_decoys = decoys.how_many(measured) if settings.decoys is None else settings.decoys
+        part = _Part(progress, 1 + n_decoys)
         segmentation = loaded.segment_prepared(
             prepared,
             max_memory=settings.max_memory,
             tile=settings.tile,
             tta=settings.tta,
             scratch=scratch,
-            progress=progress,
+            progress=part.show,
         )
         clock.lap("segment")
-        table = loaded.localise(prepared, segmentation, settings.localising, name)
-        particles.write(
-            table,
-            target / PARTICLES,
-            voxel_size=prepared.voxel_size,
-            shape=prepared.shape,
-            classes=card.classes,
-        )
+        table = loaded.localise(prepared, segmentation, settings.localising, name, beads=settings.terms.beads)
         clock.lap("localise")
         scratch.release()
         keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
         clock.lap("write")
+        chance = particles.empty()
+        if n_decoys:
+            chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
+            clock.lap("decoys")
+        stands_out = _judge(table, chance, card, n_decoys)
+        names = [info.name for info in card.classes if info.is_particle]
+        kept = table[decide(table, names, stands_out, Cut()).rows]
+        for file, rows in ((ALL, table), (PARTICLES, kept), *([(DECOYS, chance)] if n_decoys else [])):
+            particles.write(
+                rows.reset_index(drop=True),
+                target / file,
+                voxel_size=prepared.voxel_size,
+                shape=prepared.shape,
+                classes=card.classes,
+            )
+        if not n_decoys:
+            (target / DECOYS).unlink(missing_ok=True)
 
     tiling = segmentation.tiling
     picked = Picked(
@@ -234,6 +284,10 @@ def pick_tomogram(
         redundancy=round(tiling.redundancy, 3),
         seconds=clock.laps,
         cpu_seconds=clock.cpu,
+        ice="" if prepared.slab is None else prepared.slab.words(),
+        beads=count(prepared.beads),
+        decoys=n_decoys,
+        stands_out=stands_out,
     )
     write_json(target / DONE, asdict(picked))
     return Outcome(picked)
@@ -280,6 +334,78 @@ def read_done(target: Path) -> Picked | None:
 def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
     """Hash of the files and of what the list that names them says of them."""
     return digest([*hashes, tomogram.voxel_size])
+
+
+def _in_decoys(
+    name: str,
+    loaded: Model,
+    prepared: Prepared,
+    settings: Settings,
+    n_decoys: int,
+    work: Path,
+    content: str,
+    part: _Part,
+) -> pd.DataFrame:
+    """Pick in decoys of a tomogram as in the tomogram itself; returns the picks of all of them."""
+    model = decoys.learn(prepared.values, prepared.grid, prepared.sample)
+    tables = []
+    for number in range(n_decoys):
+        part.next()
+        with Scratch(work, 0.0) as scratch:  # all in files: memory is the network's
+            left = settings.max_memory - resident() - ASIDE
+            values = model.make(number, scratch, seed=content, memory=left)
+            segmentation = loaded.segment_prepared(
+                replace(prepared, values=values),
+                max_memory=settings.max_memory,
+                tile=settings.tile,
+                tta=settings.tta,
+                scratch=scratch,
+                progress=part.show,
+            )
+            table = loaded.localise(
+                prepared, segmentation, settings.localising, name, beads=settings.terms.beads
+            )
+            tables.append(table.assign(instance=number + 1))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _judge(table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys: int) -> dict[str, bool]:
+    """Add the expected share of wrong picks to a table; returns which classes stand out of their decoys.
+
+    Where the model is calibrated, the larger share of the two counts: decoys know this tomogram's noise, the
+    calibration knows the molecules of the corpus.
+    """
+    table[WRONG] = np.nan
+    if not n_decoys:
+        return {}
+    stands_out = {}
+    for info in card.classes:
+        if not info.is_particle:
+            continue
+        ours = (table["class_name"] == info.name).to_numpy()
+        scores = table.loc[ours, "score"].to_numpy(np.float64)
+        theirs = chance.loc[chance["class_name"] == info.name, "score"].to_numpy(np.float64)
+        judged = judge(scores, theirs, n_decoys)
+        wrong = judged.wrong
+        if info.name in card.calibration:
+            expected = [card.calibration[info.name].expected(score).precision for score in scores]
+            wrong = np.maximum(wrong, 1 - np.array(expected, np.float64))
+        table.loc[ours, WRONG] = np.round(wrong, 6)
+        stands_out[info.name] = judged.stands_out
+    return stands_out
+
+
+class _Part:
+    """Progress of a few sweeps, one after the other."""
+
+    def __init__(self, tell: Callable[[int, int], None], n: int) -> None:
+        self._tell, self._n, self._done = tell, n, 0
+
+    def next(self) -> None:
+        self._done += 1
+
+    def show(self, done: int, total: int) -> None:
+        self._tell(self._done * total + done, self._n * total)
 
 
 class _Clock:

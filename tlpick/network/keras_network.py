@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from catalogs.console import without_greetings
+from catalogs.machine import require_backend
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import check, read_card, read_network, require
 from catalogs.private import scratch_folder
@@ -40,7 +41,7 @@ def load_keras(
     """
     card = read_card(path)
     require(card, path, classes=classes, voxel_size=voxel_size)
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    require_backend()
     check(path)  # before Keras is even loaded
     with scratch_folder("tlpick-") as folder, without_greetings():
         file = read_network(path, folder)

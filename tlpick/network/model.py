@@ -26,6 +26,7 @@ from tlpick.network.picks import as_table, particle_volumes, refuse_unknown_clas
 from tlpick.network.segment import Segmentation, load_network, predict, segment
 from tlpick.network.threads import pool
 from tlpick.network.tiles import Box, plan
+from tlpick.network.tomograms.beads import labelled_as_dense
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Terms, prepare
 from tlpick.network.tomograms.scratch import Scratch
@@ -40,7 +41,7 @@ Predictor = Callable[[NDArray[Any]], Iterator[tuple[Box, NDArray[np.float32]]]]
 #: Bytes that the sweep takes at most unless something else is asked for.
 MEMORY = 3e9
 #: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
-_ASIDE = 250e6
+ASIDE = 250e6
 #: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
 IN_MEMORY = 0.25
 
@@ -185,7 +186,8 @@ class Model:
         with Scratch(Path(tempfile.gettempdir()), IN_MEMORY * max_memory) as scratch:
             prepared = self._prepared(opened, voxel_size, terms, scratch, max_memory)
             segmentation = self._segmented(prepared, tta, max_memory, scratch, progress)
-            return self.localise(prepared, segmentation, localising, tomogram or opened.name)
+            beads = (terms or Terms()).beads
+            return self.localise(prepared, segmentation, localising, tomogram or opened.name, beads=beads)
 
     def segment_prepared(
         self,
@@ -215,7 +217,7 @@ class Model:
         arrays = [voxels, voxels, *sums]
         to_come = scratch.will_hold(arrays) if scratch is not None else sum(arrays)
         z, y, x = prepared.values.shape
-        tiling = plan((z, y, x), network, max_memory - resident() - to_come - _ASIDE, tile)
+        tiling = plan((z, y, x), network, max_memory - resident() - to_come - ASIDE, tile)
         return segment(
             prepared.values,
             network,
@@ -229,9 +231,18 @@ class Model:
         )
 
     def localise(
-        self, prepared: Prepared, segmentation: Segmentation, options: Options, tomogram: str
+        self,
+        prepared: Prepared,
+        segmentation: Segmentation,
+        options: Options,
+        tomogram: str,
+        *,
+        beads: bool,
     ) -> pd.DataFrame:
-        """Turn the segmentation of a prepared tomogram into the table of its particles."""
+        """Turn the segmentation of a prepared tomogram into the table of its particles.
+
+        They lie in mask and ice, and away from gold beads where ``beads`` are looked for.
+        """
         with pool() as threads:
             picks = localise(
                 segmentation.labels,
@@ -245,11 +256,17 @@ class Model:
         table = as_table(tomogram, picks, self.card.classes, self.card.calibration)
         for axis, shift in zip("xyz", prepared.offset, strict=True):
             table[axis] += shift
-        if prepared.region is not None:
-            # the mean of a body on the mask's edge may lie outside
-            table = table[prepared.region.holds(table[["x", "y", "z"]].to_numpy(np.float64))]
-            table = table.reset_index(drop=True)
-        return table
+        xyz = table[["x", "y", "z"]].to_numpy(np.float64)
+        # the mean of a body on the mask's edge may lie outside
+        stay = prepared.holds(xyz)
+        if beads:
+            classes = self.card.classes
+            labelled = labelled_as_dense(segmentation.labels, classes, prepared.grid, prepared.offset)
+            for info in classes:
+                ours = (table["class_name"] == info.name).to_numpy()
+                for places in (prepared.beads, labelled):
+                    stay[ours] &= ~places.near(xyz[ours], info.radius)
+        return table[stay].reset_index(drop=True)
 
     def _prepared(
         self,

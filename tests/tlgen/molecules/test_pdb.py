@@ -225,7 +225,7 @@ def test_all_missing_structures_are_named_at_once(tmp_path: Path, monkeypatch: p
         "3 structures are not here",
         "9aaa, 9bbb, 9ccc",
         "tlgen fetch RECIPE",
-        "`structures`",
+        "--structures FOLDER",
     ):
         assert word in str(refused.exception)
     assert "\n" not in str(refused.exception)
