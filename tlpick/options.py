@@ -135,6 +135,24 @@ def asked_precision(precision: float | None, fdr: float | None) -> float | None:
     return precision if fdr is None else 1 - fdr
 
 
+def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Read A=B, given several times.
+
+    Raises
+    ------
+    InputError
+        If one is no pair, or A stands in two.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        ours, equals, theirs = text.partition("=")
+        if not (ours and equals and theirs):
+            raise InputError(f"{option} {text} is no pair of names; give one such as tomo-1=held-out-000")
+        if found.setdefault(ours, theirs) != theirs:
+            raise InputError(f"{option} joins {ours} twice; give it one name")
+    return found
+
+
 def _sizes(option: str, given: Sequence[str]) -> dict[str, float]:
     """Read CLASS=SHARE or SHARE, the latter under an empty name."""
     sizes = {}

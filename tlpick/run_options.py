@@ -133,6 +133,9 @@ _OPTIONS = (
         help="Which tomograms of a copick project, e.g. wbp; denoised: those of a tomograms.star.",
     ),
     click.option(
+        "--yes", is_flag=True, help="Go on with what is unusual, such as resampling by a factor of 10."
+    ),
+    click.option(
         "--where", metavar="EXPRESSION", help="Which samples of a corpus, e.g. \"split == 'test'\"."
     ),
 )
@@ -157,7 +160,8 @@ def settings(options: dict[str, Any]) -> Settings:
     from tlpick.network.tomograms.intake import Terms
 
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
-    terms = Terms(bin=options.pop("binning"), **{name: options.pop(name) for name in of_terms})
+    given = {name: options.pop(name) for name in of_terms}
+    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given)
     if terms.mask == "":
         raise InputError("--mask '' names no mask; leave it out")
     means = {name: options.pop(name) for name in ("max_memory", "tile")}

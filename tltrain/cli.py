@@ -83,9 +83,11 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
 @click.option("--patience", type=int, metavar="N", help="Stop after N validations without a better score.")
 @click.option("--from", "start", metavar="MODEL", help="Begin with the weights of this model.")
 @click.option("--seed", default=0, show_default=True, help="The same seed trains on the same patches.")
+@click.option("--yes", is_flag=True, help="Go on with what is unusual, such as voxels of 1 Å.")
 def fit(
     url: str,
     to: str,
+    yes: bool,
     class_weights: str | None,
     hold_out_by: str | None,
     shares: str | None,
@@ -109,7 +111,7 @@ def fit(
         augmentation=augmentation_of(augment),
         **options,
     )
-    train(url, to, settings, say=click.echo)
+    train(url, to, settings, yes=yes, say=click.echo)
 
 
 @tltrain.command()

@@ -188,3 +188,28 @@ def test_nothing_but_progress_is_on_stderr(corpus, tmp_path):
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("step 1/1  loss ")
     assert len(done.stdout.splitlines()) == 3
+
+
+def test_a_corpus_without_a_target_or_in_a_strange_unit_is_refused(
+    tltrain, make_catalog, write_balls, tmp_path
+):
+    catalog = make_catalog(tmp_path / "empty")
+    write_balls(catalog, "a", "train", n=0)
+    status, _, err = tltrain("fit", catalog.url, "--to", tmp_path / "m.tlm", "--steps", 1)
+    assert (status, (tmp_path / "m.tlm").exists()) == (2, False)
+    assert "none of the 1 samples to train on holds a particle of ball" in err
+
+    small = make_catalog(tmp_path / "small")
+    write_balls(small, "a", "train", voxel_size=1.0)
+    status, _, err = tltrain("fit", small.url, "--to", tmp_path / "m.tlm", "--steps", 1)
+    assert (status, (tmp_path / "m.tlm").exists()) == (2, False)
+    assert "the corpus' voxel size is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm?" in err
+    assert "if this is meant, add --yes" in err
+
+
+def test_a_model_that_nothing_validated_says_so_at_the_end(tltrain, make_catalog, write_balls, tmp_path):
+    catalog = make_catalog(tmp_path / "corpus")
+    write_balls(catalog, "a", "train")
+    status, out, err = tltrain("fit", catalog.url, "--to", tmp_path / "m.tlm", "--steps", 1, "--batch", 1)
+    assert status == 0, err
+    assert "not validated, since no sample has the split val" in out.splitlines()[-1]

@@ -12,6 +12,7 @@ import click
 from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, read_card
+from catalogs.plausible import doubt, refuse_impossible
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import PARTICLES
 from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
@@ -71,6 +72,7 @@ def run(
     lists.check()
     card = read_card(model)
     refuse_unknown_classes(settings.localising, card)
+    _refuse_unusual(card, settings)
     least = {} if precision is None else thresholds(card, precision)
     selection = selection or Selection()
     tomograms, wrong = expand(arguments, Selection(selection.kind, selection.where, card.voxel_size))
@@ -103,6 +105,21 @@ def run(
         text = f"{len(book.failed)} of {counted(book.total, 'tomogram')} failed"
         click.echo(f"{text}; the same command tries them again", err=True)
     return not book.failed
+
+
+def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
+    """Refuse a model or an option whose unit is probably another one, unless the user means it."""
+    found = [doubt("voxel_size", card.voxel_size, called=f"the voxel size of the model {card.name!r}")]
+    found += [
+        doubt("radius", info.radius, called=f"the radius of the model's {info.name}")
+        for info in card.classes
+        if info.is_particle
+    ]
+    if settings.terms.voxel_size is not None:
+        refuse_impossible("pixel_size", settings.terms.voxel_size, "--voxel-size")
+    said = [words for words in found if words is not None]
+    if said and not settings.terms.unusual:
+        raise InputError(f"{' -- '.join(said)}; if this is meant, add --yes")
 
 
 class _Book:

@@ -151,6 +151,7 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     metavar="Å",
     help="Of the unbinned tilt series, for lists that count in its pixels.",
 )
+@click.option("--yes", is_flag=True, help="Go on with what is unusual, such as resampling by 10.")
 @click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
 @click.option(
     "--bin",
@@ -193,7 +194,8 @@ def finetune(
     from tltrain.finetune.settings import FineTuning, check
 
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "mask")
-    terms = Terms(bin=options.pop("binning"), **{name: options.pop(name) for name in of_terms})
+    given = {name: options.pop(name) for name in of_terms}
+    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given)
     of_lists = ("classes", "format", "pixel_size", "tomogram_type")
     reading = {name: options.pop(name) for name in of_lists}
     settings = FineTuning(**options)

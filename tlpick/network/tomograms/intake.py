@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
+from catalogs.plausible import doubt
 from catalogs.volumes import Volume, open_volume
 from tlpick.network.tomograms.contrast import looks
 from tlpick.network.tomograms.inputs import Tomogram
@@ -47,6 +48,8 @@ class Terms:
         Only these planes (first, one after the last) along z are looked at.
     mask
         Path or URL of a mask; ``{name}`` in it stands for the tomogram's name.
+    unusual
+        Resample by whatever factor; otherwise one that is most often a wrong unit is refused.
     """
 
     voxel_size: float | None = None
@@ -56,6 +59,7 @@ class Terms:
     bin: int = 1
     crop: tuple[int, int] | None = None
     mask: str | None = None
+    unusual: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +211,13 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
             f"{path} has voxels of {grid:.5g} Å{after}, the model {card.name!r} was trained at "
             f"{card.voxel_size:.5g} Å; add --rescale{bins} to resample the tomogram"
         )
+    words = doubt(
+        "rescaling",
+        card.voxel_size / grid,
+        called=f"resampling {path} from {grid:.5g} to {card.voxel_size:.5g} Å a voxel, the factor",
+    )
+    if words is not None and not terms.unusual:
+        raise InputError(f"{words}; if it is meant, add --yes")
     return True
 
 
