@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from catalogs.console import Choice
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _LOCALISING = (
     click.option(
         "--localise",
         "method",
-        type=click.Choice(["meanshift", "components", "peaks"]),
+        type=Choice(["meanshift", "components", "peaks"]),
         default="meanshift",
         show_default=True,
         help="How voxels become particles: mean shift with the class's radius, connected bodies (touching "
@@ -66,7 +67,7 @@ _LOCALISING = (
     ),
     click.option(
         "--border",
-        type=click.Choice(["flag", "drop"]),
+        type=Choice(["flag", "drop"]),
         default="flag",
         show_default=True,
         help="Picks within a radius of the volume's faces are flagged or dropped.",

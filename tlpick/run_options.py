@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from catalogs.console import Choice
 from catalogs.errors import InputError
 from tlpick.options import chosen
 
@@ -118,12 +119,12 @@ _OPTIONS = (
         "--tta",
         default="1",
         show_default=True,
-        type=click.Choice(["1", "4", "8"]),
+        type=Choice(["1", "4", "8"]),
         help="Average over so many orientations of the tomogram: 4 are half turns, 8 have mirror images too.",
     ),
     click.option(
         "--keep-segmentation",
-        type=click.Choice(["zarr", "mrc"]),
+        type=Choice(["zarr", "mrc"]),
         help="Keep the classes and probabilities of all voxels.",
     ),
     click.option(

@@ -84,7 +84,7 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
         (["--learning-rate", "-1"], "--learning-rate is -1; give a positive number"),
         (["--stepz", "3"], "--stepz"),
         (["--loss", "dice"], "there is no loss 'dice'; use one of dice-cross-entropy, tversky"),
-        (["--precision", "float16"], "there is no precision 'float16'; use one of float32, bf16, fp16"),
+        (["--dtype", "float16"], "there is no dtype 'float16'; use one of float32, bf16, fp16"),
         (["--ema", "1"], "--ema is 1; give a momentum below 1, such as 0.999"),
         (["--class-weights", "bal=2"], "the corpus has background, ball; did you mean 'ball'?"),
         (["--class-weights", "ball"], "--class-weights has 'ball'; give name=weight for each class"),
@@ -161,7 +161,7 @@ def test_what_is_no_model_is_not_overwritten(tltrain, corpus, tmp_path):
 def test_a_training_that_diverges_says_so(tltrain, corpus, tmp_path):
     status, _, err = tltrain(
         *("fit", corpus.url, "--to", tmp_path / "m.tlm", "--patch", 16, "--batch", 1),
-        *("--steps", 30, "--learning-rate", 1e30),
+        *("--steps", 30, "--learning-rate", 1e30, "--yes"),
     )
     assert status == 2
     assert "the training diverged at step" in err

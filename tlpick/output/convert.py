@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from catalogs.console import Choice, Renamed
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -244,7 +245,12 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
     "--from", "source_format", metavar="NAME", help="Format of A; recognised from its content unless given."
 )
 @click.option(
-    "--to-format", "target_format", metavar="NAME", help="Format of B; its ending says it unless given."
+    "--format",
+    "target_format",
+    cls=Renamed,
+    former=["--to-format"],
+    metavar="NAME",
+    help="Format of B; its ending says it unless given.",
 )
 @click.option("--check", is_flag=True, help="Only say what A was recognised as, and why.")
 @click.option("--formats", "listed", is_flag=True, help="List the formats.")
@@ -268,23 +274,23 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
 )
 @click.option(
     "--binning-kind",
-    type=click.Choice(["fourier", "box"]),
+    type=Choice(["fourier", "box"]),
     help="Cropped in Fourier space (RELION, Warp), or averaged in boxes (IMOD).  [default: fourier]",
 )
 @click.option(
     "--pixels",
-    type=click.Choice(["a", "b", "both"]),
+    type=Choice(["a", "b", "both"]),
     help="A list that counts unbinned pixels where such lists mostly count voxels.",
 )
 @click.option(
     "--relion-centre",
-    type=click.Choice(["extract", "picker"]),
+    type=Choice(["extract", "picker"]),
     help="Centre of B in RELION 5: size/2 as it extracts, or size/2 - 1 as its picker writes.  "
     "[default: extract]",
 )
 @click.option(
     "--from-centre",
-    type=click.Choice(["extract", "picker"]),
+    type=Choice(["extract", "picker"]),
     help="Centre of A in RELION 5.  [default: as its comment says, else extract]",
 )
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from catalogs.console import Renamed
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +137,15 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
 @click.option("--batch", default=8, show_default=True, help="Patches of a batch.")
 @click.option("--patch", type=click.IntRange(1), help="Edge of a patch in voxels. [default: as the model]")
 @click.option("--learning-rate", type=float, help="The highest. [default: half of the network's own]")
-@click.option("--precision", default="float32", show_default=True, help="float32, bf16 or fp16.")
+@click.option(
+    "--dtype",
+    "precision",
+    cls=Renamed,
+    former=["--precision"],
+    default="float32",
+    show_default=True,
+    help="Of the numbers that layers compute with: float32, bf16 or fp16.",
+)
 @click.option("--validate-every", type=click.IntRange(1), metavar="STEPS", help="[default: a tenth of all]")
 @click.option("--seed", default=0, show_default=True, help="The same seed learns from the same patches.")
 @click.option(
