@@ -19,7 +19,8 @@ from pathlib import Path
 import mrcfile
 
 from tlgen.molecules.envelope import envelope
-from tlgen.molecules.pseudoatoms import is_map, load_map
+from tlgen.molecules.pseudoatoms import load_map
+from tlgen.molecules.structure_file import is_map
 from tlgen.molecules.structures import load_structure
 
 

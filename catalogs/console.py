@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from catalogs import notes
 from catalogs.errors import InputError
 
 DISTRIBUTION = "template-learning"
@@ -131,7 +132,8 @@ def to_disk(*names: str, **more: Any) -> Callable[[F], F]:
 def run(group: click.Group) -> None:
     """Run a program and exit: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
     try:
-        status = group.main(prog_name=group.name, standalone_mode=False)
+        with notes.printed(str(group.name)):
+            status = group.main(prog_name=group.name, standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.ClickException as error:  # bad usage: click's own words, in our shape

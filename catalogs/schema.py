@@ -167,7 +167,7 @@ class Acquisition(BaseModel):
         ge=-89,
         le=89,
         json_schema_extra=_unit("°"),
-        description="The first tilt of a dose-symmetric or bidirectional series.",
+        description="The first tilt of a dose-symmetric or bidirectional series, from which others step.",
     )
     tilt_first: Literal["negative", "positive"] = Field(
         "negative", description="The side that the series goes to first, or begins at if unidirectional."
@@ -295,6 +295,11 @@ class Acquisition(BaseModel):
             raise ValueError("tilt_min must be smaller than tilt_max")
         if self.tilt_step > (self.tilt_max - self.tilt_min) * (1 + 1e-9):  # binary fractions
             raise ValueError("tilt_step must fit between tilt_min and tilt_max")
+        outwards = self.tilt_scheme in ("dose_symmetric", "bidirectional")
+        farthest = max(self.tilt_start - self.tilt_min, self.tilt_max - self.tilt_start)
+        inside = self.tilt_min <= self.tilt_start <= self.tilt_max
+        if outwards and inside and self.tilt_step > farthest * (1 + 1e-9):
+            raise ValueError("tilt_step must fit between tilt_start and tilt_min or tilt_max")
         if self.tilt_start and not self.tilt_min <= self.tilt_start <= self.tilt_max:
             raise ValueError("tilt_start must lie between tilt_min and tilt_max")
         return self

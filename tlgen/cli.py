@@ -316,7 +316,9 @@ def variants(recipe: str, folder: Path) -> None:
 
 @tlgen.command()
 @click.argument("series")
-@click.option("--angles", required=True, metavar="FILE", help=".tlt, .rawtlt, .mdoc, RELION's STAR.")
+@click.option(
+    "--angles", required=True, metavar="FILE", help=".tlt, .mdoc, STAR, .tomostar, Warp's .xml, .aln."
+)
 @click.option("--to", "path", required=True, metavar="FILE", help="The tomogram: .mrc, .rec or .zarr.")
 @click.option("--pixel-size", type=float, metavar="Å", help="Of the images, where no file states it.")
 @click.option("--bin", "times", type=int, metavar="N", help="Pixels along a voxel's edge.")
@@ -337,6 +339,9 @@ def variants(recipe: str, folder: Path) -> None:
     help="From the images' y, anticlockwise; leave it at 0 for aligned images.",
 )
 @click.option("--negate-angles", is_flag=True, help="Tilts count the other way round: mirrors along z.")
+@click.option(
+    "--align", metavar="FILE", help="Move the images of a raw stack as an IMOD .xf or an AreTomo .aln says."
+)
 @click.option("--leave-out", metavar="N,N,...", default="", help="Images to leave out, counted from 0.")
 @click.option(
     "--filter", "kind", type=console.Choice(["ramp", "exact", "sirt"]), default="ramp", show_default=True
@@ -351,7 +356,18 @@ def variants(recipe: str, folder: Path) -> None:
 )
 @click.option("--cutoff", default=0.35, show_default=True, help="Where the Gaussian begins, cycles a pixel.")
 @click.option("--falloff", default=0.035, show_default=True, help="The Gaussian's sigma, cycles a pixel.")
-@click.option("--dose-weighting", is_flag=True, help="Fade out what the dose has destroyed; needs an .mdoc.")
+@click.option(
+    "--dose-weighting",
+    is_flag=True,
+    help="Fade out what the dose has destroyed; needs doses and their order.",
+)
+@click.option(
+    "--order",
+    metavar="WORD|FILE",
+    help="When images were taken, where no file tells it: stack, dose_symmetric:negative, "
+    "dose_symmetric:positive, or a file with a number for each.",
+)
+@click.option("--dose-per-tilt", type=float, metavar="e/Å²", help="Of each image, where no file tells it.")
 @click.option(
     "--ctf",
     type=console.Choice(["none", "phase_flip", "wiener"]),
@@ -375,9 +391,7 @@ def variants(recipe: str, folder: Path) -> None:
 @click.option(
     "--defocus-handedness",
     type=console.Choice(["1", "-1"]),
-    default="1",
-    show_default=True,
-    help="-1 if what is higher in the tomogram is less under focus.",
+    help="-1 if what is higher in the tomogram is less under focus; else as rlnTomoHand says, or 1.",
 )
 @click.option("--threads", type=int, help="To compute with; all of the machine's if left out.")
 @click.option(
@@ -407,11 +421,11 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     settings = settings_of({"filter": given["kind"], **{name: given[name] for name in names}})
     same = (
         "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
-        "voltage", "amplitude_contrast", "phase_shift", "device",
+        "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt",
     )  # fmt: skip
     request = Request(
         bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],
-        handedness=int(given["defocus_handedness"]), settings=settings,
+        handedness=int(given["defocus_handedness"] or 0) or None, settings=settings,
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip

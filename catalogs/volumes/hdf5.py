@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.volumes.lazy import Box, LazyArray
+from catalogs.volumes.mrc import edges_of
 from catalogs.volumes.source import Source, explained
 from catalogs.volumes.volume import Volume, cube
 
@@ -60,7 +61,7 @@ class Hdf5Array(LazyArray):
             return np.stack(planes) if planes else np.empty([b.stop - b.start for b in box], self.dtype)
 
 
-def open_hdf5(source: Source, text: str, name: str) -> Volume:
+def open_hdf5(source: Source, text: str, name: str, voxel_size: float | None = None) -> Volume:
     """Open an HDF5 file without reading its voxels; see :func:`catalogs.volumes.mrc.open_mrc`."""
     import h5py
 
@@ -81,7 +82,7 @@ def open_hdf5(source: Source, text: str, name: str) -> Volume:
             raise InputError(f"{text} holds {first.dtype}; a volume has real numbers")
         chunks = first.chunks if len(names) == 1 else None
         facts = _attributes(first) if len(names) == 1 else _attributes(first) | dict(file[_IMAGES].attrs)
-        size, origin = _grid(facts, text)
+        size, origin = _grid(facts, text, (shape[2], shape[1], shape[0]), voxel_size)
         data = Hdf5Array(source, names, shape, first.dtype, chunks)
     return Volume(data=data, voxel_size=size, origin=origin, name=name)
 
@@ -141,7 +142,9 @@ def _attributes(data: Any) -> dict[str, Any]:
     return {**dict(data.parent.attrs), **dict(data.attrs)}
 
 
-def _grid(facts: dict[str, Any], text: str) -> tuple[float | None, tuple[float, float, float]]:
+def _grid(
+    facts: dict[str, Any], text: str, counts: tuple[int, int, int], given: float | None
+) -> tuple[float | None, tuple[float, float, float]]:
     """Voxel size and origin as IMOD (the MRC header's words), EMAN2, Chimera or plain attributes say them."""
 
     def three(*names: str) -> list[float] | None:
@@ -153,8 +156,9 @@ def _grid(facts: dict[str, Any], text: str) -> tuple[float | None, tuple[float, 
     cell = three(*(f"IMOD.MRC.{axis}len" for axis in "xyz"))
     intervals = three(*(f"IMOD.MRC.m{axis}" for axis in "xyz"))
     voxel = None
-    if cell and intervals and min(intervals) > 0:
-        voxel = [length / n for length, n in zip(cell, intervals, strict=True)]
+    if cell and intervals:
+        edges = edges_of(cell, [int(n) for n in intervals], counts)
+        voxel = list(edges) if min(edges) > 0 else None
     voxel = voxel or three("EMAN.apix_x", "EMAN.apix_y", "EMAN.apix_z")
     if voxel is None and np.shape(facts.get("step", ())) == (3,):
         voxel = [float(value) for value in facts["step"]]
@@ -164,5 +168,7 @@ def _grid(facts: dict[str, Any], text: str) -> tuple[float | None, tuple[float, 
             voxel = voxel * 3 if len(voxel) == 1 else voxel[::-1]
     origin = three(*(f"IMOD.MRC.{axis}origin" for axis in "xyz"))
     origin = origin or three("EMAN.origin_x", "EMAN.origin_y", "EMAN.origin_z") or [0.0, 0.0, 0.0]
-    size = cube(text, voxel[::-1]) if voxel is not None and len(voxel) == 3 else None
+    size = given
+    if size is None and voxel is not None and len(voxel) == 3:
+        size = cube(text, voxel[::-1])
     return size, (origin[0], origin[1], origin[2])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from catalogs import notes
 from catalogs.errors import InputError
-from catalogs.volumes.lazy import Reordered
-from catalogs.volumes.source import RawArray, Source, Unzipped
+from catalogs.volumes.lazy import Box, LazyArray, Reordered
+from catalogs.volumes.source import RawArray, Source, Unpacked
 from catalogs.volumes.volume import Binning, BinningKind, Contrast, Volume, cube
 
 SUFFIXES = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali", ".preali", ".ccp4")
@@ -19,10 +22,19 @@ SUFFIXES = (".mrc", ".rec", ".map", ".st", ".mrcs", ".ali", ".preali", ".ccp4")
 HEADER_BYTES = 1024
 #: MRC mode -> type of a voxel.
 MODES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_OTHER_MODES = {3: "complex integers", 4: "complex numbers", 16: "colours", 101: "4-bit numbers"}
+_OTHER_MODES = {3: "complex integers", 4: "complex numbers", 16: "colours"}
+#: Mode of 4-bit numbers, two in a byte.
+_PACKED = 101
+#: Space groups that mark a stack of volumes.
+_STACKS_OF_VOLUMES = range(401, 631)
+#: As many zeros after the voxels are taken for what fills up a block of a disk.
+_PADDING = 65536
 
 _IMOD_STAMP = 1146047817  # "IMOD"
 _SIGNED_BYTES, _INVERTED_ORIGIN = 1, 4  # IMOD's flags
+
+_SAME_EDGE = 1e-3  # relative; headers hold float32, and programs round the cell
+_FEI_PIXEL_SIZE = 156  # byte of "Pixel size X" in a record of FEI1 and FEI2
 
 #: The line that :func:`catalogs.volumes.mrc_writer.write_mrc` puts into a header; it is read here.
 LABEL = "template-learning:"
@@ -56,7 +68,15 @@ def is_mrc(head: bytes) -> bool:
     return head[208:212] == b"MAP "
 
 
-def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str, *, stack: bool = False) -> Volume:
+def open_mrc(
+    source: Source | Unpacked,
+    head: bytes,
+    text: str,
+    name: str,
+    *,
+    stack: bool = False,
+    voxel_size: float | None = None,
+) -> Volume:
     """Open an MRC file without reading its voxels.
 
     Parameters
@@ -71,34 +91,45 @@ def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str, *, st
         Of the volume.
     stack
         It is a stack of images, which may be one and whose distance along z means nothing.
+    voxel_size
+        Å, to be taken instead of what the header says.
 
     Raises
     ------
     InputError
         If it is no MRC file, is cut off, or the header contradicts itself or the size of the file.
     """
-    header = _parse(head, text)
+    header = _parse(head, text, source)
     dtype = _dtype(header, text)
     columns, rows, sections = header.counts
     if sections == 1 and header.group == 0 and not stack:
         raise InputError(
             f"{text} is not one volume: it is a single image of 2 axes, give one with z, y and x"
         )
-    expected = HEADER_BYTES + header.extended + columns * rows * sections * dtype.itemsize
-    _check_size(source, expected, header, text)
-    array: Any = RawArray(source, HEADER_BYTES + header.extended, (sections, rows, columns), dtype)
+    count = sections / max(1, header.intervals[2])
+    if header.group in _STACKS_OF_VOLUMES and count > 1:
+        raise InputError(
+            f"{text} is not one volume: its space group {header.group} marks a stack of {count:g} volumes; "
+            "cut one out, e.g. with IMOD's newstack or with mrcfile"
+        )
+    _check_size(source, _expected(header), header, text)
+    start, shape = HEADER_BYTES + header.extended, (sections, rows, columns)
+    array: Any = (
+        Halves(source, start, shape) if header.mode == _PACKED else RawArray(source, start, shape, dtype)
+    )
 
     # The header names the axis (1 x, 2 y, 3 z) that columns, rows and sections lie along.
     along = header.axes[::-1]
     starts = dict(zip(along, header.starts[::-1], strict=True))
     if along != (3, 2, 1):
         array = Reordered(array, (along.index(3), along.index(2), along.index(1)))
-    voxel = np.zeros(3)
-    if min(header.intervals) > 0 and all(map(math.isfinite, header.cell)):
-        voxel = np.divide(header.cell, header.intervals)
-    if stack:
-        voxel[2] = voxel[0]
-    size = cube(text, voxel[::-1])
+    size = voxel_size
+    if size is None:
+        counts = dict(zip(header.axes, header.counts, strict=True))
+        edges = edges_of(header.cell, header.intervals, (counts[1], counts[2], counts[3]), images=stack)
+        size = cube(text, edges[::-1]) or pixel_size_of_fei(
+            source, header.order, header.extended, head, header.labels
+        )
     return Volume(
         data=array,
         voxel_size=size,
@@ -109,16 +140,118 @@ def open_mrc(source: Source | Unzipped, head: bytes, text: str, name: str, *, st
     )
 
 
-def _parse(head: bytes, text: str) -> _Header:
-    from mrcfile.dtypes import HEADER_DTYPE
+def edges_of(
+    cell: Sequence[float], intervals: Sequence[int], counts: Sequence[int], *, images: bool = False
+) -> tuple[float, float, float]:
+    """Edges of a voxel along x, y and z, of a header that is wrong in one word at most.
 
+    Programs write the whole length along z and one interval (``mz`` = 1), as the standard has it for stacks
+    of images, or leave a length at 0. What two axes agree on counts where the third is not known,
+    would agree if it had as many intervals as voxels, or is z and has one interval only.
+
+    Parameters
+    ----------
+    cell
+        Lengths x, y, z, Å.
+    intervals
+        Along x, y, z, of these lengths.
+    counts
+        Voxels along x, y, z.
+    images
+        The third axis counts images, and its length means nothing.
+
+    Returns
+    -------
+    tuple of float
+        Å, 0 where unknown.
+    """
+
+    def edge(length: float, number: int) -> float:
+        return length / number if number > 0 and math.isfinite(length) and length > 0 else 0.0
+
+    edges = [edge(length, n) for length, n in zip(cell, intervals, strict=True)]
+    others = [edge(length, n) for length, n in zip(cell, counts, strict=True)]
+    if images or edges[2] == 0:
+        edges[2] = edges[0] or edges[1]
+    for odd in (2, 1, 0):
+        one, two = (edges[k] for k in range(3) if k != odd)
+        if not one or not math.isclose(one, two, rel_tol=_SAME_EDGE):
+            continue
+        loose = odd == 2 and intervals[2] == 1 and counts[2] > 1
+        if not edges[odd] or loose or math.isclose(others[odd], one, rel_tol=_SAME_EDGE):
+            edges[odd] = one
+    return (edges[0], edges[1], edges[2])
+
+
+def pixel_size_of_fei(
+    source: Source | Unpacked, order: str, extended: int, head: bytes, labels: Sequence[str]
+) -> float | None:
+    """Read the pixel size in Å from the extended header of FEI's and Thermo Fisher's programs.
+
+    ``FEI1`` and ``FEI2`` state it in metres as a double (EPU's MRC2014 extension); the older one of
+    1024 records of 128 bytes has a float.
+    """
+    kind = head[104:108].rstrip(b"\0 ")
+    if kind in (b"FEI1", b"FEI2") and extended >= _FEI_PIXEL_SIZE + 8:
+        at, dtype = _FEI_PIXEL_SIZE, f"{order}f8"
+    elif (
+        kind in (b"", b"AGAR") and extended == 1024 * 128 and any("fei" in label.lower() for label in labels)
+    ):
+        at, dtype = 44, f"{order}f4"
+    else:
+        return None
+    raw = (
+        source.head(HEADER_BYTES + at + 8)
+        if isinstance(source, Unpacked)
+        else source.read(0, HEADER_BYTES + at + 8)
+    )
+    value = (
+        np.frombuffer(raw, dtype, 1, HEADER_BYTES + at) if len(raw) == HEADER_BYTES + at + 8 else np.zeros(1)
+    )
+    metres = float(value[0])
+    return round(metres * 1e10, 6) if 1e-12 < metres < 1e-6 else None
+
+
+class Halves(LazyArray):
+    """Voxels of 4 bits, two in a byte, the first in its lower half; a row fills whole bytes (mode 101).
+
+    Parameters
+    ----------
+    source, offset, shape
+        As :class:`~catalogs.volumes.source.RawArray` has them; the shape counts voxels.
+    """
+
+    def __init__(self, source: Source | Unpacked, offset: int, shape: tuple[int, int, int]) -> None:
+        z, y, x = shape
+        self._bytes = RawArray(source, offset, (z, y, (x + 1) // 2), np.dtype("u1"))
+        self.shape, self.dtype = shape, np.dtype("u1")
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box of numbers from 0 to 15."""
+        z, y, x = box
+        packed = self._bytes.read((z, y, slice(x.start // 2, (x.stop + 1) // 2)))
+        both = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
+        first = x.start - 2 * (x.start // 2)
+        return both[:, :, first : first + x.stop - x.start]
+
+
+def _parse(head: bytes, text: str, source: Source | Unpacked) -> _Header:
     if len(head) < HEADER_BYTES:
         raise InputError(f"{text} is not an MRC file that can be read: it has no whole header; copy it again")
-    order = _byte_order(head)
-    if order is None:
+    orders = _byte_orders(head)
+    if not orders:
         raise InputError(
             f"{text} is not an MRC file that can be read: its header states no possible size or mode"
         )
+    if len(orders) == 2:  # the stamp may be wrong, the size of the file is not
+        size = source.promised_size() if isinstance(source, Unpacked) else source.size()
+        orders.sort(key=lambda order: _expected(_header(head, text, order)) != size)
+    return _header(head, text, orders[0])
+
+
+def _header(head: bytes, text: str, order: str) -> _Header:
+    from mrcfile.dtypes import HEADER_DTYPE
+
     raw = np.frombuffer(head, HEADER_DTYPE.newbyteorder(order))[0]
     stamp, flags = np.frombuffer(raw["extra2"].tobytes(), f"{order}i4", 2, offset=40)
     # Older files use word 28 for something else.
@@ -160,20 +293,34 @@ def _three(record: Any) -> tuple[float, float, float]:
     return (float(record["x"]), float(record["y"]), float(record["z"]))
 
 
-def _byte_order(head: bytes) -> str | None:
-    """Find the byte order: the stamp says it, but only the size and the mode prove it."""
+def _byte_orders(head: bytes) -> list[str]:
+    """List the byte orders that make sense, the one that the stamp says first: only the size proves it."""
     stamped = ">" if head[212:213] == b"\x11" else "<"
+    found = []
     for order in (stamped, "<" if stamped == ">" else ">"):
         nx, ny, nz, mode = np.frombuffer(head, f"{order}i4", 4)
         if all(0 < n < 2**20 for n in (nx, ny, nz)) and 0 <= mode < 128:
-            return order
-    return None
+            found.append(order)
+    return found
+
+
+def _expected(header: _Header) -> int:
+    """Bytes of the file that a header promises."""
+    columns, rows, sections = header.counts
+    row = (
+        (columns + 1) // 2
+        if header.mode == _PACKED
+        else columns * np.dtype(MODES.get(header.mode, "u1")).itemsize
+    )
+    return HEADER_BYTES + header.extended + row * rows * sections
 
 
 def _dtype(header: _Header, text: str) -> np.dtype[Any]:
+    if header.mode == _PACKED:
+        return np.dtype("u1")
     if header.mode not in MODES:
         what = f" ({_OTHER_MODES[header.mode]})" if header.mode in _OTHER_MODES else ""
-        raise InputError(f"{text} has MRC mode {header.mode}{what}; volumes have mode 0, 1, 2, 6 or 12")
+        raise InputError(f"{text} has MRC mode {header.mode}{what}; volumes have mode 0, 1, 2, 6, 12 or 101")
     if header.mode == 0 and header.flags & 16:
         raise InputError(f"{text} has two 4-bit numbers in each byte; unpack it with IMOD's newstack")
     kind = "u1" if header.mode == 0 and _bytes_from_zero(header) else MODES[header.mode]
@@ -191,14 +338,16 @@ def _bytes_from_zero(header: _Header) -> bool:
     return header.least >= 0 and 127 < header.most <= 255
 
 
-def _check_size(source: Source | Unzipped, expected: int, header: _Header, text: str) -> None:
-    if isinstance(source, Unzipped):
+def _check_size(source: Source | Unpacked, expected: int, header: _Header, text: str) -> None:
+    if isinstance(source, Unpacked):
         if source.promised_size() == expected % 2**32:
             return
-        size = source.unzip().size()  # several parts joined, or cut off: only reading all of it tells
-    else:
-        size = source.size()
+        source = source.unpack()  # several parts joined, or cut off: only reading all of it tells
+    size = source.size()
     if size == expected:
+        return
+    if 0 < size - expected <= _PADDING and not any(source.read(expected, size - expected)):
+        notes.warn(f"{text} has {size - expected} bytes of zeros after its voxels, which are left out")
         return
     counts = " x ".join(map(str, header.counts))
     promise = (
@@ -210,12 +359,14 @@ def _check_size(source: Source | Unzipped, expected: int, header: _Header, text:
         f"mode {mode}"
         for mode, kind in MODES.items()
         if mode != header.mode
-        and np.dtype(kind).itemsize != np.dtype(MODES[header.mode]).itemsize
+        and size != expected
         and size == HEADER_BYTES + header.extended + voxels * np.dtype(kind).itemsize
     ]
     extended = size - (expected - header.extended)
     if extended >= 0 and extended != header.extended:
         fits.append(f"an extended header (nsymbt) of {extended}")
+    if size > expected:
+        fits.append(f"{size - expected} bytes that do not belong to it after the voxels")
     if size < expected and not fits:
         raise InputError(f"{text} is cut off: {promise}; copy it again")
     hint = f", which would fit {' or '.join(fits)}" if fits else ""

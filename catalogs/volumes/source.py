@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import bz2
 import contextlib
 import gzip
 import shutil
@@ -104,14 +105,14 @@ class RawArray(LazyArray):
     """
 
     def __init__(
-        self, source: Source | Unzipped, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any]
+        self, source: Source | Unpacked, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any]
     ) -> None:
         self._source, self._offset = source, offset
         self.shape, self.dtype = shape, dtype
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box in the byte order of the file."""
-        source = self._source.unzip() if isinstance(self._source, Unzipped) else self._source
+        source = self._source.unpack() if isinstance(self._source, Unpacked) else self._source
         out = np.empty([part.stop - part.start for part in box], self.dtype)
         if out.size == 0:
             return out
@@ -155,22 +156,28 @@ class RawArray(LazyArray):
             out[plane] = rows[:, :, x]
 
 
-# ---------------------------------------------------------------- gzip
+# ------------------------------------------------------- gzip and bzip2
 
-_unzipped: dict[str, Path] = {}
+#: First bytes of compressed files.
+PACKED = (b"\x1f\x8b\x08", b"BZh")
+
+_unpacked: dict[str, Path] = {}
 _folder: list[Path] = []
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Unzipped:
-    """A gzip file whose content is put beside, once a process, when voxels are first read.
+class Unpacked:
+    """A gzip or bzip2 file whose content is put beside, once a process, when voxels are first read.
 
-    gzip can only be read from the beginning. The copy lies in the folder for temporary files (``TMPDIR``)
+    Both can only be read from the beginning. The copy lies in the folder for temporary files (``TMPDIR``)
     and goes when the process ends; memory holds a few MB of it.
     """
 
     source: Source
+
+    def _is_bzip2(self) -> bool:
+        return self.source.read(0, 3) == b"BZh"
 
     def head(self, n: int) -> bytes:
         """Read the first bytes of the content."""
@@ -178,21 +185,26 @@ class Unzipped:
             return content.read(n)
 
     def promised_size(self) -> int:
-        """Bytes of the content modulo 2**32, as the end of the file says; wrong where parts were joined."""
+        """Bytes of the content modulo 2**32 as the end of a gzip file says, wrong where parts were joined.
+
+        The end of a bzip2 file does not say: -1.
+        """
+        if self._is_bzip2():
+            return -1
         return int.from_bytes(self.source.read(self.source.size() - 4, 4), "little")
 
-    def unzip(self) -> Source:
+    def unpack(self) -> Source:
         """Return the content as a file on the disk."""
         with _lock:
-            if self.source.url not in _unzipped:
-                _unzipped[self.source.url] = self._write()
-            return Source(str(_unzipped[self.source.url]))
+            if self.source.url not in _unpacked:
+                _unpacked[self.source.url] = self._write()
+            return Source(str(_unpacked[self.source.url]))
 
     def _write(self) -> Path:
         if not _folder:
             _folder.append(Path(tempfile.mkdtemp(prefix="volumes-")))
             atexit.register(shutil.rmtree, _folder[0], ignore_errors=True)
-        file = _folder[0] / f"{len(_unzipped)}.raw"
+        file = _folder[0] / f"{len(_unpacked)}.raw"
         try:
             with self._content() as content, open(file, "wb") as out:
                 shutil.copyfileobj(content, out, 4 * 2**20)
@@ -202,9 +214,13 @@ class Unzipped:
         return file
 
     @contextlib.contextmanager
-    def _content(self) -> Iterator[gzip.GzipFile]:
+    def _content(self) -> Iterator[IO[bytes]]:
         try:
-            with self.source.open() as raw, gzip.GzipFile(fileobj=raw) as content:
-                yield content
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            with self.source.open() as raw:
+                opened: Any = bz2.BZ2File(raw) if self._is_bzip2() else gzip.GzipFile(fileobj=raw)
+                with opened as content:
+                    yield content
+        except (EOFError, zlib.error, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # a disk that is full, for instance
+                raise
             raise InputError(f"{self.source.url} is cut off or damaged ({error}); copy it again") from error

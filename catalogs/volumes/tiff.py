@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.volumes.lazy import Box, LazyArray
 from catalogs.volumes.source import RawArray, Source, explained
+from catalogs.volumes.units import angstroms_in
 from catalogs.volumes.volume import Volume, cube
 
 SUFFIXES = (".tif", ".tiff")
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_UNITS = {"nm": 10.0, "nanometer": 10.0, "nanometers": 10.0, "pm": 0.01, "pixel": None, "pixels": None}
-_UNITS |= dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer"), 1e4)
-_UNITS |= dict.fromkeys(("Å", "A", "a", "angstrom", "Angstrom", "ångström", "angstroms"), 1.0)
 _RESOLUTION_UNITS = {2: 2.54e8, 3: 1e8}  # Å in an inch and in a centimetre
 _LARGEST = 1000.0  # Å; a voxel beyond is the resolution of a printer
 
@@ -49,7 +47,7 @@ class TiffArray(LazyArray):
         return out
 
 
-def open_tiff(source: Source, text: str, name: str) -> Volume:
+def open_tiff(source: Source, text: str, name: str, voxel_size: float | None = None) -> Volume:
     """Open a TIFF stack without reading its voxels; see :func:`catalogs.volumes.mrc.open_mrc`."""
     with _opened(source) as file:
         if not _whole(file, source):
@@ -75,7 +73,7 @@ def open_tiff(source: Source, text: str, name: str) -> Volume:
             if series.dataoffset + math.prod(shape) * dtype.itemsize > source.size():
                 raise InputError(f"{text} is cut off; copy it again")
             data = RawArray(source, series.dataoffset, data.shape, dtype.newbyteorder(file.byteorder))
-        size = cube(text, _voxel(file))
+        size = cube(text, _voxel(file)) if voxel_size is None else voxel_size
     return Volume(data=data, voxel_size=size, origin=(0.0, 0.0, 0.0), name=name)
 
 
@@ -125,7 +123,7 @@ def _voxel(file: Any) -> tuple[float, float, float]:
     if file.is_imagej:
         meta = file.imagej_metadata or {}
         unit = str(meta.get("unit", "")).replace("\\u00B5", "µ").replace("\\u00C5", "Å").strip()
-        factor = _UNITS.get(unit)
+        factor = angstroms_in(unit)
         if factor is None:
             return (0.0, 0.0, 0.0)
         z = float(meta.get("spacing", x))
@@ -144,7 +142,7 @@ def _ome_voxel(xml: str) -> tuple[float, float, float]:
     for axis in "ZYX":
         size = re.search(rf'PhysicalSize{axis}="([-+.\deE]+)"', xml)
         unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', xml)
-        factor = _UNITS.get(unit[1] if unit else "µm")
+        factor = angstroms_in(unit[1] if unit else "µm")
         sizes.append(float(size[1]) * factor if size and factor else 0.0)
     return (sizes[0], sizes[1], sizes[2])
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,24 +16,26 @@ from catalogs.errors import InputError
 from catalogs.storage.store import zarr_store
 from catalogs.volumes.lazy import Reordered
 from catalogs.volumes.source import explained
+from catalogs.volumes.units import angstroms_in
 from catalogs.volumes.volume import Binning, Contrast, Volume, cube
 
 #: Attribute in which this program keeps what OME-Zarr has no word for.
 OURS = "template_learning"
 
-_ANGSTROM = {"angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "picometer": 0.01}
 _MEANS = ("mean", "local_mean", "localmean", "average", "downscale_local_mean")
 
 
-def open_zarr(text: str, name: str) -> Volume | None:
+def open_zarr(text: str, name: str, voxel_size: float | None = None) -> Volume | None:
     """Open a Zarr array, an OME-Zarr image or one of its levels, or the one volume of a group.
 
     Parameters
     ----------
     text
-        Path or URL.
+        Path or URL, of a folder or a zip file.
     name
         Of the volume.
+    voxel_size
+        Å, to be taken instead of what the attributes say.
 
     Returns
     -------
@@ -46,17 +51,17 @@ def open_zarr(text: str, name: str) -> Volume | None:
     if node is None:
         return None
     if isinstance(node, zarr.Array):
-        return _open_array(node, text, name)
+        return _open_array(node, text, name, voxel_size)
     attributes = dict(node.attrs)
     images = _multiscales(attributes)
     if images is not None:
-        return _open_image(node, attributes, images, text, name)
+        return _open_image(node, attributes, images, text, name, voxel_size)
     if "bioformats2raw.layout" in attributes or "bioformats2raw.layout" in _ome(attributes):
-        return open_zarr(f"{text}/0", name)
+        return open_zarr(f"{text}/0", name, voxel_size)
     found = sorted(key for key, array in node.arrays() if array.ndim == 3)
     if len(found) == 1:
         array: Any = node[found[0]]
-        return _plain(array, {**attributes, **dict(array.attrs)}, text, name)
+        return _plain(array, {**attributes, **dict(array.attrs)}, text, name, voxel_size)
     holds = f"it holds several ({', '.join(found[:4])}); name one of them" if found else "it holds none"
     raise InputError(f"{text} is not an OME-Zarr image or a Zarr group with one volume: {holds}")
 
@@ -64,13 +69,29 @@ def open_zarr(text: str, name: str) -> Volume | None:
 def _open(text: str) -> zarr.Array[Any] | zarr.Group | None:
     from zarr.errors import ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError
 
+    zipped = re.match(r"(.+?\.(?:zip|ozx))(?:/(.*))?$", text, re.IGNORECASE)
     with explained(text):
         try:
+            if zipped and Path(zipped[1]).is_file():
+                return _open_zip(zipped[1], zipped[2] or "")
             return zarr.open(zarr_store(text), mode="r")
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{text} is not a zip file that can be read ({error}); copy it again") from error
         except (ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError, FileNotFoundError):
             return None
         except (ValueError, KeyError, TypeError) as error:  # metadata that is damaged or too new
             raise InputError(f"{text} is not Zarr that can be read ({error}); copy it again") from error
+
+
+def _open_zip(file: str, inside: str) -> zarr.Array[Any] | zarr.Group:
+    """Open Zarr in a zip file, at its root or in the one folder at its root."""
+    from zarr.storage import ZipStore
+
+    with zipfile.ZipFile(file) as names:
+        tops = {name.split("/")[0] for name in names.namelist()}
+    if len(tops) == 1 and not tops & {"zarr.json", ".zarray", ".zgroup"}:
+        inside = "/".join([*tops, *([inside] if inside else [])])
+    return zarr.open(ZipStore(file, mode="r", read_only=True), mode="r", path=inside)
 
 
 def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +105,7 @@ def _multiscales(attributes: dict[str, Any]) -> list[dict[str, Any]] | None:
     return images if isinstance(images, list) else None
 
 
-def _open_array(array: zarr.Array[Any], text: str, name: str) -> Volume:
+def _open_array(array: zarr.Array[Any], text: str, name: str, voxel_size: float | None) -> Volume:
     """Open an array; if it is a level of an image, the image tells its voxel size."""
     above, _, path = text.rstrip("/").rpartition("/")
     parent = _open(above) if above and not above.endswith((":", "/")) else None
@@ -93,21 +114,23 @@ def _open_array(array: zarr.Array[Any], text: str, name: str) -> Volume:
         images = _multiscales(attributes) or []
         levels = [level.get("path") for image in images[:1] for level in image.get("datasets", [])]
         if path in levels:
-            return _open_image(parent, attributes, images, above, name, levels.index(path))
-    return _plain(array, dict(array.attrs), text, name)
+            return _open_image(parent, attributes, images, above, name, voxel_size, levels.index(path))
+    return _plain(array, dict(array.attrs), text, name, voxel_size)
 
 
-def _plain(array: zarr.Array[Any], attributes: dict[str, Any], text: str, name: str) -> Volume:
+def _plain(
+    array: zarr.Array[Any], attributes: dict[str, Any], text: str, name: str, voxel_size: float | None
+) -> Volume:
     _check(array, text)
     voxel: list[float] = []
     for word in ("voxel_size", "voxel_spacing"):
-        if word in attributes and not voxel:
+        if word in attributes and not voxel and voxel_size is None:
             try:
                 voxel = [float(value) for value in np.ravel(attributes[word])]
             except (TypeError, ValueError) as error:
                 raise InputError(f"the attribute {word} of {text} must be in Å, e.g. 10.0") from error
     voxel = voxel * 3 if len(voxel) == 1 else voxel
-    size = cube(text, voxel) if len(voxel) == 3 else None
+    size = cube(text, voxel) if len(voxel) == 3 else voxel_size
     binning, contrast = _ours(attributes, label=False)
     return Volume(array, size, (0.0, 0.0, 0.0), name, binning, contrast)
 
@@ -126,6 +149,7 @@ def _open_image(
     images: list[dict[str, Any]],
     text: str,
     name: str,
+    voxel_size: float | None,
     level: int = 0,
 ) -> Volume:
     try:
@@ -146,12 +170,8 @@ def _open_image(
         raise InputError(f"{text} is not one volume: it has several along {', '.join(long)}; give one")
     if array.dtype.kind not in "iufb":
         raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
-    units = [_ANGSTROM.get(axes[k].get("unit") or "angstrom") for k in space]
-    if None in units:
-        raise InputError(
-            f"{text} has axes in {axes[space[0]]['unit']}; give a volume in angstrom or nanometer"
-        )
-    unit = np.array(units, np.float64)
+    units = [angstroms_in(str(axes[k].get("unit") or "angstrom")) for k in space]
+    unit = np.array([each or 0.0 for each in units])  # 0: of pixels and unknown units no length is known
     z, y, x = (float(value) for value in shift[space] * unit)
     binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))
     factor = scale[space] / finest[space]
@@ -160,7 +180,7 @@ def _open_image(
         binning = Binning(round(float(factor[0]), 6), kind)  # type: ignore[arg-type]
     return Volume(
         data=array if len(names) == 3 else Reordered(array, (space[0], space[1], space[2])),
-        voxel_size=cube(text, scale[space] * unit),
+        voxel_size=cube(text, scale[space] * unit) if voxel_size is None else voxel_size,
         origin=(x, y, z),
         name=str(_our_words(attributes).get("sample_id", name)),
         binning=binning,

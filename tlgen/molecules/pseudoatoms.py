@@ -9,8 +9,6 @@ as the simulators show it (4.97 against 4.86 V Å³/Da; RNA has 4.5).
 
 from __future__ import annotations
 
-import gzip
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from catalogs.errors import InputError
-from catalogs.volumes import MRC_SUFFIXES, open_volume
+from catalogs.volumes import open_volume
 from tlgen.molecules.envelope import SIGMA_OF_RESOLUTION
 from tlgen.molecules.molecule import DALTON_PER_CUBIC_ANGSTROM, Molecule, centred
 from tlgen.molecules.structures import checksum
@@ -155,7 +153,7 @@ def load_map(
         mass = float(np.count_nonzero(inside)) * voxel_size**3 * DALTON_PER_CUBIC_ANGSTROM
     n = len(fitted.weights)
     unit = centred(
-        path.name.removesuffix(".gz").rsplit(".", 1)[0],
+        path.name.removesuffix(".gz").removesuffix(".bz2").rsplit(".", 1)[0],
         np.full(n, _ELEMENT),
         fitted.positions,
         np.ones(n, bool),
@@ -170,17 +168,9 @@ def load_map(
 # --------------------------------------------------------------------------------------------- the map
 
 
-def is_map(path: str | Path) -> bool:
-    """Tell by its name whether a file is a map and not a structure."""
-    return str(path).lower().removesuffix(".gz").endswith((*MRC_SUFFIXES, ".zarr"))
-
-
 def _read(path: Path) -> tuple[Volume, float]:
-    if path.name.lower().endswith(".gz"):
-        grid, voxel_size = _read_zipped(path)
-    else:
-        volume = open_volume(path)
-        grid, voxel_size = volume.read(), volume.voxel_size or 0.0
+    volume = open_volume(path)
+    grid, voxel_size = volume.read(), volume.voxel_size or 0.0
     if not voxel_size:
         raise InputError(
             f"{path} does not state its voxel size; write it into the header (e.g. with IMOD's alterheader)"
@@ -190,20 +180,6 @@ def _read(path: Path) -> tuple[Volume, float]:
     if grid.min() == grid.max():
         raise InputError(f"{path} has the same value in every voxel; it holds no molecule")
     return grid.astype(np.float32), voxel_size
-
-
-def _read_zipped(path: Path) -> tuple[Volume, float]:
-    """Unpack a map beside nothing of the user's, and read it."""
-    with tempfile.TemporaryDirectory(prefix="tlgen-map-") as folder:
-        plain = Path(folder) / path.name[: -len(".gz")]
-        try:
-            plain.write_bytes(gzip.decompress(path.read_bytes()))
-        except FileNotFoundError:
-            raise InputError(f"there is no volume {path}") from None
-        except (OSError, EOFError) as error:
-            raise InputError(f"{path} is not a whole gzip file: {error}; fetch it again") from error
-        volume = open_volume(plain)
-        return volume.read(), volume.voxel_size or 0.0
 
 
 def _coarsened(grid: Volume, voxel_size: float, wanted: float, taken: float) -> tuple[Volume, float]:

@@ -1,13 +1,16 @@
-"""Structure files -> molecules: PDB and mmCIF, plain or gzipped, of this disk, of packages, of the PDB.
+"""Structure files -> molecules: PDB, mmCIF and BinaryCIF, of this disk, of packages, of the PDB.
 
 What a molecule is made of, whatever the file:
 
-- the first model of several (the others of an NMR ensemble are the same molecule again);
+- the first model of several (the others of an NMR ensemble are the same molecule again), unless the models
+  stand beside each other: then they are the copies of an assembly (:mod:`tlgen.molecules.copies`), and all
+  are taken;
 - the first biological assembly that the file states, or all of the file if it states none;
 - no hydrogens, which scatter little and which most structures leave out; no waters, which the ice stands
-  for; no dummy atoms, which have no element;
+  for, whatever they are called; no dummy atoms, which have no element;
 - of each atom the first alternative location, of each residue the first kind where a position has several;
-- ions and ligands that the file holds, buffer molecules too: they stand where density was seen;
+- ions and ligands that the file holds, buffer molecules too: they stand where density was seen. Only the
+  salt of a simulation's box, beside its water, is left out;
 - every atom in full whatever its occupancy, since a particle in the ice has its whole molecule.
 """
 
@@ -15,23 +18,23 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from tlgen.molecules import pdb
+from tlgen.molecules import pdb, residues
 from tlgen.molecules.molecule import Molecule, centred
+from tlgen.molecules.residues import Kept, Residue
+from tlgen.molecules.structure_file import SUFFIXES, Operator, is_map, is_structure
 
 #: More in one molecule would fill the memory of a simulator, which takes some 0.4 kB an atom and copy.
 MAX_ATOMS = 1_500_000
-
-_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,12 @@ def find(path_or_name: str | Path) -> Path | str:
     """
     path = Path(path_or_name).expanduser()
     if path.is_file():
-        if not _is_structure(path):
-            raise InputError(f"{path} is no structure file; give one that ends in {_listed(_SUFFIXES)} (.gz)")
+        if not is_structure(path):
+            if is_map(path):
+                raise InputError(
+                    f"{path} is a density map, not a structure file; write {{map: {path_or_name}}}"
+                )
+            raise InputError(f"{path} is no structure file; give one that ends in {_listed(SUFFIXES)} (.gz)")
         return path
     known = shipped()
     word = str(path_or_name)
@@ -114,7 +121,7 @@ def find(path_or_name: str | Path) -> Path | str:
         return known[word.lower()]
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a structure file; name a file in it")
-    if _is_structure(path) or len(path.parts) > 1:
+    if is_structure(path) or len(path.parts) > 1:
         raise InputError(f"{path}: there is no such structure file; check the path")
     if entry := pdb.pdb_id(word):
         return entry
@@ -134,9 +141,9 @@ def files_in(folder: str | Path) -> list[Path]:
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise InputError(f"{place} is no folder; give one of PDB or mmCIF files")
-    found = sorted(path for path in place.iterdir() if path.is_file() and _is_structure(path))
+    found = sorted(path for path in place.iterdir() if path.is_file() and is_structure(path))
     if not found:
-        raise InputError(f"{place} has no structure files; they end in {_listed(_SUFFIXES)} (.gz)")
+        raise InputError(f"{place} has no structure files; they end in {_listed(SUFFIXES)} (.gz)")
     return found
 
 
@@ -156,10 +163,6 @@ def _shipped_name(path: Path) -> str | None:
     return next((name for name, file in shipped().items() if file.resolve() == path.resolve()), None)
 
 
-def _is_structure(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith(_SUFFIXES)
-
-
 def _listed(words: Iterable[str]) -> str:
     return ", ".join(words)
 
@@ -169,7 +172,7 @@ def _listed(words: Iterable[str]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Atoms:
-    """The n atoms of a model as they stand in the file, with their chains' names (n,)."""
+    """The n atoms that are kept as they stand in the file, with their chains' names (n,)."""
 
     elements: NDArray[np.uint8]
     positions: NDArray[np.float64]  # (n, 3) Å
@@ -199,7 +202,7 @@ class _Copies:
     """Some rows of the atoms, and the (matrix, shift) of each copy of them in an assembly."""
 
     rows: NDArray[np.int64]
-    operators: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...] = ((np.eye(3), np.zeros(3)),)
+    operators: tuple[Operator, ...] = ((np.eye(3), np.zeros(3)),)
 
 
 def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Molecule:
@@ -208,10 +211,12 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
     Parameters
     ----------
     path_or_name
-        A PDB or mmCIF file, plain or gzipped, or a PDB id, which is fetched unless :func:`shipped` lists it.
+        A PDB, mmCIF or BinaryCIF file, plain or gzipped, or a PDB id, which is fetched unless
+        :func:`shipped` lists it.
     assembly
-        ``first``: the first biological assembly that the file states, all of the file if it states none.
-        ``asymmetric``: all of the file, once. Else the name of an assembly in the file, e.g. ``2``.
+        ``first``: the first biological assembly that the file states, all of the file if it states none, all
+        models if they are copies that stand beside each other. ``asymmetric``: the first model of the file,
+        once. ``models``: all models. Else the name of an assembly in the file, e.g. ``2``.
 
     Returns
     -------
@@ -222,13 +227,13 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
     Raises
     ------
     InputError
-        No such file or entry, not a structure, no atoms, no such assembly, or more than
-        :data:`MAX_ATOMS` atoms.
+        No such file or entry, not a structure, no atoms, no such assembly, models that may be either of
+        two things, or more than :data:`MAX_ATOMS` atoms.
     """
     path = locate(path_or_name)
-    structure = _read(path)
-    atoms = _first_model(structure, path)
-    parts = _assembly(structure, atoms.chains, atoms.subchains, assembly, path)
+    kept = residues.read(path, assembly)
+    atoms = _atoms(kept, path)
+    parts = _assembly(kept, atoms.chains, atoms.subchains, assembly, path)
     n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
     if n_atoms == 0:
         raise InputError(f"{path}: its assembly names chains that it does not hold; use assembly: asymmetric")
@@ -238,11 +243,11 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
             f"have; use assembly: asymmetric to take the {len(atoms):,} atoms of the file"
         )
     rows = np.concatenate([np.tile(part.rows, len(part.operators)) for part in parts])
-    copies = [atoms.positions[part.rows] @ m.T + shift for part in parts for m, shift in part.operators]
+    copied = [atoms.positions[part.rows] @ m.T + shift for part in parts for m, shift in part.operators]
     return centred(
         name_of(path),
         atoms.elements[rows],
-        np.concatenate(copies),
+        np.concatenate(copied),
         atoms.backbone[rows],
         source=checksum(path),
     )
@@ -267,19 +272,19 @@ def sites(path_or_name: str | Path, *, assembly: str = "first") -> list[Site]:
     The copies of a chain in an assembly are called ``A``, ``A-2``, ``A-3``, ..., as in the PDB's own files.
     """
     path = locate(path_or_name)
-    structure = _read(path)
+    kept = residues.read(path, assembly)
     named: list[Site] = []
     subchains: list[str] = []
-    for chain in structure[0]:
-        for residue in _one_residue_each(chain):
-            number, insertion = residue.seqid.num, residue.seqid.icode.strip()
-            polymer = any(_kind(residue))
-            for atom in _one_atom_each(residue):
-                named.append(Site(atom.name, residue.name, number, insertion, chain.name, polymer))
-                subchains.append(residue.subchain)
+    for each in kept.residues:
+        seqid = each.residue.seqid
+        chain = each.chain if each.model == 0 else f"{each.chain}-{each.model + 1}"
+        for atom, _ in each.atoms:
+            polymer = each.amino or each.nucleic
+            named.append(Site(atom.name, each.residue.name, seqid.num, seqid.icode.strip(), chain, polymer))
+            subchains.append(each.residue.subchain)
     chains = np.array([site.chain for site in named])
     found: list[Site] = []
-    for part in _assembly(structure, chains, np.array(subchains), assembly, path):
+    for part in _assembly(kept, chains, np.array(subchains), assembly, path):
         ours = [named[row] for row in part.rows]
         for k in range(1, len(part.operators) + 1):
             found += ours if k == 1 else [replace(site, chain=f"{site.chain}-{k}") for site in ours]
@@ -295,115 +300,57 @@ def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polym
         No such file or entry, not a structure, no atoms, or no such assembly.
     """
     path = locate(path_or_name)
-    structure = _read(path)
-    sequences: dict[tuple[str, str], list[tuple[Kind, str]]] = {}
-    for chain in structure[0]:
-        for residue in _one_residue_each(chain):
-            if letter := _letter(residue):
-                sequences.setdefault((chain.name, residue.subchain), []).append(letter)
-    chains, subchains = (np.array([key[i] for key in sequences], str) for i in (0, 1))
-    copies = np.zeros(len(sequences), np.int64)
-    for part in _assembly(structure, chains, subchains, assembly, path):
-        copies[part.rows] += len(part.operators)
+    kept = residues.read(path, assembly)
+    sequences: dict[tuple[str, str, int], list[tuple[Kind, str]]] = {}
+    for each in kept.residues:
+        if letter := _letter(each):
+            key = (each.chain, each.residue.subchain, each.model)
+            sequences.setdefault(key, []).append(letter)
+    chains, subchains = (np.array([str(key[i]) for key in sequences], str) for i in (0, 1))
+    times = np.zeros(len(sequences), np.int64)
+    for part in _assembly(kept, chains, subchains, assembly, path):
+        times[part.rows] += len(part.operators)
     found: dict[tuple[Kind, str], int] = {}
-    for letters, count in zip(sequences.values(), copies.tolist(), strict=True):
+    for letters, count in zip(sequences.values(), times.tolist(), strict=True):
         kinds = [kind for kind, _ in letters]
         kind = max(_KINDS, key=kinds.count)
-        key = (kind, "".join(letter for _, letter in letters))
-        found[key] = found.get(key, 0) + count
+        key_of = (kind, "".join(letter for _, letter in letters))
+        found[key_of] = found.get(key_of, 0) + count
     return [Polymer(kind, sequence, count) for (kind, sequence), count in found.items() if count]
 
 
-def _letter(residue: Any) -> tuple[Kind, str] | None:
+def _letter(each: Residue) -> tuple[Kind, str] | None:
     """Kind of polymer and one-letter code of a residue; None for what is no part of a polymer."""
     import gemmi
 
-    amino, nucleic = _kind(residue)
-    if not amino and not nucleic:
+    if not each.amino and not each.nucleic:
         return None
-    known = gemmi.find_tabulated_residue(residue.name)
-    kind: Kind = "protein" if amino else "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
+    known = gemmi.find_tabulated_residue(each.residue.name)
+    kind: Kind = "protein" if each.amino else "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
     return kind, known.one_letter_code.strip().upper() or "X"
 
 
-def _read(path: Path) -> Any:
-    import gemmi
-
-    try:
-        structure = gemmi.read_structure(str(path))
-    except IndexError:  # a CIF file without a data block
-        structure = gemmi.Structure()
-    except (RuntimeError, ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a structure: {' '.join(str(error).split())}") from error
-    if len(structure) == 0 or structure[0].count_atom_sites() == 0:
-        raise InputError(f"{path} holds no atoms; check that it is a PDB or mmCIF file of coordinates")
-    return structure
-
-
-def _first_model(structure: Any, path: Path) -> _Atoms:
-    elements, positions, backbone, chains, subchains = [], [], [], [], []
-    for chain in structure[0]:
-        for residue in _one_residue_each(chain):
-            amino, nucleic = _kind(residue)
-            for atom in _one_atom_each(residue):
-                elements.append(atom.element.atomic_number)
-                positions.append(atom.pos.tolist())
-                backbone.append((amino and atom.name == "CA") or (nucleic and atom.name == "P"))
-                chains.append(chain.name)
-                subchains.append(residue.subchain)
-    if not elements:
-        raise InputError(f"{path} holds no atoms but hydrogens and waters; give a structure of a molecule")
+def _atoms(kept: Kept, path: Path) -> _Atoms:
+    numbers, positions, backbone, chains, subchains = [], [], [], [], []
+    for each in kept.residues:
+        for atom, number in each.atoms:
+            numbers.append(number)
+            positions.append(atom.pos.tolist())
+            backbone.append((each.amino and atom.name == "CA") or (each.nucleic and atom.name == "P"))
+            chains.append(each.chain)
+            subchains.append(each.residue.subchain)
     xyz = np.array(positions, np.float64)
     if not np.isfinite(xyz).all():
         raise InputError(f"{path} has atoms without coordinates; mend the file or leave them out")
-    return _Atoms(
-        np.array(elements, np.uint8), xyz, np.array(backbone), np.array(chains), np.array(subchains)
-    )
-
-
-def _one_residue_each(chain: Any) -> Iterator[Any]:
-    """Yield a chain's residues without waters; where one position has several kinds, the first."""
-    last: tuple[str, str] | None = None
-    for residue in chain:
-        if residue.is_water():
-            continue
-        here = (str(residue.seqid), residue.subchain)
-        if here == last and all(atom.has_altloc() for atom in residue):
-            continue
-        last = here
-        yield residue
-
-
-def _one_atom_each(residue: Any) -> Iterator[Any]:
-    """Yield a residue's atoms without hydrogens and dummies, of alternative locations the first."""
-    seen: set[str] = set()
-    for atom in residue:
-        if atom.element.atomic_number > 1 and not (atom.has_altloc() and atom.name in seen):
-            seen.add(atom.name)
-            yield atom
-
-
-def _kind(residue: Any) -> tuple[bool, bool]:
-    """Whether a residue is an amino acid, and whether a nucleotide.
-
-    Gemmi's table knows the common ones; modified ones are told by their atoms. Calcium ions, named CA too,
-    and the phosphates of lipids and buffers are neither.
-    """
-    import gemmi
-
-    kind = gemmi.find_tabulated_residue(residue.name)
-    if kind.is_amino_acid() or kind.is_nucleic_acid():
-        return kind.is_amino_acid(), kind.is_nucleic_acid()
-    names = {atom.name for atom in residue}
-    return {"N", "CA", "C"} <= names, {"P", "C1'"} <= names
+    return _Atoms(np.array(numbers, np.uint8), xyz, np.array(backbone), np.array(chains), np.array(subchains))
 
 
 def _assembly(
-    structure: Any, chains: NDArray[np.str_], subchains: NDArray[np.str_], assembly: str, path: Path
+    kept: Kept, chains: NDArray[np.str_], subchains: NDArray[np.str_], assembly: str, path: Path
 ) -> list[_Copies]:
     """List what an assembly is made of, given the chain and subchain of each row."""
-    stated = {each.name: each for each in structure.assemblies}
-    if assembly == "asymmetric":
+    stated = kept.contents.assemblies
+    if assembly in ("asymmetric", "models") or kept.copies:
         return [_Copies(np.arange(len(chains)))]
     if assembly == "first" and not stated:
         name = _shipped_name(path)
@@ -413,14 +360,9 @@ def _assembly(
         known = f"states the assemblies {_listed(stated)}" if stated else "states no assemblies"
         raise InputError(f"{path} {known}, not {assembly!r}; use assembly: first or assembly: asymmetric")
 
-    chosen = next(iter(stated.values())) if assembly == "first" else stated[assembly]
     parts = []
-    for generator in chosen.generators:
+    for part in kept.contents.parts(stated[0] if assembly == "first" else assembly):
         # PDB files name the chains of an assembly, mmCIF files the subchains
-        ours = np.isin(chains, list(generator.chains)) | np.isin(subchains, list(generator.subchains))
-        operators = tuple(
-            (np.array(each.transform.mat.tolist()), np.array(each.transform.vec.tolist()))
-            for each in generator.operators
-        )
-        parts.append(_Copies(np.flatnonzero(ours), operators))
+        ours = np.isin(chains, list(part.chains)) | np.isin(subchains, list(part.subchains))
+        parts.append(_Copies(np.flatnonzero(ours), part.operators))
     return parts

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from catalogs.yaml_files import read_yaml
@@ -57,6 +58,10 @@ def write_match(path: str, to: str | None, template: str | None, voxel_size: flo
     if to is not None and Path(to).suffix not in (".yaml", ".yml"):
         raise InputError(f"{to} must end in .yaml; give another name")
     series = read_one(path)
+    if not series.ordered:
+        notes.warn(
+            f"{path} {series.doubt}: the tilts are taken as they stand in the file; mend the recipe if not"
+        )
     if to is not None and Path(to).exists():
         if template is not None:
             raise InputError(

@@ -25,6 +25,7 @@ from pydantic import (
 from catalogs.console import nearest
 from catalogs.plausible import USUAL, impossible
 from catalogs.schema import Acquisition, Split
+from tlgen.molecules.structure_file import is_map
 from tlgen.recipes.bounds import check_box, check_count, check_samples
 from tlgen.recipes.units import in_unit
 from tlgen.reconstruct.settings import Reconstruction
@@ -229,7 +230,7 @@ class Structure(_Strict):
     )
     assembly: str = Field(
         "first",
-        description="`first` biological assembly, `asymmetric` unit, or an assembly's name in the file.",
+        description="`first` biological assembly, `asymmetric` unit, `models`, or an assembly's name.",
     )
     map: str | None = Field(None, description="Instead of `file`: a density map (MRC) of a molecule.")
     contour: float | None = Field(None, description="Of the map: grey level of the molecule's surface.")
@@ -243,6 +244,8 @@ class Structure(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
+        if isinstance(value, str) and is_map(value):
+            return {"map": value}
         return {"file": str(value)} if isinstance(value, str | int) else value
 
     @classmethod

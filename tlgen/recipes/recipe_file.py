@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 import catalogs
+from catalogs import notes
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import parse_tilt_series
@@ -18,7 +19,7 @@ from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import ACQUISITION_UNITS, Distractor, DistractorSet, Recipe, Structure
 
 _EXTENDS = "extends"
-_OF_SERIES = ".mdoc, .tlt, .rawtlt or .star"
+_OF_SERIES = ".mdoc, .tlt, .star, .tomostar, .xml or .aln"
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -277,7 +278,18 @@ def _with_tilts_in_words(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
             return [value]
         beside = (str(path.parent / value) for path in paths)
         found = next((each for each in beside if Path(each.partition("#")[0]).is_file()), value)
-        return [each.in_words() for each in series_files.read_series(found)]
+        read = series_files.read_series(found)
+        for each in read:
+            if not each.ordered:
+                taken = f"{found} {each.doubt}: the tilts of {each.name} are taken as they stand in the file"
+                if recipe.reconstruction.dose_weighting:
+                    raise InputError(
+                        f"{paths[0]}: reconstruction.dose_weighting needs the order of the tilts, and "
+                        f"{found} "
+                        f"{each.doubt}; write them as text in the order in which they were taken"
+                    )
+                notes.warn(f"{taken}; if they were not, write them as text in that order")
+        return [each.in_words() for each in read]
 
     def resolved(drawn: dict[str, Any], *, listed: bool) -> dict[str, Any]:
         if "tilt_series" not in drawn:

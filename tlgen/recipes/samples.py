@@ -18,6 +18,7 @@ from tlgen.recipes.recipe_file import in_words
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.scene.decorate import Decorations
 from tlgen.simulate.microscope import detectors
+from tlgen.tilts.scheme import steps_meet
 
 if TYPE_CHECKING:
     from catalogs.corpus.catalog import Catalog
@@ -159,6 +160,8 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 content["contrast_version"] = _CONTRAST_VERSIONS[acquisition.contrast]
             if acquisition.engine == "multislice" and acquisition.pixel_size > _LARGE_PIXELS:
                 content["pixel_version"] = _LARGE_PIXELS_VERSION
+            if not steps_meet(acquisition):  # angles were counted from tilt_min once
+                content["tilt_version"] = 2
             specs.append(
                 SampleSpec(
                     sample_id=seeds.digest(content),

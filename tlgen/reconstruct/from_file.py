@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from scipy import ndimage
 
+from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_zarr
 from tlgen.reconstruct import ctf, wbp
 from tlgen.reconstruct.settings import Reconstruction
+from tlgen.reconstruct.upright import lies, turned, upright
 from tlgen.simulate import checks, devices
 from tlgen.simulate.microscope import binning
-from tlgen.tilts.series_files import Series, read_one
+from tlgen.tilts.acquired import Series, number, order_of
+from tlgen.tilts.alignment import Alignment, read_alignment, read_text
+from tlgen.tilts.series_files import read_one
 from tlrun.reporting.progress import ProgressLine
 
 _MRC = (".mrc", ".rec", ".map", ".mrc.gz")
@@ -38,6 +42,14 @@ class Request:
         Å, of the tomogram.
     tilt_axis
         Degrees from the images' y, anticlockwise; 0 for aligned images.
+    align
+        A file that :func:`tlgen.tilts.alignment.read_alignment` reads: the images are moved as it says.
+    order
+        Where no file tells it, when each image was taken: ``stack``, as they stand; from 0° outwards with
+        the negative or the positive side first, ``dose_symmetric:negative`` or ``dose_symmetric:positive``;
+        or a text file with a number for each image, from 0 or 1.
+    dose_per_tilt
+        e/Å² of each image, where no file tells it.
     leave_out
         Numbers of images, from 0.
     negate_angles
@@ -65,7 +77,10 @@ class Request:
     spherical_aberration: float | None = None
     amplitude_contrast: float = 0.07
     phase_shift: float = 0.0
-    handedness: int = 1
+    handedness: int | None = None
+    align: str | None = None
+    order: str | None = None
+    dose_per_tilt: float | None = None
     settings: Reconstruction = field(default_factory=Reconstruction)
     threads: int = 1
     device: str = "cpu"
@@ -104,12 +119,20 @@ def reconstruct_file(
     """
     _check(to, request)
     device = devices.of_jax(request.device)
-    images, series = open_stack(stack), read_one(angles)
+    images, series = open_stack(stack, voxel_size=request.pixel_size), read_one(angles)
+    series = _settled(series, angles, request)
     count = images.shape[0]
     if len(series.angles) != count:
         raise InputError(
             f"{stack} has {count} images and {angles} has {len(series.angles)} angles; "
             "give the angles of this very stack, in its order"
+        )
+    moves = _moves(stack, count, request)
+    if angles.lower().endswith((".tomostar", ".xml")):
+        notes.warn(
+            f"{angles}: Warp counts tilts the other way round from IMOD unless it was told otherwise, "
+            f"which the "
+            "file does not say; if the tomogram has the wrong hand, add --negate-angles"
         )
     pixel_size = request.pixel_size or images.voxel_size or series.pixel_size
     if pixel_size is None:
@@ -123,9 +146,9 @@ def reconstruct_file(
         raise InputError(f"{angles}: all images have the same angle; a tomogram needs more than one")
     times = request.bin or max(1, round((request.voxel_size or pixel_size) / pixel_size))
     voxel_size = pixel_size * times
-    known = _known(series, kept, voxel_size, request)
+    known = _known(series, angles, kept, voxel_size, request)
 
-    contrast, offset = _contrast(images, stack, kept, times, known, request)
+    contrast, offset = _contrast(images, stack, kept, times, known, moves, request)
     known = replace(known, axis=offset[0])
     shape = (max(1, round(request.thickness / voxel_size)), contrast.shape[1], contrast.shape[2])
     tomogram = ctf.scratch(shape)
@@ -137,7 +160,7 @@ def reconstruct_file(
             line.update(rows.stop)
     # Voxel 0 from the first pixel of the whole images, whose middle is that of the tomogram. The mean
     # of a box lies in its middle, and what is cropped is shifted to there.
-    wide = images.shape[1:] if _lies(request) else images.shape[:0:-1]
+    wide = images.shape[1:] if lies(moves) else images.shape[:0:-1]
     x, y = (
         ((n - 1) / 2 - moved * times - (m - 1) / 2 * times) * pixel_size
         for n, m, moved in zip(wide, (shape[2], shape[1]), (0.0, offset[1]), strict=True)
@@ -151,9 +174,48 @@ def reconstruct_file(
     return shape, voxel_size
 
 
-def _lies(request: Request) -> bool:
-    """Whether the tilt axis is nearer to the images' x, so that width and height change places."""
-    return bool(abs(np.sin(np.radians(request.tilt_axis))) > np.sqrt(0.5))
+def _moves(stack: str, count: int, request: Request) -> Alignment | None:
+    """Find how images are moved before they are back-projected; None if they are aligned already."""
+    if request.align is None:
+        return turned(request.tilt_axis, count) if request.tilt_axis else None
+    if request.tilt_axis:
+        raise InputError("--align and --tilt-axis both turn the images; give one of them")
+    moves = read_alignment(request.align)
+    if len(moves) != count:
+        raise InputError(
+            f"{stack} has {count} images and {request.align} moves {len(moves)}; give the file of "
+            f"this very stack"
+        )
+    return moves
+
+
+def _settled(series: Series, angles: str, request: Request) -> Series:
+    """Add what the options say of the order and the doses."""
+    if request.dose_per_tilt is not None:
+        series = replace(series, doses=(request.dose_per_tilt,) * len(series.angles))
+    if request.order is None:
+        return series
+    n = len(series.angles)
+    if request.order == "stack":
+        return replace(series, taken=tuple(range(n)), ordered=True)
+    word, _, side = request.order.partition(":")
+    if word == "dose_symmetric" and side in ("negative", "positive"):
+        sign = 1 if side == "negative" else -1
+        outwards = sorted(range(n), key=lambda k: (round(abs(series.angles[k])), sign * series.angles[k]))
+        return replace(series, taken=tuple(outwards), ordered=True)
+    if not Path(request.order).is_file():
+        raise InputError(
+            f"--order {request.order}: give stack, dose_symmetric:negative, dose_symmetric:positive, "
+            f"or a file with a "
+            "number for each image"
+        )
+    words = read_text(Path(request.order)).split()
+    if len(words) != n:
+        raise InputError(f"--order {request.order} has {len(words)} numbers and {angles} has {n} angles")
+    taken = order_of([number(Path(request.order), "an image's number", each) for each in words])
+    if taken is None:
+        raise InputError(f"--order {request.order} has a number twice; each image was taken at its own time")
+    return replace(series, taken=tuple(taken), ordered=True)
 
 
 def settings_of(words: dict[str, Any]) -> Reconstruction:
@@ -180,6 +242,7 @@ def _check(to: str, request: Request) -> None:
         "--voxel-size": request.voxel_size,
         "--bin": request.bin,
         "--thickness": request.thickness,
+        "--dose-per-tilt": request.dose_per_tilt,
         "--threads": request.threads,
     }
     for option, value in sizes.items():
@@ -200,7 +263,7 @@ def _check(to: str, request: Request) -> None:
             )
 
 
-def _known(series: Series, kept: list[int], voxel_size: float, request: Request) -> wbp.Series:
+def _known(series: Series, angles: str, kept: list[int], voxel_size: float, request: Request) -> wbp.Series:
     """Say what the reconstruction needs of the series, of the images that are kept."""
     settings = request.settings
     sign = -1 if request.negate_angles else 1
@@ -208,7 +271,15 @@ def _known(series: Series, kept: list[int], voxel_size: float, request: Request)
     if settings.dose_weighting:
         if not series.doses:
             raise InputError(
-                f"--dose-weighting: the angles' file of {series.name} does not tell the doses; give its .mdoc"
+                f"--dose-weighting: the angles' file of {series.name} does not tell the doses; give "
+                f"its .mdoc, or "
+                "--dose-per-tilt"
+            )
+        if not series.ordered:
+            raise InputError(
+                f"--dose-weighting: {angles} {series.doubt}, so which image was taken when is not known; add "
+                "--order stack if they stand in the order in which they were taken, --order "
+                "dose_symmetric:negative (or :positive) if they were taken from 0° outwards, or --order FILE"
             )
         doses = np.array([series.doses_before[k] + series.doses[k] / 2 for k in kept])
     defocus = request.defocus if request.defocus is not None else series.defocus
@@ -227,7 +298,7 @@ def _known(series: Series, kept: list[int], voxel_size: float, request: Request)
         spherical_aberration=_first(request.spherical_aberration, series.spherical_aberration, 2.7),
         amplitude_contrast=request.amplitude_contrast,
         phase_shift=request.phase_shift,
-        handedness=request.handedness,
+        handedness=request.handedness or series.handedness or 1,
     )
     return wbp.Series(sign * np.array([series.angles[k] for k in kept], np.float64), doses, optics)
 
@@ -238,7 +309,13 @@ def _first(*values: float | None) -> float:
 
 
 def _contrast(
-    images: Volume, stack: str, kept: list[int], times: int, known: wbp.Series, request: Request
+    images: Volume,
+    stack: str,
+    kept: list[int],
+    times: int,
+    known: wbp.Series,
+    moves: Alignment | None,
+    request: Request,
 ) -> tuple[NDArray[np.float32], tuple[float, float]]:
     """Bin and turn the images and make contrast of them: (t, y, x); and where their middle is.
 
@@ -261,7 +338,7 @@ def _contrast(
         cut.append(slice(rest // 2, n - (rest - rest // 2)))
         offset.append((rest % 2) / 2 / times)
     size = [(part.stop - part.start) // times for part in cut]
-    nx, ny = size[::-1] if _lies(request) else size
+    nx, ny = size[::-1] if lies(moves) else size
     contrast = ctf.scratch((len(kept), ny, nx))
     counts = True
     with ProgressLine("reading", len(kept), "images") as line:
@@ -273,7 +350,9 @@ def _contrast(
                 raise InputError(f"{stack}: image {k} is the same everywhere; --leave-out {k}")
             counts = counts and float(image.min()) >= 0
             image = binning.binned(image[cut[1], cut[0]], times, request.binning)
-            contrast[at] = _upright(image, request.tilt_axis, (ny, nx), (offset[0], offset[1]))
+            if moves is not None:
+                image = upright(image, moves, k, times, (ny, nx), (offset[0], offset[1]))
+            contrast[at] = image
             line.update(at + 1)
     for at in range(len(kept)):
         if counts:
@@ -283,23 +362,4 @@ def _contrast(
             contrast[at] /= contrast[at].std(dtype=np.float64)
         contrast[at] = wbp.dose_weighted(contrast[at], at, known, request.settings)
     # turning has put the middle in its place
-    return contrast, (offset[0], offset[1]) if not request.tilt_axis else (0.0, 0.0)
-
-
-def _upright(
-    image: NDArray[np.float32], tilt_axis: float, shape: tuple[int, int], offset: tuple[float, float]
-) -> NDArray[np.float32]:
-    """Turn an image about its middle so that the tilt axis is y; what comes from outside is its mean."""
-    if not tilt_axis:
-        return image
-    angle = np.radians(tilt_axis)
-    # a pixel of the upright image, from its middle, is seen in the given one turned by the axis's angle
-    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    middle = (np.array(image.shape) - 1) / 2 + offset[::-1]
-    start = middle - matrix @ ((np.array(shape) - 1) / 2)
-    return np.asarray(
-        ndimage.affine_transform(
-            image, matrix, start, shape, order=3, mode="constant", cval=float(image.mean())
-        ),
-        np.float32,
-    )
+    return contrast, (offset[0], offset[1]) if moves is None else (0.0, 0.0)

@@ -68,9 +68,9 @@ def tilt_series(acq: Acquisition) -> list[Tilt]:
     Parameters
     ----------
     acq
-        Its tilt range, step, scheme and dose count, or its list of tilts. The angles of a scheme run from
-        ``tilt_min`` in whole steps as far as ``tilt_max`` and share the dose equally; the doses of a list
-        are scaled so that they add up to ``dose``.
+        Its tilt range, step, scheme and dose count, or its list of tilts. The angles of a scheme are
+        :func:`angles_of` and share the dose equally; the doses of a list are scaled so that they add up to
+        ``dose``.
 
     Returns
     -------
@@ -83,12 +83,38 @@ def tilt_series(acq: Acquisition) -> list[Tilt]:
         doses *= acq.dose / doses.sum()
         before = np.concatenate([[0.0], np.cumsum(doses)])
         return [Tilt(k, a, float(doses[k]), float(before[k])) for k, a in enumerate(angles)]
-    # A little slack, so that (60 - -60) / 0.1 counts 1201 tilts in spite of binary fractions.
-    count = int(np.floor((acq.tilt_max - acq.tilt_min) / acq.tilt_step + 1e-6)) + 1
-    angles = [round(acq.tilt_min + k * acq.tilt_step, 6) + 0.0 for k in range(count)]
+    angles = angles_of(acq)
+    count = len(angles)
     angles = order(angles, acq.tilt_scheme, acq.tilt_start, acq.tilt_first == "negative", acq.tilt_group)
     dose = acq.dose / count
     return [Tilt(index, angle, dose, index * dose) for index, angle in enumerate(angles)]
+
+
+def angles_of(acq: Acquisition) -> list[float]:
+    """List the angles of a scheme, upwards.
+
+    A microscope that goes outwards from ``tilt_start`` takes whole steps from there, as far as ``tilt_min``
+    and ``tilt_max``; one that goes from end to end takes them from ``tilt_min``.
+    """
+    start = acq.tilt_start if starts_inside(acq) else acq.tilt_min
+    # A little slack, so that (60 - -60) / 0.1 counts 1201 tilts in spite of binary fractions.
+    below = int(np.floor((start - acq.tilt_min) / acq.tilt_step + 1e-6))
+    above = int(np.floor((acq.tilt_max - start) / acq.tilt_step + 1e-6))
+    return [round(start + k * acq.tilt_step, 6) + 0.0 for k in range(-below, above + 1)]
+
+
+def starts_inside(acq: Acquisition) -> bool:
+    """Tell whether a series begins between its ends, at ``tilt_start``."""
+    outwards = acq.tilt_scheme in ("dose_symmetric", "bidirectional")
+    return outwards and acq.tilt_min <= acq.tilt_start <= acq.tilt_max
+
+
+def steps_meet(acq: Acquisition) -> bool:
+    """Tell whether the angles are the same counted from ``tilt_start`` and from ``tilt_min``."""
+    if acq.tilt_scheme == "listed" or not starts_inside(acq):
+        return True
+    steps = (acq.tilt_start - acq.tilt_min) / acq.tilt_step
+    return bool(abs(steps - round(steps)) <= 1e-6)
 
 
 def order(

@@ -174,12 +174,14 @@ def pick_tomogram(
         If the model or the tomogram cannot be read or do not fit.
     """
     card, job = read_card(model), job_of(model, settings)
-    name = tomogram.name or open_volume(tomogram.path).name
+    size = settings.terms.voxel_size
+    name = tomogram.name or open_volume(tomogram.path, voxel_size=size).name
     refuse_name(name)  # of its list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)
     mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, name)
     sources = [tomogram.path, mask] if mask else [tomogram.path]
-    open_volume(tomogram.path)  # before its files are asked for: it has better words for what is missing
+    # before its files are asked for: it has better words for what is missing
+    open_volume(tomogram.path, voxel_size=size)
     seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
     if done is not None and (done.job, done.stamp) == (job, seen):

@@ -38,7 +38,7 @@ def context_of(options: Mapping[str, Any], source: Path) -> Context:
     if options["tomograms_star"]:
         fields |= read_tomograms(Path(options["tomograms_star"]))
     if options["volumes"]:
-        fields |= _of_volumes(options["volumes"])
+        fields |= _of_volumes(options["volumes"], options["voxel_size"])
     if options["tomogram_list"]:
         fields["tomograms"] = read_tomogram_list(options["tomogram_list"])
     for option, key in _FIELDS.items():
@@ -70,10 +70,10 @@ _FIELDS = {
 }
 
 
-def _of_volumes(paths: Sequence[str]) -> dict[str, Any]:
+def _of_volumes(paths: Sequence[str], voxel_size: float | None) -> dict[str, Any]:
     from catalogs.volumes import open_volume
 
-    volumes = [open_volume(path) for path in paths]
+    volumes = [open_volume(path, voxel_size=voxel_size) for path in paths]
     for path, volume in zip(paths, volumes, strict=True):
         if volume.voxel_size is None and len(volumes) > 1:
             raise InputError(f"{path} does not say its voxel size; set it in its header, or convert it alone")

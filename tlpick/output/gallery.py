@@ -74,7 +74,7 @@ def _figure(
     name = str(pick["tomogram"])
     if name not in opened:
         try:
-            opened[name] = open_volume(paths[name]) if name in paths else None
+            opened[name] = open_volume(paths[name], voxel_size=sizes.get(name)) if name in paths else None
         except InputError:
             opened[name] = None
     volume = opened[name]

@@ -228,7 +228,7 @@ def _slices(tomogram: Tomogram, page: Page) -> str:
     try:
         if tomogram.path is None:
             raise InputError("the picks do not say where the tomogram is")
-        volume = open_volume(tomogram.path)
+        volume = open_volume(tomogram.path, voxel_size=tomogram.voxel_size)
         voxel_size = tomogram.voxel_size or volume.voxel_size
         if voxel_size is None:
             raise InputError(f"{tomogram.path} does not say its voxel size")

@@ -88,7 +88,7 @@ def look(tomograms: Sequence[Tomogram], voxel_size: float | None = None) -> list
     """
     places = []
     for tomogram in tomograms:
-        volume = open_volume(tomogram.path)
+        volume = open_volume(tomogram.path, voxel_size=voxel_size)
         size = voxel_size or tomogram.voxel_size or volume.voxel_size
         if size is None:
             raise InputError(f"{tomogram.path} does not say its voxel size; give it with --voxel-size, in Å")

@@ -154,7 +154,7 @@ class TestMrc:
             (r"has a header that lies: .* would fit an extended header \(nsymbt\) of 140", 4, (5,)),
             (r"along the axes \(1, 1, 3\)", 64, (1, 1, 3)),
             (r"lies: -5 bytes of extended header", 92, (-5,)),
-            (r"mode 101 \(4-bit numbers\)", 12, (101,)),
+            (r"voxels of mode 101 .* would fit mode 2 or", 12, (101,)),
             (r"mode 7;", 12, (7,)),
             (r"no possible size or mode", 0, (-1,)),
             (r"no possible size or mode", 12, (-3,)),

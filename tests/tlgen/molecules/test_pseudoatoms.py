@@ -15,7 +15,8 @@ from catalogs.errors import InputError
 from tlgen.molecules import pseudoatoms
 from tlgen.molecules.envelope import SIGMA_OF_RESOLUTION
 from tlgen.molecules.molecule import DALTON_PER_CUBIC_ANGSTROM, Molecule, centred
-from tlgen.molecules.pseudoatoms import is_map, load_map
+from tlgen.molecules.pseudoatoms import load_map
+from tlgen.molecules.structure_file import is_map
 
 
 def density(points: Any, weights: Any, sigma: float, n: int, voxel_size: float) -> Any:

@@ -266,7 +266,7 @@ def test_real_files_beside_the_checkout(shared: Path) -> None:
         ("missing.pdb", None, "missing.pdb: there is no such structure file; check the path"),
         ("folder/4v5d", None, "folder/4v5d: there is no such structure file"),
         (".", None, r"\. is a folder, not a structure file; name a file in it"),
-        ("map.mrc", b"\0" * 2000, "map.mrc is no structure file; give one that ends in .pdb, .ent, .cif"),
+        ("map.mrc", b"\0" * 2000, "map.mrc is a density map, not a structure file; write {map: map.mrc}"),
         ("bad.cif", b"data_x\nloop_\n_atom_site.id\n'", "bad.cif cannot be read as a structure: "),
         ("bad.pdb.gz", b"not gzipped", "bad.pdb.gz holds no atoms"),
         ("binary.pdb", bytes(range(256)) * 20, "binary.pdb holds no atoms; check that it is a PDB or mmCIF"),

@@ -3,12 +3,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from catalogs.schema import Acquisition
-from tlgen.tilts.scheme import tilt_series
+from tlgen.recipes.recipe import Recipe
+from tlgen.recipes.samples import expand
+from tlgen.tilts.scheme import steps_meet, tilt_series
 
 
 def test_dose_symmetric_goes_outwards_negative_first() -> None:
@@ -56,6 +58,7 @@ def test_every_angle_once_and_doses_add_up(
     scheme: str, first: str, group: int, low: int, steps: int, step: float, share: float, dose: float
 ) -> None:
     high = min(80.0, low + steps * step)
+    assume(step <= (high - low) * max(share, 1 - share) or scheme == "unidirectional")
     acq = Acquisition.model_validate(
         {
             "tilt_scheme": scheme, "tilt_first": first, "tilt_group": group, "tilt_min": low,
@@ -64,8 +67,10 @@ def test_every_angle_once_and_doses_add_up(
     )  # fmt: skip
     tilts = tilt_series(acq)
     angles = [t.angle for t in tilts]
-    number = int((high - low) / step + 1e-6) + 1
-    assert sorted(angles) == pytest.approx([low + k * step for k in range(number)])
+    number = len(angles)
+    start = low if scheme == "unidirectional" else acq.tilt_start
+    steps_from = whole_steps(low - start, high - start, step)
+    assert sorted(angles) == pytest.approx([start + k * step for k in steps_from], abs=1e-5)
     assert [t.index for t in tilts] == list(range(number))
     assert tilts[0].dose_before == 0
     assert tilts[-1].dose_after == pytest.approx(dose)
@@ -76,6 +81,38 @@ def test_every_angle_once_and_doses_add_up(
         side = np.sign(np.subtract(angles[1:], angles[0]))
         runs = [len(list(run)) for _, run in groupby(side)]
         assert all(run <= group for run in runs[:-1])
+
+
+def whole_steps(below: float, above: float, step: float) -> range:
+    return range(int(np.ceil(below / step - 1e-6)), int(np.floor(above / step + 1e-6)) + 1)
+
+
+def test_a_series_begins_with_its_start_angle() -> None:
+    acq = Acquisition(tilt_min=-50, tilt_max=50, tilt_step=3)
+    angles = [t.angle for t in tilt_series(acq)]
+    assert (angles[:3], min(angles), max(angles), len(angles)) == ([0, -3, 3], -48, 48, 33)
+    assert not steps_meet(acq)
+    both = Acquisition(tilt_min=-50, tilt_max=50, tilt_step=3, tilt_scheme="bidirectional", tilt_start=-20)
+    assert [t.angle for t in tilt_series(both)][:3] == [-20, -23, -26]
+    assert max(t.angle for t in tilt_series(both)) == 49
+    along = Acquisition(tilt_min=-50, tilt_max=50, tilt_step=3, tilt_scheme="unidirectional")
+    assert [t.angle for t in tilt_series(along)][:2] == [-50, -47]
+    aside = Acquisition(tilt_min=10, tilt_max=50, tilt_step=3)  # 0 is not among them
+    assert [t.angle for t in tilt_series(aside)][:2] == [10, 13]
+    for same in (along, aside, Acquisition(), Acquisition(tilt_min=-51, tilt_max=51, tilt_step=3)):
+        assert steps_meet(same)
+
+
+def test_a_sample_keeps_its_id_where_its_angles_stay() -> None:
+    words = {"name": "a", "shape": [16, 16, 16], "targets": {"x": {"structures": ["4v5d"], "count": 1}}}
+
+    def identity(acquisition: dict[str, Any]) -> str:
+        recipe = Recipe.model_validate({**words, "acquisition": acquisition, "samples": {"train": {}}})
+        return expand(recipe, {"key": 1})[0].sample_id
+
+    # what the program called them when it counted from tilt_min
+    assert identity({"tilt_range": 51, "tilt_step": 3}) == "587c32dfa6d0a462"
+    assert identity({"tilt_range": 50, "tilt_step": 3}) != "c5d9b93d068f01d5"
 
 
 def test_a_list_is_taken_as_it_is() -> None:
@@ -136,17 +173,18 @@ def test_dose_adds_up_in_the_order_of_acquisition() -> None:
     assert tilts[0].dose_before == 0
 
 
-@pytest.mark.parametrize(("step", "count"), [(0.1, 1201), (0.3, 401), (3.0, 41), (7.0, 18)])
+@pytest.mark.parametrize(("step", "count"), [(0.1, 1201), (0.3, 401), (3.0, 41), (7.0, 17)])
 def test_steps_that_binary_fractions_miss_are_counted_whole(step: float, count: int) -> None:
     tilts = tilt_series(Acquisition(tilt_step=step))
     angles = np.sort([t.angle for t in tilts])
     assert len(tilts) == count
     assert np.allclose(np.diff(angles), step)
-    assert angles[0] == -60
+    assert 0 in angles
+    assert angles[0] >= -60
     assert angles[-1] <= 60
 
 
-@pytest.mark.parametrize(("start", "step", "count"), [(-60.0, 2.0, 61), (-40.0, 4.0, 21), (-61.0, 3.0, 41)])
+@pytest.mark.parametrize(("start", "step", "count"), [(-60.0, 2.0, 61), (-40.0, 4.0, 21)])
 def test_order_is_parakeets(start: float, step: float, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
     import types

@@ -79,7 +79,7 @@ def test_relions_project_tells_all_its_series(
     ("name", "content", "words"),
     [
         ("a.tlt", "0\nabc\n", "line 2: 'abc' is not an angle"),
-        ("a.tlt", "0 1\n", "give one number a line"),
+        ("a.tlt", "0 1 2 3\n", "give one number a line"),
         ("a.tlt", "\n", "lists no tilts"),
         ("a.tlt", "0\n95\n", "tilt of 95° is impossible"),
         ("a.tlt", "0\nnan\n", "impossible"),

@@ -117,7 +117,7 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         If the tomogram cannot be read, or does not fit the model and nothing was said about that.
     """
     path = tomogram.path
-    volume = open_volume(path)
+    volume = open_volume(path, voxel_size=terms.voxel_size)
     if card.normalisation != NORMALISATION:
         raise InputError(
             f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
@@ -251,7 +251,7 @@ def _check_contrast(
 
 def _read(path: str, z0: int, z1: int, terms: Terms, scratch: Scratch) -> NDArray[np.float32]:
     """Copy the planes that are wanted, binned and with the sign that is wanted."""
-    volume = open_volume(path)
+    volume = open_volume(path, voxel_size=terms.voxel_size)
     b = terms.bin
     z, y, x = (n // b for n in (z1 - z0, *volume.shape[1:]))
     if min(z, y, x) < 1:

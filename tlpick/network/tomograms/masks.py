@@ -38,7 +38,7 @@ class Region:
     """
 
     def __init__(self, path: str, shape: Triple, voxel_size: float) -> None:
-        volume = open_volume(path)
+        volume = _opened(path, shape, voxel_size)
         self._inside = np.asarray(volume.data[...]) != 0
         self._voxel_size = voxel_size
         self._ratio = _ratio(volume, path, shape, voxel_size)
@@ -70,6 +70,17 @@ class Region:
         # a voxel of the mask covers whole voxels of the tomogram: their outer faces are the same
         index = np.floor((places / self._voxel_size + 0.5) / self._ratio + 1e-9).astype(np.int64)
         return np.clip(index, 0, self._inside.shape[axis] - 1)
+
+
+def _opened(path: str, shape: Triple, voxel_size: float) -> Volume:
+    """Open a mask; the header of one with as many voxels as the tomogram does not count."""
+    try:
+        return open_volume(path)
+    except InputError:
+        volume = open_volume(path, voxel_size=voxel_size)
+        if volume.shape != shape:
+            raise
+        return volume
 
 
 def _ratio(mask: Volume, path: str, shape: Triple, voxel_size: float) -> float:

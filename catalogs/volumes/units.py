@@ -1,0 +1,26 @@
+"""Units of length as programs spell them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_ANGSTROMS = {
+    1.0: ("angstrom", "angstroms", "ångström", "ångstrom", "ångströms", "angström", "å", "a", "ang"),
+    0.01: ("pm", "picometer", "picometers", "picometre", "picometres"),
+    10.0: ("nm", "nanometer", "nanometers", "nanometre", "nanometres"),
+    1e4: (
+        "um", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres",
+    ),
+    1e7: ("mm", "millimeter", "millimeters", "millimetre", "millimetres"),
+    1e8: ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
+    1e10: ("m", "meter", "meters", "metre", "metres"),
+}  # fmt: skip
+_IN = {word: factor for factor, words in _ANGSTROMS.items() for word in words}
+
+
+def angstroms_in(unit: str) -> float | None:
+    """Tell how many Å a unit is, under any of its names; None for pixels and for words that are no unit.
+
+    Capitals do not count, and the two signs for Å and for µ are the same.
+    """
+    return _IN.get(unicodedata.normalize("NFKC", unit).strip().lower())
