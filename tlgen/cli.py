@@ -297,7 +297,14 @@ def new(template: str, path: Path) -> None:
     from tlgen.recipes.recipe_file import new_recipe
 
     name = new_recipe(template, path)
-    click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen run {path} --to {name}/corpus")
+    click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen plan {path} --to {name}/corpus")
+    click.echo(
+        "how much is enough, under samples:\n"
+        "  a first look      8 boxes to train, 1 that validates; tltrain fit as it is   (minutes)\n"
+        "  a working model   40 and 5, conditions drawn around yours; --steps 5000      (an hour or two)\n"
+        "  a paper           100, several structures and variants, as the recipe ribosome;\n"
+        "                    --network deepfinder --steps 10000 on a GPU                (a day)"
+    )
 
 
 @tlgen.command()

@@ -19,6 +19,7 @@ from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
 from tlpick.batch.results import Lists, collect
 from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
+from tlpick.output.next_step import next_step
 from tlpick.output.report import write_report
 
 #: Told of every tomogram as it is finished or given up.
@@ -98,6 +99,11 @@ def run(
     click.echo(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
     for name in lists.formats:
         click.echo(f"  {name}: {lists.place(folder, name)}")
+    if any(counts.values()):
+        radii = {info.name: info.radius for info in card.classes if info.is_particle}
+        list_of_picks = str(PurePath(folder) / PARTICLES)
+        for line in next_step(list_of_picks, "relion5", done[0].voxel_size, radii, lists.pixel_size):
+            click.echo(line)
     click.echo(f"report: {write_report(folder)}")
     if book.failed:
         for failure in book.failed if book.total > 10 else []:  # they have scrolled away

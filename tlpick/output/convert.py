@@ -11,6 +11,7 @@ import click
 
 from catalogs.console import Choice, Renamed
 from catalogs.errors import InputError
+from tlpick.output.next_step import next_step, without_orientations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,6 +196,14 @@ def convert(
         numbers = number_tomograms(table["tomogram"], to_context)
         listed = ", ".join(f"{number} = {name}" for name, number in list(numbers.items())[:6])
         say(f"  tomograms: {listed}{', ...' if len(numbers) > 6 else ''}")
+    if without_orientations(table):
+        sizes = to_context.voxel_size
+        size = next(iter(sizes.values())) if isinstance(sizes, Mapping) else sizes
+        pixels = to_context.pixel_size
+        pixel = next(iter(pixels.values())) if isinstance(pixels, Mapping) else pixels
+        radii = {info.name: info.radius for info in to_context.classes}
+        for line in next_step(str(target), chosen.name, size, radii, pixel):
+            say(line)
 
 
 def _with_what_is_known(context: Context, learnt: Context) -> Context:

@@ -56,8 +56,9 @@ class ProgressLine:
         now = time.monotonic()
         if now - self._last >= LOG_EVERY:
             self._last = now
-            left = (now - self._started) / max(done, 1) * (self._total - done)
-            spent = f"{now - self._started:.0f} s, about {left:.0f} s left"
+            spent = f"{now - self._started:.0f} s"
+            if done:  # before that nothing is known
+                spent += f", about {(now - self._started) / done * (self._total - done):.0f} s left"
             print(
                 "; ".join(filter(None, [f"  {self._title} {done}/{self._total} {self._unit}", spent, note])),
                 flush=True,

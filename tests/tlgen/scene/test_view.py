@@ -170,7 +170,7 @@ def test_a_tomogram_of_a_corpus_is_drawn_with_its_labels(
     for name, more in (("a.png", ()), ("b.html", ("--sample", "train-000"))):
         status, out, err = tlgen("view", corpus_of_balls, "--to", tmp_path / name, *more)
         assert status == 0, err
-        assert out.startswith(f"{tmp_path / name}: train-000; 24 x 24 x 16 voxels of 10 angstrom")
+        assert f"{tmp_path / name}: train-000; 24 x 24 x 16 voxels of 10 angstrom" in out
     with Image.open(tmp_path / "a.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert (pixels == PALETTE[0]).all(axis=1).sum() > 100  # the outline of a target
