@@ -19,6 +19,8 @@ from catalogs.errors import InputError
 
 DISTRIBUTION = "template-learning"
 F = TypeVar("F", bound=Callable[..., Any])
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_click_echo = click.echo
 _URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/")
 
 # TensorFlow writes these from C++ while it starts, before any log level counts.
@@ -131,6 +133,7 @@ def to_disk(*names: str, **more: Any) -> Callable[[F], F]:
 
 def run(group: click.Group) -> None:
     """Run a program and exit: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    click.echo = _echo
     try:
         with notes.printed(str(group.name)):
             status = group.main(prog_name=group.name, standalone_mode=False)
@@ -153,6 +156,16 @@ def run(group: click.Group) -> None:
         click.echo(f"{group.name}: {text}", err=True)
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def shown(text: str) -> str:
+    """Write out the characters that would steer a terminal; names in other people's files may hold them."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _echo(message: Any = None, *args: Any, **words: Any) -> None:
+    """Print as click does, in all programs, whatever a name holds."""
+    _click_echo(shown(message) if isinstance(message, str) else message, *args, **words)
 
 
 def _refuse(group: click.Group, text: str, error: Exception) -> int:

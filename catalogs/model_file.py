@@ -12,13 +12,15 @@ import io
 import os
 import uuid
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalogs.errors import InputError
+from catalogs.model_archive import ModelRefused, check_network, member, members, names
 from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Calibration
 
@@ -30,6 +32,7 @@ MODEL_FORMAT_VERSION = 2
 
 CARD = "card.json"
 NETWORK = "network.keras"
+T = TypeVar("T")
 
 #: Relative difference of voxel sizes that are taken for the same.
 _SAME_VOXEL = 0.01
@@ -46,19 +49,30 @@ class ModelCard(BaseModel):
     )
     name: str
     created: str = Field(description="UTC, ISO 8601.")
-    voxel_size: float = Field(gt=0, json_schema_extra={"unit": "Å"}, description="Of the tomograms it knows.")
+    voxel_size: float = Field(
+        gt=0,
+        le=1e4,
+        allow_inf_nan=False,
+        json_schema_extra={"unit": "Å"},
+        description="Of the tomograms it knows.",
+    )
     contrast: Literal["dark", "bright"] = Field("dark", description="How protein looks in them.")
     classes: list[ClassInfo] = Field(min_length=1)
     normalisation: str = Field(description="Of the grey values; catalogs.intensity.NORMALISATION.")
     network: str = Field(description="Name of the architecture.")
-    n_parameters: int
-    pooling: int = Field(ge=1, json_schema_extra={"unit": "voxels"}, description="Product of all poolings.")
+    n_parameters: int = Field(ge=0)
+    pooling: int = Field(
+        ge=1, le=1024, json_schema_extra={"unit": "voxels"}, description="Product of all poolings."
+    )
     halo: int = Field(
         ge=0,
+        le=4096,
         json_schema_extra={"unit": "voxels"},
         description="The network sees this far on each side; a multiple of pooling.",
     )
-    patch: int = Field(ge=1, json_schema_extra={"unit": "voxels"}, description="Edge of a training patch.")
+    patch: int = Field(
+        ge=1, le=4096, json_schema_extra={"unit": "voxels"}, description="Edge of a training patch."
+    )
     thresholds: dict[str, float] = Field(description="Class -> least probability of its voxels.")
     training: dict[str, Any] = Field(description="Settings and final metrics.")
     provenance: dict[str, Any] = Field(description="Corpus, its digest, the samples, software.")
@@ -106,14 +120,16 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     InputError
         If it is not a model file, or one of a newer version of this program.
     """
-    text = _member(Path(path), CARD)
+    text = _card(Path(path))
     try:
         card = ModelCard.model_validate_json(text)
-    except ValidationError as error:
+    except (ValidationError, RecursionError) as error:
         version = _version(text)
         if version > MODEL_FORMAT_VERSION:
             raise _too_new(path, version) from error
-        first = error.errors()[0]
+        first: Any = (
+            error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "too deep"}
+        )
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(
             f"the card of the model {path} is damaged ({where}: {first['msg']}); train again"
@@ -135,7 +151,7 @@ def with_card(path: str | os.PathLike[str], card: ModelCard, to: str | os.PathLi
 
 
 def read_network(path: str | os.PathLike[str], to: Path) -> Path:
-    """Unpack the Keras network of a model, under a name that Keras accepts.
+    """Unpack the Keras network of a model, under a name that Keras accepts; :func:`check` it before.
 
     Parameters
     ----------
@@ -157,6 +173,28 @@ def read_network(path: str | os.PathLike[str], to: Path) -> Path:
     unpacked = Path(to) / NETWORK
     unpacked.write_bytes(_network(Path(path)))
     return unpacked
+
+
+def check(path: str | os.PathLike[str]) -> None:
+    """Refuse a model whose network nobody should load, without loading it.
+
+    Raises
+    ------
+    ModelRefused
+        If the network asks for code or files, or its card is of another network.
+    InputError
+        If it is not a model file.
+    """
+    card = read_card(path)
+    try:
+        n = check_network(members(_network(Path(path)), path), path)
+    except zipfile.BadZipFile as error:  # of version 1, which holds an archive in the archive
+        raise _no_model(Path(path)) from error
+    if card.n_parameters > n:
+        raise ModelRefused(
+            f"the card of the model {path} says {card.n_parameters} parameters, and its network has {n}: the "
+            "card is of another network; train again"
+        )
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
@@ -227,45 +265,43 @@ def _archive(to: IO[bytes], members: Mapping[str, bytes]) -> None:
 def _members(archive: bytes) -> dict[str, bytes]:
     """Read a zip."""
     try:
-        with zipfile.ZipFile(io.BytesIO(archive)) as members:
-            return {name: members.read(name) for name in members.namelist()}
-    except zipfile.BadZipFile as error:
+        return members(archive, "the network")
+    except (zipfile.BadZipFile, ModelRefused) as error:
         raise ValueError("not a Keras archive") from error
 
 
 def _network(file: Path) -> bytes:
     """Read the Keras archive of a model, without the card; equal networks give equal bytes."""
-    try:
-        members = _members(_content(file))
-    except ValueError as error:
-        raise _no_model(file) from error
-    if CARD not in members:
+    parts = _readable(file, members)
+    if CARD not in parts:
         raise _no_model(file)
-    del members[CARD]
-    if NETWORK in members:  # version 1
-        return members[NETWORK]
+    del parts[CARD]
+    if NETWORK in parts:  # version 1
+        return parts[NETWORK]
     archive = io.BytesIO()
-    _archive(archive, members)
+    _archive(archive, parts)
     return archive.getvalue()
 
 
-def _member(file: Path, name: str) -> bytes:
-    try:
-        with zipfile.ZipFile(io.BytesIO(_content(file))) as archive:
-            if name not in archive.namelist() and "config.json" in archive.namelist():
-                raise InputError(
-                    f"{file} is a Keras network, but nothing in it says of which classes and voxels; "
-                    "tltrain fit writes models, and tltrain import makes one of DeepFinder's weights"
-                )
-            return archive.read(name)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise _no_model(file) from error
+def _card(file: Path) -> bytes:
+    text = _readable(file, lambda at, where: member(at, CARD, where))
+    if text is None:
+        if "config.json" in _readable(file, names):
+            raise InputError(
+                f"{file} is a Keras network, but nothing in it says of which classes and voxels; "
+                "tltrain fit writes models, and tltrain import makes one of DeepFinder's weights"
+            )
+        raise _no_model(file)
+    return text
 
 
-def _content(file: Path) -> bytes:
+def _readable(file: Path, read: Callable[[Path, object], T]) -> T:
     if not file.is_file():
         raise InputError(f"there is no model {file}")
-    return file.read_bytes()
+    try:
+        return read(file, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
+        raise _no_model(file) from error
 
 
 def _no_model(file: Path) -> InputError:

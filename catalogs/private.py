@@ -20,7 +20,6 @@ from pathlib import Path
 
 from catalogs.errors import InputError
 
-_SCRATCH = "scratch"
 _ALIVE = ".alive"  # in a scratch folder; locked as long as its process lives
 
 
@@ -74,24 +73,27 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
     prefix
         Begins its name.
     """
-    top = private_folder(_SCRATCH)
-    clear_scratch(top)
-    folder = top / f"{prefix}{uuid.uuid4().hex[:12]}"
-    folder.mkdir(mode=0o700)
-    with open(folder / _ALIVE, "wb") as alive:
+    top = private_folder("scratch")
+    with open(top / ".lock", "wb") as lock:  # nobody clears a folder between its making and its locking
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _clear(top)
+        folder = top / f"{prefix}{uuid.uuid4().hex[:12]}"
+        folder.mkdir(mode=0o700)
+        alive = open(folder / _ALIVE, "wb")  # noqa: SIM115 - it is locked as long as it is open
         fcntl.flock(alive, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        alive.close()
 
 
-def clear_scratch(top: Path) -> None:
+def _clear(top: Path) -> None:
     """Remove the scratch folders of processes that are no more."""
-    for folder in top.iterdir():
+    for folder in (each for each in top.iterdir() if each.is_dir() and not each.is_symlink()):
         try:
-            file = os.open(folder / _ALIVE, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:  # made at this moment, or removed
+            file = os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError:  # its owner removes it at this moment
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

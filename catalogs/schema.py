@@ -313,7 +313,11 @@ class ClassInfo(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", description="No underscore: copick forbids it.")
     label: int = Field(ge=1, le=255, description="Its value in the class volume; 0 is background.")
     radius: float = Field(
-        gt=0, json_schema_extra=_unit("Å"), description="Of the solid sphere of equal radius of gyration."
+        gt=0,
+        le=1e5,
+        allow_inf_nan=False,
+        json_schema_extra=_unit("Å"),
+        description="Of the solid sphere of equal radius of gyration.",
     )
     is_particle: bool = Field(
         True, description="False for what is labelled but not picked: membranes, gold, carbon."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,37 @@ if TYPE_CHECKING:
 tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
 
 
+def _take_folder(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Look for structures in a folder too, as long as the command runs."""
+    from catalogs.errors import InputError
+
+    if value is not None:
+        if not Path(value).expanduser().is_dir():
+            raise InputError(f"--structures {value}: there is no such folder")
+        before = os.environ.get("TLGEN_STRUCTURES")
+        os.environ["TLGEN_STRUCTURES"] = os.pathsep.join([value, *([before] if before else [])])
+
+        def back() -> None:
+            os.environ.pop("TLGEN_STRUCTURES")
+            if before is not None:
+                os.environ["TLGEN_STRUCTURES"] = before
+
+        context.call_on_close(back)
+    return value
+
+
+_structures = click.option(
+    "--structures",
+    expose_value=False,
+    callback=_take_folder,
+    metavar="FOLDER",
+    help="Look for PDB entries there first, as in the folders that $TLGEN_STRUCTURES names.",
+)
+
+
 @tlgen.command()
 @click.argument("recipe")
+@_structures
 @click.option("--to", "url", required=True, metavar="URL", help="The corpus: a folder, or s3://..., gs://...")
 @click.option(
     "--cluster",
@@ -65,6 +95,7 @@ def run(
 
 @tlgen.command()
 @click.argument("recipe")
+@_structures
 @console.to_disk("folder", required=True, metavar="FOLDER", help="Where to write the scene.")
 @click.option("--sample", metavar="NAME", help="E.g. train-003; the recipe's first sample if left out.")
 @click.option(
@@ -246,6 +277,7 @@ def recipes(schema: bool) -> None:
 
 @tlgen.command()
 @click.argument("recipe")
+@_structures
 @click.option("--to", "url", required=True, metavar="URL", help="The corpus, whether it is there or not.")
 @click.option("--price", metavar="MONEY", help="Of a core for an hour, e.g. 0.05/core-hour.")
 @click.option(
@@ -309,6 +341,7 @@ def new(template: str, path: Path) -> None:
 
 @tlgen.command()
 @click.argument("recipe")
+@_structures
 @console.to_disk("folder", required=True, type=click.Path(path_type=Path), help="Where to write them.")
 def variants(recipe: str, folder: Path) -> None:
     """Write the flexible variants of RECIPE's targets, as mmCIF files of several models and a table.
@@ -413,8 +446,6 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
 
     The tilt axis is y and goes through the middle of the images, as in IMOD's .ali.
     """
-    import os
-
     from catalogs.errors import InputError
     from tlgen.reconstruct.from_file import Request, reconstruct_file, settings_of
 
@@ -467,12 +498,36 @@ def match(acquisition: str, path: str | None, template: str | None, voxel_size: 
 
 
 @tlgen.command()
-def structures() -> None:
-    """List the structures that installed packages ship; a recipe may name any other PDB entry too."""
-    from tlgen.molecules.structures import shipped
+@click.argument("names", nargs=-1, metavar="[FILE|PDB-ID]...")
+def structures(names: tuple[str, ...]) -> None:
+    """List the structures that installed packages ship, or read structures and say what each is.
 
-    for name, path in shipped().items():
-        click.echo(f"{name:12} {path}")
+    A recipe may name any other PDB entry too.
+    """
+    from tlgen.commands.structure_list import described_lines, shipped_lines
+
+    for line in described_lines(names) if names else shipped_lines():
+        click.echo(line)
+
+
+@tlgen.command()
+@click.argument("recipe")
+@console.to_disk(
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where they go; the cache (~/.cache/template-learning/pdb) if left out.",
+)
+def fetch(recipe: str, folder: Path | None) -> None:
+    """Fetch all structures of RECIPE from the PDB, for a machine that has no network.
+
+    There, --structures FOLDER or $TLGEN_STRUCTURES finds them.
+    """
+    from tlgen.commands.structure_list import fetch_all
+    from tlgen.recipes.recipe_file import read_recipe
+
+    for line in fetch_all(read_recipe(recipe), folder):
+        click.echo(line)
 
 
 def _with_a_word(name: str, yes: bool | None = None) -> Recipe:

@@ -11,13 +11,14 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from catalogs.private import private_folder
 
 #: Share of the host's memory that calls may have; the rest is for the workers and all else.
 SHARE = 0.9
@@ -73,8 +74,8 @@ def _ledger() -> Path:
     with contextlib.suppress(OSError):
         group = Path("/proc/self/cgroup").read_text()
         name = hashlib.blake2b(group.encode(), digest_size=6).hexdigest()
-        return Path(tempfile.gettempdir()) / f"tlrun-memory-{os.getuid()}-{name}"
-    return Path(tempfile.gettempdir()) / f"tlrun-memory-{os.getuid()}"
+        return private_folder(f"memory-{name}")
+    return private_folder("memory")
 
 
 @contextmanager

@@ -92,6 +92,7 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
 @click.option("--from", "start", metavar="MODEL", help="Begin with the weights of this model.")
 @click.option("--seed", default=0, show_default=True, help="The same seed trains on the same patches.")
 @click.option("--yes", is_flag=True, help="Go on with what is unusual, such as voxels of 1 Å.")
+@click.option("--overwrite", is_flag=True, help="Replace a model there that was trained otherwise.")
 def fit(
     url: str,
     to: str,
@@ -100,6 +101,7 @@ def fit(
     hold_out_by: str | None,
     shares: str | None,
     augment: tuple[str, ...],
+    overwrite: bool,
     **options: Any,
 ) -> None:
     """Train on the corpus at URL (a path, s3://..., gs://...) and write a model file.
@@ -119,7 +121,7 @@ def fit(
         augmentation=augmentation_of(augment),
         **options,
     )
-    train(url, to, settings, yes=yes, say=click.echo)
+    train(url, to, settings, overwrite=overwrite, yes=yes, say=click.echo)
 
 
 @tltrain.command()

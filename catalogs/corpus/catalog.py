@@ -98,8 +98,11 @@ class Catalog:
         digest(info)  # raises on what JSON cannot say, before the storage is touched
         try:
             if not store.exists(CORPUS):
+                _refuse_what_is_there(store)
                 info["storage"] = {"create_if_absent": can_create_if_absent(store)}
                 store.create(CORPUS, json.dumps(info, indent=1).encode())
+        except InputError:
+            raise
         except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
             raise InputError(f"no corpus can be written at {url} ({error})") from error
         catalog = cls.open(url)
@@ -129,8 +132,9 @@ class Catalog:
         try:
             info = json.loads(data)
             require_known(int(info["format_version"]), store.at(CORPUS))
+            _ = [ClassInfo.model_validate(entry) for entry in info["classes"]], info["name"], info["recipe"]
             return cls(Store(store.url, conditional=bool(info["storage"]["create_if_absent"])), info)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{store.at(CORPUS)} is damaged; restore it from a copy") from error
 
     @staticmethod
@@ -415,11 +419,10 @@ class Catalog:
             If the query is wrong, the place cannot be written, or there is a corpus of other classes.
         """
         ids = [str(sample_id) for sample_id in self.query(where).index]
+        _refuse_one_in_the_other(self._store, open_store(url))
         target = Catalog.create(
             url, classes=self.classes, recipe=self.info["recipe"], name=str(self.info["name"])
         )
-        if target.url == self.url:
-            raise InputError(f"{self.url} cannot be copied to itself; give another place")
         done = copying.copy(self._store, target._store, ids, on_progress=on_progress)
         target.compact()
         return done
@@ -487,6 +490,29 @@ def sample_record_of(path: str | os.PathLike[str]) -> SampleRecord | None:
         return None
     record = Catalog.open(root).record(sample_id)
     return record if record is not None and record.path == f"{SAMPLES}/{inside}" else None
+
+
+def _refuse_what_is_there(store: Store) -> None:
+    """Refuse a place that holds something else: nobody wants a corpus among other files."""
+    ours = {SAMPLES, index.COMMITS, index.RECENT, index.INDEX, molecules.STRUCTURES, "failures", "runs"}
+    marker = store.url.rsplit("/", 1)[-1]  # some buckets list the folder itself
+    names = [name for name in store.folders("") if store.local is not None or name != marker]
+    other = [n for n in names if n and n not in ours and not n.startswith((".", "probe-", CORPUS))]
+    if other:
+        raise InputError(
+            f"{store.url} holds other files ({', '.join(other[:3])}) and no corpus; give an empty folder"
+        )
+
+
+def _refuse_one_in_the_other(source: Store, target: Store) -> None:
+    """Refuse to copy a corpus to itself or into itself, by whatever names."""
+    here, there = (
+        os.path.realpath(store.url) if store.local is not None else store.url for store in (source, target)
+    )
+    if here == there:
+        raise InputError(f"{source.url} cannot be copied to itself; give another place")
+    if f"{there}/".startswith(f"{here}/") or f"{here}/".startswith(f"{there}/"):
+        raise InputError(f"{target.url} and {source.url} lie one in the other; give another place")
 
 
 def _volumes_in(group: zarr.Group) -> dict[str, str]:

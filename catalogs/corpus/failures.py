@@ -47,7 +47,7 @@ def read(url: str) -> list[dict[str, Any]]:
     for data in store.read_those_there([_key(name) for name in sorted(names(url))]):
         try:
             content = json.loads(data or b"")
-        except ValueError:  # half of it: its writer died
+        except (ValueError, RecursionError):  # half of it: its writer died
             continue
         if isinstance(content, dict):
             found.append(content)

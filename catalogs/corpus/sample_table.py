@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from catalogs import conditions
 from catalogs.console import nearest
+from catalogs.corpus import conditions
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition, SampleRecord, units
 from catalogs.seeds import digest

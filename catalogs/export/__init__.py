@@ -195,7 +195,7 @@ def _claim(target: Target, catalog: Catalog, layout: str, ids: dict[str, str]) -
         if store.sizes(""):
             raise InputError(f"{url} is not empty and is no export; give another place") from None
         before, samples = {"layout": layout}, {}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{store.at(MANIFEST)} is damaged; export to another place") from error
     if before.get("layout") != layout:
         raise InputError(f"{url} is an export as {before.get('layout')}; give another place for {layout}")

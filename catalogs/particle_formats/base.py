@@ -112,6 +112,13 @@ class Context:
     user: str = "tlpick"
     session: str = "0"
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that nothing has: they would put all particles at one place, or mirror them."""
+        for what, given in (("voxel size", self.voxel_size), ("pixel size", self.pixel_size)):
+            for value in given.values() if isinstance(given, Mapping) else [given]:
+                if value is not None and not 0 < value < np.inf:
+                    raise InputError(f"a {what} of {value:g} Å is none; correct it, or give the true one")
+
     def voxel(self, name: str) -> float:
         """Å of a voxel of one tomogram."""
         return _known("voxel size", self.voxel_size, name)

@@ -231,7 +231,7 @@ def _read(format: Format, path: Path, context: Context) -> tuple[pd.DataFrame, C
         if str(path) in str(error):
             raise
         raise InputError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         # What a reader trips over is in the file: it says what and the traceback where.
         raise InputError(f"{path} cannot be read as {format.title} ({error})") from error
 

@@ -54,7 +54,7 @@ def _detect(peek: Peek) -> str | None:
         )
     try:
         first = json.loads(peek.text.partition("\n")[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(first, dict) or first.get("type") not in _TYPES or "location" not in first:
         return None

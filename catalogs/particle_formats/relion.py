@@ -298,7 +298,7 @@ def _prepare(
 
 
 def _pixel_of_tilt_series(path: Path, stars: pd.DataFrame) -> NDArray[np.float64] | None:
-    return star.numbers(path, stars, [TILT_SERIES_PIXEL])[:, 0] if TILT_SERIES_PIXEL in stars else None
+    return star.sizes(path, stars, TILT_SERIES_PIXEL) if TILT_SERIES_PIXEL in stars else None
 
 
 def _pixel_of_relion3(path: Path, stars: pd.DataFrame) -> NDArray[np.float64] | None:
@@ -307,7 +307,7 @@ def _pixel_of_relion3(path: Path, stars: pd.DataFrame) -> NDArray[np.float64] | 
     if set(old) <= set(stars):
         sizes = star.numbers(path, stars, old)
         return np.asarray(sizes[:, 0] * 1e4 / sizes[:, 1], np.float64)
-    return star.numbers(path, stars, ["rlnPixelSize"])[:, 0] if "rlnPixelSize" in stars else None
+    return star.sizes(path, stars, "rlnPixelSize") if "rlnPixelSize" in stars else None
 
 
 def _with_stated_sizes(block: Any, context: Context) -> Context:

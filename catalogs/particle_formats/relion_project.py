@@ -29,7 +29,7 @@ def read_tomograms(path: Path) -> dict[str, Any]:
     """
     sizes = [f"rlnTomoSize{axis}" for axis in "XYZ"]
     frame, _ = star.read_loop(path, [relion.TOMOGRAM, *sizes, relion.TILT_SERIES_PIXEL], relion.TEXT)
-    pixel = star.numbers(path, frame, [relion.TILT_SERIES_PIXEL])[:, 0]
+    pixel = star.sizes(path, frame, relion.TILT_SERIES_PIXEL)
     shape = star.numbers(path, frame, sizes).astype(int)[:, ::-1]
     tomograms = list(frame[relion.TOMOGRAM])
     optics = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
@@ -42,7 +42,7 @@ def read_tomograms(path: Path) -> dict[str, Any]:
         "tomograms_file": str(path),
     }
     if _BINNING in frame:
-        voxel = pixel * star.numbers(path, frame, [_BINNING])[:, 0]
+        voxel = pixel * star.sizes(path, frame, _BINNING)
         known["voxel_size"] = dict(zip(tomograms, map(float, voxel), strict=True))
     return known
 

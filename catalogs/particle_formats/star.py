@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 
+_MOST_COLUMNS = 2000  # labels of all blocks; RELION has some dozens
+_LONGEST_LINE = 1 << 20
 # Words that readers take for a missing number, whatever column they stand in.
 _MISSING = ("nan", "NaN", "<NA>")
 
@@ -32,11 +34,28 @@ def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, Any]:
     InputError
         If it is not a STAR file.
     """
+    _refuse_width(path)
     try:
         blocks: dict[str, Any] = starfile.read(path, always_dict=True, parse_as_string=list(text))
     except Exception as error:  # starfile lets anything through that its parts raise
         raise InputError(f"{path} is not a STAR file that can be read ({error})") from error
     return blocks
+
+
+def _refuse_width(path: Path) -> None:
+    """Refuse what no program of the field writes before a parser spends minutes on it."""
+    columns = 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                columns += line.startswith("_")
+                if columns > _MOST_COLUMNS or len(line) > _LONGEST_LINE:
+                    raise InputError(
+                        f"{path} is no STAR file that can be read: it has more than {_MOST_COLUMNS} columns "
+                        f"or a line of more than {_LONGEST_LINE} characters"
+                    )
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def read_loop(
@@ -71,6 +90,20 @@ def numbers(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np
         raise InputError(
             f"{path} has a value of {names[0]} or its like that is not a number ({error})"
         ) from error
+
+
+def sizes(path: Path, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """(n,) values of a column of sizes.
+
+    Raises
+    ------
+    InputError
+        If one is not a number above 0.
+    """
+    values = numbers(path, frame, [name])[:, 0]
+    if len(wrong := values[~((values > 0) & (values < np.inf))]):
+        raise InputError(f"{path} has a {name} of {wrong[0]:g}, which is no size; correct it")
+    return values
 
 
 def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:

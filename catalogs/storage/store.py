@@ -281,7 +281,8 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         kind, colon, rest = text.partition(":/")
         if colon and kind in _EXTRAS:
             raise InputError(f"{text} lacks a slash; write {kind}://{rest}")
-        return Store(str(Path(text).expanduser().absolute()))
+        path = Path(text).expanduser().absolute()
+        return Store(str(path.resolve() if ".." in path.parts else path))  # TensorStore takes no ".."
     try:
         filesystem(text.rstrip("/"))
     except ImportError as error:
@@ -308,6 +309,9 @@ def zarr_store(url: str, *, read_only: bool = True) -> Any:
     """Make the Zarr store of a path or an fsspec URL."""
     from zarr.storage import FsspecStore, LocalStore
 
+    from catalogs.storage.bounded import bound
+
+    bound()
     text = url.removeprefix("file://").rstrip("/")
     if "://" not in text:
         return LocalStore(text, read_only=read_only)

@@ -62,7 +62,7 @@ def open_volume(path: str | os.PathLike[str], *, voxel_size: float | None = None
         are not cubes.
     """
     text = os.fspath(path).removeprefix("file://")
-    text = text.rstrip("/") or text
+    text = os.path.expanduser(text.rstrip("/") or text)
     if _is_file(text):
         volume = _open_file(text, voxel_size)
     else:

@@ -66,12 +66,17 @@ def open_hdf5(source: Source, text: str, name: str, voxel_size: float | None = N
     import h5py
 
     with _opened(source) as file:
+        for link in (_DEEPFINDER, _IMAGES.partition("/")[0], _IMAGES):
+            if isinstance(file.get(link, getlink=True), h5py.ExternalLink):
+                raise InputError(f"{text} has its voxels in another file ({link}); give that one")
         if isinstance(file.get(_DEEPFINDER), h5py.Dataset):
             names: tuple[str, ...] = (_DEEPFINDER,)
         elif isinstance(file.get(_IMAGES), h5py.Group):
             names = _numbered(file[_IMAGES], text)
         else:
             names = _the_one(file, text)
+        for each in names:
+            _refuse_other_files(file, each, text)
         first = file[names[0]]
         shape = first.shape if len(names) == 1 else (len(names), *first.shape)
         if len(shape) != 3:
@@ -103,6 +108,17 @@ def _opened(source: Source) -> Iterator[Any]:
                 f"{source.url} is not an HDF5 file that can be read ({error}); copy it again"
             ) from error
         yield stack.enter_context(file)
+
+
+def _refuse_other_files(file: Any, name: str, text: str) -> None:
+    """Refuse voxels that lie in other files: they may be any files of this machine."""
+    import h5py
+
+    data = file[name]
+    parts = name.split("/")
+    links = [file.get("/".join(parts[: k + 1]), getlink=True) for k in range(len(parts))]
+    if data.external or data.is_virtual or any(isinstance(link, h5py.ExternalLink) for link in links):
+        raise InputError(f"{text} has its voxels in other files ({name}); copy them into one file")
 
 
 def _numbered(images: Any, text: str) -> tuple[str, ...]:

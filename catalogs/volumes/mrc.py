@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,8 @@ def open_mrc(
             f"{text} is not one volume: its space group {header.group} marks a stack of {count:g} volumes; "
             "cut one out, e.g. with IMOD's newstack or with mrcfile"
         )
+    if isinstance(source, Unpacked):  # as many bytes as the widest voxels would have
+        source = replace(source, most=HEADER_BYTES + header.extended + columns * rows * sections * 16)
     _check_size(source, _expected(header), header, text)
     start, shape = HEADER_BYTES + header.extended, (sections, rows, columns)
     array: Any = (

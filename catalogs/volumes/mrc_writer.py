@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
 from catalogs.volumes.mrc import HEADER_BYTES, LABEL
 from catalogs.volumes.slabs import Voxels, voxels
 from catalogs.volumes.volume import Binning, Contrast
@@ -144,7 +144,7 @@ def _finished(text: str) -> Iterator[Path]:
     hidden = f".{uuid.uuid4().hex[:8]}.{name}"
     with contextlib.ExitStack() as stack:
         if "://" in text:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder = stack.enter_context(scratch_folder("mrc-"))
         else:
             folder = Path(text).parent
             folder.mkdir(parents=True, exist_ok=True)

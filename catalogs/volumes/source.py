@@ -6,8 +6,6 @@ import atexit
 import bz2
 import contextlib
 import gzip
-import shutil
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
 from catalogs.storage.store import filesystem, in_parallel
 from catalogs.volumes.lazy import Box, LazyArray
 
@@ -170,11 +169,13 @@ _lock = threading.Lock()
 class Unpacked:
     """A gzip or bzip2 file whose content is put beside, once a process, when voxels are first read.
 
-    Both can only be read from the beginning. The copy lies in the folder for temporary files (``TMPDIR``)
+    It is refused where it has more than ``most`` bytes, before more are written. Both kinds can only be read
+    from the beginning. The copy lies in the folder for temporary files (``TMPDIR``)
     and goes when the process ends; memory holds a few MB of it.
     """
 
     source: Source
+    most: int | None = None
 
     def _is_bzip2(self) -> bool:
         return self.source.read(0, 3) == b"BZh"
@@ -202,12 +203,19 @@ class Unpacked:
 
     def _write(self) -> Path:
         if not _folder:
-            _folder.append(Path(tempfile.mkdtemp(prefix="volumes-")))
-            atexit.register(shutil.rmtree, _folder[0], ignore_errors=True)
+            kept = contextlib.ExitStack()
+            _folder.append(kept.enter_context(scratch_folder("volumes-")))
+            atexit.register(kept.close)
         file = _folder[0] / f"{len(_unpacked)}.raw"
         try:
             with self._content() as content, open(file, "wb") as out:
-                shutil.copyfileobj(content, out, 4 * 2**20)
+                while block := content.read(4 * 2**20):
+                    if self.most is not None and out.tell() + len(block) > self.most:
+                        raise InputError(
+                            f"{self.source.url} unpacks to more than {self.most} bytes, and its header "
+                            "promises less: it is damaged, or made to fill the disk; copy it again"
+                        )
+                    out.write(block)
         except BaseException:
             file.unlink(missing_ok=True)
             raise

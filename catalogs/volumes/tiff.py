@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,7 +87,7 @@ def _opened(source: Source) -> Iterator[Any]:
             # tifffile's own notes in a file would split a stack that was written plane by plane
             with tifffile.TiffFile(raw, is_shaped=False) as file:
                 yield file
-        except tifffile.TiffFileError as error:
+        except (tifffile.TiffFileError, struct.error) as error:
             raise InputError(
                 f"{source.url} is not a TIFF file that can be read ({error}); copy it again"
             ) from error

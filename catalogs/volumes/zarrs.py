@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from catalogs import notes
 from catalogs.errors import InputError
+from catalogs.storage.bounded import bound
 from catalogs.storage.store import zarr_store
 from catalogs.volumes.lazy import Reordered
 from catalogs.volumes.source import explained
@@ -22,6 +25,11 @@ from catalogs.volumes.volume import Binning, Contrast, Volume, cube
 #: Attribute in which this program keeps what OME-Zarr has no word for.
 OURS = "template_learning"
 
+# What Zarr raises for metadata that is damaged.
+_DAMAGED = (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, AttributeError)
+_LONGEST = 1 << 20  # voxels along an axis
+_LARGEST_CHUNK = 1 << 32  # bytes
+_PART, _RATIO = 1 << 26, 20  # of a zip: what a part may be, and how far it may be compressed
 _MEANS = ("mean", "local_mean", "localmean", "average", "downscale_local_mean")
 
 
@@ -79,7 +87,7 @@ def _open(text: str) -> zarr.Array[Any] | zarr.Group | None:
             raise InputError(f"{text} is not a zip file that can be read ({error}); copy it again") from error
         except (ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError, FileNotFoundError):
             return None
-        except (ValueError, KeyError, TypeError) as error:  # metadata that is damaged or too new
+        except _DAMAGED as error:  # metadata that is damaged or too new
             raise InputError(f"{text} is not Zarr that can be read ({error}); copy it again") from error
 
 
@@ -87,7 +95,15 @@ def _open_zip(file: str, inside: str) -> zarr.Array[Any] | zarr.Group:
     """Open Zarr in a zip file, at its root or in the one folder at its root."""
     from zarr.storage import ZipStore
 
+    bound()
     with zipfile.ZipFile(file) as names:
+        for entry in names.infolist():
+            packed = entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            if packed or entry.flag_bits & 1 or entry.file_size > max(_PART, _RATIO * entry.compress_size):
+                raise InputError(
+                    f"{file} is not Zarr that can be read: {entry.filename!r} in it is encrypted, packed in "
+                    "an unknown way, or would unpack to more than it can be"
+                )
         tops = {name.split("/")[0] for name in names.namelist()}
     if len(tops) == 1 and not tops & {"zarr.json", ".zarray", ".zgroup"}:
         inside = "/".join([*tops, *([inside] if inside else [])])
@@ -141,6 +157,19 @@ def _check(array: Any, text: str) -> None:
         raise InputError(f"{text} is not one volume: its array has {n} axes, give one with z, y and x")
     if array.dtype.kind not in "iufb":
         raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
+    _check_size(array, text)
+
+
+def _check_size(array: zarr.Array[Any], text: str) -> None:
+    """Refuse sizes that no volume has, before memory is asked for."""
+    if min(array.shape, default=1) < 1 or max(array.shape, default=1) > _LONGEST:
+        raise InputError(f"{text} is no volume: its array has the shape {array.shape}")
+    chunk = math.prod(array.chunks) * array.dtype.itemsize
+    if min(array.chunks, default=1) < 1 or chunk > _LARGEST_CHUNK:
+        raise InputError(
+            f"{text} has chunks of {array.chunks} voxels, {chunk / 1e9:.3g} GB each; a chunk has at most "
+            f"{_LARGEST_CHUNK / 1e9:.3g} GB"
+        )
 
 
 def _open_image(
@@ -170,7 +199,10 @@ def _open_image(
         raise InputError(f"{text} is not one volume: it has several along {', '.join(long)}; give one")
     if array.dtype.kind not in "iufb":
         raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
+    _check_size(array, text)
     units = [angstroms_in(str(axes[k].get("unit") or "angstrom")) for k in space]
+    if None in units and voxel_size is None:
+        notes.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
     unit = np.array([each or 0.0 for each in units])  # 0: of pixels and unknown units no length is known
     z, y, x = (float(value) for value in shift[space] * unit)
     binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))

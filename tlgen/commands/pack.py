@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from catalogs.console import nearest
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
 from tlgen.molecules.library import CorpusLibrary
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import SampleSpec, expand
@@ -47,9 +47,9 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     prepare_structures.refuse_small_boxes(recipe)
     recipe_checks.check_decorations(recipe, [spec])
     prepare_structures.refuse_targets_among_distractors(recipe)
-    with tempfile.TemporaryDirectory(prefix="tlgen-pack-") as url:
+    with scratch_folder("tlgen-pack-") as temporary:
         infos = prepare_structures.class_infos(recipe)
-        corpus = Path(url, "corpus")
+        corpus = temporary / "corpus"
         catalog = Catalog.create(
             str(corpus), classes=infos, recipe=recipe.model_dump(mode="json"), name=recipe.name
         )

@@ -1,7 +1,8 @@
 """Structures by PDB id: fetched once, kept in a folder with their checksums.
 
 The folder is ``$TLGEN_CACHE``, or ``template-learning/pdb`` in the user's cache folder. A file that somebody
-put there by hand is taken as it is, which is how a machine without a network gets its structures.
+put there by hand is taken as it is. The folders that ``$TLGEN_STRUCTURES`` names are looked through before
+and never written to, which is how a machine without a network gets its structures.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from catalogs.errors import InputError
 #: Where entries are fetched from unless ``$TLGEN_PDB_URL`` names another place; ``/4v5d.cif.gz`` is appended.
 PDB_URL = "https://files.rcsb.org/download"
 
-_SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
+_SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent", ".bcif")
 _TIMEOUT = 60  # s without an answer
 _TRIES = 3
+
+
+class Unreachable(InputError):
+    """The PDB does not answer: other entries cannot be fetched either."""
 
 
 def pdb_id(word: str) -> str | None:
@@ -44,8 +49,23 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "template-learning" / "pdb"
 
 
-def fetch(entry: str, *, url: str | None = None) -> Path:
-    """Find the structure file of a PDB entry in the cache, or fetch it into the cache.
+def given_folders() -> list[Path]:
+    """List the folders of structures that the user names in ``$TLGEN_STRUCTURES``."""
+    words = os.environ.get("TLGEN_STRUCTURES", "").split(os.pathsep)
+    return [Path(word).expanduser() for word in words if word]
+
+
+def here(entry: str) -> Path | None:
+    """Find the structure file of a PDB entry on this machine, as it was fetched; None if it is not here."""
+    for folder in given_folders():
+        if found := _cached(folder, entry):
+            return found
+    found = _cached(cache_folder(), entry)
+    return found if found and _is_intact(found) else None
+
+
+def fetch(entry: str, *, url: str | None = None, folder: Path | None = None) -> Path:
+    """Find the structure file of a PDB entry on this machine, or fetch it into the cache.
 
     The file appears whole or not at all, and stands beside a ``.sha256`` file that ``sha256sum -c`` reads.
     One that has changed since is fetched anew.
@@ -56,19 +76,49 @@ def fetch(entry: str, *, url: str | None = None) -> Path:
         PDB id, lower case.
     url
         Where to fetch from; ``$TLGEN_PDB_URL`` or :data:`PDB_URL` unless given.
+    folder
+        Look and keep it there instead.
 
     Raises
     ------
     InputError
         There is no such entry, or it cannot be fetched or kept; says how to put the file there by hand.
+        :class:`Unreachable` if the PDB does not answer.
     """
-    folder = cache_folder()
+    if folder is None:
+        if found := here(entry):
+            return found
+        folder = cache_folder()
     found = _cached(folder, entry)
     if found and _is_intact(found):
         return found
-    base = (url or os.environ.get("TLGEN_PDB_URL") or PDB_URL).rstrip("/")
+    base = (url or base_url()).rstrip("/")
     content = _download(f"{base}/{entry}.cif.gz", entry, folder / f"{entry}.cif.gz", found)
     return _keep(content, folder / f"{entry}.cif.gz")
+
+
+def bring(entry: str, folder: Path | None) -> Path:
+    """Fetch an entry into a folder, or into the cache; what is on this machine already is copied.
+
+    Raises
+    ------
+    InputError
+        As :func:`fetch`.
+    """
+    if folder is None:
+        return fetch(entry)
+    there = _cached(folder, entry)
+    if there and _is_intact(there):
+        return there
+    found = here(entry)
+    if found is None:
+        return fetch(entry, folder=folder)
+    return _keep(found.read_bytes(), folder / found.name)
+
+
+def base_url() -> str:
+    """Tell where entries are fetched from."""
+    return os.environ.get("TLGEN_PDB_URL") or PDB_URL
 
 
 def _cached(folder: Path, entry: str) -> Path | None:
@@ -95,7 +145,7 @@ def _checksum_file(path: Path) -> Path:
 
 
 def _download(url: str, entry: str, target: Path, damaged: Path | None) -> bytes:
-    reason = ""
+    reason, silent = "", False
     for _ in range(_TRIES):
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
@@ -111,15 +161,16 @@ def _download(url: str, entry: str, target: Path, damaged: Path | None) -> bytes
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", None) or error or type(error).__name__)
             if not isinstance(error, http.client.HTTPException):
+                silent = True
                 break  # no network: another try would only make the user wait
         else:
             if (wrong := _what_is_wrong(content)) is None:
                 return content
             reason = wrong
     state = f", and {damaged} has changed since it was fetched" if damaged else ""
-    raise InputError(
+    raise (Unreachable if silent else InputError)(
         f"structure {entry!r} cannot be fetched from {url} ({reason}){state}; with a network try again, "
-        f"without one put the entry's mmCIF file at {target}"
+        f"without one put the entry's mmCIF file at {target}, or name a folder that holds it by --structures"
     )
 
 

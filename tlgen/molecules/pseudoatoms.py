@@ -9,6 +9,7 @@ as the simulators show it (4.97 against 4.86 V Å³/Da; RNA has 4.5).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,7 @@ SPACING = 2.0
 MAX_PSEUDOATOMS = 100_000
 
 _ELEMENT = 16
+_MOST_VOXELS = 1 << 31
 _STEPS = 30
 # Standard deviations beyond which a Gaussian is nothing.
 _REACH = 4.0
@@ -170,6 +172,8 @@ def load_map(
 
 def _read(path: Path) -> tuple[Volume, float]:
     volume = open_volume(path)
+    if math.prod(volume.shape) > _MOST_VOXELS:
+        raise InputError(f"{path} has {math.prod(volume.shape):.3g} voxels, too many for one molecule's map")
     grid, voxel_size = volume.read(), volume.voxel_size or 0.0
     if not voxel_size:
         raise InputError(

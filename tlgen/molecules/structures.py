@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +69,37 @@ _SHIPPED = {
 }
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a shipped structure is: in words, kDa without hydrogens, and Å (twice the molecule's radius)."""
+
+    what: str
+    mass: int
+    diameter: int
+
+
+#: Of the first assembly; of 6qt9 the asymmetric unit, since the whole particle has more than MAX_ATOMS.
+FACTS = {
+    "4v5d": Facts("70S ribosome, Thermus thermophilus", 2094, 217),
+    "4v1w": Facts("apoferritin, horse spleen", 432, 136),
+    "3jb9": Facts("spliceosome, fission yeast", 1152, 237),
+    "6qt9": Facts("virus SH1, a sixtieth of it (assembly: asymmetric; the whole is too large)", 560, 196),
+    "6z6u": Facts("apoferritin, human", 432, 138),
+    "4v8r": Facts("chaperonin TRiC/CCT, yeast", 853, 168),
+    "6zu5": Facts("ribosome of the microsporidium Paranosema locustae", 2296, 227),
+    "7cth": Facts("dengue virus 2 with antibody fragments", 13231, 554),
+    "7pbl": Facts("RuvB motor with a Holliday junction", 212, 104),
+    "3o21": Facts("N-terminal domain of the receptor GluA3, dimer", 80, 73),
+    "3p3w": Facts("N-terminal domain of the receptor GluA3, dimer", 75, 74),
+    "3hsy": Facts("N-terminal domain of the receptor GluA2, dimer", 77, 72),
+    "6flr": Facts("N-terminal domain of the receptor GluA3, open", 80, 77),
+    "3enl": Facts("enolase, yeast", 87, 69),
+    "3mht": Facts("methyltransferase HhaI with DNA", 42, 54),
+    "1pwc": Facts("DD-peptidase R61, Streptomyces", 35, 48),
+    "1ubi": Facts("ubiquitin, human", 8, 30),
+}
+
+
 # ------------------------------------------------------------------------------------------- finding files
 
 
@@ -98,6 +129,66 @@ def locate(path_or_name: str | Path) -> Path:
     return found if isinstance(found, Path) else pdb.fetch(found)
 
 
+def locate_all(names: Sequence[str]) -> dict[str, Path]:
+    """Find the files of many structures; names all that are missing at once.
+
+    Parameters
+    ----------
+    names
+        As :func:`locate` takes them.
+
+    Returns
+    -------
+    dict
+        Name -> file.
+
+    Raises
+    ------
+    InputError
+        Some are not there, or cannot be fetched. Once the PDB does not answer, it is asked no more.
+    """
+    found: dict[str, Path] = {}
+    absent: list[str] = []
+    errors: list[InputError] = []
+    silent: pdb.Unreachable | None = None
+    for name in dict.fromkeys(names):
+        try:
+            place = find(name)
+            if isinstance(place, Path):
+                found[name] = place
+            elif silent is not None:
+                absent.append(place)
+            else:
+                found[name] = pdb.fetch(place)
+        except pdb.Unreachable as error:
+            silent = error
+            absent.append(str(place))
+        except InputError as error:
+            errors.append(error)
+    if silent is not None and len(absent) > 1:
+        errors.insert(
+            0,
+            pdb.Unreachable(
+                f"{len(absent)} structures are not here and cannot be fetched from {pdb.base_url()}: "
+                f"{', '.join(absent)}; where there is a network, tlgen fetch RECIPE --to FOLDER "
+                f"brings them all, "
+                "and --structures FOLDER finds them here"
+            ),
+        )
+    elif silent is not None:
+        errors.insert(0, silent)
+    refuse_together(errors)
+    return found
+
+
+def refuse_together(errors: Sequence[InputError]) -> None:
+    """Raise the only error, or one that says all of them (InputError)."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise InputError("; ".join(str(error).rstrip(".") for error in errors))
+
+
 def find(path_or_name: str | Path) -> Path | str:
     """Find a structure's file, or the id of the PDB entry that would have to be fetched; fetches nothing.
 
@@ -119,12 +210,15 @@ def find(path_or_name: str | Path) -> Path | str:
     word = str(path_or_name)
     if word.lower() in known:
         return known[word.lower()]
+    for folder in pdb.given_folders():
+        if len(path.parts) == 1 and is_structure(path) and (folder / path).is_file():
+            return folder / path
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a structure file; name a file in it")
     if is_structure(path) or len(path.parts) > 1:
         raise InputError(f"{path}: there is no such structure file; check the path")
     if entry := pdb.pdb_id(word):
-        return entry
+        return pdb.here(entry) or entry
     near = difflib.get_close_matches(word.lower(), known, n=1)
     advice = f"did you mean {near[0]!r}?" if near else "give the path of a PDB or mmCIF file"
     raise InputError(f"{word!r} is neither a structure file nor a PDB id such as 4v5d; {advice}")

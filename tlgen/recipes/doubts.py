@@ -98,9 +98,10 @@ def _values(recipe: Recipe) -> Iterator[tuple[str, float, str]]:
             for quantity in ("mass", "resolution"):
                 if (given := getattr(structure, quantity)) is not None:
                     yield quantity, given, f"{place}.structures: {quantity}"
-    yield "gap", recipe.packing.gap, "packing.gap"
-    if recipe.packing.concentration is not None:
-        yield "concentration", recipe.packing.concentration, "packing.concentration"
+    for key, packing in recipe.packings():
+        yield "gap", packing.gap, f"{key}.gap"
+        if packing.concentration is not None:
+            yield "concentration", packing.concentration, f"{key}.concentration"
     yield from _of_decorations(recipe.decorations)
 
 

@@ -313,25 +313,6 @@ def _distractor(value: Any) -> Any:
     return value
 
 
-class Group(_Strict):
-    """Samples that share a split and what the recipe says of them on top of the recipe's own."""
-
-    number: int = Field(1, gt=0, description="Samples in the group; with `grid`, of each combination.")
-    grid: Grid = Field({}, description="Lists of values; every combination of them is made `number` times.")
-    split: Split = Field("train", description="What the samples are for; training never opens `test`.")
-    shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
-    acquisition: Drawn = Field({}, description="On top of the recipe's own.")
-    scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
-
-    @property
-    def combinations(self) -> int:
-        """How many the grid has."""
-        product = 1
-        for values in self.grid.values():
-            product *= len(values)
-        return product
-
-
 class Packing(_Strict):
     """How densely molecules stand, and how many."""
 
@@ -384,6 +365,26 @@ class Packing(_Strict):
         return self.fill == "counts" and self.concentration is None and self.molecules is None
 
 
+class Group(_Strict):
+    """Samples that share a split and what the recipe says of them on top of the recipe's own."""
+
+    number: int = Field(1, gt=0, description="Samples in the group; with `grid`, of each combination.")
+    grid: Grid = Field({}, description="Lists of values; every combination of them is made `number` times.")
+    split: Split = Field("train", description="What the samples are for; training never opens `test`.")
+    shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
+    acquisition: Drawn = Field({}, description="On top of the recipe's own.")
+    packing: Packing | None = Field(None, description="Instead of the recipe's own, e.g. for a dilute box.")
+    scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
+
+    @property
+    def combinations(self) -> int:
+        """How many the grid has."""
+        product = 1
+        for values in self.grid.values():
+            product *= len(values)
+        return product
+
+
 class Keep(_Strict):
     """What a sample holds besides the tomogram, its labels and its particles."""
 
@@ -425,13 +426,8 @@ class Recipe(_Strict):
                 f"acquisition.voxel_size must be one number, not {listed}: a corpus has one voxel size"
             )
         shapes = {"shape": self.shape, **{f"samples.{n}.shape": g.shape for n, g in self.samples.items()}}
-        if self.packing.ratio is not None:
-            groups = [*self.targets, *(["distractor"] if self.distractors else [])]
-            for name in [*self.packing.ratio, *groups]:
-                if name not in groups:
-                    raise ValueError(f"unknown key packing.ratio.{name}{nearest(name, groups)}")
-                if name not in self.packing.ratio:
-                    raise ValueError(f"packing.ratio says nothing of {name}; give it a number, 0 for none")
+        for key, packing in self.packings():
+            self._check_ratio(key, packing)
         for name, shape in shapes.items():
             if shape is not None and min(shape) < 8:
                 raise ValueError(f"{name} must be at least 8 voxels along each axis")
@@ -445,27 +441,37 @@ class Recipe(_Strict):
         """Refuse boxes that nothing stands in, and numbers that no machine would come to the end of."""
         check_samples(sum(group.number * group.combinations for group in self.samples.values()))
         size = self.voxel_size
-        for name, shape, factor in self.boxes():
+        for (name, shape, factor), group in zip(self.boxes(), self.samples.values(), strict=True):
             check_box(name, shape, size)
             for place, count in self._counts():
-                room = (name, shape, size) if self.packing.asks_for_counts else None
+                room = (name, shape, size) if self.packing_of(group).asks_for_counts else None
                 check_count(place, count, count * factor, room)
         return self
+
+    def _check_ratio(self, key: str, packing: Packing) -> None:
+        if packing.ratio is None:
+            return
+        groups = [*self.targets, *(["distractor"] if self.distractors else [])]
+        for name in [*packing.ratio, *groups]:
+            if name not in groups:
+                raise ValueError(f"unknown key {key}.ratio.{name}{nearest(name, groups)}")
+            if name not in packing.ratio:
+                raise ValueError(f"{key}.ratio says nothing of {name}; give it a number, 0 for none")
 
     @property
     def voxel_size(self) -> float:
         """Å; a corpus has one."""
         return float(next(self._values("voxel_size")))
 
+    def packing_of(self, group: Group) -> Packing:
+        """How densely molecules stand in the boxes of a group."""
+        return group.packing or self.packing
+
     def boxes(self) -> list[tuple[str, tuple[int, int, int], float]]:
         """List the boxes: the key that says each, its voxels along z, y, x, and the factor on all counts."""
         return [
-            (
-                f"samples.{name}.shape" if group.shape else "shape",
-                group.shape or self.shape,
-                group.scale_counts,
-            )
-            for name, group in self.samples.items()
+            (f"samples.{name}.shape" if g.shape else "shape", g.shape or self.shape, g.scale_counts)
+            for name, g in self.samples.items()
         ]
 
     def _counts(self) -> Iterator[tuple[str, int]]:
@@ -474,8 +480,16 @@ class Recipe(_Strict):
             yield f"targets.{name}.count", target.count
         for k, entry in enumerate(self.distractors):
             yield f"distractors.{k}.count", entry.count
-        if self.packing.molecules is not None:
-            yield "packing.molecules", self.packing.molecules
+        for key, packing in self.packings():
+            if packing.molecules is not None:
+                yield f"{key}.molecules", packing.molecules
+
+    def packings(self) -> Iterator[tuple[str, Packing]]:
+        """Give all packings with the keys that say them."""
+        yield "packing", self.packing
+        for name, group in self.samples.items():
+            if group.packing is not None:
+                yield f"samples.{name}.packing", group.packing
 
     def _values(self, key: str) -> Iterator[Any]:
         """All values that a parameter of the acquisition may take."""

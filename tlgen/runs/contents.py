@@ -46,6 +46,12 @@ def lines(recipe: Recipe, wanted: Sequence[Preparation]) -> list[str]:
         size = " x ".join(f"{n * voxel_size / 10:.4g}" for n in (x, y, z))
         of = f", {factor:g} times these numbers" if factor != 1 else ""
         said.append(f"{'box':<16} {size} nm{of}: {', '.join(names)}")
+    for name, group in recipe.samples.items():
+        if group.packing is not None:
+            keys = ", ".join(
+                f"{key} {value}" for key, value in group.packing.model_dump(exclude_unset=True).items()
+            )
+            said.append(f"{'packing':<16} {keys}: {name}")
     return said
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,8 @@ from typing import Any
 
 from catalogs import seeds
 from catalogs.corpus.catalog import Catalog
+from catalogs.errors import InputError
+from catalogs.private import private_folder, scratch_folder
 from catalogs.schema import ClassInfo
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import DATA_VERSION, SampleSpec
@@ -80,7 +81,7 @@ def measure(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> dict[s
 def _corpus(recipe: Recipe, budget: float) -> Iterator[tuple[str, list[prepare_structures.Prepared]]]:
     """Make a corpus with the structures as they are, without variants; as many as there is time for."""
     os.environ.update(ONE_THREAD)
-    with tempfile.TemporaryDirectory(prefix="tlgen-plan-") as folder:
+    with scratch_folder("tlgen-plan-") as folder:
         url = str(Path(folder) / "corpus")
         infos = [ClassInfo(name=name, label=k, radius=1.0) for k, name in enumerate(recipe.targets, start=1)]
         from tlgen.scene import decorate
@@ -175,7 +176,7 @@ def _key(recipe: Recipe, spec: SampleSpec) -> str:
 
 
 def _file() -> Path:
-    return Path(tempfile.gettempdir()) / f"tlgen-calibration-{os.getuid()}.json"
+    return private_folder() / "calibration.json"
 
 
 def _remembered() -> dict[str, Measured]:
@@ -183,10 +184,10 @@ def _remembered() -> dict[str, Measured]:
         if time.time() - _file().stat().st_mtime > VALID * 3600:
             return {}
         return {key: Measured(**value) for key, value in json.loads(_file().read_text()).items()}
-    except (OSError, ValueError, TypeError):  # none yet, or not ours: it is measured anew
+    except (InputError, OSError, ValueError, TypeError):  # none yet, or not ours: it is measured anew
         return {}
 
 
 def _remember(known: dict[str, Measured]) -> None:
-    with suppress(OSError):
+    with suppress(InputError, OSError):
         _file().write_text(json.dumps({key: asdict(value) for key, value in known.items()}))

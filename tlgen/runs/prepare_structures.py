@@ -5,7 +5,7 @@ A structure is known by the hash of its file and of all that the recipe says of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
-from tlgen.molecules import structures
+from tlgen.molecules import pdb, structures
 from tlgen.molecules.library import open_catalog
 from tlgen.molecules.molecule import Molecule, to_arrays
 from tlgen.recipes.recipe import Distractor, Recipe, Structure, Variants
@@ -88,10 +88,14 @@ def preparations(recipe: Recipe) -> list[Preparation]:
         wanted += [(structure, flexible, label, share) for structure in target.structures]
     wanted += [(structure, None, 0, count) for structure, count in distractors(recipe)]
 
+    check_sources(recipe, [structure for structure, *_ in wanted])
+    places = structures.locate_all([s.source for s, *_ in wanted if not s.map])
+    given = [folder.resolve() for folder in pdb.given_folders()]
     found = []
     for structure, flexible, label, count in wanted:
-        check_source(recipe, structure)
-        path = Path(structure.map) if structure.map else structures.locate(structure.source)
+        path = Path(structure.map) if structure.map else places[structure.source]
+        if path.resolve().parent in given:  # workers on other nodes know nothing of the option
+            structure = structure.model_copy(update={"file": str(path.resolve())})
         content = {
             "data_version": DATA_VERSION,
             "checksum": structures.checksum(path),
@@ -118,18 +122,40 @@ def preparations(recipe: Recipe) -> list[Preparation]:
     return found
 
 
-def check_source(recipe: Recipe, structure: Structure) -> None:
-    """Refuse a structure or a map that is not there; fetches none.
+def check_sources(recipe: Recipe, wanted: Iterable[Structure]) -> None:
+    """Refuse structures and maps that are not there, all at once; fetches none.
 
     Raises
     ------
     InputError
-        It is neither a file nor the id of an entry.
+        Some are neither files nor ids of entries.
     """
-    if structure.map is None:
-        structures.find(structure.source)
-    elif not Path(structure.map).is_file():
-        raise InputError(f"there is no map {structure.map}; check the path in the recipe {recipe.name}.")
+    errors: dict[str, InputError] = {}
+    for structure in wanted:
+        try:
+            if structure.map is None:
+                structures.find(structure.source)
+            elif not Path(structure.map).exists():
+                raise InputError(
+                    f"there is no map {structure.map}; check the path in the recipe {recipe.name}."
+                )
+            elif not Path(structure.map).is_file():
+                raise InputError(f"the map {structure.map} is a folder; give one file, as MRC or zipped")
+        except InputError as error:
+            errors.setdefault(str(error), error)
+    structures.refuse_together(list(errors.values()))
+
+
+def all_structures(recipe: Recipe) -> list[Structure]:
+    """List the structures of a recipe: those of its targets, then the distractors.
+
+    Raises
+    ------
+    InputError
+        A folder is missing or holds no structure.
+    """
+    of_targets = [structure for target in recipe.targets.values() for structure in target.structures]
+    return [*of_targets, *(structure for structure, _ in distractors(recipe))]
 
 
 def distractors(recipe: Recipe) -> list[tuple[Structure, int]]:

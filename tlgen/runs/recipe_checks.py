@@ -39,11 +39,7 @@ def check_recipe(recipe: Recipe) -> None:
         heights.add(spec.shape[0] * spec.acquisition.voxel_size)
     for height in sorted(heights):
         decorate.check_fit(recipe.decorations, height)
-    for target in recipe.targets.values():
-        for structure in target.structures:
-            prepare_structures.check_source(recipe, structure)
-    for structure, _ in prepare_structures.distractors(recipe):
-        prepare_structures.check_source(recipe, structure)
+    prepare_structures.check_sources(recipe, prepare_structures.all_structures(recipe))
 
 
 def check_decorations(recipe: Recipe, specs: Iterable[SampleSpec]) -> None:

@@ -25,7 +25,7 @@ from tlrun.cluster.cluster_file import read_cluster
 from tlrun.cluster.connect import check_cluster, describe, open_pools, slots
 from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
 from tlrun.interrupts import finish_first, terminated_in_order
-from tlrun.memory import in_words
+from tlrun.memory import TooLarge, in_words
 from tlrun.on_dask import lost_in_words
 from tlrun.reporting.display import Display, account
 from tlrun.reporting.journal import Journal
@@ -296,7 +296,8 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
 
 
 def _refused(error: BaseException) -> bool:
-    return isinstance(error, prepare_structures.Refused)
+    """Tell what would be the same at the next attempt: a sample's numbers and its needs do not change."""
+    return isinstance(error, prepare_structures.Refused | TooLarge | ArithmeticError)
 
 
 def _storage_is_full(error: BaseException) -> bool:

@@ -91,8 +91,8 @@ def write_scene(
     at.mkdir(parents=True, exist_ok=True)
     (at / NAME).unlink(missing_ok=True)
     store = Store(str(at.resolve()))
-    for stale in set(FolderLibrary(at)) - set(scene.digests):
-        (at / "structures" / f"{stale}.npz").unlink()
+    needed = {f"{molecules.STRUCTURES}/{digest}.npz" for digest in scene.digests}
+    store.remove_objects(sorted(set(molecules.keys_of(store.entries(molecules.STRUCTURES))) - needed))
     for digest in sorted(set(scene.digests)):
         molecules.put(store, digest, to_arrays(library[digest]))
     table = scene.particles(name, library)
@@ -147,7 +147,7 @@ def read_scene(folder: str | os.PathLike[str]) -> tuple[Scene, FolderLibrary]:
         raise InputError(f"there is no scene in {at}; `tlgen pack RECIPE --to {at}` makes one")
     try:
         words = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is damaged ({error}); pack it again") from error
     return from_words(words, str(file)), FolderLibrary(at)
 

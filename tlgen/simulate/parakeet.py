@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
 from catalogs.schema import Acquisition
 from catalogs.seeds import seed as seed_of
 from tlgen.molecules.molecule import Library
@@ -394,7 +394,7 @@ def _alone(ice: int) -> Iterator[None]:
     the same ones every time.
     """
     fftw = _fftw()
-    with _ALONE, tempfile.TemporaryDirectory(prefix="multem-") as folder:
+    with _ALONE, scratch_folder("multem-") as folder:
         here = os.open(".", os.O_RDONLY)
         before = os.environ.get("MULTEM_SEED")
         os.environ["MULTEM_SEED"] = str(ice % (2**31 - 2) + 1)  # of a generator modulo 2³¹ - 1, not 0

@@ -10,6 +10,7 @@ Its folder in that of the run::
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import traceback
@@ -22,6 +23,7 @@ import numpy as np
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
+from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
@@ -33,6 +35,7 @@ from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.picks import as_table, particle_volumes
 from tlpick.network.segment import Segmentation, load_network, segment
+from tlpick.network.threads import pool
 from tlpick.network.tiles import plan
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Terms, prepare
@@ -40,7 +43,7 @@ from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
 #: Changes whenever the same model, tomogram and settings would give other picks.
-PICKER_VERSION = 3
+PICKER_VERSION = 4
 
 #: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
 _ASIDE = 250e6
@@ -100,8 +103,8 @@ class Picked:
     tile, n_tiles, planes, redundancy
         Voxels (z, y, x) of a column, number of columns, planes of a step, computed voxels over the voxels of
         the tomogram.
-    seconds
-        Stage -> duration.
+    seconds, cpu_seconds
+        Stage -> duration, and the time that all threads together computed.
     """
 
     name: str
@@ -119,19 +122,21 @@ class Picked:
     planes: int
     redundancy: float
     seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Failed:
     """A tomogram that could not be picked: its path, the reason in one line, and where it happened.
 
-    ``refused`` says that the tomogram, not the program, is at fault.
+    ``refused`` says that the tomogram, not the program, is at fault; ``model``, that the model is.
     """
 
     path: str
     error: str
     refused: bool
     details: str
+    model: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,6 +243,7 @@ def pick_tomogram(
         planes=tiling.planes,
         redundancy=round(tiling.redundancy, 3),
         seconds=clock.laps,
+        cpu_seconds=clock.cpu,
     )
     write_json(target / DONE, asdict(picked))
     return Outcome(picked)
@@ -256,8 +262,12 @@ def attempt(
     except Exception as error:
         refused = isinstance(error, InputError)
         text = str(error) if refused else f"{type(error).__name__}: {error}"
-        text = text if tomogram.path in text else f"{tomogram.path}: {text}"
-        return Outcome(Failed(tomogram.path, " ".join(text.split()), refused, traceback.format_exc()))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"the disk of {folder} is full; make room, and run the same command again"
+        model_is = isinstance(error, ModelRefused)
+        text = text if model_is or tomogram.path in text else f"{tomogram.path}: {text}"
+        told = " ".join(text.split())
+        return Outcome(Failed(tomogram.path, told, refused, traceback.format_exc(), model_is))
 
 
 def job_of(model: str, settings: Settings) -> str:
@@ -274,7 +284,7 @@ def read_done(target: Path) -> Picked | None:
         stored = read_json(target / DONE)
         stored["shape"], stored["tile"] = tuple(stored["shape"]), tuple(stored["tile"])
         return Picked(**stored)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -305,14 +315,16 @@ def _localise(
     settings: Settings,
 ) -> dict[str, int]:
     """Find the particles and write their list; returns the number of each class."""
-    picks = localise(
-        segmentation.labels,
-        segmentation.score,
-        card.classes,
-        prepared.grid,
-        settings.localising,
-        volumes=particle_volumes(card),
-    )
+    with pool() as threads:
+        picks = localise(
+            segmentation.labels,
+            segmentation.score,
+            card.classes,
+            prepared.grid,
+            settings.localising,
+            volumes=particle_volumes(card),
+            run=threads.map,
+        )
     table = as_table(name, picks, card.classes, card.calibration)
     for axis, shift in zip("xyz", prepared.offset, strict=True):
         table[axis] += shift
@@ -331,13 +343,14 @@ def _localise(
 
 
 class _Clock:
-    """Seconds by stage."""
+    """Seconds by stage, on the wall and of the processor."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.cpu: dict[str, float] = {}
+        self._last, self._busy = time.perf_counter(), time.process_time()
 
     def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = round(now - self._last, 3)
-        self._last = now
+        now, busy = time.perf_counter(), time.process_time()
+        self.laps[stage], self.cpu[stage] = round(now - self._last, 3), round(busy - self._busy, 3)
+        self._last, self._busy = now, busy

@@ -11,7 +11,8 @@ import click
 
 from catalogs.console import counted
 from catalogs.errors import InputError
-from catalogs.model_file import ModelCard, read_card
+from catalogs.model_archive import ModelRefused
+from catalogs.model_file import ModelCard, check, read_card
 from catalogs.plausible import doubt, refuse_impossible
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import PARTICLES
@@ -72,6 +73,7 @@ def run(
     lists = lists or Lists()
     lists.check()
     card = read_card(model)
+    check(model)  # before anything is read or loaded
     refuse_unknown_classes(settings.localising, card)
     _refuse_unusual(card, settings)
     least = {} if precision is None else thresholds(card, precision)
@@ -134,17 +136,19 @@ class _Book:
     def __init__(self, total: int) -> None:
         self.total, self.failed = total, list[Failed]()
         self._done, self._skipped, self._fresh = 0, 0, 0
-        self._started = time.monotonic()
+        self._started, self._once = time.monotonic(), 0.0
 
     def enter(self, outcome: Outcome) -> None:
         self._done += 1
         result = outcome.result
         if isinstance(result, Failed):
             self.failed.append(result)
-            if self.total > 1:
+            if self.total > 1 or not result.refused:
                 click.echo(f"FAILED  {result.error}", err=True)
             return
         self._fresh += outcome.fresh
+        if outcome.fresh:
+            self._once = max(self._once, result.seconds.get("load model", 0.0))
         click.echo(_line(result, outcome.fresh) + self._so_far())
 
     def _so_far(self) -> str:
@@ -153,7 +157,7 @@ class _Book:
         left = self.total - self._done
         if not left or not self._fresh:
             return f"  [{self._done}/{self.total}]"
-        each = (time.monotonic() - self._started) / (self._fresh + len(self.failed))
+        each = (time.monotonic() - self._started - self._once) / (self._fresh + len(self.failed))
         return f"  [{self._done}/{self.total}, about {_duration(each * left)} left]"
 
 
@@ -168,6 +172,8 @@ def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Sett
                 line.update(100 * done // total)
 
             outcome = attempt(model, tomogram, folder, settings, show)
+        if isinstance(outcome.result, Failed) and outcome.result.model:  # so it would be of all others
+            raise ModelRefused(outcome.result.error)
         book.enter(outcome)
 
 

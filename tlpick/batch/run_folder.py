@@ -100,7 +100,7 @@ def read_picks(path: str) -> Picks:
             radii = {
                 str(name): float(radius) for name, radius in run["radii"].items() if name not in no_particles
             }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{file / RUN} is damaged; run tlpick run again") from error
         return Picks(path, file, particles.read(file / PARTICLES), names, radii, run)
     if not file.exists():

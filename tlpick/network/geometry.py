@@ -232,24 +232,21 @@ def read_graph(model: Any) -> Graph:
                 values[k] = tensor
             return layer(*keras.tree.pack_sequence_as(args, values), **kwargs)
 
-        number = inputs[0]
         if isinstance(layer, keras.layers.Conv3DTranspose):
-            steps = _transposed(layer)
+            node = _transposed(layer)
         else:
             reach, valid, padding = _local(layer, out.ndim)
             activation = getattr(layer, "activation", None) if valid is not None else None
-            steps = [
-                Node(layer, (), 0, reach, int(out.shape[-1]), scales[0], valid or call, activation, padding)
-            ]
-        for step in steps:
-            z, y, x = (
-                base * each.step if each.kind == "spread" else base / each.step
-                for base, each in zip(scales[number], step.reach, strict=True)
+            node = Node(
+                layer, (), 0, reach, int(out.shape[-1]), scales[0], valid or call, activation, padding
             )
-            read = inputs if step is steps[0] else (number,)
-            number = len(scales)
-            scales.append((z, y, x))
-            nodes.append(replace(step, inputs=read, output=number, scale=(z, y, x)))
+        z, y, x = (
+            base * each.step if each.kind == "spread" else base / each.step
+            for base, each in zip(scales[inputs[0]], node.reach, strict=True)
+        )
+        number = len(scales)
+        scales.append((z, y, x))
+        nodes.append(replace(node, inputs=inputs, output=number, scale=(z, y, x)))
         numbers[id(out)] = number
         kept.append(out)
         return out
@@ -332,12 +329,13 @@ def _local(layer: Any, rank: int) -> tuple[tuple[Reach, Reach, Reach], Call | No
     return (same, same, same), None, 0.0
 
 
-def _transposed(layer: Any) -> list[Node]:
+def _transposed(layer: Any) -> Node:
     """Write a transposed convolution as a convolution and an interleaving of its channels.
 
     Result i adds up ``input[j] * kernel[i + before - j * step]``, so results i, i + step, i + 2 step, ... are
-    a convolution of their own, with every step-th value of the kernel. As one convolution with step³ times as
-    many channels it is quicker, and rounds in the same way wherever a voxel is.
+    a convolution of their own, with every step-th value of the kernel. All of them read the same inputs if
+    they are counted from i + before. As one convolution with step³ times as many channels they are quicker,
+    and round in the same way wherever a voxel is.
     """
     from keras import ops
 
@@ -345,41 +343,31 @@ def _transposed(layer: Any) -> list[Node]:
         raise InputError(_changes_size(layer))
     given = np.asarray(ops.convert_to_numpy(layer.kernel))  # (z, y, x, out, in)
     strides = [int(step) for step in layer.strides]
-    windows, taps = [], []
-    for size, step in zip(given.shape[:3], strides, strict=True):
-        before = max(size - step, 0) // 2
-        # in front of its own input, at most `far` inputs back, and `near` inputs ahead
-        far = max((size - 1 - phase - before) // step for phase in range(step))
-        near = max((phase + before) // step for phase in range(step))
-        windows.append(Reach("window", far + near + 1, 1, far))
-        taps.append(
-            [[step * (far - k) + phase + before for k in range(far + near + 1)] for phase in range(step)]
-        )
+    sizes = [-(-size // step) for size, step in zip(given.shape, strides, strict=False)]
     n_out, n_in = given.shape[3:]
-    kernel = np.zeros((*(window.size for window in windows), n_in, *strides, n_out), np.float32)
-    for phase in np.ndindex(*strides):
-        for place in np.ndindex(*kernel.shape[:3]):
-            z, y, x = (taps[axis][phase[axis]][place[axis]] for axis in range(3))
-            if all(0 <= tap < n for tap, n in zip((z, y, x), given.shape, strict=False)):
-                kernel[(*place, slice(None), *phase)] = given[z, y, x].T
+    kernel = np.zeros((*sizes, n_in, *strides, n_out), np.float32)
+    for tap in np.ndindex(*given.shape[:3]):
+        back = [k // step for k, step in zip(tap, strides, strict=True)]
+        place = tuple(n - 1 - k for n, k in zip(sizes, back, strict=True))
+        phase = tuple(k % step for k, step in zip(tap, strides, strict=True))
+        kernel[(*place, slice(None), *phase)] = given[tap].T
     kernel = ops.convert_to_tensor(kernel.reshape(*kernel.shape[:4], -1))
+    beyond = [(0, 0), *((n - 1, n - 1) for n in sizes), (0, 0)]
 
-    def convolve(tensors: list[Any]) -> Any:
-        return ops.conv(tensors[0], kernel, 1, "valid")
-
-    def interleave(tensors: list[Any]) -> Any:
-        _, z, y, x, _ = ops.shape(tensors[0])
-        parts = ops.reshape(tensors[0], (z, y, x, *strides, n_out))
+    def spread(tensors: list[Any]) -> Any:
+        sums = ops.conv(ops.pad(tensors[0], beyond), kernel, 1, "valid")
+        _, z, y, x, _ = ops.shape(sums)
+        parts = ops.reshape(sums, (z, y, x, *strides, n_out))
         placed = ops.transpose(parts, (0, 3, 1, 4, 2, 5, 6))
-        sums = ops.reshape(placed, (1, z * strides[0], y * strides[1], x * strides[2], n_out))
-        return sums + layer.bias if layer.use_bias else sums
+        out = ops.reshape(placed, (1, z * strides[0], y * strides[1], x * strides[2], n_out))
+        return out + layer.bias if layer.use_bias else out
 
+    z, y, x = (
+        Reach("spread", int(size), step, max(int(size) - step, 0) // 2)
+        for size, step in zip(given.shape, strides, strict=False)
+    )
     one = (Fraction(1), Fraction(1), Fraction(1))
-    spread = [Reach("spread", step, step) for step in strides]
-    return [
-        Node(layer, (), 0, (windows[0], windows[1], windows[2]), math.prod(strides) * n_out, one, convolve),
-        Node(layer, (), 0, (spread[0], spread[1], spread[2]), n_out, one, interleave, layer.activation),
-    ]
+    return Node(layer, (), 0, (z, y, x), n_out, one, spread, layer.activation)
 
 
 def _windows(layer: Any, sizes: Sequence[int]) -> tuple[Reach, Reach, Reach]:

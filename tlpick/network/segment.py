@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
-from catalogs.model_file import fingerprint, read_network
+from catalogs.model_archive import ModelRefused
+from catalogs.model_file import ModelCard, check, fingerprint, read_card, read_network
+from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
+from tlpick.network.decide import Rule, add_probabilities
+from tlpick.network.fuse import joined
 from tlpick.network.geometry import Graph, Node, read_graph
 from tlpick.network.orientations import SYMMETRIES, turned
 from tlpick.network.sweep import sweep
+from tlpick.network.threads import pool
 from tlpick.network.tiles import Box, Tiling
 from tlpick.network.tomograms.scratch import Scratch
-
-#: Planes that are decided on at a time, once all orientations have been seen.
-_PLANES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,26 +65,45 @@ def load_network(path: str | os.PathLike[str]) -> Graph:
     return _load_network(os.fspath(path), fingerprint(path))
 
 
-@functools.lru_cache(maxsize=2)
+@lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Graph:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with without_greetings():
+    card = read_card(path)
+    check(path)  # before Keras is even loaded
+    with scratch_folder("tlpick-") as folder, without_greetings():
+        file = read_network(path, folder)
         import keras
 
         _settle(keras.backend.backend())
-    with without_greetings(), tempfile.TemporaryDirectory(prefix="tlpick-") as folder:
-        file = read_network(path, Path(folder))
         try:
             model = keras.saving.load_model(file, compile=False)
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise InputError(
+        except Exception as error:  # Keras lets anything through that its layers raise
+            raise ModelRefused(
                 f"Keras {keras.__version__} cannot load the network in {path} ({_first_line(error)}); "
                 "train it again with this version."
             ) from error
     try:
-        return compiled(read_graph(model))
+        graph = compiled(read_graph(model))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise ModelRefused(f"{path}: {error}") from error
+    _compare(graph, card, path)
+    return graph
+
+
+def _compare(graph: Graph, card: ModelCard, path: str) -> None:
+    """Refuse a card that is of another network."""
+    if graph.n_classes != len(card.classes) + 1:
+        raise ModelRefused(
+            f"the network in the model {path} tells {graph.n_classes - 1} classes apart, "
+            f"its card names {len(card.classes)}; train it again."
+        )
+    sees = max(margin for axis in range(3) for margin in graph.margins(axis))
+    pooling = max(graph.pooling)
+    if card.halo > sees + 2 * pooling or card.pooling > pooling:
+        raise ModelRefused(
+            f"the card of the model {path} says that its network sees {card.halo} voxels a side and pools "
+            f"{card.pooling}; the network sees {sees} and pools {pooling}: the card is of another network"
+        )
 
 
 def _settle(backend: str) -> None:
@@ -105,9 +126,10 @@ def _settle(backend: str) -> None:
 
 
 def compiled(graph: Graph) -> Graph:
-    """Let TensorFlow join a convolution with its bias and activation, for volumes of any size."""
+    """Join layers, and let TensorFlow join a convolution with its bias and activation, at any size."""
     import keras
 
+    graph = joined(graph)
     if keras.backend.backend() != "tensorflow":
         return graph
     import tensorflow as tf
@@ -175,32 +197,34 @@ def segment(
             f"its card names {len(classes)}; train it again."
         )
     scratch = scratch or Scratch(Path(tempfile.gettempdir()), float("inf"))
-    rule = _Rule(classes, thresholds)
+    rule = Rule(classes, thresholds)
     labels, score = scratch.array(volume.shape, np.uint8), scratch.array(volume.shape, np.uint8)
     orientations = SYMMETRIES[tta]
     sums = scratch.array((*volume.shape, network.n_classes), np.float32) if tta > 1 else None
     along = tiling.padded[tiling.axis]
     total, done = len(orientations) * len(tiling) * along, 0
 
-    for axes in orientations:
-        seen = None if mask is None else turned(mask, axes)
-        for columns, end, target, probabilities in predict(turned(volume, axes), network, tiling, seen):
-            if sums is None:
-                labels[target], score[target] = rule.decide(probabilities)
-            else:
-                turned(sums, axes)[target] += probabilities
-            scratch.release()
-            progress(done + columns * along + end, total)
-        done += len(tiling) * along
-    if sums is not None:
-        for z in range(0, volume.shape[0], _PLANES):
-            mean = np.asarray(sums[z : z + _PLANES] / np.float32(tta), np.float32)
-            labels[z : z + _PLANES], score[z : z + _PLANES] = rule.decide(mean)
-            scratch.release()
-    if mask is not None:
-        for z in range(0, volume.shape[0], _PLANES):
-            labels[z : z + _PLANES] *= mask[z : z + _PLANES]
-            score[z : z + _PLANES] *= mask[z : z + _PLANES]
+    with pool() as threads:  # they decide on these planes while the network is at the next ones
+        for axes in orientations:
+            seen = None if mask is None else turned(mask, axes)
+            for columns, end, target, answer in predict(turned(volume, axes), network, tiling, seen):
+                if sums is None:
+                    to = (labels[target], score[target])
+                    threads.begin(len(answer), partial(_decide, rule, network.softmax, answer, *to))
+                else:
+                    to_sum = turned(sums, axes)[target]
+                    threads.begin(len(answer), partial(_add, network.softmax, answer, to_sum))
+                scratch.release()
+                progress(done + columns * along + end, total)
+            done += len(tiling) * along
+        threads.finish()
+        if sums is not None:
+            threads.begin(len(sums), partial(_decide_on_mean, rule, tta, sums, labels, score))
+            threads.finish()
+        if mask is not None:
+            threads.begin(len(mask), partial(_cut_out, mask, labels, score))
+            threads.finish()
+    scratch.release()
     progress(total, total)
     return Segmentation(labels, score)
 
@@ -218,8 +242,9 @@ def predict(
     Yields
     ------
     tuple
-        Columns done before; planes done of this one; where in the volume; and the (z, y, x, classes + 1)
-        probabilities there. The boxes do not overlap, and cover the volume or what of it is masked.
+        Columns done before; planes done of this one; where in the volume; and what the network says there,
+        (z, y, x, classes + 1): probabilities, or logits if the network's graph has ``softmax``. The boxes do
+        not overlap, and cover the volume or what of it is masked.
     """
     axis = tiling.axis
     pooling = network.pooling[axis]
@@ -242,31 +267,46 @@ def predict(
             beyond = [(0, part.stop - part.start - n) for part, n in zip(box, inside.shape, strict=True)]
             return np.ascontiguousarray(np.pad(inside, beyond))
 
-        for begin, end, probabilities in sweep(
-            network, axis, (shape[0], shape[1], shape[2]), planes, tiling.planes
-        ):
+        for begin, end, answer in sweep(network, axis, (shape[0], shape[1], shape[2]), planes, tiling.planes):
             low, high = max(start + begin, first), min(start + end, last)
             if low < high:
                 cut = _along(used, axis, low - start - begin, high - start - begin)
-                yield number, start + end, _along(target, axis, low, high), probabilities[cut]
+                yield number, start + end, _along(target, axis, low, high), answer[cut]
 
 
-class _Rule:
-    """Which class a voxel has, by its probabilities."""
+def _decide(
+    rule: Rule,
+    logits: bool,
+    answer: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    score: NDArray[np.uint8],
+    part: slice,
+) -> None:
+    rule.decide(answer[part], logits, labels[part], score[part])
 
-    def __init__(self, classes: Sequence[ClassInfo], thresholds: dict[str, float]) -> None:
-        ordered = sorted(classes, key=lambda info: info.label)
-        self._values = np.array([info.label for info in ordered], np.uint8)
-        self._least = np.array([thresholds.get(info.name, np.nan) for info in ordered], np.float32)
 
-    def decide(self, probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return labels, and the probability of the likeliest target in 1/255."""
-        likeliest = probabilities[..., 1:].argmax(axis=-1)
-        highest = probabilities[..., 1:].max(axis=-1)
-        least = self._least[likeliest]
-        bar = np.where(np.isnan(least), probabilities[..., 0], least)
-        labels = np.where(highest >= bar, self._values[likeliest], 0)
-        return labels.astype(np.uint8), np.rint(highest * 255).astype(np.uint8)
+def _add(logits: bool, answer: NDArray[np.float32], sums: NDArray[np.float32], part: slice) -> None:
+    add_probabilities(answer[part], logits, sums[part])
+
+
+def _decide_on_mean(
+    rule: Rule,
+    n: int,
+    sums: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    score: NDArray[np.uint8],
+    part: slice,
+) -> None:
+    for z in range(part.start, part.stop):
+        rule.decide(sums[z : z + 1] / np.float32(n), False, labels[z : z + 1], score[z : z + 1])
+
+
+def _cut_out(
+    mask: NDArray[np.bool_], labels: NDArray[np.uint8], score: NDArray[np.uint8], part: slice
+) -> None:
+    for z in range(part.start, part.stop):
+        labels[z] *= mask[z]
+        score[z] *= mask[z]
 
 
 def _along(box: Box, axis: int, begin: int, end: int) -> Box:

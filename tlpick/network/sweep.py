@@ -105,7 +105,8 @@ def sweep(
     Yields
     ------
     tuple
-        ``begin``, ``end`` and the (z, y, x, classes) probabilities of these planes.
+        ``begin``, ``end`` and what the network says of these planes, (z, y, x, classes): probabilities, or
+        logits where ``graph.softmax`` holds.
     """
     from keras import ops
 
@@ -121,7 +122,7 @@ def sweep(
             result = _compute(task, axis, inputs)
             if task.node.output == graph.output:
                 answer = np.asarray(ops.convert_to_numpy(result)[0], np.float32)
-                yield task.begin, task.end, _softmax(answer) if graph.softmax else answer
+                yield task.begin, task.end, answer
             else:
                 kept[task.node.output].add(result)
             for tensor in task.node.inputs:
@@ -237,13 +238,3 @@ def _is_all(cut: list[slice], shape: Any) -> bool:
     return all(
         part == slice(None) or (part.start, part.stop) == (0, n) for part, n in zip(cut, shape, strict=False)
     )
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn logits along the last axis into probabilities, for every voxel in the same way."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    total = powers[..., 0].copy()
-    for k in range(1, powers.shape[-1]):
-        total += powers[..., k]
-    powers /= total[..., np.newaxis]
-    return powers

@@ -234,7 +234,8 @@ def _what_jobs_say(client: Client, pool: Pool) -> str:
     cluster: Any = client.cluster
     jobs = [getattr(worker, "job_id", None) for worker in cluster.workers.values()]
     text = f": jobs {', '.join(str(job) for job in jobs if job)}" if any(jobs) else ""
-    logs = sorted(Path(pool.logs).glob("*"), key=lambda file: file.stat().st_mtime) if any(jobs) else []
+    found = [file for file in Path(pool.logs).glob("*") if file.is_file()] if any(jobs) else []
+    logs = sorted(found, key=lambda file: file.stat().st_mtime)
     lines = logs[-1].read_text(errors="replace").strip().splitlines() if logs else []
     return text + (f"; {logs[-1]} ends: {lines[-1].strip()}" if lines else "")
 

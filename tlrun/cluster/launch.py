@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catalogs.errors import InputError
+from catalogs.private import scratch_folder
+from tlrun.cluster import security
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Local, Pool, Queue, Threads
 from tlrun.memory import share_of
 
@@ -106,6 +108,7 @@ def threads(pool: Threads, *, one_call_per_process: bool) -> Iterator[Any]:
         processes=False,
         memory_limit=0,
         dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",  # else it listens to the network
         silence_logs=logging.CRITICAL,
     )
     with threadpool_limits(1), cluster:
@@ -131,6 +134,7 @@ def _on_this_machine(pool: Local | Gpu, n: int, folder: str) -> dict[str, Any]:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "local_directory": folder,
+        "security": security.temporary(),
         "silence_logs": logging.CRITICAL,
         "env": _environment(pool, n),
     }
@@ -205,6 +209,7 @@ def _worker_a_gpu(devices: list[str], pool: Gpu, folder: str) -> Any:
     from distributed import Nanny, Scheduler, SpecCluster
 
     environment = _environment(pool, len(devices))
+    certificates = security.temporary()
 
     def worker(device: str) -> dict[str, Any]:
         return {
@@ -214,6 +219,8 @@ def _worker_a_gpu(devices: list[str], pool: Gpu, folder: str) -> Any:
                 "memory_limit": 0,
                 "host": "127.0.0.1",
                 "local_directory": folder,
+                "protocol": "tls://",
+                "security": certificates,
                 "silence_logs": logging.CRITICAL,
                 "env": environment | {"CUDA_VISIBLE_DEVICES": device},
             },
@@ -221,11 +228,18 @@ def _worker_a_gpu(devices: list[str], pool: Gpu, folder: str) -> Any:
 
     scheduler = {
         "cls": Scheduler,
-        "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": True},
+        "options": {
+            "host": "127.0.0.1",
+            "dashboard_address": "127.0.0.1:0",
+            "dashboard": True,
+            "protocol": "tls://",
+            "security": certificates,
+        },
     }
     return SpecCluster(
         workers={k: worker(device) for k, device in enumerate(devices)},
         scheduler=scheduler,
+        security=certificates,
         silence_logs=logging.CRITICAL,
     )
 
@@ -270,7 +284,12 @@ def queue(pool: Queue) -> Iterator[Any]:
     from distributed import Status
 
     name = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}[pool.kind]
-    with getattr(dask_jobqueue, name)(**queue_arguments(pool)) as cluster:
+    with (
+        security.folder_for_jobs(pool.logs) as folder,
+        getattr(dask_jobqueue, name)(
+            **queue_arguments(pool), security=security.temporary(), shared_temp_directory=folder
+        ) as cluster,
+    ):
         # the first jobs by hand: scale() and adapt() would tell nobody that the queueing system refuses them
         while len(cluster.worker_spec) < -(-pool.workers.min // pool.workers_per_job):
             cluster.worker_spec.update(cluster.new_worker_spec())
@@ -321,10 +340,13 @@ def queue_arguments(pool: Queue) -> dict[str, Any]:
         "job_extra_directives": directives,
         "job_script_prologue": [f"export {key}={_quoted(value)}" for key, value in environment.items()]
         + list(pool.setup),
-        "worker_extra_args": ["--lifetime", f"{seconds}s", "--lifetime-stagger", f"{stagger}s"],
+        "worker_extra_args": [
+            *("--lifetime", f"{seconds}s", "--lifetime-stagger", f"{stagger}s"),
+            *("--dashboard-address", "127.0.0.1:0"),  # else it listens to the network, without certificates
+        ],
         "log_directory": pool.logs,
         "death_timeout": 300,
-        "scheduler_options": {"dashboard_address": ":0"},
+        "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
         "silence_logs": logging.CRITICAL,
         **said,
         **{key: value for key, value in optional.items() if value is not None},
@@ -421,7 +443,13 @@ def kubernetes(pool: Kubernetes) -> Iterator[Any]:
 
 
 def _scratch(folder: str | None) -> Any:
-    return nullcontext(_writable(folder)) if folder else tempfile.TemporaryDirectory(prefix="tlrun-")
+    return nullcontext(_writable(folder)) if folder else _own_scratch()
+
+
+@contextmanager
+def _own_scratch() -> Iterator[str]:
+    with scratch_folder("tlrun-") as folder:
+        yield str(folder)
 
 
 def _writable(folder: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tlrun.cluster import launch
+from tlrun.cluster import launch, security
 from tlrun.cluster.cluster_file import (
     Address,
     Gpu,
@@ -84,6 +84,10 @@ def job_script(pool: Queue) -> str:
         arguments.pop(name)
     # a folder for logs is made as soon as it is named
     script = job(
-        scheduler="tcp://SCHEDULER:8786", name="NAME", **arguments | {"log_directory": None}
+        scheduler="tls://SCHEDULER:8786",
+        name="NAME",
+        protocol="tls://",
+        security=security.to_be_shown(),
+        **arguments | {"log_directory": None},
     ).job_script()
     return str(script)

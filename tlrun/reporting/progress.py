@@ -30,6 +30,9 @@ class ProgressLine:
         self._title, self._total, self._unit = title, total, unit
         self._live: Progress | None = None
         self._started = self._last = time.monotonic()
+        self._first: tuple[float, int] | None = (
+            None  # when something was done for the first time, and how much
+        )
 
     def __enter__(self) -> ProgressLine:
         if sys.stdout.isatty():
@@ -54,15 +57,22 @@ class ProgressLine:
             self._live.update(self._task, completed=done, total=self._total, note=note)
             return
         now = time.monotonic()
+        if self._first is None and done > 0:
+            self._first = now, done
         if now - self._last >= LOG_EVERY:
             self._last = now
-            spent = f"{now - self._started:.0f} s"
-            if done:  # before that nothing is known
-                spent += f", about {(now - self._started) / done * (self._total - done):.0f} s left"
+            spent = f"{now - self._started:.0f} s{self._left(now, done)}"
             print(
                 "; ".join(filter(None, [f"  {self._title} {done}/{self._total} {self._unit}", spent, note])),
                 flush=True,
             )
+
+    def _left(self, now: float, done: int) -> str:
+        """Estimate the rest by the pace since the first piece: what came before it happens once."""
+        if self._first is None or done <= self._first[1]:
+            return ""
+        began, before = self._first
+        return f", about {(now - began) / (done - before) * (self._total - done):.0f} s left"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -180,6 +180,7 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     help="Learn only where this volume is not 0; {name} in it stands for the tomogram's name.",
 )
 @click.option("--tomogram-type", default="", metavar="TYPE", help="Which tomograms of a copick project.")
+@click.option("--overwrite", is_flag=True, help="Replace a model there that was trained otherwise.")
 def finetune(
     model: str,
     tomograms: tuple[str, ...],
@@ -187,6 +188,7 @@ def finetune(
     to: str | None,
     learning_curve: tuple[int, ...] | None,
     held_out: tuple[str, ...],
+    overwrite: bool,
     **options: Any,
 ) -> int:
     """Fine-tune MODEL on annotated tomograms.
@@ -235,7 +237,16 @@ def finetune(
     from tltrain.finetune.finetune import finetune as tune
 
     target = to or f"{beside}-tuned.tlm"
-    tuned = tune(model, annotations, target, settings, terms=terms, held_out=held_out, say=click.echo)
+    tuned = tune(
+        model,
+        annotations,
+        target,
+        settings,
+        terms=terms,
+        held_out=held_out,
+        overwrite=overwrite,
+        say=click.echo,
+    )
     if tuned.forgot:
         click.echo(f"tltrain: stopped: {tuned.forgot}; what was best before is kept", err=True)
         return FORGOT

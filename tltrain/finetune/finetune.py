@@ -33,7 +33,15 @@ from tltrain.reporting.progress import Progress, duration
 from tltrain.training import checkpoint, loop
 from tltrain.training.cards import history, keras_file, now, plain, software
 from tltrain.training.checkpoint import State
-from tltrain.training.fit import partial_folder, standing_model, swept_if_refused, target_of
+from tltrain.training.fit import (
+    alone,
+    partial_folder,
+    replaces,
+    standing_model,
+    swept_if_refused,
+    target_of,
+    unfinished,
+)
 from tltrain.training.learner import Learner, Optimisation
 from tltrain.training.loop import Outcome
 from tltrain.training.losses import loss_of
@@ -74,6 +82,7 @@ def finetune(
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     prepared: Path | None = None,
+    overwrite: bool = True,
     say: Callable[[str], None] = print,
 ) -> Tuned:
     """Fine-tune a model on annotated tomograms and write it as another one.
@@ -103,6 +112,8 @@ def finetune(
     prepared
         Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in
         that of the unfinished training.
+    overwrite
+        Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
     say
         Gets a sentence about each stage.
 
@@ -126,7 +137,7 @@ def finetune(
     parent = fingerprint(model)
     material = data.gather(card, annotations, held_out, settings, say)
     partial = partial_folder(target)
-    with swept_if_refused(partial):
+    with alone(partial), swept_if_refused(partial):
         folder = prepared or partial / "tomograms"
         tomograms = prepare_tomograms(material.train.places, card, terms, folder, memory=memory, say=say)
         held = data.held_out(material, settings, terms, folder, memory, say)
@@ -136,7 +147,8 @@ def finetune(
             _remove(partial)
             return Tuned(standing, standing.training["fine_tuning"]["stopped"])
         if standing is not None:
-            say(f"{target} was trained otherwise and will be replaced")
+            replaces(target, overwrite, say)
+        state = unfinished(partial, identity, overwrite, say)
         lead = _introduction(material, settings, held)
         say(lead)
 
@@ -150,13 +162,7 @@ def finetune(
         journal = Journal(
             journal_of(target), facts_of(target, str(model), lead, material, tomograms, settings)
         )
-        state = checkpoint.load(partial / "state.npz", identity)
-        if state is None:
-            if (partial / "state.npz").exists():
-                say("starting anew: the unfinished training there is of other settings or annotations")
-            state = _first_state(identity, before, known, held, card, settings, journal)
-        else:
-            say(f"going on after step {state.step}")
+        state = state or _first_state(identity, before, known, held, card, settings, journal)
         begin = state.history[0]
         if begin.get("words"):
             say(f"before: {begin['words']}")

@@ -8,7 +8,6 @@ Layers are matched by their order, since Keras numbers their names anew in every
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
-from catalogs.model_file import ModelCard, read_card, read_network, require, write_model
+from catalogs.model_file import ModelCard, check, read_card, read_network, require, write_model
+from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
 from tltrain.networks.architectures import architecture, halo
 from tltrain.training.cards import keras_file, now, software
@@ -55,12 +55,13 @@ def load_network(
     """
     card = read_card(path)
     require(card, path, classes=classes, voxel_size=voxel_size)
-    with without_greetings(), tempfile.TemporaryDirectory() as folder:
+    check(path)
+    with without_greetings(), scratch_folder("tltrain-") as folder:
         import keras
 
         try:
-            network = keras.saving.load_model(read_network(path, Path(folder)), compile=False)
-        except (ValueError, TypeError, KeyError, OSError) as error:
+            network = keras.saving.load_model(read_network(path, folder), compile=False)
+        except Exception as error:  # Keras lets anything through that its layers raise
             reason = str(error).strip().split("\n", 1)[0].rstrip(".")
             raise InputError(
                 f"Keras {keras.__version__} cannot load the network in {path} ({reason}); train it again"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Literal
 
 from catalogs.console import DISTRIBUTION
@@ -17,6 +15,7 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.intensity import NORMALISATION
 from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
+from catalogs.private import scratch_folder
 from catalogs.schema import SampleRecord
 from tltrain.networks.architectures import Architecture, halo
 from tltrain.reporting.progress import Progress, duration
@@ -128,8 +127,8 @@ def keras_file(arch: Architecture, network: Any, n_classes: int) -> bytes:
     """Save the bare network: without optimizer, loss and mixed precision, it opens with Keras alone."""
     bare = arch.build(n_classes, 0)
     bare.set_weights(network.get_weights())
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "network.keras"
+    with scratch_folder("tltrain-") as folder:
+        file = folder / "network.keras"
         bare.save(file)
         return file.read_bytes()
 

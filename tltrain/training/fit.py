@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import os
 import shutil
@@ -39,6 +40,7 @@ def fit(
     settings: Settings | None = None,
     *,
     yes: bool = False,
+    overwrite: bool = True,
     say: Callable[[str], None] = print,
 ) -> ModelCard:
     """Train a network on a corpus and write it as a model file.
@@ -59,6 +61,8 @@ def fit(
         How to train; None: the defaults.
     yes
         Train although the corpus or a setting is unusual, as where voxels are of 1 Å.
+    overwrite
+        Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
     say
         Gets a sentence about each stage.
 
@@ -96,14 +100,15 @@ def fit(
         shutil.rmtree(_partial_of(target), ignore_errors=True)  # killed before it was removed
         return standing
     if standing is not None:
-        say(f"{target} was trained otherwise and will be replaced")
+        replaces(target, overwrite, say)
     partial = partial_folder(target)
 
     lead = f"training {settings.network} on {counted(len(train), 'tomogram')} of {voxels:g} Å a voxel, " + (
         f"validating on {len(val)}" if val else "without validation: no sample has the split 'val'"
     )
     say(lead)
-    with swept_if_refused(partial):
+    with alone(partial), swept_if_refused(partial):
+        state = unfinished(partial, identity, overwrite, say)
         with without_greetings():
             import keras  # noqa: F401
         stream = open_stream(
@@ -122,11 +127,6 @@ def fit(
         network = learner.network
         margin = halo(network, arch.pooling)
         validation = open_validation(catalog, val, halo=margin, pooling=arch.pooling) if val else None
-        state = checkpoint.load(partial / "state.npz", identity)
-        if state is not None:
-            say(f"going on after step {state.step}")
-        elif (partial / "state.npz").exists():
-            say("starting anew: the unfinished training there is of other settings or samples")
         state = state or State(identity)
 
         journal = Journal(journal_of(target), _facts(target, lead, catalog, settings))
@@ -238,6 +238,53 @@ def standing_model(target: Path) -> ModelCard | None:
     if target.is_dir():
         raise InputError(f"{target} is a folder; name a file for the model, such as {target / 'model.tlm'}")
     return read_card(target) if target.exists() else None
+
+
+def replaces(target: Path, overwrite: bool, say: Callable[[str], None]) -> None:
+    """Say that a model will be replaced; InputError unless that was asked for."""
+    if not overwrite:
+        raise InputError(
+            f"{target} was trained by other settings, on other samples or by another version of the "
+            "program; give another place to --to, or --overwrite"
+        )
+    say(f"{target} was trained otherwise and will be replaced")
+
+
+def unfinished(partial: Path, identity: str, overwrite: bool, say: Callable[[str], None]) -> State | None:
+    """Read the state of an unfinished training to go on from; None to begin.
+
+    Raises
+    ------
+    InputError
+        If the state is of another training, and nobody has asked to replace that.
+    """
+    file = partial / "state.npz"
+    state = checkpoint.load(file, identity)
+    if state is not None:
+        say(f"going on after step {state.step}")
+    elif file.exists():
+        if not overwrite:
+            raise InputError(
+                f"{partial} holds an unfinished training with other settings or samples; give another place "
+                "to --to, or --overwrite to begin anew"
+            )
+        say("starting anew: the unfinished training there is of other settings or samples")
+    return state
+
+
+@contextlib.contextmanager
+def alone(partial: Path) -> Iterator[None]:
+    """Keep a training's folder for this process; InputError if another one trains there."""
+    with open(partial / ".lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another training writes {partial} at this moment; wait, or give another place to --to"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 @contextlib.contextmanager

@@ -126,3 +126,20 @@ def test_refusals(three: Catalog, tmp_path: Path, classes: list[ClassInfo]) -> N
     with pytest.raises(InputError, match="no column of the corpus"):
         three.copy_to(tmp_path / "new", "doze < 3")
     assert not (tmp_path / "new").exists()
+
+
+def test_one_corpus_in_the_other(three: Catalog, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(three.url)
+    for place in (
+        f"{three.url}/inner",
+        f"{three.url}/../{Path(three.url).name}/samples/inner",
+        link / "inner",
+        Path(three.url).parent,
+    ):
+        with pytest.raises(InputError, match="lie one in the other"):
+            three.copy_to(place)
+    with pytest.raises(InputError, match="cannot be copied to itself"):
+        three.copy_to(link)
+    assert three.verify() == []
+    assert not (Path(three.url) / "inner").exists()

@@ -426,7 +426,6 @@ class TestOmeZarr:
         for says, image in {
             "no cubes": {"axes": axes(*"zyx"), "datasets": [bad]},
             "must be z, y, x": {"axes": axes(*"xyz"), "datasets": [good]},
-            "parsec": {"axes": axes(*"zyx", unit="parsec"), "datasets": [good]},
         }.items():
             file = make_ome(tmp_path / f"{says}.zarr", "0.5", values(np.float32), image)
             with pytest.raises(InputError, match=says):

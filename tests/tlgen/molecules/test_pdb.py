@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from catalogs.errors import InputError
+from tlgen.cli import tlgen
 from tlgen.molecules import pdb
-from tlgen.molecules.structures import load_structure, locate, name_of, shipped
+from tlgen.molecules.structures import FACTS, load_structure, locate, name_of, shipped
 
 #: A port that nothing listens on.
 NOWHERE = "http://127.0.0.1:9"
@@ -191,3 +194,110 @@ def test_the_usual_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pdb.cache_folder() == Path("/somewhere/template-learning/pdb")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert pdb.cache_folder() == Path.home() / ".cache/template-learning/pdb"
+
+
+# ------------------------------------------------------------------------ many at once, folders of others
+
+
+def recipe_of(folder: Path, *names: str) -> Path:
+    import yaml
+
+    content = {
+        "name": "many", "shape": [16, 16, 16], "samples": {"train": {"number": 1}},
+        "targets": {"a": {"structures": [names[0]], "count": 1, "variants": {"number": 0}}},
+        "distractors": [{"file": name, "count": 1} for name in names[1:]],
+    }  # fmt: skip
+    (folder / "many.yaml").write_text(yaml.safe_dump(content))
+    return folder / "many.yaml"
+
+
+def ask(*words: str | Path) -> Result:
+    return CliRunner().invoke(tlgen, [str(word) for word in words])
+
+
+def test_all_missing_structures_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TLGEN_PDB_URL", NOWHERE)
+    monkeypatch.setenv("TLGEN_CACHE", str(tmp_path / "cache"))
+    path = recipe_of(tmp_path, "9aaa", "9bbb", "1ubi", "9ccc")
+    refused = ask("plan", path, "--to", tmp_path / "corpus")
+    assert isinstance(refused.exception, InputError)
+    for word in (
+        "3 structures are not here",
+        "9aaa, 9bbb, 9ccc",
+        "tlgen fetch RECIPE",
+        "--structures FOLDER",
+    ):
+        assert word in str(refused.exception)
+    assert "\n" not in str(refused.exception)
+    refused = ask(
+        "plan", recipe_of(tmp_path, "lost/a.pdb", "lost/b.cif", "9ccc"), "--to", tmp_path / "corpus"
+    )
+    assert "a.pdb: there is no such" in str(refused.exception)
+    assert "b.cif: there is no such" in str(refused.exception)
+
+
+def test_a_recipe_is_fetched_for_a_machine_without_a_network(
+    server: Server, entry: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.give("9aaa", entry)
+    server.give(
+        "9bbb", gzip.compress(gzip.decompress(entry), 1, mtime=0)
+    )  # another file, or it is named twice
+    path, folder = recipe_of(tmp_path, "9aaa", "9bbb", "1ubi"), tmp_path / "carried"
+    fetched = ask("fetch", path, "--to", folder)
+    assert fetched.exit_code == 0, fetched.exception
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "9aaa.cif.gz", "9aaa.cif.gz.sha256", "9bbb.cif.gz", "9bbb.cif.gz.sha256",
+    ]  # fmt: skip
+    assert ask("fetch", path, "--to", folder).exit_code == 0
+    assert len(server.asked) == 2  # what is there is not fetched again
+
+    monkeypatch.setenv("TLGEN_PDB_URL", NOWHERE)
+    with pytest.raises(InputError, match="cannot be fetched"):
+        locate("9aaa")
+    monkeypatch.setenv("TLGEN_STRUCTURES", f"/nowhere:{folder}")
+    assert locate("9AAA") == folder / "9aaa.cif.gz"
+    assert locate("9bbb.cif.gz") == folder / "9bbb.cif.gz"
+    monkeypatch.delenv("TLGEN_STRUCTURES")
+    from tlgen.recipes.recipe_file import read_recipe
+    from tlgen.runs.prepare_structures import preparations
+
+    recipe = read_recipe(str(path))
+    monkeypatch.setenv("TLGEN_STRUCTURES", str(folder))
+    # what travels to other nodes names the file
+    assert [p.structure.source for p in preparations(recipe)] == [
+        str(folder / "9aaa.cif.gz"), str(folder / "9bbb.cif.gz"), "1ubi",
+    ]  # fmt: skip
+    monkeypatch.delenv("TLGEN_STRUCTURES")
+    told = ask("variants", path, "--structures", folder, "--to", tmp_path / "variants")
+    assert "cannot be fetched" not in str(told.exception)
+    assert "TLGEN_STRUCTURES" not in os.environ
+    lost = ask("plan", path, "--structures", tmp_path / "lost", "--to", tmp_path / "corpus")
+    assert "there is no such folder" in str(lost.exception)
+
+
+def test_fetching_goes_on_after_one_that_is_not_there(server: Server, entry: bytes, tmp_path: Path) -> None:
+    server.give("9bbb", entry)
+    refused = ask("fetch", recipe_of(tmp_path, "9aaa", "9bbb"), "--to", tmp_path / "carried")
+    assert "the PDB has no entry '9aaa'" in str(refused.exception)
+    assert (tmp_path / "carried" / "9bbb.cif.gz").is_file()
+
+
+def test_the_list_says_what_each_is(tmp_path: Path) -> None:
+    listed = ask("structures").output
+    assert "4v5d         2,094 kDa      217 Å  70S ribosome" in listed
+    assert set(FACTS) == set(shipped())
+    told = ask("structures", "1ubi", shipped()["3enl"]).output.splitlines()
+    assert [line.split()[0] for line in told] == ["name", "1ubi", "3enl"]
+    for line in told[1:]:
+        facts = FACTS[line.split()[0]]
+        assert float(line.split()[1]) == pytest.approx(facts.mass, rel=0.05)
+        assert float(line.split()[3]) == pytest.approx(facts.diameter, abs=1)
+
+
+@pytest.mark.slow
+def test_the_list_is_right() -> None:
+    for name, facts in FACTS.items():
+        molecule = load_structure(name, assembly="asymmetric" if name == "6qt9" else "first")
+        assert molecule.mass / 1e3 == pytest.approx(facts.mass, rel=0.06)  # of 8 kDa
+        assert 2 * molecule.radius == pytest.approx(facts.diameter, abs=1)

@@ -18,6 +18,7 @@ from tlgen.recipes.recipe import Range, Recipe
 from tlgen.recipes.recipe_file import json_schema, new_recipe, read_recipe, shipped_recipes
 from tlgen.recipes.samples import draw_acquisition, expand
 from tlgen.recipes.units import in_unit
+from tlgen.runs import contents
 from tlgen.runs.make_sample import fill_of
 
 MINIMAL: dict[str, Any] = {
@@ -100,9 +101,24 @@ def test_the_demo_randomizes_and_holds_out() -> None:
     assert held_out[0].acquisition not in others
 
 
+def test_a_group_may_have_a_packing_of_its_own() -> None:
+    groups = {"train": {"number": 1}, "dilute": {"packing": {"gap": 20, "concentration": 60}}}
+    recipe = Recipe.model_validate({**MINIMAL, "packing": {"gap": 4}, "samples": groups})
+    crowded, dilute = expand(recipe, PREPARED)
+    assert (crowded.packing.gap, dilute.packing.gap, dilute.packing.concentration) == (4, 20, 60)
+    # the group that says nothing keeps the id that it has without the other
+    alone = Recipe.model_validate({**MINIMAL, "packing": {"gap": 4}, "samples": {"train": {"number": 1}}})
+    assert expand(alone, PREPARED)[0].sample_id == crowded.sample_id
+    assert "packing          gap 20.0, concentration 60.0: dilute" in contents.lines(recipe, [])
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (
+            {**MINIMAL, "samples": {"train": {"packing": {"fill": "saturation", "ratio": {"x": 1}}}}},
+            "unknown key samples.train.packing.ratio.x",
+        ),
         ({**MINIMAL, "sampels": {}}, "unknown key sampels; did you mean 'samples'?"),
         (
             {**MINIMAL, "acquisition": {"defocuss": 2}},

@@ -16,6 +16,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import read_card, write_model
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
+from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.orientations import SYMMETRIES
 from tlpick.network.segment import compiled, load_network, predict, segment
@@ -29,9 +30,10 @@ B = ClassInfo(name="b", label=7, radius=10.0)
 
 def assembled(volume: NDArray[np.float32], network: Graph, tiling: Tiling) -> NDArray[np.float32]:
     out = np.full((*volume.shape, network.n_classes), np.nan, np.float32)
-    for _, _, target, probabilities in predict(volume, network, tiling):
+    for _, _, target, answer in predict(volume, network, tiling):
         assert np.isnan(out[target]).all()
-        out[target] = probabilities
+        out[target] = 0
+        add_probabilities(answer, network.softmax, out[target])
     return out
 
 

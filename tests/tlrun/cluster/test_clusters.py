@@ -279,7 +279,7 @@ def another_numpy(package: str) -> str:
 def test_another_version_is_refused(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agreement, "version", another_numpy)
     with pytest.raises(
-        InputError, match=r"worker at tcp://.* runs numpy .*, and this program 1\.0; give the"
+        InputError, match=r"worker at tls://.* runs numpy .*, and this program 1\.0; give the"
     ):
         agreement.check(client)
 

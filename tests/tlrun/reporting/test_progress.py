@@ -225,12 +225,13 @@ def test_a_line_in_a_log_promises_nothing_before_anything_is_done(
     now = [100.0]
     monkeypatch.setattr("tlrun.reporting.progress.time.monotonic", lambda: now[0])
     with ProgressLine("structures", 4, "structures") as line:
-        for done in (0, 1):
+        for done in (0, 1, 2):
             now[0] += 20
             line.update(done)
     assert capsys.readouterr().out.splitlines() == [
         "  structures 0/4 structures; 20 s",
-        "  structures 1/4 structures; 40 s, about 120 s left",
+        "  structures 1/4 structures; 40 s",
+        "  structures 2/4 structures; 60 s, about 40 s left",
     ]
 
 

@@ -211,10 +211,10 @@ def _checked(
 
 
 def _star(path: Path) -> dict[str, list[float]]:
-    import starfile
+    from catalogs.particle_formats.star import read_blocks
 
     found: dict[str, list[float]] = {}
-    for block in starfile.read(path, always_dict=True).values():
+    for block in read_blocks(path).values():
         if hasattr(block, "columns"):
             found |= {str(name): _floats(block[name]) for name in block.columns}
     return found

@@ -12,6 +12,7 @@ from typing import Any
 
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
+from catalogs.particle_formats.star import read_blocks
 
 #: Endings of text files with one tomogram a line.
 LISTS = (".txt", ".lst", ".list")
@@ -146,15 +147,10 @@ def _of_list(file: Path, selection: Selection) -> Iterator[Tomogram]:
 
 
 def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
-    import starfile
-
     file = Path(path)
     if not file.is_file():
         raise InputError(f"there is no STAR file {file}")
-    try:
-        blocks = starfile.read(file, always_dict=True)
-    except Exception as error:  # the parser has no error of its own for what is no STAR file
-        raise InputError(f"{file} is not a STAR file ({error})") from error
+    blocks = read_blocks(file)
     tables = [block for block in blocks.values() if _NAME in getattr(block, "columns", ())]
     if not tables:
         raise InputError(f"{file} has no column {_NAME}; give RELION's tomograms.star")
@@ -170,7 +166,15 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
         )
     scale = ("rlnTomoTiltSeriesPixelSize", "rlnTomoTomogramBinning")
     for _, row in table.iterrows():
-        size = math.prod(float(row[name]) for name in scale) if set(scale) <= set(table.columns) else None
+        stated = set(scale) <= set(table.columns)
+        try:
+            size = math.prod(float(row[name]) for name in scale) if stated else None
+        except ValueError as error:
+            raise InputError(f"{file} has a voxel size that is no number ({error}); correct it") from error
+        if size is not None and not 0 < size < math.inf:
+            raise InputError(
+                f"{file} states voxels of {size:g} Å for {row[_NAME]}, which is no size; correct it"
+            )
         yield Tomogram(_beside(str(row[column]), file), str(row[_NAME]), size)
 
 
@@ -190,7 +194,7 @@ def _copick_roots(file: Path) -> list[str]:
         roots = [str(stated[key]) for key in ("static_root", "overlay_root") if stated.get(key)]
     except FileNotFoundError:
         raise InputError(f"there is no file {file}") from None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{file} is not the configuration of a copick project ({error})") from error
     roots = [root.removeprefix("local://").removeprefix("file://").rstrip("/") for root in roots]
     kept = [root for root in dict.fromkeys(roots) if _holds(root, _RUNS)]

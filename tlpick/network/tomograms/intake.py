@@ -13,6 +13,7 @@ from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
 from catalogs.plausible import doubt
 from catalogs.volumes import Volume, open_volume
+from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.contrast import looks
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.masks import Region, mask_path
@@ -277,12 +278,18 @@ def _normalise(values: NDArray[np.float32], mask: NDArray[np.bool_] | None, scra
         inside = [plane[lit][::step] for plane, lit in zip(values, mask, strict=True)]
         intensity = measure(np.concatenate(inside))
     scratch.release()
-    planes = max(1, _SLAB // (4 * math.prod(values.shape[1:])))
-    for k in range(0, len(values), planes):
-        slab = values[k : k + planes]
-        if mask is not None:  # what lies outside may be anything, and a network would carry it inside
-            slab[~np.isfinite(slab)] = intensity.centre
-        slab -= np.float32(intensity.centre)
-        slab *= scale_of(intensity)
-        np.clip(slab, -CLIP, CLIP, out=slab)
-        scratch.release()
+    planes = max(1, _SLAB // (4 * math.prod(values.shape[1:]) * allowed_threads()))
+
+    def bring(part: slice) -> None:
+        for k in range(part.start, part.stop, planes):
+            slab = values[k : min(k + planes, part.stop)]
+            if mask is not None:  # what lies outside may be anything, and a network would carry it inside
+                slab[~np.isfinite(slab)] = intensity.centre
+            slab -= np.float32(intensity.centre)
+            slab *= scale_of(intensity)
+            np.clip(slab, -CLIP, CLIP, out=slab)
+            scratch.release()
+
+    with pool() as threads:
+        threads.begin(len(values), bring)
+        threads.finish()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from catalogs.conditions import choose
+from catalogs.corpus.conditions import choose
 from catalogs.errors import InputError
 
 
