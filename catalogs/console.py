@@ -181,6 +181,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def tell_unusual(quantity: str, value: float, called: str) -> None:
+    """Say on stderr what is unusual about a value of :data:`catalogs.plausible.USUAL`, if anything is."""
+    from catalogs.plausible import doubt
+
+    if (words := doubt(quantity, value, called=called)) is not None:
+        click.echo(f"unusual: {words}", err=True)
+
+
 def counted(number: int, thing: str) -> str:
     """Say how many: ``1 tomogram``, ``2 tomograms``."""
     return f"{number} {thing}{'s' * (number != 1)}"

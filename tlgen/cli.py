@@ -467,6 +467,9 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip
+    for name in ("thickness", "voxel_size", "pixel_size", "defocus", "voltage", "amplitude_contrast"):
+        if given[name] is not None:
+            console.tell_unusual(name, given[name], f"--{name.replace('_', '-')}")
     (z, y, x), voxel_size = reconstruct_file(series, angles, path, request)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
 

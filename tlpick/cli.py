@@ -110,6 +110,8 @@ def score(picks: str, truth: str, radius: float | None, reviewed: str | None, jo
     """
     from tlpick.evaluation.score import score_files, sentences
 
+    if radius is not None:
+        console.tell_unusual("radius", radius, "--radius")
     result = score_files(picks, truth, radius, reviewed, pairs("--join", join))
     for line in result.notes:
         click.echo(line, err=True)
