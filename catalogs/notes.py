@@ -43,3 +43,13 @@ def printed(program: str) -> Iterator[None]:
     finally:
         _logger.removeHandler(line)
         _logger.propagate = before
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Warn of nothing: somebody else has read the same files and told it."""
+    before, _logger.disabled = _logger.disabled, True
+    try:
+        yield
+    finally:
+        _logger.disabled = before

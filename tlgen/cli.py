@@ -486,7 +486,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     help="Bin your pixels to about this, by a whole number.",
 )
 def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
-    """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc or a STAR file of RELION 5.
+    """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc, STAR, .tomostar, ...
 
     Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
     and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,

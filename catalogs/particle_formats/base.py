@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -36,22 +36,31 @@ if TYPE_CHECKING:
 BinningKind = Literal["fourier", "box"]
 #: RELION 5's two rules for the centre of a tomogram: size/2 where it extracts, size/2 - 1 where it picks.
 CentreRule = Literal["extract", "picker"]
+#: What a list counts in, where its kind leaves that open; shares are of the tomogram's edges.
+Unit = Literal["angstrom", "voxels", "shares"]
 #: A position or offset in Å or voxels, along x, y, z.
 Vector = tuple[float, float, float]
 
 #: In ``Format.holds``: every column of any name.
 EVERYTHING = "*"
+#: Attribute of a particle table: sentences for the user about how it was read.
+NOTES = "notes"
 POSITION = frozenset("xyz")
 ORIENTATION = frozenset(["qx", "qy", "qz", "qw"])
 
 _Value = TypeVar("_Value")
 
+_VOLUMES = (
+    *(".tomostar", ".ome.zarr", ".zarr", ".mrcs", ".mrc", ".rec", ".map", ".st", ".ali"),
+    *(".hdf", ".h5", ".tiff", ".tif", ".em"),
+)
 _OPTIONS = {
     "voxel size": "--voxel-size",
     "size in voxels": "--shape",
     "pixel size of the unbinned tilt series": "--pixel-size",
     "size in unbinned pixels": "--unbinned-shape",
     "origin": "--volume",
+    "pixel size of the list": "--from-pixel-size",
 }
 
 
@@ -69,6 +78,12 @@ class Context:
     in_pixels
         Whether lists that may count in either (Dynamo's, TOM's, IMOD's, ...) count in these pixels and
         not in the tomogram's voxels.
+    binning
+        Pixels a voxel: with it one of the two sizes follows from the other.
+    unit
+        What the list that is read counts in, if not in what its kind mostly does.
+    list_pixel
+        Å of what the list that is read counts in, whatever its tomogram's voxels are.
     unbinned_shape
         Pixels (z, y, x) of the unbinned tomogram; binning times the shape unless given. Only RELION 5
         uses it: half of it is its centre.
@@ -99,6 +114,9 @@ class Context:
     shape: Shape | None = None
     pixel_size: VoxelSize | None = None
     in_pixels: bool = False
+    binning: float | None = None
+    unit: Unit | None = None
+    list_pixel: VoxelSize | None = None
     unbinned_shape: Shape | None = None
     binning_kind: BinningKind = "fourier"
     centre: CentreRule | None = None
@@ -113,23 +131,48 @@ class Context:
     session: str = "0"
 
     def __post_init__(self) -> None:
-        """Refuse sizes that nothing has: they would put all particles at one place, or mirror them."""
-        for what, given in (("voxel size", self.voxel_size), ("pixel size", self.pixel_size)):
-            for value in given.values() if isinstance(given, Mapping) else [given]:
-                if value is not None and not 0 < value < np.inf:
-                    raise InputError(f"a {what} of {value:g} Å is none; correct it, or give the true one")
+        """Refuse sizes that none can have, wherever they come from."""
+        for what, value in [
+            ("voxel size", self.voxel_size),
+            ("pixel size of the unbinned tilt series", self.pixel_size),
+            ("pixel size of the list", self.list_pixel),
+            ("binning", self.binning),
+        ]:
+            named = value.items() if isinstance(value, Mapping) else [("", value)]
+            for name, size in named:
+                if size is not None and not (np.isfinite(size) and size > 0):
+                    of = f" of the tomogram {name!r}" if name else ""
+                    raise InputError(f"a {what} of {size:g}{of} is none; only a number above 0 can be one")
 
     def voxel(self, name: str) -> float:
         """Å of a voxel of one tomogram."""
-        return _known("voxel size", self.voxel_size, name)
+        if self.voxel_size is None and self.binning is not None and self.pixel_size is not None:
+            return self.unbinned(name) * self.binning
+        if self.voxel_size is None and self.binning is not None:
+            raise InputError(
+                f"--binning needs the voxel size of the tomogram {name!r}; give it (--voxel-size)"
+            )
+        return float(_known("voxel size", self.voxel_size, name))
 
     def pixel(self, name: str) -> float:
         """Å that a list counts in: a voxel of the tomogram, or a pixel if it counts in those."""
+        if self.list_pixel is not None:
+            return float(_known("pixel size of the list", self.list_pixel, name))
         return self.unbinned(name) if self.in_pixels else self.voxel(name)
 
     def unbinned(self, name: str) -> float:
         """Å of a pixel of the unbinned tilt series of one tomogram."""
-        return _known("pixel size of the unbinned tilt series", self.pixel_size, name)
+        if self.pixel_size is None and self.binning is not None:
+            return self.voxel(name) / self.binning
+        size = float(_known("pixel size of the unbinned tilt series", self.pixel_size, name))
+        if self.binning is not None and self.voxel_size is not None:
+            voxel = self.voxel(name)
+            if abs(voxel - self.binning * size) > 0.01 * voxel:
+                raise InputError(
+                    f"pixels of {size:g} Å and a binning of {self.binning:g} do not make the voxels of "
+                    f"{voxel:g} Å that the tomogram {name!r} has; leave one out (--binning)"
+                )
+        return size
 
     def size(self, name: str) -> NDArray[np.float64]:
         """Voxels of one tomogram along x, y, z."""
@@ -152,8 +195,14 @@ class Context:
         self, index: NDArray[np.float64], tomograms: Sequence[str], first: float | Vector = 0.0
     ) -> NDArray[np.float64]:
         """Turn positions in pixels, (n, 3), into Å; ``first`` is the index of the first pixel's centre."""
+        index = np.asarray(index, np.float64).reshape(-1, 3)
+        if self.unit == "angstrom":
+            return index
+        if self.unit == "shares":
+            edges = {name: self.size(name) * self.voxel(name) for name in dict.fromkeys(tomograms)}
+            return index * np.array([edges[name] for name in tomograms]).reshape(-1, 3)
         step, shift = self._steps(tomograms)
-        return (np.asarray(index, np.float64).reshape(-1, 3) - np.asarray(first)) * step - shift
+        return (index - np.asarray(first)) * step - shift
 
     def to_pixels(self, table: pd.DataFrame, first: float | Vector = 0.0) -> NDArray[np.float64]:
         """Turn the positions of a table into pixels, (n, 3)."""
@@ -260,9 +309,22 @@ def in_a_path(name: str) -> str:
     return file_name(name)
 
 
+def stem(path: str) -> str:
+    """Name of the tomogram in a file: no folders, and none of the endings that volumes have."""
+    name = PurePath(path.replace("\\", "/")).name.removesuffix(".gz")
+    for ending in _VOLUMES:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return name or path
+
+
 def _known(what: str, value: _Value | Mapping[str, _Value] | None, name: str) -> Any:
     if isinstance(value, Mapping):
-        value = value.get(name)
+        if name in value:
+            value = value[name]
+        else:  # Warp's lists name TS_1.tomostar what is TS_1 elsewhere
+            like = [known for other, known in value.items() if stem(other) == stem(name)]
+            value = like[0] if len(like) == 1 else None
     if value is None:
         tomogram = f"tomogram {name!r}" if name else "tomogram"
         raise InputError(f"the {what} of the {tomogram} is not known; give it ({_OPTIONS[what]})")

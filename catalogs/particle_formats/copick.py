@@ -30,7 +30,7 @@ from catalogs.particle_formats.base import (
     one_of,
     positions,
 )
-from catalogs.particle_formats.eulers import quaternions, rotations
+from catalogs.particle_formats.eulers import from_matrices, quaternions, rotations
 from catalogs.particle_formats.sniff import Peek
 from catalogs.particle_table import make
 
@@ -73,8 +73,8 @@ def _learn(path: Path, context: Context) -> Context:
         return context
     sizes = {}
     for file in _files(path) if path.is_dir() else [path]:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and content.get("voxel_spacing"):
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        if isinstance(content, dict) and content.get("voxel_spacing") is not None:
             sizes[_run_of(file, content, context)] = float(content["voxel_spacing"])
     return replace(context, voxel_size=sizes) if sizes else context
 
@@ -86,7 +86,7 @@ def _run_of(path: Path, content: Mapping[str, Any], context: Context) -> str:
 
 def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
     try:
-        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         points = content["points"] or []
         name, unit = str(content["pickable_object_name"]), content.get("unit", "angstrom")
         if unit != "angstrom":
@@ -105,7 +105,10 @@ def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
     columns = as_columns(["x", "y", "z"], xyz + matrices[:, :3, 3])
     turned = Rotation.identity(len(points))
     if len(points) and content.get("trust_orientation", True):
-        turned = Rotation.from_matrix(matrices[:, :3, :3])
+        try:
+            turned = from_matrices(matrices[:, :3, :3])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     columns |= quaternions(turned)
     return _run_of(path, content, context), {
         **columns,

@@ -73,7 +73,7 @@ def _encode_cbox(table: pd.DataFrame, path: Path, context: Context) -> dict[Path
     index = context.to_pixels(table)
     corner = index - np.array([box / 2, box / 2, 0.0])
     n = len(table)
-    frame = pd.DataFrame(as_columns(_CORNER, corner))
+    frame = pd.DataFrame(as_columns(_CORNER, corner + 0.0))
     frame[_EDGES] = np.full((n, 3), float(box))
     frame[["EstWidth", "EstHeight"]] = np.full((n, 2), float(box))
     frame["Confidence"] = table["score"].to_numpy(np.float64)

@@ -113,7 +113,7 @@ def _detect_text(peek: Peek) -> str | None:
     values = np.array(rows)
     labels, sizes = values[:, 0], values[:, 4:]
     whole = (labels % 1 == 0).all() and (labels >= 0).all() and (sizes % 1 == 0).all() and (sizes >= 1).all()
-    if not whole or (counts_contours(values) and len(values) > 2):
+    if not whole or (values.shape[1] == 5 and counts_contours(values) and len(values) > 2):
         return None  # no tomogram has its particles in slices 1, 1, 1, ... by label
     size = " and sizes last" if sizes.size else ""
     columns = f"{len(rows[0])} columns with whole labels first{size}"
@@ -131,7 +131,7 @@ def _read_text(path: Path, context: Context) -> pd.DataFrame:
     columns = as_columns(["x", "y", "z"], context.to_angstrom(values[:, 3:0:-1], [tomogram] * len(values)))
     if values.shape[1] == 5:
         columns["size"] = values[:, 4]
-    classes = names.classes_of_labels([int(label) for label in values[:, 0]], context)
+    classes = names.classes_of_labels(names.whole(values[:, 0], "the label"), context)
     return make(tomogram=tomogram, **columns, **classes)
 
 

@@ -62,15 +62,27 @@ def _learn(path: Path, context: Context) -> Context:
     listed, text = path.with_suffix(".doc"), _table(path)
     if not context.tomograms and listed.is_file():
         context = replace(context, tomograms=names.read_tomogram_list(str(listed)))
-    if context.voxel_size is None and not context.in_pixels and text.shape[1] >= _PIXEL:
+    if (
+        context.voxel_size is None
+        and not context.in_pixels
+        and context.list_pixel is None
+        and text.shape[1] >= _PIXEL
+    ):
         tomograms = _tomograms(path, text, context)
-        sizes = zip(tomograms, _numbers(path, text, _PIXEL), strict=True)
-        context = replace(context, voxel_size={name: float(size) for name, size in sizes if size > 0} or None)
+        sizes: dict[str, float] = {}
+        for name, size in zip(tomograms, _numbers(path, text, _PIXEL), strict=True):
+            if size != 0 and abs(sizes.setdefault(name, float(size)) - size) > 0.01 * abs(size):
+                raise InputError(
+                    f"column {_PIXEL} of {path} says that a pixel of the tomogram {name!r} is "
+                    f"{sizes[name]:g} and {size:g} Å; one must be right"
+                )
+        context = replace(context, voxel_size=sizes or None)
     return context
 
 
 def _tomograms(path: Path, text: pd.DataFrame, context: Context) -> list[str]:
-    return names.name_tomograms([int(number) for number in _numbers(path, text, _TOMOGRAM)], context)
+    numbered = names.whole(_numbers(path, text, _TOMOGRAM), f"the tomogram (column {_TOMOGRAM})")
+    return names.name_tomograms(numbered, context)
 
 
 def _read(path: Path, context: Context) -> pd.DataFrame:
@@ -82,7 +94,7 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     columns: dict[str, Any] = {"tomogram": tomograms, "score": column(_CC)}
     columns |= as_columns(["x", "y", "z"], context.to_angstrom(index, tomograms, context.first_voxel))
     columns |= quaternions(from_eulers(angles, "dynamo"))
-    columns |= names.classes_of_labels([int(label) for label in column(_CLASS)], context)
+    columns |= names.classes_of_labels(names.whole(column(_CLASS), f"the class (column {_CLASS})"), context)
     for number in range(1, text.shape[1] + 1):
         # What Dynamo knows and the table does not rides along, where it says anything.
         if number not in _OURS and (text[number - 1].str.strip() != "0").any():

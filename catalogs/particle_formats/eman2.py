@@ -63,6 +63,8 @@ def _read_file(path: Path, context: Context) -> dict[str, Any]:
         unbinned = None if "apix_unbin" not in content else float(content["apix_unbin"])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path} is not an info file of EMAN2 with boxes_3d ({error!r})") from error
+    if unbinned is not None and not (np.isfinite(unbinned) and unbinned > 0):
+        raise InputError(f"{path}: apix_unbin, Å of an unbinned pixel, is {unbinned:g}; it must be above 0")
     if unbinned is None:
         xyz = replace(context, in_pixels=False).to_angstrom(index, [tomogram] * len(boxes))
     else:
@@ -87,7 +89,7 @@ def _middle(tomogram: str, context: Context) -> Any:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not an info file of EMAN2 ({error})") from error
     if not isinstance(content, dict):

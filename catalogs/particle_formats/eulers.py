@@ -23,10 +23,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from catalogs.errors import InputError
 from catalogs.particle_formats.base import as_columns
 
 Convention = Literal["relion", "dynamo", "tom", "shrec"]
 
+# How far a rotation times its transpose may be off: three decimals are what some programs write.
+_ORTHOGONAL = 0.02
 _QUATERNION = ["qx", "qy", "qz", "qw"]
 # scipy's sequence (capitals turn with the body), and whether it describes the inverse rotation.
 _SEQUENCES = {
@@ -62,6 +65,24 @@ def from_eulers(angles: NDArray[np.float64], convention: Convention) -> Rotation
         return Rotation.identity(0)
     turned = Rotation.from_euler(sequence, np.nan_to_num(angles), degrees=True)
     return turned.inv() if inverse else turned
+
+
+def from_matrices(matrices: NDArray[np.float64]) -> Rotation:
+    """Rotations of (n, 3, 3) matrices, rounded as lists round them.
+
+    Raises
+    ------
+    InputError
+        If one is no rotation, as one that mirrors; it says which.
+    """
+    if not len(matrices):
+        return Rotation.identity(0)
+    for k, matrix in enumerate(matrices, start=1):
+        if not np.isfinite(matrix).all() or np.abs(matrix @ matrix.T - np.eye(3)).max() > _ORTHOGONAL:
+            raise InputError(f"the matrix of point {k} is not a rotation; correct it or leave it out")
+        if np.linalg.det(matrix) < 0:
+            raise InputError(f"the matrix of point {k} mirrors the particle; a rotation's determinant is 1")
+    return Rotation.from_matrix(matrices)
 
 
 def quaternions(turned: Rotation) -> dict[str, NDArray[Any]]:

@@ -25,7 +25,17 @@ from catalogs.errors import InputError
 from catalogs.file_names import file_name, file_names
 from catalogs.particle_formats import names, registry
 from catalogs.particle_formats import table as csv
-from catalogs.particle_formats.base import EVERYTHING, ORIENTATION, Context, Format, in_a_path, positions
+from catalogs.particle_formats.base import (
+    EVERYTHING,
+    NOTES,
+    ORIENTATION,
+    Context,
+    Format,
+    in_a_path,
+    positions,
+)
+from catalogs.particle_formats.relion import unwritable
+from catalogs.particle_formats.relion_columns import BLOCKS
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 
 _SIDECAR = ".tl.csv"
@@ -67,17 +77,25 @@ def load(path: Path, format: str | None = None, context: Context | None = None) 
         table, context = _read(found.format, path, context)
     else:
         parts = [_read_member(found.format, path, file, context) for file in files]
+        said = [
+            f"{file.name}: {note}"
+            for file, (part, _) in zip(files, parts, strict=True)
+            for note in part.attrs.pop(NOTES, ())
+        ]
         table = _join([part for part, _ in parts])
+        table.attrs |= {NOTES: said}
         context = _join_contexts(context, [learnt for _, learnt in parts])
+    notes = tuple(table.attrs.pop(NOTES, ()))
     if context.tomogram is not None and len(set(table["tomogram"])) > 1:
         table = table[table["tomogram"] == context.tomogram].reset_index(drop=True)
         if table.empty:
             raise InputError(f"{path} has no particles of the tomogram {context.tomogram!r}")
-    notes: tuple[str, ...] = ()
     beside = sidecar_of(path)
     if beside.is_file():
+        attrs = table.attrs
         table, note = _restore(table, csv.read(beside), found.format, context, beside)
-        notes = (note,)
+        table.attrs |= attrs
+        notes = (*notes, note)
     return Loaded(table, found.format, found.why, context, notes)
 
 
@@ -95,15 +113,15 @@ def save(
     """
     context = context or Context()
     chosen = registry.target(path) if format is None else registry.named(format)
-    if _is_folder(path, chosen):
-        for column in ("class_name", "tomogram"):
-            file_names(map(str, table[column]))  # two of one name would lose particles
     files: dict[Path, bytes] = {}
     if chosen.one_tomogram and _is_folder(path, chosen):
         for member, part in _split(table, path, chosen):
             files |= chosen.encode(part.reset_index(drop=True), member, context)
     else:
         files = chosen.encode(table.reset_index(drop=True), path, context)
+    if _is_folder(path, chosen):
+        for column in ("class_name", "tomogram"):
+            file_names(map(str, table[column]))  # two of one name would lose particles
     if not files:
         raise InputError(f"there are no particles to write into the folder {path}")
     lost = lost_columns(table, chosen, context)
@@ -129,8 +147,11 @@ def sidecar_of(path: Path) -> Path:
 
 def lost_columns(table: pd.DataFrame, format: Format, context: Context) -> tuple[str, ...]:
     """Columns of a table that say something and have no room in a format."""
+    blocks = [f"data_{name}" for name in table.attrs.get(BLOCKS, ())]
+    if format.name.startswith("relion"):
+        return tuple(unwritable(table))
     if EVERYTHING in format.holds or table.empty:
-        return ()
+        return tuple(blocks)
     columns = [str(name) for name in table if name not in ORIENTATION]
     lost = [name for name in columns if name not in format.holds and _says(table, name)]
     if not format.holds >= ORIENTATION and any(_says(table, name) for name in ("qx", "qy", "qz")):
@@ -148,7 +169,7 @@ def lost_columns(table: pd.DataFrame, format: Format, context: Context) -> tuple
         numbered = names.number_tomograms(table["tomogram"], context)
         if any(str(number) != name for name, number in numbered.items()):
             lost.insert(0, "tomogram")
-    return tuple(lost)
+    return (*lost, *blocks)
 
 
 def _says(table: pd.DataFrame, name: str) -> bool:

@@ -1,7 +1,9 @@
 """IMOD's models (``.mod``) and the point text of model2point and point2model.
 
-The centre of the first voxel is at (0.5, 0.5, 0) in a model: half a voxel in x and y, none in z. A model is
-of one tomogram; an object is a class, and its points are scattered with the radius of the class. Scores are
+The centre of the first voxel is at (0.5, 0.5, 0) in a model: half a voxel in x and y, none in z. The points
+are those of the view that the model was saved on: y and z are exchanged if that was flipped, and count from
+its corner if that was a part of the tomogram, of which the chunk MINX says where it began. A model is of one
+tomogram; an object is a class, and its points are scattered with the radius of the class. Scores are
 general values of the points, in the chunks that IMOD calls general storage.
 
 The binary reader is ours: the one of imodmodel never ends on a file that is cut off, and refuses models whose
@@ -14,6 +16,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.particle_formats import names
-from catalogs.particle_formats.base import POSITION, Context, Format, as_columns, one_of
+from catalogs.particle_formats.base import NOTES, POSITION, Context, Format, as_columns, one_of
 from catalogs.particle_formats.sniff import Peek
 from catalogs.particle_table import make
 
@@ -29,12 +32,15 @@ from catalogs.particle_table import make
 FIRST = (0.5, 0.5, 0.0)
 
 _ID = b"IMODV1.2"
-_MODEL = struct.Struct(">128s9i6f5ff2i3f")
+_MODEL = struct.Struct(">128s9i6f5if2i3f")
 _OBJECT = struct.Struct(">64s64siIii3fi8Bii")
 _CONTOUR = struct.Struct(">iIii")
 _STORED = struct.Struct(">hHif")
-_SCATTERED = 1 << 9
-_ANGSTROM, _NANOMETRE = -10, -9
+_FRAME = struct.Struct(">18f")  # MINX: scale, origin and angles, of the whole tomogram and of what was shown
+_OPEN, _SCATTERED = 1 << 3, 1 << 9
+# Of a model: the origin is stated, y and z are exchanged, the model is turned by 90 degrees about x.
+_ORIGIN, _FLIPPED, _TURNED = 1 << 14, 1 << 16, 1 << 17
+_ANGSTROM, _NANOMETRE, _MICROMETRE = -10, -9, -6
 # General storage: the type of a point's value, and flags for one point, index int, value float.
 _VALUE, _ONE_POINT_FLOAT = 10, (1 << 7) | (1 << 2)
 _COLOURS = (
@@ -50,6 +56,8 @@ _COLOURS = (
 @dataclass
 class _Object:
     name: str
+    flags: int = 0
+    meshes: int = 0
     points: list[NDArray[np.float64]] = field(default_factory=list)
     values: dict[int, float] = field(default_factory=dict)  # number of a point in the object -> value
 
@@ -66,14 +74,44 @@ def _detect_mod(peek: Peek) -> str | None:
     )
 
 
+@dataclass(frozen=True)
+class _Model:
+    """Objects of a model, and how its points become voxels of the tomogram's file."""
+
+    objects: list[_Object]
+    pixel: float | None  # Å, as the header says
+    shown: float | None  # Å, of the image that it was last shown on
+    flipped: bool
+    shift: NDArray[np.float64]  # voxels x, y, z from the corner of the view to that of the tomogram
+
+    def index(self) -> NDArray[np.float64]:
+        """(n, 3) points x, y, z in voxels of the tomogram."""
+        points = [points for item in self.objects for points in item.points]
+        index = np.concatenate([np.zeros((0, 3)), *points])
+        return (index[:, [0, 2, 1]] if self.flipped else index) + self.shift
+
+
 def _learn_mod(path: Path, context: Context) -> Context:
-    if context.voxel_size is not None or context.in_pixels:
+    if context.voxel_size is not None or context.in_pixels or context.list_pixel is not None:
         return context
-    _, pixel = _model(path)
+    model = read_model(path)
+    pixel = model.pixel if model.pixel is not None else model.shown
+    if pixel is not None and model.shown is not None and abs(pixel - model.shown) > 0.01 * pixel:
+        raise InputError(
+            f"{path} says that a pixel is {pixel:g} Å, and that it was last shown on an image with pixels of "
+            f"{model.shown:g} Å; say which its points count in (--voxel-size)"
+        )
     return context if pixel is None else replace(context, voxel_size={context.name_of(path): pixel})
 
 
-def _model(path: Path) -> tuple[list[_Object], float | None]:
+def read_model(path: Path) -> _Model:
+    """Read an IMOD model.
+
+    Raises
+    ------
+    InputError
+        If it is none, is damaged, or does not say which part of the tomogram it was made on.
+    """
     content = path.read_bytes()
     if content[:8] != _ID:
         raise InputError(f"{path} is not an IMOD model: it does not begin with IMODV1.2")
@@ -81,38 +119,65 @@ def _model(path: Path) -> tuple[list[_Object], float | None]:
         return _parse(content)
     except (struct.error, IndexError, ValueError) as error:
         raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
 
 
 def _read_mod(path: Path, context: Context) -> pd.DataFrame:
-    objects, _ = _model(path)
+    model = read_model(path)
+    objects, index = model.objects, model.index()
     tomogram = context.name_of(path)
-    points = [points for item in objects for points in item.points]
-    index = np.concatenate([np.zeros((0, 3)), *points])
     scores = [item.values.get(k, np.nan) for item in objects for k in range(item.count)]
     classes = [
         item.name or f"class{number}"
         for number, item in enumerate(objects, start=1)
         for _ in range(item.count)
     ]
-    xyz = context.to_angstrom(index, [tomogram] * len(index), FIRST)
-    return make(
+    table = make(
         tomogram=tomogram,
         score=scores,
-        **as_columns(["x", "y", "z"], xyz),
+        **as_columns(["x", "y", "z"], context.to_angstrom(index, [tomogram] * len(index), FIRST)),
         **names.classes_of_names(classes, context),
     )
+    table.attrs[NOTES] = _notes(model)
+    return table
 
 
-def _parse(content: bytes) -> tuple[list[_Object], float | None]:
-    """Objects of a model, and Å of a pixel if it says that."""
+def _notes(model: _Model) -> list[str]:
+    """Say what was done to the points, and what may be no particles."""
+    notes = []
+    if model.flipped:
+        notes.append("the model was saved on a view with y and z exchanged: they are changed back")
+    if model.shift.any():
+        x, y, z = model.shift
+        notes.append(
+            f"the model was saved on a part of the tomogram that begins at voxel {x:g}, {y:g}, {z:g}: added"
+        )
+    for number, item in enumerate(model.objects, start=1):
+        named = f"object {number} {item.name!r}" if item.name else f"object {number}"
+        lines = sum(len(points) > 1 for points in item.points)
+        if item.meshes and not item.count:
+            notes.append(f"{named} is a surface without points: left out")
+        elif lines and not item.flags & _SCATTERED:
+            kind = "open" if item.flags & _OPEN else "closed"
+            notes.append(
+                f"{named} is of {kind} contours, as of a membrane or filament: each of its "
+                f"{item.count} points is taken for a particle"
+            )
+    return notes
+
+
+def _parse(content: bytes) -> _Model:
     header = _MODEL.unpack_from(content, len(_ID))
-    size, units = header[21], header[22]
-    scale = {_ANGSTROM: 1.0, _NANOMETRE: 10.0}.get(units)
+    flags, size, units = header[5], header[21], header[22]
+    scale = {_ANGSTROM: 1.0, _NANOMETRE: 10.0, _MICROMETRE: 1e4}.get(units)
     objects: list[_Object] = []
+    shift, shown = np.zeros(3), None
     before = 0  # points of the object in the contours before this one
     for kind, body in _chunks(content, len(_ID) + _MODEL.size):
         if kind == b"OBJT":
-            objects.append(_Object(body[:64].split(b"\x00")[0].decode(errors="replace")))
+            item = _OBJECT.unpack_from(body)
+            objects.append(_Object(item[0].split(b"\x00")[0].decode(errors="replace"), item[3]))
         elif kind == b"CONT":
             before = objects[-1].count
             objects[-1].points.append(
@@ -120,10 +185,43 @@ def _parse(content: bytes) -> tuple[list[_Object], float | None]:
             )
         elif kind == b"COST":
             for at in range(0, len(body), _STORED.size):
-                of, flags, point, value = _STORED.unpack_from(body, at)
-                if of == _VALUE and flags & 0b1111 == 0b0100:
+                of, stored, point, value = _STORED.unpack_from(body, at)
+                if of == _VALUE and stored & 0b1111 == 0b0100:
                     objects[-1].values[before + point] = value
-    return objects, size * scale if scale is not None and size > 0 else None
+        elif kind == b"MESH":
+            objects[-1].meshes += 1
+        elif kind == b"MINX":
+            frame = np.array(_FRAME.unpack_from(body)).reshape(6, 3)
+            shift, shown = _shift(frame, bool(flags & _ORIGIN)), _shown(frame)
+    if flags & _TURNED:
+        raise InputError("was saved on a turned view; show the tomogram unturned in 3dmod and save it again")
+    pixel = None if scale is None else size * scale
+    return _Model(objects, pixel, shown, bool(flags & _FLIPPED), shift)
+
+
+def _shown(frame: NDArray[np.float64]) -> float | None:
+    """Å of a pixel of the image that a model was last shown on; None if that did not say."""
+    scale = frame[3]
+    valid = np.isfinite(scale).all() and (scale > 0).all() and np.ptp(scale) < 0.01 * scale[0]
+    said = valid and (scale != 1).any()  # 1 is what a header without a size gives
+    return float(scale[0]) if said else None
+
+
+def _shift(frame: NDArray[np.float64], origin_known: bool) -> NDArray[np.float64]:
+    """Voxels from the corner of the part of a tomogram that was shown to that of the whole.
+
+    As IMOD's own description of its model files has it: (origin of the file - origin of what was shown) /
+    size of a voxel, and angles do not matter, since the points are of the image as it lies in its file.
+    """
+    _, whole, _, scale, shown, _ = frame
+    if not np.isfinite(frame).all() or not (scale > 0).all() or not (shown != whole).any():
+        return np.zeros(3)
+    if not origin_known:
+        raise InputError(
+            "was saved on a part of a tomogram, or on one whose origin is not 0, by a version of IMOD that "
+            "does not say which; show the whole tomogram in 3dmod and save it again"
+        )
+    return np.asarray((whole - shown) / scale, np.float64)
 
 
 def _chunks(content: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
@@ -189,7 +287,7 @@ def _encode_mod(table: pd.DataFrame, path: Path, context: Context) -> dict[Path,
         *(int(value) for value in size),
         *(len(labels), flags, 1, 1, 0, 255),
         *(0.0, 0.0, 0.0, 1.0, 1.0, 1.0),
-        *(0, 0, 0, 3, 128),
+        *(0, 0, -1, 3, 128),
         *(pixel, _ANGSTROM, 0, 0.0, 0.0, 0.0),
     )
     return {path: b"".join(out)}
@@ -204,14 +302,21 @@ def _detect_text(peek: Peek) -> str | None:
         half = ((values[:, :2] % 1) == 0.5).all()
         return f"three columns x y z{', x and y at half voxels' if half else ''}: points of an IMOD model"
     if counts_contours(values):
-        return "five columns, the first two count objects and contours from 1: points of an IMOD model"
+        return (
+            "five columns, the first two count objects and contours from 1: points of an IMOD model"
+            if values.shape[1] == 5
+            else "four columns contour x y z or object x y z: points of an IMOD model"
+        )
     return None
 
 
 def counts_contours(values: NDArray[np.float64]) -> bool:
-    """Whether lines of numbers begin with an object and a contour, as IMOD counts: each from 1, going up."""
-    if values.shape[1] != 5 or not len(values):
+    """Whether lines of numbers begin as IMOD counts: a contour, an object, or both, from 1 and going up."""
+    if values.shape[1] not in (4, 5) or not len(values):
         return False
+    if values.shape[1] == 4:
+        first = values[:, 0]
+        return bool((first % 1 == 0).all() and first[0] >= 1 and (np.diff(first) >= 0).all())
     item, contour = values[:, 0], values[:, 1]
     new = np.diff(item, prepend=0) != 0
     steps = np.diff(contour, prepend=0)
@@ -221,16 +326,19 @@ def counts_contours(values: NDArray[np.float64]) -> bool:
 
 def _read_text(path: Path, context: Context) -> pd.DataFrame:
     rows = Peek(path).numbers
-    if rows is None or len(rows[0]) not in (3, 5):
+    if rows is None or len(rows[0]) not in (3, 4, 5):
         raise InputError(
-            f"{path} is not point text of IMOD: lines of x y z, or object contour x y z, are needed"
+            f"{path} is not point text of IMOD: lines of x y z, contour x y z or object contour x y z"
         )
     values = np.loadtxt(path, comments=("#", ";"), ndmin=2)
     tomogram = context.name_of(path)
     xyz = context.to_angstrom(values[:, -3:], [tomogram] * len(values), FIRST)
     labels = values[:, 0] if values.shape[1] == 5 else np.zeros(len(values))
-    classes = names.classes_of_labels([int(label) for label in labels], context)
-    return make(tomogram=tomogram, **as_columns(["x", "y", "z"], xyz), **classes)
+    columns: dict[str, Any] = as_columns(["x", "y", "z"], xyz)
+    columns |= names.classes_of_labels(names.whole(labels, "the object"), context)
+    if values.shape[1] == 4:  # or the object: they look the same
+        columns["imod_contour"] = names.whole(values[:, -4], "the contour")
+    return make(tomogram=tomogram, **columns)
 
 
 def _encode_text(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:

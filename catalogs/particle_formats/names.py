@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from catalogs.errors import InputError
-from catalogs.particle_formats.base import Context
+from catalogs.particle_formats.base import Context, stem
 from catalogs.particle_table import DISTRACTOR
-
-_VOLUMES = (
-    *(".tomostar", ".ome.zarr", ".zarr", ".mrcs", ".mrc", ".rec", ".map", ".st", ".ali"),
-    *(".hdf", ".h5", ".tiff", ".tif", ".em"),
-)
 
 
 def number_tomograms(names: Iterable[str], context: Context) -> dict[str, int]:
@@ -55,13 +49,22 @@ def name_tomograms(numbers: Sequence[int], context: Context) -> list[str]:
     return [context.tomograms.get(number, str(number)) for number in numbers]
 
 
-def stem(path: str) -> str:
-    """Name of the tomogram in a file: no folders, and none of the endings that volumes have."""
-    name = PurePath(path.replace("\\", "/")).name.removesuffix(".gz")
-    for ending in _VOLUMES:
-        if name.lower().endswith(ending) and len(name) > len(ending):
-            return name[: -len(ending)]
-    return name or path
+def whole(values: Any, what: str) -> list[int]:
+    """Whole numbers of a column, one for each particle.
+
+    Raises
+    ------
+    InputError
+        If one is not; it says which particle's.
+    """
+    numbers = np.asarray(values, np.float64)
+    wrong = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
+    if len(wrong):
+        value = numbers[wrong[0]]
+        raise InputError(
+            f"{what} of particle {wrong[0] + 1} is {value:g}, not a whole number; correct it there"
+        )
+    return [int(number) for number in numbers]
 
 
 def classes_of_labels(labels: Sequence[int], context: Context) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
 from catalogs.particle_formats import names
@@ -29,8 +28,9 @@ from catalogs.particle_formats.base import (
     in_a_path,
     one_of,
 )
-from catalogs.particle_formats.eulers import quaternions, rotations
+from catalogs.particle_formats.eulers import from_matrices, quaternions, rotations
 from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.star import read_text
 from catalogs.particle_table import make
 
 _NAME = re.compile(
@@ -53,7 +53,7 @@ def _detect(peek: Peek) -> str | None:
             else None
         )
     try:
-        first = json.loads(peek.text.partition("\n")[0])
+        first = json.loads(peek.text.lstrip().partition("\n")[0])
     except (ValueError, RecursionError):
         return None
     if not isinstance(first, dict) or first.get("type") not in _TYPES or "location" not in first:
@@ -77,7 +77,7 @@ def _tomogram_of(path: Path, context: Context) -> str:
 
 def _learn(path: Path, context: Context) -> Context:
     """Take the voxel size from the folder's name."""
-    if context.voxel_size is not None or context.in_pixels:
+    if context.voxel_size is not None or context.in_pixels or context.list_pixel is not None:
         return context
     sizes = {}
     for file in _files(path) if path.is_dir() else [path.absolute()]:
@@ -89,14 +89,16 @@ def _learn(path: Path, context: Context) -> Context:
 
 def _read_file(path: Path, context: Context) -> dict[str, Any]:
     try:
-        points = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        points = [json.loads(line) for line in read_text(path).splitlines() if line.strip()]
         index = np.array([[float(point["location"][axis]) for axis in "xyz"] for point in points]).reshape(
             -1, 3
         )
         identity = np.eye(3).tolist()
-        matrices = [point.get("xyz_rotation_matrix", identity) for point in points]
-        turned = Rotation.from_matrix(np.array(matrices, np.float64)) if points else Rotation.identity(0)
+        matrices = [point.get("xyz_rotation_matrix") or identity for point in points]
+        turned = from_matrices(np.array(matrices, np.float64).reshape(-1, 3, 3))
         instances = [int(point.get("instance_id", 0)) for point in points]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not an annotation of the CryoET Data Portal ({error!r})") from error
     tomogram = _tomogram_of(path, context)

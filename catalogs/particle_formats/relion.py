@@ -19,7 +19,7 @@ joined with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,56 +30,44 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.particle_formats import names, star
-from catalogs.particle_formats.base import EVERYTHING, CentreRule, Context, Format, as_columns, positions
+from catalogs.particle_formats.base import (
+    EVERYTHING,
+    NOTES,
+    CentreRule,
+    Context,
+    Format,
+    as_columns,
+    positions,
+    stem,
+)
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
+from catalogs.particle_formats.relion_columns import (
+    ANGLE_PRIORS,
+    BLOCKS,
+    CENTRED,
+    CLASSES,
+    EULERS,
+    MICROGRAPH,
+    ORIGIN,
+    ORIGIN_PIXELS,
+    PARTICLE_NAME,
+    PIXELS,
+    RIDING,
+    SAME,
+    SCORE,
+    SCORES,
+    SHIFT_PRIORS,
+    SUBTOMOGRAM,
+    TEXT,
+    TILT_SERIES_PIXEL,
+    TOMOGRAM,
+    TOMOGRAMS,
+)
+from catalogs.particle_formats.relion_sizes import describe, prepare, split_optics
 from catalogs.particle_formats.sniff import Peek
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 from catalogs.schema import ClassInfo
 
-CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
-PIXELS = [f"rlnCoordinate{axis}" for axis in "XYZ"]
-_EULERS = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
-_SUBTOMOGRAM = ["rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi"]
-_ORIGIN = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
-_ORIGIN_PIXELS = [f"rlnOrigin{axis}" for axis in "XYZ"]
-_SCORE = "rlnAutopickFigureOfMerit"
-_PARTICLE_NAME = "rlnTomoParticleName"
-TOMOGRAM = "rlnTomoName"
-_MICROGRAPH = "rlnMicrographName"
-_GROUP = "rlnOpticsGroup"
-TILT_SERIES_PIXEL = "rlnTomoTiltSeriesPixelSize"
-
-# Column of the particle table -> of the STAR file, where the value is the same.
-_SAME = {
-    "label": "rlnClassNumber",
-    "class_name": "tlClassName",
-    "instance": "tlInstance",
-    "structure": "tlStructure",
-    "variant": "tlVariant",
-    "calibrated": "tlCalibrated",
-    "size": "tlSize",
-    "flags": "tlFlags",
-}
-TEXT = [TOMOGRAM, _MICROGRAPH, _PARTICLE_NAME, "tlClassName", "tlStructure", "tlFlags"]
-# Columns of RELION's optics table; in a particle table they ride with every particle.
-_OPTICS = [
-    "rlnOpticsGroupName",
-    "rlnSphericalAberration",
-    "rlnVoltage",
-    "rlnAmplitudeContrast",
-    TILT_SERIES_PIXEL,
-    "rlnCtfDataAreCtfPremultiplied",
-    "rlnImageDimensionality",
-    "rlnTomoSubtomogramBinning",
-    "rlnImagePixelSize",
-    "rlnImageSize",
-    "rlnMicrographOriginalPixelSize",
-    "rlnMicrographPixelSize",
-    "rlnMicrographBinning",
-]
-_TOMOGRAMS = "tl_tomograms"
-_CLASSES = "tl_classes"
-_SIZES = ["tlSizeX", "tlSizeY", "tlSizeZ"]
 _CENTRE_WORDS: dict[CentreRule, str] = {
     "extract": "size/2, as RELION 5 extracts",
     "picker": "size/2 - 1, as RELION 5's Python picker writes",
@@ -88,8 +76,8 @@ _CENTRE_WORDS: dict[CentreRule, str] = {
 
 def read_classes(path: Path) -> list[ClassInfo]:
     """Read the classes that this program wrote beside the particles; none if there are none."""
-    block = star.read_blocks(path, TEXT).get(_CLASSES)
-    if not isinstance(block, pd.DataFrame):
+    block = star.read_blocks(path, TEXT).get(CLASSES)
+    if block is None:
         return []
     return [
         ClassInfo(name=str(row["tlClassName"]), label=int(row["tlLabel"]), radius=float(row["tlRadius"]))
@@ -117,58 +105,61 @@ def _detect3(peek: Peek) -> str | None:
     block = peek.star_with(*PIXELS)
     if block is None or peek.star_with(*PIXELS, TOMOGRAM) or peek.star_with(*CENTRED):
         return None
-    named = f" and {_MICROGRAPH}" if _MICROGRAPH in peek.star[block] else ""
+    named = f" and {MICROGRAPH}" if MICROGRAPH in peek.star[block] else ""
     return f"data_{block} has {PIXELS[0]}{named} but no {TOMOGRAM}: pixels of a volume that it does not name"
 
 
+def _open(path: Path, context: Context, version: int) -> tuple[pd.DataFrame, Context]:
+    columns = CENTRED if version == 5 else PIXELS if version == 3 else [*PIXELS, TOMOGRAM]
+    stars, blocks = star.read_loop(path, columns, TEXT)
+    if version == 3 and MICROGRAPH in stars:
+        named = [stem(str(name)) for name in stars[MICROGRAPH]]
+        if all(f"{name}.tomostar" == given for name, given in zip(named, stars[MICROGRAPH], strict=True)):
+            stars = stars.drop(columns=MICROGRAPH)
+        stars = stars.assign(**{TOMOGRAM: named})
+    stars.attrs[BLOCKS] = {
+        name: (block.attrs[star.VALUES], block.to_dict("list"))
+        for name, block in blocks.items()
+        if name not in ("optics", TOMOGRAMS, CLASSES) and not set(columns) <= set(block.columns)
+    }
+    return prepare(path, stars, blocks, context, version)
+
+
 def _read5(path: Path, context: Context) -> pd.DataFrame:
-    stars, blocks = star.read_loop(path, CENTRED, TEXT)
-    stars, context = _prepare(path, stars, blocks, context)
+    stars, context = _open(path, context, 5)
     tomograms = list(stars[TOMOGRAM])
-    rule = context.centre or _stated_rule(path.read_text(encoding="utf-8-sig")) or "extract"
+    rule = context.centre or _stated_rule(star.read_text(path)) or "extract"
     centres = {name: context.centre_of(name, rule) for name in dict.fromkeys(tomograms)}
     xyz = star.numbers(path, stars, CENTRED) + np.array([centres[name] for name in tomograms]).reshape(-1, 3)
     return _decode(path, stars, xyz, context)
 
 
 def _read4(path: Path, context: Context) -> pd.DataFrame:
-    stars, blocks = star.read_loop(path, [*PIXELS, TOMOGRAM], TEXT)
-    stars, context = _prepare(path, stars, blocks, context)
-    for name in dict.fromkeys(stars[TOMOGRAM]):
-        context.unbinned(name)  # never the voxel size in its place
-    context = replace(context, in_pixels=True)
+    stars, context = _open(path, context, 4)
+    if context.unit is None and context.list_pixel is None:
+        for name in dict.fromkeys(stars[TOMOGRAM]):
+            context.unbinned(name)  # never the voxel size in its place
+        context = replace(context, in_pixels=True)
     xyz = context.to_angstrom(star.numbers(path, stars, PIXELS), list(stars[TOMOGRAM]))
     return _decode(path, stars, xyz, context)
 
 
-def _open3(path: Path, context: Context) -> tuple[pd.DataFrame, Context]:
-    stars, blocks = star.read_loop(path, PIXELS, TEXT)
-    if _MICROGRAPH in stars:
-        named = [names.stem(name) for name in stars[_MICROGRAPH]]
-        if all(f"{name}.tomostar" == given for name, given in zip(named, stars[_MICROGRAPH], strict=True)):
-            stars = stars.drop(columns=_MICROGRAPH)
-        stars = stars.assign(**{TOMOGRAM: named})
-    return _prepare(path, stars, blocks, context, _pixel_of_relion3)
-
-
-def _learn3(path: Path, context: Context) -> Context:
-    return _open3(path, context)[1]
-
-
 def _read3(path: Path, context: Context) -> pd.DataFrame:
-    stars, context = _open3(path, context)
+    stars, context = _open(path, context, 3)
     xyz = context.to_angstrom(star.numbers(path, stars, PIXELS), list(stars[TOMOGRAM]))
     return _decode(path, stars, xyz, context)
 
 
 def _learn5(path: Path, context: Context) -> Context:
-    stars, blocks = star.read_loop(path, CENTRED, TEXT)
-    return _prepare(path, stars, blocks, context)[1]
+    return _open(path, context, 5)[1]
 
 
 def _learn4(path: Path, context: Context) -> Context:
-    stars, blocks = star.read_loop(path, [*PIXELS, TOMOGRAM], TEXT)
-    return _prepare(path, stars, blocks, context)[1]
+    return _open(path, context, 4)[1]
+
+
+def _learn3(path: Path, context: Context) -> Context:
+    return _open(path, context, 3)[1]
 
 
 def _encode5(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
@@ -185,9 +176,10 @@ def _encode5(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, by
 
 
 def _encode4(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
-    for name in dict.fromkeys(table["tomogram"]):
-        context.unbinned(name)
+    pixels = [context.unbinned(name) for name in table["tomogram"]]
     context = replace(context, in_pixels=True)
+    if TILT_SERIES_PIXEL in table:  # RELION multiplies with what stands beside
+        table = table.assign(**{TILT_SERIES_PIXEL: pixels})
     comment = "# RELION 4 particles, written by template-learning\n# coordinates: unbinned pixels\n"
     xyz = as_columns(PIXELS, context.to_pixels(table))
     return {path: _encode(table, xyz, comment, TOMOGRAM, context)}
@@ -202,7 +194,7 @@ def _encode3(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, by
         f"# coordinates: pixels of {sizes} Å (Warp: --coords_angpix)\n"
     )
     xyz = as_columns(PIXELS, context.to_pixels(table))
-    return {path: _encode(table, xyz, comment, _MICROGRAPH, context)}
+    return {path: _encode(table, xyz, comment, MICROGRAPH, context)}
 
 
 def _encode(
@@ -210,27 +202,34 @@ def _encode(
 ) -> bytes:
     tomograms = table["tomogram"]
     # Numbers come first in each line: a line that begins with data_ or _ would end the block.
-    columns: dict[str, Any] = dict(xyz) | as_columns(_EULERS, eulers(table, "relion"))
-    columns |= dict.fromkeys(_ORIGIN, 0.0)
+    columns: dict[str, Any] = dict(xyz) | as_columns(EULERS, eulers(table, "relion"))
+    columns |= dict.fromkeys(ORIGIN, 0.0)
     if table["score"].notna().any():
-        columns[_SCORE] = table["score"]
-    columns |= {theirs: table[ours] for ours, theirs in _SAME.items() if ours in table}
-    if tomogram == _MICROGRAPH:
-        named = list(table[_MICROGRAPH]) if _MICROGRAPH in table else []
-        kept = [names.stem(str(name)) for name in named] == list(tomograms)
-        columns[_MICROGRAPH] = named if kept else [f"{name}.tomostar" for name in tomograms]
+        columns[SCORE] = table["score"].fillna(star.NO_SCORE)
+    columns |= {theirs: table[ours] for ours, theirs in SAME.items() if ours in table}
+    if tomogram == MICROGRAPH:
+        named = list(table[MICROGRAPH]) if MICROGRAPH in table else []
+        kept = [stem(str(name)) for name in named] == list(tomograms)
+        columns[MICROGRAPH] = (
+            named if kept else [f"{name.removesuffix('.tomostar')}.tomostar" for name in tomograms]
+        )
     else:
         columns[TOMOGRAM] = tomograms
-        columns[_PARTICLE_NAME] = _particle_names(tomograms)
+        columns[PARTICLE_NAME] = _particle_names(tomograms)
     for name in table.columns:
         # A name that RELION gave is kept; one that was ours is made anew.
-        if name not in COLUMNS and name not in OPTIONAL and (name not in columns or name == _PARTICLE_NAME):
+        if name not in COLUMNS and name not in OPTIONAL and (name not in columns or name == PARTICLE_NAME):
             columns[name] = table[name]
-    particles, optics = _split_optics(pd.DataFrame(columns, index=table.index), tomograms, context)
-    blocks = {} if optics is None else {"optics": optics}
-    blocks |= {"particles": particles, _TOMOGRAMS: _describe(list(dict.fromkeys(tomograms)), context)}
+    for name in unwritable(table):
+        del columns[name]
+    frame = pd.DataFrame(columns, index=table.index)
+    particles, optics = split_optics(frame, tomograms, context, table.attrs.get(RIDING, ()))
+    blocks = _other_blocks(table)
+    if optics is not None:
+        blocks["optics"] = optics
+    blocks |= {"particles": particles, TOMOGRAMS: describe(list(dict.fromkeys(tomograms)), context)}
     if context.classes:
-        blocks[_CLASSES] = pd.DataFrame(
+        blocks[CLASSES] = pd.DataFrame(
             {
                 "tlLabel": [info.label for info in context.classes],
                 "tlRadius": [info.radius for info in context.classes],
@@ -240,154 +239,99 @@ def _encode(
     return star.to_text(blocks, comment).encode()
 
 
+def _other_blocks(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Blocks of the file that the particles come from which mean something beside them."""
+    blocks = {}
+    for name, (values, columns) in table.attrs.get(BLOCKS, {}).items():
+        if name != "particles":
+            blocks[name] = pd.DataFrame(columns)
+            blocks[name].attrs[star.VALUES] = values
+    return blocks
+
+
+def unwritable(table: pd.DataFrame) -> list[str]:
+    """Columns of RELION's that it could not read again: some of their numbers are unknown."""
+    return [
+        str(name)
+        for name in table
+        if str(name).startswith("rln") and table[name].dtype.kind == "f" and table[name].isna().any()
+    ]
+
+
 def _decode(path: Path, stars: pd.DataFrame, xyz: NDArray[np.float64], context: Context) -> pd.DataFrame:
     """Make the table of particles whose positions, without their shifts, are known in Å."""
-    subtomogram, particle = _rotation(path, stars, _SUBTOMOGRAM), _rotation(path, stars, _EULERS)
-    shifts = np.zeros((len(stars), 3))
-    if set(_ORIGIN) <= set(stars):
-        shifts = star.numbers(path, stars, _ORIGIN)
-    elif set(_ORIGIN_PIXELS) <= set(stars):  # RELION 3.0 counts them in pixels
+    subtomogram, particle = _rotation(path, stars, SUBTOMOGRAM), _rotation(path, stars, EULERS)
+    shifts = _numbers_or_0(path, stars, ORIGIN)
+    if not set(ORIGIN) & set(stars) and set(ORIGIN_PIXELS) & set(stars):  # RELION 3.0 counts them in pixels
         steps = np.array([context.pixel(name) for name in stars[TOMOGRAM]]).reshape(-1, 1)
-        shifts = star.numbers(path, stars, _ORIGIN_PIXELS) * steps
+        shifts = _numbers_or_0(path, stars, ORIGIN_PIXELS) * steps
     if len(stars):
         xyz = xyz - subtomogram.apply(shifts)
     columns: dict[str, Any] = as_columns(["x", "y", "z"], xyz) | quaternions(subtomogram * particle)
     columns["tomogram"] = stars[TOMOGRAM]
-    if _SCORE in stars:
-        columns["score"] = stars[_SCORE]
-    columns |= {ours: stars[theirs] for ours, theirs in _SAME.items() if theirs in stars}
     try:
+        scored = next((name for name in SCORES if name in stars), None)
+        if scored is not None:
+            score = star.floats(stars[scored])
+            columns["score"] = np.where(score == star.NO_SCORE, np.nan, score)
+        columns |= {ours: _ours(stars[theirs], ours) for ours, theirs in SAME.items() if theirs in stars}
         if "class_name" not in columns and "label" in columns:
-            columns |= names.classes_of_labels([int(label) for label in columns["label"]], context)
-        used = {*CENTRED, *PIXELS, *_EULERS, *_SUBTOMOGRAM, *_ORIGIN, *_ORIGIN_PIXELS, _SCORE, TOMOGRAM}
-        used |= set(_SAME.values())
-        if _PARTICLE_NAME in stars and list(stars[_PARTICLE_NAME]) == _particle_names(stars[TOMOGRAM]):
-            used.add(_PARTICLE_NAME)
-        columns |= {str(name): stars[name] for name in stars if name not in used}
-        return make(**columns)
+            columns |= names.classes_of_labels(names.whole(columns["label"], "rlnClassNumber"), context)
+        used = {*CENTRED, *PIXELS, *EULERS, *SUBTOMOGRAM, *ORIGIN, *ORIGIN_PIXELS, SCORE, TOMOGRAM}
+        used |= set(SAME.values())
+        if PARTICLE_NAME in stars and list(stars[PARTICLE_NAME]) == _particle_names(stars[TOMOGRAM]):
+            used.add(PARTICLE_NAME)
+        notes = _drop_what_is_composed(stars, subtomogram, shifts, used)
+        columns |= {
+            str(name) if name not in columns and name not in COLUMNS else f"star_{name}": stars[name]
+            for name in stars
+            if name not in used
+        }
+        table = make(**columns)
     except (InputError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
+    table.attrs |= {key: stars.attrs[key] for key in (BLOCKS, RIDING) if stars.attrs.get(key)}
+    table.attrs |= {NOTES: notes} if notes else {}
+    return table
 
 
-def _prepare(
-    path: Path,
-    stars: pd.DataFrame,
-    blocks: Mapping[str, Any],
-    context: Context,
-    pixel_of: Callable[[Path, pd.DataFrame], NDArray[np.float64] | None] | None = None,
-) -> tuple[pd.DataFrame, Context]:
-    """Name the tomogram of every particle, join the optics, and learn what the file says about sizes."""
-    if TOMOGRAM not in stars:
-        stars = stars.assign(**{TOMOGRAM: [context.tomogram or ""] * len(stars)})
-    optics = blocks.get("optics")
-    if isinstance(optics, pd.DataFrame) and _GROUP in optics and _GROUP in stars:
-        joined = [name for name in optics if name == _GROUP or name not in stars]
-        stars = stars.merge(optics[joined], on=_GROUP, how="left")
-    given, context = context, _with_stated_sizes(blocks.get(_TOMOGRAMS), context)
-    if pixel_of is not None:
-        # RELION 3's coordinates are in pixels of which its file may say the size.
-        stated = given.pixel_size is None and context.pixel_size is not None
-        values = None if stated or given.in_pixels or given.voxel_size is not None else pixel_of(path, stars)
-        context = replace(context, in_pixels=stated or given.in_pixels or values is not None)
-    else:
-        values = _pixel_of_tilt_series(path, stars) if context.pixel_size is None else None
-    if values is not None:
-        sizes = {name: float(value) for name, value in zip(stars[TOMOGRAM], values, strict=True)}
-        context = replace(context, pixel_size=sizes)
-    return stars, context
+def _ours(column: pd.Series[Any], name: str) -> Any:
+    """Values of a column that this program wrote, where a word stands for what is not known."""
+    if name in ("calibrated", "size"):
+        return star.floats(column)
+    return column
 
 
-def _pixel_of_tilt_series(path: Path, stars: pd.DataFrame) -> NDArray[np.float64] | None:
-    return star.sizes(path, stars, TILT_SERIES_PIXEL) if TILT_SERIES_PIXEL in stars else None
+def _drop_what_is_composed(
+    stars: pd.DataFrame, subtomogram: Any, shifts: NDArray[np.float64], used: set[str]
+) -> list[str]:
+    """Take out what belongs to the angles and shifts that are made into others, and say so.
 
-
-def _pixel_of_relion3(path: Path, stars: pd.DataFrame) -> NDArray[np.float64] | None:
-    """Pixel size of the volume that the coordinates count in, in the two ways that RELION 3 says it."""
-    old = ["rlnDetectorPixelSize", "rlnMagnification"]
-    if set(old) <= set(stars):
-        sizes = star.numbers(path, stars, old)
-        return np.asarray(sizes[:, 0] * 1e4 / sizes[:, 1], np.float64)
-    return star.sizes(path, stars, "rlnPixelSize") if "rlnPixelSize" in stars else None
-
-
-def _with_stated_sizes(block: Any, context: Context) -> Context:
-    """Take the sizes that this program wrote into the file, where the user gave no others."""
-    if not isinstance(block, pd.DataFrame) or TOMOGRAM not in block:
-        return context
-    rows = block.to_dict("records")
-
-    def stated(name: str, value: Any) -> dict[str, Any] | None:
-        return {str(row[TOMOGRAM]): value(row) for row in rows if name in row and pd.notna(row[name])} or None
-
-    if context.voxel_size is None:
-        context = replace(context, voxel_size=stated("tlVoxelSize", lambda row: float(row["tlVoxelSize"])))
-    if context.pixel_size is None and "tlPixelSize" in block:
-        context = replace(context, pixel_size=stated("tlPixelSize", lambda row: float(row["tlPixelSize"])))
-    if context.shape is None:
-        context = replace(
-            context, shape=stated("tlSizeX", lambda row: tuple(int(row[size]) for size in reversed(_SIZES)))
+    A prior of an angle is of the particle in its subtomogram, one of a shift beside the old position; neither
+    holds for the one rotation and the one position that the table keeps.
+    """
+    notes = []
+    turned = bool(len(stars)) and bool((subtomogram.magnitude() > 1e-6).any())
+    moved = bool((shifts != 0).any())
+    gone = [name for name in ANGLE_PRIORS if name in stars and turned]
+    gone += [name for name in SHIFT_PRIORS if name in stars and (moved or turned)]
+    if gone:
+        why = "the two rotations are made one" if turned else "the shifts are applied"
+        notes.append(f"{', '.join(gone)} left out: {why}, and priors of the old values do not hold")
+    if turned and "rlnImageName" in stars:
+        notes.append(
+            "the images in rlnImageName were cut with the two rotations: extract the particles again"
         )
-    if context.unbinned_shape is None and "tlUnbinnedX" in block:
-        unbinned = [size.replace("Size", "Unbinned") for size in reversed(_SIZES)]
-        context = replace(
-            context,
-            unbinned_shape=stated("tlUnbinnedX", lambda row: tuple(int(row[size]) for size in unbinned)),
-        )
-    if "tlBinningKind" in block and len(rows):
-        context = replace(context, binning_kind=rows[0]["tlBinningKind"])
-    return context
+    used |= set(gone)
+    return notes
 
 
-def _describe(tomograms: Sequence[str], context: Context) -> pd.DataFrame:
-    """Describe every tomogram, so that the file can be read without being told again."""
-    described: dict[str, Any] = {}
-
-    def add(columns: Sequence[str], known: Any, value: Any) -> None:
-        if known is not None and all(not isinstance(known, Mapping) or name in known for name in tomograms):
-            rows = np.array([value(name) for name in tomograms]).reshape(-1, len(columns))
-            described.update(as_columns(columns, rows))
-
-    add(["tlVoxelSize"], context.voxel_size, context.voxel)
-    add(["tlPixelSize"], context.pixel_size, context.unbinned)
-    add(_SIZES, context.shape, lambda name: context.size(name).astype(np.int64))
-    unbinned = context.unbinned_shape
-    add(
-        [size.replace("Size", "Unbinned") for size in _SIZES],
-        unbinned,
-        lambda name: np.array(unbinned[name] if isinstance(unbinned, Mapping) else unbinned)[::-1],
-    )
-    if context.binning_kind != "fourier":
-        described["tlBinningKind"] = [context.binning_kind] * len(tomograms)
-    described[TOMOGRAM] = list(tomograms)
-    return pd.DataFrame(described)
-
-
-def _split_optics(
-    particles: pd.DataFrame, tomograms: pd.Series[Any], context: Context
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Make RELION's optics table, one group for each pixel size unless the particles have groups already."""
-    riding = [name for name in _OPTICS if name in particles]
-    if not riding and not context.optics:
-        return particles, None
-    known = particles[riding].copy()
-    for name, value in context.optics.items():
-        if name not in known:
-            known[name] = value
-    if TILT_SERIES_PIXEL not in known and context.pixel_size is not None:
-        known[TILT_SERIES_PIXEL] = [context.unbinned(name) for name in tomograms]
-    if _GROUP in particles:
-        known.insert(0, _GROUP, particles[_GROUP])
-    groups = known.drop_duplicates().reset_index(drop=True)
-    if _GROUP not in groups:
-        groups.insert(0, _GROUP, range(1, len(groups) + 1))
-        particles = particles.assign(
-            **{_GROUP: known.merge(groups, on=list(known.columns), how="left")[_GROUP].to_numpy()}
-        )
-    if "rlnOpticsGroupName" not in groups:
-        groups["rlnOpticsGroupName"] = [f"opticsGroup{k}" for k in groups[_GROUP]]
-    if groups[_GROUP].duplicated().any():
-        return particles, None  # values differ within a group: they stay with the particles
-    return particles.drop(columns=riding), groups
+def _numbers_or_0(path: Path, stars: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+    """(n, 3) values of three columns; one that is not there is 0, as RELION takes it."""
+    there = [
+        star.numbers(path, stars, [name])[:, 0] if name in stars else np.zeros(len(stars)) for name in columns
+    ]
+    return np.stack(there, axis=1)
 
 
 def _particle_names(tomograms: Sequence[str] | pd.Series[Any]) -> list[str]:
@@ -404,9 +348,7 @@ def _stated_rule(text: str) -> CentreRule | None:
 
 def _rotation(path: Path, stars: pd.DataFrame, columns: Sequence[str]) -> Any:
     """Rotation particle -> tomogram of every row; none where the file has no such angles."""
-    present = set(columns) <= set(stars.columns)
-    angles = star.numbers(path, stars, columns) if present else np.zeros((len(stars), 3))
-    return from_eulers(angles, "relion")
+    return from_eulers(_numbers_or_0(path, stars, columns), "relion")
 
 
 RELION5 = Format(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from catalogs.errors import InputError
-from catalogs.particle_formats import relion, star
+from catalogs.particle_formats import relion, relion_columns, star
 from catalogs.particle_formats.base import Context, Format
 from catalogs.particle_formats.sniff import Peek
 
@@ -28,10 +28,12 @@ def read_tomograms(path: Path) -> dict[str, Any]:
         If it is not one.
     """
     sizes = [f"rlnTomoSize{axis}" for axis in "XYZ"]
-    frame, _ = star.read_loop(path, [relion.TOMOGRAM, *sizes, relion.TILT_SERIES_PIXEL], relion.TEXT)
-    pixel = star.sizes(path, frame, relion.TILT_SERIES_PIXEL)
+    frame, _ = star.read_loop(
+        path, [relion_columns.TOMOGRAM, *sizes, relion_columns.TILT_SERIES_PIXEL], relion_columns.TEXT
+    )
+    pixel = star.sizes(path, frame, relion_columns.TILT_SERIES_PIXEL)
     shape = star.numbers(path, frame, sizes).astype(int)[:, ::-1]
-    tomograms = list(frame[relion.TOMOGRAM])
+    tomograms = list(frame[relion_columns.TOMOGRAM])
     optics = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
     known: dict[str, Any] = {
         "pixel_size": dict(zip(tomograms, map(float, pixel), strict=True)),
@@ -81,7 +83,7 @@ def _particles_of(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def _format_of(particles: Path) -> Format:
-    centred = Peek(particles).star_with(*relion.CENTRED) is not None
+    centred = Peek(particles).star_with(*relion_columns.CENTRED) is not None
     return relion.RELION5 if centred else relion.RELION4
 
 

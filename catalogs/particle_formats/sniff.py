@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from catalogs.errors import InputError
+from catalogs.particle_formats.star import read_text
+
 # Enough lines of a text to see how its columns are used.
 _ROWS = 2000
 
@@ -34,8 +37,8 @@ class Peek:
         if self.is_folder or b"\x00" in self.head:
             return ""
         try:
-            return self.path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
+            return read_text(self.path)
+        except InputError:
             return ""
 
     @cached_property
@@ -58,7 +61,7 @@ class Peek:
     @cached_property
     def header(self) -> list[str]:
         """Names of the columns of a CSV file."""
-        line = self.text.partition("\n")[0]
+        line = self.text.lstrip().partition("\n")[0]
         return [] if "," not in line else next(csv.reader([line]), [])
 
     @cached_property

@@ -1,8 +1,14 @@
-"""STAR files: reading the blocks, and writing text that every reader takes the same way."""
+"""STAR files: reading the blocks as other programs write them, and writing text that every reader takes.
+
+Values are words as they stand in the file. A column becomes numbers only if all of it is written as numbers
+are: names such as ``00255``, ``10.10`` and ``1e5`` stay what they are, in columns that hold names by the
+ending of their label, and everywhere if a number would not be written so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +23,44 @@ _MOST_COLUMNS = 2000  # labels of all blocks; RELION has some dozens
 _LONGEST_LINE = 1 << 20
 # Words that readers take for a missing number, whatever column they stand in.
 _MISSING = ("nan", "NaN", "<NA>")
+#: What is written where there is nothing to write: no name can be it, and starfile and pandas take it so.
+NOTHING = "<NA>"
+#: What RELION writes for a figure of merit that is not known.
+NO_SCORE = -999.0
+#: Of the attributes of a block: whether it is of single values and not a loop.
+VALUES = "values"
+# A word in quotes ends at a quote that a space follows: an apostrophe within a name is a letter.
+_WORD = re.compile(r"""'(?P<single>.*?)'(?=\s|$)|"(?P<double>.*?)"(?=\s|$)|(?P<comment>\#.*)|(?P<bare>\S+)""")
+# What a number is never written as: zeros in front, an exponent with neither sign nor point, an underscore.
+_LIKE_A_NAME = re.compile(r"^[+-]?0\d|^[^.]*[eE]\d|_|\s")
+_WHOLE = re.compile(r"[+-]?\d{1,18}")
+# Columns of names, by the ways to call them.
+_NAMES = re.compile(r"(?:[Nn]ame|[Ff]ile|[Mm]ovie|[Ll]abel|[Ii]mage|Id|^id|_id|[Dd]irectory)$")
+_UNKNOWN = frozenset(["", "nan", "NaN", "NAN", "-nan", "<NA>", "None", "none", "null"])
 
 
-def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, Any]:
-    """Read the blocks of a STAR file: frames of loops, dictionaries of single values.
+def read_text(path: Path) -> str:
+    """Read a text that somebody else wrote: UTF-8, with or without its mark, else Latin-1.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is not text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+    if b"\x00" in content:
+        raise InputError(f"{path} is not a text")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
+    """Read the blocks of a STAR file; a block of single values is a table of one row.
 
     Parameters
     ----------
@@ -35,11 +75,81 @@ def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, Any]:
         If it is not a STAR file.
     """
     _refuse_width(path)
-    try:
-        blocks: dict[str, Any] = starfile.read(path, always_dict=True, parse_as_string=list(text))
-    except Exception as error:  # starfile lets anything through that its parts raise
-        raise InputError(f"{path} is not a STAR file that can be read ({error})") from error
+    blocks = {name: _typed(frame, frozenset(text)) for name, frame in read_words(path).items()}
+    if not blocks:
+        raise InputError(f"{path} is not a STAR file that can be read (it has no block data_)")
     return blocks
+
+
+def read_words(path: Path) -> dict[str, pd.DataFrame]:
+    """Read the blocks of a STAR file with every value as the word that stands there.
+
+    Raises
+    ------
+    InputError
+        If a line does not fit; it says which.
+    """
+    blocks: dict[str, pd.DataFrame] = {}
+    name, labels, rows, loop, started = "", list[str](), list[list[str]](), False, False
+
+    def close() -> None:
+        nonlocal labels, rows, loop
+        if labels:
+            key = name if name not in blocks else f"{name}_{len(blocks)}"
+            blocks[key] = pd.DataFrame(rows, columns=labels, dtype=object)
+            blocks[key].attrs[VALUES] = not loop
+        labels, rows, loop = [], [], False
+
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        words = list(_words(line))
+        if not words:
+            continue
+        first = words[0]
+        if first.startswith("data_") and line.startswith("data_"):
+            close()
+            name, started = first[len("data_") :], True
+        elif not started:
+            raise InputError(f"line {number} of {path} comes before any block data_: it is not a STAR file")
+        elif first == "loop_":
+            close()
+            loop = True
+        elif first.startswith("_") and line.lstrip().startswith("_") and not (loop and rows):
+            label = first[1:]
+            if label in labels:
+                raise InputError(f"line {number} of {path} names the column {label} a second time")
+            if not loop and len(words) != 2:
+                raise InputError(f"line {number} of {path} must hold {label} and one value")
+            labels.append(label)
+            if not loop:
+                rows = [[*(rows[0] if rows else []), words[1]]]
+        elif len(words) != len(labels) or not loop:
+            raise InputError(
+                f"line {number} of {path} has {len(words)} values, and the block data_{name} has "
+                f"{len(labels)} columns"
+            )
+        else:
+            rows.append(words)
+    close()
+    return blocks
+
+
+def _words(line: str) -> Iterator[str]:
+    for word in _WORD.finditer(line):
+        if word.group("comment") is not None:
+            return
+        yield next(text for text in word.group("single", "double", "bare") if text is not None)
+
+
+def _typed(frame: pd.DataFrame, text: frozenset[str]) -> pd.DataFrame:
+    columns = {
+        name: values if name in text or holds_names(str(name)) else as_numbers(values)
+        for name, values in frame.items()
+    }
+    typed = pd.DataFrame(columns, index=frame.index)
+    for name in typed.select_dtypes(object):
+        typed[name] = typed[name].replace(NOTHING, "")
+    typed.attrs |= frame.attrs
+    return typed
 
 
 def _refuse_width(path: Path) -> None:
@@ -58,10 +168,53 @@ def _refuse_width(path: Path) -> None:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
 
 
+def holds_names(label: str) -> bool:
+    """Whether the label of a column says that it holds names, whatever they look like."""
+    return _NAMES.search(label) is not None
+
+
+def as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Turn a column of words into numbers if all of it is written as numbers are, else leave it.
+
+    Words that stand for an unknown number are nan, beside numbers. What begins with zeros, or is like 1e5,
+    is how a name may look and how no program writes a number, so it stays a word.
+    """
+    words = [str(word) for word in column]
+    known = [word for word in words if word not in _UNKNOWN]
+    if not words:
+        return column.astype(np.float64)
+    if not known and not all("nan" in word.lower() for word in words):
+        return column
+    if any(_LIKE_A_NAME.search(word) for word in known):
+        return column
+    try:
+        values = np.array([np.nan if word in _UNKNOWN else word for word in words]).astype(np.float64)
+    except ValueError:
+        return column
+    if len(known) == len(words) and all(_WHOLE.fullmatch(word) for word in words):
+        return pd.Series([int(word) for word in words], index=column.index, dtype=np.int64)
+    return pd.Series(values, index=column.index)
+
+
+def floats(column: pd.Series[Any]) -> NDArray[np.float64]:
+    """Numbers of a column in which words may stand for unknown ones, as nan.
+
+    Raises
+    ------
+    InputError
+        If one is neither.
+    """
+    try:
+        values = [np.nan if str(value) in _UNKNOWN else float(value) for value in column]
+    except ValueError as error:
+        raise InputError(f"{column.name} must hold numbers ({error})") from None
+    return np.array(values, np.float64)
+
+
 def read_loop(
     path: Path, columns: Sequence[str], text: Sequence[str] = ()
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read the loop of a STAR file that has all of some columns, and with it all blocks.
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Read the block of a STAR file that has all of some columns, and with it all blocks.
 
     Raises
     ------
@@ -69,8 +222,7 @@ def read_loop(
         If there is none.
     """
     blocks = read_blocks(path, text)
-    for block in blocks.values():
-        frame = pd.DataFrame([block]) if isinstance(block, dict) else block
+    for frame in blocks.values():
         if set(columns) <= set(frame.columns):
             return frame.reset_index(drop=True), blocks
     raise InputError(f"{path} holds no such particles: a block with {', '.join(columns)} is needed")
@@ -82,14 +234,18 @@ def numbers(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np
     Raises
     ------
     InputError
-        If one is not a number.
+        If one is not a number; it says which.
     """
     try:
         return frame[list(names)].to_numpy(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} has a value of {names[0]} or its like that is not a number ({error})"
-        ) from error
+        for name in names:
+            for row, value in enumerate(frame[name], start=1):
+                try:
+                    float(value)
+                except (TypeError, ValueError):
+                    raise InputError(f"{path}: {name} of row {row} is {value!r}, not a number") from error
+        raise InputError(f"{path} has a value of {names[0]} that is not a number ({error})") from error
 
 
 def sizes(path: Path, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
@@ -109,19 +265,25 @@ def sizes(path: Path, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
 def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:
     """Write blocks as the text of a STAR file, the same for the same blocks.
 
+    Nothing is empty or nan, and no zero has a sign: not every reader takes them. What is not known is the
+    word :data:`NOTHING`.
+
     Raises
     ------
     InputError
         If a name has characters that a STAR file cannot hold.
     """
-    for block in blocks.values():
-        _refuse_what_star_cannot_hold(block)
-    text = starfile.to_string(dict(blocks), float_format="%.12g", na_rep="nan")
+    written: dict[str, Any] = {name: _writable(block) for name, block in blocks.items()}
+    for name, block in blocks.items():
+        if block.attrs.get(VALUES) and len(block) == 1:
+            written[name] = written[name].iloc[0].to_dict()
+    text = starfile.to_string(written, float_format="%.12g", na_rep=NOTHING)
     # starfile's first line holds the time of day: the same particles would never give the same file.
     return comment + "".join(text.splitlines(keepends=True)[1:])
 
 
-def _refuse_what_star_cannot_hold(block: pd.DataFrame) -> None:
+def _writable(block: pd.DataFrame) -> pd.DataFrame:
+    columns: dict[str, Any] = {}
     for column in block.columns:
         if (
             not isinstance(column, str)
@@ -130,13 +292,26 @@ def _refuse_what_star_cannot_hold(block: pd.DataFrame) -> None:
             or not column
         ):
             raise InputError(f"a STAR file cannot hold the column name {column!r}; rename it or write .csv")
-        if block[column].dtype != object:
-            continue
-        for value in block[column]:
-            refuse_name(str(value))
+        values = block[column]
+        if values.dtype.kind == "f":
+            columns[column] = values + 0.0  # -0.0 + 0.0 is 0.0
+        elif values.dtype == object:
+            columns[column] = [_writable_word(value) for value in values]
+        else:
+            columns[column] = values
+    return pd.DataFrame(columns, index=block.index)
+
+
+def _writable_word(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return NOTHING
+    text = str(value)
+    refuse_name(text)
+    return value if text.strip() else NOTHING
 
 
 def refuse_name(text: str) -> None:
     """Refuse a name that a STAR file cannot hold (InputError)."""
+    # An apostrophe within a word is read here, but other readers make a quotation mark of it.
     if not text.isprintable() or set(text) & set("#\"'") or text in _MISSING:
         raise InputError(f"a STAR file cannot hold the name {text!r}; rename it or write .csv")

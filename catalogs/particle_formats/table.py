@@ -1,13 +1,18 @@
-"""Our own list: CSV with every column as it is, coordinates in Å; numbers come back to the bit."""
+"""Our own list: CSV with every column as it is, coordinates in Å; numbers come back to the bit.
+
+Lists of others with the columns ``x``, ``y`` and ``z`` are read, too, in voxels if that is said.
+"""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from catalogs.errors import InputError
+from catalogs.particle_formats import star
 from catalogs.particle_formats.base import EVERYTHING, Context, Format
 from catalogs.particle_formats.sniff import Peek
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
@@ -59,8 +64,9 @@ def read_text(path: Path) -> pd.DataFrame:
         If it is not a CSV file.
     """
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        text = star.read_text(path)
+        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' parser errors are ValueErrors
         raise InputError(
             f"{path} is not a CSV file ({error}); its first line must name the columns"
         ) from error
@@ -73,16 +79,10 @@ def typed(text: pd.DataFrame) -> dict[str, Any]:
         known = {**COLUMNS, **OPTIONAL}.get(str(name))
         if known is float:
             values = values.replace("", "nan")  # as other programs leave it
-        columns[str(name)] = values if known is not None else _numbers_if_all(values)
+        columns[str(name)] = (
+            values if known is not None or star.holds_names(str(name)) else star.as_numbers(values)
+        )
     return columns
-
-
-def _numbers_if_all(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Turn a column of text into numbers if that is what all of it is."""
-    try:
-        return pd.to_numeric(values)
-    except ValueError:
-        return values
 
 
 def _detect(peek: Peek) -> str | None:
@@ -95,6 +95,10 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     table = read(path)
     if context.tomogram is not None and not table["tomogram"].any():
         table["tomogram"] = context.tomogram
+    if context.unit in ("voxels", "shares") or context.list_pixel is not None:
+        table[["x", "y", "z"]] = context.to_angstrom(
+            table[["x", "y", "z"]].to_numpy(), list(table["tomogram"])
+        )
     return table
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from catalogs.errors import InputError
-from catalogs.particle_formats import names, table
+from catalogs.particle_formats import names, star, table
 from catalogs.particle_formats.base import (
     EVERYTHING,
     ORIENTATION,
@@ -79,8 +79,7 @@ def _detect_shrec(peek: Peek) -> str | None:
 
 def _read_shrec(path: Path, context: Context) -> pd.DataFrame:
     # Only line by line, since a name may look like a number.
-    with path.open(encoding="utf-8") as file:
-        rows = [line.split() for line in file if line.strip()]
+    rows = [line.split() for line in star.read_text(path).splitlines() if line.strip()]
     bad = next((k for k, row in enumerate(rows, start=1) if len(row) not in (4, 7)), None)
     if bad is not None:
         raise InputError(f"line {bad} of {path} is not a name, x y z and three angles, as SHREC writes them")

@@ -26,7 +26,9 @@ from catalogs.particle_table import make
 _HEADER = 512
 _ROWS = 20
 _PC, _FLOAT = 6, 5
-_TYPES = {1: "i1", 2: "<i2", 4: "<i4", 5: "<f4", 9: "<f8"}
+# What wrote a file decides the order of its bytes: OS-9, SGI and Mac put the high one first.
+_ORDERS = {0: ">", 1: "<", 3: ">", 5: ">", _PC: "<"}
+_TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
 # Rows of an .em, from 1.
 _SCORE, _NUMBER, _TOMOGRAM, _XYZ, _SHIFT, _ANGLES, _CLASS = (
     1,
@@ -47,28 +49,31 @@ _HOLDS = POSITION | ORIENTATION | {"tomogram", "label", "score"}
 
 
 def _detect_em(peek: Peek) -> str | None:
-    shape = _em_shape(peek.head)
-    if shape is None or shape[:1] + shape[2:] != (_ROWS, 1):
+    found = _em_header(peek.head)
+    if found is None or found[0][:1] + found[0][2:] != (_ROWS, 1):
         return None
-    return f"an EM file of {_ROWS} x {shape[1]} numbers: a motive list of TOM or AV3, pixels counted from 1"
+    return (
+        f"an EM file of {_ROWS} x {found[0][1]} numbers: a motive list of TOM or AV3, pixels counted from 1"
+    )
 
 
-def _em_shape(head: bytes) -> tuple[int, int, int] | None:
-    """Size along x, y, z of a little-endian EM file; None if it is none."""
-    if len(head) < _HEADER or head[0] != _PC or head[3] not in _TYPES:
+def _em_header(head: bytes) -> tuple[tuple[int, int, int], np.dtype[Any]] | None:
+    """Size along x, y, z and type of the numbers of an EM file; None if it is none."""
+    if len(head) < _HEADER or head[0] not in _ORDERS or head[3] not in _TYPES:
         return None
-    x, y, z = struct.unpack("<3i", head[4:16])
-    return x, y, z
+    order = _ORDERS[head[0]]
+    x, y, z = struct.unpack(f"{order}3i", head[4:16])
+    return (x, y, z), np.dtype(order + _TYPES[head[3]])
 
 
 def _read_em(path: Path, context: Context) -> pd.DataFrame:
     content = path.read_bytes()
-    shape = _em_shape(content)
-    if shape is None or shape[0] != _ROWS or shape[2] != 1:
+    found = _em_header(content)
+    if found is None or found[0][0] != _ROWS or found[0][2] != 1:
         raise InputError(
             f"{path} is not a motive list: an EM file of {_ROWS} numbers for each particle is needed"
         )
-    kind = np.dtype(_TYPES[content[3]])
+    shape, kind = found
     if len(content) - _HEADER < _ROWS * shape[1] * kind.itemsize:
         raise InputError(f"{path} is cut off: its header says {shape[1]} particles; copy it again")
     rows = np.frombuffer(content, kind, _ROWS * shape[1], _HEADER).reshape(-1, _ROWS).astype(np.float64)
@@ -76,8 +81,10 @@ def _read_em(path: Path, context: Context) -> pd.DataFrame:
     def row(*numbers: int) -> NDArray[np.float64]:
         return rows[:, [number - 1 for number in numbers]]
 
-    tomograms = names.name_tomograms([int(number) for number in row(_TOMOGRAM)[:, 0]], context)
-    columns = _columns(row(*_XYZ) + row(*_SHIFT), row(*_ANGLES), tomograms, row(_CLASS)[:, 0], context)
+    numbered = names.whole(row(_TOMOGRAM)[:, 0], f"the tomogram (row {_TOMOGRAM})")
+    tomograms = names.name_tomograms(numbered, context)
+    labels = names.whole(row(_CLASS)[:, 0], f"the class (row {_CLASS})")
+    columns = _columns(row(*_XYZ) + row(*_SHIFT), row(*_ANGLES), tomograms, labels, context)
     columns["score"] = row(_SCORE)[:, 0]
     for number in range(1, _ROWS + 1):
         if number not in _OURS and row(number).any():
@@ -114,12 +121,18 @@ def _detect_stopgap(peek: Peek) -> str | None:
 def _read_stopgap(path: Path, context: Context) -> pd.DataFrame:
     needed = ["tomo_num", "orig_x", "orig_y", "orig_z", "x_shift", "y_shift", "z_shift", "phi", "the", "psi"]
     frame, _ = star.read_loop(path, needed)
-    tomograms = names.name_tomograms([int(k) for k in star.numbers(path, frame, needed[:1])[:, 0]], context)
-    labels = star.numbers(path, frame, ["class"])[:, 0] if "class" in frame else np.zeros(len(frame))
+    numbered = names.whole(star.numbers(path, frame, needed[:1])[:, 0], "tomo_num")
+    tomograms = names.name_tomograms(numbered, context)
+    labels = (
+        names.whole(star.numbers(path, frame, ["class"])[:, 0], "class")
+        if "class" in frame
+        else [0] * len(frame)
+    )
     index = star.numbers(path, frame, needed[1:4]) + star.numbers(path, frame, needed[4:7])
     columns = _columns(index, star.numbers(path, frame, needed[7:]), tomograms, labels, context)
     if "score" in frame:
-        columns["score"] = star.numbers(path, frame, ["score"])[:, 0]
+        score = star.floats(frame["score"])
+        columns["score"] = np.where(score == star.NO_SCORE, np.nan, score)
     # What says no more than the order of the lines is made anew.
     plain = {"object": 1, "halfset": "A", "subtomo_num": np.arange(1, len(frame) + 1)}
     for name in frame:
@@ -146,11 +159,12 @@ def _encode_stopgap(table: pd.DataFrame, path: Path, context: Context) -> dict[P
         "class": table["label"],
     }
     frame = pd.DataFrame({name: np.asarray(columns[name]) for name in _FIELDS})
+    numbers = [str(name) for name in frame if frame[name].dtype.kind == "f"]
+    frame[numbers] = frame[numbers] + 0.0  # no zero with a sign
+    frame["score"] = frame["score"].fillna(star.NO_SCORE)
     # STOPGAP's reader wants bare names, exactly these, and an empty line before the first particle.
     head = "\ndata_stopgap_motivelist\n\nloop_\n" + "".join(f"_{name}\n" for name in _FIELDS) + "\n"
-    body = frame.to_csv(
-        sep="\t", header=False, index=False, float_format="%.9g", na_rep="NaN", lineterminator="\n"
-    )
+    body = frame.to_csv(sep="\t", header=False, index=False, float_format="%.9g", lineterminator="\n")
     return {path: (head + body).encode()}
 
 
@@ -164,14 +178,14 @@ def _columns(
     index: NDArray[np.float64],
     angles: NDArray[np.float64],
     tomograms: list[str],
-    labels: NDArray[np.float64],
+    labels: list[int],
     context: Context,
 ) -> dict[str, Any]:
     return {
         "tomogram": tomograms,
         **as_columns(["x", "y", "z"], context.to_angstrom(index, tomograms, context.first_voxel)),
         **quaternions(from_eulers(angles, "tom")),
-        **names.classes_of_labels([int(label) for label in labels], context),
+        **names.classes_of_labels(labels, context),
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from catalogs import seeds
+from catalogs import notes, seeds
 from catalogs.corpus.catalog import Catalog
 from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
@@ -263,7 +263,8 @@ def molecules(preparation: Preparation) -> list[Molecule]:
 def prepare(url: str, preparation: Preparation) -> Prepared:
     """Put a structure and its variants into the corpus (runs on a worker)."""
     catalog = open_catalog(url)
-    made = molecules(preparation)
+    with notes.silent():  # what drives the run has told it
+        made = molecules(preparation)
     for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
         if not catalog.has_molecule(each.digest):

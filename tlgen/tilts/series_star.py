@@ -50,10 +50,7 @@ def read_star(file: Path) -> list[Series]:
 
 
 def _frames(file: Path) -> dict[str, pd.DataFrame]:
-    blocks = star.read_blocks(file, (_NAME, _SERIES))
-    return {
-        name: pd.DataFrame([block]) if isinstance(block, dict) else block for name, block in blocks.items()
-    }
+    return star.read_blocks(file, (_NAME, _SERIES))
 
 
 # --------------------------------------------------------------------------------------------------- RELION

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from catalogs.particle_formats.base import Context
+    from catalogs.particle_formats.files import Loaded
 
 _AXES = ("x", "y", "z")
+_SHOWN = 6  # tomograms whose ranges a check says
 
 
 def context_of(options: Mapping[str, Any], source: Path) -> Context:
@@ -48,24 +50,18 @@ def context_of(options: Mapping[str, Any], source: Path) -> Context:
     for option, key in (("shape", "shape"), ("unbinned_shape", "unbinned_shape")):
         if options[option]:
             fields[key] = _shape(options[option], f"--{option.replace('_', '-')}")
-    if options["binning"] is not None:
-        voxel = fields.get("voxel_size")
-        if voxel is None or options["pixel_size"] is not None:
-            raise InputError("--binning needs the voxel size, and no --pixel-size; give --voxel-size with it")
-        binning = options["binning"]
-        sizes = voxel.items() if isinstance(voxel, Mapping) else None
-        fields["pixel_size"] = (
-            voxel / binning if sizes is None else {name: size / binning for name, size in sizes}
-        )
     return Context(**fields, classes=_classes(options["radii"], source))
 
 
 _FIELDS = {
     "voxel_size": "voxel_size",
     "pixel_size": "pixel_size",
+    "binning": "binning",
     "binning_kind": "binning_kind",
     "first_voxel": "first_voxel",
     "tomogram": "tomogram",
+    "unit": "unit",
+    "list_pixel": "list_pixel",
     "user": "user",
     "session": "session",
 }
@@ -160,23 +156,20 @@ def convert(
     """
     from catalogs.particle_formats import files, registry
 
-    if target is None:
-        found = registry.detect(source)
-        say(f"{source}: {found.format.title} ({found.format.name}): {found.why}")
-        return
     if source_format is not None:
         registry.named(source_format)
+    if target is None:
+        _check(source, source_format, context, say)
+        return
     chosen = registry.named(target_format) if target_format is not None else registry.target(target)
     loaded = files.load(source, source_format, context)
+    _refuse_voxels_or_angstrom(source, loaded, context)
     table = loaded.table
-    say(f"{source}: {loaded.format.title} ({loaded.format.name}): {loaded.why}")
-    say(f"  {_count(table)}")
-    for note in loaded.notes:
-        say(f"  {note}")
+    _say_what_it_is(source, loaded, say)
     learnt = loaded.context
     if loaded.format.name == "relion3":
         learnt = replace(learnt, pixel_size=None)  # it is of some volume, not of the tilt series
-    to_context = _with_what_is_known(to_context or context, learnt)
+    to_context = _with_what_is_known(replace(to_context or context, unit=None, list_pixel=None), learnt)
     if context.shape is not None and not isinstance(context.shape, Mapping):
         z, y, x = context.shape
         say(f"  tomogram: x {x}, y {y}, z {z} voxels")
@@ -185,11 +178,15 @@ def convert(
     saved = files.save(table, target, chosen.name, to_context, sidecar, overwrite)
     n = len(saved.files)
     say(f"{target}: {chosen.title} ({chosen.name}){f', {n} files' if n > 1 else ''}")
-    lost = ", ".join(saved.lost[:8]) + (f" and {len(saved.lost) - 8} more" if len(saved.lost) > 8 else "")
-    if saved.lost and saved.sidecar is None:
+    columns = [name for name in saved.lost if not name.startswith("data_")]
+    blocks = [name for name in saved.lost if name.startswith("data_")]
+    lost = ", ".join(columns[:8]) + (f" and {len(columns) - 8} more" if len(columns) > 8 else "")
+    if columns and saved.sidecar is None:
         say(f"  no room there for {lost}; --sidecar keeps it in a file beside")
-    elif saved.lost and saved.sidecar is not None:
+    elif columns and saved.sidecar is not None:
         say(f"  no room there for {lost}: kept in {saved.sidecar}")
+    if blocks:
+        say(f"  lost: {', '.join(blocks)} of {source.name}, which only RELION's files hold")
     if chosen.numbers_tomograms or chosen.name == "dynamo":
         from catalogs.particle_formats.names import number_tomograms
 
@@ -206,10 +203,77 @@ def convert(
             say(line)
 
 
+def _check(source: Path, source_format: str | None, context: Context, say: Callable[[str], None]) -> None:
+    """Say what a list is, and where its particles lie in their tomograms."""
+    from catalogs.particle_formats import files, registry
+
+    found = registry.detect(source) if source_format is None else None
+    try:
+        loaded = files.load(source, source_format, context)
+        _refuse_voxels_or_angstrom(source, loaded, context)
+    except InputError as error:
+        if found is None:
+            raise
+        say(f"{source}: {found.format.title} ({found.format.name}): {found.why}")
+        say(f"  where its particles lie cannot be said: {error}")
+        return
+    _say_what_it_is(source, loaded, say)
+    shown = 0
+    for name, part in loaded.table.groupby("tomogram", sort=False):
+        if (shown := shown + 1) > _SHOWN:
+            say(f"  and {loaded.table['tomogram'].nunique() - _SHOWN} more tomograms")
+            break
+        say(f"  {_ranges(str(name), part, loaded.context)}")
+    for sentence in _outside(loaded.table, loaded.context):
+        say(f"  {sentence}")
+
+
+def _say_what_it_is(source: Path, loaded: Loaded, say: Callable[[str], None]) -> None:
+    say(f"{source}: {loaded.format.title} ({loaded.format.name}): {loaded.why}")
+    say(f"  {_count(loaded.table)}")
+    for note in loaded.notes:
+        say(f"  {note}")
+
+
+def _ranges(name: str, part: pd.DataFrame, context: Context) -> str:
+    """Where the particles of a tomogram lie in Å, beside the tomogram's own size."""
+    try:
+        size = [f" of {length:.0f}" for length in context.size(name) * context.voxel(name)]
+        unknown = ""
+    except InputError:
+        size, unknown = ["", "", ""], " (its size is not known: --volume, or --voxel-size and --shape)"
+    ranges = ", ".join(
+        f"{axis} {part[axis].min() + 0.0:.0f} to {part[axis].max() + 0.0:.0f}{edge}"
+        for axis, edge in zip(_AXES, size, strict=True)
+    )
+    return f"{name or 'a tomogram without a name'}: {ranges} Å{unknown}"
+
+
+def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -> None:
+    """Refuse a table of others with x, y and z of which nothing says whether they are voxels or Å."""
+    from catalogs.particle_formats.sniff import Peek
+    from catalogs.particles import COLUMNS
+
+    told = context.unit is not None or context.list_pixel is not None
+    if loaded.format.name != "csv" or told or context.voxel_size is None or loaded.table.empty:
+        return
+    if set(COLUMNS) <= set(Peek(source).header):
+        return  # this program's own
+    if context.shape is not None:
+        ends = [context.size(name) for name in loaded.table["tomogram"]]
+        if (loaded.table[list(_AXES)].to_numpy() > ends).any():
+            return  # outside, if they were voxels
+    raise InputError(
+        f"the columns x, y, z of {source} may be Å, or voxels, since a voxel size is given; say which "
+        "(--unit angstrom or --unit voxels)"
+    )
+
+
 def _with_what_is_known(context: Context, learnt: Context) -> Context:
     """Add what the source says of its tomograms to what the user says of the target."""
-    keys = ("voxel_size", "shape", "pixel_size", "unbinned_shape", "tomograms", "tomograms_file")
-    return replace(context, **{key: getattr(context, key) or getattr(learnt, key) for key in keys})
+    keys = ("voxel_size", "shape", "pixel_size", "unbinned_shape", "tomograms", "tomograms_file", "optics")
+    known = {key: getattr(context, key) or getattr(learnt, key) for key in keys}
+    return replace(context, binning_kind=learnt.binning_kind, **known)
 
 
 def _count(table: pd.DataFrame) -> str:
@@ -261,7 +325,7 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
     metavar="NAME",
     help="Format of B; its ending says it unless given.",
 )
-@click.option("--check", is_flag=True, help="Only say what A was recognised as, and why.")
+@click.option("--check", is_flag=True, help="Only say what A is, why, and where its particles lie.")
 @click.option("--formats", "listed", is_flag=True, help="List the formats.")
 @click.option("--voxel-size", type=click.FloatRange(0, min_open=True), metavar="Å", help="Of the tomogram.")
 @click.option("--shape", metavar="Z,Y,X", help="Voxels of the tomogram.")
@@ -290,6 +354,19 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
     "--pixels",
     type=Choice(["a", "b", "both"]),
     help="A list that counts unbinned pixels where such lists mostly count voxels.",
+)
+@click.option(
+    "--unit",
+    type=click.Choice(["voxels", "angstrom", "shares"]),
+    help="What the coordinates of A are: voxels of the tomogram, Å, or shares of its edges, if not what such "
+    "lists mostly hold.",
+)
+@click.option(
+    "--from-pixel-size",
+    "list_pixel",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the pixels that the coordinates of A count, if not the tomogram's voxels.",
 )
 @click.option(
     "--relion-centre",
@@ -337,15 +414,16 @@ def command(source: Path | None, target: Path | None, check: bool, listed: bool,
         raise InputError(
             "give a list to read and one to write: tlpick convert A B (or --check A, or --formats)"
         )
-    if check:
-        convert(source, None, context_of(options, source))
-        return
     context = context_of(options, source)
     pixels = options["pixels"]
+    of_source = replace(context, centre=options["from_centre"], in_pixels=pixels in ("a", "both"))
+    if check:
+        convert(source, None, of_source, source_format=options["source_format"])
+        return
     convert(
         source,
         target,
-        replace(context, centre=options["from_centre"], in_pixels=pixels in ("a", "both")),
+        of_source,
         to_context=replace(context, centre=options["relion_centre"], in_pixels=pixels in ("b", "both")),
         source_format=options["source_format"],
         target_format=options["target_format"],

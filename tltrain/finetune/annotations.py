@@ -16,8 +16,7 @@ from catalogs import particles
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
-from catalogs.particle_formats.base import Context, has_orientations
-from catalogs.particle_formats.names import stem
+from catalogs.particle_formats.base import Context, has_orientations, stem
 from catalogs.particles import DISTRACTOR
 from catalogs.volumes import open_volume
 from tlpick.network.tomograms.inputs import Tomogram

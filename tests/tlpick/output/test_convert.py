@@ -95,8 +95,51 @@ def test_check_writes_nothing(picks: pd.DataFrame, capfd: pytest.CaptureFixture[
     status, out, _ = run(capfd, "--check", "picks.star")
     assert status == 0
     assert "taken as" in out or "its comment says size/2" in out
-    assert out.count("\n") == 1
+    assert "TS_1: x 80 to 160 of 512, y 8 to 16 of 512, z 40 to 48 of 256 Å" in out
+    assert "TS_2: x 240 to 240 of 512, y 24 to 24 of 512, z 56 to 56 of 256 Å" in out
     assert sorted(Path().iterdir()) == before
+
+
+def test_check_says_what_it_lacks(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
+    particles.write(picks, "p.em", voxel_size=8.0)
+    status, out, _ = run(capfd, "--check", "p.em")
+    assert status == 0
+    assert "a motive list of TOM or AV3" in out
+    assert (
+        "cannot be said: p.em: the voxel size of the tomogram '1' is not known; give it (--voxel-size)" in out
+    )
+    status, out, _ = run(capfd, "--check", "p.em", "--voxel-size", "8", "--shape", "32,64,16")
+    assert status == 0
+    assert "1: x 80 to 160 of 128, y 8 to 16 of 512, z 40 to 48 of 256 Å" in out
+    assert "2 of 3 particles lie outside of their tomogram" in out
+
+
+def test_binning_takes_the_voxel_size_that_the_list_holds(
+    picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capfd, "picks.star", "r4.star", "--to-format", "relion4", "--binning", "4")[0] == 0
+    assert starfile.read("r4.star")["particles"]["rlnCoordinateX"].tolist() == [40.0, 80.0, 120.0]
+    assert run(capfd, "r4.star", "back.csv")[0] == 0
+    assert particles.read("back.csv")["x"].tolist() == picks["x"].tolist()
+    status, _, err = run(capfd, "r4.star", "other.star", "--to-format", "relion4", "--binning", "3")
+    assert status == 2
+    assert "do not make the voxels of 8 Å" in err
+
+
+def test_a_table_of_others_in_voxels(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("v.csv").write_text("x,y,z\n10,20,30\n")
+    status, _, err = run(capfd, "v.csv", "o.csv", "--voxel-size", "8")
+    assert status == 2
+    assert "x, y, z of v.csv may be Å, or voxels" in err
+    for words, x in (
+        (["--voxel-size", "8", "--unit", "voxels"], 80.0),
+        (["--voxel-size", "8", "--unit", "angstrom"], 10.0),
+        (["--from-pixel-size", "2"], 20.0),
+        (["--voxel-size", "8", "--shape", "9,9,9"], 10.0),  # no voxels: they would lie outside
+        ([], 10.0),
+    ):
+        assert run(capfd, "v.csv", "o.csv", "--overwrite", *words)[0] == 0
+        assert particles.read("o.csv")["x"].tolist() == [x]
 
 
 def test_check_names_the_choices(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:

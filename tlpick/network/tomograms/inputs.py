@@ -151,7 +151,7 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
     if not file.is_file():
         raise InputError(f"there is no STAR file {file}")
     blocks = read_blocks(file)
-    tables = [block for block in blocks.values() if _NAME in getattr(block, "columns", ())]
+    tables = [block for block in blocks.values() if _NAME in block]
     if not tables:
         raise InputError(f"{file} has no column {_NAME}; give RELION's tomograms.star")
     table: Any = tables[0]
