@@ -155,7 +155,7 @@ def _own_radii(picks: Picks, truth: Truth, radii: Mapping[str, float]) -> dict[s
 
 
 def _notes(picks: Picks, truth: Truth, radii: Mapping[str, float], names: list[str]) -> list[str]:
-    notes = []
+    notes = list(truth.notes)
     strange = sorted(set(truth.table["class_name"]) - set(radii))
     if strange:
         notes.append(f"the truth also has {_listed(strange)}, which was not looked for; left out")

@@ -53,6 +53,8 @@ class Truth:
         Tomogram -> where it lies, where that is known.
     instances
         Tomogram -> function that reads its volume of instances, where there is one.
+    notes
+        What the user should know of it, in sentences.
     """
 
     source: str
@@ -62,6 +64,7 @@ class Truth:
     titles: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
     instances: dict[str, Callable[[], NDArray[Any]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_truth(
@@ -349,8 +352,11 @@ def _joined(truth: Truth, names: Sequence[str], join: Mapping[str, str]) -> Trut
         if their not in truth.tomograms and ours not in truth.tomograms:
             known = nearest(their, truth.tomograms)
             raise InputError(f"--join {ours}={their}: {truth.source} has no tomogram {their}{known}")
+    notes: tuple[str, ...] = ()
     if len(names) == len(truth.tomograms) == 1 and not join:
-        called = {truth.tomograms[0]: names[0]}
+        [theirs], [ours] = truth.tomograms, names
+        called = {theirs: ours}
+        notes = (f"the truth of {theirs} is taken for that of {ours}: each is the only one",)
     if not any(their != ours for their, ours in called.items()):
         return truth
     return replace(
@@ -360,6 +366,7 @@ def _joined(truth: Truth, names: Sequence[str], join: Mapping[str, str]) -> Trut
         titles={called.get(name, name): title for name, title in truth.titles.items()},
         volumes={called.get(name, name): place for name, place in truth.volumes.items()},
         instances={called.get(name, name): read for name, read in truth.instances.items()},
+        notes=notes,
     )
 
 
