@@ -79,7 +79,7 @@ class Progress:
                 self.score,
                 f"{self.rate(step):.1f} patches/s",
                 f"waited {100 * self.wait_share:.1f} %",
-                f"{duration(left)} left" if done >= FEW else "",
+                f"{duration(left)} left" if done >= FEW or step == self.last else "",
             )
             if part
         )
