@@ -270,7 +270,7 @@ def recipes(schema: bool) -> None:
 )
 @click.option(
     "--budget",
-    default=60.0,
+    default=20.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
