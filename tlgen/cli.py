@@ -270,7 +270,7 @@ def recipes(schema: bool) -> None:
 )
 @click.option(
     "--budget",
-    default=60.0,
+    default=20.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
@@ -506,6 +506,21 @@ def fetch(recipe: str, folder: Path | None) -> None:
 
     for line in fetch_all(read_recipe(recipe), folder):
         click.echo(line)
+
+
+@tlgen.command()
+def doctor() -> int:
+    """Show what is installed and what works here, with the command that mends what does not."""
+    from tlgen.commands.doctor import examine
+
+    lines = examine()
+    width = max(len(line.what) for line in lines)
+    for line in lines:
+        mark = "MISSING" if line.needed else "note" if line.mend else "ok"
+        click.echo(f"{mark:<8}{line.what:<{width}}  {line.state}")
+        if line.mend:
+            click.echo(f"{'':{width + 8}}  -> {line.mend}")
+    return int(any(line.needed for line in lines))
 
 
 def _with_a_word(name: str, yes: bool | None = None) -> Recipe:

@@ -172,6 +172,8 @@ def with_elements(content: bytes) -> bytes:
 
 
 def _states_element(line: bytes) -> bool:
+    if line[76:78].strip().isalpha():  # nearly always, and sooner
+        return True
     return any(chr(sign).isalpha() for sign in line[76:78])
 
 
