@@ -2,10 +2,13 @@
 
     python benchmarks/estimate.py
     python benchmarks/estimate.py --recipe my.yaml --cluster local:2
+    python benchmarks/estimate.py --only cell --structures FOLDER   # a plan of a cell of your structures
 
 The plan comes from small samples made on this machine (nothing that was remembered is used), the time left
 from the run's own journal (``--log-json``). Prints tables, and as the last line one JSON object of the
-figures. The demo takes about 10 minutes on two cores.
+figures. The demo takes about 10 minutes on two cores. ``plan_cell_s`` is how long ``tlgen plan`` takes for a
+cell (``benchmarks/cell.yaml``) where nothing of its structures has been prepared, ``refuse_cell_s`` until it
+refuses a vesicle that does not fit; seconds on the clock.
 """
 
 from __future__ import annotations
@@ -17,8 +20,13 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+import cell
+import yaml
+from machine import machine
 
 #: Shares of the calls' time at which the time left is compared with what it was.
 SHARES = (0.1, 0.25, 0.5, 0.75)
@@ -52,11 +60,45 @@ def made(recipe: str, url: str, cluster: str, journal: Path) -> list[dict[str, A
     return [json.loads(line) for line in journal.read_text().splitlines()]
 
 
+def cells_plan(structures: Path | None, cluster: str) -> dict[str, float]:
+    """Time the plan of a cell with nothing prepared, and the refusal of a vesicle that does not fit."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        recipe = cell.recipe_with(structures, folder)
+        content = yaml.safe_load(recipe.read_text())
+        content["decorations"]["vesicles"] = {"radius": 400}
+        refused = folder / "refused.yaml"
+        refused.write_text(yaml.safe_dump(content))
+        environment = os.environ | {"TMPDIR": temporary, "TLGEN_PREPARED": str(folder / "prepared")}
+
+        def seconds(path: Path, status: int) -> float:
+            command = [*TLGEN, "plan", str(path), "--to", str(folder / "corpus"), "--cluster", cluster]
+            started = time.perf_counter()
+            done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+            took = time.perf_counter() - started
+            assert done.returncode == status, done.returncode
+            return took
+
+        figures = {"plan_cell_s": seconds(recipe, 0), "refuse_cell_s": seconds(refused, 2)}
+    print(
+        f"the plan of a cell: {figures['plan_cell_s']:.1f} s with nothing prepared;"
+        f" a vesicle too large is refused after {figures['refuse_cell_s']:.1f} s"
+    )
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How right the plan and the time left are.")
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--cluster", default="local:2")
+    parser.add_argument("--structures", type=Path, help="folder of the cell's distractors")
+    parser.add_argument("--only", choices=["cell"], help="only the plan of a cell")
     given = parser.parse_args()
+    print(machine())
+    of_cell = cells_plan(given.structures, given.cluster)
+    if given.only:
+        print(json.dumps({k: round(v, 2) for k, v in of_cell.items()} | {"machine": machine().figures()}))
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         url = str(folder / "corpus")
@@ -90,7 +132,9 @@ def main() -> None:
     print(f"{'megabytes':12}{plan['bytes'] / 1e6:10.1f}{n_bytes / 1e6:10.1f}")
     figures |= {f"planned_{name}": value for name, value in plan.items()}
     figures |= {"true_core_hours": hours, "true_bytes": n_bytes, "samples": end["items_done"]}
-    print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}))
+    figures |= of_cell
+    told = {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
+    print(json.dumps(told | {"machine": machine().figures()}))
 
 
 if __name__ == "__main__":

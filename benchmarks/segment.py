@@ -1,14 +1,20 @@
-"""How fast the picker segments against DeepFinder's own way: same network, same weights, same CPU, one run.
+"""How fast the picker segments: against DeepFinder's own way, against the bare network, on how many cores.
 
     python benchmarks/segment.py                                   # DeepFinder's tiling as this file has it
     python benchmarks/segment.py --reference ~/cryoet-deepfinder   # its own inference class, from a clone
-    python benchmarks/segment.py --shape 128 256 256 --network small
+    python benchmarks/segment.py --shape 240 630 652 --network small --without-deepfinder
 
-DeepFinder cuts a tomogram into cubes of 192 voxels that overlap by 55, of which it crops 25 on each side and
-averages what overlaps. The volume is by default one that two such cubes along each axis cover exactly, which
-is the best that can happen to them: they compute 2.6 times its voxels, and of a tomogram of 512 x 512 x 200
-4.3 times.
-Prints a table, and as the last line one JSON object of the figures.
+For each network, with the same weights on the same CPU in one run:
+
+- the picker picks a tomogram from its file; wall and CPU time of its stages are shown;
+- the network is called on one block, of the size that it is quickest on because it fits into the cache; the
+  sweep's voxels a second over the block's are ``sweep_efficiency``, in CPU time;
+- DeepFinder's way segments the same volume. It cuts a tomogram into cubes of 192 voxels that overlap by 55,
+  of which it crops 25 on each side and averages what overlaps. The volume is by default one that two such
+  cubes along each axis cover exactly, which is the best that can happen to them: they compute 2.6 times its
+  voxels, and of a tomogram of 512 x 512 x 200 4.3 times.
+
+Prints tables, and as the last line one JSON object of the figures; those of several networks are the worst.
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
+from machine import machine
 from numpy.typing import NDArray
 
 import tlpick  # noqa: F401  before Keras: it chooses the kernels
@@ -35,6 +42,8 @@ import tlpick  # noqa: F401  before Keras: it chooses the kernels
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 CROP, OVERLAP = 25, 55  # voxels, DeepFinder's defaults
+BLOCKS = (32, 48, 64, 96)  # voxels: edges of the blocks that the bare network is called on
+SHARE = 0.002  # of the voxels are of a class: about what a tomogram with some hundred particles has
 
 
 def centres(length: int, patch: int) -> list[int]:
@@ -62,7 +71,7 @@ def deepfinders_way(model: Any, volume: NDArray[np.float32], patch: int) -> tupl
         sums[box] += said[0, CROP:-CROP, CROP:-CROP, CROP:-CROP].astype(np.float16)
         seen[box] += 1
     for k in range(n_classes):
-        sums[..., k] /= seen
+        sums[..., k] /= np.maximum(seen, 1)
     return time.process_time() - started, len(places)
 
 
@@ -110,76 +119,148 @@ class _Loaded:
         """Keep what is there."""
 
 
-def ours(model: Any, volume: NDArray[np.float32], memory: float, tile: int | None) -> tuple[float, Any]:
-    """Segment by the picker's way; returns CPU seconds and the columns."""
-    from catalogs.intensity import measure, normalise
+def block(model: Any, repeats: int = 5) -> tuple[float, int]:
+    """Call the bare network on several blocks; returns the most voxels a CPU second, and its edge."""
+    import tensorflow as tf
+
+    call = tf.function(lambda values: model(values, training=False), reduce_retracing=True)
+    best = (0.0, 0)
+    for edge in BLOCKS:
+        values = tf.random.normal((1, edge, edge, edge, 1), seed=1)
+        call(values)  # traces
+        for _ in range(repeats):
+            started = time.process_time()
+            call(values).numpy()
+            best = max(best, (edge**3 / (time.process_time() - started), edge))
+    return best
+
+
+def pick(model: Any, volume: NDArray[np.float32], memory: float, folder: Path) -> Any:
+    """Pick the volume from a file by the program's own way; returns what became of it, with its times."""
+    from catalogs.intensity import NORMALISATION, measure, normalise
+    from catalogs.model_file import ModelCard, write_model
     from catalogs.schema import ClassInfo
-    from tlpick.network.geometry import read_graph
-    from tlpick.network.segment import compiled, segment
-    from tlpick.network.tiles import plan
+    from catalogs.volumes import write_mrc
+    from tlpick.batch.pipeline import Picked, Settings, pick_tomogram
+    from tlpick.network.tomograms.inputs import Tomogram
+    from tlpick.network.tomograms.intake import Terms
+    from tltrain.networks.architectures import halo
 
-    network = compiled(read_graph(model))
-    classes = [ClassInfo(name=f"c{k}", label=k, radius=100.0) for k in range(1, network.n_classes)]
-    segment(volume[:16, :16, :16], network, plan((16, 16, 16), network, 1e12), classes, {})  # traces
-    started = time.process_time()
-    z, y, x = volume.shape
-    tiling = plan((z, y, x), network, memory, tile)
-    segment(normalise(volume, measure(volume)), network, tiling, classes, {})
-    return time.process_time() - started, tiling
+    write_mrc(folder / "tomogram.mrc", volume, 10.0)
+    some = normalise(volume[:64, :64, :64], measure(volume))[np.newaxis, ..., np.newaxis]
+    said = np.asarray(model(some, training=False))[..., 1:].max(axis=-1)
+    classes = [ClassInfo(name=f"c{k}", label=k, radius=100.0) for k in range(1, model.output_shape[-1])]
+    model.save(folder / "network.keras")
+    card = ModelCard(
+        name="benchmark",
+        created="2026-01-01T00:00:00Z",
+        voxel_size=10.0,
+        contrast="dark",
+        classes=classes,
+        normalisation=NORMALISATION,
+        network=model.name,
+        n_parameters=model.count_params(),
+        pooling=4,
+        halo=halo(model, 4),
+        patch=40,
+        thresholds={info.name: float(np.quantile(said, 1 - SHARE)) for info in classes},
+        training={},
+        provenance={},
+    )
+    write_model(folder / "model.tlm", card, (folder / "network.keras").read_bytes())
+    settings = Settings(max_memory=memory, terms=Terms(trust_contrast=True), keep="zarr")
+    outcome = pick_tomogram(
+        str(folder / "model.tlm"), Tomogram(str(folder / "tomogram.mrc")), str(folder / "picks"), settings
+    )
+    assert isinstance(outcome.result, Picked)
+    return outcome.result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Segment by DeepFinder's way and by ours, and compare.")
-    parser.add_argument("--shape", nargs=3, type=int, default=(280, 280, 280), metavar=("Z", "Y", "X"))
-    parser.add_argument("--network", default="deepfinder", help="as tltrain names it")
-    parser.add_argument("--classes", type=int, default=3, help="the background included")
-    parser.add_argument("--patch", type=int, default=192, help="of DeepFinder")
-    parser.add_argument("--max-memory", type=float, default=3.0, help="GB, of our sweep")
-    parser.add_argument("--reference", type=Path, help="clone of cryoet-deepfinder: run its own class")
-    given = parser.parse_args()
-
-    import keras
-
+def compare(name: str, volume: NDArray[np.float32], given: argparse.Namespace) -> dict[str, Any]:
+    """Measure one network; prints a table, returns the figures."""
+    from catalogs.console import without_greetings
     from tltrain.networks.architectures import architecture
 
-    model = architecture(given.network).build(given.classes, 1)
+    with without_greetings():
+        import keras
+
+    model = architecture(name).build(given.classes, 1)
     model.compile(jit_compile=False)
     keras.utils.disable_interactive_logging()
-    volume = np.random.default_rng(1).standard_normal(given.shape, np.float32)
-    mega = volume.size / 1e6
-
-    cpu, tiling = ours(model, volume, 1e9 * given.max_memory, None)
+    with tempfile.TemporaryDirectory() as folder:
+        made = pick(model, volume, 1e9 * given.max_memory, Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cpu, wall = made.cpu_seconds["segment"], made.seconds["segment"]
+    most, edge = block(model)
+    mega = volume.size / 1e6
+    print(f"\n{name}: {made.n_tiles} columns, {made.planes} planes a step")
+    print(f"{'stage':22s}{'wall s':>9s}{'CPU s':>9s}{'CPU / wall':>12s}")
+    for stage, seconds in made.seconds.items():
+        busy = made.cpu_seconds[stage]
+        print(f"{stage:22s}{seconds:9.1f}{busy:9.1f}{busy / max(seconds, 1e-3):12.2f}")
+    print(f"{'way':22s}{'CPU s':>9s}{'voxels/s':>12s}{'computed/voxels':>18s}")
+    print(f"{'sweep':22s}{cpu:9.1f}{1e6 * mega / cpu:12.0f}{made.redundancy:18.2f}")
+    print(f"{f'one block of {edge}³':22s}{edge**3 / most:9.3f}{most:12.0f}{1:18.2f}")
+    figures = {
+        "columns": made.n_tiles,
+        "planes": made.planes,
+        "cpu_s": round(cpu, 2),
+        "voxels_per_s": round(1e6 * mega / cpu),
+        "block": edge,
+        "block_voxels_per_s": round(most),
+        "redundancy": made.redundancy,
+        "peak_memory_MB": round(peak),
+        "cpu_over_wall": round(cpu / wall, 2),
+        "cpu_over_wall_by_stage": {
+            stage: round(made.cpu_seconds[stage] / max(seconds, 1e-3), 2)
+            for stage, seconds in made.seconds.items()
+        },
+        "sweep_efficiency": round(1e6 * mega / cpu / most, 3),
+    }
+    if given.without_deepfinder:
+        return figures
     if given.reference:
         other, cubes = its_own_class(given.reference, model, volume, given.patch)
     else:
         other, cubes = deepfinders_way(model, volume, given.patch)
     twice = cubes * given.patch**3 / volume.size
-    lines = [
-        f"{'':22s}{'CPU s':>9s}{'voxels/s':>12s}{'computed/voxels':>18s}",
-        f"{'sweep':22s}{cpu:9.1f}{1e6 * mega / cpu:12.0f}{tiling.redundancy:18.2f}",
-        f"{'DeepFinder':22s}{other:9.1f}{1e6 * mega / other:12.0f}{twice:18.2f}",
-    ]
-    print("\n".join(lines), "", sep="\n")
+    print(f"{'DeepFinder':22s}{other:9.1f}{1e6 * mega / other:12.0f}{twice:18.2f}")
+    return figures | {
+        "cubes": cubes,
+        "reference_cpu_s": round(other, 2),
+        "reference_voxels_per_s": round(1e6 * mega / other),
+        "reference_redundancy": round(twice, 3),
+        "reference_peak_memory_MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "speedup_over_deepfinder": round(other / cpu, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Segment by DeepFinder's way and by ours, and compare.")
+    parser.add_argument("--shape", nargs=3, type=int, default=(280, 280, 280), metavar=("Z", "Y", "X"))
+    parser.add_argument("--network", action="append", help="as tltrain names it [small and deepfinder]")
+    parser.add_argument("--classes", type=int, default=3, help="the background included")
+    parser.add_argument("--patch", type=int, default=192, help="of DeepFinder")
+    parser.add_argument("--max-memory", type=float, default=4.0, help="GB, of our picker")
+    parser.add_argument("--reference", type=Path, help="clone of cryoet-deepfinder: run its own class")
+    parser.add_argument("--without-deepfinder", action="store_true", help="measure the picker alone")
+    given = parser.parse_args()
+
+    here = machine()
+    print(here)
+    volume = np.random.default_rng(1).standard_normal(given.shape, np.float32)
+    networks = {name: compare(name, volume, given) for name in given.network or ["small", "deepfinder"]}
+    worst = {
+        name: min(figures[name] for figures in networks.values())
+        for name in ("cpu_over_wall", "sweep_efficiency", "speedup_over_deepfinder")
+        if all(name in figures for figures in networks.values())
+    }
+    reference = "its own class" if given.reference else "its tiling"
+    print()
     print(
         json.dumps(
-            {
-                "shape": list(given.shape),
-                "network": given.network,
-                "reference": "its own class" if given.reference else "its tiling",
-                "cubes": cubes,
-                "columns": len(tiling),
-                "planes": tiling.planes,
-                "cpu_s": round(cpu, 2),
-                "reference_cpu_s": round(other, 2),
-                "voxels_per_s": round(1e6 * mega / cpu),
-                "reference_voxels_per_s": round(1e6 * mega / other),
-                "redundancy": round(tiling.redundancy, 3),
-                "reference_redundancy": round(twice, 3),
-                "peak_memory_MB": round(peak),
-                "reference_peak_memory_MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-                "speedup_over_deepfinder": round(other / cpu, 2),
-            }
+            {"shape": list(given.shape), "reference": reference, **worst, "networks": networks}
+            | here.figures()
         )
     )
 

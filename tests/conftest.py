@@ -21,6 +21,12 @@ prefer_onednn()  # some tests make networks before they import a package that do
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def prepared_structures(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is prepared of structures for these tests alone; their workers inherit the variable."""
+    os.environ["TLGEN_PREPARED"] = str(tmp_path_factory.mktemp("prepared"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real structures, maps and tomograms beside the checkout; not part of the project."""

@@ -270,7 +270,7 @@ def recipes(schema: bool) -> None:
 )
 @click.option(
     "--budget",
-    default=60.0,
+    default=20.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
@@ -461,7 +461,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     help="Bin your pixels to about this, by a whole number.",
 )
 def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
-    """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc or a STAR file of RELION 5.
+    """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc, STAR, .tomostar, ...
 
     Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
     and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
@@ -506,6 +506,21 @@ def fetch(recipe: str, folder: Path | None) -> None:
 
     for line in fetch_all(read_recipe(recipe), folder):
         click.echo(line)
+
+
+@tlgen.command()
+def doctor() -> int:
+    """Show what is installed and what works here, with the command that mends what does not."""
+    from tlgen.commands.doctor import examine
+
+    lines = examine()
+    width = max(len(line.what) for line in lines)
+    for line in lines:
+        mark = "MISSING" if line.needed else "note" if line.mend else "ok"
+        click.echo(f"{mark:<8}{line.what:<{width}}  {line.state}")
+        if line.mend:
+            click.echo(f"{'':{width + 8}}  -> {line.mend}")
+    return int(any(line.needed for line in lines))
 
 
 def _with_a_word(name: str, yes: bool | None = None) -> Recipe:

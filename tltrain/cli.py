@@ -77,7 +77,7 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
     "--ema", default=0.0, help="Keep a moving average of the weights with this momentum, e.g. 0.999."
 )
 @click.option("--precision", default="float32", show_default=True, help="float32, bf16 or fp16 (on GPUs).")
-@click.option("--xla/--no-xla", default=None, help="Compile steps by XLA; by default on GPUs only.")
+@click.option("--xla/--no-xla", default=None, help="Compile steps by XLA; by default on GPUs and with JAX.")
 @click.option("--devices", type=int, help="GPUs that share each batch; by default all.")
 @click.option("--validate-every", type=int, metavar="STEPS", help="By default 20 times in a training.")
 @click.option("--patience", type=int, metavar="N", help="Stop after N validations without a better score.")

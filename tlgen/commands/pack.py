@@ -44,8 +44,8 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
     spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
-    prepare_structures.refuse_small_boxes(recipe)
     recipe_checks.check_decorations(recipe, [spec])
+    prepare_structures.refuse_small_boxes(recipe)
     prepare_structures.refuse_targets_among_distractors(recipe)
     with scratch_folder("tlgen-pack-") as temporary:
         infos = prepare_structures.class_infos(recipe)

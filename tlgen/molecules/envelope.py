@@ -8,6 +8,7 @@ grid can come in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from catalogs.errors import InputError
+from tlgen.molecules import array_cache
 from tlgen.molecules.molecule import Molecule
 
 #: Å; the resolution at which a molecule's envelope is drawn.
@@ -97,7 +99,18 @@ def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: fl
         raise InputError(f"the envelope's resolution must be positive, in Å, not {resolution}")
     if not 0 < enclosed < 1:
         raise InputError(f"the mass enclosed by the envelope must be between 0 and 1, not {enclosed}")
-    molecule = molecule.points
+
+    def made() -> dict[str, NDArray[Any]]:
+        density, threshold = _drawn(molecule.points, resolution, enclosed)
+        return {"density": density, "threshold": np.array(threshold)}
+
+    decided_by = (__name__, "tlgen.molecules.molecule")
+    found = array_cache.kept("envelopes", [molecule.digest, resolution, enclosed], decided_by, made)
+    return Envelope(found["density"], resolution / 5, float(found["threshold"]))
+
+
+def _drawn(molecule: Molecule, resolution: float, enclosed: float) -> tuple[NDArray[np.float32], float]:
+    """Density of a molecule of points, and the contour; see :func:`envelope`."""
     spacing = resolution / 5
     sigma = resolution * SIGMA_OF_RESOLUTION
     # Sharing an atom between 8 voxels, and interpolating between 8 when the grid is read, are two
@@ -108,7 +121,7 @@ def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: fl
     grid = np.zeros(2 * half + 1, np.float32)
     share(grid, molecule.positions[:, ::-1].astype(np.float64) / spacing + half, atom_masses(molecule))
     density = ndimage.gaussian_filter(grid, rest, mode="constant", truncate=4.0) / np.float32(spacing**3)
-    return Envelope(density, spacing, _contour(density, enclosed))
+    return density, _contour(density, enclosed)
 
 
 def atom_masses(molecule: Molecule) -> NDArray[np.float64]:

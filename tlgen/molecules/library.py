@@ -6,11 +6,19 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from catalogs.corpus.catalog import Catalog
+from tlgen.molecules import array_cache
 from tlgen.molecules.molecule import Molecule, from_arrays
+
+# Whose source code decides what a molecule with a digest is.
+_DECIDED_BY = ("tlgen.molecules.molecule",)
 
 
 class CorpusLibrary(Mapping[str, Molecule]):
-    """The molecules stored in a corpus, by digest; each is read once a process."""
+    """The molecules stored in a corpus, by digest.
+
+    Each is read from the corpus once a host, and mapped into memory by its processes
+    (:mod:`tlgen.molecules.array_cache`).
+    """
 
     def __init__(self, url: str) -> None:
         self._catalog = open_catalog(url)
@@ -31,9 +39,16 @@ def open_catalog(url: str) -> Catalog:
     return Catalog.open(url)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _molecule(url: str, digest: str) -> Molecule:
-    return from_arrays(open_catalog(url).get_molecule(digest))
+    arrays = array_cache.find("molecules", [digest], _DECIDED_BY)
+    if arrays is None:
+        arrays = open_catalog(url).get_molecule(digest)
+        if "rmsd" in arrays:  # corpora of earlier versions hold less than the digest's molecule has now
+            arrays = array_cache.keep("molecules", [digest], _DECIDED_BY, arrays)
+    molecule = from_arrays(arrays)
+    molecule.__dict__["digest"] = digest  # known already
+    return molecule
 
 
 __all__ = ["CorpusLibrary", "open_catalog"]

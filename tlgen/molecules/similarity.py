@@ -20,9 +20,10 @@ from scipy.spatial.transform import Rotation
 
 from catalogs import seeds
 from catalogs.errors import InputError
+from tlgen.molecules import read_once
 from tlgen.molecules.envelope import envelope
 from tlgen.molecules.molecule import Molecule
-from tlgen.molecules.structures import Polymer, load_structure, locate, name_of, polymers
+from tlgen.molecules.structures import Polymer, locate, name_of
 
 #: Least share of equal residues, of the shorter chain's, in chains of one kind. Unrelated nucleic acids
 #: align to a half; bacterial ribosomes share three quarters.
@@ -70,8 +71,8 @@ class Candidate:
 def of_structure(path_or_name: str | Path, *, assembly: str = "first") -> Candidate:
     """Describe a structure file or PDB entry; arguments and errors as of :func:`load_structure`."""
     path = locate(path_or_name)
-    chains = tuple(p for p in polymers(path, assembly=assembly) if len(p.sequence) >= _SHORTEST)
-    return Candidate(name_of(path), chains, lambda: load_structure(path, assembly=assembly))
+    chains = tuple(p for p in read_once.structure(path, assembly)[1] if len(p.sequence) >= _SHORTEST)
+    return Candidate(name_of(path), chains, lambda: read_once.structure(path, assembly)[0])
 
 
 def of_molecule(molecule: Molecule) -> Candidate:

@@ -128,6 +128,7 @@ def _of_pdb(content: bytes) -> Contents:
     import gemmi
 
     structure = gemmi.read_pdb_string(with_elements(content))
+    structure.merge_chain_parts()
     stated = {each.name: each for each in structure.assemblies}
 
     def parts(assembly: str) -> list[Part]:
@@ -171,6 +172,8 @@ def with_elements(content: bytes) -> bytes:
 
 
 def _states_element(line: bytes) -> bool:
+    if line[76:78].strip().isalpha():  # nearly always, and sooner
+        return True
     return any(chr(sign).isalpha() for sign in line[76:78])
 
 
@@ -204,6 +207,7 @@ def _of_mmcif(block: Any, path: Path) -> Contents:
 
     _complete(block, path)
     structure = gemmi.make_structure_from_block(block)
+    structure.merge_chain_parts()  # ligands of a chain stand after all of its polymers
     names, generators = _generators(block)
     operators = _operators(block)
 
@@ -232,7 +236,7 @@ def _complete(block: Any, path: Path) -> None:
     needed = ["id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id"]
     needed += ["label_seq_id", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "B_iso_or_equiv", "auth_seq_id"]
     missing = [tag for tag in needed if tag not in tags]
-    untold = "type_symbol" in tags and all(
+    untold = "type_symbol" in tags and any(
         _is_null(word) for word in block.find_values(f"{_SITE}type_symbol")
     )
     if not missing and not untold:
@@ -257,7 +261,9 @@ def _complete(block: Any, path: Path) -> None:
             "with ChimeraX"
         )
     if untold or "type_symbol" in missing:
-        table["type_symbol"] = _symbols(table)
+        stated = table.get("type_symbol", ["?"] * n)
+        told = zip(stated, _symbols(table), strict=True)
+        table["type_symbol"] = [by_name if _is_null(word) else word for word, by_name in told]
     block.set_mmcif_category(_SITE, table, raw=True)
 
 

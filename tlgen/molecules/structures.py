@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -103,7 +104,8 @@ FACTS = {
 # ------------------------------------------------------------------------------------------- finding files
 
 
-def shipped() -> dict[str, Path]:
+@cache
+def shipped() -> Mapping[str, Path]:
     """List the structures that installed packages ship: PDB id -> file. Imports none of the packages."""
     found = {}
     for name, entry in _SHIPPED.items():
@@ -254,7 +256,12 @@ def checksum(path: Path) -> str:
 
 def _shipped_name(path: Path) -> str | None:
     """Tell the name under which an installed package ships this very file."""
-    return next((name for name, file in shipped().items() if file.resolve() == path.resolve()), None)
+    return _shipped_places().get(path.resolve())
+
+
+@cache
+def _shipped_places() -> Mapping[Path, str]:
+    return {file.resolve(): name for name, file in shipped().items()}
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -325,7 +332,19 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
         two things, or more than :data:`MAX_ATOMS` atoms.
     """
     path = locate(path_or_name)
+    return _molecule(residues.read(path, assembly), path, assembly)
+
+
+def load_with_polymers(
+    path_or_name: str | Path, *, assembly: str = "first"
+) -> tuple[Molecule, list[Polymer]]:
+    """Read a structure and its :func:`polymers` at once; arguments as of :func:`load_structure`."""
+    path = locate(path_or_name)
     kept = residues.read(path, assembly)
+    return _molecule(kept, path, assembly), _polymers(kept, path, assembly)
+
+
+def _molecule(kept: Kept, path: Path, assembly: str) -> Molecule:
     atoms = _atoms(kept, path)
     parts = _assembly(kept, atoms.chains, atoms.subchains, assembly, path)
     n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
@@ -394,7 +413,10 @@ def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polym
         No such file or entry, not a structure, no atoms, or no such assembly.
     """
     path = locate(path_or_name)
-    kept = residues.read(path, assembly)
+    return _polymers(residues.read(path, assembly), path, assembly)
+
+
+def _polymers(kept: Kept, path: Path, assembly: str) -> list[Polymer]:
     sequences: dict[tuple[str, str, int], list[tuple[Kind, str]]] = {}
     for each in kept.residues:
         if letter := _letter(each):

@@ -97,7 +97,7 @@ def reconstruct_file(
     Parameters
     ----------
     stack
-        MRC of modes 0, 1, 2, 6 or 12, aligned so that the tilt axis is ``request.tilt_axis`` from y and goes
+        MRC, aligned so that the tilt axis is ``request.tilt_axis`` from y and goes
         through the middle of the images.
     angles
         A file that :func:`tlgen.tilts.series_files.read_series` reads: an angle for each image, in the same

@@ -101,30 +101,27 @@ def _one(
     url: str, recipe: Recipe, spec: SampleSpec, prepared: list[prepare_structures.Prepared], budget: float
 ) -> Measured:
     """Make one sample in a small box and scale what it took by the volume."""
-    shape = shrink(spec.shape, _VOXELS * max(0.2, budget / 20))
-    scale = math.prod(spec.shape) / math.prod(shape)
-    there = {p.key for p in prepared}
-    counts = tuple((key, max(1, round(n / scale))) for key, n in spec.counts if key in there)
-    on_cpu = spec.acquisition.model_copy(update={"device": "cpu"})
-    digest = seeds.digest([spec.sample_id, list(shape)])
-    small = replace(spec, sample_id=digest, shape=shape, counts=counts, acquisition=on_cpu)
+    voxels = _VOXELS * max(0.2, budget / 20)
+    small = _smaller(spec, voxels, {p.key for p in prepared})
+    scale = math.prod(spec.shape) / math.prod(small.shape)
+    on_cpu = small.acquisition
     names = tuple(info.name for info in Catalog.open(url).classes)
 
     def timed(function: Any, *args: Any) -> tuple[Any, float]:
         started = time.process_time()
         result = function(*args)
-        if (took := time.process_time() - started) < budget:
-            started = time.process_time()  # once more, with everything loaded and compiled
-            result = function(*args)
-            took = time.process_time() - started
-        return result, took
+        return result, time.process_time() - started
 
+    # a smaller one first, so that everything is loaded and compiled
+    tiny = _smaller(spec, voxels / 8, {p.key for p in prepared})
+    make_sample.pack_scene(url, tiny, prepared, names)
     packed, pack = timed(make_sample.pack_scene, url, small, prepared, names)
     tilts = misaligned(tilt_series(spec.acquisition), spec.acquisition, spec.stream("alignment"))
     middle = tilts[len(tilts) // 2]
-    ((image, _, device),), tilt = timed(
-        make_sample.simulate_tilts, url, packed.scene, on_cpu, [middle], spec.stream("simulate")
-    )
+    one = (make_sample.simulate_tilts, url, packed.scene, on_cpu, [middle], spec.stream("simulate"))
+    ((image, _, device),), tilt = timed(*one)
+    if tilt < budget:  # once more, with everything loaded and compiled
+        ((image, _, device),), tilt = timed(*one)
     # pixels in another order for each tilt: the same image again and again would compress too well
     rng = seeds.generator("calibration")
     images = [
@@ -143,6 +140,19 @@ def _one(
     )
 
 
+def _smaller(spec: SampleSpec, voxels: float, there: set[str]) -> SampleSpec:
+    """Make a sample smaller, of the structures that are there, and as crowded."""
+    shape = shrink(spec.shape, voxels, flat=bool(spec.decorations.class_names))
+    scale = math.prod(spec.shape) / math.prod(shape)
+    return replace(
+        spec,
+        sample_id=seeds.digest([spec.sample_id, list(shape)]),
+        shape=shape,
+        counts=tuple((key, max(1, round(n / scale))) for key, n in spec.counts if key in there),
+        acquisition=spec.acquisition.model_copy(update={"device": "cpu"}),
+    )
+
+
 def _n_bytes(sample: Path, scale: float) -> float:
     """Bytes of a sample in a box that is larger by ``scale``: what describes it, and its table, are not."""
     files = {file.relative_to(sample): file.stat().st_size for file in sample.rglob("*") if file.is_file()}
@@ -152,11 +162,17 @@ def _n_bytes(sample: Path, scale: float) -> float:
     return voxels * scale + sum(files.values()) - voxels
 
 
-def shrink(shape: tuple[int, int, int], voxels: float) -> tuple[int, int, int]:
-    """Make a box smaller, alike in all directions, until it has about so many voxels; at least 16 a side."""
-    scale = min(1.0, (voxels / math.prod(shape)) ** (1 / 3))
-    z, y, x = (n if scale == 1 else max(min(n, 16), round(n * scale)) for n in shape)
-    return z, y, x
+def shrink(shape: tuple[int, int, int], voxels: float, *, flat: bool = False) -> tuple[int, int, int]:
+    """Make a box smaller, alike in all directions, until it has about so many voxels; at least 16 a side.
+
+    With ``flat`` it keeps its thickness, which decorations have to fit into.
+    """
+    share = min(1.0, voxels / math.prod(shape))
+    if share == 1:
+        return shape
+    scale = share ** (1 / 2 if flat else 1 / 3)
+    z, y, x = (max(min(n, 16), round(n * scale)) for n in shape)
+    return (shape[0] if flat else z), y, x
 
 
 def _key(recipe: Recipe, spec: SampleSpec) -> str:

@@ -193,8 +193,8 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     if not found.todo:
         click.echo("nothing to do")
         return
-    prepare_structures.refuse_small_boxes(recipe)
     recipe_checks.check_decorations(recipe, found.todo)
+    prepare_structures.refuse_small_boxes(recipe)
     prepare_structures.refuse_targets_among_distractors(recipe)
     costs = estimate(recipe, found.todo, budget)
     hours, off = costs.core_hours, costs.factor

@@ -5,28 +5,35 @@ A structure is known by the hash of its file and of all that the recipe says of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
-from catalogs import seeds
+from catalogs import notes, seeds
 from catalogs.corpus.catalog import Catalog
 from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
-from tlgen.molecules import pdb, structures
+from tlgen.molecules import array_cache, pdb, read_once, structures
+from tlgen.molecules.envelope import envelope
 from tlgen.molecules.library import open_catalog
-from tlgen.molecules.molecule import Molecule, to_arrays
+from tlgen.molecules.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipes.recipe import Distractor, Recipe, Structure, Variants
 from tlgen.recipes.samples import DATA_VERSION
 from tlgen.runs import shortfall
 from tlgen.scene import decorate
 from tlgen.simulate import checks
+from tlgen.simulate.multislice import displaced_ice
 
+# Modules that decide what is made of a map, and of a structure's variants.
+_FITTERS = ("tlgen.molecules.pseudoatoms", "tlgen.molecules.molecule")
+_BENDERS = (*read_once.READERS, *_FITTERS, "tlgen.molecules.modes")
 # Keys of a structure in a recipe that say how its file is read.
 _READ_BY = {"assembly", "contour", "resolution", "mass"}
 
@@ -187,17 +194,33 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
         It cannot be read, holds no molecule, or an element that no engine knows.
     """
     if structure.map is None:
-        molecule = structures.load_structure(structure.source, assembly=structure.assembly)
+        molecule, _ = read_once.structure(structure.source, structure.assembly)
         with permanent():
             checks.check_molecule(molecule)
         return molecule
+    path = Path(structure.map)
+    words = structure.model_dump(include=_READ_BY, exclude_none=True)
+    content = [structures.checksum(path), str(path.resolve()), structures.name_of(path), words]
+    found = array_cache.kept("maps", content, _FITTERS, lambda: _fitted(structure))
+    for text in found["notes"].tolist():
+        notes.warn(text)
+    if tell:
+        click.echo(f"  {found['summary']}")
+    return from_arrays(found)
+
+
+def _fitted(structure: Structure) -> dict[str, NDArray[Any]]:
+    """Fit pseudo-atoms to a map: their arrays, ``summary`` of how well, and what a user should know of it."""
     from tlgen.molecules.pseudoatoms import load_map
 
     mass = None if structure.mass is None else structure.mass * 1e3
-    model = load_map(structure.map, contour=structure.contour, resolution=structure.resolution, mass=mass)
-    if tell:
-        click.echo(f"  {model.summary}")
-    return model.molecule
+    with notes.heard() as told:
+        model = load_map(
+            structure.map or "", contour=structure.contour, resolution=structure.resolution, mass=mass
+        )
+    return {
+        **to_arrays(model.molecule), "summary": np.array(model.summary), "notes": np.array(told, np.str_)
+    }  # fmt: skip
 
 
 def refuse_targets_among_distractors(recipe: Recipe) -> None:
@@ -246,10 +269,23 @@ def molecules(preparation: Preparation) -> list[Molecule]:
     molecule = read_structure(preparation.structure)
     if not preparation.variants:
         return [molecule]
+    bent = array_cache.kept(
+        "variants",
+        [preparation.key, preparation.name],
+        _BENDERS,
+        lambda: _bent(molecule, preparation),
+    )
+    number = preparation.variants.number
+    return [molecule, *(from_arrays(_numbered(bent, k)) for k in range(number))]
+
+
+def _bent(molecule: Molecule, preparation: Preparation) -> dict[str, NDArray[Any]]:
+    """Make the variants of a structure: their arrays, each with its number before its name."""
     from tlgen.molecules import modes
 
+    assert preparation.variants is not None
     with permanent():
-        bent = modes.variants(
+        made = modes.variants(
             molecule,
             preparation.variants.number,
             rmsd=preparation.variants.rmsd,
@@ -257,13 +293,23 @@ def molecules(preparation: Preparation) -> list[Molecule]:
             seed=seeds.seed(preparation.seed, preparation.key, "variants"),
             scheme=preparation.variants.scheme,
         )
-    return [molecule, *bent]
+    return {f"{k}/{name}": array for k, each in enumerate(made) for name, array in to_arrays(each).items()}
 
 
-def prepare(url: str, preparation: Preparation) -> Prepared:
-    """Put a structure and its variants into the corpus (runs on a worker)."""
+def _numbered(arrays: dict[str, NDArray[Any]], number: int) -> dict[str, NDArray[Any]]:
+    start = f"{number}/"
+    return {name.removeprefix(start): each for name, each in arrays.items() if name.startswith(start)}
+
+
+def prepare(url: str, preparation: Preparation, slices: Sequence[float] | None = None) -> Prepared:
+    """Put a structure and its variants into the corpus (runs on a worker).
+
+    With ``slices``, what the making of samples needs of them is made too, so that no tilt has to wait for it:
+    their envelopes, and the ice that they displace in slices so thick (Å).
+    """
     catalog = open_catalog(url)
-    made = molecules(preparation)
+    with notes.silent():  # what drives the run has told it
+        made = molecules(preparation)
     for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
         if not catalog.has_molecule(each.digest):
@@ -279,6 +325,10 @@ def prepare(url: str, preparation: Preparation) -> Prepared:
     prepared = already_prepared(catalog, preparation)
     if prepared is None:
         raise OSError(f"{catalog.url} did not keep the structure {preparation.name} that was written to it")
+    for each in () if slices is None else made:
+        envelope(each)
+        for thickness in slices or ():
+            displaced_ice.cover(each.points, thickness)
     return prepared
 
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: So many samples given up one after the other, none made in between, are no accident: the run stops.
 MOST_IN_A_ROW = 20
+#: Different thicknesses of slices for which the displaced ice is made beforehand.
+MOST_SLICES = 3
 # Where the stack of a process that crashed, or was stopped, begins in its log.
 _STACK = re.compile(r"^(?:Fatal Python error|Current thread|Thread) ?(?=:|0x)", re.MULTILINE)
 #: Seconds that one step (packing, one tilt, the rest) may take.
@@ -89,8 +91,8 @@ def run(
             return True
 
         check_cluster(cluster)
-        prepare_structures.refuse_small_boxes(recipe)
         recipe_checks.check_decorations(recipe, found.todo)
+        prepare_structures.refuse_small_boxes(recipe)
         prepare_structures.refuse_targets_among_distractors(recipe)
         catalog = Catalog.create(
             url,
@@ -177,10 +179,11 @@ def _prepare(
     started, catalog = time.monotonic(), this.catalog
     found = {p.key: prepare_structures.already_prepared(catalog, p) for p in wanted}
     missing = [p for p in wanted if found[p.key] is None]
+    slices = slices_of(this.todo)
 
     def job(preparation: prepare_structures.Preparation) -> Job:
         def steps() -> Steps:
-            return (yield [Call(prepare_structures.prepare, catalog.url, preparation)])[0]
+            return (yield [Call(prepare_structures.prepare, catalog.url, preparation, slices)])[0]
 
         return Job(f"{preparation.name}-{preparation.key}", steps)
 
@@ -211,6 +214,16 @@ def _prepare(
         return None
     found |= {prepared.key: prepared for prepared in summary.results.values()}
     return [p for p in found.values() if p is not None]
+
+
+def slices_of(specs: Sequence[SampleSpec]) -> tuple[float, ...]:
+    """List how thick (Å) the slices are in which samples need the ice that structures displace.
+
+    None where each sample has its own: then they are left to the workers.
+    """
+    acquisitions = [spec.acquisition for spec in specs if spec.acquisition.engine == "multislice"]
+    found = sorted({acq.slice_thickness for acq in acquisitions if acq.ice_density})
+    return tuple(found) if len(found) <= MOST_SLICES else ()
 
 
 def _make(this: _Run, prepared: list[prepare_structures.Prepared], book: Bookkeeping) -> bool:

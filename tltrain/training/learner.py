@@ -42,7 +42,7 @@ class Optimisation:
     precision
         ``float32``, or ``bf16`` or ``fp16`` for the layers, with weights and sums in float32.
     xla
-        Whether XLA compiles the step; None: on accelerators only.
+        Whether XLA compiles the step; None: on accelerators and with JAX only.
     ema
         Momentum of the moving average of the weights that is judged and kept instead of the weights of the
         last step; 0: none.
@@ -92,7 +92,8 @@ class Learner:
             )
         self._how = how
         self._strategy = _strategy(how.devices)
-        accelerated = _accelerators() > 0
+        # TensorFlow's own kernels are quicker than XLA's on CPUs; JAX has no others
+        compiles = _accelerators() > 0 or keras.backend.backend() == "jax"
         with self._scope(), _policy(PRECISIONS[how.precision]):
             self.network = build()
             optimizer = keras.optimizers.AdamW(
@@ -108,7 +109,7 @@ class Learner:
             self.network.compile(
                 optimizer,
                 loss=_shared(loss, self.replicas),
-                jit_compile=accelerated if how.xla is None else how.xla,
+                jit_compile=compiles if how.xla is None else how.xla,
             )
             self.network.optimizer.build(self.network.trainable_variables)
 

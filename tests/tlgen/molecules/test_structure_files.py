@@ -379,6 +379,15 @@ def test_a_large_mmcif_file_without_elements(tmp_path: Path) -> None:
     assert np.array_equal(less.elements, whole.elements)
 
 
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [("1ubi", "d6a6710aba342571"), ("3o21", "cfff7e72213b91eb"), ("7pbl", "e0a19be6c4fc4be6")],
+)
+def test_molecules_of_whole_files_stay_what_they_were(name: str, digest: str) -> None:
+    """Corpora know molecules by their digests, which the order of atoms changes too."""
+    assert load_structure(name).digest == digest
+
+
 # ---------------------------------------------------------------------------------------------- BinaryCIF
 
 

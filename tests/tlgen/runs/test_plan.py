@@ -183,6 +183,7 @@ def test_small_boxes_keep_their_form() -> None:
     assert shrink((64, 512, 512), 1e9) == (64, 512, 512)
     assert shrink((64, 512, 512), 64 * 512 * 512 / 8) == (32, 256, 256)
     assert shrink((20, 4096, 4096), 1e5)[0] == 16
+    assert shrink((64, 512, 512), 64 * 512 * 512 / 4, flat=True) == (64, 256, 256)
 
 
 def test_one_sample_of_each_kind_comes_first(tmp_path: Path, content: dict[str, Any]) -> None:

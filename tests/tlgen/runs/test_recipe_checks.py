@@ -44,6 +44,7 @@ def asked(command: str, path: str, folder: Path) -> list[str]:
             {
                 "samples": {"train": {}, "thin": {"shape": [9, 40, 40]}},
                 "decorations": {"beads": {"radius": [46, 50]}},
+                "unusual": ["thickness"],
             },
             "decorations.beads: the smallest needs 92 Å along z and the box has 90",
         ),

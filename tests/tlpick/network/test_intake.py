@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,21 @@ def test_a_voxel_size_of_0_or_1_is_unknown(take: Any, header: float) -> None:
     with pytest.raises(InputError, match=r"does not say its voxel size; give it with --voxel-size, in Å"):
         take(noise(16, 16, 16), header)
     assert take(noise(16, 16, 16), header, voxel_size=10.1).voxel_size == 10.1
+
+
+def test_the_option_goes_before_a_header_that_makes_no_sense(card: ModelCard, tmp_path: Path) -> None:
+    file = tmp_path / "tomo.mrc"
+    write_mrc(file, noise(16, 16, 16), 10.0)
+    content = bytearray(file.read_bytes())
+    content[48:52] = np.float32(528).tobytes()  # 33 Å along z
+    file.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="no cubes"):
+        prepare(Tomogram(str(file)), card, Terms(), Scratch(tmp_path, 1e12), 1e12)
+    made = prepare(Tomogram(str(file)), card, Terms(voxel_size=10.0), Scratch(tmp_path, 1e12), 1e12)
+    assert made.voxel_size == 10
+    shutil.copy(file, tmp_path / "mask.mrc")  # of as many voxels: its header does not count
+    terms = Terms(voxel_size=10.0, mask=str(tmp_path / "mask.mrc"))
+    assert prepare(Tomogram(str(file)), card, terms, Scratch(tmp_path, 1e12), 1e12).region is not None
 
 
 def test_another_voxel_size_is_refused_with_what_to_do(take: Any) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from tlgen.molecules import array_cache
 from tlgen.molecules.molecule import Molecule
 from tlgen.simulate.microscope import potentials
 
@@ -27,6 +28,8 @@ CELL = 4.0
 KEPT = 512
 # Å; Parakeet's pixel, in which it takes the union.
 _PIXEL = 1.0
+# What they depend on, with this module.
+_DECIDED_BY = ("tlgen.molecules.molecule", "tlgen.simulate.microscope.potentials")
 _GOLDEN = (1 + 5**0.5) / 2
 _BEAMS = np.array(
     [(0, 1, _GOLDEN), (0, -1, _GOLDEN), (1, _GOLDEN, 0), (-1, _GOLDEN, 0), (_GOLDEN, 0, 1), (_GOLDEN, 0, -1)]
@@ -58,6 +61,20 @@ def cover(molecule: Molecule, slice_thickness: float, cell: float = CELL) -> Cov
 
     The molecule is one of points (:attr:`tlgen.molecules.molecule.Molecule.points`).
     """
+
+    def made() -> dict[str, NDArray[np.float32]]:
+        positions, volumes, squared = _found(molecule, slice_thickness, cell)
+        return {"positions": positions, "volumes": volumes, "squared_radius": np.array(squared)}
+
+    found = array_cache.kept(
+        "displaced-ice", [molecule.digest, slice_thickness, cell], (__name__, *_DECIDED_BY), made
+    )
+    return Cover(found["positions"], found["volumes"], float(found["squared_radius"]))
+
+
+def _found(
+    molecule: Molecule, slice_thickness: float, cell: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     radii = potentials.COVER_RADIUS[molecule.elements]
     cells = _cells(molecule, slice_thickness, cell)
     sums = np.zeros((*cells, 5))  # volume, its first moments and its squared distance
@@ -79,7 +96,7 @@ def cover(molecule: Molecule, slice_thickness: float, cell: float = CELL) -> Cov
     volumes, positions = filled[:, 0], filled[:, 1:4] / filled[:, :1]
     spread = filled[:, 4] - volumes * (positions**2).sum(axis=1)
     # two of the three dimensions are seen; a covered point is itself a pixel wide there
-    return Cover(
+    return (
         positions.astype(np.float32),
         (volumes / len(_BEAMS)).astype(np.float32),
         float(2 / 3 * spread.sum() / volumes.sum() + _PIXEL**2 / 6) if len(volumes) else 0.0,
