@@ -226,6 +226,13 @@ class Acquisition(BaseModel):
         json_schema_extra=_unit("°"),
         description="Between the faces of the ice: it grows thicker along x, from the box's thickness on.",
     )
+    vacuum: float = Field(
+        0.0,
+        ge=0,
+        le=5000,
+        json_schema_extra=_unit("Å"),
+        description="The tomogram reaches so far above and below the box: its faces are those of the ice.",
+    )
     contamination: float = Field(
         0.0,
         ge=0,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from catalogs import console
-from tlpick.options import asked_precision, chosen, localising, pairs, thresholding
+from tlpick.options import asked_cut, chosen, cutting, localising, pairs, thresholding
 from tlpick.output.convert import command as convert
 from tlpick.run_options import running, settings
 
@@ -49,7 +49,9 @@ def run_command(
     tomogram_type: str,
     where: str | None,
     precision: float | None,
-    fdr: float | None,
+    fdr: float | str | None,
+    top: int | None,
+    min_score: float | None,
     formats: tuple[str, ...],
     pixel_size: float | None,
     tomograms_star: str | None,
@@ -73,10 +75,36 @@ def run_command(
         settings(options),
         cluster=cluster or (f"local:{workers}" if workers > 1 else None),
         selection=Selection(tomogram_type, where),
-        precision=asked_precision(precision, fdr),
+        precision=precision,
+        cut=asked_cut(fdr, top, min_score, precision),
         lists=Lists(formats, pixel_size, tomograms_star),
     )
     return 0 if done else 1
+
+
+@tlpick.command()
+@click.argument("folder")
+@console.to_disk("to", required=True, metavar="FILE", help="Where the list goes, e.g. strict.star.")
+@cutting
+def select(folder: str, to: str, fdr: float | str | None, top: int | None, min_score: float | None) -> None:
+    """Write another choice of the picks of a run's FOLDER; nothing is picked anew."""
+    from tlpick.batch.select import select_picks
+
+    for line in select_picks(folder, to, asked_cut(fdr, top, min_score)):
+        click.echo(line)
+
+
+@tlpick.command()
+@click.argument("folder")
+@console.to_disk(
+    "to", required=True, metavar="FOLDER", help="Where the masks go, NAME.mrc for each tomogram."
+)
+def mask(folder: str, to: str) -> None:
+    """Write the masks that the run in FOLDER used: 1 where it looked, 0 outside of the ice and at beads."""
+    from tlpick.batch.select import write_masks
+
+    for line in write_masks(folder, to):
+        click.echo(line)
 
 
 @tlpick.command()

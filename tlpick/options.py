@@ -15,7 +15,13 @@ from catalogs.console import Choice
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
+    from tlpick.evaluation.cut import Cut
     from tlpick.network.localisation.localise import Options
+
+if TYPE_CHECKING:
+    _Parameter = click.ParamType[Any]
+else:
+    _Parameter = click.ParamType
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -28,8 +34,15 @@ def localising(command: _Command) -> _Command:
 
 
 def thresholding(command: _Command) -> _Command:
-    """Add ``--precision`` and ``--fdr`` to a command; :func:`asked_precision` reads them."""
+    """Add ``--precision`` and the options of :func:`cutting` to a command."""
     for option in reversed(_THRESHOLDING):
+        command = option(command)
+    return command
+
+
+def cutting(command: _Command) -> _Command:
+    """Add ``--fdr``, ``--top`` and ``--min-score`` to a command; :func:`asked_cut` reads them."""
+    for option in reversed(_CUTTING):
         command = option(command)
     return command
 
@@ -74,17 +87,45 @@ _LOCALISING = (
     ),
 )
 
+
+class _Share(_Parameter):
+    """A share between 0 and 1, or ``off``."""
+
+    name = "SHARE|off"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Read it."""
+        if value == "off" or isinstance(value, float):
+            return value
+        try:
+            share = float(value)
+        except ValueError:
+            share = math.nan
+        if not 0 < share < 1:
+            self.fail(f"{value!r} is no share of wrong picks; give a number between 0 and 1, or off")
+        return share
+
+
+_CUTTING = (
+    click.option(
+        "--fdr",
+        type=_Share(),
+        help="Keep the picks of which this share is expected to be wrong, by decoys (false discovery rate); "
+        "off keeps all. Unless given, the expected F1 is made greatest.",
+    ),
+    click.option(
+        "--top", type=click.IntRange(1), metavar="N", help="Keep the N best of each class and tomogram."
+    ),
+    click.option("--min-score", type=click.FloatRange(0, 1), help="Keep the picks with at least this score."),
+)
+
 _THRESHOLDING = (
     click.option(
         "--precision",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Keep the picks that promise this share of right ones; needs a calibrated model.",
+        help="Keep the picks that promise this share of right ones by the model's calibration.",
     ),
-    click.option(
-        "--fdr",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="The same by the share of wrong picks (false discovery rate): --fdr 0.1 is --precision 0.9.",
-    ),
+    *_CUTTING,
 )
 
 
@@ -123,17 +164,27 @@ def chosen(
     )
 
 
-def asked_precision(precision: float | None, fdr: float | None) -> float | None:
-    """Tell the precision that was asked for by either option; None if by none.
+def asked_cut(
+    fdr: float | str | None, top: int | None, min_score: float | None, precision: float | None = None
+) -> Cut:
+    """Tell which picks are to be kept.
 
     Raises
     ------
     InputError
-        If both were given.
+        If more than one of the options was given.
     """
-    if precision is not None and fdr is not None:
-        raise InputError("--precision and --fdr say the same thing; give one of them")
-    return precision if fdr is None else 1 - fdr
+    from tlpick.evaluation.cut import Cut
+
+    given = {"--fdr": fdr, "--top": top, "--min-score": min_score, "--precision": precision}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} all say which picks are kept; give one of them")
+    if fdr is not None:
+        return Cut("all") if fdr == "off" else Cut("fdr", float(fdr))
+    if top is not None:
+        return Cut("top", top)
+    return Cut() if min_score is None else Cut("score", min_score)
 
 
 def pairs(option: str, given: Sequence[str]) -> dict[str, str]:

@@ -43,6 +43,21 @@ class Memory(_Parameter):
         return size
 
 
+class Decoys(_Parameter):
+    """A number of decoys, ``auto`` or ``off``."""
+
+    name = "N|auto|off"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Read it; None is auto."""
+        if value is None or isinstance(value, int):
+            return value
+        words = {"auto": None, "off": 0}
+        if value not in words and not re.fullmatch(r"\d{1,3}", str(value)):
+            self.fail(f"{value!r} is no number of decoys; give one such as 2, or auto or off")
+        return words[value] if value in words else int(value)
+
+
 class Planes(_Parameter):
     """A range of planes such as 50:200; either end may be left out."""
 
@@ -116,6 +131,28 @@ _OPTIONS = (
         "tomogram's name. It may be binned.",
     ),
     click.option(
+        "--slab",
+        type=click.Choice(["auto", "off"]),
+        default="auto",
+        show_default=True,
+        help="Find the faces of the ice, and look only between them; with --mask the mask says where.",
+    ),
+    click.option(
+        "--beads",
+        type=click.Choice(["auto", "off"]),
+        default="auto",
+        show_default=True,
+        help="Leave out what is denser than protein, such as gold: of the grey values, and of the picks.",
+    ),
+    click.option(
+        "--decoys",
+        type=Decoys(),
+        default="auto",
+        show_default=True,
+        help="Noise with the tomogram's own power that is picked, too, to tell how many picks are wrong: one "
+        "of a large tomogram, up to four of a small one, or so many; off: none.",
+    ),
+    click.option(
         "--tta",
         default="1",
         show_default=True,
@@ -161,10 +198,12 @@ def settings(options: dict[str, Any]) -> Settings:
     from tlpick.network.tomograms.intake import Terms
 
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
+    found = {name: options.pop(name) == "auto" for name in ("slab", "beads")}
     given = {name: options.pop(name) for name in of_terms}
-    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given)
+    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given, **found)
     if terms.mask == "":
         raise InputError("--mask '' names no mask; leave it out")
     means = {name: options.pop(name) for name in ("max_memory", "tile")}
     tta, keep = int(options.pop("tta")), options.pop("keep_segmentation")
-    return Settings(**means, terms=terms, tta=tta, keep=keep, localising=chosen(**options))
+    decoys = options.pop("decoys")
+    return Settings(**means, terms=terms, tta=tta, keep=keep, localising=chosen(**options), decoys=decoys)

@@ -168,7 +168,7 @@ def test_another_voxel_size_is_refused_or_resampled(
     assert "fine.mrc has voxels of 5 Å, the model 'balls' was trained at 10 Å" in refused.err
     assert "--rescale" in refused.err
 
-    options = ("--to", tmp_path / "picks", "--rescale", "--keep-segmentation", "zarr")
+    options = ("--to", tmp_path / "picks", "--rescale", "--keep-segmentation", "zarr", "--fdr", "off")
     done = tlpick("run", ball_model, tmp_path / "fine.mrc", *options)
     assert (done.status, done.err) == (0, "")
     picks = particles.read(tmp_path / "picks" / "particles.star")
@@ -215,7 +215,7 @@ def test_what_is_done_is_not_done_again(
         write_mrc(tmp_path / f"{name}.mrc", make_balls(name).data, 10.0)
 
     def pick(*arguments: Any) -> Any:
-        return tlpick("run", ball_model, *arguments, "--to", tmp_path / "picks")
+        return tlpick("run", ball_model, *arguments, "--to", tmp_path / "picks", "--decoys", "off")
 
     one, two = tmp_path / "tomo-1.mrc", tmp_path / "tomo-2.mrc"
     pick(one)

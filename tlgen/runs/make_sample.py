@@ -261,12 +261,16 @@ def finish(
         optics_of(spec.acquisition),
     )
     with permanent():
-        tomogram = reconstruct.reconstruct(series, known, scene.shape, spec.reconstruction)
+        beyond = round(spec.acquisition.vacuum / scene.voxel_size)  # planes on each side
+        z, y, x = scene.shape
+        shape = (z + 2 * beyond, y, x)
+        tomogram = reconstruct.reconstruct(series, known, shape, spec.reconstruction)
         reconstructed = time.process_time()
-        classes, instances = labels.label(scene, CorpusLibrary(url))
+        classes, instances = (_deeper(each, beyond) for each in labels.label(scene, CorpusLibrary(url)))
     labelled = time.process_time()
 
     particles = scene.particles(spec.name, CorpusLibrary(url))
+    particles["z"] += beyond * scene.voxel_size
     counts = Counter(particles["class_name"][particles["label"] > 0])
     standing = counts + Counter(decoration.class_name for decoration in scene.decorations)
     simulator = engine(spec.acquisition.engine)
@@ -280,7 +284,7 @@ def finish(
             tilt_angles=angles,
             tilt_doses=np.array([tilts[i].dose_before for i in order], np.float32),
             tilt_errors=misalignment.table([tilts[i] for i in order]),
-            density=density(scene, CorpusLibrary(url)) if spec.keep.density else None,
+            density=_deeper(density(scene, CorpusLibrary(url)), beyond) if spec.keep.density else None,
             recipe=recipe,
             seeds={stage: spec.stream(stage) for stage in STAGES},
             facts={
@@ -289,7 +293,7 @@ def finish(
                 "split": spec.split,
                 "seed": spec.seed,
                 "acquisition": spec.acquisition,
-                "shape": spec.shape,
+                "shape": shape,
                 "n_tilts": len(tilts),
                 "n_particles": sum(counts.values()),
                 "n_distractors": len(particles) - sum(counts.values()),
@@ -313,3 +317,8 @@ def finish(
     )
     short = shortfall.shortfall(scene, packed.occupancy, spec.packing)
     return Made(record, here=True, short=tuple(short))
+
+
+def _deeper(volume: NDArray[Any], planes: int) -> NDArray[Any]:
+    """Add empty planes to both sides along z."""
+    return np.pad(volume, ((planes, planes), (0, 0), (0, 0))) if planes else volume

@@ -14,11 +14,13 @@ from typing import Any
 
 SEGMENTATION = "segmentation.zarr"
 PARTICLES = "particles.star"
+#: All picks, the kept ones among them; and those in the decoys.
+ALL, DECOYS = "particles.all.star", "decoys.star"
 DONE = "done.json"
 RUN = "run.json"
 REPORT = "report.html"
 #: Names in the folder of a run that no tomogram's folder can have.
-RESERVED = (PARTICLES, RUN, REPORT, "lists", "score.json")
+RESERVED = (PARTICLES, ALL, RUN, REPORT, "lists", "score.json")
 _WORK = ".work-"
 
 

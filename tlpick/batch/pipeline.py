@@ -2,7 +2,9 @@
 
 Its folder in that of the run::
 
-    particles.star       its picks
+    particles.all.star   its picks, with the share of wrong ones that is expected down to each
+    decoys.star          what was picked in its decoys
+    particles.star       the picks that are kept
     segmentation.zarr    on request, OME-Zarr: image = target probability in 1/255, labels/classes = classes
     segmentation.mrc     or so: the classes; and probability.mrc
     done.json            written last; a tomogram without it is picked again
@@ -19,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from catalogs import particles
 from catalogs.errors import InputError
@@ -28,17 +31,32 @@ from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
 from catalogs.volumes import open_volume
-from tlpick.batch.files import DONE, PARTICLES, RESERVED, absolute, read_json, work_folder, write_json
+from tlpick.batch.files import (
+    ALL,
+    DECOYS,
+    DONE,
+    PARTICLES,
+    RESERVED,
+    absolute,
+    read_json,
+    work_folder,
+    write_json,
+)
 from tlpick.batch.identity import checksum, stamp
 from tlpick.batch.save_segmentation import Kept, keep
-from tlpick.network.geometry import Triple
+from tlpick.evaluation.cut import WRONG, Cut, decide
+from tlpick.evaluation.decoys import judge
+from tlpick.network.geometry import Graph, Triple
 from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.picks import as_table, particle_volumes
 from tlpick.network.segment import Segmentation, load_network, segment
 from tlpick.network.threads import pool
 from tlpick.network.tiles import plan
+from tlpick.network.tomograms import decoy as decoys
+from tlpick.network.tomograms.beads import count, labelled_as_dense
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import check as check_tomogram
 from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
@@ -70,6 +88,8 @@ class Settings:
         ``zarr`` or ``mrc``: the segmentation is kept.
     localising
         How particles are found in the segmentation, and which of them count.
+    decoys
+        How many decoys are picked, too; None: as many as are worth their time.
     """
 
     max_memory: float = 4e9
@@ -78,6 +98,7 @@ class Settings:
     tta: int = 1
     keep: Kept | None = None
     localising: Options = field(default_factory=Options)
+    decoys: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +126,14 @@ class Picked:
         the tomogram.
     seconds, cpu_seconds
         Stage -> duration, and the time that all threads together computed.
+    ice
+        Where the ice is, in words; empty if no face of it was found or looked for.
+    beads
+        Bodies denser than protein.
+    decoys
+        How many decoys were picked.
+    stands_out
+        Class -> whether its picks are better than those in the decoys; empty without decoys.
     """
 
     name: str
@@ -123,6 +152,10 @@ class Picked:
     redundancy: float
     seconds: dict[str, float]
     cpu_seconds: dict[str, float]
+    ice: str = ""
+    beads: int = 0
+    decoys: int = 0
+    stands_out: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,6 +220,7 @@ def pick_tomogram(
     sources = [tomogram.path, mask] if mask else [tomogram.path]
     # before its files are asked for: it has better words for what is missing
     open_volume(tomogram.path, voxel_size=size)
+    check_tomogram(tomogram, card, settings.terms)
     seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
     if done is not None and (done.job, done.stamp) == (job, seen):
@@ -206,6 +240,9 @@ def pick_tomogram(
         prepared = prepare(tomogram, card, settings.terms, scratch, settings.max_memory - resident())
         clock.lap("read")
         z, y, x = prepared.values.shape
+        measured = prepared.values.size if prepared.sample is None else int(prepared.sample.sum())
+        n_decoys = decoys.how_many(measured) if settings.decoys is None else settings.decoys
+        part = _Part(progress, 1 + n_decoys)
         tiling = plan(
             (z, y, x), network, _left(settings, scratch, network.n_classes, prepared), settings.tile
         )
@@ -218,14 +255,31 @@ def pick_tomogram(
             mask=prepared.mask,
             tta=settings.tta,
             scratch=scratch,
-            progress=progress,
+            progress=part.show,
         )
         clock.lap("segment")
-        counts = _localise(name, target, card, prepared, segmentation, settings)
+        table = _localise(name, card, prepared, segmentation, settings)
         clock.lap("localise")
         scratch.release()
         keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
         clock.lap("write")
+        chance = particles.empty()
+        if n_decoys:
+            chance = _in_decoys(name, card, network, prepared, settings, n_decoys, work, content, part)
+            clock.lap("decoys")
+        stands_out = _judge(table, chance, card, n_decoys)
+        names = [info.name for info in card.classes if info.is_particle]
+        kept = table[decide(table, names, stands_out, Cut()).rows]
+        for file, rows in ((ALL, table), (PARTICLES, kept), *([(DECOYS, chance)] if n_decoys else [])):
+            particles.write(
+                rows.reset_index(drop=True),
+                target / file,
+                voxel_size=prepared.voxel_size,
+                shape=prepared.shape,
+                classes=card.classes,
+            )
+        if not n_decoys:
+            (target / DECOYS).unlink(missing_ok=True)
 
     picked = Picked(
         name=name,
@@ -237,13 +291,17 @@ def pick_tomogram(
         shape=prepared.shape,
         voxel_size=prepared.voxel_size,
         grid=prepared.grid,
-        counts=counts,
+        counts={info.name: int((table["class_name"] == info.name).sum()) for info in card.classes},
         tile=tiling.tile,
         n_tiles=len(tiling),
         planes=tiling.planes,
         redundancy=round(tiling.redundancy, 3),
         seconds=clock.laps,
         cpu_seconds=clock.cpu,
+        ice="" if prepared.slab is None else prepared.slab.words(),
+        beads=count(prepared.beads),
+        decoys=n_decoys,
+        stands_out=stands_out,
     )
     write_json(target / DONE, asdict(picked))
     return Outcome(picked)
@@ -306,15 +364,84 @@ def _left(settings: Settings, scratch: Scratch, n_classes: int, prepared: Prepar
     return settings.max_memory - resident() - to_come - _ASIDE
 
 
-def _localise(
+def _in_decoys(
     name: str,
-    target: Path,
     card: ModelCard,
+    network: Graph,
     prepared: Prepared,
-    segmentation: Segmentation,
     settings: Settings,
-) -> dict[str, int]:
-    """Find the particles and write their list; returns the number of each class."""
+    n_decoys: int,
+    work: Path,
+    content: str,
+    part: _Part,
+) -> pd.DataFrame:
+    """Pick in decoys of a tomogram as in the tomogram itself; returns the picks of all of them."""
+    model = decoys.learn(prepared.values, prepared.grid, prepared.sample)
+    tables = []
+    for number in range(n_decoys):
+        part.next()
+        with Scratch(work, 0.0) as scratch:  # all in files: memory is the network's
+            left = settings.max_memory - resident() - _ASIDE
+            values = model.make(number, scratch, seed=content, memory=left)
+            tiling = plan(model.shape, network, settings.max_memory - resident() - _ASIDE, settings.tile)
+            segmentation = segment(
+                values,
+                network,
+                tiling,
+                card.classes,
+                card.thresholds,
+                mask=prepared.mask,
+                tta=settings.tta,
+                scratch=scratch,
+                progress=part.show,
+            )
+            tables.append(_localise(name, card, prepared, segmentation, settings).assign(instance=number + 1))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _judge(table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys: int) -> dict[str, bool]:
+    """Add the expected share of wrong picks to a table; returns which classes stand out of their decoys.
+
+    Where the model is calibrated, the larger share of the two counts: decoys know this tomogram's noise, the
+    calibration knows the molecules of the corpus.
+    """
+    table[WRONG] = np.nan
+    if not n_decoys:
+        return {}
+    stands_out = {}
+    for info in card.classes:
+        if not info.is_particle:
+            continue
+        ours = (table["class_name"] == info.name).to_numpy()
+        scores = table.loc[ours, "score"].to_numpy(np.float64)
+        theirs = chance.loc[chance["class_name"] == info.name, "score"].to_numpy(np.float64)
+        judged = judge(scores, theirs, n_decoys)
+        wrong = judged.wrong
+        if info.name in card.calibration:
+            expected = [card.calibration[info.name].expected(score).precision for score in scores]
+            wrong = np.maximum(wrong, 1 - np.array(expected, np.float64))
+        table.loc[ours, WRONG] = np.round(wrong, 6)
+        stands_out[info.name] = judged.stands_out
+    return stands_out
+
+
+class _Part:
+    """Progress of a few sweeps, one after the other."""
+
+    def __init__(self, tell: Callable[[int, int], None], n: int) -> None:
+        self._tell, self._n, self._done = tell, n, 0
+
+    def next(self) -> None:
+        self._done += 1
+
+    def show(self, done: int, total: int) -> None:
+        self._tell(self._done * total + done, self._n * total)
+
+
+def _localise(
+    name: str, card: ModelCard, prepared: Prepared, segmentation: Segmentation, settings: Settings
+) -> pd.DataFrame:
+    """Find the particles that lie in mask and ice and away from beads."""
     with pool() as threads:
         picks = localise(
             segmentation.labels,
@@ -328,18 +455,16 @@ def _localise(
     table = as_table(name, picks, card.classes, card.calibration)
     for axis, shift in zip("xyz", prepared.offset, strict=True):
         table[axis] += shift
-    if prepared.region is not None:
-        # the mean of a body on the mask's edge may lie outside
-        table = table[prepared.region.holds(table[["x", "y", "z"]].to_numpy(np.float64))]
-        table = table.reset_index(drop=True)
-    particles.write(
-        table,
-        target / PARTICLES,
-        voxel_size=prepared.voxel_size,
-        shape=prepared.shape,
-        classes=card.classes,
-    )
-    return {info.name: int((table["class_name"] == info.name).sum()) for info in card.classes}
+    xyz = table[["x", "y", "z"]].to_numpy(np.float64)
+    # the mean of a body on the mask's edge may lie outside
+    stay = prepared.holds(xyz)
+    if settings.terms.beads:
+        labelled = labelled_as_dense(segmentation.labels, card.classes, prepared.grid, prepared.offset)
+        for info in card.classes:
+            ours = (table["class_name"] == info.name).to_numpy()
+            for beads in (prepared.beads, labelled):
+                stay[ours] &= ~beads.near(xyz[ours], info.radius)
+    return table[stay].reset_index(drop=True)
 
 
 class _Clock:

@@ -3,7 +3,8 @@
 ::
 
     TOMOGRAM/          see :mod:`tlpick.batch.pipeline`
-    particles.star     all picks
+    particles.star     the picks that are kept
+    particles.all.star all picks, if some were not kept
     lists/             the same in other formats, as far as they were asked for
     run.json           the model's card, the tomograms, the settings, what failed
 """
@@ -25,9 +26,11 @@ from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.particle_formats import registry
 from catalogs.particle_formats.base import Context
 from catalogs.particle_formats.files import save
+from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Expectation
-from tlpick.batch.files import DONE, PARTICLES, RUN, absolute, write_json
+from tlpick.batch.files import ALL, DONE, PARTICLES, RUN, absolute, write_json
 from tlpick.batch.pipeline import Failed, Picked, Settings, job_of, read_done
+from tlpick.evaluation.cut import Cut, Kept, decide
 from tlpick.network.picks import above
 
 
@@ -82,7 +85,8 @@ def collect(
     failed: Sequence[Failed],
     least: Mapping[str, Expectation] | None = None,
     lists: Lists | None = None,
-) -> tuple[list[Picked], dict[str, int]]:
+    cut: Cut | None = None,
+) -> tuple[list[Picked], dict[str, int], list[tuple[Picked, Kept]]]:
     """Write the run's own files from what is finished in its folder.
 
     Tomograms that an earlier call with the same model and settings picked into the folder belong to
@@ -95,30 +99,49 @@ def collect(
     failed
         Tomograms that could not be picked.
     least
-        Class -> the score that its picks must reach to be in the run's list; those of the tomograms keep
-        all, so that another threshold needs no picking.
-
+        Class -> the score that its picks must reach, instead of a cut; what does not stand out of its decoys
+        is not kept all the same.
     lists
         Further formats of the run's list.
+    cut
+        Which picks are kept; None: those with the greatest expected F1. Another cut needs no picking.
 
     Returns
     -------
-    list of Picked, dict
-        The tomograms of the run, by name; and class -> number of picks in the run's list.
+    list of Picked, dict, list
+        The tomograms of the run, by name; class -> number of picks that are kept; and what was kept, by
+        tomogram and class.
+
+    Raises
+    ------
+    InputError
+        If a share of wrong picks is asked for and there were no decoys.
     """
     card, job, least = read_card(model), job_of(model, settings), least or {}
     found = {path.parent: read_done(path.parent) for path in sorted(Path(folder).glob(f"*/{DONE}"))}
     ours = {place: picked for place, picked in found.items() if picked is not None and picked.job == job}
     run = sorted(ours.values(), key=lambda picked: picked.name)
-    tables = [particles.read(place / PARTICLES) for place in sorted(ours, key=lambda at: ours[at].name)]
-    table = above(pd.concat(tables, ignore_index=True) if tables else particles.empty(), least)
-    particles.write(
-        table,
-        Path(folder) / PARTICLES,
-        voxel_size={picked.name: picked.voxel_size for picked in run},
-        shape={picked.name: picked.shape for picked in run},
-        classes=card.classes,
-    )
+    cut, names = cut or Cut(), [info.name for info in card.classes if info.is_particle]
+    tables, every, said = [], [], list[tuple[Picked, Kept]]()
+    for place in sorted(ours, key=lambda at: ours[at].name):
+        picked, table = ours[place], particles.read(place / ALL)
+        decision = decide(table, names, picked.stands_out, cut)
+        kept = table[decision.rows].reset_index(drop=True)
+        if least:
+            kept = above(table, {n: at for n, at in least.items() if picked.stands_out.get(n, True)})
+            unclear = [name for name, clear in picked.stands_out.items() if not clear]
+            kept = kept[~kept["class_name"].isin(unclear)].reset_index(drop=True)
+        write_list(kept, place / PARTICLES, [picked], card.classes)
+        tables.append(kept)
+        every.append(table)
+        said += [(picked, each) for each in decision.classes]
+    table = pd.concat(tables, ignore_index=True) if tables else particles.empty()
+    write_list(table, Path(folder) / PARTICLES, run, card.classes)
+    everything = pd.concat(every, ignore_index=True) if every else particles.empty()
+    if len(everything) > len(table):
+        write_list(everything, Path(folder) / ALL, run, card.classes)
+    else:
+        (Path(folder) / ALL).unlink(missing_ok=True)
     (lists or Lists()).write(table, folder, run, card)
     write_json(
         Path(folder) / RUN,
@@ -130,9 +153,23 @@ def collect(
             "thresholds": {
                 name: {**point.model_dump(), "interval": point.interval} for name, point in least.items()
             },
+            "cut": asdict(cut),
+            "kept": [{"tomogram": picked.name, **asdict(each)} for picked, each in said],
             "software": {name: version(name) for name in (DISTRIBUTION, "keras", "numpy", "scipy")},
             "tomograms": [asdict(picked) for picked in run],
             "failed": [{"path": failure.path, "error": failure.error} for failure in failed],
         },
     )
-    return run, {info.name: int((table["class_name"] == info.name).sum()) for info in card.classes}
+    counts = {info.name: int((table["class_name"] == info.name).sum()) for info in card.classes}
+    return run, counts, said
+
+
+def write_list(table: pd.DataFrame, path: Path, run: Sequence[Picked], classes: Sequence[ClassInfo]) -> None:
+    """Write picks of some tomograms as RELION's list, whole or not at all."""
+    particles.write(
+        table,
+        path,
+        voxel_size={picked.name: picked.voxel_size for picked in run},
+        shape={picked.name: picked.shape for picked in run},
+        classes=classes,
+    )

@@ -15,9 +15,10 @@ from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, read_card
 from catalogs.plausible import doubt, refuse_impossible
 from catalogs.score_calibration import Expectation
-from tlpick.batch.files import PARTICLES
+from tlpick.batch.files import ALL, PARTICLES
 from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
 from tlpick.batch.results import Lists, collect
+from tlpick.evaluation.cut import Cut, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
 from tlpick.output.next_step import next_step
@@ -36,6 +37,7 @@ def run(
     cluster: str | None = None,
     selection: Selection | None = None,
     precision: float | None = None,
+    cut: Cut | None = None,
     lists: Lists | None = None,
 ) -> bool:
     """Pick every tomogram that the folder does not hold picks of yet, and say so line by line.
@@ -55,7 +57,9 @@ def run(
     selection
         What to take of arguments that hold several tomograms.
     precision
-        The run's list keeps the picks that promise this share of right ones; None: all.
+        Keep the picks that promise this share of right ones by the model's calibration, instead of a cut.
+    cut
+        Which picks are kept; None: those with the greatest expected F1.
     lists
         Formats besides RELION's in which the run's list is written.
 
@@ -92,11 +96,16 @@ def run(
     if book.total == 1 and book.failed and book.failed[0].refused:
         raise InputError(book.failed[0].error)
 
-    done, counts = collect(model, folder, settings, book.failed, least, lists)
+    done, counts, kept = collect(model, folder, settings, book.failed, least, lists, cut)
     for line in _table(done, card):
         click.echo(line)
+    for picked, each in kept:
+        if each.all and (each.stands_out is False or not least):
+            click.echo(sentence(picked.name, each, cut or Cut(), ALL))
+    clear = {each.class_name for _, each in kept if each.stands_out is not False}
     for name, point in least.items():
-        click.echo(_promise(name, point))
+        if name in clear or not kept:
+            click.echo(_promise(name, point))
     found = ", ".join(f"{n} {name}" for name, n in counts.items())
     click.echo(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
     for name in lists.formats:
@@ -227,10 +236,12 @@ def _line(picked: Picked, fresh: bool) -> str:
     counts = ", ".join(f"{n} {name}" for name, n in picked.counts.items())
     if not fresh:
         return f"{picked.name}: {counts}  (picked before)"
+    found = [picked.ice, counted(picked.beads, "bead") + " masked" if picked.beads else ""]
+    seen = "".join(f"; {each}" for each in found if each)
     return (
         f"{picked.name}: {counts}  ({x} x {y} x {z} voxels of {picked.voxel_size:.5g} Å, "
         f"{counted(picked.n_tiles, 'tile')}, redundancy {picked.redundancy:.2f}, "
-        f"{sum(picked.seconds.values()):.1f} s)"
+        f"{sum(picked.seconds.values()):.1f} s{seen})"
     )
 
 

@@ -97,6 +97,32 @@ def test_protein_is_dark_where_the_labels_are(tmp_path: Path, recipe: dict[str, 
     assert set(np.unique(sample["classes"].values)) == {0, 1}
 
 
+def test_vacuum_lies_above_and_below_and_moves_nothing_in_the_ice(
+    tmp_path: Path, recipe: dict[str, Any]
+) -> None:
+    recipe["samples"] = {"train": {"number": 1}}
+    size = recipe["acquisition"].get("voxel_size", 8.0)
+    size = float(str(size).split()[0])
+    recipe["acquisition"]["vacuum"] = 5 * size
+    make(read(tmp_path, recipe), tmp_path / "corpus")
+    catalog = Catalog.open(str(tmp_path / "corpus"))
+    [record] = catalog.records()
+    assert record.shape == (16 + 10, 24, 25)
+    sample = catalog.open_sample(record.sample_id).load()
+    tomogram, instances = sample["tomogram"].values, sample["instances"].values
+    assert tomogram.shape == instances.shape == record.shape
+    assert not instances[:5].any()
+    assert not instances[-5:].any()
+    assert tomogram[instances > 0].mean() < tomogram[instances == 0].mean() - 0.3 * tomogram.std()
+    table = catalog.particles(record.sample_id)
+    for k in range(1, int(instances.max()) + 1):  # those whole in the box stand where their voxels are
+        voxels = np.argwhere(instances == k)
+        if len(voxels) > 20 and voxels.min() > 0 and (voxels.max(axis=0) < np.array(record.shape) - 1).all():
+            row = table[table["instance"] == k].iloc[0]
+            assert abs(voxels[:, 0].mean() * size - row["z"]) < 3 * size
+    assert catalog.verify() == []
+
+
 def test_what_fails_is_named_and_stops_nothing_else(
     tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -190,7 +190,7 @@ def test_region_bin_and_crop_keep_picks_in_their_place(
     write_mrc(tmp_path / "mask.mrc", inside, 10.0)
 
     def picks(*options: Any) -> pd.DataFrame:
-        to = ("--to", tmp_path / "picks", "--bin", 2)
+        to = ("--to", tmp_path / "picks", "--bin", 2, "--fdr", "off")
         done = tlpick("run", ball_model, tmp_path / "fine.mrc", *to, *options)
         assert (done.status, done.err) == (0, "")
         return particles.read(tmp_path / "picks" / "particles.star")
@@ -227,7 +227,9 @@ def test_segmentations_are_kept_as_asked(tlpick: Run, ball_model: Path, data: Pa
     assert classes.sum() > 300
     assert tlpick(*to, "--keep-segmentation", "zarr").status == 0
     assert sorted(path.name for path in folder.iterdir()) == [
+        "decoys.star",
         "done.json",
+        "particles.all.star",
         "particles.star",
         "segmentation.zarr",
     ]
@@ -235,7 +237,12 @@ def test_segmentations_are_kept_as_asked(tlpick: Run, ball_model: Path, data: Pa
     np.testing.assert_array_equal(image.read(), classes)
     assert image.origin == (0.0, 0.0, 40.0)
     assert tlpick(*to).status == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["done.json", "particles.star"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "decoys.star",
+        "done.json",
+        "particles.all.star",
+        "particles.star",
+    ]
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import emfile
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +20,7 @@ from catalogs.model_file import read_card, with_card
 from catalogs.volumes import write_mrc
 from tlpick.evaluation.calibrate import fit
 from tlpick.evaluation.truth import Truth, hits
-from tlpick.options import asked_precision, chosen
+from tlpick.options import chosen
 
 Run = Callable[..., Any]
 
@@ -50,6 +52,10 @@ def test_a_label_volume_is_a_truth(tlpick: Run, picked: Path, make_balls: Run, t
     assert (scored.status, scored.err) == (0, "")
     assert scored.out.startswith("F1 1.00  precision 1.00  recall 1.00  (ball: 8 found of 8")
     # finer voxels are no hindrance: places are in Å
+    (tmp_path / "packed.mrc.bz2").write_bytes(bz2.compress((tmp_path / "labels.mrc").read_bytes()))
+    assert "8 found of 8" in tlpick("score", picked, tmp_path / "packed.mrc.bz2").out
+    emfile.write(tmp_path / "labels.em", labels.astype(np.float32), {})  # not a list, as .em may be
+    assert "8 found of 8" in tlpick("score", picked, tmp_path / "labels.em").out
     write_mrc(tmp_path / "fine.mrc", labels.repeat(2, 0).repeat(2, 1).repeat(2, 2), 5.0)
     assert "8 found of 8" in tlpick("score", picked, tmp_path / "fine.mrc").out
 
@@ -99,7 +105,8 @@ def test_only_what_the_run_looked_at_counts(
     mask[:, :, :edge] = 1
     write_mrc(tmp_path / "mask.mrc", mask, 10.0)
     value = tmp_path / "mask.mrc" if option == "--mask" else f":{edge}"
-    done = tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks", option, value)
+    to = ("--to", tmp_path / "picks", "--fdr", "off")
+    done = tlpick("run", ball_model, tmp_path / "tomo-1.mrc", *to, option, value)
     assert (done.status, done.err) == (0, "")
     scored = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv", "--radius", 60)
     assert "recall 1.00" in scored.out
@@ -167,7 +174,7 @@ def test_a_precision_is_asked_for_and_another_needs_no_picking(
     write_mrc(tmp_path / "tomo-1.mrc", make_balls("tomo-1").data, 10.0)
     to = tmp_path / "picks"
     run = ("run", calibrated, tmp_path / "tomo-1.mrc", "--to", to)
-    assert "8 ball in 1 tomogram" in tlpick(*run).out
+    assert "8 ball in 1 tomogram" in tlpick(*run, "--fdr", "off").out
     every = particles.read(to / "particles.star")
     made = read_card(calibrated).calibration["ball"]
     np.testing.assert_allclose(every["calibrated"], made.probability(every["score"]), atol=1e-6)
@@ -179,14 +186,14 @@ def test_a_precision_is_asked_for_and_another_needs_no_picking(
     assert f"by {least.n_picks} held-out picks" in done.out
     assert f"{expected} ball in 1 tomogram" in done.out
     assert len(particles.read(to / "particles.star")) == expected
-    assert len(particles.read(to / "tomo-1" / "particles.star")) == 8
+    assert len(particles.read(to / "tomo-1" / "particles.star")) == expected
+    assert len(particles.read(to / "tomo-1" / "particles.all.star")) == 8
     page = (to / "report.html").read_text()
     assert "<h2>Thresholds</h2>" in page
-    assert tlpick(*run, "--fdr", 0.15).out == done.out
 
     both = tlpick(*run, "--fdr", 0.1, "--precision", 0.9)
     assert both.status == 2
-    assert "--precision and --fdr say the same thing" in both.err
+    assert "--fdr and --precision all say which picks are kept; give one of them" in both.err
     too_much = tlpick(*run, "--precision", 0.9999)
     assert "no score of ball promises a precision of 0.9999" in too_much.err
     bare = tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", to, "--precision", 0.9)
@@ -202,8 +209,6 @@ def test_sizes_are_given_for_all_or_for_one_class() -> None:
             chosen(min_size=(bad,))
     with pytest.raises(InputError, match=r"--min-size of a is 2, more than --max-size of a, 1"):
         chosen(min_size=("a=2",), max_size=("1",))
-    assert asked_precision(None, 0.1) == pytest.approx(0.9)
-    assert asked_precision(None, None) is None
 
 
 def test_a_class_that_the_model_does_not_know_is_refused(

@@ -14,10 +14,12 @@ from catalogs.model_file import ModelCard
 from catalogs.plausible import doubt
 from catalogs.volumes import Volume, open_volume
 from tlpick.network.threads import allowed_threads, pool
+from tlpick.network.tomograms.beads import Beads, find_beads
 from tlpick.network.tomograms.contrast import looks
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.masks import Region, mask_path
+from tlpick.network.tomograms.masks import Region, check_mask, mask_path
 from tlpick.network.tomograms.scratch import Scratch
+from tlpick.network.tomograms.slab import Slab, find_slab
 
 Triple = tuple[int, int, int]
 
@@ -25,6 +27,8 @@ Triple = tuple[int, int, int]
 VOXEL_SIZE_TOLERANCE = 0.02
 #: Bytes of a slab that is read at a time.
 _SLAB = 2**26
+#: The network looks so far beyond the ice, Å: a particle at a face is seen whole, and faces are not exact.
+_REACH = 100.0
 #: Of a masked volume so many voxels are enough to measure grey values on.
 _ENOUGH = 20_000_000
 
@@ -51,6 +55,10 @@ class Terms:
         Path or URL of a mask; ``{name}`` in it stands for the tomogram's name.
     unusual
         Resample by whatever factor; otherwise one that is most often a wrong unit is refused.
+    slab
+        Find the ice, and look only there; where a mask is given, that says where.
+    beads
+        Find what is denser than protein, and leave it out of what is measured and picked.
     """
 
     voxel_size: float | None = None
@@ -61,6 +69,8 @@ class Terms:
     crop: tuple[int, int] | None = None
     mask: str | None = None
     unusual: bool = False
+    slab: bool = True
+    beads: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +85,12 @@ class Prepared:
         (z, y, x) where to look; None: everywhere.
     region
         The same for positions.
+    slab
+        Where the ice is; None if no face of it was found.
+    beads
+        What is denser than protein.
+    sample
+        (z, y, x) what was measured: inside of mask and ice, and no bead; None: everything.
     grid
         Voxel size of ``values``, Å.
     offset
@@ -86,10 +102,18 @@ class Prepared:
     values: NDArray[np.float32]
     mask: NDArray[np.bool_] | None
     region: Region | None
+    slab: Slab | None
+    beads: Beads
+    sample: NDArray[np.bool_] | None
     grid: float
     offset: tuple[float, float, float]
     shape: Triple
     voxel_size: float
+
+    def holds(self, xyz: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which of (n, 3) positions x, y, z in Å, in the tomogram's frame, are in mask and ice."""
+        inside = np.ones(len(xyz), bool) if self.slab is None else self.slab.holds(xyz)
+        return inside if self.region is None else inside & self.region.holds(xyz)
 
 
 def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch, memory: float) -> Prepared:
@@ -118,19 +142,8 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         If the tomogram cannot be read, or does not fit the model and nothing was said about that.
     """
     path = tomogram.path
-    volume = open_volume(path, voxel_size=terms.voxel_size)
-    if card.normalisation != NORMALISATION:
-        raise InputError(
-            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
-            f"this program does {NORMALISATION!r}; use the version that trained it"
-        )
-    size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
-    if size is None:
-        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
-    z0, z1 = _crop(terms.crop, volume.shape, path)
+    volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, terms)
     grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
-    rescale = _rescaling(path, grid, card, terms)
-    contrast = _stated_contrast(volume, card, terms, path)
     region = None
     if terms.mask is not None:
         region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
@@ -142,22 +155,68 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
             if 24 * values.size > memory:
                 raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more --max-memory")
             values, grid = resample(values, grid, card.voxel_size), card.voxel_size
-        mask = None
+        mask = sample = slab = None
+        places = [
+            offset[2 - axis] + np.arange(n, dtype=np.float64) * grid for axis, n in enumerate(values.shape)
+        ]
         if region is not None:
-            places = [
-                offset[2 - axis] + np.arange(n, dtype=np.float64) * grid
-                for axis, n in enumerate(values.shape)
-            ]
-            mask = region.at(places)
+            mask = sample = region.at(places)
             if not mask.any():
                 raise InputError("nothing of the mask is left in the planes of --crop")
-        _normalise(values, mask, scratch)
+        else:
+            measure(values)  # refuses what cannot be measured, before anything is looked for in it
+            slab = find_slab(values, grid, offset) if terms.slab else None
+        if slab is not None:
+            mask, sample = (scratch.array(values.shape, np.bool_) for _ in range(2))
+            slab.at(places, out=sample)
+            slab.at(places, margin=_REACH, out=mask)
+        beads = find_beads(values, grid, sample, offset) if terms.beads else Beads(np.empty((0, 3)), grid)
+        if len(beads.places):
+            kept = scratch.array(values.shape, np.bool_)
+            kept[...] = True if sample is None else sample
+            beads.take_out(kept, places)
+            sample = kept if kept.any() else sample
+        _normalise(values, sample, scratch, holes=region is not None)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if contrast is None and not terms.trust_contrast:
         _check_contrast(values, card, grid, path, terms)
     scratch.release()
-    return Prepared(values, mask, region, grid, offset, volume.shape, size)
+    return Prepared(values, mask, region, slab, beads, sample, grid, offset, volume.shape, size)
+
+
+def check(tomogram: Tomogram, card: ModelCard, terms: Terms) -> None:
+    """Refuse what a tomogram's header and its mask's show, before hours or a network are spent on it.
+
+    Raises
+    ------
+    InputError
+        As :func:`prepare`.
+    """
+    volume, size, _, _, _ = _at_the_door(tomogram, card, terms)
+    if terms.mask is not None:
+        check_mask(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
+    if min(n // terms.bin for n in volume.shape) < 1:
+        raise InputError(f"{tomogram.path}: nothing is left of it by --bin {terms.bin}")
+
+
+def _at_the_door(
+    tomogram: Tomogram, card: ModelCard, terms: Terms
+) -> tuple[Volume, float, tuple[int, int], bool, str | None]:
+    """Open a volume, and compare its header with the model's: volume, size, planes, rescaling, contrast."""
+    path = tomogram.path
+    volume = open_volume(path, voxel_size=terms.voxel_size)
+    if card.normalisation != NORMALISATION:
+        raise InputError(
+            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
+            f"this program does {NORMALISATION!r}; use the version that trained it"
+        )
+    size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
+    if size is None:
+        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
+    planes = _crop(terms.crop, volume.shape, path)
+    rescale = _rescaling(path, size * terms.bin, card, terms)
+    return volume, float(size), planes, rescale, _stated_contrast(volume, card, terms, path)
 
 
 def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> NDArray[np.float32]:
@@ -269,8 +328,10 @@ def _read(path: str, z0: int, z1: int, terms: Terms, scratch: Scratch) -> NDArra
     return values
 
 
-def _normalise(values: NDArray[np.float32], mask: NDArray[np.bool_] | None, scratch: Scratch) -> None:
-    """Normalise in place; only what is inside the mask is measured."""
+def _normalise(
+    values: NDArray[np.float32], mask: NDArray[np.bool_] | None, scratch: Scratch, holes: bool
+) -> None:
+    """Normalise in place; only what is inside the mask is measured, and outside there may be holes."""
     if mask is None:
         intensity = measure(values)
     else:
@@ -283,7 +344,7 @@ def _normalise(values: NDArray[np.float32], mask: NDArray[np.bool_] | None, scra
     def bring(part: slice) -> None:
         for k in range(part.start, part.stop, planes):
             slab = values[k : min(k + planes, part.stop)]
-            if mask is not None:  # what lies outside may be anything, and a network would carry it inside
+            if holes:  # what lies outside may be anything, and a network would carry it inside
                 slab[~np.isfinite(slab)] = intensity.centre
             slab -= np.float32(intensity.centre)
             slab *= scale_of(intensity)

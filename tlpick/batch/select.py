@@ -1,0 +1,120 @@
+"""What a run left in its folder, used again: another choice of its picks, and the masks that it used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from catalogs import particles
+from catalogs.errors import InputError
+from catalogs.file_names import file_name
+from catalogs.model_file import ModelCard
+from catalogs.volumes import write_mrc
+from tlpick.batch.files import ALL, PARTICLES, RESERVED, RUN, read_json
+from tlpick.evaluation.cut import Cut, decide, sentence
+from tlpick.network.tomograms.inputs import Tomogram
+from tlpick.network.tomograms.intake import Terms, prepare
+from tlpick.network.tomograms.scratch import Scratch
+
+#: Bytes that a mask may take on the way.
+_MEMORY = 4e9
+
+
+def select_picks(folder: str, to: str, cut: Cut) -> Iterator[str]:
+    """Write the picks of a run that a cut keeps; yields a sentence for each tomogram and class.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    to
+        The list to write; its ending says in which format.
+    cut
+        Which picks.
+
+    Raises
+    ------
+    InputError
+        If it is no folder of a run, or a share of wrong picks is asked for and there were no decoys.
+    """
+    run = _run(folder)
+    classes = _card(run, folder).classes
+    names = [info.name for info in classes if info.is_particle]
+    tables, lines = [particles.empty()], []
+    for picked in run["tomograms"]:
+        place = Path(folder) / file_name(picked["name"], RESERVED)
+        table = particles.read(place / ALL if (place / ALL).exists() else place / PARTICLES)
+        decision = decide(table, names, picked.get("stands_out", {}), cut)
+        tables.append(table[decision.rows])
+        lines += [sentence(picked["name"], each, cut, str(place / ALL)) for each in decision.classes]
+    table = pd.concat(tables[1:] or tables, ignore_index=True)
+    particles.write(
+        table,
+        to,
+        voxel_size={picked["name"]: float(picked["voxel_size"]) for picked in run["tomograms"]},
+        shape={picked["name"]: tuple(picked["shape"]) for picked in run["tomograms"]},
+        classes=classes,
+    )
+    yield from lines
+    yield f"{len(table)} picks: {to}"
+
+
+def write_masks(folder: str, to: str) -> Iterator[str]:
+    """Write where a run looked, on the grids that its network saw; yields a line for each tomogram.
+
+    Raises
+    ------
+    InputError
+        If it is no folder of a run, or a tomogram is no longer where it was.
+    """
+    run = _run(folder)
+    card = _card(run, folder)
+    stated = dict(run["settings"]["terms"])
+    if stated.get("crop") is not None:
+        stated["crop"] = tuple(stated["crop"])
+    known = {name: stated[name] for name in Terms.__dataclass_fields__ if name in stated}
+    terms = Terms(**known)
+    target = Path(to)
+    target.mkdir(parents=True, exist_ok=True)
+    for picked in run["tomograms"]:
+        size = None if terms.voxel_size else float(picked["voxel_size"])
+        tomogram = Tomogram(picked["path"], picked["name"], size)
+        with Scratch(target, _MEMORY / 4) as scratch:
+            prepared = prepare(tomogram, card, terms, scratch, _MEMORY)
+            shape = prepared.values.shape
+            planes = (
+                np.ones((1, *shape[1:]), np.int8)
+                if prepared.sample is None
+                else prepared.sample[z : z + 1].astype(np.int8)
+                for z in range(shape[0])
+            )
+            path = target / f"{file_name(picked['name'], ())}.mrc"
+            write_mrc(path, planes, prepared.grid, origin=prepared.offset, shape=shape, dtype=np.int8)
+            share = 1.0 if prepared.sample is None else float(prepared.sample.mean())
+        where = picked.get("ice") or "the whole volume"
+        yield f"{path}: {where}, {100 * share:.0f} % of the voxels"
+
+
+def _run(folder: str) -> dict[str, Any]:
+    try:
+        run = read_json(Path(folder) / RUN)
+        run["tomograms"], run["model"]["classes"], run["settings"]["terms"]
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder} is not the folder of a run: it has no {RUN}; give what tlpick run wrote to"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{Path(folder) / RUN} is damaged; run tlpick run again") from error
+    return run
+
+
+def _card(run: dict[str, Any], folder: str) -> ModelCard:
+    stated = {name: value for name, value in run["model"].items() if name in ModelCard.model_fields}
+    try:
+        return ModelCard.model_validate(stated)
+    except ValueError as error:
+        raise InputError(f"{Path(folder) / RUN} is damaged; run tlpick run again") from error

@@ -1,0 +1,173 @@
+"""Which picks of a run are kept: by the expected share of wrong ones, by number, or by score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catalogs.errors import InputError
+from tlpick.evaluation.decoys import best_cut
+
+#: Column of the expected share of wrong picks among those that are as good or better; nan if unknown.
+WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What was asked for.
+
+    Attributes
+    ----------
+    by
+        ``best``: the greatest expected F1; ``fdr``: a share of wrong picks; ``top``: so many of each class;
+        ``score``: a least score; ``all``.
+    value
+        The share, the number or the score.
+    """
+
+    by: Literal["best", "fdr", "top", "score", "all"] = "best"
+    value: float = 0.0
+
+    def words(self) -> str:
+        """Say it as options of the command line."""
+        return {
+            "best": "the greatest expected F1",
+            "fdr": f"--fdr {self.value:g}",
+            "top": f"--top {self.value:g}",
+            "score": f"--min-score {self.value:g}",
+            "all": "--fdr off",
+        }[self.by]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a cut left of one class in one tomogram.
+
+    Attributes
+    ----------
+    class_name
+        Of the class.
+    kept, all
+        Numbers of picks.
+    wrong
+        Expected share of wrong ones among the kept; None if nothing can be said.
+    at_tenth
+        Picks that ``--fdr 0.1`` keeps; None if nothing can be said.
+    stands_out
+        False if the picks are no better than those in decoys; None if there were no decoys.
+    least
+        Lowest score that was kept; None if none was.
+    """
+
+    class_name: str
+    kept: int
+    all: int
+    wrong: float | None = None
+    at_tenth: int | None = None
+    stands_out: bool | None = None
+    least: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Which rows of a table stay, and what that means class by class."""
+
+    rows: NDArray[np.bool_]
+    classes: list[Kept] = field(default_factory=list)
+
+
+def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, bool], cut: Cut) -> Decision:
+    """Cut the picks of one tomogram.
+
+    Parameters
+    ----------
+    table
+        All picks, a particle table; with the column :data:`WRONG` if there were decoys.
+    classes
+        Names, in order.
+    stands_out
+        Class -> whether its picks are better than those in the decoys; empty without decoys.
+    cut
+        What is asked for.
+
+    Returns
+    -------
+    Decision
+
+    Raises
+    ------
+    InputError
+        If a share of wrong picks is asked for and there were no decoys.
+    """
+    rows = np.zeros(len(table), bool)
+    name = table["class_name"].to_numpy()
+    score = table["score"].to_numpy(np.float64)
+    wrong = table[WRONG].to_numpy(np.float64) if WRONG in table else np.full(len(table), np.nan)
+    said = []
+    for each in classes:
+        ours = np.flatnonzero(name == each)
+        clear = stands_out.get(each)
+        known = clear is not None and bool(np.isfinite(wrong[ours]).all())
+        stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut)]
+        rows[stay] = True
+        promised = known and bool(clear)
+        said.append(
+            Kept(
+                class_name=each,
+                kept=len(stay),
+                all=len(ours),
+                wrong=float(wrong[stay].max()) if promised and len(stay) else None,
+                at_tenth=int((wrong[ours] <= 0.1).sum()) if promised else None,
+                stands_out=clear if known and len(ours) else None,
+                least=float(score[stay].min()) if len(stay) else None,
+            )
+        )
+    return Decision(rows, said)
+
+
+def _stay(
+    score: NDArray[np.float64], wrong: NDArray[np.float64], clear: bool, known: bool, cut: Cut
+) -> NDArray[np.bool_]:
+    if cut.by == "all":
+        return np.ones(len(score), bool)
+    if cut.by == "score":
+        return np.asarray(score >= cut.value)
+    if cut.by == "top":
+        keep = np.zeros(len(score), bool)
+        keep[np.argsort(-score, kind="stable")[: int(cut.value)]] = True
+        return keep
+    if not known and len(score):
+        if cut.by == "fdr":
+            raise InputError(
+                f"--fdr {cut.value:g} needs decoys, and these picks were made without; run tlpick run again "
+                "without --decoys off, or choose by --top or --min-score"
+            )
+        return np.ones(len(score), bool)
+    if not clear:
+        return np.zeros(len(score), bool)
+    bar = best_cut(wrong) if cut.by == "best" else cut.value
+    return np.asarray(wrong <= bar)
+
+
+def sentence(tomogram: str, kept: Kept, cut: Cut, every: str) -> str:
+    """Say in one sentence how many picks there are, and what can be promised of them."""
+    left = kept.all - kept.kept
+    weaker = f", {left:,} weaker {'one' if left == 1 else 'ones'} in {every}" if left else ""
+    if kept.stands_out is False:
+        told = (
+            f"{tomogram}: no {kept.class_name} that stands out: the {kept.all:,} picks are no better than "
+            "what the network finds in noise with the tomogram's own power. The tomogram is unlike what the "
+            "model was trained on, or holds none; no precision is promised"
+        )
+        return f"{told}; {kept.kept:,} kept by {cut.words()}{weaker}" if kept.kept else f"{told}{weaker}"
+    start = f"{tomogram}: {kept.kept:,} {kept.class_name}"
+    if kept.wrong is None:
+        return start + weaker
+    share = f"about {100 * kept.wrong:.0f} % of them wrong"
+    tenth = "" if cut.by == "fdr" else f"; --fdr 0.1 keeps {kept.at_tenth or 0:,}"
+    return f"{start} ({share}{tenth}){weaker}"
