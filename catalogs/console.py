@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import re
 import sys
@@ -104,6 +105,11 @@ def run(group: click.Group) -> None:
     except Exception as error:
         if os.environ.get("TL_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" that holds {error.filename}" if error.filename else ""
+            told = f"the disk{where} is full; make room, and give the same command again: it goes on"
+            click.echo(f"{group.name}: {told}", err=True)
+            sys.exit(1)
         text = f"unexpected {type(error).__name__}: {error} (run {group.name} --debug ... for the traceback)"
         click.echo(f"{group.name}: {text}", err=True)
         status = 1

@@ -10,8 +10,13 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+from catalogs.errors import InputError
+
+#: What Keras can compute with, the best first, as its variable KERAS_BACKEND names them.
+BACKENDS = ("tensorflow", "jax", "torch")
 _SWITCH, _LIMIT = "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"
 # Instruction sets that matter for speed, best first: name, and the flags of /proc/cpuinfo that all mean it.
 _SETS = (
@@ -81,6 +86,31 @@ def prefer_onednn() -> None:
     inherit it.
     """
     os.environ.setdefault(_SWITCH, "1")
+
+
+def prefer_installed_backend() -> None:
+    """Let Keras compute with JAX or PyTorch where TensorFlow is not installed and the user has not chosen."""
+    if "KERAS_BACKEND" not in os.environ and (backend := _installed_backend()) not in (None, BACKENDS[0]):
+        os.environ["KERAS_BACKEND"] = str(backend)
+
+
+def require_backend() -> None:
+    """Refuse to train or pick where nothing is installed that Keras can compute with.
+
+    Raises
+    ------
+    InputError
+        Neither TensorFlow nor JAX nor PyTorch is installed; says how to install one.
+    """
+    if _installed_backend() is None:
+        raise InputError(
+            "neither TensorFlow nor JAX nor PyTorch is installed, and Keras needs one of them: "
+            "pip install 'template-learning[cpu]'"
+        )
+
+
+def _installed_backend() -> str | None:
+    return next((name for name in BACKENDS if find_spec(name) is not None), None)
 
 
 def best_for_onednn() -> str:

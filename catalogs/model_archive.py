@@ -128,14 +128,14 @@ def check_network(parts: Mapping[str, bytes], where: object) -> int:
         The sentence says what is wrong with it.
     """
     if _CONFIG not in parts or _WEIGHTS not in parts:
-        raise ModelRefused(f"{where} holds no network of Keras: it lacks {_CONFIG} or {_WEIGHTS}")
+        raise ModelRefused(f"Keras cannot load the network in {where}: it lacks {_CONFIG} or {_WEIGHTS}")
     n = _n_weights(parts[_WEIGHTS], where)
     try:
         described = json.loads(parts[_CONFIG])
         for each in _described(described):
             _check_object(each, n, where)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ModelRefused(f"the network in {where} is described in no way that Keras does") from error
+        raise ModelRefused(f"Keras cannot load the network in {where}: its description is damaged") from error
     return n
 
 

@@ -57,7 +57,7 @@ fi
 
 say "installing the dependencies; Parakeet's engine is compiled (usually 5 minutes; seconds where uv has it in its cache)"
 if ! .tools/bin/uv pip install --python .venv/bin/python --constraints constraints.txt \
-    --editable ".[$ACCELERATOR,s3]" --group dev >"$LOG" 2>&1; then
+    --editable ".[$ACCELERATOR,s3,parakeet,variants]" --group dev >"$LOG" 2>&1; then
   if grep -q 'Failed to build `python-\(multem\|parakeet\)' "$LOG"; then
     grep -m 3 -iE 'error[: ]' "$LOG" | cut -c1-300 >&2 || true
     stop "Parakeet could not be built (the first errors are above, all of it in $LOG); nothing here works without it."

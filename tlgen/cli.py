@@ -508,6 +508,21 @@ def fetch(recipe: str, folder: Path | None) -> None:
         click.echo(line)
 
 
+@tlgen.command()
+def doctor() -> int:
+    """Show what is installed and what works here, with the command that mends what does not."""
+    from tlgen.commands.doctor import examine
+
+    lines = examine()
+    width = max(len(line.what) for line in lines)
+    for line in lines:
+        mark = "MISSING" if line.needed else "note" if line.mend else "ok"
+        click.echo(f"{mark:<8}{line.what:<{width}}  {line.state}")
+        if line.mend:
+            click.echo(f"{'':{width + 8}}  -> {line.mend}")
+    return int(any(line.needed for line in lines))
+
+
 def _with_a_word(name: str, yes: bool | None = None) -> Recipe:
     """Read a recipe, and say what is unusual about it.
 

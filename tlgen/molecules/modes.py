@@ -31,6 +31,11 @@ Array = NDArray[np.float64]
 
 Scheme = Literal["thermal", "uniform"]
 
+#: Said where variants are asked for and ProDy is missing.
+NEEDS_PRODY = (
+    "flexible variants need ProDy, which is not installed: pip install 'template-learning[variants]', "
+    "or write variants: {number: 0} in the recipe"
+)
 #: The fewest nodes of a network that has modes worth the name.
 MIN_NODES = 10
 #: Up to so many CA and P atoms all are nodes; of more a quarter is chosen, but so many at least and at most.
@@ -252,7 +257,10 @@ def _hessian(nodes: Array, cutoff: float) -> Array:
 
     with warnings.catch_warnings():  # of a pyproject.toml that some package leaves beside Biopython's
         warnings.filterwarnings("ignore", message="You may be importing Biopython")
-        import prody
+        try:
+            import prody
+        except ModuleNotFoundError as error:
+            raise InputError(NEEDS_PRODY) from error
     tree = cKDTree(nodes)
     while connected_components(tree.sparse_distance_matrix(tree, cutoff), False, return_labels=False) > 1:
         cutoff *= 1.2

@@ -7,8 +7,11 @@ file is known in a moment.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 
+from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
+from tlgen.molecules import modes
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import SampleSpec, expand
 from tlgen.runs import make_sample, prepare_structures
@@ -39,6 +42,8 @@ def check_recipe(recipe: Recipe) -> None:
         heights.add(spec.shape[0] * spec.acquisition.voxel_size)
     for height in sorted(heights):
         decorate.check_fit(recipe.decorations, height)
+    if find_spec("prody") is None and any(target.variants.number for target in recipe.targets.values()):
+        raise InputError(modes.NEEDS_PRODY)
     prepare_structures.check_sources(recipe, prepare_structures.all_structures(recipe))
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from math import ceil, cos, radians
 from typing import Any, ClassVar
 
@@ -95,6 +96,11 @@ class Parakeet:
         InputError
             Names the setting, and what to do.
         """
+        if find_spec("multem") is None:
+            raise InputError(
+                "engine: Parakeet's engine is not installed; "
+                "pip install 'template-learning[parakeet]' compiles it, or use engine: multislice"
+            )
         checks.check_acquisition(acq)
         if acq.pixel_size != PIXEL_SIZE:
             raise InputError(

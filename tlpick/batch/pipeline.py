@@ -56,6 +56,7 @@ from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count, labelled_as_dense
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import check as check_tomogram
 from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
@@ -219,6 +220,7 @@ def pick_tomogram(
     sources = [tomogram.path, mask] if mask else [tomogram.path]
     # before its files are asked for: it has better words for what is missing
     open_volume(tomogram.path, voxel_size=size)
+    check_tomogram(tomogram, card, settings.terms)
     seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
     if done is not None and (done.job, done.stamp) == (job, seen):

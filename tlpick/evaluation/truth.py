@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 
 _VOLUMES = (".mrc", ".rec", ".map", ".st", ".h5", ".hdf", ".tif", ".tiff")
+_PERHAPS_VOLUMES = (".em", ".zip", ".ozx")
+_MASKS = (*_VOLUMES, ".zarr", ".ome.zarr", ".mrc.gz", ".em", ".zarr.zip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,9 @@ def read_truth(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth
     """
     if "://" not in path and not Path(path).exists():
         raise InputError(f"{path} does not exist; give a corpus, a sample, a particle list or a label volume")
-    if path.lower().removesuffix(".gz").endswith(_VOLUMES):
+    plain = path.lower().removesuffix(".gz").removesuffix(".bz2")
+    # lists of particles end in .em too, and are single images as volumes
+    if plain.endswith(_VOLUMES) or (plain.endswith(_PERHAPS_VOLUMES) and _is_volume(path)):
         return _from_labels(path, run, names)
     if "://" not in path and Path(path).is_file():
         return _from_list(path, run)
@@ -155,7 +159,7 @@ def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame],
     for name in names:
         file = path
         if "://" not in path and Path(path).is_dir() and not _is_volume(path):
-            found = [Path(path) / f"{file_name(name)}{end}" for end in (*_VOLUMES, ".zarr", ".ome.zarr")]
+            found = [Path(path) / f"{file_name(name)}{end}" for end in _MASKS]
             there = [each for each in found if each.exists()]
             if not there:
                 raise InputError(f"the folder {path} has no mask for the tomogram {name}: no {found[0].name}")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
+from catalogs.machine import require_backend
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, fingerprint, read_card, read_network
 from catalogs.private import scratch_folder
@@ -67,7 +68,7 @@ def load_network(path: str | os.PathLike[str]) -> Graph:
 
 @lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Graph:
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    require_backend()
     card = read_card(path)
     check(path)  # before Keras is even loaded
     with scratch_folder("tlpick-") as folder, without_greetings():

@@ -68,11 +68,16 @@ def save(path: Path, state: State) -> None:
     data = io.BytesIO()
     np.savez(data, facts=np.array(json.dumps(facts)), **arrays)
     unfinished = path.with_suffix(".tmp")
-    with open(unfinished, "wb") as file:
-        file.write(data.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(data.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # writing does not say what
+        raise
 
 
 def load(path: Path, fingerprint: str) -> State | None:

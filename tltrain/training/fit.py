@@ -14,6 +14,7 @@ from pathlib import Path
 from catalogs.console import DISTRIBUTION, counted, refuse_url, without_greetings
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
+from catalogs.machine import require_backend
 from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
 from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
@@ -72,6 +73,7 @@ def fit(
         If there is no corpus at ``url``, no sample to train on, samples of several voxel sizes, a setting
         that cannot be, or something at ``to`` that is no model.
     """
+    require_backend()
     settings = settings or Settings()
     arch = checked(settings)
     catalog = Catalog.open(url)

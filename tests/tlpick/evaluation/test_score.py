@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import emfile
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,6 +52,10 @@ def test_a_label_volume_is_a_truth(tlpick: Run, picked: Path, make_balls: Run, t
     assert (scored.status, scored.err) == (0, "")
     assert scored.out.startswith("F1 1.00  precision 1.00  recall 1.00  (ball: 8 found of 8")
     # finer voxels are no hindrance: places are in Å
+    (tmp_path / "packed.mrc.bz2").write_bytes(bz2.compress((tmp_path / "labels.mrc").read_bytes()))
+    assert "8 found of 8" in tlpick("score", picked, tmp_path / "packed.mrc.bz2").out
+    emfile.write(tmp_path / "labels.em", labels.astype(np.float32), {})  # not a list, as .em may be
+    assert "8 found of 8" in tlpick("score", picked, tmp_path / "labels.em").out
     write_mrc(tmp_path / "fine.mrc", labels.repeat(2, 0).repeat(2, 1).repeat(2, 2), 5.0)
     assert "8 found of 8" in tlpick("score", picked, tmp_path / "fine.mrc").out
 

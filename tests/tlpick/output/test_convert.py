@@ -220,7 +220,7 @@ def test_from_pixels_to_voxels(picks: pd.DataFrame, capfd: pytest.CaptureFixture
 def test_lists_its_formats(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capfd, "--formats")
     assert status == 0
-    assert len(out.splitlines()) == 22
+    assert len(out.splitlines()) == 29
     assert "Dynamo table" in out
 
 

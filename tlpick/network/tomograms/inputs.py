@@ -184,12 +184,20 @@ def _copick_roots(file: Path) -> list[str]:
     try:
         stated = json.loads(file.read_text(encoding="utf-8"))
         roots = [str(stated[key]) for key in ("static_root", "overlay_root") if stated.get(key)]
+        portal = stated.get("config_type") == "cryoet_data_portal"
     except FileNotFoundError:
         raise InputError(f"there is no file {file}") from None
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{file} is not the configuration of a copick project ({error})") from error
     roots = [root.removeprefix("local://").removeprefix("file://").rstrip("/") for root in roots]
-    kept = [root for root in dict.fromkeys(roots) if _holds(root, _RUNS)]
+    # Copick takes a relative root from where it is started; a project is moved with its roots beside it.
+    beside = [str(file.parent / root) for root in roots if "://" not in root and not Path(root).is_absolute()]
+    kept = [root for root in dict.fromkeys(roots + beside) if _holds(root, _RUNS)]
+    if portal and not kept:
+        raise InputError(
+            f"{file} is of the CryoET Data Portal, whose tomograms are not on this machine; download them "
+            "(cryoet-data-portal) and name the folder"
+        )
     if not kept:
         raise InputError(f"{file} names no folder with {_RUNS}; give the configuration of a copick project")
     return kept

@@ -16,7 +16,7 @@ from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.beads import Beads, find_beads
 from tlpick.network.tomograms.contrast import looks
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.masks import Region, mask_path
+from tlpick.network.tomograms.masks import Region, check_mask, mask_path
 from tlpick.network.tomograms.scratch import Scratch
 from tlpick.network.tomograms.slab import Slab, find_slab
 
@@ -25,6 +25,7 @@ Triple = tuple[int, int, int]
 #: A voxel size may differ from the model's by this share; the network does not notice.
 VOXEL_SIZE_TOLERANCE = 0.02
 #: Bytes of a slab that is read at a time.
+_LARGE_CHUNK = 1 << 30  # bytes; smaller ones are never refused
 _SLAB = 2**26
 #: The network looks so far beyond the ice, Å: a particle at a face is seen whole, and faces are not exact.
 _REACH = 100.0
@@ -138,19 +139,14 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         If the tomogram cannot be read, or does not fit the model and nothing was said about that.
     """
     path = tomogram.path
-    volume = open_volume(path, voxel_size=terms.voxel_size)
-    if card.normalisation != NORMALISATION:
-        raise InputError(
-            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
-            f"this program does {NORMALISATION!r}; use the version that trained it"
-        )
-    size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
-    if size is None:
-        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
-    z0, z1 = _crop(terms.crop, volume.shape, path)
+    volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, terms)
     grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
-    rescale = _rescaling(path, grid, card, terms)
-    contrast = _stated_contrast(volume, card, terms, path)
+    chunk = math.prod(getattr(volume.data, "chunks", None) or ()) * volume.dtype.itemsize
+    if chunk > max(memory, _LARGE_CHUNK):
+        raise InputError(
+            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and --max-memory leaves "
+            f"{max(memory, 0) / 1e9:.1f} GB; give more, or write it with smaller chunks"
+        )
     region = None
     if terms.mask is not None:
         region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
@@ -190,6 +186,40 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         _check_contrast(values, card, grid, path, terms)
     scratch.release()
     return Prepared(values, mask, region, slab, beads, sample, grid, offset, volume.shape, size)
+
+
+def check(tomogram: Tomogram, card: ModelCard, terms: Terms) -> None:
+    """Refuse what a tomogram's header and its mask's show, before hours or a network are spent on it.
+
+    Raises
+    ------
+    InputError
+        As :func:`prepare`.
+    """
+    volume, size, _, _, _ = _at_the_door(tomogram, card, terms)
+    if terms.mask is not None:
+        check_mask(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
+    if min(n // terms.bin for n in volume.shape) < 1:
+        raise InputError(f"{tomogram.path}: nothing is left of it by --bin {terms.bin}")
+
+
+def _at_the_door(
+    tomogram: Tomogram, card: ModelCard, terms: Terms
+) -> tuple[Volume, float, tuple[int, int], bool, str | None]:
+    """Open a volume, and compare its header with the model's: volume, size, planes, rescaling, contrast."""
+    path = tomogram.path
+    volume = open_volume(path, voxel_size=terms.voxel_size)
+    if card.normalisation != NORMALISATION:
+        raise InputError(
+            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
+            f"this program does {NORMALISATION!r}; use the version that trained it"
+        )
+    size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
+    if size is None:
+        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
+    planes = _crop(terms.crop, volume.shape, path)
+    rescale = _rescaling(path, size * terms.bin, card, terms)
+    return volume, float(size), planes, rescale, _stated_contrast(volume, card, terms, path)
 
 
 def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> NDArray[np.float32]:

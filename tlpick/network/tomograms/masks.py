@@ -19,6 +19,11 @@ def mask_path(pattern: str, name: str) -> str:
     return pattern.replace("{name}", file_name(name)) if "{name}" in pattern else pattern
 
 
+def check_mask(path: str, shape: Triple, voxel_size: float) -> None:
+    """Refuse a mask that does not cover the box of its tomogram, by its header (InputError)."""
+    _ratio(_opened(path, shape, voxel_size), path, shape, voxel_size)
+
+
 class Region:
     """Where to look in a tomogram.
 
