@@ -405,9 +405,9 @@ def _judge(table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys:
     Where the model is calibrated, the larger share of the two counts: decoys know this tomogram's noise, the
     calibration knows the molecules of the corpus.
     """
-    table[WRONG] = np.nan
     if not n_decoys:
         return {}
+    table[WRONG] = np.nan
     stands_out = {}
     for info in card.classes:
         if not info.is_particle:

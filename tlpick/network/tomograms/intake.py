@@ -26,6 +26,7 @@ Triple = tuple[int, int, int]
 #: A voxel size may differ from the model's by this share; the network does not notice.
 VOXEL_SIZE_TOLERANCE = 0.02
 #: Bytes of a slab that is read at a time.
+_LARGE_CHUNK = 1 << 30  # bytes; smaller ones are never refused
 _SLAB = 2**26
 #: The network looks so far beyond the ice, Å: a particle at a face is seen whole, and faces are not exact.
 _REACH = 100.0
@@ -144,6 +145,12 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
     path = tomogram.path
     volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, terms)
     grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
+    chunk = math.prod(getattr(volume.data, "chunks", None) or ()) * volume.dtype.itemsize
+    if chunk > max(memory, _LARGE_CHUNK):
+        raise InputError(
+            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and --max-memory leaves "
+            f"{max(memory, 0) / 1e9:.1f} GB; give more, or write it with smaller chunks"
+        )
     region = None
     if terms.mask is not None:
         region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
