@@ -209,7 +209,10 @@ def _members(path: Path, format: Format) -> list[Path] | None:
     files = sorted(
         file
         for file in path.rglob("*")
-        if file.suffix.lower() in format.suffixes and file.is_file() and not file.name.startswith(".")
+        if file.suffix.lower() in format.suffixes
+        and file.is_file()
+        and not file.name.startswith(".")
+        and not file.name.endswith(_SIDECAR)
     )
     if not files:
         raise InputError(

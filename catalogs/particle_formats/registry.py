@@ -11,13 +11,18 @@ from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.particle_formats import (
     chimerax,
+    columns,
     copick,
     cryolo,
     deepfinder,
+    deepfinder_excel,
     dynamo,
     eman2,
     imod,
+    m,
+    peet,
     portal,
+    pytom,
     relion,
     relion_project,
     table,
@@ -36,20 +41,27 @@ _OURS: dict[str, Format] = {
         relion_project.RELION5_SET,
         relion.RELION4,
         relion.RELION3,
+        m.M,
         dynamo.DYNAMO,
         tom.EM,
         tom.STOPGAP,
         imod.MOD,
         imod.TEXT,
+        peet.PEET,
         chimerax.CMM,
         copick.COPICK,
         portal.PORTAL,
         deepfinder.XML,
         deepfinder.TEXT,
+        deepfinder_excel.EXCEL,
+        pytom.PYTOM,
         cryolo.CBOX,
         cryolo.COORDS,
+        columns.DEEPETPICKER,
+        columns.SCORED,
         cryolo.TLOC,
         eman2.EMAN2,
+        columns.BOX,
         text.NAPARI,
         text.SHREC,
         text.CZII,
@@ -135,8 +147,8 @@ def target(path: Path) -> Format:
     kinds = [format for format in FORMATS.loadable() if suffix in format.suffixes]
     end = f"ends in {suffix!r}" if suffix else "has no ending"
     if kinds:
-        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by `target_format`")
-    raise InputError(f"{path} {end}, which no particle list has; say which format by `target_format`")
+        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by `format`")
+    raise InputError(f"{path} {end}, which no particle list has; say which format by `format`")
 
 
 def _either(formats: Sequence[Format]) -> str:

@@ -22,8 +22,9 @@ def pack(recipe: Recipe, folder: str, sample: str | None, voxel_size: float) -> 
     for line in describe(packed.scene, facts):
         click.echo(f"  {line}")
     for row in facts.rows:
-        asked = "as many as fit" if row.asked is None else f"of {row.asked}"
-        click.echo(f"  {row.name:20} {row.placed:5} {asked}")
+        asked = "as many as fit" if row.asked is None else "" if row.is_part else f"of {row.asked}"
+        name = f"  {row.name}" if row.is_part else row.name
+        click.echo(f"  {name:20} {row.placed:5} {asked}".rstrip())
     if packed.occupancy is not None and packed.packing is not None:
         for line in shortfall(packed.scene, packed.occupancy, packed.packing):
             click.echo(f"  {line}")

@@ -153,7 +153,7 @@ def test_keeps_everything_with_a_sidecar(name: str, table: pd.DataFrame, context
 
 
 # What tells these from each other is in the name of the file or only in a human's mind.
-AMBIGUOUS = {"imod-text", "coords", "deepfinder-text", "shrec"}
+AMBIGUOUS = {"imod-text", "coords", "deepfinder-text", "shrec", "deepetpicker", "coords-score"}
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in AMBIGUOUS])

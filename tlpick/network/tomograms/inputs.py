@@ -17,6 +17,10 @@ from catalogs.particle_formats.star import read_blocks
 #: Endings of text files with one tomogram a line.
 LISTS = (".txt", ".lst", ".list")
 _CORPUS, _RUNS = "corpus.json", "ExperimentRuns"
+#: What makes a folder a Zarr group or array, and what a folder of tomograms may hold.
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+_VOLUMES = (".mrc", ".rec", ".zarr", ".hdf", ".tif", ".mrc.gz", ".map", ".h5", ".hdf5", ".tiff")
+_SAMPLES = "samples"
 _NAME = "rlnTomoName"
 #: RELION 5's columns for reconstructed tomograms, by what a user may ask for.
 _COLUMNS = {"": "rlnTomoReconstructedTomogram", "denoised": "rlnTomoReconstructedTomogramDenoised"}
@@ -68,9 +72,9 @@ def expand(
     Parameters
     ----------
     arguments
-        Each a volume (path or fsspec URL), a glob, a text file with one of these a line (.txt, .lst), a
-        ``tomograms.star`` of RELION 5, a copick project (its folder or its configuration, .json), or a
-        corpus.
+        Each a volume (path or fsspec URL), a folder of volumes, a glob, a text file with one of these a line
+        (.txt, .lst), a ``tomograms.star`` of RELION 5, a copick project (its folder or its configuration,
+        .json), or a corpus.
     selection
         What to take of a source that holds several.
 
@@ -111,6 +115,10 @@ def _of(argument: str, selection: Selection, nested: bool = False) -> Iterator[T
         yield from _of_corpus(text, selection)
     elif not suffix and _holds(text, _RUNS):
         yield from _of_copick(text, selection)
+    elif local and Path(text).is_dir() and not any((Path(text) / name).exists() for name in _ZARR):
+        yield from _of_folder(Path(text))
+    elif f"/{_SAMPLES}/" in text and suffix == ".zarr":
+        yield _of_sample(text)
     else:
         yield Tomogram(text)
 
@@ -184,12 +192,20 @@ def _copick_roots(file: Path) -> list[str]:
     try:
         stated = json.loads(file.read_text(encoding="utf-8"))
         roots = [str(stated[key]) for key in ("static_root", "overlay_root") if stated.get(key)]
+        portal = stated.get("config_type") == "cryoet_data_portal"
     except FileNotFoundError:
         raise InputError(f"there is no file {file}") from None
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{file} is not the configuration of a copick project ({error})") from error
     roots = [root.removeprefix("local://").removeprefix("file://").rstrip("/") for root in roots]
-    kept = [root for root in dict.fromkeys(roots) if _holds(root, _RUNS)]
+    # Copick takes a relative root from where it is started; a project is moved with its roots beside it.
+    beside = [str(file.parent / root) for root in roots if "://" not in root and not Path(root).is_absolute()]
+    kept = [root for root in dict.fromkeys(roots + beside) if _holds(root, _RUNS)]
+    if portal and not kept:
+        raise InputError(
+            f"{file} is of the CryoET Data Portal, whose tomograms are not on this machine; download them "
+            "(cryoet-data-portal) and name the folder"
+        )
     if not kept:
         raise InputError(f"{file} names no folder with {_RUNS}; give the configuration of a copick project")
     return kept
@@ -222,13 +238,43 @@ def _of_copick(root: str, selection: Selection) -> Iterator[Tomogram]:
 
 def _of_corpus(root: str, selection: Selection) -> Iterator[Tomogram]:
     from catalogs.corpus.catalog import Catalog
+    from catalogs.corpus.sample_names import names_for_people
 
     catalog = Catalog.open(root)
     ids = list(catalog.query(selection.where).index)
     if not ids:
         raise InputError(f"no sample of the corpus {root} is selected; change `where`")
+    names = names_for_people(catalog.records())
     for sample in ids:
-        yield Tomogram(catalog.sample_url(sample))
+        yield Tomogram(catalog.sample_url(sample), names[sample])
+
+
+def _of_sample(path: str) -> Tomogram:
+    """Name a sample of a corpus as the corpus does; other volumes name themselves."""
+    from catalogs.corpus.catalog import Catalog, sample_record_of
+    from catalogs.corpus.sample_names import names_for_people
+
+    record = sample_record_of(path)
+    if record is None:
+        return Tomogram(path)
+    corpus = Catalog.open(path.rpartition(f"/{_SAMPLES}/")[0])
+    return Tomogram(path, names_for_people(corpus.records())[record.sample_id])
+
+
+def _of_folder(folder: Path) -> Iterator[Tomogram]:
+    """Take every volume that lies in a folder, by its ending."""
+    found = sorted(
+        path for path in folder.iterdir() if path.name.lower().endswith(_VOLUMES) and path.name[0] != "."
+    )
+    if not found:
+        deeper = next((path for end in _VOLUMES for path in sorted(folder.glob(f"*/*{end}"))), None)
+        hint = f"'{folder}/*/*{deeper.suffix}' takes those one folder below" if deeper else "name the volumes"
+        raise InputError(
+            f"the folder {folder} holds no tomogram (no {', '.join(_VOLUMES[:5])}, ...), is no OME-Zarr, "
+            f"corpus or copick project; {hint}"
+        )
+    for path in found:
+        yield Tomogram(str(path))
 
 
 def _holds(root: str, name: str) -> bool:
