@@ -20,6 +20,8 @@ from catalogs.errors import InputError
 from tlgen.molecules import copies, elements, structure_file
 from tlgen.molecules.structure_file import Contents, kind_of
 
+#: H, C, N, O, P, S and Se.
+_NUMBERS_OF_POLYMERS = frozenset({1, 6, 7, 8, 15, 16, 34})
 _BACKBONE = {"N", "CA", "C", "O", "OXT"}
 
 
@@ -176,7 +178,7 @@ def _residues(structure: Any, model: int, told: _Told) -> list[Residue]:
             if residue.is_water():
                 simulated |= residue.name in ("WAT", "H2O")
                 continue
-            amino, nucleic = kind_of(residue.name, [atom.name for atom in residue])
+            amino, nucleic = kind_of(residue.name, (atom.name for atom in residue))
             if not amino and not nucleic and _is_water(chain.name, residue):
                 simulated = True
                 continue
@@ -209,8 +211,8 @@ def _one_atom_each(residue: Any, polymer: bool, told: _Told) -> list[tuple[Any, 
     seen: set[str] = set()
     found = []
     for atom in residue:
-        number, symbol = atom.element.atomic_number, atom.element.name
-        if polymer and symbol not in elements.OF_POLYMERS:
+        number = atom.element.atomic_number
+        if polymer and number not in _NUMBERS_OF_POLYMERS:
             number = _number_in_polymer(atom, residue, number, told)
         if number == 0:
             told.dummies[atom.name] += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -365,7 +365,7 @@ def _composed(operators: Sequence[Operator]) -> Operator:
 # ----------------------------------------------------------------------------------------------- residues
 
 
-def kind_of(residue: str, atoms: Sequence[str]) -> tuple[bool, bool]:
+def kind_of(residue: str, atoms: Iterable[str]) -> tuple[bool, bool]:
     """Tell whether a residue is an amino acid, and whether a nucleotide.
 
     Gemmi's table knows the common ones; modified ones are told by their atoms. Calcium ions, named CA too,

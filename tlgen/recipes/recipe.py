@@ -226,7 +226,7 @@ class Structure(_Strict):
 
     file: str | None = Field(
         None,
-        description="PDB or mmCIF, plain or gzipped; a name that `tlgen structures` prints; or a PDB id.",
+        description="PDB, mmCIF or BinaryCIF; a name that `tlgen structures` prints; or a PDB id.",
     )
     assembly: str = Field(
         "first",

@@ -49,6 +49,15 @@ def refused(tmp_path: Path, content: Any) -> str:
     return text
 
 
+@pytest.mark.parametrize("given", ["maps/average.mrc", "a.map.gz", "b.em", "c.rec"])
+def test_a_bare_path_of_a_map_is_a_map(given: str) -> None:
+    from tlgen.recipes.recipe import Structure
+
+    assert Structure.model_validate(given) == Structure(map=given)
+    assert Structure.model_validate("4v5d") == Structure(file="4v5d")
+    assert Structure.model_validate("a.cif.gz").file == "a.cif.gz"
+
+
 def test_every_shipped_recipe_is_valid() -> None:
     assert "demo" in shipped_recipes()
     for name in shipped_recipes():
