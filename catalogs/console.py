@@ -9,9 +9,9 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -49,14 +49,62 @@ def program(name: str, summary: str) -> click.Group:
         Commands are added to it with ``@group.command()``.
     """
 
-    @click.group(name=name, help=summary, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.group(
+        name=name,
+        help=summary,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        invoke_without_command=True,
+    )
     @click.version_option(version(DISTRIBUTION), prog_name=name)
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    def group(debug: bool) -> None:
+    @click.pass_context
+    def group(context: click.Context, debug: bool) -> None:
         if debug:
             os.environ["TL_DEBUG"] = "1"
+        if context.invoked_subcommand is None:  # who asks for nothing wants to know what there is
+            click.echo(context.get_help())
 
     return group
+
+
+class Renamed(click.Option):
+    """An option that had another name, which still works for one version and is not shown.
+
+    Parameters
+    ----------
+    former
+        The old names.
+    """
+
+    def __init__(self, declarations: Sequence[str], former: Sequence[str] = (), **more: Any) -> None:
+        super().__init__([*declarations, *former], **more)
+        self.former = tuple(former)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Leave the old names out."""
+        every = self.opts
+        self.opts = [name for name in every if name not in self.former]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = every
+
+
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice
+
+
+class Choice(_Choice):
+    """One of several words; of a misspelt one the nearest is named."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read it."""
+        words = [str(word) for word in self.choices]
+        if value not in words:
+            self.fail(f"{value!r} is not one of {', '.join(words)}{nearest(str(value), words)}", param, ctx)
+        return str(value)
 
 
 def refuse_url(value: str | os.PathLike[str]) -> None:
@@ -89,7 +137,7 @@ def run(group: click.Group) -> None:
     click.echo = _echo
     try:
         with notes.printed(str(group.name)):
-            status = group.main(standalone_mode=False)
+            status = group.main(prog_name=group.name, standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.ClickException as error:  # bad usage: click's own words, in our shape
@@ -137,6 +185,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known word was probably meant: ``"; did you mean 'dose'?"``, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def tell_unusual(quantity: str, value: float, called: str) -> None:
+    """Say on stderr what is unusual about a value of :data:`catalogs.plausible.USUAL`, if anything is."""
+    from catalogs.plausible import doubt
+
+    if (words := doubt(quantity, value, called=called)) is not None:
+        click.echo(f"unusual: {words}", err=True)
 
 
 def counted(number: int, thing: str) -> str:

@@ -17,6 +17,10 @@ CLIP = 6.0
 #: Name of this normalisation in a model file.
 NORMALISATION = "robust-clip6"
 
+# Where more than this share of the voxels is one value, the percentiles say nothing of the others.
+_MOST = 0.68
+# The smallest number that single precision holds with all of its digits.
+_TINY = float(np.finfo(np.float32).tiny)
 _ENOUGH = 20_000_000  # voxels: percentiles of more would not differ
 
 
@@ -40,7 +44,8 @@ def measure(array: ArrayLike) -> Intensity:
     Raises
     ------
     InputError
-        If there are no voxels, some are not numbers, or all are (nearly) the same.
+        If there are no voxels, some are not numbers, most are the same, or they are too small or large to be
+        scaled.
     """
     values = np.asarray(array)
     if values.size == 0:
@@ -49,9 +54,27 @@ def measure(array: ArrayLike) -> Intensity:
     if not np.isfinite(sample).all() or not _all_finite(values):
         raise InputError("the volume holds values that are not finite numbers; reconstruct it again")
     low, centre, high = (float(v) for v in np.percentile(sample, [16, 50, 84]))
-    if not high > low:
-        raise InputError("the volume is constant: nothing can be seen in it")
-    return Intensity(centre=centre, spread=(high - low) / 2)
+    same = float((sample == np.float32(centre)).mean())
+    if same > _MOST or not high > low:
+        raise InputError(_one_value(same, centre))
+    spread = (high - low) / 2
+    if not _TINY <= spread <= 1 / _TINY:
+        raise InputError(
+            f"the grey values lie between {low:.3g} and {high:.3g}, beyond what single precision can scale; "
+            "is it another data type or byte order? Else multiply them by a constant"
+        )
+    return Intensity(centre=centre, spread=spread)
+
+
+def _one_value(same: float, value: float) -> str:
+    """Say why a volume has no spread: all of it is one value, or most of it, as where it is masked."""
+    if same == 1:
+        return "the volume is constant: nothing can be seen in it"
+    return (
+        f"{100 * same:.0f} % of the voxels have the value {value:.4g}, as where a volume is masked, "
+        "so its grey values cannot be measured; give the volume before masking, or, to pick, --mask with the "
+        "region that has an image"
+    )
 
 
 def normalise(array: ArrayLike, intensity: Intensity) -> NDArray[np.float32]:

@@ -131,16 +131,29 @@ def simulate(
 
 
 @tlgen.command()
-@click.argument("scene")
+@click.argument("source")
 @console.to_disk("path", required=True, metavar="FILE", help="The picture: .png or .html.")
-def view(scene: str, path: str) -> None:
-    """Draw SCENE, a folder that `tlgen pack` wrote: three sections, gaps between molecules, counts."""
+@click.option("--sample", metavar="NAME", help="Of a corpus; the first one by name if left out.")
+def view(source: str, path: str, sample: str | None) -> None:
+    """Draw SOURCE: a scene, or a simulated tomogram with its labels.
+
+    SOURCE is a folder that `tlgen pack` wrote, a corpus, or a sample of one. Of a scene three sections are
+    drawn, the gaps between molecules, and counts.
+    """
+    from catalogs.errors import InputError
     from tlgen.scene.scene_file import read_scene
     from tlgen.scene.view import describe
     from tlgen.scene.view import view as draw
+    from tlgen.scene.view_sample import is_sample, view_sample
 
-    read, library = read_scene(scene)
-    facts = draw(read, library, path, title=Path(scene).resolve().name)
+    if is_sample(source):
+        name, lines = view_sample(source, sample, path)
+        click.echo(f"{path}: {name}; {'; '.join(lines)}")
+        return
+    if sample is not None:
+        raise InputError(f"--sample {sample}: {source} is no corpus; a scene is of one sample")
+    read, library = read_scene(source)
+    facts = draw(read, library, path, title=Path(source).resolve().name)
     click.echo(f"{path}: " + "; ".join(describe(read, facts)))
 
 
@@ -218,10 +231,12 @@ def copy(source: str, target: str, where: str | None) -> None:
 @click.argument("url")
 @click.option("--to", "folder", required=True, metavar="FOLDER", help="A new folder, s3://... or gs://...")
 @click.option(
-    "--as",
+    "--format",
     "layout",
+    cls=console.Renamed,
+    former=["--as"],
     required=True,
-    type=click.Choice(["mrc", "deepfinder", "copick", "original"]),
+    type=console.Choice(["mrc", "deepfinder", "copick", "original"]),
     help="MRC with STAR, DeepFinder's training set, a copick project, the original scripts' results.",
 )
 @click.option("--where", metavar="QUERY", help="Export only these samples, e.g. \"split == 'test'\".")
@@ -314,7 +329,14 @@ def new(template: str, path: Path) -> None:
     from tlgen.recipes.recipe_file import new_recipe
 
     name = new_recipe(template, path)
-    click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen run {path} --to {name}/corpus")
+    click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen plan {path} --to {name}/corpus")
+    click.echo(
+        "how much is enough, under samples:\n"
+        "  a first look      8 boxes to train, 1 that validates; tltrain fit as it is   (minutes)\n"
+        "  a working model   40 and 5, conditions drawn around yours; --steps 5000      (an hour or two)\n"
+        "  a paper           100, several structures and variants, as the recipe ribosome;\n"
+        "                    --network deepfinder --steps 10000 on a GPU                (a day)"
+    )
 
 
 @tlgen.command()
@@ -343,7 +365,7 @@ def variants(recipe: str, folder: Path) -> None:
 @click.option("--voxel-size", type=float, metavar="Å", help="Bin to about this, instead of --bin.")
 @click.option(
     "--binning",
-    type=click.Choice(["fourier", "average"]),
+    type=console.Choice(["fourier", "average"]),
     default="fourier",
     show_default=True,
     help="How images are binned.",
@@ -362,12 +384,12 @@ def variants(recipe: str, folder: Path) -> None:
 )
 @click.option("--leave-out", metavar="N,N,...", default="", help="Images to leave out, counted from 0.")
 @click.option(
-    "--filter", "kind", type=click.Choice(["ramp", "exact", "sirt"]), default="ramp", show_default=True
+    "--filter", "kind", type=console.Choice(["ramp", "exact", "sirt"]), default="ramp", show_default=True
 )
 @click.option("--iterations", default=10, show_default=True, help="Of the SIRT that --filter sirt is like.")
 @click.option(
     "--rolloff",
-    type=click.Choice(["hann", "gaussian", "none"]),
+    type=console.Choice(["hann", "gaussian", "none"]),
     default="hann",
     show_default=True,
     help="What ends the filter: a Hann window at Nyquist, or a Gaussian.",
@@ -388,7 +410,7 @@ def variants(recipe: str, folder: Path) -> None:
 @click.option("--dose-per-tilt", type=float, metavar="e/Å²", help="Of each image, where no file tells it.")
 @click.option(
     "--ctf",
-    type=click.Choice(["none", "phase_flip", "wiener"]),
+    type=console.Choice(["none", "phase_flip", "wiener"]),
     default="none",
     show_default=True,
     help="Correct the contrast transfer, slab by slab.",
@@ -408,13 +430,13 @@ def variants(recipe: str, folder: Path) -> None:
 @click.option("--phase-shift", default=0.0, show_default=True, metavar="DEGREES", help="By a phase plate.")
 @click.option(
     "--defocus-handedness",
-    type=click.Choice(["1", "-1"]),
+    type=console.Choice(["1", "-1"]),
     help="-1 if what is higher in the tomogram is less under focus; else as rlnTomoHand says, or 1.",
 )
 @click.option("--threads", type=int, help="To compute with; all of the machine's if left out.")
 @click.option(
     "--device",
-    type=click.Choice(["cpu", "gpu", "auto"]),
+    type=console.Choice(["cpu", "gpu", "auto"]),
     default="cpu",
     show_default=True,
     help="Where images are filtered and back-projected; auto: on a GPU where there is one.",
@@ -445,6 +467,9 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip
+    for name in ("thickness", "voxel_size", "pixel_size", "defocus", "voltage", "amplitude_contrast"):
+        if given[name] is not None:
+            console.tell_unusual(name, given[name], f"--{name.replace('_', '-')}")
     (z, y, x), voxel_size = reconstruct_file(series, angles, path, request)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from catalogs import console
-from tlpick.options import asked_cut, chosen, cutting, localising, thresholding
+from tlpick.options import asked_cut, chosen, cutting, localising, pairs, thresholding
 from tlpick.output.convert import command as convert
 from tlpick.run_options import running, settings
 
@@ -59,10 +59,10 @@ def run_command(
 ) -> int:
     """Pick the particles of every TOMOGRAM with MODEL.
 
-    TOMOGRAM is a volume (MRC, OME-Zarr, HDF5, ...; a path or URL), a quoted glob such as 'data/*.mrc', a text
-    file with one of these a line (.txt), RELION's tomograms.star, a copick project, a corpus, or one of its
-    samples. Those that FOLDER already holds picks of, by the same model and settings and from the same
-    voxels, are skipped; what failed is tried again.
+    TOMOGRAM is a volume (MRC, OME-Zarr, HDF5, ...; a path or URL), a folder of them, a quoted glob such as
+    'data/*.mrc', a text file with one of these a line (.txt), RELION's tomograms.star, a copick project, a
+    corpus, or one of its samples. Those that FOLDER already holds picks of, by the same model and settings
+    and from the same voxels, are skipped; what failed is tried again.
     """
     from tlpick.batch.results import Lists
     from tlpick.batch.run import run
@@ -122,7 +122,14 @@ def mask(folder: str, to: str) -> None:
     help="Where the truth is complete: a volume that is not 0 there, or a folder with one named as each "
     "tomogram. What lies outside counts neither as right nor as wrong.",
 )
-def score(picks: str, truth: str, radius: float | None, reviewed: str | None) -> None:
+@click.option(
+    "--join",
+    multiple=True,
+    metavar="PICKED=TRUTH",
+    help="A tomogram of the picks and what the truth calls it, where that is another name; repeat it for "
+    "several. One tomogram and the truth of one need it not.",
+)
+def score(picks: str, truth: str, radius: float | None, reviewed: str | None, join: tuple[str, ...]) -> None:
     """Compare PICKS (folder of a run, or a particle list) with TRUTH.
 
     TRUTH is a corpus or a sample of it, a particle list, or a volume with the classes' labels. Picks and
@@ -131,7 +138,9 @@ def score(picks: str, truth: str, radius: float | None, reviewed: str | None) ->
     """
     from tlpick.evaluation.score import score_files, sentences
 
-    result = score_files(picks, truth, radius, reviewed)
+    if radius is not None:
+        console.tell_unusual("radius", radius, "--radius")
+    result = score_files(picks, truth, radius, reviewed, pairs("--join", join))
     for line in result.notes:
         click.echo(line, err=True)
     for line in sentences(result):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from catalogs.console import Choice
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _LOCALISING = (
     click.option(
         "--localise",
         "method",
-        type=click.Choice(["meanshift", "components", "peaks"]),
+        type=Choice(["meanshift", "components", "peaks"]),
         default="meanshift",
         show_default=True,
         help="How voxels become particles: mean shift with the class's radius, connected bodies (touching "
@@ -79,7 +80,7 @@ _LOCALISING = (
     ),
     click.option(
         "--border",
-        type=click.Choice(["flag", "drop"]),
+        type=Choice(["flag", "drop"]),
         default="flag",
         show_default=True,
         help="Picks within a radius of the volume's faces are flagged or dropped.",
@@ -184,6 +185,24 @@ def asked_cut(
     if top is not None:
         return Cut("top", top)
     return Cut() if min_score is None else Cut("score", min_score)
+
+
+def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Read A=B, given several times.
+
+    Raises
+    ------
+    InputError
+        If one is no pair, or A stands in two.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        ours, equals, theirs = text.partition("=")
+        if not (ours and equals and theirs):
+            raise InputError(f"{option} {text} is no pair of names; give one such as tomo-1=held-out-000")
+        if found.setdefault(ours, theirs) != theirs:
+            raise InputError(f"{option} joins {ours} twice; give it one name")
+    return found
 
 
 def _sizes(option: str, given: Sequence[str]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from catalogs.console import Choice
 from catalogs.errors import InputError
 from tlpick.options import chosen
 
@@ -155,12 +156,12 @@ _OPTIONS = (
         "--tta",
         default="1",
         show_default=True,
-        type=click.Choice(["1", "4", "8"]),
+        type=Choice(["1", "4", "8"]),
         help="Average over so many orientations of the tomogram: 4 are half turns, 8 have mirror images too.",
     ),
     click.option(
         "--keep-segmentation",
-        type=click.Choice(["zarr", "mrc"]),
+        type=Choice(["zarr", "mrc"]),
         help="Keep the classes and probabilities of all voxels.",
     ),
     click.option(
@@ -168,6 +169,9 @@ _OPTIONS = (
         default="",
         metavar="TYPE",
         help="Which tomograms of a copick project, e.g. wbp; denoised: those of a tomograms.star.",
+    ),
+    click.option(
+        "--yes", is_flag=True, help="Go on with what is unusual, such as resampling by a factor of 10."
     ),
     click.option(
         "--where", metavar="EXPRESSION", help="Which samples of a corpus, e.g. \"split == 'test'\"."
@@ -195,7 +199,8 @@ def settings(options: dict[str, Any]) -> Settings:
 
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
     found = {name: options.pop(name) == "auto" for name in ("slab", "beads")}
-    terms = Terms(bin=options.pop("binning"), **{name: options.pop(name) for name in of_terms}, **found)
+    given = {name: options.pop(name) for name in of_terms}
+    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given, **found)
     if terms.mask == "":
         raise InputError("--mask '' names no mask; leave it out")
     means = {name: options.pop(name) for name in ("max_memory", "tile")}

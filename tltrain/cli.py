@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from catalogs.console import program, run, to_disk
+from catalogs.console import Choice, Renamed, program, run, to_disk
 from tltrain.finetune.command import finetune
 
 tltrain = program("tltrain", "Learn to find molecules: train a network on a corpus of simulated tomograms.")
@@ -76,17 +76,27 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
 @click.option(
     "--ema", default=0.0, help="Keep a moving average of the weights with this momentum, e.g. 0.999."
 )
-@click.option("--precision", default="float32", show_default=True, help="float32, bf16 or fp16 (on GPUs).")
+@click.option(
+    "--dtype",
+    "precision",
+    cls=Renamed,
+    former=["--precision"],
+    default="float32",
+    show_default=True,
+    help="Of the numbers that layers compute with: float32, bf16 or fp16 (on GPUs).",
+)
 @click.option("--xla/--no-xla", default=None, help="Compile steps by XLA; by default on GPUs and with JAX.")
 @click.option("--devices", type=int, help="GPUs that share each batch; by default all.")
 @click.option("--validate-every", type=int, metavar="STEPS", help="By default 20 times in a training.")
 @click.option("--patience", type=int, metavar="N", help="Stop after N validations without a better score.")
 @click.option("--from", "start", metavar="MODEL", help="Begin with the weights of this model.")
 @click.option("--seed", default=0, show_default=True, help="The same seed trains on the same patches.")
+@click.option("--yes", is_flag=True, help="Go on with what is unusual, such as voxels of 1 Å.")
 @click.option("--overwrite", is_flag=True, help="Replace a model there that was trained otherwise.")
 def fit(
     url: str,
     to: str,
+    yes: bool,
     class_weights: str | None,
     hold_out_by: str | None,
     shares: str | None,
@@ -111,7 +121,7 @@ def fit(
         augmentation=augmentation_of(augment),
         **options,
     )
-    train(url, to, settings, overwrite=overwrite, say=click.echo)
+    train(url, to, settings, overwrite=overwrite, yes=yes, say=click.echo)
 
 
 @tltrain.command()
@@ -137,7 +147,7 @@ def info(model: str, as_json: bool) -> None:
 @click.option("--voxel-size", required=True, type=float, help="Å, of the tomograms it was trained on.")
 @click.option(
     "--contrast",
-    type=click.Choice(["dark", "bright"]),
+    type=Choice(["dark", "bright"]),
     default="dark",
     show_default=True,
     help="How protein looks in those tomograms.",

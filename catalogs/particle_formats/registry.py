@@ -137,8 +137,8 @@ def target(path: Path) -> Format:
     kinds = [format for format in FORMATS.values() if suffix in format.suffixes]
     end = f"ends in {suffix!r}" if suffix else "has no ending"
     if kinds:
-        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by --to-format")
-    raise InputError(f"{path} {end}, which no particle list has; say which format by --to-format")
+        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by --format")
+    raise InputError(f"{path} {end}, which no particle list has; say which by --format")
 
 
 def _either(formats: Sequence[Format]) -> str:

@@ -1,7 +1,9 @@
 import os
 
+import click
 import pytest
 
+from catalogs import console
 from catalogs.console import refuse_url, without_greetings
 from catalogs.errors import InputError
 
@@ -33,3 +35,52 @@ def test_an_error_is_not_swallowed(capfd):
     with pytest.raises(ImportError, match="broken"):
         break_down()
     assert capfd.readouterr().err == "libsomething.so: not found\n"
+
+
+@pytest.fixture
+def program() -> click.Group:
+    group = console.program("tlx", "Does something.")
+
+    @group.command()
+    @click.option("--format", cls=console.Renamed, former=["--as"], help="Which.")
+    @click.option("--kind", type=console.Choice(["ramp", "exact"]), default="ramp", show_default=True)
+    def make(format: str | None, kind: str) -> None:
+        """Make it."""
+        click.echo(f"{format} {kind}")
+
+    return group
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "out", "err"),
+    [
+        ([], 0, "Usage: tlx [OPTIONS]", ""),
+        (["make", "--format", "a"], 0, "a ramp\n", ""),
+        (["make", "--as", "a", "--kind", "exact"], 0, "a exact\n", ""),
+        (["make", "--kind", "rump"], 2, "", "is not one of ramp, exact; did you mean 'ramp'?"),
+        (["make", "--knd", "ramp"], 2, "", "--kind"),
+        (["mak"], 2, "", "mak"),
+    ],
+)
+def test_a_program_says_what_it_can_do_and_what_was_probably_meant(
+    program: click.Group,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    out: str,
+    err: str,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tlx", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        console.run(program)
+    said = capsys.readouterr()
+    assert (stop.value.code, out in said.out, err in said.err) == (status, True, True), said
+    assert not said.err.startswith("tlx: Usage")
+
+
+def test_an_old_name_of_an_option_is_not_shown(program: click.Group) -> None:
+    shown = program.commands["make"].get_help(click.Context(program.commands["make"]))
+    assert "--format TEXT" in shown
+    assert "--as" not in shown
+    assert "[ramp|exact]" in shown

@@ -48,6 +48,12 @@ def test_large_volumes_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPatch) -
         intensity.measure(volume)
 
 
+def masked(share: float) -> np.ndarray:
+    volume = np.random.default_rng(0).normal(5, 1, 10_000).astype(np.float32)
+    volume[: round(share * len(volume))] = 0
+    return volume
+
+
 @pytest.mark.parametrize(
     ("volume", "says"),
     [
@@ -55,6 +61,10 @@ def test_large_volumes_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPatch) -
         (np.array([1.0, np.nan, 2.0]), "not finite"),
         (np.array([1.0, np.inf, 2.0]), "not finite"),
         (np.zeros((0, 4, 4)), "empty"),
+        (masked(0.7), "70 % of the voxels have the value 0"),
+        (masked(0.84), "84 % of the voxels have the value 0, as where a volume is masked"),
+        (np.arange(1000, dtype=np.float32) * np.float32(1e-42), "beyond what single precision can scale"),
+        (np.linspace(-2, 2, 1000) * 1e38, "beyond what single precision can scale"),
     ],
 )
 def test_refuses(volume: np.ndarray, says: str) -> None:

@@ -293,14 +293,14 @@ def test_run_refuses_what_is_no_tomogram_and_no_model(
     write_mrc(tomogram, make_balls("tomo-1", n=1).data, 10.0)
     to = ("--to", tmp_path / "picks")
     (tmp_path / "note.txt").write_text("no model")
-    (tmp_path / "nan.mrc").write_bytes(tomogram.read_bytes())
-    write_mrc(tmp_path / "nan.mrc", np.full((8, 8, 8), np.nan, np.float32), 10.0)
+    (tmp_path / "holes.mrc").write_bytes(tomogram.read_bytes())
+    write_mrc(tmp_path / "holes.mrc", np.full((8, 8, 8), np.nan, np.float32), 10.0)
 
     assert "there is no volume" in refusal(tlpick("run", ball_model, tmp_path / "absent.mrc", *to))
     (tmp_path / "note.dat").write_text("no volume")
     assert "note.dat is not a volume" in refusal(tlpick("run", ball_model, tmp_path / "note.dat", *to))
     assert "there is no volume no model" in refusal(tlpick("run", ball_model, tmp_path / "note.txt", *to))
-    assert "nan.mrc: the volume holds" in refusal(tlpick("run", ball_model, tmp_path / "nan.mrc", *to))
+    assert "holes.mrc: the volume holds" in refusal(tlpick("run", ball_model, tmp_path / "holes.mrc", *to))
     assert "there is no model" in refusal(tlpick("run", tmp_path / "absent.tlm", tomogram, *to))
     assert "note.txt is not a model file" in refusal(tlpick("run", tmp_path / "note.txt", tomogram, *to))
     assert "--tile 8" not in refusal(tlpick("run", ball_model, tomogram, *to, "--tile", 4))
@@ -330,8 +330,8 @@ def test_score_refuses_truth_that_does_not_fit(tlpick: Run, picked: Path, tmp_pa
     line = refusal(tlpick("score", picked, other))
     assert "truth.csv has the classes brick, the picks" in line
     assert "have ball; none is in both" in line
-    elsewhere = truth("tomogram,class_name,x,y,z\ntomo-9,ball,1,2,3\n")
-    assert "the truth of tomo-9, but" in refusal(tlpick("score", picked, elsewhere))
+    elsewhere = truth("tomogram,class_name,x,y,z\ntomo-9,ball,1,2,3\ntomo-8,ball,1,2,3\n")
+    assert "the truth of tomo-9, tomo-8, but" in refusal(tlpick("score", picked, elsewhere))
     assert "absent.star" in refusal(tlpick("score", picked, tmp_path / "absent.star"))
     assert "absent.zarr does not exist" in refusal(tlpick("score", picked, tmp_path / "absent.zarr"))
     assert "truth.txt" in refusal(tlpick("score", picked, truth("x", "truth.txt")))

@@ -84,7 +84,7 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
         (["--learning-rate", "-1"], "--learning-rate is -1; give a positive number"),
         (["--stepz", "3"], "--stepz"),
         (["--loss", "dice"], "there is no loss 'dice'; use one of dice-cross-entropy, tversky"),
-        (["--precision", "float16"], "there is no precision 'float16'; use one of float32, bf16, fp16"),
+        (["--dtype", "float16"], "there is no dtype 'float16'; use one of float32, bf16, fp16"),
         (["--ema", "1"], "--ema is 1; give a momentum below 1, such as 0.999"),
         (["--class-weights", "bal=2"], "the corpus has background, ball; did you mean 'ball'?"),
         (["--class-weights", "ball"], "--class-weights has 'ball'; give name=weight for each class"),
@@ -161,7 +161,7 @@ def test_what_is_no_model_is_not_overwritten(tltrain, corpus, tmp_path):
 def test_a_training_that_diverges_says_so(tltrain, corpus, tmp_path):
     status, _, err = tltrain(
         *("fit", corpus.url, "--to", tmp_path / "m.tlm", "--patch", 16, "--batch", 1),
-        *("--steps", 30, "--learning-rate", 1e30),
+        *("--steps", 30, "--learning-rate", 1e30, "--yes"),
     )
     assert status == 2
     assert "the training diverged at step" in err
@@ -188,3 +188,28 @@ def test_nothing_but_progress_is_on_stderr(corpus, tmp_path):
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("step 1/1  loss ")
     assert len(done.stdout.splitlines()) == 3
+
+
+def test_a_corpus_without_a_target_or_in_a_strange_unit_is_refused(
+    tltrain, make_catalog, write_balls, tmp_path
+):
+    catalog = make_catalog(tmp_path / "empty")
+    write_balls(catalog, "a", "train", n=0)
+    status, _, err = tltrain("fit", catalog.url, "--to", tmp_path / "m.tlm", "--steps", 1)
+    assert (status, (tmp_path / "m.tlm").exists()) == (2, False)
+    assert "none of the 1 samples to train on holds a particle of ball" in err
+
+    small = make_catalog(tmp_path / "small")
+    write_balls(small, "a", "train", voxel_size=1.0)
+    status, _, err = tltrain("fit", small.url, "--to", tmp_path / "m.tlm", "--steps", 1)
+    assert (status, (tmp_path / "m.tlm").exists()) == (2, False)
+    assert "the corpus' voxel size is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm?" in err
+    assert "if this is meant, add --yes" in err
+
+
+def test_a_model_that_nothing_validated_says_so_at_the_end(tltrain, make_catalog, write_balls, tmp_path):
+    catalog = make_catalog(tmp_path / "corpus")
+    write_balls(catalog, "a", "train")
+    status, out, err = tltrain("fit", catalog.url, "--to", tmp_path / "m.tlm", "--steps", 1, "--batch", 1)
+    assert status == 0, err
+    assert "not validated, since no sample has the split val" in out.splitlines()[-1]

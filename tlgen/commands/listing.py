@@ -13,11 +13,8 @@ from catalogs.corpus.sample_table import known_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns that are shown unless others are asked for, after the id.
-DEFAULT = (
-    *("name", "split", "engine", "dose", "defocus", "tilt_max", "tilt_step", "ice_density"),
-    *("n_particles", "n_distractors", "occupancy"),
-)
+#: Columns that are shown unless others are asked for: what fits a terminal of 80 columns.
+DEFAULT = ("name", "split", "engine", "dose", "defocus", "tilt_max", "n_particles", "occupancy")
 _FORMATS = {
     "dose": "{:.1f}",
     "defocus": "{:.2f}",
@@ -68,7 +65,7 @@ def listing(
     if columns == "all" or (columns is None and form != "table"):
         wanted = list(table.columns)
     elif columns is None:
-        wanted = ["sample_id", *DEFAULT]
+        wanted = list(DEFAULT)
     else:
         wanted = known_columns(samples, _words(columns), "--columns")
     if form == "csv":
@@ -78,7 +75,8 @@ def listing(
     else:
         yield from _aligned(table[wanted])
         size, targets = samples["n_bytes"].sum() / 1e6, samples["n_particles"].sum()
-        yield f"{len(samples)} samples, {targets} target particles, {size:.1f} MB"
+        more = "" if columns else "; --columns all shows every column"
+        yield f"{len(samples)} samples, {targets} target particles, {size:.1f} MB{more}"
 
 
 def failed_items(url: str, *, as_json: bool = False) -> Iterator[str]:

@@ -67,8 +67,9 @@ def pack(recipe: Recipe, folder: str | Path, sample: str | None = None, voxel_si
     for line in describe(packed.scene, facts):
         click.echo(f"  {line}")
     for row in facts.rows:
-        asked = "as many as fit" if row.asked is None else f"of {row.asked}"
-        click.echo(f"  {row.name:20} {row.placed:5} {asked}")
+        asked = "as many as fit" if row.asked is None else "" if row.is_part else f"of {row.asked}"
+        name = f"  {row.name}" if row.is_part else row.name
+        click.echo(f"  {name:20} {row.placed:5} {asked}".rstrip())
     for line in shortfall(packed.scene, packed.occupancy, spec.packing):
         click.echo(f"  {line}")
 

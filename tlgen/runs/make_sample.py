@@ -71,10 +71,14 @@ class Simulated(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """A sample that is in the corpus now; ``here`` tells whether this run made it, or another meanwhile."""
+    """A sample that is in the corpus now; ``here`` tells whether this run made it, or another meanwhile.
+
+    ``short`` says of which molecules fewer stand than were asked for, and why.
+    """
 
     record: SampleRecord
     here: bool
+    short: tuple[str, ...] = ()
 
 
 def fill_of(packing: Packing) -> Fill:
@@ -311,7 +315,8 @@ def finish(
             },
         )
     )
-    return Made(record, here=True)
+    short = shortfall.shortfall(scene, packed.occupancy, spec.packing)
+    return Made(record, here=True, short=tuple(short))
 
 
 def _deeper(volume: NDArray[Any], planes: int) -> NDArray[Any]:

@@ -294,7 +294,9 @@ def _line(made: make_sample.Made) -> str:
         f"{record.name:14} {acquisition.engine:10} dose {acquisition.dose:5.1f} e/Å²  "
         f"defocus {acquisition.defocus:4.2f} µm  {record.n_tilts} tilts  "
         f"{record.n_particles} targets + {record.n_distractors} distractors, "
-        f"{100 * record.occupancy:.0f} % full  {seconds:.0f} CPU-s" + ("" if made.here else "  (another run)")
+        f"{100 * record.occupancy:.0f} % full  {seconds:.0f} CPU-s"
+        + ("" if made.here else "  (another run)")
+        + "".join(f"\n      {line}" for line in made.short)
     )
 
 

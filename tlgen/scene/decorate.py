@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
 
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
@@ -58,7 +66,15 @@ class _Some(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
+        is_range = isinstance(value, dict) and set(value) == {"min", "max"}
+        if isinstance(value, list | tuple) or is_range:
+            return {"number": value}
         return {"number": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        short: dict[str, Any] = {"type": ["integer", "array"]}
+        return {"anyOf": [short, handler.resolve_ref_schema(handler(core))]}
 
     @model_validator(mode="after")
     def _sensible(self) -> _Some:

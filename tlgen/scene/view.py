@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from colorsys import hls_to_rgb
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -40,12 +41,20 @@ _OWN: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A class: its colour, how many were asked for (None: as many as fit), and how many stand."""
+    """A class, or a distractor: its colour, how many were asked for, and how many stand.
+
+    ``asked`` is None for as many as fit, and -1 for a distractor by itself: only all of them were counted.
+    """
 
     name: str
     colour: Colour
     asked: int | None
     placed: int
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is one of the distractors."""
+        return self.asked == -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +127,8 @@ def measure(scene: Scene, library: Library) -> Facts:
     rows = [
         Row(c, colours[c], scene.asked.get(c), placed[c]) for c in order if placed[c] or scene.asked.get(c)
     ]
+    others = Counter(scene.names[k] for k in scene.which if not scene.labels[k])
+    rows += [Row(name, colours[_own(name)], -1, count) for name, count in others.most_common()]
     inside = scene.inside(library)
     mass = sum(library[scene.digests[k]].mass * share for k, share in zip(scene.which, inside, strict=True))
     density = mass / float(np.prod(scene.box))
@@ -148,9 +159,36 @@ def describe(scene: Scene, facts: Facts) -> list[str]:
 
 
 def colours_of(scene: Scene) -> dict[str, Colour]:
-    """Choose a colour for each class and for distractors."""
-    targets = [name for name in scene.class_names if name not in _OWN]
+    """Choose a colour for each class, for all distractors, and a dull one for each of them."""
+    others = dict.fromkeys(name for name, label in zip(scene.names, scene.labels, strict=True) if not label)
+    dull = {_own(name): _dull(k) for k, name in enumerate(others)}
+    return class_colours(scene.class_names) | dull
+
+
+def class_colours(names: Sequence[str]) -> dict[str, Colour]:
+    """Choose a colour for each class of a corpus, and for distractors."""
+    targets = [name for name in names if name not in _OWN]
     return _OWN | {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(targets)}
+
+
+def _own(structure: str) -> str:
+    """Key of a distractor's own colour; no class has a name with a blank."""
+    return f"{DISTRACTOR} {structure}"
+
+
+def _dull(k: int) -> Colour:
+    """Choose hues that are far apart for neighbours, all of them duller than the colours of classes."""
+    red, green, blue = hls_to_rgb((0.08 + 0.618034 * k) % 1, 0.56, 0.3)
+    return (round(255 * red), round(255 * green), round(255 * blue))
+
+
+def _keys(scene: Scene) -> list[str]:
+    """Key of the colour of each instance, in their order from 1 on."""
+    molecules = [
+        scene.class_names[scene.labels[k] - 1] if scene.labels[k] else _own(scene.names[k])
+        for k in scene.which.tolist()
+    ]
+    return [*molecules, *(decoration.class_name for decoration in scene.decorations)]
 
 
 # ---------------------------------------------------------------- sections
@@ -179,18 +217,19 @@ def section(scene: Scene, library: Library, axis: int, pixel: float) -> NDArray[
     origin = scene.centre - (counts - 1) / 2 * pixel
     x, y, z = counts.tolist()
     grid = Grid((z, y, x), pixel, (float(origin[0]), float(origin[1]), float(origin[2])))
-    classes, instances = label(scene, library, grid=grid)
-    plane, which = (np.take(volume, 0, axis=2 - axis) for volume in (classes, instances))
+    _, instances = label(scene, library, grid=grid)
+    which = np.take(instances, 0, axis=2 - axis)
     if axis == 0:
-        plane, which = plane.T, which.T
+        which = which.T
 
-    colours = colours_of(scene)
-    edge = np.array([colours[name] for name in (DISTRACTOR, *scene.class_names)], np.float64)
-    body = edge + (255 - edge) * np.where(np.arange(len(edge)) == 0, 0.72, 0.45)[:, None]
-    picture = np.where((which > 0)[..., None], body[plane], 255.0)
+    colours, keys = colours_of(scene), _keys(scene)
+    edge = np.array([(255, 255, 255), *(colours[key] for key in keys)], np.float64)
+    pale = np.array([1.0, *(0.65 if key.startswith(DISTRACTOR) else 0.45 for key in keys)])
+    body = edge + (255 - edge) * pale[:, None]
+    picture = body[which]
     size = 2 * _FINER - 1
     border = (which > 0) & (ndimage.minimum_filter(which, size) != ndimage.maximum_filter(which, size))
-    picture[border] = edge[plane[border]] * 0.8
+    picture[border] = edge[which[border]] * 0.8
     return np.asarray(np.rint(picture), np.uint8)
 
 
@@ -289,9 +328,9 @@ def _table(rows: Sequence[Row], width: int) -> Any:
     for x, word in zip(columns, ("asked", "placed"), strict=True):
         draw.text((x, 32), word, font=_font(15), fill=_QUIET, anchor="ra")
     for k, row in enumerate(shown):
-        y = 58 + 28 * k
-        draw.rectangle((0, y + 2, 16, y + 18), fill=_paler(row), outline=row.colour, width=2)
-        draw.text((28, y), _short(row.name), font=_font(17), fill=_INK)
+        y, left = 58 + 28 * k, 22 if row.is_part else 0
+        draw.rectangle((left, y + 2, left + 16, y + 18), fill=_paler(row), outline=row.colour, width=2)
+        draw.text((left + 28, y), _short(row.name), font=_font(17), fill=_INK)
         for x, word in zip(columns, (_asked(row), str(row.placed)), strict=True):
             draw.text((x, y), word, font=_font(17), fill=_INK, anchor="ra")
     if more:
@@ -301,13 +340,14 @@ def _table(rows: Sequence[Row], width: int) -> Any:
 
 def _paler(row: Row) -> Colour:
     red, green, blue = (
-        round(value + (255 - value) * (0.72 if row.name == DISTRACTOR else 0.45)) for value in row.colour
+        round(value + (255 - value) * (0.65 if row.is_part or row.name == DISTRACTOR else 0.45))
+        for value in row.colour
     )
     return (red, green, blue)
 
 
 def _asked(row: Row) -> str:
-    return "fill" if row.asked is None else str(row.asked)
+    return "fill" if row.asked is None else "" if row.is_part else str(row.asked)
 
 
 def _short(name: str, longest: int = 26) -> str:
@@ -360,8 +400,8 @@ def _page(scene: Scene, library: Library, facts: Facts, title: str) -> str:
     """Put everything onto a page that needs nothing else."""
     rows = "".join(
         f'<tr><td><i style="border-color:rgb{row.colour};background:rgb{_paler(row)}"></i>'
-        f"{escape(row.name)}</td>"
-        f"<td>{'as many as fit' if row.asked is None else row.asked}</td><td>{row.placed}</td></tr>"
+        f"{DISTRACTOR + ' ' if row.is_part else ''}{escape(row.name)}</td>"
+        f"<td>{'as many as fit' if row.asked is None else _asked(row)}</td><td>{row.placed}</td></tr>"
         for row in facts.rows
     )
     lines = "".join(f"<p>{escape(line.replace('angstrom', 'Å'))}</p>" for line in describe(scene, facts))

@@ -332,6 +332,7 @@ def job_of(model: str, settings: Settings) -> str:
     """Hash what decides over the results besides the tomogram; how much memory was used does not."""
     chosen = {key: value for key, value in asdict(settings).items() if key not in ("max_memory", "tile")}
     chosen["terms"].pop("mask")  # its content counts, with the tomogram's
+    chosen["terms"].pop("unusual")  # a leave, which changes nothing
     return digest({"model": fingerprint(model), "settings": chosen, "picker": PICKER_VERSION})
 
 
@@ -404,9 +405,9 @@ def _judge(table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys:
     Where the model is calibrated, the larger share of the two counts: decoys know this tomogram's noise, the
     calibration knows the molecules of the corpus.
     """
-    table[WRONG] = np.nan
     if not n_decoys:
         return {}
+    table[WRONG] = np.nan
     stands_out = {}
     for info in card.classes:
         if not info.is_particle:

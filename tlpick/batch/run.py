@@ -13,6 +13,7 @@ from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, read_card
+from catalogs.plausible import doubt, refuse_impossible
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
 from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
@@ -20,6 +21,7 @@ from tlpick.batch.results import Lists, collect
 from tlpick.evaluation.cut import Cut, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
+from tlpick.output.next_step import next_step
 from tlpick.output.report import write_report
 
 #: Told of every tomogram as it is finished or given up.
@@ -77,6 +79,7 @@ def run(
     card = read_card(model)
     check(model)  # before anything is read or loaded
     refuse_unknown_classes(settings.localising, card)
+    _refuse_unusual(card, settings)
     least = {} if precision is None else thresholds(card, precision)
     selection = selection or Selection()
     tomograms, wrong = expand(arguments, Selection(selection.kind, selection.where, card.voxel_size))
@@ -107,6 +110,11 @@ def run(
     click.echo(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
     for name in lists.formats:
         click.echo(f"  {name}: {lists.place(folder, name)}")
+    if any(counts.values()):
+        radii = {info.name: info.radius for info in card.classes if info.is_particle}
+        list_of_picks = str(PurePath(folder) / PARTICLES)
+        for line in next_step(list_of_picks, "relion5", done[0].voxel_size, radii, lists.pixel_size):
+            click.echo(line)
     click.echo(f"report: {write_report(folder)}")
     if book.failed:
         for failure in book.failed if book.total > 10 else []:  # they have scrolled away
@@ -114,6 +122,21 @@ def run(
         text = f"{len(book.failed)} of {counted(book.total, 'tomogram')} failed"
         click.echo(f"{text}; the same command tries them again", err=True)
     return not book.failed
+
+
+def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
+    """Refuse a model or an option whose unit is probably another one, unless the user means it."""
+    found = [doubt("voxel_size", card.voxel_size, called=f"the voxel size of the model {card.name!r}")]
+    found += [
+        doubt("radius", info.radius, called=f"the radius of the model's {info.name}")
+        for info in card.classes
+        if info.is_particle
+    ]
+    if settings.terms.voxel_size is not None:
+        refuse_impossible("pixel_size", settings.terms.voxel_size, "--voxel-size")
+    said = [words for words in found if words is not None]
+    if said and not settings.terms.unusual:
+        raise InputError(f"{' -- '.join(said)}; if this is meant, add --yes")
 
 
 class _Book:

@@ -107,7 +107,9 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
     rows = np.zeros(len(table), bool)
     name = table["class_name"].to_numpy()
     score = table["score"].to_numpy(np.float64)
-    wrong = table[WRONG].to_numpy(np.float64) if WRONG in table else np.full(len(table), np.nan)
+    wrong = np.full(len(table), np.nan)
+    if WRONG in table:  # a list has no number where nothing is known
+        wrong = pd.to_numeric(table[WRONG], errors="coerce").to_numpy(np.float64)
     said = []
     for each in classes:
         ours = np.flatnonzero(name == each)

@@ -33,7 +33,11 @@ SCORE = "score.json"
 
 
 def score_files(
-    picks_path: str, truth_path: str, radius: float | None, reviewed: str | None = None
+    picks_path: str,
+    truth_path: str,
+    radius: float | None,
+    reviewed: str | None = None,
+    join: Mapping[str, str] | None = None,
 ) -> Result:
     """Compare picks with truth; ``score.json`` and ``report.html`` go beside the picks.
 
@@ -48,6 +52,8 @@ def score_files(
     reviewed
         Mask of the region in which the truth is complete, or a folder with one for each tomogram; None: all
         that the run looked at.
+    join
+        Name of a picked tomogram -> what the truth calls it.
 
     Returns
     -------
@@ -59,13 +65,14 @@ def score_files(
         If one of them cannot be read, or they do not speak of the same classes or tomograms.
     """
     picks = read_picks(picks_path)
-    truth = read_truth(truth_path, picks.run, picks.tomograms)
+    truth = read_truth(truth_path, picks.run, picks.tomograms, join)
     radii = _radii(picks, truth, radius)
     names = [name for name in picks.tomograms if name in set(truth.tomograms)]
     if not names:
         raise InputError(
             f"{truth.source} is the truth of {_listed(truth.tomograms)}, but {picks.source} holds picks of "
-            f"{_listed(picks.tomograms)}; give the truth of the same tomograms"
+            f"{_listed(picks.tomograms)}; give the truth of the same tomograms, or join them: "
+            f"--join {(picks.tomograms or ['PICKED'])[0]}={(truth.tomograms or ['TRUTH'])[0]}"
         )
     notes = _notes(picks, truth, radii, names)
     ours, theirs = _of(picks.table, names), _of(truth.table, names)
@@ -148,7 +155,7 @@ def _own_radii(picks: Picks, truth: Truth, radii: Mapping[str, float]) -> dict[s
 
 
 def _notes(picks: Picks, truth: Truth, radii: Mapping[str, float], names: list[str]) -> list[str]:
-    notes = []
+    notes = list(truth.notes)
     strange = sorted(set(truth.table["class_name"]) - set(radii))
     if strange:
         notes.append(f"the truth also has {_listed(strange)}, which was not looked for; left out")

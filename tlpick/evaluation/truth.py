@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs import particles
+from catalogs.console import nearest
 from catalogs.corpus.catalog import Catalog, read_particles_of, sample_record_of
+from catalogs.corpus.sample_names import names_for_people
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
 from catalogs.particles import DISTRACTOR
@@ -53,6 +55,8 @@ class Truth:
         Tomogram -> where it lies, where that is known.
     instances
         Tomogram -> function that reads its volume of instances, where there is one.
+    notes
+        What the user should know of it, in sentences.
     """
 
     source: str
@@ -62,10 +66,13 @@ class Truth:
     titles: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
     instances: dict[str, Callable[[], NDArray[Any]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
-def read_truth(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth:
-    """Read the truth.
+def read_truth(
+    path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping[str, str] | None = None
+) -> Truth:
+    """Read the truth, with its tomograms named as those that were picked.
 
     Parameters
     ----------
@@ -76,27 +83,35 @@ def read_truth(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth
         What ``run.json`` says of the picks: sizes of the tomograms and classes, if the truth does not know.
     names
         The tomograms that were picked.
+    join
+        Name of a picked tomogram -> what the truth calls it, where that is another name. One tomogram and the
+        truth of one are joined whatever they are called.
 
     Raises
     ------
     InputError
-        If it is none of these.
+        If it is none of these, or there is no tomogram of a name in ``join``.
     """
+    truth = _read(path, run, names, join or {})
+    return _joined(truth, names, join or {})
+
+
+def _read(path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping[str, str]) -> Truth:
     if "://" not in path and not Path(path).exists():
         raise InputError(f"{path} does not exist; give a corpus, a sample, a particle list or a label volume")
     plain = path.lower().removesuffix(".gz").removesuffix(".bz2")
     # lists of particles end in .em too, and are single images as volumes
     if plain.endswith(_VOLUMES) or (plain.endswith(_PERHAPS_VOLUMES) and _is_volume(path)):
-        return _from_labels(path, run, names)
+        return _from_labels(path, run, names, join)
     if "://" not in path and Path(path).is_file():
         return _from_list(path, run)
     if Catalog.exists(path):
-        return _from_corpus(path, names)
+        return _from_corpus(path, names, join)
     try:
-        return _from_sample(path)
+        return _from_sample(path, names)
     except InputError as no_sample:
         if _is_volume(path):
-            return _from_labels(path, run, names)
+            return _from_labels(path, run, names, join)
         try:
             return _from_list(path, run)
         except InputError:
@@ -290,35 +305,72 @@ def _classes(run: Mapping[str, Any]) -> list[ClassInfo]:
     ]
 
 
-def _from_sample(path: str) -> Truth:
+def _from_sample(path: str, names: Sequence[str]) -> Truth:
     table = read_particles_of(path)
-    # A corpus' table is filed under the sample's name, its picks under the name of the volume.
     name = open_volume(path).name
-    titles = dict.fromkeys([name], next(iter(table["tomogram"]), name))
-    table = table[table["label"] != 0].assign(tomogram=name)
+    title = next(iter(table["tomogram"]), name)
     radii: dict[str, float] = {}
-    instances: dict[str, Callable[[], NDArray[Any]]] = {}
-    if sample_record_of(path) is not None:
+    read: Callable[[], NDArray[Any]] | None = None
+    if (record := sample_record_of(path)) is not None:
         corpus = Catalog.open(open_store(path).url.rpartition("/samples/")[0])
         radii = {info.name: info.radius for info in corpus.classes}
-        instances = {name: functools.partial(_instances, corpus, name)}
-    return Truth(path, table, [name], radii, titles, {name: path}, instances)
+        title = names_for_people(corpus.records())[record.sample_id]
+        read = functools.partial(_instances, corpus, record.sample_id)
+    # picks of it are filed under its name, older ones under its id
+    called = name if name in names else str(title)
+    table = table[table["label"] != 0].assign(tomogram=called)
+    return Truth(
+        path, table, [called], radii, {called: str(title)}, {called: path}, {called: read} if read else {}
+    )
 
 
-def _from_corpus(path: str, names: Sequence[str]) -> Truth:
+def _from_corpus(path: str, names: Sequence[str], join: Mapping[str, str]) -> Truth:
+    """Read the samples that were picked, under whatever they are called: their ids, or their names."""
     corpus = Catalog.open(path)
-    records = {record.sample_id: record for record in corpus.records()}
-    known = [name for name in names if name in records]
-    tables = [corpus.particles(name).assign(tomogram=name) for name in known]
+    records = corpus.records()
+    called = {name: sample_id for sample_id, name in names_for_people(records).items()}
+    called |= {record.sample_id: record.sample_id for record in records}
+    wanted = {name: called[join.get(name, name)] for name in names if join.get(name, name) in called}
+    if not wanted and len(records) == 1:
+        wanted = {records[0].name: records[0].sample_id}
+    titles = names_for_people(records)
+    tables = [corpus.particles(own).assign(tomogram=name) for name, own in wanted.items()]
     table = pd.concat(tables, ignore_index=True) if tables else particles.empty()
     return Truth(
         source=path,
         table=table[table["label"] != 0],
-        tomograms=known or sorted(records)[:1],
+        tomograms=list(wanted) or sorted(titles.values()),
         radii={info.name: info.radius for info in corpus.classes},
-        titles={name: records[name].name for name in known},
-        volumes={name: corpus.sample_url(name) for name in known},
-        instances={name: functools.partial(_instances, corpus, name) for name in known},
+        titles={name: titles[own] for name, own in wanted.items()},
+        volumes={name: corpus.sample_url(own) for name, own in wanted.items()},
+        instances={name: functools.partial(_instances, corpus, own) for name, own in wanted.items()},
+    )
+
+
+def _joined(truth: Truth, names: Sequence[str], join: Mapping[str, str]) -> Truth:
+    """Name the tomograms of the truth as those that were picked."""
+    called = {their: ours for ours, their in join.items()}
+    for ours, their in join.items():
+        if ours not in names:
+            raise InputError(f"--join {ours}={their}: no tomogram {ours} was picked{nearest(ours, names)}")
+        if their not in truth.tomograms and ours not in truth.tomograms:
+            known = nearest(their, truth.tomograms)
+            raise InputError(f"--join {ours}={their}: {truth.source} has no tomogram {their}{known}")
+    notes: tuple[str, ...] = ()
+    if len(names) == len(truth.tomograms) == 1 and not join:
+        [theirs], [ours] = truth.tomograms, names
+        called = {theirs: ours}
+        notes = (f"the truth of {theirs} is taken for that of {ours}: each is the only one",)
+    if not any(their != ours for their, ours in called.items()):
+        return truth
+    return replace(
+        truth,
+        table=truth.table.assign(tomogram=truth.table["tomogram"].astype(str).replace(called)),
+        tomograms=[called.get(name, name) for name in truth.tomograms],
+        titles={called.get(name, name): title for name, title in truth.titles.items()},
+        volumes={called.get(name, name): place for name, place in truth.volumes.items()},
+        instances={called.get(name, name): read for name, read in truth.instances.items()},
+        notes=notes,
     )
 
 
@@ -326,7 +378,7 @@ def _instances(corpus: Catalog, sample_id: str) -> NDArray[Any]:
     return np.asarray(corpus.arrays(sample_id)["instances"][:])
 
 
-def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Truth:
+def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping[str, str]) -> Truth:
     """Find the particles in a volume of labels: its connected bodies, touching ones parted."""
     from tlpick.network.localisation.localise import Options, localise
     from tlpick.network.picks import as_table
@@ -337,11 +389,13 @@ def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str]) -> Tru
             "tlpick run wrote"
         )
     volume = open_volume(path)
-    name = volume.name if volume.name in names else names[0] if len(names) == 1 else ""
+    called = {their: ours for ours, their in join.items()}
+    name = called.get(volume.name, volume.name)
+    name = name if name in names else names[0] if len(names) == 1 else ""
     if not name:
         raise InputError(
             f"the label volume {path} is named like none of the {len(names)} tomograms that were picked; "
-            "name it as its tomogram"
+            f"name it as its tomogram, or say which it is by --join TOMOGRAM={volume.name}"
         )
     tomogram = next(each for each in run["tomograms"] if each["name"] == name)
     size = volume.voxel_size or float(tomogram["voxel_size"])

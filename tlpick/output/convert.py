@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from catalogs.console import Choice, Renamed
 from catalogs.errors import InputError
+from tlpick.output.next_step import next_step, without_orientations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,6 +193,14 @@ def convert(
         numbers = number_tomograms(table["tomogram"], to_context)
         listed = ", ".join(f"{number} = {name}" for name, number in list(numbers.items())[:6])
         say(f"  tomograms: {listed}{', ...' if len(numbers) > 6 else ''}")
+    if without_orientations(table):
+        sizes = to_context.voxel_size
+        size = next(iter(sizes.values())) if isinstance(sizes, Mapping) else sizes
+        pixels = to_context.pixel_size
+        pixel = next(iter(pixels.values())) if isinstance(pixels, Mapping) else pixels
+        radii = {info.name: info.radius for info in to_context.classes}
+        for line in next_step(str(target), chosen.name, size, radii, pixel):
+            say(line)
 
 
 def _check(source: Path, source_format: str | None, context: Context, say: Callable[[str], None]) -> None:
@@ -308,7 +318,12 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
     "--from", "source_format", metavar="NAME", help="Format of A; recognised from its content unless given."
 )
 @click.option(
-    "--to-format", "target_format", metavar="NAME", help="Format of B; its ending says it unless given."
+    "--format",
+    "target_format",
+    cls=Renamed,
+    former=["--to-format"],
+    metavar="NAME",
+    help="Format of B; its ending says it unless given.",
 )
 @click.option("--check", is_flag=True, help="Only say what A is, why, and where its particles lie.")
 @click.option("--formats", "listed", is_flag=True, help="List the formats.")
@@ -332,12 +347,12 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
 )
 @click.option(
     "--binning-kind",
-    type=click.Choice(["fourier", "box"]),
+    type=Choice(["fourier", "box"]),
     help="Cropped in Fourier space (RELION, Warp), or averaged in boxes (IMOD).  [default: fourier]",
 )
 @click.option(
     "--pixels",
-    type=click.Choice(["a", "b", "both"]),
+    type=Choice(["a", "b", "both"]),
     help="A list that counts unbinned pixels where such lists mostly count voxels.",
 )
 @click.option(
@@ -355,13 +370,13 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
 )
 @click.option(
     "--relion-centre",
-    type=click.Choice(["extract", "picker"]),
+    type=Choice(["extract", "picker"]),
     help="Centre of B in RELION 5: size/2 as it extracts, or size/2 - 1 as its picker writes.  "
     "[default: extract]",
 )
 @click.option(
     "--from-centre",
-    type=click.Choice(["extract", "picker"]),
+    type=Choice(["extract", "picker"]),
     help="Centre of A in RELION 5.  [default: as its comment says, else extract]",
 )
 @click.option(

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tlrun.account import Failure, Progress
-from tlrun.reporting.estimate import Work, seconds_left
+from tlrun.reporting.estimate import Work, seconds_left, share_done
 from tlrun.reporting.journal import Journal
 
 #: Seconds between two lines where the output is not a terminal, and the share of the time spent so far that
@@ -139,13 +139,16 @@ class Display:
     # ------------------------------------------------------------------ words
 
     def _picture(self, progress: Progress) -> Group:
-        total = sum(each.calls for each in self._work)
-        done = sum(progress.calls_done.values())
+        done = share_done(self._work, progress)
+        width = self._console.width
+        head = [f"  {self._title}", f"{100 * done:.0f} %", self._count(progress), self._left(progress)]
         table = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(1, total), completed=done, width=30)
-        share = f"{100 * done / max(1, total):.0f} %"
-        table.add_row(f"  {self._title}", bar, share, self._count(progress), self._left(progress))
+        room = width - sum(map(len, head)) - 5
+        bar = [ProgressBar(total=1.0, completed=done, width=min(30, room))] if room >= 8 else []
+        table.add_row(head[0], *bar, *(Text(word, no_wrap=True) for word in head[1:]))
         words = Text("  ") + Text(" · ").join(Text(word) for word in self._words(progress))
+        words.truncate(width, overflow="ellipsis")
+        words.no_wrap = True
         if progress.items_failed:
             words.highlight_regex(r"\d+ failed", "red")
         return Group(table, words)

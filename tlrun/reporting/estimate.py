@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from tlrun.account import Progress
 
+#: Share of what is left that calls must be like which have finished, or no time is told.
+_KNOWN = 0.5
+
 
 @dataclass(frozen=True)
 class Work:
@@ -41,10 +44,23 @@ def costs(work: Sequence[Work], progress: Progress) -> dict[str, float]:
 
     A group with finished calls costs the mean of all but the longest, which is mostly the first one, with
     what a process loads and compiles. A group without costs its guess, corrected by how wrong the guesses
-    were for the same function, or, if none of that has finished either, for all.
+    were for the same function, or, if none of that has finished either, for all; and no more than the one
+    call that has finished took.
     """
-    usual = _Known(work, progress, progress.longest_call)
-    return {each.group: (usual if usual.any else _Known(work, progress, {})).cost(each) for each in work}
+    usual, every = _Known(work, progress, progress.longest_call), _Known(work, progress, {})
+    found = {each.group: (usual if usual.any else every).cost(each) for each in work}
+    for group, seconds in progress.longest_call.items():
+        if progress.calls_done.get(group, 0) == 1 and group in found:
+            found[group] = min(found[group], seconds)
+    return found
+
+
+def share_done(work: Sequence[Work], progress: Progress) -> float:
+    """Estimate the share of the work that is done, 0 to 1, each call weighed by what it costs."""
+    cost = costs(work, progress)
+    total = sum(each.calls * cost[each.group] for each in work)
+    done = sum(min(each.calls, progress.calls_done.get(each.group, 0)) * cost[each.group] for each in work)
+    return done / total if total > 0 else 0.0
 
 
 class _Known:
@@ -88,7 +104,8 @@ def seconds_left(work: Sequence[Work], items: int, progress: Progress) -> float 
     Returns
     -------
     float or None
-        None while nothing has finished, or nothing could, or when the rest is not to be done.
+        None while of the greater part of the rest nothing like it has finished, or nothing could, or when the
+        rest is not to be done.
     """
     open_items = items - progress.items_done - progress.items_failed
     if open_items <= 0:
@@ -100,6 +117,13 @@ def seconds_left(work: Sequence[Work], items: int, progress: Progress) -> float 
     left = sum(
         max(0, each.calls - progress.calls_done.get(each.group, 0)) * cost[each.group] for each in work
     )
+    known = sum(
+        max(0, each.calls - progress.calls_done.get(each.group, 0)) * cost[each.group]
+        for each in work
+        if progress.calls_done.get(each.group, 0)
+    )
+    if known < _KNOWN * left:  # a guess may be wrong by a factor of ten
+        return None
     left *= open_items / (open_items + progress.items_failed)  # what failed is not tried to its end
     # what runs now is half done, on average
     running = 0.5 * progress.running * spent / max(1, sum(progress.calls_done.values()))

@@ -170,12 +170,13 @@ def _identity(place: Place, card: ModelCard, terms: Terms) -> str:
     else:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime]
+    means = {key: value for key, value in asdict(terms).items() if key != "unusual"}  # it changes nothing
     return digest(
         [
             place.tomogram.path,
             stamp,
             place.voxel_size,
-            asdict(terms),
+            means,
             card.voxel_size,
             card.contrast,
             card.normalisation,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from catalogs.console import Renamed
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +137,15 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
 @click.option("--batch", default=8, show_default=True, help="Patches of a batch.")
 @click.option("--patch", type=click.IntRange(1), help="Edge of a patch in voxels. [default: as the model]")
 @click.option("--learning-rate", type=float, help="The highest. [default: half of the network's own]")
-@click.option("--precision", default="float32", show_default=True, help="float32, bf16 or fp16.")
+@click.option(
+    "--dtype",
+    "precision",
+    cls=Renamed,
+    former=["--precision"],
+    default="float32",
+    show_default=True,
+    help="Of the numbers that layers compute with: float32, bf16 or fp16.",
+)
 @click.option("--validate-every", type=click.IntRange(1), metavar="STEPS", help="[default: a tenth of all]")
 @click.option("--seed", default=0, show_default=True, help="The same seed learns from the same patches.")
 @click.option(
@@ -151,6 +160,7 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     metavar="Å",
     help="Of the unbinned tilt series, for lists that count in its pixels.",
 )
+@click.option("--yes", is_flag=True, help="Go on with what is unusual, such as resampling by 10.")
 @click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
 @click.option(
     "--bin",
@@ -195,7 +205,8 @@ def finetune(
     from tltrain.finetune.settings import FineTuning, check
 
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "mask")
-    terms = Terms(bin=options.pop("binning"), **{name: options.pop(name) for name in of_terms})
+    given = {name: options.pop(name) for name in of_terms}
+    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given)
     of_lists = ("classes", "format", "pixel_size", "tomogram_type")
     reading = {name: options.pop(name) for name in of_lists}
     settings = FineTuning(**options)

@@ -1,4 +1,4 @@
-"""A model that knows simulated tomograms learns from a few annotated real ones, and forgets nothing."""
+"""A model that knows simulated tomograms learns from a few annotated ones, and what it forgets is bounded."""
 
 from __future__ import annotations
 

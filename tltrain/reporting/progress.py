@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import TextIO
 
 #: Seconds between two lines.
 TERMINAL, LOG = 0.2, 10.0
+#: Steps that must be done before the time that is left is told.
+FEW = 5
 
 
 @dataclass
@@ -66,7 +69,8 @@ class Progress:
     def show(self, step: int, loss: float) -> None:
         """Write the line."""
         self._shown = time.monotonic()
-        left = self.seconds / max(step - self.first, 1) * (self.last - step)
+        done = step - self.first
+        left = self.seconds / max(done, 1) * (self.last - step)
         text = "  ".join(
             part
             for part in (
@@ -75,12 +79,14 @@ class Progress:
                 self.score,
                 f"{self.rate(step):.1f} patches/s",
                 f"waited {100 * self.wait_share:.1f} %",
-                f"{duration(left)} left",
+                f"{duration(left)} left" if done >= FEW or step == self.last else "",
             )
             if part
         )
-        # \r returns to the start of the line, \x1b[K clears what a longer line left behind it
-        self.out.write(f"\r{text}\x1b[K" if self.out.isatty() else f"{text}\n")
+        # \r returns to the start of the line, \x1b[K clears what a longer line left behind it; a line that is
+        # wider than the window would be left behind at each turn
+        width = shutil.get_terminal_size().columns - 1
+        self.out.write(f"\r{text[:width]}\x1b[K" if self.out.isatty() else f"{text}\n")
         self.out.flush()
 
     def close(self) -> None:

@@ -145,7 +145,13 @@ def summary(card: ModelCard, state: State) -> str:
         for name, value in card.training["voxel_f1"].items()
         if value is not None
     ]
-    parts.append(f"best of step {card.training['best_step']}")
+    if card.training["picks"] or card.training["voxel_f1"]:
+        parts.append(f"best of step {card.training['best_step']}")
+    else:
+        parts.append(
+            "not validated, since no sample has the split val: how good it is is not known, and its "
+            "thresholds are not chosen (--hold-out validates on others)"
+        )
     return ", ".join([*parts, f"{state.step} steps in {duration(state.seconds)}"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from tltrain.training.checkpoint import State
 from tltrain.training.learner import Learner
 from tltrain.training.loop import Outcome
 from tltrain.training.settings import VALIDATIONS, Settings, checked, optimisation
+from tltrain.training.targets_there import check_samples, check_usual
 from tltrain.training.validation import Validation, open_validation
 
 
@@ -38,6 +40,7 @@ def fit(
     to: str | os.PathLike[str],
     settings: Settings | None = None,
     *,
+    yes: bool = False,
     overwrite: bool = True,
     say: Callable[[str], None] = print,
 ) -> ModelCard:
@@ -57,6 +60,8 @@ def fit(
         The model file.
     settings
         How to train; None: the defaults.
+    yes
+        Train although the corpus or a setting is unusual, as where voxels are of 1 Å.
     overwrite
         Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
     say
@@ -70,8 +75,8 @@ def fit(
     Raises
     ------
     InputError
-        If there is no corpus at ``url``, no sample to train on, samples of several voxel sizes, a setting
-        that cannot be, or something at ``to`` that is no model.
+        If there is no corpus at ``url``, no sample to train on, no target in the samples, samples of several
+        voxel sizes, a setting that cannot be or is unusual, or something at ``to`` that is no model.
     """
     require_backend()
     settings = settings or Settings()
@@ -82,6 +87,8 @@ def fit(
         catalog, settings.where, settings.hold_out, by=settings.hold_out_by, seed=settings.seed
     )
     voxels = train[0].acquisition.voxel_size
+    check_samples(catalog.classes, train, val)
+    check_usual(catalog.classes, voxels, settings.learning_rate, yes)
     if settings.start is not None:
         start_card = read_card(settings.start)
         require(
@@ -158,6 +165,11 @@ def _judge(validation: Validation, journal: Journal) -> Callable[[object], Outco
 
     def judge(network: object) -> Outcome:
         scores = validation.score(network)
+        if all(math.isnan(value) for value in scores.f1.values()):
+            raise InputError(
+                "F1 is no number: no voxel of the validating samples belongs to a class; make the molecules "
+                "larger or the voxels smaller, or validate on others by --hold-out"
+            )
         journal.looks = scores.looks
         return scores.outcome()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: (b, z, y, x, 1) float32 normalised grey values and (b, z, y, x) uint8 indices of classes.
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
-#: ``--precision`` -> Keras' name of it.
+#: ``--dtype`` -> Keras' name of it.
 PRECISIONS = {"float32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
@@ -87,7 +87,7 @@ class Learner:
 
         if how.precision not in PRECISIONS:
             raise InputError(
-                f"--precision is {how.precision!r}; give one of {', '.join(PRECISIONS)}"
+                f"--dtype is {how.precision!r}; give one of {', '.join(PRECISIONS)}"
                 f"{nearest(how.precision, PRECISIONS)}"
             )
         self._how = how

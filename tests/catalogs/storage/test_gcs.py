@@ -1,4 +1,4 @@
-"""Google Cloud Storage, as fake-gcs-server answers: write, list, lose a race, resume, read."""
+"""Google Cloud Storage, as fake-gcs-server answers: write, list, lose a race, read, remove."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-import numpy as np
 import pytest
 
-from catalogs.corpus.catalog import Catalog, Sample
-from catalogs.schema import ClassInfo
 from catalogs.storage.store import can_create_if_absent, open_store
 
 pytestmark = pytest.mark.slow
@@ -73,25 +70,3 @@ def test_a_store(bucket: str) -> None:
     store.remove_objects(["a/b", "nothing"])
     store.remove("x")
     assert set(store.entries("")) == {"a/c", "new"}
-
-
-def test_a_corpus(
-    bucket: str, classes: list[ClassInfo], make_sample: Callable[..., Sample], tmp_path: Path
-) -> None:
-    corpus = Catalog.create(f"{bucket}/corpus", classes=classes, recipe={}, name="demo")
-    for k in range(2):
-        corpus.write(make_sample(k, shape=(9, 14, 11)))
-    first = Catalog.open(corpus.url).records()
-    lost = make_sample(0, shape=(9, 14, 11))
-    assert corpus.write(lost).path == first[0].path  # another writer was first
-    assert corpus.compact() == 2
-    again = Catalog.create(f"{bucket}/corpus", classes=classes, recipe={}, name="demo")
-    again.write(make_sample(2, shape=(9, 14, 11)))
-    assert len(Catalog.open(corpus.url).sample_ids()) == 3
-    arrays = again.arrays(first[1].sample_id)
-    tomogram = arrays["tomogram"][...]
-    np.testing.assert_array_equal(arrays["tomogram"][2:5, 3:9], tomogram[2:5, 3:9])
-    assert again.verify() == []
-    assert again.copy_to(tmp_path / "copy").failed == {}
-    assert Catalog.open(tmp_path / "copy").copy_to(f"{bucket}/back").failed == {}
-    assert Catalog.open(f"{bucket}/back").verify() == []

@@ -307,7 +307,9 @@ def test_listing(tmp_path: Path, recipe: dict[str, Any]) -> None:
     url = str(tmp_path / "corpus")
     lines = list(listing(url, None, paths=False))
     assert len(lines) == 5
-    assert lines[0].startswith("sample_id")
+    assert lines[0].split()[:3] == ["name", "split", "engine"]
+    assert [line.split()[0] for line in lines[1:4]] == ["held-out-000", "train-000", "train-001"]
+    assert max(map(len, lines)) <= 80
     assert lines[-1].startswith("3 samples, ")
     [path] = listing(url, "split == 'test'", paths=True)
     assert Path(path).is_dir()

@@ -275,3 +275,18 @@ def test_classes_of_decorations_are_not_picked_and_follow_the_targets() -> None:
         class_infos(ALL, [ClassInfo(name="gold", label=1, radius=5)])
     with pytest.raises(InputError, match="at most 255 classes"):
         class_infos(ALL, [ClassInfo(name="last", label=254, radius=5)])
+
+
+@pytest.mark.parametrize("number", [[0, 4], (0, 4), {"min": 0, "max": 4}])
+@pytest.mark.parametrize("kind", ["sheets", "vesicles", "beads"])
+def test_a_count_may_be_a_range(kind: str, number: object) -> None:
+    spec = getattr(Decorations.model_validate({kind: number}), kind)
+    assert spec == getattr(Decorations.model_validate({kind: {"number": [0, 4]}}), kind)
+    with pytest.raises(ValidationError, match="the smaller end must come first"):
+        Decorations.model_validate({kind: [4, 0]})
+
+
+def test_counts_of_a_range_are_all_drawn() -> None:
+    spec = Decorations.model_validate({"beads": [0, 2]})
+    asked = {place(spec, (2000.0, 2000.0, 2000.0), seed=seed)[1]["gold"] for seed in range(20)}
+    assert asked == {0, 1, 2}

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from catalogs.pages.pictures import PALETTE
 from tlgen.molecules.molecule import Molecule
 from tlgen.scene.decorations import CLASS_NAMES, Bead
 from tlgen.scene.scene import Scene
@@ -111,6 +112,24 @@ def test_sections_show_classes_where_they_are(example: Example) -> None:
     assert (section(scene, library, 0, 2.0) == 255).all()  # nothing stands at x = 0
 
 
+def test_distractors_are_told_apart(example: Example) -> None:
+    base, molecules = example
+    digest = base.digests[0]
+    molecule = molecules[digest]
+    scene = Scene(
+        base.shape, 8.0, (digest, digest), ("4v8r", "3jb9"), (-1, -1), (0, 0), ("one",),
+        np.array([0, 1, 1]), np.array([[-60.0, 30, 0], [60, 30, 0], [0, -80, 0]]),
+        np.tile([0.0, 0, 0, 1], (3, 1)), asked={"distractor": 5},
+    )  # fmt: skip
+    library = {digest: molecule}
+    picture = section(scene, library, 2, 2.0).astype(int)
+    found = [picture[int(60 + y / 2), int(52 + x / 2)] for x, y in ((-60, 30), (60, 30), (0, -80))]
+    assert np.abs(found[0] - found[1]).max() > 20
+    assert (found[1] == found[2]).all()
+    rows = [(row.name, row.is_part, row.placed) for row in measure(scene, library).rows]
+    assert rows == [("distractor", False, 3), ("3jb9", True, 2), ("4v8r", True, 1)]
+
+
 def test_facts_count_and_measure(example: Example) -> None:
     scene, library = example
     one = library[scene.digests[0]]
@@ -143,3 +162,35 @@ def test_an_empty_scene_and_one_with_many_classes_can_be_drawn(tmp_path: Path, e
         facts = view(empty, library, tmp_path / name)
         assert len(facts.rows) == 20
         assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_a_tomogram_of_a_corpus_is_drawn_with_its_labels(
+    tmp_path: Path, tlgen: Tlgen, corpus_of_balls: Path
+) -> None:
+    for name, more in (("a.png", ()), ("b.html", ("--sample", "train-000"))):
+        status, out, err = tlgen("view", corpus_of_balls, "--to", tmp_path / name, *more)
+        assert status == 0, err
+        assert f"{tmp_path / name}: train-000; 24 x 24 x 16 voxels of 10 angstrom" in out
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert (pixels == PALETTE[0]).all(axis=1).sum() > 100  # the outline of a target
+    sample = next((corpus_of_balls / "samples").glob("*/*.zarr"))
+    status, out, err = tlgen("view", sample, "--to", tmp_path / "c.png")
+    assert status == 0, err
+    for arguments, words in (
+        (("--sample", "train-009"), "has no sample train-009; did you mean 'train-000'?"),
+        (("--sample", "x", "--to", tmp_path / "x.jpg"), "a tomogram is drawn as .png or .html"),
+    ):
+        status, _, err = tlgen("view", corpus_of_balls, "--to", tmp_path / "d.png", *arguments)
+        assert (status, words in err) == (2, True), err
+
+
+@pytest.fixture
+def corpus_of_balls(tmp_path: Path, recipe: Path) -> Path:
+    from tlgen.recipes.recipe_file import read_recipe
+    from tlgen.runs.run import run
+
+    text = recipe.read_text().replace("number: 2", "number: 1")
+    recipe.write_text(text.replace("voxel_size: 10", "{voxel_size: 10, tilt_range: 40, tilt_step: 20}"))
+    assert run(read_recipe(str(recipe)), str(tmp_path / "corpus"), "threads:1", 0)
+    return tmp_path / "corpus"

@@ -219,3 +219,66 @@ def test_a_class_that_the_model_does_not_know_is_refused(
     refused = tlpick(*run, "--min-size", "bal=0.3")
     assert refused.status == 2
     assert "names the class 'bal', the model 'balls' picks ball; did you mean 'ball'?" in refused.err
+
+
+def test_one_tomogram_and_the_truth_of_one_are_joined_whatever_they_are_called(
+    tlpick: Run, ball_model: Path, make_balls: Run, sample: Callable[[Any], str], tmp_path: Path
+) -> None:
+    tomogram = make_balls("held-out-7")
+    write_mrc(tmp_path / "held-out-7.mrc", tomogram.data, 10.0)
+    url = sample(make_balls("demo-1"))
+    assert tlpick("run", ball_model, tmp_path / "held-out-7.mrc", "--to", tmp_path / "picks").status == 0
+    for truth in (url, url.rpartition("/samples/")[0]):
+        scored = tlpick("score", tmp_path / "picks", truth)
+        assert scored.status == 0, scored.err
+        assert "the truth of demo-1 is taken for that of held-out-7: each is the only one" in scored.err
+        assert scored.out.startswith("F1 ")
+    tomogram.truth.assign(tomogram="other").to_csv(tmp_path / "other.csv", index=False)
+    assert tlpick("score", tmp_path / "picks", tmp_path / "other.csv").out.startswith("F1 1.00")
+
+
+def test_tomograms_of_other_names_are_joined_by_an_option(
+    tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path
+) -> None:
+    one, two = make_balls("a-1"), make_balls("a-2")
+    for name, balls in (("a-1", one), ("a-2", two)):
+        write_mrc(tmp_path / f"{name}.mrc", balls.data, 10.0)
+    assert tlpick("run", ball_model, tmp_path / "a-*.mrc", "--to", tmp_path / "picks").status == 0
+    truth = pd.concat([one.truth.assign(tomogram="b-1"), two.truth.assign(tomogram="b-2")])
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    refused = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv")
+    assert refused.status == 2
+    assert "or join them: --join a-1=b-1" in refused.err
+    both = ("--join", "a-1=b-1", "--join", "a-2=b-2")
+    scored = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv", *both)
+    assert (scored.status, scored.out[:7]) == (0, "F1 1.00")
+    for pair, words in (
+        ("a-1", "--join a-1 is no pair of names"),
+        ("x=b-1", "no tomogram x was picked"),
+        ("a-1=b-3", "has no tomogram b-3; did you mean 'b-"),
+    ):
+        refused = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv", "--join", pair)
+        assert (refused.status, words in refused.err) == (2, True), refused.err
+
+
+def test_a_sample_is_picked_under_its_name_and_a_folder_is_its_tomograms(
+    tlpick: Run, ball_model: Path, make_balls: Run, sample: Callable[[Any], str], tmp_path: Path
+) -> None:
+    url = sample(make_balls("demo-1"))
+    corpus = url.rpartition("/samples/")[0]
+    for source in (url, corpus):
+        folder = tmp_path / f"picks-{source == url}"
+        assert tlpick("run", ball_model, source, "--to", folder).status == 0
+        assert set(particles.read(folder / "particles.star")["tomogram"]) == {"demo-1"}
+        assert (folder / "demo-1" / "done.json").exists()
+        assert tlpick("score", folder, corpus).out.startswith("F1 1.00")
+    tomograms = tmp_path / "tomograms"
+    tomograms.mkdir()
+    for name in ("t-1", "t-2"):
+        write_mrc(tomograms / f"{name}.mrc", make_balls(name).data, 10.0)
+    (tomograms / "notes.md").write_text("not a tomogram\n")
+    assert tlpick("run", ball_model, f"{tomograms}/", "--to", tmp_path / "folder").status == 0
+    assert set(particles.read(tmp_path / "folder/particles.star")["tomogram"]) == {"t-1", "t-2"}
+    refused = tlpick("run", ball_model, tmp_path, "--to", tmp_path / "none")
+    assert refused.status == 2
+    assert f"'{tmp_path}/*/*.mrc' takes those one folder below" in refused.err

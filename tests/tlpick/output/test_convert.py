@@ -66,9 +66,9 @@ def test_says_what_it_recognised_and_what_has_no_room(
             ["picks.csv", "p.star", "--voxel-size", "8"],
             "the size in voxels of the tomogram 'TS_1' is not known",
         ),
-        (["picks.csv", "p.star", "--to-format", "relion4"], "give it (--pixel-size)"),
+        (["picks.csv", "p.star", "--format", "relion4"], "give it (--pixel-size)"),
         (["picks.csv", "p.star", "--shape", "3,4"], "--shape '3,4' is not a size"),
-        (["picks.csv", "p.txt", "--voxel-size", "8"], "say which by --to-format"),
+        (["picks.csv", "p.txt", "--voxel-size", "8"], "say which by --format"),
         (["picks.csv", "p.csv", "--from", "dynamos"], "did you mean 'dynamo'?"),
         (["picks.csv"], "give a list to read and one to write"),
         (["nothing.star", "p.csv"], "there is no particle list nothing.star"),
@@ -150,7 +150,7 @@ def test_check_names_the_choices(picks: pd.DataFrame, capfd: pytest.CaptureFixtu
 
 
 def test_there_and_back_with_a_sidecar(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = run(capfd, "picks.star", "models", "--to-format", "imod", "--sidecar")
+    status, out, _ = run(capfd, "picks.star", "models", "--format", "imod", "--sidecar")
     assert status == 0
     assert "kept in models/particles.tl.csv" in out
     status, out, _ = run(capfd, "models", "back.csv", "--from", "imod")
@@ -189,7 +189,7 @@ def test_both_centre_rules(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str
 
 
 def test_radii_make_boxes(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["picks.csv", "boxes", "--to-format", "cbox", "--voxel-size", "8", "--radius", "ribosome=100"]
+    words = ["picks.csv", "boxes", "--format", "cbox", "--voxel-size", "8", "--radius", "ribosome=100"]
     assert run(capfd, *words)[0] == 0
     assert starfile.read("boxes/ribosome/TS_1.cbox")["cryolo"]["Width"].tolist() == [25]
     assert run(capfd, "boxes", "back.csv", "--from", "cbox", "--voxel-size", "8")[0] == 0
@@ -226,7 +226,7 @@ def test_lists_its_formats(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str
 
 def test_from_pixels_to_centred(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
     """RELION 4 to 5 and back needs the pixel size and the unbinned size, and no voxel size."""
-    words = ["picks.star", "r4.star", "--to-format", "relion4", "--pixel-size", "2"]
+    words = ["picks.star", "r4.star", "--format", "relion4", "--pixel-size", "2"]
     assert run(capfd, *words)[0] == 0
     stars = starfile.read("r4.star")
     starfile.write({"particles": stars["particles"]}, "plain.star")  # without what we wrote beside

@@ -219,7 +219,7 @@ def test_gradients_are_clipped():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"precision": "double"}, "--precision is 'double'"),
+        ({"precision": "double"}, "--dtype is 'double'"),
         ({"devices": 64}, "--devices is 64; this machine has"),
         ({"loss": "mse"}, "there is no loss 'mse'"),
     ],

@@ -42,7 +42,7 @@ def looks(values: NDArray[np.float32], scale: int) -> tuple[Literal["dark", "bri
         means[k] = slab.reshape(scale, y, scale, x, scale).mean(axis=(0, 2, 4))
     deviation = means - means.mean()
     spread = deviation.std()
-    if spread == 0:
+    if not spread**3 > 0:  # flat, or so small that its cube is no number
         return None, 0.0
     skewness = float((deviation**3).mean() / spread**3)
     if abs(skewness) < max(CLEAR, ERRORS * math.sqrt(6 / means.size)):

@@ -17,6 +17,10 @@ from catalogs.particle_formats.star import read_blocks
 #: Endings of text files with one tomogram a line.
 LISTS = (".txt", ".lst", ".list")
 _CORPUS, _RUNS = "corpus.json", "ExperimentRuns"
+#: What makes a folder a Zarr group or array, and what a folder of tomograms may hold.
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+_VOLUMES = (".mrc", ".rec", ".zarr", ".hdf", ".tif", ".mrc.gz", ".map", ".h5", ".hdf5", ".tiff")
+_SAMPLES = "samples"
 _NAME = "rlnTomoName"
 #: RELION 5's columns for reconstructed tomograms, by what a user may ask for.
 _COLUMNS = {"": "rlnTomoReconstructedTomogram", "denoised": "rlnTomoReconstructedTomogramDenoised"}
@@ -68,9 +72,9 @@ def expand(
     Parameters
     ----------
     arguments
-        Each a volume (path or fsspec URL), a glob, a text file with one of these a line (.txt, .lst), a
-        ``tomograms.star`` of RELION 5, a copick project (its folder or its configuration, .json), or a
-        corpus.
+        Each a volume (path or fsspec URL), a folder of volumes, a glob, a text file with one of these a line
+        (.txt, .lst), a ``tomograms.star`` of RELION 5, a copick project (its folder or its configuration,
+        .json), or a corpus.
     selection
         What to take of a source that holds several.
 
@@ -111,6 +115,10 @@ def _of(argument: str, selection: Selection, nested: bool = False) -> Iterator[T
         yield from _of_corpus(text, selection)
     elif not suffix and _holds(text, _RUNS):
         yield from _of_copick(text, selection)
+    elif local and Path(text).is_dir() and not any((Path(text) / name).exists() for name in _ZARR):
+        yield from _of_folder(Path(text))
+    elif f"/{_SAMPLES}/" in text and suffix == ".zarr":
+        yield _of_sample(text)
     else:
         yield Tomogram(text)
 
@@ -230,13 +238,43 @@ def _of_copick(root: str, selection: Selection) -> Iterator[Tomogram]:
 
 def _of_corpus(root: str, selection: Selection) -> Iterator[Tomogram]:
     from catalogs.corpus.catalog import Catalog
+    from catalogs.corpus.sample_names import names_for_people
 
     catalog = Catalog.open(root)
     ids = list(catalog.query(selection.where).index)
     if not ids:
         raise InputError(f"no sample of the corpus {root} is selected; change --where")
+    names = names_for_people(catalog.records())
     for sample in ids:
-        yield Tomogram(catalog.sample_url(sample))
+        yield Tomogram(catalog.sample_url(sample), names[sample])
+
+
+def _of_sample(path: str) -> Tomogram:
+    """Name a sample of a corpus as the corpus does; other volumes name themselves."""
+    from catalogs.corpus.catalog import Catalog, sample_record_of
+    from catalogs.corpus.sample_names import names_for_people
+
+    record = sample_record_of(path)
+    if record is None:
+        return Tomogram(path)
+    corpus = Catalog.open(path.rpartition(f"/{_SAMPLES}/")[0])
+    return Tomogram(path, names_for_people(corpus.records())[record.sample_id])
+
+
+def _of_folder(folder: Path) -> Iterator[Tomogram]:
+    """Take every volume that lies in a folder, by its ending."""
+    found = sorted(
+        path for path in folder.iterdir() if path.name.lower().endswith(_VOLUMES) and path.name[0] != "."
+    )
+    if not found:
+        deeper = next((path for end in _VOLUMES for path in sorted(folder.glob(f"*/*{end}"))), None)
+        hint = f"'{folder}/*/*{deeper.suffix}' takes those one folder below" if deeper else "name the volumes"
+        raise InputError(
+            f"the folder {folder} holds no tomogram (no {', '.join(_VOLUMES[:5])}, ...), is no OME-Zarr, "
+            f"corpus or copick project; {hint}"
+        )
+    for path in found:
+        yield Tomogram(str(path))
 
 
 def _holds(root: str, name: str) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
+from catalogs.plausible import doubt
 from catalogs.volumes import Volume, open_volume
 from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.beads import Beads, find_beads
@@ -25,6 +26,7 @@ Triple = tuple[int, int, int]
 #: A voxel size may differ from the model's by this share; the network does not notice.
 VOXEL_SIZE_TOLERANCE = 0.02
 #: Bytes of a slab that is read at a time.
+_LARGE_CHUNK = 1 << 30  # bytes; smaller ones are never refused
 _SLAB = 2**26
 #: The network looks so far beyond the ice, Å: a particle at a face is seen whole, and faces are not exact.
 _REACH = 100.0
@@ -52,6 +54,8 @@ class Terms:
         Only these planes (first, one after the last) along z are looked at.
     mask
         Path or URL of a mask; ``{name}`` in it stands for the tomogram's name.
+    unusual
+        Resample by whatever factor; otherwise one that is most often a wrong unit is refused.
     slab
         Find the ice, and look only there; where a mask is given, that says where.
     beads
@@ -65,6 +69,7 @@ class Terms:
     bin: int = 1
     crop: tuple[int, int] | None = None
     mask: str | None = None
+    unusual: bool = False
     slab: bool = True
     beads: bool = True
 
@@ -140,6 +145,12 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
     path = tomogram.path
     volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, terms)
     grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
+    chunk = math.prod(getattr(volume.data, "chunks", None) or ()) * volume.dtype.itemsize
+    if chunk > max(memory, _LARGE_CHUNK):
+        raise InputError(
+            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and --max-memory leaves "
+            f"{max(memory, 0) / 1e9:.1f} GB; give more, or write it with smaller chunks"
+        )
     region = None
     if terms.mask is not None:
         region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
@@ -267,6 +278,13 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
             f"{path} has voxels of {grid:.5g} Å{after}, the model {card.name!r} was trained at "
             f"{card.voxel_size:.5g} Å; add --rescale{bins} to resample the tomogram"
         )
+    words = doubt(
+        "rescaling",
+        card.voxel_size / grid,
+        called=f"resampling {path} from {grid:.5g} to {card.voxel_size:.5g} Å a voxel, the factor",
+    )
+    if words is not None and not terms.unusual:
+        raise InputError(f"{words}; if it is meant, add --yes")
     return True
 
 

@@ -1,0 +1,70 @@
+"""Whether a corpus has anything to learn from, and in the units that it seems to have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from catalogs.errors import InputError
+from catalogs.plausible import doubt
+from catalogs.schema import ClassInfo, SampleRecord
+
+
+def check_samples(
+    classes: Sequence[ClassInfo], train: Sequence[SampleRecord], val: Sequence[SampleRecord]
+) -> None:
+    """Refuse samples without a single particle of a target.
+
+    Parameters
+    ----------
+    classes
+        Of the corpus.
+    train, val
+        Samples to learn from, and those that validate; none of the latter is allowed.
+
+    Raises
+    ------
+    InputError
+        A network would learn that there is nothing, or no score could choose the best one.
+    """
+    wanted = [info.name for info in classes if info.is_particle]
+    for records, what, way_out in (
+        (train, "to train on", "tlgen ls shows what they hold, and tlgen pack what would stand in a box"),
+        (val, "that validate", "validate on others by --hold-out"),
+    ):
+        if records and not any(record.class_counts.get(name) for record in records for name in wanted):
+            names, n = ", ".join(wanted), len(records)
+            raise InputError(f"none of the {n} samples {what} holds a particle of {names}; {way_out}")
+
+
+def check_usual(
+    classes: Sequence[ClassInfo], voxel_size: float, learning_rate: float | None, yes: bool
+) -> None:
+    """Refuse to spend hours on what is most often a wrong unit, unless the user means it.
+
+    Parameters
+    ----------
+    classes
+        Of the corpus.
+    voxel_size
+        Of its samples, Å.
+    learning_rate
+        That the user asks for; None: what suits.
+    yes
+        It is meant.
+
+    Raises
+    ------
+    InputError
+        It says what is unusual and how to go on.
+    """
+    found = [doubt("voxel_size", voxel_size, called="the corpus' voxel size")]
+    found += [
+        doubt("radius", info.radius, called=f"the radius of {info.name}")
+        for info in classes
+        if info.is_particle
+    ]
+    if learning_rate is not None:
+        found.append(doubt("learning_rate", learning_rate, called="--learning-rate"))
+    said = [words for words in found if words is not None]
+    if said and not yes:
+        raise InputError(f"{' -- '.join(said)}; if this is meant, add --yes")
