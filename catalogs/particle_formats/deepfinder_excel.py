@@ -7,6 +7,7 @@ phi, theta, and size of the cluster. What an XML holds besides has no room.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,20 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
         )
     out = io.BytesIO()
     book.save(out)
-    return {path: out.getvalue()}
+    return {path: _without_times(out)}
+
+
+def _without_times(written: io.BytesIO) -> bytes:
+    """Leave out when an Excel file was written: the same particles give the same file."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(written) as before, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as after:
+        for item in before.infolist():
+            content = before.read(item)
+            if item.filename == "docProps/core.xml":
+                content = re.sub(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", b"2000-01-01T00:00:00Z", content)
+            named = zipfile.ZipInfo(item.filename, (2000, 1, 1, 0, 0, 0))
+            after.writestr(named, content, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
 
 
 EXCEL = Format(

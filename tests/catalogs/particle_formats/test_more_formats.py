@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,10 @@ class TestExcel:
     def test_ours(self, tmp_path: Path) -> None:
         table = particles.make(tomogram="TS_3", label=[2], x=[100.0], y=[200.0], z=[300.0], size=[9.0])
         particles.save(table, tmp_path / "p.xlsx", context=CONTEXT)
+        before = (tmp_path / "p.xlsx").read_bytes()
+        time.sleep(2.1)  # longer than the step of a zip file's clock
+        particles.save(table, tmp_path / "p.xlsx", context=CONTEXT)
+        assert (tmp_path / "p.xlsx").read_bytes() == before
         sheet = load_workbook(tmp_path / "p.xlsx").worksheets[0]
         assert [cell.value for cell in sheet[2]] == [3, None, 2, 10, 20, 30, None, None, None, 9]
 
