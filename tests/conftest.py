@@ -37,10 +37,17 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
-    """A real Dask cluster of two worker processes."""
+    """A real Dask cluster of two worker processes, which runs can join by its address."""
+    from distributed import LocalCluster
+
     from tlrun.cluster.connect import open_cluster
 
-    with open_cluster("local:2") as client:
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
+        ) as running,
+        open_cluster(running.scheduler_address) as client,
+    ):
         yield client
 
 

@@ -134,6 +134,8 @@ class Catalog:
             require_known(int(info["format_version"]), store.at(CORPUS))
             _ = [ClassInfo.model_validate(entry) for entry in info["classes"]], info["name"], info["recipe"]
             return cls(Store(store.url, conditional=bool(info["storage"]["create_if_absent"])), info)
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{store.at(CORPUS)} is damaged; restore it from a copy") from error
 
@@ -526,5 +528,7 @@ def _open_group(url: str) -> zarr.Group:
 
     try:
         return zarr.open_group(zarr_store(url), mode="r", zarr_format=3)
+    except InputError:
+        raise
     except (GroupNotFoundError, FileNotFoundError, ValueError) as error:
         raise InputError(f"{url} is not a sample of a corpus") from error

@@ -50,7 +50,7 @@ def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool) -> None:
     if found and not yes:
         values = "this value is" if sum(map(len, found.values())) == 1 else "these values are"
         raise InputError(
-            f"{values} unusual, and often a wrong unit; correct the recipe, or if it is meant add --yes, or "
+            f"{values} unusual, and often a wrong unit; correct the recipe, or if it is meant add `yes`, or "
             f"unusual: [{', '.join(found)}] to the recipe"
         )
 

@@ -146,8 +146,18 @@ def _check_alone(key: str, value: Any) -> None:
                 raise ValueError(own) from error
             wanted = (word.removeprefix("Input should be ") for word in words)
             raise ValueError(f"must be {' or '.join(wanted)}, not {each}") from error
+        if key == "engine":
+            _check_engine(str(each))
         if key in USUAL and (no := impossible(key, float(each))) is not None:
             raise ValueError(no)
+
+
+def _check_engine(name: str) -> None:
+    """Refuse an engine that there is not (ValueError)."""
+    from tlgen.simulate.engine import ENGINES
+
+    if name not in ENGINES:
+        raise ValueError(f"must be one of {', '.join(ENGINES)}, not {name}{nearest(name, ENGINES)}")
 
 
 def _listed(value: Any) -> list[Any]:

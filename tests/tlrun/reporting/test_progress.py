@@ -325,7 +325,7 @@ def test_the_journal_tells_the_whole_run(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--log-json .*nowhere/run.jsonl cannot be written"):
+    with pytest.raises(InputError, match=r"`log_json=.*nowhere/run.jsonl` cannot be written"):
         Journal(str(tmp_path / "nowhere" / "run.jsonl"))
 
 
