@@ -93,7 +93,9 @@ def run(
     """
     from tlgen.runs.run import run as make
 
-    sys.exit(0 if make(_with_a_word(recipe, yes), url, cluster, retries, 60 * time_limit, log_json) else 1)
+    recipe_ = _with_a_word(recipe, yes)
+    done = make(recipe_, url, cluster, retries, 60 * time_limit, log_json, progress=True)
+    sys.exit(0 if done else 1)
 
 
 @tlgen.command()
@@ -347,6 +349,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     The tilt axis is y and goes through the middle of the images, as in IMOD's .ali.
     """
     from catalogs.errors import InputError
+    from catalogs.progress import ProgressLine
     from tlgen.reconstruct.from_file import Request, reconstruct_file, settings_of
 
     try:
@@ -370,7 +373,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     for name in ("thickness", "voxel_size", "pixel_size", "defocus", "voltage", "amplitude_contrast"):
         if given[name] is not None:
             console.tell_unusual(name, given[name], f"--{name.replace('_', '-')}")
-    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request)
+    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request, progress=ProgressLine)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
 
 

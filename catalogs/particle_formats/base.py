@@ -55,12 +55,12 @@ _VOLUMES = (
     *(".hdf", ".h5", ".tiff", ".tif", ".em"),
 )
 _OPTIONS = {
-    "voxel size": "--voxel-size",
-    "size in voxels": "--shape",
-    "pixel size of the unbinned tilt series": "--pixel-size",
-    "size in unbinned pixels": "--unbinned-shape",
-    "origin": "--volume",
-    "pixel size of the list": "--from-pixel-size",
+    "voxel size": "`voxel_size`",
+    "size in voxels": "`shape`",
+    "pixel size of the unbinned tilt series": "`pixel_size`",
+    "size in unbinned pixels": "`unbinned_shape`",
+    "origin": "`volume`",
+    "pixel size of the list": "`from_pixel_size`",
 }
 
 

@@ -117,10 +117,10 @@ def read_model(path: Path) -> _Model:
         raise InputError(f"{path} is not an IMOD model: it does not begin with IMODV1.2")
     try:
         return _parse(content)
-    except (struct.error, IndexError, ValueError) as error:
-        raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
     except InputError as error:
         raise InputError(f"{path} {error}") from None
+    except (struct.error, IndexError, ValueError) as error:
+        raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
 
 
 def _read_mod(path: Path, context: Context) -> pd.DataFrame:

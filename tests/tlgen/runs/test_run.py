@@ -147,7 +147,7 @@ def test_what_fails_is_named_and_stops_nothing_else(
 
 def test_a_run_is_told_to_programs_from_beginning_to_end(tmp_path: Path, recipe: dict[str, Any]) -> None:
     log, url = tmp_path / "log.jsonl", tmp_path / "corpus"
-    with pytest.raises(InputError, match=r"--log-json .* cannot be written"):
+    with pytest.raises(InputError, match=r"`log_json=.*` cannot be written"):
         make(read(tmp_path, recipe), url, log_json=str(tmp_path / "nowhere" / "log.jsonl"))
     with pytest.raises(InputError, match="no Dask scheduler answers at"):
         make(read(tmp_path, recipe), url, cluster="tcp://127.0.0.1:9")
