@@ -150,7 +150,7 @@ class Context:
             return self.unbinned(name) * self.binning
         if self.voxel_size is None and self.binning is not None:
             raise InputError(
-                f"--binning needs the voxel size of the tomogram {name!r}; give it (--voxel-size)"
+                f"`binning` needs the voxel size of the tomogram {name!r}; give it (`voxel_size`)"
             )
         return float(_known("voxel size", self.voxel_size, name))
 
