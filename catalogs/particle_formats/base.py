@@ -170,7 +170,7 @@ class Context:
             if abs(voxel - self.binning * size) > 0.01 * voxel:
                 raise InputError(
                     f"pixels of {size:g} Å and a binning of {self.binning:g} do not make the voxels of "
-                    f"{voxel:g} Å that the tomogram {name!r} has; leave one out (--binning)"
+                    f"{voxel:g} Å that the tomogram {name!r} has; leave one out (`binning`)"
                 )
         return size
 
