@@ -329,13 +329,13 @@ def test_a_journal_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         Journal(str(tmp_path / "nowhere" / "run.jsonl"))
 
 
-def test_a_journal_on_a_full_disk_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_journal_on_a_full_disk_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with Journal("/dev/full") as journal:
         journal.write("begin", items=3)
         journal.write("end")
-    assert capsys.readouterr().err == (
-        "  --log-json /dev/full ends here: it cannot be written (No space left on device)\n"
-    )
+    assert caplog.messages == [
+        "  `log_json=/dev/full` ends here: it cannot be written (No space left on device)"
+    ]
 
 
 def test_the_account_adds_up() -> None:
