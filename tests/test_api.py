@@ -96,7 +96,7 @@ def test_libraries_name_parameters_and_no_flags() -> None:
                     path.name in ("cli.py", "command.py", "console.py", "options.py", "run_options.py")
                     or "commands" in path.parts
                 )
-                if (" --" in text or "'--" in text or '"--' in text) and not command_line:
+                if re.search(r"(?<![\w-])--[a-z]", text) and not command_line:
                     wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {text[:100]}")
     assert wrong == []
 

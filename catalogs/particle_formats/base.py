@@ -150,7 +150,7 @@ class Context:
             return self.unbinned(name) * self.binning
         if self.voxel_size is None and self.binning is not None:
             raise InputError(
-                f"--binning needs the voxel size of the tomogram {name!r}; give it (--voxel-size)"
+                f"`binning` needs the voxel size of the tomogram {name!r}; give it (`voxel_size`)"
             )
         return float(_known("voxel size", self.voxel_size, name))
 
@@ -170,7 +170,7 @@ class Context:
             if abs(voxel - self.binning * size) > 0.01 * voxel:
                 raise InputError(
                     f"pixels of {size:g} Å and a binning of {self.binning:g} do not make the voxels of "
-                    f"{voxel:g} Å that the tomogram {name!r} has; leave one out (--binning)"
+                    f"{voxel:g} Å that the tomogram {name!r} has; leave one out (`binning`)"
                 )
         return size
 

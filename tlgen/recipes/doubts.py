@@ -9,7 +9,8 @@ from typing import Any
 from catalogs.errors import InputError
 from catalogs.plausible import USUAL, doubt
 from catalogs.schema import parse_tilt_series
-from tlgen.recipes.recipe import Range, Recipe
+from tlgen.recipes.drawn import Range
+from tlgen.recipes.recipe import Recipe
 from tlgen.scene.decorate import Decorations
 
 

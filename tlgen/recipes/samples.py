@@ -14,7 +14,8 @@ from catalogs import seeds
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition, Split
-from tlgen.recipes.recipe import QUALITIES, Group, Keep, Packing, Range, Recipe
+from tlgen.recipes.drawn import QUALITIES, Range
+from tlgen.recipes.recipe import Group, Keep, Packing, Recipe
 from tlgen.recipes.recipe_file import in_words
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.scene.decorate import Decorations

@@ -187,10 +187,10 @@ def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
         if info.is_particle
     ]
     if settings.terms.voxel_size is not None:
-        refuse_impossible("pixel_size", settings.terms.voxel_size, "--voxel-size")
+        refuse_impossible("pixel_size", settings.terms.voxel_size, "`voxel_size`")
     said = [words for words in found if words is not None]
     if said and not settings.terms.unusual:
-        raise InputError(f"{' -- '.join(said)}; if this is meant, add --yes")
+        raise InputError(f"{' -- '.join(said)}; if this is meant, add `yes`")
 
 
 class _Book:

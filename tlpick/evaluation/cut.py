@@ -146,8 +146,8 @@ def _stay(
     if not known and len(score):
         if cut.by == "fdr":
             raise InputError(
-                f"--fdr {cut.value:g} needs decoys, and these picks were made without; run tlpick run again "
-                "without --decoys off, or choose by --top or --min-score"
+                f"`fdr={cut.value:g}` needs decoys, and these picks were made without; run tlpick run again "
+                "without `decoys` off, or choose by `top` or `min_score`"
             )
         return np.ones(len(score), bool)
     if not clear:

@@ -72,7 +72,7 @@ def score_files(
         raise InputError(
             f"{truth.source} is the truth of {_listed(truth.tomograms)}, but {picks.source} holds picks of "
             f"{_listed(picks.tomograms)}; give the truth of the same tomograms, or join them: "
-            f"--join {(picks.tomograms or ['PICKED'])[0]}={(truth.tomograms or ['TRUTH'])[0]}"
+            f"`join={(picks.tomograms or ['PICKED'])[0]}={(truth.tomograms or ['TRUTH'])[0]}`"
         )
     notes = _notes(picks, truth, radii, names)
     ours, theirs = _of(picks.table, names), _of(truth.table, names)

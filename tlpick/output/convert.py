@@ -267,7 +267,7 @@ def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -
             return  # outside, if they were voxels
     raise InputError(
         f"the columns x, y, z of {source} may be Å, or voxels, since a voxel size is given; say which "
-        "(--unit angstrom or --unit voxels)"
+        "(`unit=angstrom` or `unit=voxels`)"
     )
 
 

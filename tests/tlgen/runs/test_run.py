@@ -127,8 +127,9 @@ def test_what_fails_is_named_and_stops_nothing_else(
     tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     # No scattering factor is known for an element in one structure, so every sample that holds it fails.
+    # Its residue is none of a polymer, where the name would tell the element.
     bad = (tmp_path / "small.pdb").read_text().splitlines()
-    bad[0] = bad[0][:76] + "RF"
+    bad[0] = f"HETATM{bad[0][6:12]}RF    RF A{bad[0][22:76]}RF"
     (tmp_path / "bad.pdb").write_text("\n".join(bad))
     recipe["distractors"] = [{"file": "bad.pdb", "count": 1}]
     log = tmp_path / "log.jsonl"

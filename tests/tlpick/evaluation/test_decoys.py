@@ -105,5 +105,5 @@ def test_without_decoys_all_is_kept_and_no_share_can_be_asked_for() -> None:
     picks = table([0.9, 0.8])
     assert decide(picks, ["ball"], {}, Cut()).rows.all()
     assert decide(picks, ["ball", "other"], {}, Cut()).classes[1].all == 0
-    with pytest.raises(InputError, match=r"--fdr 0\.1 needs decoys"):
+    with pytest.raises(InputError, match=r"`fdr=0\.1` needs decoys"):
         decide(picks, ["ball"], {}, Cut("fdr", 0.1))

@@ -56,23 +56,6 @@ def test_steps_before_this_start_do_not_count(clock):
     assert "32.0 patches/s" in told[-1][1]
 
 
-def test_a_line_is_no_wider_than_the_window_and_promises_nothing_at_first(clock, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    screen = Terminal()
-    shown = Progress(first=0, last=200, batch=8, out=screen, score="val F1 0.812, picks 0.900")
-    for step in range(1, 8):
-        clock[0] += 0.25
-        shown.show(step, loss=0.25)
-    lines = [line.removesuffix("\x1b[K") for line in screen.getvalue().split("\r")[1:]]
-    assert max(map(len, lines)) == 39
-    log = io.StringIO()
-    shown = Progress(first=0, last=200, batch=8, out=log)
-    for step in (1, 6):
-        clock[0] += 0.25
-        shown.show(step, loss=0.25)
-    assert ["left" in line for line in log.getvalue().splitlines()] == [False, True]
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
 )

@@ -157,7 +157,7 @@ def prepare(
     chunk = math.prod(getattr(volume.data, "chunks", None) or ()) * volume.dtype.itemsize
     if chunk > max(memory, _LARGE_CHUNK):
         raise InputError(
-            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and --max-memory leaves "
+            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and `max_memory` leaves "
             f"{max(memory, 0) / 1e9:.1f} GB; give more, or write it with smaller chunks"
         )
     region = None
@@ -293,7 +293,7 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
         called=f"resampling {path} from {grid:.5g} to {card.voxel_size:.5g} Å a voxel, the factor",
     )
     if words is not None and not terms.unusual:
-        raise InputError(f"{words}; if it is meant, add --yes")
+        raise InputError(f"{words}; if it is meant, add `yes`")
     return True
 
 
