@@ -32,7 +32,7 @@ from catalogs.schema import Acquisition
 from catalogs.seeds import generator
 from tlgen.molecules.molecule import Library
 from tlgen.molecules.structures import load_structure
-from tlgen.recipes.recipe import QUALITIES
+from tlgen.recipes.drawn import QUALITIES
 from tlgen.scene.scene import Scene
 from tlgen.simulate import parakeet
 from tlgen.simulate.parakeet import Parakeet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import logging
 import os
 import re
 import sys
@@ -16,9 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from catalogs import notes
-from catalogs.errors import InputError
+from catalogs.errors import PARAMETER, InputError
 
 DISTRIBUTION = "template-learning"
+#: The packages whose log a program shows.
+_OURS = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
+#: Parameters that command lines call otherwise.
+_OTHERWISE = {"format": "source_format", "spherical_aberration": "cs"}
 F = TypeVar("F", bound=Callable[..., Any])
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _click_echo = click.echo
@@ -51,6 +56,7 @@ def program(name: str, summary: str) -> click.Group:
 
     @click.group(
         name=name,
+        cls=_Program,
         help=summary,
         context_settings={"help_option_names": ["-h", "--help"]},
         invoke_without_command=True,
@@ -65,6 +71,91 @@ def program(name: str, summary: str) -> click.Group:
             click.echo(context.get_help())
 
     return group
+
+
+class _Program(click.Group):
+    """A group whose commands show what the libraries log, and say in flags what they say of parameters."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        with shown_log(str(self.name)):
+            try:
+                return super().invoke(ctx)
+            except InputError as error:
+                command = self.get_command(ctx, ctx.invoked_subcommand or "")
+                error.args = (in_flags(str(error), command), *error.args[1:])
+                raise
+
+
+@contextlib.contextmanager
+def shown_log(program: str) -> Iterator[None]:
+    """Print what our libraries log meanwhile: bare sentences, warnings on standard error.
+
+    Notes (:mod:`catalogs.notes`) begin with ``program: warning:``.
+    """
+    ours = [(logging.getLogger(name), _Printer()) for name in _OURS]
+    ours.append((logging.getLogger(notes.LOGGER), _Printer(f"{program}: warning: ")))
+    before = [(logger.level, logger.propagate) for logger, _ in ours]
+    for logger, handler in ours:
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for (logger, handler), (level, propagate) in zip(ours, before, strict=True):
+            logger.setLevel(level)
+            logger.propagate = propagate
+            logger.removeHandler(handler)
+
+
+class _Printer(logging.Handler):
+    """Prints records as the programs always print."""
+
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def emit(self, record: logging.LogRecord) -> None:
+        context = click.get_current_context(silent=True)
+        text = in_flags(record.getMessage(), context.command if context is not None else None)
+        click.echo(self._prefix + text, err=record.levelno >= logging.WARNING)
+
+
+def in_flags(text: str, command: click.Command | None) -> str:
+    """Write the flags of a command where a sentence names parameters.
+
+    Parameters
+    ----------
+    text
+        With parameters in backquotes, as :class:`catalogs.errors.InputError` has them.
+    command
+        Whose flags; a parameter that it does not have stays as it is.
+
+    Returns
+    -------
+    str
+        Such as ``give it with --voxel-size`` for ``give it with `voxel_size` ``.
+    """
+    flags: dict[str, str] = {}
+    for parameter in command.params if command is not None else ():
+        if isinstance(parameter, click.Option):
+            former = getattr(parameter, "former", ())
+            longest = max((name for name in parameter.opts if name not in former), key=len)
+            names = [parameter.name or "", *(opt.lstrip("-").replace("-", "_") for opt in parameter.opts)]
+            flags |= dict.fromkeys(names, longest)
+
+    flags |= {
+        python: flags[ours] for python, ours in _OTHERWISE.items() if ours in flags and python not in flags
+    }
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        if name not in flags:
+            return found[0]
+        return flags[name] if value is None else f"{flags[name]} {value}"
+
+    return PARAMETER.sub(flag, text)
 
 
 class Renamed(click.Option):
@@ -110,7 +201,7 @@ class Choice(_Choice):
 def refuse_url(value: str | os.PathLike[str]) -> None:
     """Refuse the URL of a bucket for what is written to a disk only (InputError)."""
     if _URL.match(os.fspath(value)):
-        raise InputError(f"--to {value}: this is written to a disk; give a path, and copy it then")
+        raise InputError(f"`to={value}`: this is written to a disk; give a path, and copy it then")
 
 
 def to_disk(*names: str, **more: Any) -> Callable[[F], F]:
@@ -136,8 +227,7 @@ def run(group: click.Group) -> None:
     """Run a program and exit: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
     click.echo = _echo
     try:
-        with notes.printed(str(group.name)):
-            status = group.main(prog_name=group.name, standalone_mode=False)
+        status = group.main(prog_name=group.name, standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.ClickException as error:  # bad usage: click's own words, in our shape
@@ -220,4 +310,4 @@ def without_greetings() -> Iterator[None]:
             aside.seek(0)
             for line in aside.read().decode(errors="replace").splitlines():
                 if not any(words in line for words in _GREETINGS):
-                    print(line, file=sys.stderr)
+                    sys.stderr.write(f"{line}\n")  # it was on its way there

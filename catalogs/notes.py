@@ -10,9 +10,9 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-import click
-
-_logger = logging.getLogger("template-learning")
+#: Name of the logger.
+LOGGER = "template-learning"
+_logger = logging.getLogger(LOGGER)
 _told: set[str] = set()
 _listening: list[list[str]] = []
 
@@ -35,28 +35,6 @@ def heard() -> Iterator[list[str]]:
         yield texts
     finally:
         _listening.remove(texts)
-
-
-class _Line(logging.Handler):
-    def __init__(self, program: str) -> None:
-        super().__init__(logging.WARNING)
-        self._program = program
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{self._program}: warning: {record.getMessage()}", err=True)
-
-
-@contextlib.contextmanager
-def printed(program: str) -> Iterator[None]:
-    """Print warnings as lines of a program on stderr, as long as it runs."""
-    line = _Line(program)
-    before, _logger.propagate = _logger.propagate, False
-    _logger.addHandler(line)
-    try:
-        yield
-    finally:
-        _logger.removeHandler(line)
-        _logger.propagate = before
 
 
 @contextlib.contextmanager

@@ -91,7 +91,11 @@ class Acquisition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    engine: Literal["parakeet", "multislice"] = Field("multislice", description="What simulates the images.")
+    engine: str = Field(
+        "multislice",
+        pattern=r"^[A-Za-z][\w.-]*$",
+        description="What simulates the images: multislice, parakeet, or an engine that a package adds.",
+    )
     device: Literal["cpu", "gpu", "auto"] = Field(
         "cpu", description="Where images are computed; auto: on a GPU where there is one."
     )

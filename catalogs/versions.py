@@ -66,6 +66,8 @@ def parse_record(data: bytes | str, where: str) -> SampleRecord:
             content = _UPGRADES[older](content)
         # again as text: in JSON a list may stand for a tuple
         return SampleRecord.model_validate_json(data if version == FORMAT_VERSION else json.dumps(content))
+    except InputError:
+        raise
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{where} is not the record of a sample; tlgen repair removes it, and tlgen run makes the sample"

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from catalogs import console
+from tlgen.cli_corpus import COMMANDS
 
 if TYPE_CHECKING:
     from tlgen.recipes.recipe import Recipe
 
 tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
+for command in COMMANDS:
+    tlgen.add_command(command)
 
 
 def _take_folder(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -90,7 +93,9 @@ def run(
     """
     from tlgen.runs.run import run as make
 
-    sys.exit(0 if make(_with_a_word(recipe, yes), url, cluster, retries, 60 * time_limit, log_json) else 1)
+    recipe_ = _with_a_word(recipe, yes)
+    done = make(recipe_, url, cluster, retries, 60 * time_limit, log_json, progress=True)
+    sys.exit(0 if done else 1)
 
 
 @tlgen.command()
@@ -155,109 +160,6 @@ def view(source: str, path: str, sample: str | None) -> None:
     read, library = read_scene(source)
     facts = draw(read, library, path, title=Path(source).resolve().name)
     click.echo(f"{path}: " + "; ".join(describe(read, facts)))
-
-
-@tlgen.command()
-@click.argument("url")
-@click.option("--where", metavar="QUERY", help="E.g. \"dose < 100 and defocus > 2 and split == 'test'\".")
-@click.option("--columns", metavar="A,B,...", help="Show these columns, or all.")
-@click.option("--sort", default="name", show_default=True, metavar="A,-B,...", help="-B: downwards.")
-@click.option("--csv", "form", flag_value="csv", help="All columns, or those chosen, as CSV.")
-@click.option("--json", "form", flag_value="json", help="The same as JSON, one object a line.")
-@click.option("--paths", is_flag=True, help="Print only where the samples lie, one a line.")
-@click.option(
-    "--failed", is_flag=True, help="List instead what could not be made, and why; --json: all of it."
-)
-def ls(
-    url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool, failed: bool
-) -> None:
-    """List the samples of the corpus at URL."""
-    from tlgen.commands.listing import failed_items, listing
-
-    if failed:
-        for line in failed_items(url, as_json=form == "json"):
-            click.echo(line)
-        return
-
-    for line in listing(url, where, paths, columns=columns, sort=sort, form=form or "table"):
-        click.echo(line)
-
-
-@tlgen.command()
-@click.argument("url")
-@click.option("--quick", is_flag=True, help="Compare names and sizes only; read no volumes.")
-def verify(url: str, quick: bool) -> None:
-    """Compare every object of the corpus at URL with its checksum, and the index with the samples.
-
-    Prints what is wrong, one a line, and ends with status 1 if anything is.
-    """
-    from tlgen.commands.maintenance import verify as check
-
-    sys.exit(0 if check(url, quick) else 1)
-
-
-@tlgen.command()
-@click.argument("url")
-@click.option("--yes", is_flag=True, help="Do it; without it, only say what would be done.")
-@click.option("--grace", default=24.0, show_default=True, metavar="HOURS", help="Leave what is younger.")
-@click.option("--quick", is_flag=True, help="Compare names and sizes only; read no volumes.")
-def repair(url: str, yes: bool, grace: float, quick: bool) -> None:
-    """Take out of the corpus at URL what is damaged or given up, and write its index anew.
-
-    Says what it would do; with --yes it does it. Damaged samples are listed: tlgen run makes them again.
-    Ends with status 1 if something is left to do.
-    """
-    from tlgen.commands.maintenance import repair as mend
-
-    sys.exit(0 if mend(url, yes, grace, quick) else 1)
-
-
-@tlgen.command()
-@click.argument("source")
-@click.argument("target")
-@click.option("--where", metavar="QUERY", help="Copy only these samples, e.g. \"split == 'test'\".")
-def copy(source: str, target: str, where: str | None) -> None:
-    """Copy the samples of the corpus SOURCE to TARGET, a folder, s3://... or gs://...
-
-    Every object is compared with its checksum. Run it again after an interruption: what is there already is
-    not copied again.
-    """
-    from tlgen.commands.maintenance import copy as make_copy
-
-    sys.exit(0 if make_copy(source, target, where) else 1)
-
-
-@tlgen.command()
-@click.argument("url")
-@click.option("--to", "folder", required=True, metavar="FOLDER", help="A new folder, s3://... or gs://...")
-@click.option(
-    "--format",
-    "layout",
-    cls=console.Renamed,
-    former=["--as"],
-    required=True,
-    type=console.Choice(["mrc", "deepfinder", "copick", "original"]),
-    help="MRC with STAR, DeepFinder's training set, a copick project, the original scripts' results.",
-)
-@click.option("--where", metavar="QUERY", help="Export only these samples, e.g. \"split == 'test'\".")
-@click.option("--copy", "copies", is_flag=True, help="copick: copy volumes instead of hard links to them.")
-def export(url: str, folder: str, layout: str, where: str | None, copies: bool) -> None:
-    """Export the samples of the corpus at URL for other programs.
-
-    Run it again after an interruption or when the corpus has grown: files that are there are kept.
-    """
-    from tlgen.commands.maintenance import export as make_export
-
-    sys.exit(0 if make_export(url, folder, layout, where, copies) else 1)
-
-
-@tlgen.command()
-@click.argument("url")
-def index(url: str) -> None:
-    """Write a new index of the corpus at URL, so that it opens quickly."""
-    from tlgen.commands.maintenance import index as write_index
-
-    write_index(url)
 
 
 @tlgen.command()
@@ -447,6 +349,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     The tilt axis is y and goes through the middle of the images, as in IMOD's .ali.
     """
     from catalogs.errors import InputError
+    from catalogs.progress import ProgressLine
     from tlgen.reconstruct.from_file import Request, reconstruct_file, settings_of
 
     try:
@@ -470,7 +373,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     for name in ("thickness", "voxel_size", "pixel_size", "defocus", "voltage", "amplitude_contrast"):
         if given[name] is not None:
             console.tell_unusual(name, given[name], f"--{name.replace('_', '-')}")
-    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request)
+    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request, progress=ProgressLine)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
 
 
@@ -561,7 +464,10 @@ def _with_a_word(name: str, yes: bool | None = None) -> Recipe:
     found = doubts(recipe)
     for words in (each for several in found.values() for each in several):
         click.echo(f"unusual: {words}", err=True)
-    if yes is not None:
+    if found and yes is False:
+        from tlgen.runs.recipe_checks import check_recipe
+
+        check_recipe(recipe)  # the impossible is refused before the unusual is asked about
         refuse_unusual(found, yes)
     return recipe
 

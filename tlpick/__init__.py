@@ -1,6 +1,45 @@
-"""Uses a model: segments tomograms tile by tile, localises particles, scores and reports them."""
+"""Uses a model: segments tomograms, localises particles, scores and reports them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catalogs.lazy import exports
 from catalogs.machine import prefer_installed_backend, prefer_onednn
+
+if TYPE_CHECKING:
+    from tlpick.api import Comparison, Run, pick_many, score
+    from tlpick.network.localisation.localise import Options as Localising
+    from tlpick.network.model import Model, load_model
+    from tlpick.network.segment import Segmentation
+    from tlpick.network.tomograms.intake import Terms
+
+__all__ = [
+    "Comparison",
+    "Localising",
+    "Model",
+    "Run",
+    "Segmentation",
+    "Terms",
+    "load_model",
+    "pick_many",
+    "score",
+]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Comparison": "tlpick.api",
+        "Localising": "tlpick.network.localisation.localise:Options",
+        "Model": "tlpick.network.model",
+        "Run": "tlpick.api",
+        "Segmentation": "tlpick.network.segment",
+        "Terms": "tlpick.network.tomograms.intake",
+        "load_model": "tlpick.network.model",
+        "pick_many": "tlpick.api",
+        "score": "tlpick.api",
+    },
+)
 
 prefer_onednn()
 prefer_installed_backend()

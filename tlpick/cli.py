@@ -78,8 +78,9 @@ def run_command(
         precision=precision,
         cut=asked_cut(fdr, top, min_score, precision),
         lists=Lists(formats, pixel_size, tomograms_star),
+        progress=True,
     )
-    return 0 if done else 1
+    return 1 if done.failed else 0
 
 
 @tlpick.command()
@@ -178,7 +179,7 @@ def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -
     """
     from tlpick.evaluation.calibrate import calibrate as learn
 
-    learn(model, corpus, where, to, chosen(**how), click.echo)
+    learn(model, corpus, where, to, chosen(**how))
 
 
 def main() -> None:

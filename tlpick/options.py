@@ -51,11 +51,11 @@ _LOCALISING = (
     click.option(
         "--localise",
         "method",
-        type=Choice(["meanshift", "components", "peaks"]),
+        metavar="[meanshift|components|peaks]",
         default="meanshift",
         show_default=True,
         help="How voxels become particles: mean shift with the class's radius, connected bodies (touching "
-        "ones are parted), or peaks of the probability.",
+        "ones are parted), peaks of the probability, or a way that an installed package adds.",
     ),
     click.option(
         "--min-size",
@@ -143,8 +143,9 @@ def chosen(
     InputError
         If a size is no number, negative, or the smallest is larger than the largest.
     """
-    from tlpick.network.localisation.localise import Options
+    from tlpick.network.localisation.localise import LOCALISERS, Options
 
+    LOCALISERS.check(method)
     least, most = _sizes("--min-size", min_size), _sizes("--max-size", max_size)
     lowest, highest = least.pop("", 0.1), most.pop("", None)
     sizes = {name: (least.get(name, lowest), most.get(name, highest)) for name in sorted({*least, *most})}
@@ -155,7 +156,7 @@ def chosen(
                 f"--min-size{of} is {low:g}, more than --max-size{of}, {high:g}; no pick could be both"
             )
     return Options(
-        method=method,  # type: ignore[arg-type]
+        method=method,
         min_size=lowest,
         max_size=highest,
         sizes=sizes,

@@ -1,6 +1,28 @@
 """Learns from a corpus: streams patches, trains a segmentation network, writes a model file."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catalogs.lazy import exports
 from catalogs.machine import prefer_installed_backend, prefer_onednn
+
+if TYPE_CHECKING:
+    from tltrain.api import fine_tune, fit
+    from tltrain.finetune.settings import FineTuning
+    from tltrain.training.settings import Settings
+
+__all__ = ["FineTuning", "Settings", "fine_tune", "fit"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "FineTuning": "tltrain.finetune.settings",
+        "Settings": "tltrain.training.settings",
+        "fine_tune": "tltrain.api",
+        "fit": "tltrain.api",
+    },
+)
 
 prefer_onednn()
 prefer_installed_backend()

@@ -110,6 +110,7 @@ def fit(
     Beside the model it leaves a folder MODEL.training with a page of curves, a table and events for
     TensorBoard.
     """
+    from catalogs.progress import ProgressLine
     from tltrain.data.augment import augmentation_of
     from tltrain.training.fit import fit as train
     from tltrain.training.settings import Settings, read_shares, read_weights
@@ -121,7 +122,7 @@ def fit(
         augmentation=augmentation_of(augment),
         **options,
     )
-    train(url, to, settings, overwrite=overwrite, yes=yes, say=click.echo)
+    train(url, to, settings, overwrite=overwrite, yes=yes, progress=ProgressLine)
 
 
 @tltrain.command()
@@ -166,9 +167,10 @@ def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: st
 @to_disk(required=True, metavar="WEIGHTS.h5", help="The file to write.")
 def export(model: str, to: str) -> None:
     """Write the weights of MODEL, of the network deepfinder, so that DeepFinder reads them."""
-    from tltrain.networks.deepfinder_weights import load_network, write_deepfinder
+    from tlpick.network.keras_network import load_keras
+    from tltrain.networks.deepfinder_weights import write_deepfinder
 
-    write_deepfinder(to, load_network(model))
+    write_deepfinder(to, load_keras(model))
     click.echo(f"wrote {to}")
 
 

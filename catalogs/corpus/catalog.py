@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from catalogs.console import DISTRIBUTION, nearest
 from catalogs.corpus import copying, index, molecules, repair, sample_group, sample_table
 from catalogs.corpus.commit import SAMPLES, commit, look_whole, now
+from catalogs.corpus.places import CORPUS, refuse_one_in_the_other, refuse_what_is_there
 from catalogs.corpus.sample_group import Sample
 from catalogs.corpus.verification import OnProgress, Problem, examine
 from catalogs.errors import InputError
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["Catalog", "Sample", "read_particles_of", "sample_record_of"]
-
-CORPUS = "corpus.json"
 
 
 class Catalog:
@@ -98,7 +97,7 @@ class Catalog:
         digest(info)  # raises on what JSON cannot say, before the storage is touched
         try:
             if not store.exists(CORPUS):
-                _refuse_what_is_there(store)
+                refuse_what_is_there(store)
                 info["storage"] = {"create_if_absent": can_create_if_absent(store)}
                 store.create(CORPUS, json.dumps(info, indent=1).encode())
         except InputError:
@@ -134,6 +133,8 @@ class Catalog:
             require_known(int(info["format_version"]), store.at(CORPUS))
             _ = [ClassInfo.model_validate(entry) for entry in info["classes"]], info["name"], info["recipe"]
             return cls(Store(store.url, conditional=bool(info["storage"]["create_if_absent"])), info)
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{store.at(CORPUS)} is damaged; restore it from a copy") from error
 
@@ -310,8 +311,8 @@ class Catalog:
         """
         look_whole(self._store, self._record_of(sample_id))
         url = self.sample_url(sample_id)
-        group: Any = _open_group(url)
-        paths = _volumes_in(group)
+        group: Any = sample_group.open_group(url)
+        paths = sample_group.volumes_in(group)
         return {name: StoredArray(group[path], f"{url}/{path}") for name, path in paths.items()}
 
     def open_sample(self, sample_id: str) -> xr.Dataset:
@@ -322,7 +323,9 @@ class Catalog:
         look_whole(self._store, record)
         store = zarr_store(self._store.at(record.path))
         variables = {}
-        for name, path in _volumes_in(_open_group(self._store.at(record.path))).items():
+        for name, path in sample_group.volumes_in(
+            sample_group.open_group(self._store.at(record.path))
+        ).items():
             group, _, array = path.rpartition("/")
             opened = xr.open_dataset(  # type: ignore[no-untyped-call,unused-ignore]
                 store, engine="zarr", group=group, chunks=None, consolidated=False, mask_and_scale=False
@@ -334,7 +337,7 @@ class Catalog:
 
     def particles(self, sample_id: str) -> pd.DataFrame:
         """Read the particle table of a sample, distractors (label 0) among it."""
-        return sample_group.read_particles(_open_group(self.sample_url(sample_id)))
+        return sample_group.read_particles(sample_group.open_group(self.sample_url(sample_id)))
 
     def tilts(self, sample_id: str) -> xr.Dataset:
         """Open the tilt series of a sample lazily: ``angle`` (°), ``dose`` (e/Å²), ``images`` if kept."""
@@ -356,7 +359,8 @@ class Catalog:
             Among others ``acquisition`` and its ``units``, ``recipe``, ``seed`` and ``seeds``, ``software``,
             ``structures`` (name -> checksum). A sample of format version 1 has no recipe, seeds and units.
         """
-        found: dict[str, Any] = dict(_open_group(self.sample_url(sample_id)).attrs["template_learning"])  # type: ignore[arg-type]
+        attributes = sample_group.open_group(self.sample_url(sample_id)).attrs
+        found: dict[str, Any] = dict(attributes["template_learning"])  # type: ignore[arg-type]
         return found
 
     # ------------------------------------------------------------------ the corpus as a whole
@@ -419,7 +423,7 @@ class Catalog:
             If the query is wrong, the place cannot be written, or there is a corpus of other classes.
         """
         ids = [str(sample_id) for sample_id in self.query(where).index]
-        _refuse_one_in_the_other(self._store, open_store(url))
+        refuse_one_in_the_other(self._store, open_store(url))
         target = Catalog.create(
             url, classes=self.classes, recipe=self.info["recipe"], name=str(self.info["name"])
         )
@@ -475,7 +479,7 @@ def read_particles_of(path: str | os.PathLike[str]) -> pd.DataFrame:
     InputError
         If it is no sample of a corpus.
     """
-    group = _open_group(open_store(path).url)
+    group = sample_group.open_group(open_store(path).url)
     if "particles" not in group:
         raise InputError(f"{os.fspath(path)} has no particles: it is not a sample of a corpus")
     return sample_group.read_particles(group)
@@ -490,41 +494,3 @@ def sample_record_of(path: str | os.PathLike[str]) -> SampleRecord | None:
         return None
     record = Catalog.open(root).record(sample_id)
     return record if record is not None and record.path == f"{SAMPLES}/{inside}" else None
-
-
-def _refuse_what_is_there(store: Store) -> None:
-    """Refuse a place that holds something else: nobody wants a corpus among other files."""
-    ours = {SAMPLES, index.COMMITS, index.RECENT, index.INDEX, molecules.STRUCTURES, "failures", "runs"}
-    marker = store.url.rsplit("/", 1)[-1]  # some buckets list the folder itself
-    names = [name for name in store.folders("") if store.local is not None or name != marker]
-    other = [n for n in names if n and n not in ours and not n.startswith((".", "probe-", CORPUS))]
-    if other:
-        raise InputError(
-            f"{store.url} holds other files ({', '.join(other[:3])}) and no corpus; give an empty folder"
-        )
-
-
-def _refuse_one_in_the_other(source: Store, target: Store) -> None:
-    """Refuse to copy a corpus to itself or into itself, by whatever names."""
-    here, there = (
-        os.path.realpath(store.url) if store.local is not None else store.url for store in (source, target)
-    )
-    if here == there:
-        raise InputError(f"{source.url} cannot be copied to itself; give another place")
-    if f"{there}/".startswith(f"{here}/") or f"{here}/".startswith(f"{there}/"):
-        raise InputError(f"{target.url} and {source.url} lie one in the other; give another place")
-
-
-def _volumes_in(group: zarr.Group) -> dict[str, str]:
-    """Name of each volume that a sample has -> path of its array."""
-    optional = {name: path for name, path in sample_group.OPTIONAL_ARRAYS.items() if path in group}
-    return {**sample_group.ARRAYS, **optional}
-
-
-def _open_group(url: str) -> zarr.Group:
-    from zarr.errors import GroupNotFoundError
-
-    try:
-        return zarr.open_group(zarr_store(url), mode="r", zarr_format=3)
-    except (GroupNotFoundError, FileNotFoundError, ValueError) as error:
-        raise InputError(f"{url} is not a sample of a corpus") from error

@@ -82,6 +82,8 @@ def choose(samples: pd.DataFrame, where: str) -> pd.Series[bool]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a division by zero is no match; odd escapes in text
             chosen = _Walk(samples, where).value(_parsed(where))
+    except InputError:
+        raise
     except _Refused as error:
         raise InputError(f"the selection {shown!r} cannot be understood ({error})") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError, ArithmeticError) as error:

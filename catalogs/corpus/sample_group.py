@@ -34,10 +34,11 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from catalogs.corpus import ome
+from catalogs.errors import InputError
 from catalogs.particles import make
 from catalogs.schema import Acquisition, ClassInfo, units
 from catalogs.storage.checksums import ROOT, checksum
-from catalogs.storage.store import in_parallel
+from catalogs.storage.store import in_parallel, zarr_store
 
 TOMOGRAM = "0"
 LABELS = {"classes": "labels/classes/0", "instances": "labels/instances/0"}
@@ -297,3 +298,21 @@ def _finish_root(objects: dict[str, bytes], provenance: dict[str, Any]) -> bytes
     root["attributes"]["template_learning"] = provenance
     root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": nodes}
     return json.dumps(root, ensure_ascii=False, allow_nan=False).encode()
+
+
+def volumes_in(group: zarr.Group) -> dict[str, str]:
+    """Name of each volume that a sample has -> path of its array."""
+    optional = {name: path for name, path in OPTIONAL_ARRAYS.items() if path in group}
+    return {**ARRAYS, **optional}
+
+
+def open_group(url: str) -> zarr.Group:
+    """Open the Zarr group of a sample for reading (InputError if it is none)."""
+    from zarr.errors import GroupNotFoundError
+
+    try:
+        return zarr.open_group(zarr_store(url), mode="r", zarr_format=3)
+    except InputError:
+        raise
+    except (GroupNotFoundError, FileNotFoundError, ValueError) as error:
+        raise InputError(f"{url} is not a sample of a corpus") from error

@@ -176,6 +176,8 @@ def decode(data: bytes, sequence: int, where: str) -> Snapshot:
         wrong = [path for i, path in zip(table.index, table["path"], strict=True) if not _fits(i, path)]
         if wrong or not table.index.is_unique:
             raise ValueError(f"{wrong[:1]} is no path of a sample")
+    except InputError:
+        raise
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
         raise InputError(f"the index {where} is damaged; tlgen repair writes a new one") from error
     return Snapshot(sequence, where, data, table)

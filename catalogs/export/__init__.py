@@ -173,7 +173,7 @@ def _choose(catalog: Catalog, where: str | None) -> dict[str, str]:
     twice = frame["name"][frame["name"].duplicated()]
     if len(twice):
         raise InputError(
-            f"several samples of the corpus at {catalog.url} are called {twice.iloc[0]!r}; choose by --where"
+            f"several samples of the corpus at {catalog.url} are called {twice.iloc[0]!r}; choose by `where`"
         )
     odd = [name for name in frame["name"] if not _NAME.fullmatch(name)]
     if odd:

@@ -55,12 +55,12 @@ _VOLUMES = (
     *(".hdf", ".h5", ".tiff", ".tif", ".em"),
 )
 _OPTIONS = {
-    "voxel size": "--voxel-size",
-    "size in voxels": "--shape",
-    "pixel size of the unbinned tilt series": "--pixel-size",
-    "size in unbinned pixels": "--unbinned-shape",
-    "origin": "--volume",
-    "pixel size of the list": "--from-pixel-size",
+    "voxel size": "`voxel_size`",
+    "size in voxels": "`shape`",
+    "pixel size of the unbinned tilt series": "`pixel_size`",
+    "size in unbinned pixels": "`unbinned_shape`",
+    "origin": "`volume`",
+    "pixel size of the list": "`from_pixel_size`",
 }
 
 
@@ -150,7 +150,7 @@ class Context:
             return self.unbinned(name) * self.binning
         if self.voxel_size is None and self.binning is not None:
             raise InputError(
-                f"--binning needs the voxel size of the tomogram {name!r}; give it (--voxel-size)"
+                f"`binning` needs the voxel size of the tomogram {name!r}; give it (`voxel_size`)"
             )
         return float(_known("voxel size", self.voxel_size, name))
 
@@ -170,7 +170,7 @@ class Context:
             if abs(voxel - self.binning * size) > 0.01 * voxel:
                 raise InputError(
                     f"pixels of {size:g} Å and a binning of {self.binning:g} do not make the voxels of "
-                    f"{voxel:g} Å that the tomogram {name!r} has; leave one out (--binning)"
+                    f"{voxel:g} Å that the tomogram {name!r} has; leave one out (`binning`)"
                 )
         return size
 

@@ -100,6 +100,8 @@ def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
         ).reshape(-1, 4, 4)
         scores = [point.get("score") for point in points]
         instances = [point.get("instance_id") or 0 for point in points]
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a file of copick picks ({error!r})") from error
     columns = as_columns(["x", "y", "z"], xyz + matrices[:, :3, 3])

@@ -99,7 +99,7 @@ def _learn_mod(path: Path, context: Context) -> Context:
     if pixel is not None and model.shown is not None and abs(pixel - model.shown) > 0.01 * pixel:
         raise InputError(
             f"{path} says that a pixel is {pixel:g} Å, and that it was last shown on an image with pixels of "
-            f"{model.shown:g} Å; say which its points count in (--voxel-size)"
+            f"{model.shown:g} Å; say which its points count in (`voxel_size`)"
         )
     return context if pixel is None else replace(context, voxel_size={context.name_of(path): pixel})
 
@@ -117,10 +117,10 @@ def read_model(path: Path) -> _Model:
         raise InputError(f"{path} is not an IMOD model: it does not begin with IMODV1.2")
     try:
         return _parse(content)
-    except (struct.error, IndexError, ValueError) as error:
-        raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
     except InputError as error:
         raise InputError(f"{path} {error}") from None
+    except (struct.error, IndexError, ValueError) as error:
+        raise InputError(f"{path} is cut off or damaged ({error}); save the model again") from error
 
 
 def _read_mod(path: Path, context: Context) -> pd.DataFrame:

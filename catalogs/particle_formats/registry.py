@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from catalogs.console import nearest
@@ -30,9 +31,9 @@ from catalogs.particle_formats import (
 )
 from catalogs.particle_formats.base import Format
 from catalogs.particle_formats.sniff import Peek
+from catalogs.plugins import Known
 
-#: Name -> format.
-FORMATS: dict[str, Format] = {
+_OURS: dict[str, Format] = {
     format.name: format
     for format in (
         table.CSV,
@@ -66,6 +67,13 @@ FORMATS: dict[str, Format] = {
         text.CZII,
     )
 }
+#: Name -> format, those of other packages among them; their entry points name a ``Format``.
+FORMATS: Known[Format] = Known(
+    "particle_formats",
+    "format",
+    {name: partial(_OURS.__getitem__, name) for name in _OURS},
+    "format",
+)
 
 
 @dataclass(frozen=True)
@@ -102,19 +110,21 @@ def detect(path: Path) -> Detected:
     if not path.exists():
         raise InputError(f"there is no particle list {path}")
     peek = Peek(path)
-    found = [Detected(format, why) for format in FORMATS.values() if (why := format.detect(peek)) is not None]
+    found = [
+        Detected(format, why) for format in FORMATS.loadable() if (why := format.detect(peek)) is not None
+    ]
     if len(found) == 1:
         return found[0]
     if not found:
-        kinds = [format for format in FORMATS.values() if peek.suffix and peek.suffix in format.suffixes]
+        kinds = [format for format in FORMATS.loadable() if peek.suffix and peek.suffix in format.suffixes]
         like = f"; files {peek.suffix} are {_either(kinds)}" if kinds else ""
         what = "folder" if peek.is_folder else "file"
         raise InputError(
-            f"{path} is no {what} of particles that this program knows{like}; say which it is (--from)"
+            f"{path} is no {what} of particles that this program knows{like}; say which it is (`format`)"
         )
     reasons = "; ".join(f"{item.format.name} ({item.why})" for item in found)
     raise InputError(
-        f"{path} may be {reasons}; say which by --from {_either([item.format for item in found])}"
+        f"{path} may be {reasons}; say which by `format={_either([item.format for item in found])}`"
     )
 
 
@@ -131,14 +141,14 @@ def target(path: Path) -> Format:
         return FORMATS["eman2"]
     if path.name.lower() == "optimisation_set.star":
         return FORMATS["relion5-set"]
-    meant = [format for format in FORMATS.values() if suffix in format.default_for]
+    meant = [format for format in FORMATS.loadable() if suffix in format.default_for]
     if meant:
         return meant[0]
-    kinds = [format for format in FORMATS.values() if suffix in format.suffixes]
+    kinds = [format for format in FORMATS.loadable() if suffix in format.suffixes]
     end = f"ends in {suffix!r}" if suffix else "has no ending"
     if kinds:
-        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by --format")
-    raise InputError(f"{path} {end}, which no particle list has; say which by --format")
+        raise InputError(f"{path} {end}, which may be {_either(kinds)}; say which by `format`")
+    raise InputError(f"{path} {end}, which no particle list has; say which format by `format`")
 
 
 def _either(formats: Sequence[Format]) -> str:

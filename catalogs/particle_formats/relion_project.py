@@ -89,7 +89,7 @@ def _format_of(particles: Path) -> Format:
 
 def _encode_set(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
     if context.tomograms_file is None:
-        raise InputError("an optimisation set names the tomograms' STAR file; give it (--tomograms-star)")
+        raise InputError("an optimisation set names the tomograms' STAR file; give it (`tomograms_star`)")
     particles = path.with_name("particles.star")
     listed = pd.DataFrame(
         {"rlnTomoParticlesFile": [str(particles)], "rlnTomoTomogramsFile": [context.tomograms_file]}

@@ -107,7 +107,7 @@ def _of_relion3(path: Path, stars: pd.DataFrame, given: Context, context: Contex
         if first is not None:
             raise InputError(
                 f"{path} states two pixel sizes, {stated[0][first]:g} and {other[first]:g} Å; say which its "
-                f"coordinates count in (--from-pixel-size)"
+                f"coordinates count in (`from_pixel_size`)"
             )
     if not stated:
         return context
@@ -115,7 +115,7 @@ def _of_relion3(path: Path, stars: pd.DataFrame, given: Context, context: Contex
         if given.voxel_size is not None and _differ(size, given.voxel(name)):
             raise InputError(
                 f"{path} may count in its stated pixels of {size:g} Å or in voxels of "
-                f"{given.voxel(name):g} Å; say which (--from-pixel-size {size:g}, or --unit voxels)"
+                f"{given.voxel(name):g} Å; say which (`from_pixel_size={size:g}`, or `unit=voxels`)"
             )
     return replace(context, list_pixel=stated[0])
 
@@ -178,7 +178,7 @@ def _refuse_pixels_of_the_output(
             raise InputError(
                 f"{path} may count in unbinned pixels of {one:g} Å, as RELION does, or in pixels of its "
                 f"images of {other:g} Å, as WarpTools wrote them up to 2.0.0dev39; say which "
-                f"(--from-pixel-size {one:g} or --from-pixel-size {other:g})"
+                f"(`from_pixel_size={one:g}` or `from_pixel_size={other:g}`)"
             )
 
 
@@ -190,8 +190,8 @@ def _refuse_shares(path: Path, stars: pd.DataFrame, given: Context) -> None:
     if (index >= 0).all() and (index <= 1).all() and (index % 1 != 0).any():
         raise InputError(
             f"the coordinates of {path} all lie between 0 and 1: they may be shares of the tomogram's edges, "
-            "as Warp's template matching writes them, or pixels; say which (--unit shares with --voxel-size "
-            "and --shape, or --unit voxels)"
+            "as Warp's template matching writes them, or pixels; say which (`unit=shares` with `voxel_size` "
+            "and `shape`, or `unit=voxels`)"
         )
 
 

@@ -285,6 +285,8 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         return Store(str(path.resolve() if ".." in path.parts else path))  # TensorStore takes no ".."
     try:
         filesystem(text.rstrip("/"))
+    except InputError:
+        raise
     except ImportError as error:
         extra = _EXTRAS.get(text.split("://")[0])
         hint = f"install the extra {extra!r} of template-learning" if extra else str(error)
@@ -299,6 +301,8 @@ def can_create_if_absent(store: Store) -> bool:
     probe = f"probe-{uuid.uuid4().hex}"
     try:
         refuses = store.create(probe, b"first") and not store.create(probe, b"second")
+    except InputError:
+        raise
     except (TypeError, ValueError, NotImplementedError):  # this fsspec file system knows no mode="create"
         refuses = False
     store.remove_objects([probe])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from catalogs.errors import InputError
+from catalogs.plugins import Known
 from catalogs.volumes import em, hdf5, layouts, mrc, tiff
 from catalogs.volumes.mrc_writer import write_mrc
 from catalogs.volumes.ome_writer import write_ome_zarr
@@ -18,6 +20,7 @@ __all__ = [
     "Binning",
     "Contrast",
     "Volume",
+    "VolumeFormat",
     "open_stack",
     "open_volume",
     "write_mrc",
@@ -31,6 +34,34 @@ _GIVE = (
     "folder (also as .zip)"
 )
 _ZIP = b"PK\x03\x04"
+
+
+class VolumeFormat(Protocol):
+    """A format of volumes that another package adds; its entry point names an object like this."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Endings of its files or folders, such as ``.xyz``; endings that are known already stay ours."""
+
+    def open(self, path: str, voxel_size: float | None) -> Volume:
+        """Open a volume without reading its voxels.
+
+        Parameters
+        ----------
+        path
+            Path or URL.
+        voxel_size
+            Å, taken instead of what the file says; None: as the file says.
+
+        Raises
+        ------
+        InputError
+            If it is no volume of this format.
+        """
+
+
+#: Formats of volumes that other packages add.
+FORMATS: Known[VolumeFormat] = Known("volume_formats", "format of volumes", {})
 
 
 def open_volume(path: str | os.PathLike[str], *, voxel_size: float | None = None) -> Volume:
@@ -63,13 +94,24 @@ def open_volume(path: str | os.PathLike[str], *, voxel_size: float | None = None
     """
     text = os.fspath(path).removeprefix("file://")
     text = os.path.expanduser(text.rstrip("/") or text)
-    if _is_file(text):
+    added = _added_format(text)
+    if added is not None:
+        volume = added.open(text, voxel_size)
+    elif _is_file(text):
         volume = _open_file(text, voxel_size)
     else:
         text, volume = _open_folder(text, voxel_size)
     if voxel_size is not None:
         return replace(volume, voxel_size=voxel_size)
     return replace(volume, voxel_size=layouts.checked_spacing(text, volume.voxel_size))
+
+
+def _added_format(text: str) -> VolumeFormat | None:
+    """Find the format of another package that has the ending of a file; None if it is for us."""
+    if text.lower().endswith(_FILES):
+        return None
+    endings = (each for each in FORMATS.loadable() if text.lower().endswith(each.suffixes))
+    return next(endings, None)
 
 
 def open_stack(path: str | os.PathLike[str], *, voxel_size: float | None = None) -> Volume:

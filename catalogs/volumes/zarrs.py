@@ -83,6 +83,8 @@ def _open(text: str) -> zarr.Array[Any] | zarr.Group | None:
             if zipped and Path(zipped[1]).is_file():
                 return _open_zip(zipped[1], zipped[2] or "")
             return zarr.open(zarr_store(text), mode="r")
+        except InputError:
+            raise
         except zipfile.BadZipFile as error:
             raise InputError(f"{text} is not a zip file that can be read ({error}); copy it again") from error
         except (ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError, FileNotFoundError):
@@ -189,6 +191,8 @@ def _open_image(
         scale, shift = _affine(_steps(image, level), len(axes))
         finest, _ = _affine(_steps(image, 0), len(axes))
         names = [str(axis["name"]) for axis in axes]
+    except InputError:
+        raise
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise InputError(f"{text} is not an OME-Zarr image: it has no proper multiscales") from error
     space = [k for k, axis in enumerate(names) if axis in ("z", "y", "x")]

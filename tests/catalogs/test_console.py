@@ -10,7 +10,7 @@ from catalogs.errors import InputError
 
 @pytest.mark.parametrize("url", ["s3://bucket/picks", "s3:/bucket/picks", "gs://bucket/m.tlm"])
 def test_a_bucket_is_no_place_on_a_disk(url):
-    with pytest.raises(InputError, match=r"--to .*: this is written to a disk; give a path"):
+    with pytest.raises(InputError, match=r"`to=.*`: this is written to a disk; give a path"):
         refuse_url(url)
 
 

@@ -126,7 +126,7 @@ class TestRoundTrips:
         same(particles.read(file), table, 1e-9)
         stars = starfile.read(file)["particles"]
         assert stars["rlnCenteredCoordinateXAngst"].tolist() == [10 - 400, 10 - 405]
-        with pytest.raises(InputError, match=r"size in voxels of the tomogram 'b' is not known.*--shape"):
+        with pytest.raises(InputError, match=r"size in voxels of the tomogram 'b' is not known.*`shape`"):
             particles.write(table, file, voxel_size=8.0, shape={"a": (50, 101, 100)})
 
 

@@ -107,6 +107,8 @@ def _sorted(samples: pd.DataFrame, sort: str) -> pd.DataFrame:
 
 def _aligned(table: pd.DataFrame) -> Iterator[str]:
     def cell(name: str, value: Any) -> str:
+        if name == "dose" and value >= 99.95:  # no wider than the others, so that 80 columns are enough
+            return f"{value:.0f}"
         form = _FORMATS.get(name, "{:g}" if isinstance(value, float) else "{}")
         return form.format(value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from catalogs.corpus.catalog import Catalog
-from tlrun.reporting.progress import ProgressLine
+from catalogs.progress import ProgressLine
 
 _SHOWN = 20  # problems of a kind that a repair lists
 

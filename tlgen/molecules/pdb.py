@@ -170,7 +170,7 @@ def _download(url: str, entry: str, target: Path, damaged: Path | None) -> bytes
     state = f", and {damaged} has changed since it was fetched" if damaged else ""
     raise (Unreachable if silent else InputError)(
         f"structure {entry!r} cannot be fetched from {url} ({reason}){state}; with a network try again, "
-        f"without one put the entry's mmCIF file at {target}, or name a folder that holds it by --structures"
+        f"without one put the entry's mmCIF file at {target}, or name a folder that holds it by `structures`"
     )
 
 

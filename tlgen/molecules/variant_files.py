@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-import click
 import numpy as np
 
 from catalogs.errors import InputError
@@ -17,6 +17,8 @@ from tlgen.molecules.molecule import Molecule
 from tlgen.molecules.structures import Site, sites
 from tlgen.recipes.recipe import Recipe
 from tlgen.runs import prepare_structures
+
+_log = logging.getLogger(__name__)
 
 _COLUMNS = (
     "group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id",
@@ -62,13 +64,13 @@ def write_variants(recipe: Recipe, folder: Path) -> None:
             rows += list(_rows(f"{name}.cif", molecules))
             reached = [m.rmsd for m in molecules[1:]]
             span = f"{min(reached):.1f} to {max(reached):.1f} Å RMSD"
-            click.echo(f"  {folder / name}.cif: {len(reached)} variants of {span}")
+            _log.info(f"  {folder / name}.cif: {len(reached)} variants of {span}")
         _write_table(folder / "variants.csv", rows)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written: {error.strerror or error}; give another folder"
         ) from error
-    click.echo(f"  {folder / 'variants.csv'}: RMSD, checks and mode amplitudes")
+    _log.info(f"  {folder / 'variants.csv'}: RMSD, checks and mode amplitudes")
 
 
 def write_models(path: Path, molecules: Sequence[Molecule], called: Sequence[Site]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from catalogs.errors import InputError
 from catalogs.plausible import USUAL, doubt
 from catalogs.schema import parse_tilt_series
-from tlgen.recipes.recipe import Range, Recipe
+from tlgen.recipes.drawn import Range
+from tlgen.recipes.recipe import Recipe
 from tlgen.scene.decorate import Decorations
 
 
@@ -50,7 +51,7 @@ def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool) -> None:
     if found and not yes:
         values = "this value is" if sum(map(len, found.values())) == 1 else "these values are"
         raise InputError(
-            f"{values} unusual, and often a wrong unit; correct the recipe, or if it is meant add --yes, or "
+            f"{values} unusual, and often a wrong unit; correct the recipe, or if it is meant add `yes`, or "
             f"unusual: [{', '.join(found)}] to the recipe"
         )
 

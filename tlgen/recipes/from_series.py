@@ -53,7 +53,7 @@ def write_match(path: str, to: str | None, template: str | None, voxel_size: flo
     """
     if not 0 < voxel_size <= _LARGEST_VOXEL:
         raise InputError(
-            f"--voxel-size must be positive and no more than {_LARGEST_VOXEL:g} Å, not {voxel_size:g}"
+            f"`voxel_size` must be positive and no more than {_LARGEST_VOXEL:g} Å, not {voxel_size:g}"
         )
     if to is not None and Path(to).suffix not in (".yaml", ".yml"):
         raise InputError(f"{to} must end in .yaml; give another name")
@@ -65,7 +65,7 @@ def write_match(path: str, to: str | None, template: str | None, voxel_size: flo
     if to is not None and Path(to).exists():
         if template is not None:
             raise InputError(
-                f"{to} exists already; leave --template out to change its tilt series, or give another name"
+                f"{to} exists already; leave `template` out to change its tilt series, or give another name"
             )
         return _changed(series, Path(to), voxel_size)
     template = template or "demo"

@@ -16,7 +16,8 @@ from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import parse_tilt_series
 from catalogs.yaml_files import read_yaml
-from tlgen.recipes.recipe import ACQUISITION_UNITS, Distractor, DistractorSet, Recipe, Structure
+from tlgen.recipes.drawn import ACQUISITION_UNITS
+from tlgen.recipes.recipe import Distractor, DistractorSet, Recipe, Structure
 
 _EXTENDS = "extends"
 _OF_SERIES = ".mdoc, .tlt, .star, .tomostar, .xml or .aln"

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from catalogs import seeds
+from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition, Split
-from tlgen.recipes.recipe import QUALITIES, Group, Keep, Packing, Range, Recipe
+from tlgen.recipes.drawn import QUALITIES, Range
+from tlgen.recipes.recipe import Group, Keep, Packing, Recipe
 from tlgen.recipes.recipe_file import in_words
 from tlgen.reconstruct.settings import Reconstruction
 from tlgen.scene.decorate import Decorations
@@ -113,6 +115,32 @@ def _combination(group: Group, i: int) -> dict[str, Any]:
         i, k = divmod(i, len(values))
         chosen[key] = values[k]
     return chosen
+
+
+def choose(specs: Sequence[SampleSpec], sample: str | None, recipe: str) -> SampleSpec:
+    """Find a sample by its name.
+
+    Parameters
+    ----------
+    specs
+        From :func:`expand`.
+    sample
+        Its name; None: the first.
+    recipe
+        Name of the recipe, for the message.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    names = [spec.name for spec in specs]
+    if sample is None:
+        return specs[0]
+    if sample not in names:
+        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        raise InputError(f"recipe {recipe} has no sample {sample}{nearest(sample, names)}; it has {shown}")
+    return specs[names.index(sample)]
 
 
 def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:

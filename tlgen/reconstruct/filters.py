@@ -139,7 +139,7 @@ def dose_weights(
         If there is no image: pixels without a size.
     """
     if not pixel_size > 0:
-        raise InputError("dose weighting needs the size of the pixels; give --voxel-size")
+        raise InputError("dose weighting needs the size of the pixels; give `voxel_size`")
     qy, qx = scipy.fft.fftfreq(shape[0], pixel_size), scipy.fft.rfftfreq(shape[1], pixel_size)
     q = np.hypot(qy[:, None], qx[None, :])
     q[0, 0] = np.inf  # the mean is kept below

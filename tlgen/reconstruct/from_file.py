@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from catalogs import notes
 from catalogs.errors import InputError
+from catalogs.progress import Progress, Silent
 from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_zarr
 from tlgen.reconstruct import ctf, wbp
 from tlgen.reconstruct.settings import Reconstruction
@@ -21,7 +22,6 @@ from tlgen.simulate.microscope import binning
 from tlgen.tilts.acquired import Series, number, order_of
 from tlgen.tilts.alignment import Alignment, read_alignment, read_text
 from tlgen.tilts.series_files import read_one
-from tlrun.reporting.progress import ProgressLine
 
 _MRC = (".mrc", ".rec", ".map", ".mrc.gz")
 
@@ -87,7 +87,7 @@ class Request:
 
 
 def reconstruct_file(
-    stack: str, angles: str, to: str, request: Request
+    stack: str, angles: str, to: str, request: Request, *, progress: Progress = Silent
 ) -> tuple[tuple[int, int, int], float]:
     """Reconstruct a tomogram from a stack of images and write it.
 
@@ -105,6 +105,8 @@ def reconstruct_file(
         ``.mrc``, ``.rec`` or ``.zarr`` (OME-Zarr).
     request
         All else.
+    progress
+        Told how far it is.
 
     Returns
     -------
@@ -132,27 +134,27 @@ def reconstruct_file(
         notes.warn(
             f"{angles}: Warp counts tilts the other way round from IMOD unless it was told otherwise, "
             f"which the "
-            "file does not say; if the tomogram has the wrong hand, add --negate-angles"
+            "file does not say; if the tomogram has the wrong hand, add `negate_angles`"
         )
     pixel_size = request.pixel_size or images.voxel_size or series.pixel_size
     if pixel_size is None:
-        raise InputError(f"neither {stack} nor {angles} states the size of a pixel; give --pixel-size")
+        raise InputError(f"neither {stack} nor {angles} states the size of a pixel; give `pixel_size`")
     kept = [k for k in range(count) if k not in request.leave_out]
     if wrong := [k for k in request.leave_out if not 0 <= k < count]:
-        raise InputError(f"--leave-out {wrong[0]}: {stack} has images 0 to {count - 1}")
+        raise InputError(f"`leave_out={wrong[0]}`: {stack} has images 0 to {count - 1}")
     if len(kept) < 2:
-        raise InputError(f"--leave-out leaves {len(kept)} images of {stack}; a tomogram needs more")
+        raise InputError(f"`leave_out` leaves {len(kept)} images of {stack}; a tomogram needs more")
     if np.ptp([series.angles[k] for k in kept]) == 0:
         raise InputError(f"{angles}: all images have the same angle; a tomogram needs more than one")
     times = request.bin or max(1, round((request.voxel_size or pixel_size) / pixel_size))
     voxel_size = pixel_size * times
     known = _known(series, angles, kept, voxel_size, request)
 
-    contrast, offset = _contrast(images, stack, kept, times, known, moves, request)
+    contrast, offset = _contrast(images, stack, kept, times, known, moves, request, progress)
     known = replace(known, axis=offset[0])
     shape = (max(1, round(request.thickness / voxel_size)), contrast.shape[1], contrast.shape[2])
     tomogram = ctf.scratch(shape)
-    with ProgressLine("back-projecting", shape[1], "rows") as line:
+    with progress("back-projecting", shape[1], "rows") as line:
         for rows, block in wbp.reconstruct_rows(
             contrast, known, shape, request.settings, threads=request.threads, device=device
         ):
@@ -179,7 +181,7 @@ def _moves(stack: str, count: int, request: Request) -> Alignment | None:
     if request.align is None:
         return turned(request.tilt_axis, count) if request.tilt_axis else None
     if request.tilt_axis:
-        raise InputError("--align and --tilt-axis both turn the images; give one of them")
+        raise InputError("`align` and `tilt_axis` both turn the images; give one of them")
     moves = read_alignment(request.align)
     if len(moves) != count:
         raise InputError(
@@ -205,16 +207,16 @@ def _settled(series: Series, angles: str, request: Request) -> Series:
         return replace(series, taken=tuple(outwards), ordered=True)
     if not Path(request.order).is_file():
         raise InputError(
-            f"--order {request.order}: give stack, dose_symmetric:negative, dose_symmetric:positive, "
+            f"`order={request.order}`: give stack, dose_symmetric:negative, dose_symmetric:positive, "
             f"or a file with a "
             "number for each image"
         )
     words = read_text(Path(request.order)).split()
     if len(words) != n:
-        raise InputError(f"--order {request.order} has {len(words)} numbers and {angles} has {n} angles")
+        raise InputError(f"`order={request.order}` has {len(words)} numbers and {angles} has {n} angles")
     taken = order_of([number(Path(request.order), "an image's number", each) for each in words])
     if taken is None:
-        raise InputError(f"--order {request.order} has a number twice; each image was taken at its own time")
+        raise InputError(f"`order={request.order}` has a number twice; each image was taken at its own time")
     return replace(series, taken=tuple(taken), ordered=True)
 
 
@@ -232,29 +234,29 @@ def _check(to: str, request: Request) -> None:
     if not to.lower().endswith((*_MRC, ".zarr")):
         raise InputError(f"{to} must end in .mrc, .rec or .zarr")
     if request.bin is not None and request.voxel_size is not None:
-        raise InputError("--bin and --voxel-size both say how large voxels are; give one of them")
+        raise InputError("`bin` and `voxel_size` both say how large voxels are; give one of them")
     if not np.isfinite(request.tilt_axis) or abs(request.tilt_axis) > 180:
         raise InputError(
-            f"--tilt-axis {request.tilt_axis:g}: give degrees from the images' y, from -180 to 180"
+            f"`tilt_axis={request.tilt_axis:g}`: give degrees from the images' y, from -180 to 180"
         )
     sizes = {
-        "--pixel-size": request.pixel_size,
-        "--voxel-size": request.voxel_size,
-        "--bin": request.bin,
-        "--thickness": request.thickness,
-        "--dose-per-tilt": request.dose_per_tilt,
-        "--threads": request.threads,
+        "`pixel_size`": request.pixel_size,
+        "`voxel_size`": request.voxel_size,
+        "`bin`": request.bin,
+        "`thickness`": request.thickness,
+        "`dose_per_tilt`": request.dose_per_tilt,
+        "`threads`": request.threads,
     }
     for option, value in sizes.items():
         if value is not None and not (np.isfinite(value) and value > 0):
             raise InputError(f"{option} must be positive, not {value:g}")
     low, high = checks.VOLTAGES
     lens = {
-        "--defocus": (request.defocus, -checks.LARGEST_DEFOCUS, checks.LARGEST_DEFOCUS, "µm"),
-        "--voltage": (request.voltage, low, high, "kV"),
-        "--cs": (request.spherical_aberration, 0.0, 100.0, "mm"),
-        "--amplitude-contrast": (request.amplitude_contrast, 0.0, 1.0, ""),
-        "--phase-shift": (request.phase_shift, -180.0, 180.0, "degrees"),
+        "`defocus`": (request.defocus, -checks.LARGEST_DEFOCUS, checks.LARGEST_DEFOCUS, "µm"),
+        "`voltage`": (request.voltage, low, high, "kV"),
+        "`spherical_aberration`": (request.spherical_aberration, 0.0, 100.0, "mm"),
+        "`amplitude_contrast`": (request.amplitude_contrast, 0.0, 1.0, ""),
+        "`phase_shift`": (request.phase_shift, -180.0, 180.0, "degrees"),
     }
     for option, (value, least, most, unit) in lens.items():
         if value is not None and not least <= value <= most:
@@ -271,25 +273,26 @@ def _known(series: Series, angles: str, kept: list[int], voxel_size: float, requ
     if settings.dose_weighting:
         if not series.doses:
             raise InputError(
-                f"--dose-weighting: the angles' file of {series.name} does not tell the doses; give "
+                f"`dose_weighting`: the angles' file of {series.name} does not tell the doses; give "
                 f"its .mdoc, or "
-                "--dose-per-tilt"
+                "`dose_per_tilt`"
             )
         if not series.ordered:
             raise InputError(
-                f"--dose-weighting: {angles} {series.doubt}, so which image was taken when is not known; add "
-                "--order stack if they stand in the order in which they were taken, --order "
-                "dose_symmetric:negative (or :positive) if they were taken from 0° outwards, or --order FILE"
+                f"`dose_weighting`: {angles} {series.doubt}, so which image was taken when is not known; add "
+                "`order=stack` if they stand in the order in which they were taken, "
+                "`order=dose_symmetric:negative` (or :positive) if they were taken from 0° outwards, or "
+                "`order=FILE`"
             )
         doses = np.array([series.doses_before[k] + series.doses[k] / 2 for k in kept])
     defocus = request.defocus if request.defocus is not None else series.defocus
     if settings.ctf != "none" and defocus is None:
-        raise InputError("--ctf needs the defocus; give --defocus in µm under focus")
+        raise InputError("`ctf` needs the defocus; give `defocus` in µm under focus")
     voltage = _first(request.voltage, series.voltage, 300.0)
     if not checks.VOLTAGES[0] <= voltage <= checks.VOLTAGES[1]:
         raise InputError(
             f"the angles' file of {series.name} tells a voltage of {voltage:g} kV, which no microscope has;"
-            " give --voltage"
+            " give `voltage`"
         )
     optics = ctf.Optics(
         pixel_size=voxel_size,
@@ -316,6 +319,7 @@ def _contrast(
     known: wbp.Series,
     moves: Alignment | None,
     request: Request,
+    progress: Progress,
 ) -> tuple[NDArray[np.float32], tuple[float, float]]:
     """Bin and turn the images and make contrast of them: (t, y, x); and where their middle is.
 
@@ -341,13 +345,13 @@ def _contrast(
     nx, ny = size[::-1] if lies(moves) else size
     contrast = ctf.scratch((len(kept), ny, nx))
     counts = True
-    with ProgressLine("reading", len(kept), "images") as line:
+    with progress("reading", len(kept), "images") as line:
         for at, k in enumerate(kept):
             image = np.asarray(images.data[k : k + 1], np.float32)[0]
             if not np.isfinite(image).all():
-                raise InputError(f"{stack}: image {k} has pixels that are not numbers; --leave-out {k}")
+                raise InputError(f"{stack}: image {k} has pixels that are not numbers; `leave_out={k}`")
             if image.min() == image.max():
-                raise InputError(f"{stack}: image {k} is the same everywhere; --leave-out {k}")
+                raise InputError(f"{stack}: image {k} is the same everywhere; `leave_out={k}`")
             counts = counts and float(image.min()) >= 0
             image = binning.binned(image[cut[1], cut[0]], times, request.binning)
             if moves is not None:

@@ -15,7 +15,7 @@ from tlrun.reporting.estimate import Work
 CHECK_DEVICE, PACK, SIMULATE, FINISH = "check_device", "pack", "simulate_tilts", "finish"
 
 # CPU seconds for a cube of 0.1 µm; only how they compare matters, and only until some are timed.
-_PACKING, _SIMULATING = 4.0, {"multislice": 0.5, "parakeet": 50.0}
+_PACKING = 4.0
 _VOLUME = 1e9  # Å³
 _FINISHING = 1e-8  # for each voxel and tilt
 _CHECKING = 0.01
@@ -43,12 +43,13 @@ def work(specs: Iterable[SampleSpec]) -> list[Work]:
     guesses: dict[str, float] = {}
     for spec in specs:
         series = tilt_series(spec.acquisition)
-        parts = in_calls(engine(spec.acquisition.engine), spec.acquisition, spec.shape, series)
+        simulator = engine(spec.acquisition.engine)
+        parts = in_calls(simulator, spec.acquisition, spec.shape, series)
         tilts, each = len(series), len(parts[0])
         volume = math.prod(spec.shape) * spec.acquisition.voxel_size**3 / _VOLUME
         for function, number, guess in (
             (PACK, 1, _PACKING * volume),
-            (SIMULATE, len(parts), each * _SIMULATING[spec.acquisition.engine] * volume),
+            (SIMULATE, len(parts), each * simulator.cost * volume),
             (FINISH, 1, _FINISHING * math.prod(spec.shape) * tilts),
             (CHECK_DEVICE, int(spec.acquisition.device == "gpu"), _CHECKING),
         ):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import click
 
 from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
@@ -20,6 +19,8 @@ from tlgen.tilts.scheme import tilt_series
 from tlrun.cluster import launch
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Queue, read_cluster
 from tlrun.reporting.display import in_bytes, in_time
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def price_of(text: str) -> float:
     """
     found = re.fullmatch(r"[^\d.+-]{0,3}(\d+(?:\.\d*)?|\.\d+)(?:/core-hour)?", text.strip())
     if not found:
-        raise InputError(f"--price {text!r} is no price; give one such as 0.05/core-hour.")
+        raise InputError(f"`price={text!r}` is no price; give one such as 0.05/core-hour.")
     return float(found[1])
 
 
@@ -177,43 +178,43 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     workers = workers_of(cluster)
     counts = count(recipe, url)
     found = counts.found
-    click.echo(f"recipe {recipe.name} to {url}")
+    _log.info(f"recipe {recipe.name} to {url}")
     for line in contents.lines(recipe, counts.wanted):
-        click.echo(f"  {line}")
-    click.echo(f"  samples to do   {len(found.todo)}")
-    click.echo(f"  done            {len(found.done)}")
+        _log.info(f"  {line}")
+    _log.info(f"  samples to do   {len(found.todo)}")
+    _log.info(f"  done            {len(found.done)}")
     remark = "  (the recipe does not make them any more; they stay)" if found.stale else ""
-    click.echo(f"  stale           {len(found.stale)}{remark}")
+    _log.info(f"  stale           {len(found.stale)}{remark}")
     groups = f" in {counts.together} groups" if counts.together != counts.tilts else ""
-    click.echo(
+    _log.info(
         f"  tasks           {counts.tasks}  ({counted(len(counts.structures), 'structure')}, "
         f"{counted(len(found.todo), 'packing')}, {counted(counts.tilts, 'tilt')}{groups}, "
         f"{counted(len(found.todo), 'reconstruction')})"
     )
     if not found.todo:
-        click.echo("nothing to do")
+        _log.info("nothing to do")
         return
     recipe_checks.check_decorations(recipe, found.todo)
     prepare_structures.refuse_small_boxes(recipe)
     prepare_structures.refuse_targets_among_distractors(recipe)
     costs = estimate(recipe, found.todo, budget)
     hours, off = costs.core_hours, costs.factor
-    click.echo("by one small sample of each kind, made just now or within the last hours on this machine:")
+    _log.info("by one small sample of each kind, made just now or within the last hours on this machine:")
     for kind, steps in costs.seconds.items():
         parts = ", ".join(f"{step} {in_time(seconds)}" for step, seconds in steps.items())
-        click.echo(f"  {kind}: {parts}")
-    click.echo(f"  core-hours      {hours:.3g}  ({hours / off:.2g} to {hours * off:.2g})")
-    click.echo("  GPU-hours       none were measured: it was simulated on cores")
-    click.echo(f"  bytes           {in_bytes(costs.n_bytes)}")
+        _log.info(f"  {kind}: {parts}")
+    _log.info(f"  core-hours      {hours:.3g}  ({hours / off:.2g} to {hours * off:.2g})")
+    _log.info("  GPU-hours       none were measured: it was simulated on cores")
+    _log.info(f"  bytes           {in_bytes(costs.n_bytes)}")
     if each is not None:
-        click.echo(
+        _log.info(
             f"  money           {hours * each:.3g}  ({hours * each / off:.2g} to {hours * each * off:.2g})"
         )
     if workers:
         wall = in_time(3600 * hours / min(workers, max(1, counts.together)))
-        click.echo(
+        _log.info(
             f"  time            {wall} with {counted(workers, 'worker')}, if their cores are as fast "
             "as this one"
         )
     if any(p.variants for p in counts.structures):
-        click.echo("  the structures' variants come on top: minutes for each large structure, once a corpus")
+        _log.info("  the structures' variants come on top: minutes for each large structure, once a corpus")

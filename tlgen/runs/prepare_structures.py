@@ -5,13 +5,13 @@ A structure is known by the hash of its file and of all that the recipe says of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +30,8 @@ from tlgen.runs import shortfall
 from tlgen.scene import decorate
 from tlgen.simulate import checks
 from tlgen.simulate.multislice import displaced_ice
+
+_log = logging.getLogger(__name__)
 
 # Modules that decide what is made of a map, and of a structure's variants.
 _FITTERS = ("tlgen.molecules.pseudoatoms", "tlgen.molecules.molecule")
@@ -205,7 +207,7 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     for text in found["notes"].tolist():
         notes.warn(text)
     if tell:
-        click.echo(f"  {found['summary']}")
+        _log.info(f"  {found['summary']}")
     return from_arrays(found)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import click
-
 from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
+from catalogs.progress import Progress, chosen
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
 from tlgen.runs import costs, history, make_sample, prepare_structures, recipe_checks
@@ -29,10 +29,11 @@ from tlrun.memory import TooLarge, in_words
 from tlrun.on_dask import lost_in_words
 from tlrun.reporting.display import Display, account
 from tlrun.reporting.journal import Journal
-from tlrun.reporting.progress import ProgressLine
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_log = logging.getLogger(__name__)
 
 #: So many samples given up one after the other, none made in between, are no accident: the run stops.
 MOST_IN_A_ROW = 20
@@ -51,6 +52,8 @@ def run(
     retries: int,
     time_limit: float = TIME_LIMIT,
     log_json: str | None = None,
+    *,
+    progress: bool | Progress = False,
 ) -> bool:
     """Make the samples of a recipe that the corpus at ``url`` lacks.
 
@@ -68,6 +71,8 @@ def run(
         Seconds after which a call hangs.
     log_json
         File that gets the run as JSON lines, see :mod:`tlrun.reporting.journal`.
+    progress
+        True shows the run and each finished sample; or a :class:`catalogs.progress.Progress`.
 
     Returns
     -------
@@ -100,7 +105,7 @@ def run(
             recipe=recipe.model_dump(mode="json", exclude_defaults=True),
             name=recipe.name,
         )
-        this = _Run(recipe, catalog, found.todo, retries, time_limit, journal)
+        this = _Run(recipe, catalog, found.todo, retries, time_limit, journal, progress)
         try:
             return _on_clusters(this, cluster, wanted)
         except ClusterLost as lost:
@@ -119,6 +124,7 @@ class _Run:
     retries: int
     time_limit: float
     journal: Journal
+    progress: bool | Progress
     clients: Mapping[str, Client] = field(default_factory=dict)
     workers: Sequence[str] = ()
     stop: Callable[[], bool] = lambda: False
@@ -150,25 +156,24 @@ def _on_clusters(this: _Run, cluster: str, wanted: list[prepare_structures.Prepa
         # described now: at the end they may have gone
         this.clients, this.workers, this.stop = clients, describe(clients), stop
         for line in this.workers:
-            click.echo(f"  {line}")
+            _log.info(f"  {line}")
         prepared = _prepare(this, wanted, book)
         done = prepared is not None and _make(this, prepared, book)
     if book.complaint:
-        click.echo(f"  {book.complaint}", err=True)
+        _log.warning(f"  {book.complaint}")
     return done
 
 
 def _tell(recipe: Recipe, url: str, found: Classified) -> None:
     total = len(found.todo) + len(found.done)
     stale = f"; {len(found.stale)} in it that the recipe does not make, which stay" if found.stale else ""
-    click.echo(f"recipe {recipe.name}: {total} samples, {len(found.done)} of them in {url} already{stale}")
+    _log.info(f"recipe {recipe.name}: {total} samples, {len(found.done)} of them in {url} already{stale}")
 
 
 def _tell_interrupt() -> None:
-    click.echo(
+    _log.warning(
         "interrupted: samples that have begun are finished, no others begin; once more stops at once, "
-        "and the same command goes on later",
-        err=True,
+        "and the same command goes on later"
     )
 
 
@@ -195,7 +200,7 @@ def _prepare(
 
     # the largest first: its normal modes take longest
     missing.sort(key=lambda p: (p.variants is None, p.name))
-    with ProgressLine("structures and their variants", len(missing), "structures") as line:
+    with chosen(this.progress)("structures and their variants", len(missing), "structures") as line:
         summary = fan_out(
             [job(p) for p in missing],
             this.clients,
@@ -233,7 +238,7 @@ def _make(this: _Run, prepared: list[prepare_structures.Prepared], book: Bookkee
     content = this.recipe.model_dump(mode="json", exclude_defaults=True)
     tilts = {spec.sample_id: len(tilt_series(spec.acquisition)) for spec in todo}
     by_others = 0
-    click.echo(f"  {_memory(todo, tilts, slots(this.clients))}")
+    _log.info(f"  {_memory(todo, tilts, slots(this.clients))}")
 
     def tell(sample_id: str, made: make_sample.Made) -> None:
         nonlocal by_others
@@ -259,6 +264,7 @@ def _make(this: _Run, prepared: list[prepare_structures.Prepared], book: Bookkee
         len(todo),
         unit="tilts",
         journal=this.journal,
+        progress=this.progress,
     ) as display:
         summary = fan_out(
             (
@@ -279,10 +285,10 @@ def _make(this: _Run, prepared: list[prepare_structures.Prepared], book: Bookkee
             on_failure=tell_failure,
         )
     if by_others:
-        click.echo(f"  {by_others} of them were made meanwhile by another run into this corpus")
+        _log.info(f"  {by_others} of them were made meanwhile by another run into this corpus")
     if summary.progress is not None:
         for text in account(summary.progress, len(todo)):
-            click.echo(text)
+            _log.info(text)
     this.end(summary)
     return _report(summary, "sample", names, started)
 
@@ -321,19 +327,19 @@ def _storage_is_full(error: BaseException) -> bool:
 
 def _report(summary: Summary, what: str, names: dict[str, str], started: float) -> bool:
     """Say what was made and what failed, with the reason of each failure."""
-    click.echo(f"{counted(summary.done, what)} made in {time.monotonic() - started:.0f} s")
+    _log.info(f"{counted(summary.done, what)} made in {time.monotonic() - started:.0f} s")
     for failure in summary.failures:
-        click.echo(f"  {_said(failure, names.get(failure.name, failure.name))}", err=True)
+        _log.warning(f"  {_said(failure, names.get(failure.name, failure.name))}")
     if summary.failures:
         text = "failed; the rest is kept, and the same command tries only these (tlgen ls --failed tells why)"
-        click.echo(f"{counted(len(summary.failures), what)} {text}", err=True)
+        _log.warning(f"{counted(len(summary.failures), what)} {text}")
     if summary.stopped:
         _tell_stopped(summary.stopped)
     return not summary.failures and not summary.stopped
 
 
 def _tell_stopped(why: str) -> None:
-    click.echo(f"stopped: {why}; what is finished is kept, and the same command goes on", err=True)
+    _log.warning(f"stopped: {why}; what is finished is kept, and the same command goes on")
 
 
 def _said(failure: Failure, name: str) -> str:

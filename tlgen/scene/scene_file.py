@@ -226,6 +226,8 @@ def from_words(words: Any, where: str = "the scene") -> Scene:
             decorations=tuple(map(from_dict, words["decorations"])),
             asked={str(name): int(n) for name, n in words["asked"].items()},
         )
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where} is damaged ({type(error).__name__}: {error}); pack it again") from error
     _check_numbers(made, where)

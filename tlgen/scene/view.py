@@ -9,7 +9,7 @@ from colorsys import hls_to_rgb
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from tlgen.molecules.molecule import DALTON_PER_CUBIC_ANGSTROM, Library
 from tlgen.packing.distances import nearest_of
 from tlgen.scene.labels import label
 from tlgen.scene.scene import Grid, Scene
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Colour = tuple[int, int, int]
 
@@ -114,6 +117,11 @@ def view(scene: Scene, library: Library, path: str | os.PathLike[str], *, title:
     else:
         file.write_text(_page(scene, library, facts, title), encoding="utf-8")
     return facts
+
+
+def picture(scene: Scene, library: Library, *, title: str = "scene") -> Image.Image:
+    """Draw a scene as :func:`view` does, into an image of Pillow."""
+    return _sheet(scene, library, measure(scene, library), title)
 
 
 def measure(scene: Scene, library: Library) -> Facts:
@@ -363,7 +371,7 @@ def _font(size: int) -> Any:
 # ---------------------------------------------------------------- the file
 
 
-def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Any:
+def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Image.Image:
     """Put everything onto one picture."""
     from PIL import Image, ImageDraw
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from catalogs.console import nearest
-from catalogs.errors import InputError
+from catalogs.plugins import Known
 from catalogs.schema import Acquisition
 from tlgen.simulate.protocol import Engine
 from tlgen.tilts.scheme import Tilt
 
-#: Names of the engines.
-ENGINES = ("parakeet", "multislice")
+
+def _parakeet() -> type[Engine]:
+    from tlgen.simulate.parakeet import Parakeet
+
+    return Parakeet
+
+
+def _multislice() -> type[Engine]:
+    from tlgen.simulate.multislice.multislice import Multislice
+
+    return Multislice
+
+
+#: The engines by name, those of other packages among them: classes that follow the protocol ``Engine``.
+ENGINES: Known[type[Engine]] = Known(
+    "engines", "engine", {"parakeet": _parakeet, "multislice": _multislice}, "engine"
+)
 
 
 def in_calls(
@@ -30,12 +44,4 @@ def engine(name: str) -> Engine:
     InputError
         If there is none of that name; says which was probably meant.
     """
-    if name == "parakeet":
-        from tlgen.simulate.parakeet import Parakeet
-
-        return Parakeet()
-    if name == "multislice":
-        from tlgen.simulate.multislice.multislice import Multislice
-
-        return Multislice()
-    raise InputError(f"engine: {name!r} is not one of {', '.join(ENGINES)}{nearest(name, ENGINES)}")
+    return ENGINES.named(name)()

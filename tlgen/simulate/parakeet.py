@@ -82,6 +82,7 @@ class Parakeet:
     """The reference engine."""
 
     name: ClassVar[str] = "parakeet"
+    cost: ClassVar[float] = 50.0
     one_call_per_process: ClassVar[bool] = True
 
     def version(self) -> str:

@@ -13,11 +13,10 @@ Its folder in that of the run::
 from __future__ import annotations
 
 import errno
-import os
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
 from catalogs.model_archive import ModelRefused
-from catalogs.model_file import ModelCard, fingerprint, read_card
+from catalogs.model_file import ModelCard
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
 from catalogs.volumes import open_volume
@@ -46,14 +45,11 @@ from tlpick.batch.identity import checksum, stamp
 from tlpick.batch.save_segmentation import Kept, keep
 from tlpick.evaluation.cut import WRONG, Cut, decide
 from tlpick.evaluation.decoys import judge
-from tlpick.network.geometry import Graph, Triple
-from tlpick.network.localisation.localise import Options, localise
-from tlpick.network.picks import as_table, particle_volumes
-from tlpick.network.segment import Segmentation, load_network, segment
-from tlpick.network.threads import pool
-from tlpick.network.tiles import plan
+from tlpick.network.geometry import Triple
+from tlpick.network.localisation.localise import Options
+from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
 from tlpick.network.tomograms import decoy as decoys
-from tlpick.network.tomograms.beads import count, labelled_as_dense
+from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Terms, prepare
 from tlpick.network.tomograms.intake import check as check_tomogram
@@ -62,11 +58,6 @@ from tlpick.network.tomograms.scratch import Scratch
 
 #: Changes whenever the same model, tomogram and settings would give other picks.
 PICKER_VERSION = 4
-
-#: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
-_ASIDE = 250e6
-#: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
-_IN_MEMORY = 0.25
 
 
 @dataclass(frozen=True)
@@ -211,16 +202,16 @@ def pick_tomogram(
     InputError
         If the model or the tomogram cannot be read or do not fit.
     """
-    card, job = read_card(model), job_of(model, settings)
-    size = settings.terms.voxel_size
-    name = tomogram.name or open_volume(tomogram.path, voxel_size=size).name
+    loaded = load_model(model)
+    card, job = loaded.card, job_of(model, settings)
+    # before its files are asked for: it has better words for what is missing
+    volume = open_volume(tomogram.path, voxel_size=settings.terms.voxel_size)
+    name = tomogram.name or volume.name
     refuse_name(name)  # of its list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)
     mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, name)
     sources = [tomogram.path, mask] if mask else [tomogram.path]
-    # before its files are asked for: it has better words for what is missing
-    open_volume(tomogram.path, voxel_size=size)
-    check_tomogram(tomogram, card, settings.terms)
+    check_tomogram(tomogram, card, settings.terms, volume)
     seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
     if done is not None and (done.job, done.stamp) == (job, seen):
@@ -234,38 +225,32 @@ def pick_tomogram(
     target.mkdir(parents=True, exist_ok=True)
 
     clock = _Clock()
-    network = load_network(model)
+    _ = loaded.network  # whose loading is a stage of its own
     clock.lap("load model")
-    with work_folder(target) as work, Scratch(work, _IN_MEMORY * settings.max_memory) as scratch:
-        prepared = prepare(tomogram, card, settings.terms, scratch, settings.max_memory - resident())
+    with work_folder(target) as work, Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
+        left = settings.max_memory - resident()
+        prepared = prepare(tomogram, card, settings.terms, scratch, left, volume)
         clock.lap("read")
-        z, y, x = prepared.values.shape
         measured = prepared.values.size if prepared.sample is None else int(prepared.sample.sum())
         n_decoys = decoys.how_many(measured) if settings.decoys is None else settings.decoys
         part = _Part(progress, 1 + n_decoys)
-        tiling = plan(
-            (z, y, x), network, _left(settings, scratch, network.n_classes, prepared), settings.tile
-        )
-        segmentation = segment(
-            prepared.values,
-            network,
-            tiling,
-            card.classes,
-            card.thresholds,
-            mask=prepared.mask,
+        segmentation = loaded.segment_prepared(
+            prepared,
+            max_memory=settings.max_memory,
+            tile=settings.tile,
             tta=settings.tta,
             scratch=scratch,
             progress=part.show,
         )
         clock.lap("segment")
-        table = _localise(name, card, prepared, segmentation, settings)
+        table = loaded.localise(prepared, segmentation, settings.localising, name, beads=settings.terms.beads)
         clock.lap("localise")
         scratch.release()
         keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
         clock.lap("write")
         chance = particles.empty()
         if n_decoys:
-            chance = _in_decoys(name, card, network, prepared, settings, n_decoys, work, content, part)
+            chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
         stands_out = _judge(table, chance, card, n_decoys)
         names = [info.name for info in card.classes if info.is_particle]
@@ -281,6 +266,7 @@ def pick_tomogram(
         if not n_decoys:
             (target / DECOYS).unlink(missing_ok=True)
 
+    tiling = segmentation.tiling
     picked = Picked(
         name=name,
         path=absolute(tomogram.path),
@@ -333,7 +319,7 @@ def job_of(model: str, settings: Settings) -> str:
     chosen = {key: value for key, value in asdict(settings).items() if key not in ("max_memory", "tile")}
     chosen["terms"].pop("mask")  # its content counts, with the tomogram's
     chosen["terms"].pop("unusual")  # a leave, which changes nothing
-    return digest({"model": fingerprint(model), "settings": chosen, "picker": PICKER_VERSION})
+    return digest({"model": load_model(model).fingerprint, "settings": chosen, "picker": PICKER_VERSION})
 
 
 def read_done(target: Path) -> Picked | None:
@@ -346,28 +332,14 @@ def read_done(target: Path) -> Picked | None:
         return None
 
 
-def resident() -> int:
-    """Bytes that this process holds in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
     """Hash of the files and of what the list that names them says of them."""
     return digest([*hashes, tomogram.voxel_size])
 
 
-def _left(settings: Settings, scratch: Scratch, n_classes: int, prepared: Prepared) -> float:
-    """Bytes for the sweep: what the arrays to come do not take, in memory."""
-    voxels = prepared.values.size
-    to_come = scratch.will_hold([voxels, voxels, *([4 * n_classes * voxels] if settings.tta > 1 else [])])
-    return settings.max_memory - resident() - to_come - _ASIDE
-
-
 def _in_decoys(
     name: str,
-    card: ModelCard,
-    network: Graph,
+    loaded: Model,
     prepared: Prepared,
     settings: Settings,
     n_decoys: int,
@@ -381,21 +353,20 @@ def _in_decoys(
     for number in range(n_decoys):
         part.next()
         with Scratch(work, 0.0) as scratch:  # all in files: memory is the network's
-            left = settings.max_memory - resident() - _ASIDE
+            left = settings.max_memory - resident() - ASIDE
             values = model.make(number, scratch, seed=content, memory=left)
-            tiling = plan(model.shape, network, settings.max_memory - resident() - _ASIDE, settings.tile)
-            segmentation = segment(
-                values,
-                network,
-                tiling,
-                card.classes,
-                card.thresholds,
-                mask=prepared.mask,
+            segmentation = loaded.segment_prepared(
+                replace(prepared, values=values),
+                max_memory=settings.max_memory,
+                tile=settings.tile,
                 tta=settings.tta,
                 scratch=scratch,
                 progress=part.show,
             )
-            tables.append(_localise(name, card, prepared, segmentation, settings).assign(instance=number + 1))
+            table = loaded.localise(
+                prepared, segmentation, settings.localising, name, beads=settings.terms.beads
+            )
+            tables.append(table.assign(instance=number + 1))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -436,35 +407,6 @@ class _Part:
 
     def show(self, done: int, total: int) -> None:
         self._tell(self._done * total + done, self._n * total)
-
-
-def _localise(
-    name: str, card: ModelCard, prepared: Prepared, segmentation: Segmentation, settings: Settings
-) -> pd.DataFrame:
-    """Find the particles that lie in mask and ice and away from beads."""
-    with pool() as threads:
-        picks = localise(
-            segmentation.labels,
-            segmentation.score,
-            card.classes,
-            prepared.grid,
-            settings.localising,
-            volumes=particle_volumes(card),
-            run=threads.map,
-        )
-    table = as_table(name, picks, card.classes, card.calibration)
-    for axis, shift in zip("xyz", prepared.offset, strict=True):
-        table[axis] += shift
-    xyz = table[["x", "y", "z"]].to_numpy(np.float64)
-    # the mean of a body on the mask's edge may lie outside
-    stay = prepared.holds(xyz)
-    if settings.terms.beads:
-        labelled = labelled_as_dense(segmentation.labels, card.classes, prepared.grid, prepared.offset)
-        for info in card.classes:
-            ours = (table["class_name"] == info.name).to_numpy()
-            for beads in (prepared.beads, labelled):
-                stay[ours] &= ~beads.near(xyz[ours], info.radius)
-    return table[stay].reset_index(drop=True)
 
 
 class _Clock:

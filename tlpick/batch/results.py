@@ -56,7 +56,7 @@ class Lists:
         """Refuse a format that there is not, before anything is picked; InputError names the nearest."""
         for name in self.formats:
             if registry.named(name).name == "relion5-set" and self.tomograms_star is None:
-                raise InputError("--format relion5-set names the tomograms; give them by --tomograms-star")
+                raise InputError("`format` relion5-set names the tomograms; give them by `tomograms_star`")
 
     def place(self, folder: str, name: str) -> Path:
         """Where the list of a format goes: a file, or a folder where a file holds one tomogram only."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import PurePath
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
 
-import click
+import pandas as pd
 
+from catalogs import particles
 from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, read_card
 from catalogs.plausible import doubt, refuse_impossible
+from catalogs.progress import Line, Progress, chosen
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
 from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
@@ -24,8 +29,54 @@ from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
 from tlpick.output.next_step import next_step
 from tlpick.output.report import write_report
 
+_log = logging.getLogger(__name__)
+
 #: Told of every tomogram as it is finished or given up.
 Tell = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run over many tomograms came to. It shows itself as a table in a notebook.
+
+    Attributes
+    ----------
+    folder
+        Where the results are.
+    picked
+        Tomograms that are picked, those of earlier calls among them.
+    failed
+        Tomograms that could not be picked, with the reasons.
+    counts
+        Class -> number of picks in the run's list.
+    report
+        A page with pictures and charts.
+    """
+
+    folder: Path
+    picked: tuple[Picked, ...]
+    failed: tuple[Failed, ...]
+    counts: dict[str, int]
+    report: Path
+
+    @property
+    def picks(self) -> pd.DataFrame:
+        """The particle table of all tomograms."""
+        return particles.read(self.folder / PARTICLES)
+
+    @property
+    def tomograms(self) -> pd.DataFrame:
+        """A row for each tomogram: picks of each class, seconds, and the error where it failed."""
+        rows: list[dict[str, Any]] = [
+            {"tomogram": each.name, **each.counts, "seconds": sum(each.seconds.values()), "error": ""}
+            for each in self.picked
+        ]
+        rows += [{"tomogram": each.path, "error": each.error} for each in self.failed]
+        return pd.DataFrame(rows).set_index("tomogram") if rows else pd.DataFrame()
+
+    def _repr_html_(self) -> str:
+        """Show the tomograms in a notebook."""
+        return str(self.tomograms.to_html(na_rep="", float_format=lambda value: f"{value:.4g}"))
 
 
 def run(
@@ -39,8 +90,9 @@ def run(
     precision: float | None = None,
     cut: Cut | None = None,
     lists: Lists | None = None,
-) -> bool:
-    """Pick every tomogram that the folder does not hold picks of yet, and say so line by line.
+    progress: bool | Progress = False,
+) -> Run:
+    """Pick every tomogram that the folder does not hold picks of yet; each is logged in a line.
 
     Parameters
     ----------
@@ -62,11 +114,12 @@ def run(
         Which picks are kept; None: those with the greatest expected F1.
     lists
         Formats besides RELION's in which the run's list is written.
+    progress
+        True shows a bar; or a :class:`catalogs.progress.Progress`.
 
     Returns
     -------
-    bool
-        True if no tomogram failed.
+    Run
 
     Raises
     ------
@@ -90,38 +143,39 @@ def run(
     for argument, error in wrong:
         book.enter(Outcome(Failed(argument, str(error), True, "")))
     if cluster is None:
-        _here(model, tomograms, folder, settings, book)
+        _here(model, tomograms, folder, settings, book, chosen(progress))
     else:
-        _on_workers(model, tomograms, folder, settings, book, cluster)
+        _on_workers(model, tomograms, folder, settings, book, cluster, chosen(progress))
     if book.total == 1 and book.failed and book.failed[0].refused:
         raise InputError(book.failed[0].error)
 
     done, counts, kept = collect(model, folder, settings, book.failed, least, lists, cut)
     for line in _table(done, card):
-        click.echo(line)
+        _log.info(line)
     for picked, each in kept:
         if each.all and (each.stands_out is False or not least):
-            click.echo(sentence(picked.name, each, cut or Cut(), ALL))
+            _log.info(sentence(picked.name, each, cut or Cut(), ALL))
     clear = {each.class_name for _, each in kept if each.stands_out is not False}
     for name, point in least.items():
         if name in clear or not kept:
-            click.echo(_promise(name, point))
+            _log.info(_promise(name, point))
     found = ", ".join(f"{n} {name}" for name, n in counts.items())
-    click.echo(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
+    _log.info(f"{found} in {counted(len(done), 'tomogram')}: {PurePath(folder) / PARTICLES}")
     for name in lists.formats:
-        click.echo(f"  {name}: {lists.place(folder, name)}")
+        _log.info(f"  {name}: {lists.place(folder, name)}")
     if any(counts.values()):
         radii = {info.name: info.radius for info in card.classes if info.is_particle}
         list_of_picks = str(PurePath(folder) / PARTICLES)
         for line in next_step(list_of_picks, "relion5", done[0].voxel_size, radii, lists.pixel_size):
-            click.echo(line)
-    click.echo(f"report: {write_report(folder)}")
+            _log.info(line)
+    report = write_report(folder)
+    _log.info(f"report: {report}")
     if book.failed:
         for failure in book.failed if book.total > 10 else []:  # they have scrolled away
-            click.echo(f"FAILED  {failure.error}", err=True)
+            _log.warning(f"FAILED  {failure.error}")
         text = f"{len(book.failed)} of {counted(book.total, 'tomogram')} failed"
-        click.echo(f"{text}; the same command tries them again", err=True)
-    return not book.failed
+        _log.warning(f"{text}; the same command tries them again")
+    return Run(Path(folder), tuple(done), tuple(book.failed), counts, Path(report))
 
 
 def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
@@ -133,10 +187,10 @@ def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
         if info.is_particle
     ]
     if settings.terms.voxel_size is not None:
-        refuse_impossible("pixel_size", settings.terms.voxel_size, "--voxel-size")
+        refuse_impossible("pixel_size", settings.terms.voxel_size, "`voxel_size`")
     said = [words for words in found if words is not None]
     if said and not settings.terms.unusual:
-        raise InputError(f"{' -- '.join(said)}; if this is meant, add --yes")
+        raise InputError(f"{' -- '.join(said)}; if this is meant, add `yes`")
 
 
 class _Book:
@@ -153,12 +207,12 @@ class _Book:
         if isinstance(result, Failed):
             self.failed.append(result)
             if self.total > 1 or not result.refused:
-                click.echo(f"FAILED  {result.error}", err=True)
+                _log.warning(f"FAILED  {result.error}")
             return
         self._fresh += outcome.fresh
         if outcome.fresh:
             self._once = max(self._once, result.seconds.get("load model", 0.0))
-        click.echo(_line(result, outcome.fresh) + self._so_far())
+        _log.info(_line(result, outcome.fresh) + self._so_far())
 
     def _so_far(self) -> str:
         if self.total == 1:
@@ -170,14 +224,19 @@ class _Book:
         return f"  [{self._done}/{self.total}, about {_duration(each * left)} left]"
 
 
-def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book) -> None:
-    from tlrun.reporting.progress import ProgressLine
-
+def _here(
+    model: str,
+    tomograms: Sequence[Tomogram],
+    folder: str,
+    settings: Settings,
+    book: _Book,
+    progress: Progress,
+) -> None:
     for k, tomogram in enumerate(tomograms, start=1):
         title = f"tomogram {k} of {len(tomograms)}, segmented:"
-        with ProgressLine(title, 100, "%") as line:
+        with progress(title, 100, "%") as line:
 
-            def show(done: int, total: int, line: ProgressLine = line) -> None:
+            def show(done: int, total: int, line: Line = line) -> None:
                 line.update(100 * done // total)
 
             outcome = attempt(model, tomogram, folder, settings, show)
@@ -187,13 +246,18 @@ def _here(model: str, tomograms: Sequence[Tomogram], folder: str, settings: Sett
 
 
 def _on_workers(
-    model: str, tomograms: Sequence[Tomogram], folder: str, settings: Settings, book: _Book, cluster: str
+    model: str,
+    tomograms: Sequence[Tomogram],
+    folder: str,
+    settings: Settings,
+    book: _Book,
+    cluster: str,
+    progress: Progress,
 ) -> None:
     from tlrun.calls import ClusterLost
     from tlrun.cluster.connect import open_cluster
     from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
     from tlrun.on_dask import lost_in_words
-    from tlrun.reporting.progress import ProgressLine
 
     def steps(tomogram: Tomogram) -> Steps:
         [outcome] = yield [Call(attempt, model, tomogram, folder, settings)]
@@ -210,7 +274,7 @@ def _on_workers(
         with (
             lost_in_words(),
             open_cluster(cluster) as client,
-            ProgressLine("picking", len(tomograms), "tomograms") as line,
+            progress("picking", len(tomograms), "tomograms") as line,
         ):
             summary = fan_out(
                 jobs,

@@ -10,6 +10,7 @@ isotonic regression follows their chances: on simulated scores its log loss is 0
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -19,14 +20,17 @@ from numpy.typing import NDArray
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.intensity import measure, normalise
-from catalogs.model_file import ModelCard, read_card, with_card
+from catalogs.model_file import ModelCard, with_card
 from catalogs.schema import SampleRecord
 from catalogs.score_calibration import Calibration, Expectation
 from tlpick.evaluation.matching import evaluate
 from tlpick.network.localisation.localise import Found, Options, find, judge
+from tlpick.network.model import MEMORY, load_model
 from tlpick.network.picks import as_table, refuse_unknown_classes
-from tlpick.network.segment import load_network, segment
+from tlpick.network.segment import segment
 from tlpick.network.tiles import plan
+
+_log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
@@ -36,8 +40,6 @@ HELD_OUT = "split == 'val'"
 ENOUGH, ENOUGH_OF_EACH = 1000, 100
 #: Points of the curve of thresholds at most.
 CURVE_POINTS = 200
-#: Bytes that the network may use.
-_MEMORY = 3e9
 
 
 def calibrate(
@@ -46,7 +48,7 @@ def calibrate(
     where: str = HELD_OUT,
     to: str | None = None,
     options: Options | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
 ) -> ModelCard:
     """Calibrate a model's scores on held-out samples of a corpus, and write it with what was learnt.
 
@@ -63,7 +65,7 @@ def calibrate(
     options
         How particles are found; pick with the same. None: the defaults.
     say
-        Gets a sentence about each step.
+        Gets a sentence about each step; it goes to :mod:`logging` unless given.
 
     Returns
     -------
@@ -75,19 +77,19 @@ def calibrate(
     InputError
         If no sample fits, one was trained on, or their voxel size is not the model's.
     """
-    card = read_card(model)
+    loaded = load_model(model)
+    card = loaded.card
     catalog = Catalog.open(corpus)
     records = _chosen(catalog, card, where, model)
     options = options or Options()
     refuse_unknown_classes(options, card)
-    network = load_network(model)
     found: list[tuple[SampleRecord, Found]] = []
     for k, record in enumerate(records, start=1):
         values = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
         values = normalise(values, measure(values))
         z, y, x = values.shape
-        tiling = plan((z, y, x), network, _MEMORY)
-        made = segment(values, network, tiling, card.classes, card.thresholds)
+        tiling = plan((z, y, x), loaded.network, MEMORY)
+        made = segment(values, loaded.network, tiling, card.classes, card.thresholds)
         found.append((record, find(made.labels, made.score, card.classes, card.voxel_size, options)))
         say(f"segmented {record.name}, {k} of {len(records)}")
     truth = _truth(catalog, records)
@@ -208,22 +210,22 @@ def _chosen(catalog: Catalog, card: ModelCard, where: str, model: str) -> list[S
     )
     if not records:
         raise InputError(
-            f'no sample of the corpus {catalog.url} fits --where "{where}"; give samples that the model was '
-            "not trained on, e.g. --where \"split == 'test'\""
+            f'no sample of the corpus {catalog.url} fits `where` "{where}"; give samples that the model was '
+            "not trained on, e.g. `where` \"split == 'test'\""
         )
     trained = set(card.provenance.get("train", ()))
     seen = [record.name for record in records if record.sample_id in trained]
     if seen:
         raise InputError(
             f"{model} was trained on {len(seen)} of the {len(records)} samples ({seen[0]} among them), whose "
-            f'scores flatter it; leave them out by --where, e.g. "{HELD_OUT}"'
+            f'scores flatter it; leave them out by `where`, e.g. "{HELD_OUT}"'
         )
     for record in records:
         size = record.acquisition.voxel_size
         if abs(size / card.voxel_size - 1) > 0.02:
             raise InputError(
                 f"the sample {record.name} has voxels of {size:g} Å, the model was trained at "
-                f'{card.voxel_size:g} Å; choose by --where "voxel_size == {card.voxel_size:g}"'
+                f'{card.voxel_size:g} Å; choose by `where` "voxel_size == {card.voxel_size:g}"'
             )
     known, wanted = {info.name for info in catalog.classes}, {info.name for info in card.classes}
     if not known & wanted:

@@ -72,7 +72,7 @@ def score_files(
         raise InputError(
             f"{truth.source} is the truth of {_listed(truth.tomograms)}, but {picks.source} holds picks of "
             f"{_listed(picks.tomograms)}; give the truth of the same tomograms, or join them: "
-            f"--join {(picks.tomograms or ['PICKED'])[0]}={(truth.tomograms or ['TRUTH'])[0]}"
+            f"`join={(picks.tomograms or ['PICKED'])[0]}={(truth.tomograms or ['TRUTH'])[0]}`"
         )
     notes = _notes(picks, truth, radii, names)
     ours, theirs = _of(picks.table, names), _of(truth.table, names)
@@ -142,7 +142,7 @@ def _radii(picks: Picks, truth: Truth, radius: float | None) -> dict[str, float]
         value = radius or (truth.radii.get(name, math.nan) if math.isnan(of_picks) else of_picks)
         if math.isnan(value):
             raise InputError(
-                f"the radius of {name} is not known to {picks.source} or {truth.source}; give --radius"
+                f"the radius of {name} is not known to {picks.source} or {truth.source}; give `radius`"
             )
         chosen[name] = value
     return chosen

@@ -352,10 +352,10 @@ def _joined(truth: Truth, names: Sequence[str], join: Mapping[str, str]) -> Trut
     called = {their: ours for ours, their in join.items()}
     for ours, their in join.items():
         if ours not in names:
-            raise InputError(f"--join {ours}={their}: no tomogram {ours} was picked{nearest(ours, names)}")
+            raise InputError(f"`join={ours}={their}`: no tomogram {ours} was picked{nearest(ours, names)}")
         if their not in truth.tomograms and ours not in truth.tomograms:
             known = nearest(their, truth.tomograms)
-            raise InputError(f"--join {ours}={their}: {truth.source} has no tomogram {their}{known}")
+            raise InputError(f"`join={ours}={their}`: {truth.source} has no tomogram {their}{known}")
     notes: tuple[str, ...] = ()
     if len(names) == len(truth.tomograms) == 1 and not join:
         [theirs], [ours] = truth.tomograms, names
@@ -395,7 +395,7 @@ def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str], join: 
     if not name:
         raise InputError(
             f"the label volume {path} is named like none of the {len(names)} tomograms that were picked; "
-            f"name it as its tomogram, or say which it is by --join TOMOGRAM={volume.name}"
+            f"name it as its tomogram, or say which it is by `join=TOMOGRAM={volume.name}`"
         )
     tomogram = next(each for each in run["tomograms"] if each["name"] == name)
     size = volume.voxel_size or float(tomogram["voxel_size"])

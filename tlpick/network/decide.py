@@ -6,7 +6,7 @@ libraries take other code for the last few voxels of a row, which rounds in anot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numba
 import numpy as np
@@ -43,7 +43,7 @@ class Rule:
         counts where none is given.
     """
 
-    def __init__(self, classes: Sequence[ClassInfo], thresholds: dict[str, float]) -> None:
+    def __init__(self, classes: Sequence[ClassInfo], thresholds: Mapping[str, float]) -> None:
         ordered = sorted(classes, key=lambda info: info.label)
         self._values = np.array([info.label for info in ordered], np.uint8)
         self._least = np.array([thresholds.get(info.name, np.nan) for info in ordered], np.float32)
@@ -67,6 +67,23 @@ class Rule:
             (z, y, x) filled with each voxel's class, and the probability of its likeliest class in 1/255.
         """
         _decide(answer, logits, self._values, self._least, labels, score)
+
+    def labels(self, likeliest: NDArray[np.uint8], highest: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Decide from what is left of the probabilities, where every class has a threshold.
+
+        Parameters
+        ----------
+        likeliest
+            (z, y, x) index of the likeliest class in the order of the labels; the first class is 0.
+        highest
+            (z, y, x) its probability.
+
+        Returns
+        -------
+        ndarray of uint8
+            (z, y, x) labels, 0 for background.
+        """
+        return np.where(highest >= self._least[likeliest], self._values[likeliest], 0).astype(np.uint8)
 
 
 def add_probabilities(answer: NDArray[np.float32], logits: bool, to: NDArray[np.float32]) -> None:

@@ -178,6 +178,22 @@ class Graph:
         begin, end = self.needs(axis, 0, self.pooling[axis])
         return -begin, end - self.pooling[axis]
 
+    @property
+    def reach(self) -> int:
+        """How far along an axis a voxel's result may depend on its surroundings, in voxels, at most."""
+        most = 0
+        for axis, pooling in enumerate(self.pooling):
+            for place in range(pooling):  # the reach repeats with the pooling
+                begin, end = self.needs(axis, place, place + 1)
+                most = max(most, place - begin, end - 1 - place)
+        return most
+
+    @property
+    def halo(self) -> int:
+        """The reach, up to a multiple of the poolings: the margin that a tile needs on each side."""
+        pooling = math.lcm(*self.pooling)
+        return -(-self.reach // pooling) * pooling
+
     def needs(self, axis: int, begin: int, end: int) -> tuple[int, int]:
         """Return which voxels of an endless input results ``begin:end`` depend on along an axis."""
         wanted: dict[int, tuple[int, int]] = {self.output: (begin, end)}

@@ -75,7 +75,7 @@ def refuse_unknown_classes(options: Options, card: ModelCard) -> None:
     for name in options.sizes:
         if name not in known:
             raise InputError(
-                f"--min-size or --max-size names the class {name!r}, the model {card.name!r} picks "
+                f"`min_size` or `max_size` names the class {name!r}, the model {card.name!r} picks "
                 f"{', '.join(known)}{nearest(name, known)}"
             )
 

@@ -12,16 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.console import without_greetings
 from catalogs.errors import InputError
-from catalogs.machine import require_backend
 from catalogs.model_archive import ModelRefused
-from catalogs.model_file import ModelCard, check, fingerprint, read_card, read_network
-from catalogs.private import scratch_folder
+from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.schema import ClassInfo
 from tlpick.network.decide import Rule, add_probabilities
 from tlpick.network.fuse import joined
 from tlpick.network.geometry import Graph, Node, read_graph
+from tlpick.network.keras_network import load_keras
 from tlpick.network.orientations import SYMMETRIES, turned
 from tlpick.network.sweep import sweep
 from tlpick.network.threads import pool
@@ -39,10 +37,33 @@ class Segmentation:
         (z, y, x) class of each voxel, 0 for background.
     score
         (z, y, x) probability of the likeliest class that is not background, in 1/255.
+    tiling
+        The columns that the network was swept along.
+    voxel_size
+        Å; None: as the volume's.
+    offset
+        Place (x, y, z) of the centre of voxel 0, counted from that of the tomogram's voxel 0, Å.
     """
 
     labels: NDArray[np.uint8]
     score: NDArray[np.uint8]
+    tiling: Tiling
+    voxel_size: float | None = None
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def classes(self) -> NDArray[np.uint8]:
+        """(z, y, x) class of each voxel, 0 for background."""
+        return self.labels
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(z, y, x) probability of the likeliest class that is not background, from 0 to 1."""
+        return np.asarray(self.score, np.float32) / np.float32(255)
+
+    def placed(self, voxel_size: float, offset: tuple[float, float, float]) -> Segmentation:
+        """Say where its voxels are in the tomogram."""
+        return replace(self, voxel_size=voxel_size, offset=offset)
 
 
 def load_network(path: str | os.PathLike[str]) -> Graph:
@@ -68,21 +89,8 @@ def load_network(path: str | os.PathLike[str]) -> Graph:
 
 @lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Graph:
-    require_backend()
     card = read_card(path)
-    check(path)  # before Keras is even loaded
-    with scratch_folder("tlpick-") as folder, without_greetings():
-        file = read_network(path, folder)
-        import keras
-
-        _settle(keras.backend.backend())
-        try:
-            model = keras.saving.load_model(file, compile=False)
-        except Exception as error:  # Keras lets anything through that its layers raise
-            raise ModelRefused(
-                f"Keras {keras.__version__} cannot load the network in {path} ({_first_line(error)}); "
-                "train it again with this version."
-            ) from error
+    model = load_keras(path)
     try:
         graph = compiled(read_graph(model))
     except InputError as error:
@@ -105,25 +113,6 @@ def _compare(graph: Graph, card: ModelCard, path: str) -> None:
             f"the card of the model {path} says that its network sees {card.halo} voxels a side and pools "
             f"{card.pooling}; the network sees {sees} and pools {pooling}: the card is of another network"
         )
-
-
-def _settle(backend: str) -> None:
-    """Bring TensorFlow to use as many threads as the worker may, and to compute in full precision."""
-    if backend != "tensorflow":
-        return
-    import tensorflow as tf
-
-    # NVIDIA's TF32 keeps 10 bits of every factor: a GPU would pick otherwise than a CPU
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    try:
-        for device in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(device, True)
-        threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-        if threads > 0:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:  # TensorFlow has been at work in this process and keeps what it had
-        pass
 
 
 def compiled(graph: Graph) -> Graph:
@@ -227,7 +216,7 @@ def segment(
             threads.finish()
     scratch.release()
     progress(total, total)
-    return Segmentation(labels, score)
+    return Segmentation(labels, score, tiling)
 
 
 def predict(
@@ -266,7 +255,7 @@ def predict(
             box = _along(read, axis, start + begin, start + end)
             inside = volume[box]
             beyond = [(0, part.stop - part.start - n) for part, n in zip(box, inside.shape, strict=True)]
-            return np.ascontiguousarray(np.pad(inside, beyond))
+            return np.ascontiguousarray(np.pad(inside, beyond), np.float32)
 
         for begin, end, answer in sweep(network, axis, (shape[0], shape[1], shape[2]), planes, tiling.planes):
             low, high = max(start + begin, first), min(start + end, last)
@@ -314,7 +303,3 @@ def _along(box: Box, axis: int, begin: int, end: int) -> Box:
     """Take the same box between other planes along an axis."""
     z, y, x = (slice(begin, end) if k == axis else part for k, part in enumerate(box))
     return z, y, x
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0].rstrip(".")

@@ -158,12 +158,12 @@ def plan(shape: Triple, graph: Graph, memory: float, tile: int | None = None) ->
         return best[1]
     if tile is not None and tile**2 < least_tile:
         raise InputError(
-            f"--tile {tile} is too small for a network that sees {max(before)} voxels far; "
+            f"`tile={tile}` is too small for a network that sees {max(before)} voxels far; "
             f"give at least {math.ceil(math.sqrt(least_tile))}"
         )
     raise InputError(
         f"the network needs {math.ceil(least_memory / 1e6)} MB besides what is loaded already, "
-        f"{max(memory, 0) / 1e6:.0f} MB are left; give more --max-memory"
+        f"{max(memory, 0) / 1e6:.0f} MB are left; give more `max_memory`"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from catalogs.particle_formats.files import Loaded
 
 _AXES = ("x", "y", "z")
+_log = logging.getLogger(__name__)
 _SHOWN = 6  # tomograms whose ranges a check says
 
 
@@ -116,7 +118,7 @@ def _classes(radii: Sequence[str], source: Path) -> tuple[Any, ...]:
         try:
             known[name] = ClassInfo(name=name, label=label, radius=float(radius))
         except (ValueError, ValidationError):
-            raise InputError(f"--radius {text!r} is not a class and its radius; write NAME=Å") from None
+            raise InputError(f"`radius={text!r}` is not a class and its radius; write NAME=Å") from None
     return tuple(known.values())
 
 
@@ -130,7 +132,7 @@ def convert(
     target_format: str | None = None,
     sidecar: bool = False,
     overwrite: bool = False,
-    say: Callable[[str], None] = click.echo,
+    say: Callable[[str], None] = _log.info,
 ) -> None:
     """Convert a particle list, and say what was recognised, what was written and what has no room there.
 
@@ -182,7 +184,7 @@ def convert(
     blocks = [name for name in saved.lost if name.startswith("data_")]
     lost = ", ".join(columns[:8]) + (f" and {len(columns) - 8} more" if len(columns) > 8 else "")
     if columns and saved.sidecar is None:
-        say(f"  no room there for {lost}; --sidecar keeps it in a file beside")
+        say(f"  no room there for {lost}; `sidecar` keeps it in a file beside")
     elif columns and saved.sidecar is not None:
         say(f"  no room there for {lost}: kept in {saved.sidecar}")
     if blocks:
@@ -265,7 +267,7 @@ def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -
             return  # outside, if they were voxels
     raise InputError(
         f"the columns x, y, z of {source} may be Å, or voxels, since a voxel size is given; say which "
-        "(--unit angstrom or --unit voxels)"
+        "(`unit=angstrom` or `unit=voxels`)"
     )
 
 
@@ -406,7 +408,7 @@ def command(source: Path | None, target: Path | None, check: bool, listed: bool,
     if listed:
         from catalogs.particle_formats.registry import FORMATS
 
-        for format in FORMATS.values():
+        for format in FORMATS.loadable():
             endings = " ".join(suffix or "folder" for suffix in format.suffixes)
             click.echo(f"{format.name:16} {endings:14} {format.title}")
         return

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Formats that these programs read -> which command takes them on.
 _RELION_5, _RELION_4, _WARP = ("relion5", "relion5-set"), ("relion4",), ("relion3",)

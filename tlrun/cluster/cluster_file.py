@@ -212,7 +212,7 @@ def read_cluster(word: str) -> dict[str, Pool]:
         It is none of the known forms, or a key or value in the file is wrong.
     """
     if word.startswith(("tcp://", "tls://")):
-        return dict.fromkeys(POOLS, _validated({"kind": "address", "address": word}, f"--cluster {word}"))
+        return dict.fromkeys(POOLS, _validated({"kind": "address", "address": word}, f"`cluster={word}`"))
     if word.endswith((".yaml", ".yml")) or "/" in word:
         return _read_file(Path(word))
     kind, colon, number = word.partition(":")
@@ -221,9 +221,9 @@ def read_cluster(word: str) -> dict[str, Pool]:
     if kind in _MODELS and kind != "address" and not colon:
         return dict.fromkeys(POOLS, _validated({"kind": kind}, word))
     if kind in ("threads", "local", "gpu"):
-        raise InputError(f"--cluster {word!r} is not a cluster; give {kind}, or {kind}:N for N workers")
+        raise InputError(f"`cluster={word!r}` is not a cluster; give {kind}, or {kind}:N for N workers")
     hint = nearest(word, [name for name in _MODELS if name != "address"]) if word else ""
-    raise InputError(f"--cluster {word!r} is not a cluster{hint or f'; give {FORMS}'}")
+    raise InputError(f"`cluster={word!r}` is not a cluster{hint or f'; give {FORMS}'}")
 
 
 def _read_file(path: Path) -> dict[str, Pool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import weakref
@@ -9,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from catalogs.errors import InputError
 from tlrun.calls import ClusterLost
@@ -28,6 +27,8 @@ from tlrun.cluster.cluster_file import (
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_log = logging.getLogger(__name__)
 
 #: Seconds between two remarks about workers that have not come yet.
 REMIND_EVERY = 60.0
@@ -219,10 +220,9 @@ def _wait_for_workers(client: Client, pool: Pool) -> None:
             client.wait_for_workers(1, timeout=patience)
         except NotYet:
             minutes = (time.monotonic() - started) / 60
-            click.echo(
+            _log.warning(
                 f"  waiting for the first worker{f' for {minutes:.0f} min' if minutes > 1 else ''}"
-                f"{_what_jobs_say(client, pool)}",
-                err=True,
+                f"{_what_jobs_say(client, pool)}"
             )
         patience = REMIND_EVERY
 
@@ -251,7 +251,7 @@ def _refusing_others(client: Client, constants: Sequence[str]) -> Iterator[None]
         reason = event[1].partition("was refused: ")[2]
         if reason not in said:
             said.add(reason)
-            click.echo(f"  {event[1]}", err=True)
+            _log.warning(f"  {event[1]}")
 
     plugin = agreement.RefuseOthers(constants)
     name = f"tlrun-{client.id}"

@@ -54,10 +54,10 @@ ADAPTIVE = {"target_duration": "1s", "interval": "10s", "wait_count": 30}
 
 
 NEEDS_JOBQUEUE = (
-    "--cluster {kind} needs dask-jobqueue, which is not installed: pip install 'template-learning[hpc]'."
+    "`cluster={kind}` needs dask-jobqueue, which is not installed: pip install 'template-learning[hpc]'."
 )
 
-_NOT_SUBMITTED = "--cluster {kind}: no job was submitted: {why}."
+_NOT_SUBMITTED = "`cluster={kind}`: no job was submitted: {why}."
 _NO_COMMAND = "there is no {command} on this machine; start the program where jobs can be submitted"
 
 
@@ -162,12 +162,12 @@ def _devices(pool: Gpu) -> list[str]:
     devices = visible_gpus()
     if not devices:
         raise InputError(
-            "--cluster gpu: this machine shows no NVIDIA GPU (nvidia-smi lists none, or CUDA_VISIBLE_DEVICES "
+            "`cluster=gpu`: this machine shows no NVIDIA GPU (nvidia-smi lists none, or CUDA_VISIBLE_DEVICES "
             "hides them); use local."
         )
     if pool.workers and pool.workers > len(devices):
         raise InputError(
-            f"--cluster gpu:{pool.workers}: there are {len(devices)} GPUs here; ask for no more of them."
+            f"`cluster=gpu:{pool.workers}`: there are {len(devices)} GPUs here; ask for no more of them."
         )
     return devices[: pool.workers]
 
@@ -382,7 +382,7 @@ def kubernetes_spec(pool: Kubernetes) -> dict[str, Any]:
         from dask_kubernetes.operator import make_cluster_spec
     except ImportError as error:
         raise InputError(
-            "--cluster kubernetes needs dask-kubernetes, which is not installed: "
+            "`cluster=kubernetes` needs dask-kubernetes, which is not installed: "
             "pip install 'template-learning[hpc]'."
         ) from error
     variables = ONE_THREAD | _as_variables(SETTINGS) | pool.environment
@@ -438,7 +438,7 @@ def kubernetes(pool: Kubernetes) -> Iterator[Any]:
         )
     except Exception as error:  # what kr8s, httpx and the operator raise has no common ancestor
         raise InputError(
-            f"--cluster kubernetes: the Dask operator did not start a cluster ({type(error).__name__}: "
+            f"`cluster=kubernetes`: the Dask operator did not start a cluster ({type(error).__name__}: "
             f"{error}); check that kubectl get pods works here and that the operator is installed."
         ) from error
     with cluster:

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from catalogs.progress import Progress as Shown
+from catalogs.progress import Silent
 from tlrun.account import Failure, Progress
 from tlrun.reporting.estimate import Work, seconds_left, share_done
 from tlrun.reporting.journal import Journal
@@ -42,6 +44,8 @@ class Display:
         Where the same is written for programs.
     console
         For tests; standard output otherwise.
+    progress
+        True shows it; False shows nothing; or a :class:`catalogs.progress.Progress`, which is told the calls.
     """
 
     def __init__(
@@ -53,12 +57,17 @@ class Display:
         unit: str,
         journal: Journal | None = None,
         console: Console | None = None,
+        progress: bool | Shown = True,
     ) -> None:
         self._title, self._work, self._items = title, list(work), items
         self._unit = unit
         self._pieces = {each.group: each.pieces / max(1, each.calls) for each in self._work}
         self._journal = journal or Journal(None)
-        self._console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._console = console or Console(
+            file=sys.stdout, highlight=False, soft_wrap=True, quiet=progress is not True
+        )
+        calls = sum(each.calls for each in self._work)
+        self._line = (Silent if isinstance(progress, bool) else progress)(title, calls, "calls")
         self._live: Live | None = None
         self._last: Progress | None = None
         self._next_line = LOG_EVERY
@@ -73,7 +82,8 @@ class Display:
             items=self._items,
             calls={each.group: each.calls for each in self._work},
         )
-        if self._console.is_terminal:
+        self._line.__enter__()
+        if self._console.is_terminal or self._console.is_jupyter:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         return self
@@ -85,10 +95,12 @@ class Display:
             self._live.stop()
         if self._last is not None:
             self._enter(self._last)
+        self._line.__exit__(kind, error, trace)
 
     def update(self, progress: Progress) -> None:
         """Show how far it is; give this to ``on_progress``."""
         self._last = progress
+        self._line.update(sum(progress.calls_done.values()), self._count(progress))
         if progress.seconds >= self._next_entry:
             self._next_entry = progress.seconds + _JOURNAL_EVERY
             self._enter(progress)

@@ -19,15 +19,16 @@ Every line has ``time`` (ISO 8601, UTC) and ``event``:
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-import click
-
 from catalogs.errors import InputError
 from tlrun.account import Failure
+
+_log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -46,7 +47,7 @@ class Journal:
             # unbuffered: a line is on its way to the disk when it is written, and closing writes no more
             self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115 - closed at exit
         except OSError as error:
-            raise InputError(f"--log-json {path} cannot be written ({error.strerror}).") from error
+            raise InputError(f"`log_json={path}` cannot be written ({error.strerror}).") from error
 
     def __enter__(self) -> Journal:
         return self
@@ -70,8 +71,6 @@ class Journal:
         try:
             self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
-            click.echo(
-                f"  --log-json {self._file.name} ends here: it cannot be written ({error.strerror})", err=True
-            )
+            _log.warning(f"  `log_json={self._file.name}` ends here: it cannot be written ({error.strerror})")
             self._file.close()
             self._file = None

@@ -65,17 +65,17 @@ def choose(
         sizes differ.
     """
     if hold_out is not None and by:
-        raise InputError("--hold-out and --hold-out-by exclude each other; give one of them")
+        raise InputError("`hold_out` and `hold_out_by` exclude each other; give one of them")
     samples = catalog.samples
     asked = sample_table.select(samples, where)
     usable = samples[samples["split"] != "test"]
     if hold_out is not None:
         held = sample_table.select(usable, hold_out)
-        said = f'--hold-out "{hold_out}"'
+        said = f'`hold_out` "{hold_out}"'
     elif by:
-        columns = sample_table.known_columns(samples, by, "--hold-out-by")
+        columns = sample_table.known_columns(samples, by, "`hold_out_by`")
         held = _dealt_out(usable, columns, seed)
-        said = f"--hold-out-by {','.join(columns)}"
+        said = f"`hold_out_by={','.join(columns)}`"
     else:
         held, said = usable[usable["split"] == "val"], ""
     train = asked[(asked["split"] == "train") & ~asked.index.isin(held.index)]
@@ -91,7 +91,7 @@ def choose(
         listed = " and ".join(f"{size:g}" for size in sizes)
         raise InputError(
             f"the chosen samples of the corpus {catalog.url} have voxels of {listed} Å and a network learns "
-            f'one size; choose by --where "voxel_size == {sizes[0]:g}"'
+            f'one size; choose by `where` "voxel_size == {sizes[0]:g}"'
         )
     held = held[held["voxel_size"] == sizes[0]]
     if said and not len(held):
@@ -121,7 +121,7 @@ def _nothing_to_train_on(
     catalog: Catalog, where: str | None, said: str, asked: pd.DataFrame, held: pd.DataFrame
 ) -> str:
     """Say why no sample is left."""
-    wish = f'fits --where "{where}"' if where else "can be trained on"
+    wish = f'fits `where` "{where}"' if where else "can be trained on"
     n_held = int(asked.index.isin(held.index).sum()) if said else 0
     if n_held:
         kept = f"; {said} holds out {n_held} of the {len(asked)} that fit"

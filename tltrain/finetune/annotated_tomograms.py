@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.schema import Intensity
 from catalogs.seeds import digest
@@ -158,6 +159,8 @@ def _standing(place: Place, card: ModelCard, terms: Terms, folder: Path) -> Real
         shape, offset = tuple(facts.pop("shape")), tuple(facts.pop("offset"))
         found = RealTomogram(**facts, shape=shape, offset=offset, grey=folder / f"{stem}.grey.npy", mask=mask)
         return found if found.read().shape == shape else None
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

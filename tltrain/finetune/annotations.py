@@ -90,7 +90,7 @@ def look(tomograms: Sequence[Tomogram], voxel_size: float | None = None) -> list
         volume = open_volume(tomogram.path, voxel_size=voxel_size)
         size = voxel_size or tomogram.voxel_size or volume.voxel_size
         if size is None:
-            raise InputError(f"{tomogram.path} does not say its voxel size; give it with --voxel-size, in Å")
+            raise InputError(f"{tomogram.path} does not say its voxel size; give it with `voxel_size`, in Å")
         places.append(Place(tomogram, volume.shape, size))
     return places
 
@@ -216,7 +216,7 @@ def _in_tomograms(
         raise InputError(
             f"{source} has particles in {_listed(others)}, but the tomograms are "
             f"{_listed(sorted(known))}; rename the files or the list, or give "
-            "RELION's tomograms.star as --tomograms"
+            "RELION's tomograms.star as `tomograms`"
         )
     if others:
         notes.append(
@@ -234,12 +234,12 @@ def _in_classes(
     for theirs, ours in given.items():
         if ours and ours not in targets:
             raise InputError(
-                f"--class {theirs}={ours}: the model {card.name!r} has no class {ours!r}, only {known}"
+                f"`classes={theirs}={ours}`: the model {card.name!r} has no class {ours!r}, only {known}"
                 f"{nearest(ours, targets)}"
             )
         if theirs not in set(table["class_name"]):
             raise InputError(
-                f"--class {theirs}={ours}: {source} has no class {theirs!r}, only "
+                f"`classes={theirs}={ours}`: {source} has no class {theirs!r}, only "
                 f"{_listed(sorted(set(table['class_name'])))}"
             )
     mapped: dict[str, str] = {}
@@ -256,7 +256,7 @@ def _in_classes(
         else:
             raise InputError(
                 f"{source} has the class {name!r}, the model {card.name!r} knows {known}"
-                f"{nearest(name, targets)}; give --class {name}=NAME, or --class {name}= to leave it out"
+                f"{nearest(name, targets)}; give `classes={name}=NAME`, or `classes={name}=` to leave it out"
             )
     names = table["class_name"].map(mapped)
     kept = table.assign(class_name=names, label=names.map(lambda n: targets[n].label if n else 0))[
@@ -280,7 +280,7 @@ def _refuse_outside(table: pd.DataFrame, places: Sequence[Place], source: str) -
             raise InputError(
                 f"{source}: {outside.sum()} of {len(rows)} particles lie outside of the tomogram {name!r} "
                 f"({edges} voxels of {place.voxel_size:g} Å), such as at voxel ({x:.0f}, {y:.0f}, {z:.0f}); "
-                "correct the list, or give --pixel-size if it counts in pixels of the tilt series"
+                "correct the list, or give `pixel_size` if it counts in pixels of the tilt series"
             )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalogs.console import Renamed
+from catalogs.console import Renamed, in_flags
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ def finetune(
     from pathlib import Path
 
     from catalogs.model_file import read_card
+    from catalogs.progress import ProgressLine
     from tlpick.network.tomograms.intake import Terms
     from tltrain.finetune.settings import FineTuning, check
 
@@ -230,7 +231,7 @@ def finetune(
             settings,
             terms=terms,
             held_out=held_out,
-            say=click.echo,
+            progress=ProgressLine,
         )
         return 0
 
@@ -245,10 +246,11 @@ def finetune(
         terms=terms,
         held_out=held_out,
         overwrite=overwrite,
-        say=click.echo,
+        progress=ProgressLine,
     )
     if tuned.forgot:
-        click.echo(f"tltrain: stopped: {tuned.forgot}; what was best before is kept", err=True)
+        text = f"tltrain: stopped: {tuned.forgot}; what was best before is kept"
+        click.echo(in_flags(text, click.get_current_context().command), err=True)
         return FORGOT
     return 0
 

@@ -18,6 +18,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
+from tlpick.network.model import predictor
 from tlpick.network.tomograms.intake import VOXEL_SIZE_TOLERANCE, Terms
 from tltrain.finetune.annotated_tomograms import (
     AnnotatedSupply,
@@ -31,7 +32,6 @@ from tltrain.finetune.settings import FineTuning
 from tltrain.finetune.targets import IGNORED, UNLABELLED, Shape, measure_shape, paint, sphere
 from tltrain.training.cards import CONTRAST
 from tltrain.training.losses import IGNORE
-from tltrain.training.predict import predict
 from tltrain.training.validation import Held, Validation, open_validation
 
 #: Simulated tomograms that tell how much is forgotten, and tomograms from which one is held out by itself.
@@ -168,14 +168,14 @@ def divide(
         return annotations, None
     for name in held_out:
         if name not in names:
-            raise InputError(f"--held-out {name}: there is no tomogram of that name, only {', '.join(names)}")
+            raise InputError(f"`held_out={name}`: there is no tomogram of that name, only {', '.join(names)}")
     if not held_out and len(names) >= enough:
         counts = annotations.table["tomogram"].value_counts()
         held_out = [min(names, key=lambda name: (int(counts[name]), name))]
     if not held_out:
         return annotations, None
     if set(held_out) == set(names):
-        raise InputError("--held-out names all tomograms; leave one to learn from")
+        raise InputError("`held_out` names all tomograms; leave one to learn from")
 
     def of(keep: Callable[[str], bool]) -> Annotations:
         places: list[Place] = [place for place in annotations.places if keep(place.tomogram.name)]
@@ -195,7 +195,7 @@ def _simulation(
         if settings.mix > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
             raise InputError(
                 f"there are no simulated tomograms to learn from as well: {error}; name a corpus with "
-                "--corpus, or give --mix 0 --targets sphere to do without"
+                "`corpus`, or give `mix=0` `targets=sphere` to do without"
             ) from error
         say(f"{error}: nobody will notice what is forgotten")
         return None
@@ -264,12 +264,12 @@ def _shapes(
     assert simulation is not None  # otherwise refused above
     if kind == "oriented" and not train.oriented:
         raise InputError(
-            "--targets oriented needs picks with orientations, and no pick is turned; give shape"
+            "`targets=oriented` needs picks with orientations, and no pick is turned; give shape"
         )
     if kind == "shape" and train.oriented:
         say(
             "the picks have orientations, which are not used; if they turn the structures of the corpus, as "
-            "those of template matching with them do, give --targets oriented"
+            "those of template matching with them do, give `targets=oriented`"
         )
     oriented = kind == "oriented"
     return {
@@ -290,7 +290,7 @@ def expected_share(material: Material, tomograms: Sequence[RealTomogram]) -> flo
     """
     if material.simulation is None:
         raise InputError(
-            "--unlabelled positive-unlabelled needs --prior where there is no corpus to take it from"
+            "`unlabelled=positive-unlabelled` needs `prior` where there is no corpus to take it from"
         )
     volumes = {name: _volume(shape) for name, shape in material.shapes.items()}
     records = material.simulation.train
@@ -318,7 +318,7 @@ def supply(
 
     ``network`` is the model to begin with: it says which voxels may count as background, where that is asked.
     """
-    card = material.card
+    predict = predictor(network)
     files, tables = [], []
     for tomogram in tomograms:
         table = material.train.of(tomogram.name)
@@ -328,7 +328,7 @@ def supply(
         ) -> None:
             _paint(material, tomogram, table, settings, out)
             if settings.background_below > 0:
-                for box, probability in predict(network, tomogram.read(), card.halo, card.pooling):
+                for box, probability in predict(tomogram.read()):
                     low = 1 - probability[..., 0] < settings.background_below
                     part = out[box]
                     part[low & (part == UNLABELLED)] = 0
@@ -365,8 +365,7 @@ def simulated(material: Material) -> Validation | None:
     """Open the simulated tomograms that tell how much is forgotten; None if there are none."""
     if material.simulation is None or not material.simulation.val:
         return None
-    catalog, card = material.simulation.catalog, material.card
-    return open_validation(catalog, material.simulation.val, halo=card.halo, pooling=card.pooling)
+    return open_validation(material.simulation.catalog, material.simulation.val)
 
 
 def _inside(tomogram: RealTomogram) -> NDArray[np.float16]:
@@ -408,4 +407,4 @@ def held_out(
                 annotated=np.load(file, mmap_mode="r"),
             )
         )
-    return Validation(tuple(material.classes), ready[0].voxel_size, held, card.halo, card.pooling)
+    return Validation(tuple(material.classes), ready[0].voxel_size, held)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from catalogs.model_file import ModelCard
+from tlpick.network.model import predictor
 from tltrain.finetune.settings import FineTuning
 from tltrain.training.loop import Outcome
 from tltrain.training.validation import Look, Scores, Validation
@@ -57,8 +58,9 @@ def judged_before(
     before: Any, known: Validation | None, held: Validation | None, card: ModelCard
 ) -> Judgement:
     """Judge the model as it is, on held-out tomograms with the thresholds that a picker takes."""
-    simulated = known.score(before) if known else None
-    held_out = held.score(before, card.thresholds) if held else None
+    predict = predictor(before)
+    simulated = known.score(predict) if known else None
+    held_out = held.score(predict, card.thresholds) if held else None
     return Judgement(simulated, held_out, card.thresholds)
 
 
@@ -66,9 +68,10 @@ def judged(
     network: Any, known: Validation | None, held: Validation | None, thresholds: Mapping[str, float]
 ) -> Judgement:
     """Judge a network; on real tomograms with the thresholds that simulated ones say are best."""
-    simulated = known.score(network) if known else None
+    predict = predictor(network)
+    simulated = known.score(predict) if known else None
     thresholds = simulated.thresholds if simulated else thresholds
-    return Judgement(simulated, held.score(network, thresholds) if held else None, thresholds)
+    return Judgement(simulated, held.score(predict, thresholds) if held else None, thresholds)
 
 
 def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTuning) -> Outcome:
@@ -80,7 +83,7 @@ def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTun
     if forgotten > settings.max_forgetting:
         why = (
             f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "
-            f"{facts['simulated']['f1']:.3f}, more than --max-forgetting {settings.max_forgetting:g} allows"
+            f"{facts['simulated']['f1']:.3f}, more than `max_forgetting={settings.max_forgetting:g}` allows"
         )
         return Outcome((-1.0,), judgement.words, facts, why)
     return Outcome(score_of(facts, settings), judgement.words, facts)

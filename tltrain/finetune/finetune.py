@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,7 +14,10 @@ from typing import Any
 from catalogs.console import DISTRIBUTION, counted
 from catalogs.corpus.catalog import Catalog
 from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
+from catalogs.progress import Progress as ProgressBar
+from catalogs.progress import Silent
 from catalogs.seeds import digest
+from tlpick.network.keras_network import load_keras
 from tlpick.network.tomograms.intake import Terms
 from tltrain.data.augment import Augmentation
 from tltrain.data.sampling import Shares
@@ -27,7 +31,6 @@ from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.page import facts_of
 from tltrain.finetune.settings import FineTuning, check
 from tltrain.networks.architectures import Architecture, architecture
-from tltrain.networks.deepfinder_weights import load_network
 from tltrain.reporting.journal import Journal, journal_of
 from tltrain.reporting.progress import Progress, duration
 from tltrain.training import checkpoint, loop
@@ -47,6 +50,8 @@ from tltrain.training.loop import Outcome
 from tltrain.training.losses import loss_of
 from tltrain.training.settings import check_patch
 from tltrain.training.validation import Validation
+
+_log = logging.getLogger(__name__)
 
 #: Of the learning rate that trains the network from scratch.
 GENTLER = 0.5
@@ -83,7 +88,8 @@ def finetune(
     memory: float = 4e9,
     prepared: Path | None = None,
     overwrite: bool = True,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
+    progress: ProgressBar = Silent,
 ) -> Tuned:
     """Fine-tune a model on annotated tomograms and write it as another one.
 
@@ -115,7 +121,9 @@ def finetune(
     overwrite
         Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
     say
-        Gets a sentence about each stage.
+        Gets a sentence about each stage; it goes to :mod:`logging` unless given.
+    progress
+        Told how far the steps are.
 
     Returns
     -------
@@ -152,7 +160,7 @@ def finetune(
         lead = _introduction(material, settings, held)
         say(lead)
 
-        before = _copy(load_network(model), arch, card)
+        before = _copy(load_keras(model), arch, card)
         stream = _stream(material, tomograms, settings, patch, before, say)
         known = data.simulated(material)
         learner = Learner(
@@ -176,13 +184,15 @@ def finetune(
 
         plan = loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS)
         file = partial / "state.npz"
-        progress = loop.train(learner, stream, state, plan, file, validate=validate, watch=[journal])
+        trained = loop.train(
+            learner, stream, state, plan, file, validate=validate, watch=[journal], shown=progress
+        )
         with learner.judged() as network:
             if state.best:
                 checkpoint.assign(network.variables, state.best)
             judgement = judged(network, known, held, card.thresholds)
             tuned = _card(
-                target, model, parent, material, tomograms, settings, patch, state, judgement, progress
+                target, model, parent, material, tomograms, settings, patch, state, judgement, trained
             )
             write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
         journal.looks = judgement.looks
@@ -201,7 +211,7 @@ def baseline(
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     prepared: Path,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
 ) -> dict[str, Any]:
     """Say how good a model is before any fine-tuning: the facts of :class:`Judgement`.
 
@@ -211,7 +221,7 @@ def baseline(
     card = read_card(model)
     material = data.gather(card, annotations, held_out, settings, lambda _: None)
     held = data.held_out(material, settings, terms or Terms(), prepared, memory, say)
-    before = _copy(load_network(model), architecture(card.network), card)
+    before = _copy(load_keras(model), architecture(card.network), card)
     say(f"judging {card.name} as it is")
     known = data.simulated(material)
     return judged_before(before, known, held, card).facts

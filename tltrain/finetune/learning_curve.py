@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import logging
 import math
 import os
 import shutil
@@ -15,12 +16,16 @@ from typing import Any
 
 from catalogs.errors import InputError
 from catalogs.model_file import read_card
+from catalogs.progress import Progress as ProgressBar
+from catalogs.progress import Silent
 from tlpick.network.tomograms.intake import Terms
 from tltrain.finetune.annotations import Annotations
 from tltrain.finetune.data import divide
 from tltrain.finetune.finetune import baseline, finetune
 from tltrain.finetune.settings import FineTuning
 from tltrain.training.fit import target_of
+
+_log = logging.getLogger(__name__)
 
 TUNED, SCRATCH = "fine-tuned", "from scratch"
 
@@ -62,7 +67,8 @@ def learn(
     terms: Terms | None = None,
     held_out: Sequence[str] = (),
     memory: float = 4e9,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
+    progress: ProgressBar = Silent,
 ) -> list[Point]:
     """Fine-tune with several numbers of annotations and compare on tomograms that none of them saw.
 
@@ -72,7 +78,7 @@ def learn(
 
     Parameters
     ----------
-    model, annotations, settings, terms, held_out, memory, say
+    model, annotations, settings, terms, held_out, memory, say, progress
         As for :func:`tltrain.finetune.finetune`; with ``settings.from_scratch`` both are done, fine-tuning
         and training from scratch.
     to
@@ -92,17 +98,17 @@ def learn(
     """
     folder = target_of(to, None)
     if folder.is_file():
-        raise InputError(f"{folder} is a file; --to names the folder of a learning curve")
+        raise InputError(f"{folder} is a file; `to` names the folder of a learning curve")
     train, held = divide(annotations, held_out, enough=2)
     if held is None:
         raise InputError(
             "a learning curve needs a tomogram that is not learned from; give two tomograms or more, and not "
-            "--held-out none"
+            "`held_out=none`"
         )
     n_train = len(train.table)
     if counts[-1] > n_train:
         raise InputError(
-            f"--learning-curve asks for {counts[-1]} annotations, and {n_train} are there besides the "
+            f"`learning_curve` asks for {counts[-1]} annotations, and {n_train} are there besides the "
             "held-out ones; ask for fewer"
         )
     names = [place.tomogram.name for place in held.places]
@@ -126,7 +132,14 @@ def learn(
                     facts, note = baseline(model, annotations, each, **options), ""
                 else:
                     suffix = "-scratch" if kind == SCRATCH else ""
-                    tuned = finetune(model, annotations, folder / f"{n:04d}{suffix}.tlm", each, **options)
+                    tuned = finetune(
+                        model,
+                        annotations,
+                        folder / f"{n:04d}{suffix}.tlm",
+                        each,
+                        progress=progress,
+                        **options,
+                    )
                     facts, note = tuned.card.training["fine_tuning"]["after"], tuned.forgot
                 points.append(_point(n, kind, facts, note))
                 _write(folder, read_card(model).name, points)

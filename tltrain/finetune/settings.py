@@ -87,29 +87,29 @@ def check(settings: FineTuning) -> None:
     ):
         if value is not None and value not in known:
             raise InputError(
-                f"--{option} is {value!r}; give one of {', '.join(known)}{nearest(value, known)}"
+                f"`{option}` is {value!r}; give one of {', '.join(known)}{nearest(value, known)}"
             )
     for option, share in (
         ("mix", settings.mix),
-        ("max-forgetting", settings.max_forgetting),
-        ("background-below", settings.background_below),
+        ("max_forgetting", settings.max_forgetting),
+        ("background_below", settings.background_below),
     ):
         if not 0 <= share <= 1:
-            raise InputError(f"--{option} is {share:g}; give a number from 0 to 1")
+            raise InputError(f"`{option}` is {share:g}; give a number from 0 to 1")
     if settings.mix == 1:
-        raise InputError("--mix 1 leaves no place for the annotated tomograms; give less, such as 0.5")
+        raise InputError("`mix=1` leaves no place for the annotated tomograms; give less, such as 0.5")
     if settings.prior is not None and not 0 < settings.prior < 1:
-        raise InputError(f"--prior is {settings.prior:g}; give a share between 0 and 1")
+        raise InputError(f"`prior` is {settings.prior:g}; give a share between 0 and 1")
     if not settings.shell >= 0:
-        raise InputError(f"--shell is {settings.shell:g}; give 0 or more radii")
+        raise InputError(f"`shell` is {settings.shell:g}; give 0 or more radii")
     if (
         settings.unlabelled == "ignore"
         and settings.shell == 0
         and settings.background_below == 0 == settings.mix
     ):
         raise InputError(
-            "--shell 0 and --mix 0 with --unlabelled ignore name no background, and a network would call "
+            "`shell=0` and `mix=0` with `unlabelled=ignore` name no background, and a network would call "
             "everything a particle; give one of them more"
         )
     if settings.mix > 0 and settings.batch < 2:
-        raise InputError(f"--batch is {settings.batch}, too few to mix; give at least 2, or --mix 0")
+        raise InputError(f"`batch` is {settings.batch}, too few to mix; give at least 2, or `mix=0`")

@@ -161,14 +161,14 @@ def measure_shape(
     if not found:
         raise InputError(
             f"the corpus {catalog.url} has no whole particle of the class {info.name!r}, whose shape is "
-            "wanted; use --targets sphere"
+            "wanted; use `targets=sphere`"
         )
     profile = hits / np.maximum(places, 1)
     share = float(volume.max() / found if oriented else profile.max())
     if share < PRESENT:
         raise InputError(
             f"the particles of {info.name!r} in the corpus {catalog.url} have no voxel in common: at most "
-            f"{share:.0%} of them fill one; use --targets sphere"
+            f"{share:.0%} of them fill one; use `targets=sphere`"
         )
     return Shape(spacing, profile, volume / found if oriented else None, found)
 

@@ -12,10 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from catalogs.console import nearest
-from catalogs.errors import InputError
+from catalogs.plugins import Known
 from catalogs.seeds import seed as seed_of
 
 
@@ -49,10 +46,7 @@ def architecture(name: str) -> Architecture:
     InputError
         If there is none of that name.
     """
-    if name not in ARCHITECTURES:
-        known, near = ", ".join(ARCHITECTURES), nearest(name, ARCHITECTURES)
-        raise InputError(f"there is no network {name!r}; use one of {known}{near}")
-    return ARCHITECTURES[name]
+    return ARCHITECTURES.named(name)
 
 
 def deepfinder(n_classes: int, seed: int = 0) -> Any:
@@ -214,12 +208,19 @@ def residual_unet(n_classes: int, seed: int = 0) -> Any:
     return keras.Model(entry, classes(x), name="residual-unet")
 
 
-#: What ``--network`` knows.
-ARCHITECTURES = {
-    "small": Architecture("small", pooling=4, learning_rate=3e-3, build=small),
-    "deepfinder": Architecture("deepfinder", pooling=4, learning_rate=5e-4, build=deepfinder),
-    "residual-unet": Architecture("residual-unet", pooling=4, learning_rate=2e-3, build=residual_unet),
-}
+#: The networks by name, those of other packages among them; their entry points name an ``Architecture``.
+ARCHITECTURES: Known[Architecture] = Known(
+    "networks",
+    "network",
+    {
+        "small": lambda: Architecture("small", pooling=4, learning_rate=3e-3, build=small),
+        "deepfinder": lambda: Architecture("deepfinder", pooling=4, learning_rate=5e-4, build=deepfinder),
+        "residual-unet": lambda: Architecture(
+            "residual-unet", pooling=4, learning_rate=2e-3, build=residual_unet
+        ),
+    },
+    "network",
+)
 
 
 def arithmetic(network: Any, edge: int = 64) -> float:
@@ -255,65 +256,6 @@ def arithmetic(network: Any, edge: int = 64) -> float:
         elif isinstance(layer, keras.layers.Conv3D):
             total += 2 * math.prod(layer.kernel.shape) * math.prod(out[1:4])
     return total / edge**3 / 1e6
-
-
-def receptive_field(network: Any, pooling: int) -> int:
-    """Measure how far a voxel's result depends on its surroundings, by perturbing one voxel.
-
-    The probe is a copy of the network in which nothing can hide: all kernels are positive, so that a positive
-    voxel reaches everything that its value may ever reach, whatever the weights are.
-
-    Parameters
-    ----------
-    network
-        A Keras model whose layers are convolutions, poolings, upsamplings, sums and the like, and whose last
-        layer holds the softmax.
-    pooling
-        Voxels of the input to one of the coarsest level; the reach depends on the position modulo this.
-
-    Returns
-    -------
-    int
-        The largest distance in voxels along an axis between a voxel and one whose result it changes.
-    """
-    import keras
-
-    probe = keras.Model.from_config(network.get_config())  # a copy without the weights
-    for layer in probe.layers:
-        if isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose):
-            values = [np.zeros(v.shape, np.float32) for v in layer.get_weights()]
-            # between the faint corner (the product of the weights) and the centre (27 times as much a layer),
-            # this keeps both inside float32 for some fifty layers
-            channels = layer.input.shape[-1]
-            values[0] += 1 / (math.sqrt(27) * channels)
-            layer.set_weights(values)
-    probe.layers[-1].activation = keras.activations.linear
-
-    edge = 16 * pooling
-    while (reach := max(_reach(probe, axis, edge, pooling) for axis in range(3))) >= edge // 2 - pooling:
-        edge *= 2  # it may reach beyond the box
-    return reach
-
-
-def halo(network: Any, pooling: int) -> int:
-    """Return the margin in voxels that a tile needs: the reach, up to a multiple of the pooling."""
-    return -(-receptive_field(network, pooling) // pooling) * pooling
-
-
-def _reach(probe: Any, axis: int, edge: int, pooling: int) -> int:
-    """Light a voxel in the middle of a thin box, at each phase, and see how far along ``axis`` it shows."""
-    import keras
-
-    shape = [pooling] * 3
-    shape[axis] = edge
-    boxes = np.zeros((pooling, *shape, 1), np.float32)
-    places = edge // 2 + np.arange(pooling)
-    for box, place in zip(np.moveaxis(boxes, axis + 1, 1), places, strict=True):
-        box[place, 0, 0] = 1
-    out = np.asarray(keras.ops.convert_to_numpy(probe(boxes, training=False)))
-    lit = np.moveaxis(out, axis + 1, 1).reshape(pooling, edge, -1) != 0
-    phase, reached, _ = np.nonzero(lit)
-    return int(np.abs(reached - places[phase]).max())
 
 
 def _tensors(value: Any) -> list[Any]:

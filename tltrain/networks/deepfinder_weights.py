@@ -1,4 +1,4 @@
-"""Weights from elsewhere and for elsewhere: model files, and the ``.h5`` files of DeepFinder.
+"""Weights from DeepFinder and for DeepFinder: its ``.h5`` files.
 
 DeepFinder saves with ``model.save`` or ``model.save_weights`` of Keras 2. Both are groups of layers in the
 order of the network, each with its arrays in order: the one inside ``model_weights``, the other at the root.
@@ -18,61 +18,14 @@ from numpy.typing import NDArray
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
-from catalogs.model_file import ModelCard, check, read_card, read_network, require, write_model
-from catalogs.private import scratch_folder
+from catalogs.model_file import ModelCard, write_model
 from catalogs.schema import ClassInfo
-from tltrain.networks.architectures import architecture, halo
+from tlpick.network.geometry import read_graph
+from tltrain.networks.architectures import architecture
 from tltrain.training.cards import keras_file, now, software
 
 #: Edge of a patch, that DeepFinder and the Template Learning paper train with, voxels.
 _PATCH = 56
-
-
-def load_network(
-    path: str | os.PathLike[str],
-    *,
-    classes: Sequence[ClassInfo] | None = None,
-    voxel_size: float | None = None,
-) -> Any:
-    """Load the network of a model file.
-
-    Parameters
-    ----------
-    path
-        Of the model.
-    classes, voxel_size
-        What the model must be for; None: whatever it is for.
-
-    Returns
-    -------
-    keras.Model
-        (b, z, y, x, 1) -> (b, z, y, x, classes + 1) probabilities.
-
-    Raises
-    ------
-    InputError
-        If it is no model, one for other classes or voxels, or its network does not fit its card.
-    """
-    card = read_card(path)
-    require(card, path, classes=classes, voxel_size=voxel_size)
-    check(path)
-    with without_greetings(), scratch_folder("tltrain-") as folder:
-        import keras
-
-        try:
-            network = keras.saving.load_model(read_network(path, folder), compile=False)
-        except Exception as error:  # Keras lets anything through that its layers raise
-            reason = str(error).strip().split("\n", 1)[0].rstrip(".")
-            raise InputError(
-                f"Keras {keras.__version__} cannot load the network in {path} ({reason}); train it again"
-            ) from error
-    outputs = network.output_shape[-1]
-    if outputs != len(card.classes) + 1:
-        raise InputError(
-            f"the network in {path} has {outputs} outputs, its card names {len(card.classes)} classes "
-            "and the background makes one more; train it again"
-        )
-    return network
 
 
 def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
@@ -202,10 +155,10 @@ def import_deepfinder(
     n_classes = weights[-1].shape[0]
     if n_classes != len(classes) + 1:
         raise InputError(
-            f"{path} is for {n_classes - 1} classes and the background, --classes names {len(classes)}"
+            f"{path} is for {n_classes - 1} classes and the background, `classes` names {len(classes)}"
         )
     if not voxel_size > 0:
-        raise InputError(f"--voxel-size is {voxel_size:g}; give the size of a voxel in Å")
+        raise InputError(f"`voxel_size` is {voxel_size:g}; give the size of a voxel in Å")
     if not Path(to).parent.is_dir():
         raise InputError(f"there is no folder {Path(to).parent} for the model")
     arch = architecture("deepfinder")
@@ -224,7 +177,7 @@ def import_deepfinder(
             "network": arch.name,
             "n_parameters": int(network.count_params()),
             "pooling": arch.pooling,
-            "halo": halo(network, arch.pooling),
+            "halo": read_graph(network).halo,
             "patch": _PATCH,
             "thresholds": {},
             "training": {"by": "DeepFinder"},
@@ -250,11 +203,11 @@ def classes_of(text: str) -> list[ClassInfo]:
             classes.append(ClassInfo(name=name, label=label, radius=float(radius)))
         except ValueError as error:
             raise InputError(
-                f"--classes has {part.strip()!r}; give name:radius for each class, the radius in Å, such as "
+                f"`classes` has {part.strip()!r}; give name:radius for each class, the radius in Å, such as "
                 "ribosome:108,proteasome:62"
             ) from error
     if len({info.name for info in classes}) < len(classes):
-        raise InputError("--classes names a class twice")
+        raise InputError("`classes` names a class twice")
     return classes
 
 

@@ -1,22 +1,19 @@
-"""The live line of a training: rewritten in place on a terminal, a line every 10 s in a log file."""
+"""How a training is doing: steps, their rate, and what it waits for."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from dataclasses import dataclass, field
-from typing import TextIO
 
-#: Seconds between two lines.
-TERMINAL, LOG = 0.2, 10.0
-#: Steps that must be done before the time that is left is told.
-FEW = 5
+from catalogs.progress import Line, Silent
+
+#: Seconds between two reports at least.
+OFTEN = 0.2
 
 
 @dataclass
 class Progress:
-    """Counts steps and says how a training is doing.
+    """Counts steps and tells how a training is doing.
 
     Attributes
     ----------
@@ -24,8 +21,8 @@ class Progress:
         Number of steps done at the start and to be done in the end.
     batch
         Patches of a step.
-    out
-        Where the line goes.
+    line
+        What it is told to.
     waited
         Seconds that the training has waited for data.
     paused
@@ -37,7 +34,7 @@ class Progress:
     first: int
     last: int
     batch: int
-    out: TextIO = field(default_factory=lambda: sys.stderr)
+    line: Line = field(default_factory=Silent)
     waited: float = 0.0
     paused: float = 0.0
     score: str = ""
@@ -63,37 +60,19 @@ class Progress:
         self.first, self.waited, self.paused, self._started = step, 0.0, 0.0, time.monotonic()
 
     def due(self) -> bool:
-        """Tell whether it is time for a line."""
-        return time.monotonic() - self._shown >= (TERMINAL if self.out.isatty() else LOG)
+        """Tell whether it is time for a report."""
+        return time.monotonic() - self._shown >= OFTEN
 
     def show(self, step: int, loss: float) -> None:
-        """Write the line."""
+        """Report the steps done, and what matters now."""
         self._shown = time.monotonic()
-        done = step - self.first
-        left = self.seconds / max(done, 1) * (self.last - step)
-        text = "  ".join(
-            part
-            for part in (
-                f"step {step:{len(str(self.last))}d}/{self.last}",
-                f"loss {loss:.3f}",
-                self.score,
-                f"{self.rate(step):.1f} patches/s",
-                f"waited {100 * self.wait_share:.1f} %",
-                f"{duration(left)} left" if done >= FEW or step == self.last else "",
-            )
-            if part
+        words = (
+            f"loss {loss:.3f}",
+            self.score,
+            f"{self.rate(step):.1f} patches/s",
+            f"waited {100 * self.wait_share:.1f} %",
         )
-        # \r returns to the start of the line, \x1b[K clears what a longer line left behind it; a line that is
-        # wider than the window would be left behind at each turn
-        width = shutil.get_terminal_size().columns - 1
-        self.out.write(f"\r{text[:width]}\x1b[K" if self.out.isatty() else f"{text}\n")
-        self.out.flush()
-
-    def close(self) -> None:
-        """End the line on a terminal."""
-        if self.out.isatty():
-            self.out.write("\n")
-            self.out.flush()
+        self.line.update(step, "  ".join(filter(None, words)))
 
 
 def duration(seconds: float) -> str:

@@ -17,7 +17,8 @@ from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
 from catalogs.private import scratch_folder
 from catalogs.schema import SampleRecord
-from tltrain.networks.architectures import Architecture, halo
+from tlpick.network.geometry import read_graph
+from tltrain.networks.architectures import Architecture
 from tltrain.reporting.progress import Progress, duration
 from tltrain.training.checkpoint import State
 from tltrain.training.settings import Settings
@@ -73,7 +74,7 @@ def card_of(
         network=arch.name,
         n_parameters=int(network.count_params()),
         pooling=arch.pooling,
-        halo=halo(network, arch.pooling),
+        halo=read_graph(network).halo,
         patch=settings.patch,
         thresholds=scores.thresholds if scores else {info.name: 0.5 for info in classes},
         training={

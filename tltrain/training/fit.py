@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import math
 import os
 import shutil
@@ -17,12 +18,15 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.machine import require_backend
 from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
+from catalogs.progress import Progress as ProgressBar
+from catalogs.progress import Silent
 from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
+from tlpick.network.keras_network import load_keras
+from tlpick.network.model import predictor
 from tltrain.data.splits import choose
 from tltrain.data.stream import open_stream
-from tltrain.networks.architectures import Architecture, halo
-from tltrain.networks.deepfinder_weights import load_network
+from tltrain.networks.architectures import Architecture
 from tltrain.reporting.journal import Journal, journal_of
 from tltrain.reporting.page import Facts
 from tltrain.training import checkpoint, loop
@@ -34,6 +38,8 @@ from tltrain.training.settings import VALIDATIONS, Settings, checked, optimisati
 from tltrain.training.targets_there import check_samples, check_usual
 from tltrain.training.validation import Validation, open_validation
 
+_log = logging.getLogger(__name__)
+
 
 def fit(
     url: str,
@@ -42,7 +48,8 @@ def fit(
     *,
     yes: bool = False,
     overwrite: bool = True,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _log.info,
+    progress: ProgressBar = Silent,
 ) -> ModelCard:
     """Train a network on a corpus and write it as a model file.
 
@@ -65,7 +72,9 @@ def fit(
     overwrite
         Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
     say
-        Gets a sentence about each stage.
+        Gets a sentence about each stage; it goes to :mod:`logging` unless given.
+    progress
+        Told how far the steps are.
 
     Returns
     -------
@@ -127,14 +136,13 @@ def fit(
         n_classes = len(catalog.classes) + 1
         learner = Learner(lambda: _first(arch, n_classes, settings), how)
         network = learner.network
-        margin = halo(network, arch.pooling)
-        validation = open_validation(catalog, val, halo=margin, pooling=arch.pooling) if val else None
+        validation = open_validation(catalog, val) if val else None
         state = state or State(identity)
 
         journal = Journal(journal_of(target), _facts(target, lead, catalog, settings))
         journal.write(state)
         say(f"how it goes: {journal.folder / 'training.html'}")
-        progress = loop.train(
+        trained = loop.train(
             learner,
             stream,
             state,
@@ -142,6 +150,7 @@ def fit(
             partial / "state.npz",
             validate=None if validation is None else _judge(validation, journal),
             watch=[journal],
+            shown=progress,
         )
         if state.stopped:
             say(f"stopped after step {state.step}: {state.stopped}")
@@ -149,8 +158,8 @@ def fit(
             with learner.judged():
                 state.best = checkpoint.values(network.variables)
         checkpoint.assign(network.variables, state.best)
-        scores = validation.score(network) if validation else None
-        card = card_of(target.stem, catalog, settings, arch, network, state, scores, progress, (train, val))
+        scores = validation.score(predictor(network)) if validation else None
+        card = card_of(target.stem, catalog, settings, arch, network, state, scores, trained, (train, val))
         write_model(target, card, keras_file(arch, network, n_classes))
         if scores is not None:
             journal.looks = scores.looks
@@ -164,11 +173,11 @@ def _judge(validation: Validation, journal: Journal) -> Callable[[object], Outco
     """Let validation choose the best network, and the page show what it sees."""
 
     def judge(network: object) -> Outcome:
-        scores = validation.score(network)
+        scores = validation.score(predictor(network))
         if all(math.isnan(value) for value in scores.f1.values()):
             raise InputError(
                 "F1 is no number: no voxel of the validating samples belongs to a class; make the molecules "
-                "larger or the voxels smaller, or validate on others by --hold-out"
+                "larger or the voxels smaller, or validate on others by `hold_out`"
             )
         journal.looks = scores.looks
         return scores.outcome()
@@ -180,7 +189,7 @@ def _first(arch: Architecture, n_classes: int, settings: Settings) -> object:
     """Make the network with the weights to begin with."""
     network = arch.build(n_classes, settings.seed)
     if settings.start is not None:
-        network.set_weights(load_network(settings.start).get_weights())
+        network.set_weights(load_keras(settings.start).get_weights())
     return network
 
 
@@ -229,7 +238,7 @@ def target_of(to: str | os.PathLike[str], start: str | os.PathLike[str] | None) 
     refuse_url(to)
     if start is not None and target.exists() and target.samefile(start):
         raise InputError(
-            f"{target} is the model that the training begins with; give another place to --to, or the same "
+            f"{target} is the model that the training begins with; give another place to `to`, or the same "
             "command could not begin with it again"
         )
     return target
@@ -247,7 +256,7 @@ def replaces(target: Path, overwrite: bool, say: Callable[[str], None]) -> None:
     if not overwrite:
         raise InputError(
             f"{target} was trained by other settings, on other samples or by another version of the "
-            "program; give another place to --to, or --overwrite"
+            "program; give another place to `to`, or `overwrite`"
         )
     say(f"{target} was trained otherwise and will be replaced")
 
@@ -268,7 +277,7 @@ def unfinished(partial: Path, identity: str, overwrite: bool, say: Callable[[str
         if not overwrite:
             raise InputError(
                 f"{partial} holds an unfinished training with other settings or samples; give another place "
-                "to --to, or --overwrite to begin anew"
+                "to `to`, or `overwrite` to begin anew"
             )
         say("starting anew: the unfinished training there is of other settings or samples")
     return state
@@ -282,7 +291,7 @@ def alone(partial: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"another training writes {partial} at this moment; wait, or give another place to --to"
+                f"another training writes {partial} at this moment; wait, or give another place to `to`"
             ) from error
         except OSError:  # a file system without locks
             pass

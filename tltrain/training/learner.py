@@ -87,7 +87,7 @@ class Learner:
 
         if how.precision not in PRECISIONS:
             raise InputError(
-                f"--dtype is {how.precision!r}; give one of {', '.join(PRECISIONS)}"
+                f"`precision` is {how.precision!r}; give one of {', '.join(PRECISIONS)}"
                 f"{nearest(how.precision, PRECISIONS)}"
             )
         self._how = how
@@ -267,7 +267,7 @@ def _strategy(devices: int | None) -> Any:
     if keras.backend.backend() != "tensorflow":
         if devices is not None and devices > 1:
             raise InputError(
-                f"--devices {devices} needs Keras on TensorFlow, this is on {keras.backend.backend()}"
+                f"`devices={devices}` needs Keras on TensorFlow, this is on {keras.backend.backend()}"
             )
         return None
     import tensorflow as tf
@@ -276,7 +276,7 @@ def _strategy(devices: int | None) -> Any:
     there = gpus or tf.config.list_logical_devices("CPU")
     wanted = len(gpus) if devices is None else devices
     if devices is not None and not 1 <= devices <= len(there):
-        raise InputError(f"--devices is {devices}; this machine has {len(there)}")
+        raise InputError(f"`devices` is {devices}; this machine has {len(there)}")
     if wanted < 2:
         return None
     return tf.distribute.MirroredStrategy([device.name for device in there[:wanted]])

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from catalogs.errors import InputError
+from catalogs.progress import Progress as ProgressBar
+from catalogs.progress import Silent
 from tltrain.reporting.progress import Progress
 from tltrain.training import checkpoint
 from tltrain.training.checkpoint import State
@@ -112,6 +114,7 @@ def train(
     *,
     validate: Validate | None = None,
     watch: Sequence[Watch] = (),
+    shown: ProgressBar = Silent,
 ) -> Progress:
     """Take the steps that are left, and keep ``state`` up to date in memory and on disk.
 
@@ -131,6 +134,8 @@ def train(
         Decides which network is best; None: the last one is.
     watch
         Told of every new entry in ``state.history``.
+    shown
+        Told how far it is.
 
     Returns
     -------
@@ -146,12 +151,13 @@ def train(
     """
     if state.variables:
         learner.restore(state)
-    progress = Progress(first=state.step, last=plan.steps, batch=stream.batch)
+    line = shown("training", plan.steps, "steps")
+    progress = Progress(first=state.step, last=plan.steps, batch=stream.batch, line=line)
     progress.score = next((row["words"] for row in reversed(state.history) if row.get("words")), "")
     begun, before, started = state.step, state.seconds, time.monotonic()
     saved = started
     batches = learner.feed(stream, state.step) if _goes_on(state, plan) else iter(())
-    with _interrupts() as asked_to_stop, contextlib.closing(_Closable(batches)), contextlib.closing(progress):
+    with _interrupts() as asked_to_stop, contextlib.closing(_Closable(batches)), line:
         while _goes_on(state, plan):
             asked = time.monotonic()
             batch = next(batches)
@@ -164,7 +170,7 @@ def train(
                 progress.restart(state.step)
             if not math.isfinite(loss):
                 raise InputError(
-                    f"the training diverged at step {state.step}: its loss is {loss}; lower --learning-rate"
+                    f"the training diverged at step {state.step}: its loss is {loss}; lower `learning_rate`"
                 )
             last = state.step == plan.steps  # of which a validation says more
             if validate is None if last else progress.due():

@@ -104,12 +104,12 @@ def checked(settings: Settings) -> Architecture:
     check_numbers(settings, ("steps", "patch", "batch", "validate_every", "patience", "devices"))
     check_patch(settings.patch, arch)
     if not 0 <= settings.ema < 1:
-        raise InputError(f"--ema is {settings.ema:g}; give a momentum below 1, such as 0.999, or 0 for none")
+        raise InputError(f"`ema` is {settings.ema:g}; give a momentum below 1, such as 0.999, or 0 for none")
     if not 0 <= settings.tolerated < 1:
-        raise InputError(f"--tolerate is {settings.tolerated:g}; give a share from 0 to below 1")
+        raise InputError(f"`tolerated` is {settings.tolerated:g}; give a share from 0 to below 1")
     if settings.devices is not None and settings.batch % settings.devices:
         raise InputError(
-            f"--batch {settings.batch} cannot be shared by {settings.devices} devices; "
+            f"`batch={settings.batch}` cannot be shared by {settings.devices} devices; "
             f"give a multiple of {settings.devices}"
         )
     _check_word("loss", settings.loss, LOSSES)
@@ -134,11 +134,11 @@ def check_numbers(settings: Any, counts: Sequence[str]) -> None:
     for name in counts:
         value = getattr(settings, name)
         if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {value}; give at least 1")
+            raise InputError(f"`{name}` is {value}; give at least 1")
     rate = settings.learning_rate
     if rate is not None and not 0 < rate < math.inf:
-        raise InputError(f"--learning-rate is {rate:g}; give a positive number")
-    _check_word("dtype", settings.precision, PRECISIONS)
+        raise InputError(f"`learning_rate` is {rate:g}; give a positive number")
+    _check_word("precision", settings.precision, PRECISIONS)
 
 
 def _check_word(option: str, value: str, known: Iterable[str]) -> None:
@@ -152,7 +152,7 @@ def check_patch(patch: int, arch: Architecture) -> None:
     """Refuse a patch whose edge the network cannot halve as often as it does (InputError)."""
     if patch % arch.pooling:
         raise InputError(
-            f"--patch {patch} is no multiple of {arch.pooling}, as the network {arch.name} needs; "
+            f"`patch={patch}` is no multiple of {arch.pooling}, as the network {arch.name} needs; "
             f"give {max(round(patch / arch.pooling), 1) * arch.pooling}"
         )
 
@@ -172,7 +172,7 @@ def read_weights(text: str | None) -> tuple[tuple[str, float], ...]:
             weights[name.strip()] = float(value)
         except ValueError as error:
             raise InputError(
-                f"--class-weights has {part.strip()!r}; give name=weight for each class, such as "
+                f"`class_weights` has {part.strip()!r}; give name=weight for each class, such as "
                 "ribosome=2,background=0.5"
             ) from error
     return tuple(weights.items())
@@ -190,15 +190,15 @@ def read_shares(text: str | None) -> Shares:
     for part in (text or "").split(",") if text else []:
         name, _, value = part.strip().partition("=")
         if name not in shares:
-            raise InputError(f"--shares names {name!r}; give {', '.join(shares)}{nearest(name, shares)}")
+            raise InputError(f"`shares` names {name!r}; give {', '.join(shares)}{nearest(name, shares)}")
         try:
             shares[name] = float(value)
         except ValueError:
             shares[name] = -1.0
         if not 0 <= shares[name] < float("inf"):
-            raise InputError(f"--shares has {part.strip()!r}; give a number from 0, such as {name}=0.2")
+            raise InputError(f"`shares` has {part.strip()!r}; give a number from 0, such as {name}=0.2")
     if not any(shares.values()):
-        raise InputError("--shares leaves nothing to learn from; give one of them more than 0")
+        raise InputError("`shares` leaves nothing to learn from; give one of them more than 0")
     return Shares(**shares)
 
 
@@ -214,13 +214,13 @@ def weights_of(settings: Settings, classes: Sequence[ClassInfo]) -> tuple[tuple[
     for name, weight in settings.class_weights:
         if name not in names:
             raise InputError(
-                f"--class-weights names the class {name!r}, the corpus has {', '.join(names)}"
+                f"`class_weights` names the class {name!r}, the corpus has {', '.join(names)}"
                 f"{nearest(name, names)}"
             )
         if not weight >= 0:
-            raise InputError(f"--class-weights gives {name} the weight {weight:g}; give 0 or more")
+            raise InputError(f"`class_weights` gives {name} the weight {weight:g}; give 0 or more")
     if settings.class_weights and not sum(dict(settings.class_weights).get(name, 1.0) for name in names) > 0:
-        raise InputError("--class-weights gives no class a weight; give one more than 0")
+        raise InputError("`class_weights` gives no class a weight; give one more than 0")
     return tuple((names.index(name), weight) for name, weight in settings.class_weights)
 
 

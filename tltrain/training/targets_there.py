@@ -64,7 +64,7 @@ def check_usual(
         if info.is_particle
     ]
     if learning_rate is not None:
-        found.append(doubt("learning_rate", learning_rate, called="--learning-rate"))
+        found.append(doubt("learning_rate", learning_rate, called="`learning_rate`"))
     said = [words for words in found if words is not None]
     if said and not yes:
-        raise InputError(f"{' -- '.join(said)}; if this is meant, add --yes")
+        raise InputError(f"{' -- '.join(said)}; if this is meant, add `yes`")

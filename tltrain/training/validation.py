@@ -22,12 +22,13 @@ from catalogs.intensity import normalise
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
 from tlpick.evaluation.matching import evaluate, only_reviewed
+from tlpick.network.decide import Rule
 from tlpick.network.localisation.localise import Options, localise
+from tlpick.network.model import Predictor
 from tltrain.data.damage import needed
 from tltrain.data.patch_sources import Labels, outputs_of
 from tltrain.training.loop import Outcome
 from tltrain.training.losses import IGNORE
-from tltrain.training.predict import TILE, predict
 
 if TYPE_CHECKING:
     from catalogs.corpus.catalog import Catalog
@@ -156,27 +157,22 @@ class Validation:
         Å.
     held
         What is looked at.
-    halo, pooling
-        Of the network.
-    tile
-        Voxels of a tile at most.
     """
 
     classes: tuple[ClassInfo, ...]
     voxel_size: float
     held: Sequence[Held]
-    halo: int
-    pooling: int
-    tile: int = TILE
 
-    def score(self, network: Any, thresholds: Mapping[str, float] | None = None) -> Scores:
+    def score(self, predict: Predictor, thresholds: Mapping[str, float] | None = None) -> Scores:
         """Let a network label the tomograms, and compare; picks with these thresholds or the best ones."""
         count = _Count(len(self.classes))
-        seen = [self._seen(network, each, count) for each in self.held]
+        seen = [self._seen(predict, each, count) for each in self.held]
         names = [info.name for info in self.classes]
         best = dict(zip(names, count.thresholds(), strict=True))
         thresholds = best if thresholds is None else {name: thresholds.get(name, 0.5) for name in names}
-        labels = [_decide(likeliest, highest, thresholds) for likeliest, highest in seen]
+        # the picker's own rule, which knows classes by the values in the volume
+        rule = Rule([info.model_copy(update={"label": k}) for k, info in self._outputs.items()], thresholds)
+        labels = [rule.labels(likeliest, highest) for likeliest, highest in seen]
         return Scores(
             f1=dict(zip(names, count.f1(), strict=True)),
             thresholds=thresholds,
@@ -184,12 +180,19 @@ class Validation:
             look=self._look(labels),
         )
 
-    def _seen(self, network: Any, held: Held, count: _Count) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Predict a tomogram: which class but background is likeliest, and how likely; count voxels."""
+    @property
+    def _outputs(self) -> dict[int, ClassInfo]:
+        """Classes by the index of the network's output."""
+        return dict(enumerate(self.classes, start=1))
+
+    def _seen(
+        self, predict: Predictor, held: Held, count: _Count
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Predict a tomogram: which class is likeliest (the first is 0), and how likely; count voxels."""
         likeliest = np.zeros(held.grey.shape, np.uint8)
         highest = np.zeros(held.grey.shape, np.float32)
-        for box, probability in predict(network, held.grey, self.halo, self.pooling, self.tile):
-            likeliest[box] = probability[..., 1:].argmax(axis=-1) + 1
+        for box, probability in predict(held.grey):
+            likeliest[box] = probability[..., 1:].argmax(axis=-1)
             highest[box] = probability[..., 1:].max(axis=-1)
             count.add(probability, held.truth[box])
         return likeliest, highest
@@ -198,7 +201,7 @@ class Validation:
         self, labels: Sequence[NDArray[np.uint8]], highest: Sequence[NDArray[np.float32]]
     ) -> dict[str, PickScore]:
         """Pick the tomograms and compare with their particles."""
-        sought = {k: info for k, info in enumerate(self.classes, start=1) if info.is_particle}
+        sought = {k: info for k, info in self._outputs.items() if info.is_particle}
         radii = {info.name: info.radius for info in sought.values()}
         if not sought:
             return {}
@@ -284,7 +287,7 @@ class _Count:
 
 
 def open_validation(
-    catalog: Catalog, records: Sequence[SampleRecord], *, halo: int, pooling: int, most: int = MOST_VOXELS
+    catalog: Catalog, records: Sequence[SampleRecord], *, most: int = MOST_VOXELS
 ) -> Validation:
     """Choose and read the tomograms to validate on.
 
@@ -294,8 +297,6 @@ def open_validation(
         The corpus.
     records
         Of the samples, of one voxel size.
-    halo, pooling
-        Of the network.
     most
         Voxels that are looked at.
 
@@ -341,7 +342,7 @@ def open_validation(
             )
         )
         left -= held[-1].grey.size
-    return Validation(tuple(ordered), voxel_size, held, halo, pooling)
+    return Validation(tuple(ordered), voxel_size, held)
 
 
 def _read(
@@ -364,14 +365,6 @@ def _middle(shape: tuple[int, int, int], most: int) -> tuple[list[int], list[int
         edges[axis] = max(int(edges[axis] * 0.9), 1)
     low = [(n - edge) // 2 for n, edge in zip(shape, edges, strict=True)]
     return low, [a + edge for a, edge in zip(low, edges, strict=True)]
-
-
-def _decide(
-    likeliest: NDArray[np.uint8], highest: NDArray[np.float32], thresholds: Mapping[str, float]
-) -> NDArray[np.uint8]:
-    """Give each voxel its class, as the picker does: the likeliest but background, if it is likely enough."""
-    least = np.array([np.inf, *thresholds.values()], np.float32)
-    return np.where(highest >= least[likeliest], likeliest, 0).astype(np.uint8)
 
 
 def _best_threshold(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> float:

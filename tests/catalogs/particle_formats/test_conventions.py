@@ -96,7 +96,7 @@ class TestRelion5:
         loaded = particles.load(tmp_path / "optimisation_set.star")
         assert loaded.format.name == "relion5-set"
         assert loaded.table["x"].tolist() == [30.0]
-        with pytest.raises(InputError, match="--tomograms-star"):
+        with pytest.raises(InputError, match="`tomograms_star`"):
             particles.save(
                 one(), tmp_path / "other.star", "relion5-set", Context(voxel_size=2.0, shape=(9, 9, 9))
             )
@@ -178,13 +178,13 @@ class TestBinning:
         assert particles.read(tmp_path / "p.star")["x"].tolist() == [42.0]
 
     def test_relion4_never_takes_voxels_for_pixels(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"pixel size of the unbinned tilt series .*--pixel-size"):
+        with pytest.raises(InputError, match=r"pixel size of the unbinned tilt series .*`pixel_size`"):
             particles.save(one(), tmp_path / "p.star", "relion4", Context(voxel_size=6.0))
         frame = pd.DataFrame(
             {"rlnTomoName": ["TS_1"], **dict(zip(PIXELS, ([1.0], [1.0], [1.0]), strict=True))}
         )
         starfile.write({"particles": frame}, tmp_path / "q.star")
-        with pytest.raises(InputError, match="--pixel-size"):
+        with pytest.raises(InputError, match="`pixel_size`"):
             particles.read(tmp_path / "q.star", voxel_size=6.0)
 
     @pytest.mark.parametrize(("kind", "off"), [("fourier", 0.0), ("box", 1.0)])

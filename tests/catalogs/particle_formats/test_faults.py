@@ -151,7 +151,7 @@ class TestUnits:
         rows = dict(zip(PIXELS, ([0.25], [0.5], [0.75]), strict=True))
         path = write_star(tmp_path / "p.star", **{"": {**rows, "rlnMicrographName": ["TS_1.tomostar"]}})
         context = {"voxel_size": 10.0, "shape": (200, 400, 400)}
-        with pytest.raises(InputError, match=r"shares .*or pixels; say which \(--unit shares"):
+        with pytest.raises(InputError, match=r"shares .*or pixels; say which \(`unit=shares`"):
             xyz(path, **context)
         assert xyz(path, **context, unit="shares") == [[1000.0, 2000.0, 1500.0]]
         assert xyz(path, **context, unit="voxels") == [[2.5, 5.0, 7.5]]
@@ -171,7 +171,7 @@ class TestUnits:
                 "rlnOpticsGroup": [1],
             },
         )
-        with pytest.raises(InputError, match=r"2\.25 Å, as RELION does, or .*4 Å.*--from-pixel-size"):
+        with pytest.raises(InputError, match=r"2\.25 Å, as RELION does, or .*4 Å.*`from_pixel_size"):
             particles.read(path)
         assert xyz(path, list_pixel=4.0) == [[400.0, 800.0, 200.0]]
         assert xyz(path, list_pixel=2.25) == [[225.0, 450.0, 112.5]]

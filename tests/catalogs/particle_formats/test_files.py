@@ -85,7 +85,7 @@ class TestDetect:
     )
     def test_text_that_may_be_either(self, tmp_path: Path, text: str, choices: str) -> None:
         (tmp_path / "t.txt").write_text(text)
-        with pytest.raises(InputError, match=rf"may be .*; say which by --from {choices}$") as refused:
+        with pytest.raises(InputError, match=rf"may be .*; say which by `format={choices}`$") as refused:
             particles.read(tmp_path / "t.txt", voxel_size=10.0)
         assert "\n" not in str(refused.value)
         for name in choices.split(" or "):
@@ -259,7 +259,7 @@ class TestBroken:
     )
     def test_the_voxel_size_is_asked_for(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(
-            InputError, match=r"voxel size of the tomogram 'TS_1' is not known; give it \(--voxel-size\)"
+            InputError, match=r"voxel size of the tomogram 'TS_1' is not known; give it \(`voxel_size`\)"
         ):
             particles.save(table_of(), path_of(tmp_path, name), name)
         assert not list(tmp_path.iterdir())

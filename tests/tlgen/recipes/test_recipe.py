@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 
 from catalogs.errors import InputError
 from tlgen.packing import quantities
-from tlgen.recipes.recipe import Range, Recipe
+from tlgen.recipes.drawn import Range
+from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import json_schema, new_recipe, read_recipe, shipped_recipes
 from tlgen.recipes.samples import draw_acquisition, expand
 from tlgen.recipes.units import in_unit

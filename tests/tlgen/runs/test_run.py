@@ -13,6 +13,7 @@ import yaml
 import zarr
 from distributed import LocalCluster
 
+from catalogs.console import shown_log
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.volumes import write_mrc
@@ -47,7 +48,8 @@ def one_cluster(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(recipe: Recipe, url: Path, **options: Any) -> bool:
-    return run_module.run(recipe, str(url), **options)
+    with shown_log("tlgen"):  # as the program prints it
+        return run_module.run(recipe, str(url), **options)
 
 
 def events(path: Path) -> list[dict[str, Any]]:
@@ -127,8 +129,9 @@ def test_what_fails_is_named_and_stops_nothing_else(
     tmp_path: Path, recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     # No scattering factor is known for an element in one structure, so every sample that holds it fails.
+    # Its residue is none of a polymer, where the name would tell the element.
     bad = (tmp_path / "small.pdb").read_text().splitlines()
-    bad[0] = bad[0][:76] + "RF"
+    bad[0] = f"HETATM{bad[0][6:12]}RF    RF A{bad[0][22:76]}RF"
     (tmp_path / "bad.pdb").write_text("\n".join(bad))
     recipe["distractors"] = [{"file": "bad.pdb", "count": 1}]
     log = tmp_path / "log.jsonl"
@@ -147,7 +150,7 @@ def test_what_fails_is_named_and_stops_nothing_else(
 
 def test_a_run_is_told_to_programs_from_beginning_to_end(tmp_path: Path, recipe: dict[str, Any]) -> None:
     log, url = tmp_path / "log.jsonl", tmp_path / "corpus"
-    with pytest.raises(InputError, match=r"--log-json .* cannot be written"):
+    with pytest.raises(InputError, match=r"`log_json=.*` cannot be written"):
         make(read(tmp_path, recipe), url, log_json=str(tmp_path / "nowhere" / "log.jsonl"))
     with pytest.raises(InputError, match="no Dask scheduler answers at"):
         make(read(tmp_path, recipe), url, cluster="tcp://127.0.0.1:9")

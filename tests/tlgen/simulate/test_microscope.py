@@ -18,7 +18,8 @@ from catalogs.corpus.sample_table import COLUMNS
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecules.molecule import Library, centred
-from tlgen.recipes.recipe import ACQUISITION_UNITS, QUALITIES, Recipe
+from tlgen.recipes.drawn import ACQUISITION_UNITS, QUALITIES
+from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import json_schema, read_recipe
 from tlgen.recipes.samples import draw_acquisition, expand
 from tlgen.scene.decorations import Bead

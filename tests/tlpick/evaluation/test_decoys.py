@@ -89,7 +89,8 @@ def test_cuts_keep_what_they_say_and_sentences_tell() -> None:
         assert made.rows.tolist() == [True] * n + [False] * (5 - n), cut
     made = decide(picks, ["ball"], {"ball": True}, Cut())
     assert sentence("TS_01", made.classes[0], Cut(), "particles.all.star") == (
-        "TS_01: 3 ball (about 8 % of them wrong; --fdr 0.1 keeps 3), 2 weaker ones in particles.all.star"
+        "TS_01: 3 ball (at least about 8 % of them wrong; --fdr 0.1 keeps 3), "
+        "2 weaker ones in particles.all.star"
     )
     none = decide(picks, ["ball"], {"ball": False}, Cut())
     assert not none.rows.any()
@@ -105,5 +106,5 @@ def test_without_decoys_all_is_kept_and_no_share_can_be_asked_for() -> None:
     picks = table([0.9, 0.8])
     assert decide(picks, ["ball"], {}, Cut()).rows.all()
     assert decide(picks, ["ball", "other"], {}, Cut()).classes[1].all == 0
-    with pytest.raises(InputError, match=r"--fdr 0\.1 needs decoys"):
+    with pytest.raises(InputError, match=r"`fdr=0\.1` needs decoys"):
         decide(picks, ["ball"], {}, Cut("fdr", 0.1))

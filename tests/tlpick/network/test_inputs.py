@@ -106,7 +106,7 @@ def test_a_copick_project_gives_the_resolution_of_the_model(tmp_path: Path) -> N
             "data_\n\nloop_\n_rlnTomoName\n_rlnVoltage\nTS_1 300\n",
             "no column rlnTomoReconstructedTomogram; reconstruct",
         ),
-        ("noise.star", "\x00\x01", "no column rlnTomoName|is not a STAR file"),
+        ("noise.star", "\x00\x01", "no column rlnTomoName|is not a STAR file|is not a text"),
         ("wrong.json", "[1]", "is not the configuration of a copick project"),
         ("empty.json", "{}", "names no folder with ExperimentRuns"),
     ],

@@ -60,7 +60,7 @@ def test_a_crop_keeps_its_place(take: Any) -> None:
     assert made.offset == (0.0, 0.0, 70.0)
     whole = take(data, 10.0)
     assert np.corrcoef(made.values.ravel(), whole.values[7:19].ravel())[0, 1] > 0.999
-    with pytest.raises(InputError, match=r"--crop 40:50 leaves nothing of .* has 30 planes"):
+    with pytest.raises(InputError, match=r"`crop=40:50` leaves nothing of .* has 30 planes"):
         take(data, 10.0, crop=(40, 50))
 
 
@@ -110,7 +110,7 @@ def test_a_mask_of_another_box_is_refused(tmp_path: Path, take: Any) -> None:
 
 @pytest.mark.parametrize("header", [0.0, 1.0])
 def test_a_voxel_size_of_0_or_1_is_unknown(take: Any, header: float) -> None:
-    with pytest.raises(InputError, match=r"does not say its voxel size; give it with --voxel-size, in Å"):
+    with pytest.raises(InputError, match=r"does not say its voxel size; give it with `voxel_size`, in Å"):
         take(noise(16, 16, 16), header)
     assert take(noise(16, 16, 16), header, voxel_size=10.1).voxel_size == 10.1
 
@@ -131,9 +131,9 @@ def test_the_option_goes_before_a_header_that_makes_no_sense(card: ModelCard, tm
 
 
 def test_another_voxel_size_is_refused_with_what_to_do(take: Any) -> None:
-    with pytest.raises(InputError, match=r"voxels of 5 Å, the model .* at 10 Å; add --rescale or --bin 2"):
+    with pytest.raises(InputError, match=r"voxels of 5 Å, the model .* at 10 Å; add `rescale` or `bin=2`"):
         take(noise(16, 16, 16), 5.0)
-    with pytest.raises(InputError, match=r"voxels of 7.5 Å after binning by 3.* add --rescale to resample"):
+    with pytest.raises(InputError, match=r"voxels of 7.5 Å after binning by 3.* add `rescale` to resample"):
         take(noise(16, 16, 16), 2.5, bin=3)
     assert take(noise(16, 16, 16), 5.0, rescale=True).values.shape == (8, 8, 8)
 
@@ -152,9 +152,11 @@ def test_the_wrong_contrast_is_refused_and_can_be_turned(take: Any) -> None:
     assert looks(dark, 3)[0] == "dark"
     assert looks(bright, 3)[0] == "bright"
     assert looks(noise(48, 64, 64), 3)[0] is None
-    with pytest.raises(InputError, match=r"seems to be bright .* knows it dark; add --invert, or --trust"):
+    with pytest.raises(
+        InputError, match=r"seems to be bright .* knows it dark; add `invert`, or `trust_contrast`"
+    ):
         take(bright)
-    with pytest.raises(InputError, match=r"seems to be bright with --invert .*; leave out --invert"):
+    with pytest.raises(InputError, match=r"seems to be bright with `invert` .*; leave out `invert`"):
         take(dark, invert=True)
     np.testing.assert_allclose(take(bright, invert=True).values, -take(bright, trust_contrast=True).values)
     assert take(dark).values.shape == dark.shape
@@ -164,7 +166,7 @@ def test_a_file_that_states_its_contrast_is_believed(card: ModelCard, tmp_path: 
     tomogram = Tomogram(str(tmp_path / "tomo.mrc"))
     write_mrc(tomogram.path, noise(16, 16, 16), 10.0, contrast="bright")
     scratch = Scratch(tmp_path, 1e12)
-    with pytest.raises(InputError, match=r"states that protein is bright, .* knows it dark; add --invert"):
+    with pytest.raises(InputError, match=r"states that protein is bright, .* knows it dark; add `invert`"):
         prepare(tomogram, card, Terms(), scratch, 1e12)
     prepare(tomogram, card, Terms(invert=True), scratch, 1e12)
     write_mrc(tomogram.path, balls(1), 10.0, contrast="dark")  # whatever it looks like

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -200,8 +201,45 @@ def test_a_network_that_cannot_be_cut_is_refused() -> None:
     refuse(layers.Softmax(axis=1)(conv), "Softmax.* more than a window")
 
 
+def receptive_field(network: Any, pooling: int) -> int:
+    """Measure how far a voxel's result depends on its surroundings, by perturbing one voxel."""
+    import keras
+
+    probe = keras.Model.from_config(network.get_config())  # a copy without the weights
+    for layer in probe.layers:
+        if isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose):
+            values = [np.zeros(v.shape, np.float32) for v in layer.get_weights()]
+            # between the faint corner (the product of the weights) and the centre (27 times as much a layer),
+            # this keeps both inside float32 for some fifty layers
+            channels = layer.input.shape[-1]
+            values[0] += 1 / (math.sqrt(27) * channels)
+            layer.set_weights(values)
+    probe.layers[-1].activation = keras.activations.linear
+
+    edge = 16 * pooling
+    while (reach := max(_reach(probe, axis, edge, pooling) for axis in range(3))) >= edge // 2 - pooling:
+        edge *= 2  # it may reach beyond the box
+    return reach
+
+
+def _reach(probe: Any, axis: int, edge: int, pooling: int) -> int:
+    """Light a voxel in the middle of a thin box, at each phase, and see how far along ``axis`` it shows."""
+    import keras
+
+    shape = [pooling] * 3
+    shape[axis] = edge
+    boxes = np.zeros((pooling, *shape, 1), np.float32)
+    places = edge // 2 + np.arange(pooling)
+    for box, place in zip(np.moveaxis(boxes, axis + 1, 1), places, strict=True):
+        box[place, 0, 0] = 1
+    out = np.asarray(keras.ops.convert_to_numpy(probe(boxes, training=False)))
+    lit = np.moveaxis(out, axis + 1, 1).reshape(pooling, edge, -1) != 0
+    phase, reached, _ = np.nonzero(lit)
+    return int(np.abs(reached - places[phase]).max())
+
+
 def test_margins_are_how_far_a_voxel_shows(random_model: Path) -> None:
-    from tltrain.networks.architectures import architecture, receptive_field
+    from tltrain.networks.architectures import architecture
 
     for name in ("deepfinder", "small", "residual-unet"):
         model = architecture(name).build(2, 1)

@@ -13,13 +13,13 @@ import pytest
 from rich.console import Console
 
 from catalogs.errors import InputError
+from catalogs.progress import ProgressLine
 from tlrun.account import Progress
 from tlrun.calls import Call, Executor, Outcome, Task
 from tlrun.fan_out import Job, Steps, fan_out
 from tlrun.reporting.display import Display, account, busy, in_bytes, in_time
 from tlrun.reporting.estimate import Work, costs, seconds_left, share_done
 from tlrun.reporting.journal import Journal
-from tlrun.reporting.progress import ProgressLine
 
 
 def pack(seconds: float) -> None: ...
@@ -223,7 +223,7 @@ def test_a_line_in_a_log_promises_nothing_before_anything_is_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("tlrun.reporting.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("catalogs.progress.time.monotonic", lambda: now[0])
     with ProgressLine("structures", 4, "structures") as line:
         for done in (0, 1, 2):
             now[0] += 20
@@ -325,17 +325,17 @@ def test_the_journal_tells_the_whole_run(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--log-json .*nowhere/run.jsonl cannot be written"):
+    with pytest.raises(InputError, match=r"`log_json=.*nowhere/run.jsonl` cannot be written"):
         Journal(str(tmp_path / "nowhere" / "run.jsonl"))
 
 
-def test_a_journal_on_a_full_disk_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_journal_on_a_full_disk_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with Journal("/dev/full") as journal:
         journal.write("begin", items=3)
         journal.write("end")
-    assert capsys.readouterr().err == (
-        "  --log-json /dev/full ends here: it cannot be written (No space left on device)\n"
-    )
+    assert caplog.messages == [
+        "  `log_json=/dev/full` ends here: it cannot be written (No space left on device)"
+    ]
 
 
 def test_the_account_adds_up() -> None:

@@ -174,7 +174,7 @@ def test_tomograms_are_brought_to_the_models_terms_as_for_picking(places, card, 
 
 def test_another_voxel_size_is_refused_or_resampled(places, card, tmp_path):
     other = card.model_copy(update={"voxel_size": 16.0})
-    with pytest.raises(InputError, match=r"voxels of 8 Å.*trained at 16 Å; add --rescale or --bin 2"):
+    with pytest.raises(InputError, match=r"voxels of 8 Å.*trained at 16 Å; add `rescale` or `bin=2`"):
         prepare_tomograms(places, other, Terms(), tmp_path / "real")
     (made, _) = prepare_tomograms(places, other, Terms(rescale=True), tmp_path / "real")
     assert made.shape == (12, 20, 16)
@@ -186,7 +186,7 @@ def test_another_voxel_size_is_refused_or_resampled(places, card, tmp_path):
 def test_a_tomogram_without_a_voxel_size_is_refused(tmp_path):
     write_mrc(tmp_path / "t.mrc", np.ones(SHAPE, np.float32), None)
     tomogram = Tomogram(str(tmp_path / "t.mrc"), "t")
-    with pytest.raises(InputError, match="does not say its voxel size; give it with --voxel-size"):
+    with pytest.raises(InputError, match="does not say its voxel size; give it with `voxel_size`"):
         look([tomogram])
     assert look([tomogram], 5.0)[0].voxel_size == 5
     assert look([replace(tomogram, voxel_size=4.0)])[0].voxel_size == 4

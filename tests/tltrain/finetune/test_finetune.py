@@ -22,6 +22,8 @@ from catalogs.particle_formats.base import Context
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from catalogs.volumes import open_volume, write_mrc
+from tlpick.network.keras_network import load_keras
+from tlpick.network.model import predictor
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Terms
 from tltrain.data.stream import open_stream_of
@@ -34,11 +36,9 @@ from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.settings import FineTuning
 from tltrain.finetune.targets import UNLABELLED
 from tltrain.networks.architectures import architecture
-from tltrain.networks.deepfinder_weights import load_network
 from tltrain.training import checkpoint, loop
 from tltrain.training.cards import keras_file
 from tltrain.training.losses import IGNORE, loss_of
-from tltrain.training.predict import predict
 from tltrain.training.validation import PickScore, Scores
 
 # seconds, to see the machinery and not how good the network gets
@@ -102,7 +102,7 @@ def command(model, data, *more, picks="picks.star"):
 
 
 def weights(path):
-    return load_network(path).get_weights()
+    return load_keras(path).get_weights()
 
 
 def assert_same_weights(one, two):
@@ -311,7 +311,7 @@ def test_a_corpus_of_another_kind_is_refused_unless_it_is_not_needed(
         with pytest.raises(InputError) as refused:
             gather(card, annotations, (), settings, said.append)
         assert sentence in str(refused.value)
-        assert "or give --mix 0 --targets sphere to do without" in str(refused.value)
+        assert "or give `mix=0` `targets=sphere` to do without" in str(refused.value)
     if "classes" not in change:  # of which the annotations are
         without = gather(card, annotations, (), replace(QUICK, mix=0, targets="sphere"), said.append)
         assert without.simulation is None
@@ -365,7 +365,7 @@ def test_patches_hold_what_the_annotations_say(model, annotations, tmp_path, unl
     card = read_card(model)
     material = gather(card, annotations, (), settings, lambda _: None)
     tomograms = prepare_tomograms(material.train.places, card, Terms(), tmp_path)
-    made = supply(material, tomograms, settings, load_network(model))
+    made = supply(material, tomograms, settings, load_keras(model))
     stream = open_stream_of(made, patch=16, batch=16, seed=0)
     batches = stream.batches()
     grey, classes = next(batches)
@@ -390,12 +390,12 @@ def test_grey_values_are_those_of_picking(model, data, annotations, tmp_path):
 
 
 def test_what_the_model_hardly_believes_in_may_be_background(model, annotations, tmp_path):
-    card, network = read_card(model), load_network(model)
+    card, network = read_card(model), load_keras(model)
     material = gather(card, annotations, (), QUICK, lambda _: None)
     tomograms = prepare_tomograms(material.train.places, card, Terms(), tmp_path)
     plain = supply(material, tomograms, QUICK, network).volumes(0)[1][:].copy()
     called = np.empty(plain.shape, np.float32)
-    for box, probability in predict(network, tomograms[0].read(), card.halo, card.pooling):
+    for box, probability in predictor(network)(tomograms[0].read()):
         called[box] = 1 - probability[..., 0]
     least = float(np.median(called[plain == UNLABELLED]))
     settings = replace(QUICK, background_below=least)

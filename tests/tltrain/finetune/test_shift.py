@@ -12,13 +12,13 @@ from catalogs.model_file import read_card
 from catalogs.schema import Acquisition
 from catalogs.seeds import digest, generator
 from catalogs.volumes import write_mrc
+from tlpick.network.keras_network import load_keras
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Terms
 from tltrain.finetune.annotations import look, read_annotations
 from tltrain.finetune.finetune import finetune
 from tltrain.finetune.learning_curve import learn
 from tltrain.finetune.settings import FineTuning
-from tltrain.networks.deepfinder_weights import load_network
 from tltrain.training.fit import Settings, fit
 
 pytestmark = pytest.mark.slow
@@ -172,7 +172,7 @@ def test_who_forgets_is_stopped_and_what_was_known_is_kept(model, annotations, t
     assert tuned.card.training["steps"] < 60
     if tuned.card.training["best_step"] == 0:  # nothing better came before
         for a, b in zip(
-            load_network(model).get_weights(), load_network(tmp_path / "m.tlm").get_weights(), strict=True
+            load_keras(model).get_weights(), load_keras(tmp_path / "m.tlm").get_weights(), strict=True
         ):
             np.testing.assert_array_equal(a, b)
 

@@ -146,7 +146,7 @@ def test_a_particle_at_the_edge_is_cut_and_an_offset_moves_it():
 
 def test_a_corpus_without_the_class_and_a_class_without_a_core_are_refused(rods, make_catalog, tmp_path):
     absent = ClassInfo(name="absent", label=9, radius=50)
-    with pytest.raises(InputError, match=r"no whole particle of the class 'absent'.*use --targets sphere"):
+    with pytest.raises(InputError, match=r"no whole particle of the class 'absent'.*use `targets=sphere`"):
         measure_shape(rods, rods.records(), absent)
 
     def shifted(offsets, rotation):  # a ball on an arm: nothing is near the centre
@@ -155,6 +155,6 @@ def test_a_corpus_without_the_class_and_a_class_without_a_core_are_refused(rods,
 
     catalog = make_catalog(tmp_path / "arms", [ROD])
     write_rods(catalog, "arms", radial=shifted)
-    with pytest.raises(InputError, match=r"have no voxel in common: at most .* use --targets sphere"):
+    with pytest.raises(InputError, match=r"have no voxel in common: at most .* use `targets=sphere`"):
         measure_shape(catalog, catalog.records(), ROD)
     assert measure_shape(catalog, catalog.records(), ROD, oriented=True).volume.max() > 0.5

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from catalogs.errors import InputError
-from tltrain.networks.architectures import ARCHITECTURES, architecture, arithmetic, halo, receptive_field
+from tlpick.network.geometry import read_graph
+from tltrain.networks.architectures import ARCHITECTURES, architecture, arithmetic
 
 
 @pytest.mark.parametrize("n_classes", [2, 13])
@@ -44,8 +45,9 @@ def test_weights_come_from_the_seed(name):
 
 def test_deepfinder_sees_as_far_as_was_measured():
     network = architecture("deepfinder").build(2, 0)
-    assert receptive_field(network, 4) == 34
-    assert halo(network, 4) == 36
+    graph = read_graph(network)
+    assert graph.reach == 34
+    assert graph.halo == 36
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -53,7 +55,7 @@ def test_nothing_beyond_the_halo_changes_a_voxel(name):
     # with random weights: what the probe calls out of reach must have no influence at all
     arch = architecture(name)
     network = arch.build(2, 0)
-    margin = halo(network, arch.pooling)
+    margin = read_graph(network).halo
     assert margin % arch.pooling == 0
     edge = 2 * margin + 4 * arch.pooling
     grey = np.random.default_rng(0).standard_normal((1, 8, 8, edge, 1), np.float32)

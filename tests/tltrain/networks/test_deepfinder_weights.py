@@ -9,11 +9,11 @@ import pytest
 from catalogs.errors import InputError
 from catalogs.model_file import read_card, with_card
 from catalogs.schema import ClassInfo
+from tlpick.network.keras_network import load_keras
 from tltrain.networks.architectures import architecture
 from tltrain.networks.deepfinder_weights import (
     classes_of,
     import_deepfinder,
-    load_network,
     read_deepfinder,
     write_deepfinder,
 )
@@ -79,7 +79,7 @@ def test_imported_it_predicts_the_same_and_exported_it_is_as_it_was(deepfinder, 
         ("fas", 3, 110),
     ]
     assert (card.n_parameters, card.pooling, card.halo) == (902_928 + 33 * 4, 4, 36)
-    network = load_network(model, classes=classes, voxel_size=10.0)
+    network = load_keras(model, classes=classes, voxel_size=10.0)
     grey = np.random.default_rng(1).standard_normal((1, 16, 16, 16, 1), np.float32)
     np.testing.assert_array_equal(np.asarray(network(grey)), np.asarray(deepfinder(grey)))
     write_deepfinder(out, network)
@@ -131,9 +131,9 @@ def test_what_are_not_its_weights_is_refused(deepfinder, tmp_path):
     with pytest.raises(InputError, match="not the weights of DeepFinder's network"):
         read_deepfinder(path)
     write_keras2(path, weights)
-    with pytest.raises(InputError, match="is for 3 classes and the background, --classes names 2"):
+    with pytest.raises(InputError, match="is for 3 classes and the background, `classes` names 2"):
         import_deepfinder(path, tmp_path / "m.tlm", classes_of("a:1,b:2"), 10.0)
-    with pytest.raises(InputError, match="--voxel-size is -1"):
+    with pytest.raises(InputError, match="`voxel_size` is -1"):
         import_deepfinder(path, tmp_path / "m.tlm", classes_of("a:1,b:2,c:3"), -1)
     with pytest.raises(InputError, match="there is no folder"):
         import_deepfinder(path, tmp_path / "no" / "m.tlm", classes_of("a:1,b:2,c:3"), 10.0)
@@ -144,7 +144,7 @@ def test_what_are_not_its_weights_is_refused(deepfinder, tmp_path):
 
 @pytest.mark.parametrize("text", ["ribosome", "ribosome:", "ribosome:large", "a_b:10", "a:10,,b:10", "a:-1"])
 def test_classes_that_cannot_be_read_are_named(text):
-    with pytest.raises(InputError, match=r"--classes has .*; give name:radius"):
+    with pytest.raises(InputError, match=r"`classes` has .*; give name:radius"):
         classes_of(text)
     with pytest.raises(InputError, match="names a class twice"):
         classes_of("a:1,a:2")
@@ -156,12 +156,12 @@ def test_a_model_does_not_load_silently_into_the_wrong_task(deepfinder, tmp_path
     classes = classes_of("a:10,b:20,c:30")
     card = import_deepfinder(source, model, classes, 10.0)
     with pytest.raises(InputError, match=r"m\.tlm finds a \(1\), b \(2\), c \(3\), wanted is a \(1\)"):
-        load_network(model, classes=classes[:1])
+        load_keras(model, classes=classes[:1])
     with pytest.raises(InputError, match="for voxels of 10 Å, the tomograms have 13"):
-        load_network(model, voxel_size=13)
+        load_keras(model, voxel_size=13)
     with_card(model, card.model_copy(update={"classes": [ClassInfo(name="a", label=1, radius=10)]}), model)
     with pytest.raises(InputError, match="has 4 outputs, its card names 1 classes"):
-        load_network(model)
+        load_keras(model)
 
 
 def test_by_the_commands(deepfinder, tmp_path, monkeypatch, capsys):

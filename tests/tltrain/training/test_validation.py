@@ -6,7 +6,6 @@ import pytest
 from catalogs import particles
 from catalogs.schema import ClassInfo
 from tltrain.data.splits import choose
-from tltrain.training.predict import predict, tile_shape
 from tltrain.training.validation import Held, Validation, open_validation
 
 BALL = ClassInfo(name="a", label=3, radius=50)
@@ -19,20 +18,18 @@ class Oracle:
     def __init__(self, probability):
         self.probability = probability
 
-    def predict_on_batch(self, batch):
-        return np.stack([self.probability(grey[..., 0]) for grey in batch])
+    def __call__(self, volume):
+        yield (slice(None),) * 3, self.probability(np.asarray(volume, np.float32))
 
 
 def two_classes(p1, p2):
     return np.stack([1 - p1 - p2, p1, p2], axis=-1)
 
 
-def validation(grey, truth, classes=(BALL,), table=None, cut=(0, 0, 0), **options):
+def validation(grey, truth, classes=(BALL,), table=None, cut=(0, 0, 0)):
     table = particles.empty() if table is None else table
     held = Held("t", np.asarray(grey, np.float16), np.asarray(truth, np.uint8), table, cut)
-    return Validation(
-        tuple(classes), 10.0, [held], options.pop("halo", 0), options.pop("pooling", 4), **options
-    )
+    return Validation(tuple(classes), 10.0, [held])
 
 
 def test_f1_is_that_of_the_counts_and_ignores_what_nobody_knows():
@@ -125,7 +122,7 @@ def test_what_was_cut_is_neither_right_nor_wrong():
 
 def test_tomograms_are_those_of_the_corpus(corpus):
     _, val = choose(corpus, "split == 'train'")
-    opened = open_validation(corpus, val, halo=8, pooling=8)
+    opened = open_validation(corpus, val)
     assert len(opened.held) == 1
     held = opened.held[0]
     np.testing.assert_array_equal(held.truth, corpus.arrays(val[0].sample_id)["classes"][:])
@@ -136,10 +133,10 @@ def test_tomograms_are_those_of_the_corpus(corpus):
 
 def test_their_voxels_are_bounded(corpus):
     records = corpus.records()
-    one, two = (open_validation(corpus, records, halo=8, pooling=8, most=450_000) for _ in range(2))
+    one, two = (open_validation(corpus, records, most=450_000) for _ in range(2))
     assert len(one.held) == 2  # of 201,600 voxels each
     assert [held.name for held in one.held] == [held.name for held in two.held]
-    middle = open_validation(corpus, records, halo=8, pooling=8, most=100_000).held[0]
+    middle = open_validation(corpus, records, most=100_000).held[0]
     assert 80_000 < middle.grey.size <= 100_000
     assert middle.grey.shape[0] == 40
     assert middle.cut == (0, 5, 5)
@@ -155,39 +152,10 @@ def test_their_voxels_are_bounded(corpus):
 
 def test_a_perfect_network_scores_one(corpus):
     _, val = choose(corpus, "split == 'train'")
-    opened = open_validation(corpus, val, halo=8, pooling=8)
-    truth = np.zeros((40, 72, 72))
-    truth[:, :, :70] = opened.held[0].truth
+    opened = open_validation(corpus, val)
+    truth = opened.held[0].truth.astype(np.float32)
     scores = opened.score(Oracle(lambda g: np.stack([1 - truth, truth], axis=-1)))
     assert scores.f1 == {"ball": 1.0}
     assert scores.picks["ball"].f1 > 0.9
     assert scores.look.truth.shape == (72, 70)
     np.testing.assert_array_equal(scores.look.truth, scores.look.found)
-
-
-def test_tiles_show_no_seam():
-    """A network that sees 3 voxels around gives in tiles what it gives in one piece."""
-    from scipy.ndimage import uniform_filter
-
-    def blur(grey):
-        mean = uniform_filter(grey, 7, mode="constant")
-        return np.stack([mean, -mean], axis=-1)
-
-    volume = np.random.default_rng(0).standard_normal((30, 70, 90)).astype(np.float32)
-    whole, done = np.full((*volume.shape, 2), np.nan, np.float32), np.zeros(volume.shape, int)
-    pieces = list(predict(Oracle(blur), volume, halo=4, pooling=4, most=32 * 40 * 40))
-    for box, probability in pieces:
-        whole[box] = probability
-        done[box] += 1
-    assert len(pieces) > 4
-    assert (done == 1).all()
-    padded = np.pad(volume, [(0, 2), (0, 2), (0, 2)])
-    np.testing.assert_allclose(whole, blur(padded)[:30, :70, :90], atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(44, 88, 88), (128, 512, 400), (64, 2000, 2000)])
-def test_tiles_are_small_enough_or_mostly_halo(shape):
-    tile = tile_shape(shape, halo=36, pooling=4, most=1 << 21)
-    assert all(n % 4 == 0 and n <= whole for n, whole in zip(tile, shape, strict=True))
-    assert np.prod(tile) <= 1 << 21
-    assert tile_shape((400,) * 3, halo=36, pooling=4, most=1000) == (88, 88, 88)

@@ -156,6 +156,8 @@ def read(path: Path) -> Curve:
     """
     try:
         columns = _star(path) if path.suffix.lower() == ".star" else _csv(path)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} cannot be read as a detector's curves: {error}") from error
     found: dict[str, list[float]] = {}

@@ -42,6 +42,7 @@ class Multislice:
     """The engine for large corpora."""
 
     name: ClassVar[str] = "multislice"
+    cost: ClassVar[float] = 0.5
     one_call_per_process: ClassVar[bool] = False
 
     def version(self) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from catalogs.plugins import Known
 from catalogs.schema import ClassInfo
 from tlpick.network.localisation.blocks import Volume8
 from tlpick.network.localisation.meanshift import Map, modes
@@ -35,7 +36,6 @@ from tlpick.network.localisation.peaks import peaks
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Method = Literal["meanshift", "components", "peaks"]
 
 #: Edge of the blocks that a volume is worked on in, voxels.
 BLOCK = 160
@@ -46,6 +46,45 @@ APART = 1.5
 PEAK_REACH = 1.5
 
 
+class Localiser(Protocol):
+    """Finds where particles are; an entry point of another package names a function like this.
+
+    Voxels of a class go to the nearest place that was found, up to :data:`PEAK_REACH` radii away; scores,
+    sizes and what is too near to another follow from that, as for all others.
+    """
+
+    def __call__(
+        self, labels: Volume8, score: Volume8, radii: Mapping[int, float], *, edge: int, run: Map
+    ) -> Mapping[int, Floats]:
+        """Find the particles.
+
+        Parameters
+        ----------
+        labels, score
+            (z, y, x) class, and probability in 1/255, of each voxel; in memory or read piece by piece.
+        radii
+            Label of each class -> its radius, voxels.
+        edge
+            Edge of the blocks that the volume may be worked on in, voxels.
+        run
+            How blocks are worked on, as :func:`map`.
+
+        Returns
+        -------
+        mapping
+            Label -> (n, 3) voxels z, y, x.
+        """
+
+
+#: Localisers by name. Mean shift and components are a part of :func:`localise`, so only peaks is one alone.
+LOCALISERS: Known[Localiser | None] = Known(
+    "localisers",
+    "localiser",
+    {"meanshift": lambda: None, "components": lambda: None, "peaks": lambda: peaks},
+    "method",
+)
+
+
 @dataclass(frozen=True)
 class Options:
     """How particles are found in a segmentation.
@@ -53,7 +92,7 @@ class Options:
     Attributes
     ----------
     method
-        ``meanshift``, ``components`` or ``peaks``.
+        ``meanshift``, ``components`` or ``peaks``, or the name of one that a package adds.
     min_size, max_size
         Clusters with less or more than this share of a particle's volume are no picks; None: however large.
     sizes
@@ -65,7 +104,7 @@ class Options:
         ``flag`` or ``drop``: what happens to picks within a radius of the volume's faces.
     """
 
-    method: Method = "meanshift"
+    method: str = "meanshift"
     min_size: float = 0.1
     max_size: float | None = None
     sizes: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
@@ -275,9 +314,11 @@ def without_duplicates(picks: Sequence[Picks], radii: Mapping[int, float], exclu
 def _clusters(
     labels: Volume8, score: Volume8, radii: dict[int, float], options: Options, block: int, run: Map
 ) -> dict[int, Members]:
-    if options.method == "peaks":
-        centres = peaks(labels, score, radii, edge=block, run=run)
-        return gather(labels, score, centres, radii, edge=block, reach=PEAK_REACH, run=run)
+    localiser = LOCALISERS.named(options.method)
+    if localiser is not None:
+        places = localiser(labels, score, radii, edge=block, run=run)
+        seeds = {label: np.asarray(places.get(label, np.empty((0, 3))), np.float64) for label in radii}
+        return gather(labels, score, seeds, radii, edge=block, reach=PEAK_REACH, run=run)
     centres = modes(labels, radii, edge=block, run=run)
     connected = options.method == "components"
     found = gather(labels, score, centres, radii, edge=block, connected=connected, run=run)

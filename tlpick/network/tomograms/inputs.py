@@ -158,7 +158,7 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
     column = _COLUMNS.get(selection.kind)
     if column is None:
         raise InputError(
-            f"--tomogram-type {selection.kind!r}: of a tomograms.star only 'denoised' can be asked"
+            f"`tomogram_type={selection.kind!r}`: of a tomograms.star only 'denoised' can be asked"
         )
     if column not in table:
         raise InputError(
@@ -223,7 +223,7 @@ def _of_copick(root: str, selection: Selection) -> Iterator[Tomogram]:
             volumes.setdefault(run, []).append((float(spacing.removeprefix("VoxelSpacing")), kind, place))
     if not volumes:
         what = f" {selection.kind!r}" if selection.kind else ""
-        raise InputError(f"the copick project {root} has no tomograms{what}; name their --tomogram-type")
+        raise InputError(f"the copick project {root} has no tomograms{what}; name their `tomogram_type`")
     for run, entries in volumes.items():
         nearest = min((abs(math.log(size / selection.voxel_size)), size) for size, _, _ in entries)[1]
         fitting = [entry for entry in entries if entry[0] == nearest]
@@ -231,7 +231,7 @@ def _of_copick(root: str, selection: Selection) -> Iterator[Tomogram]:
             kinds = ", ".join(sorted(kind for _, kind, _ in fitting))
             raise InputError(
                 f"the copick project {root} has several tomograms of {run} ({kinds}); "
-                "choose by --tomogram-type"
+                "choose by `tomogram_type`"
             )
         yield Tomogram(fitting[0][2], run, nearest)
 
@@ -243,7 +243,7 @@ def _of_corpus(root: str, selection: Selection) -> Iterator[Tomogram]:
     catalog = Catalog.open(root)
     ids = list(catalog.query(selection.where).index)
     if not ids:
-        raise InputError(f"no sample of the corpus {root} is selected; change --where")
+        raise InputError(f"no sample of the corpus {root} is selected; change `where`")
     names = names_for_people(catalog.records())
     for sample in ids:
         yield Tomogram(catalog.sample_url(sample), names[sample])

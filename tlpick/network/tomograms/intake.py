@@ -117,7 +117,14 @@ class Prepared:
         return inside if self.region is None else inside & self.region.holds(xyz)
 
 
-def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch, memory: float) -> Prepared:
+def prepare(
+    tomogram: Tomogram,
+    card: ModelCard,
+    terms: Terms,
+    scratch: Scratch,
+    memory: float,
+    volume: Volume | None = None,
+) -> Prepared:
     """Read a tomogram and bring it to the model's voxel size, contrast and normalisation.
 
     Parameters
@@ -132,6 +139,8 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         Where the voxels are kept.
     memory
         Bytes that may be used on the way.
+    volume
+        The tomogram, if it is open already.
 
     Returns
     -------
@@ -143,12 +152,12 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         If the tomogram cannot be read, or does not fit the model and nothing was said about that.
     """
     path = tomogram.path
-    volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, terms)
+    volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, terms, volume)
     grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
     chunk = math.prod(getattr(volume.data, "chunks", None) or ()) * volume.dtype.itemsize
     if chunk > max(memory, _LARGE_CHUNK):
         raise InputError(
-            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and --max-memory leaves "
+            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and `max_memory` leaves "
             f"{max(memory, 0) / 1e9:.1f} GB; give more, or write it with smaller chunks"
         )
     region = None
@@ -156,11 +165,11 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
 
     try:
-        values = _read(path, z0, z1, terms, scratch)
+        values = _read(volume, z0, z1, terms, scratch)
         offset = (shift, shift, z0 * size + shift)
         if rescale:
             if 24 * values.size > memory:
-                raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more --max-memory")
+                raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more `max_memory`")
             values, grid = resample(values, grid, card.voxel_size), card.voxel_size
         mask = sample = slab = None
         places = [
@@ -169,7 +178,7 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
         if region is not None:
             mask = sample = region.at(places)
             if not mask.any():
-                raise InputError("nothing of the mask is left in the planes of --crop")
+                raise InputError("nothing of the mask is left in the planes of `crop`")
         else:
             measure(values)  # refuses what cannot be measured, before anything is looked for in it
             slab = find_slab(values, grid, offset) if terms.slab else None
@@ -192,7 +201,7 @@ def prepare(tomogram: Tomogram, card: ModelCard, terms: Terms, scratch: Scratch,
     return Prepared(values, mask, region, slab, beads, sample, grid, offset, volume.shape, size)
 
 
-def check(tomogram: Tomogram, card: ModelCard, terms: Terms) -> None:
+def check(tomogram: Tomogram, card: ModelCard, terms: Terms, volume: Volume | None = None) -> None:
     """Refuse what a tomogram's header and its mask's show, before hours or a network are spent on it.
 
     Raises
@@ -200,19 +209,19 @@ def check(tomogram: Tomogram, card: ModelCard, terms: Terms) -> None:
     InputError
         As :func:`prepare`.
     """
-    volume, size, _, _, _ = _at_the_door(tomogram, card, terms)
+    volume, size, _, _, _ = _at_the_door(tomogram, card, terms, volume)
     if terms.mask is not None:
         check_mask(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
     if min(n // terms.bin for n in volume.shape) < 1:
-        raise InputError(f"{tomogram.path}: nothing is left of it by --bin {terms.bin}")
+        raise InputError(f"{tomogram.path}: nothing is left of it by `bin={terms.bin}`")
 
 
 def _at_the_door(
-    tomogram: Tomogram, card: ModelCard, terms: Terms
+    tomogram: Tomogram, card: ModelCard, terms: Terms, volume: Volume | None
 ) -> tuple[Volume, float, tuple[int, int], bool, str | None]:
     """Open a volume, and compare its header with the model's: volume, size, planes, rescaling, contrast."""
     path = tomogram.path
-    volume = open_volume(path, voxel_size=terms.voxel_size)
+    volume = volume or open_volume(path, voxel_size=terms.voxel_size)
     if card.normalisation != NORMALISATION:
         raise InputError(
             f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
@@ -220,7 +229,7 @@ def _at_the_door(
         )
     size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
     if size is None:
-        raise InputError(f"{path} does not say its voxel size; give it with --voxel-size, in Å")
+        raise InputError(f"{path} does not say its voxel size; give it with `voxel_size`, in Å")
     planes = _crop(terms.crop, volume.shape, path)
     rescale = _rescaling(path, size * terms.bin, card, terms)
     return volume, float(size), planes, rescale, _stated_contrast(volume, card, terms, path)
@@ -261,7 +270,7 @@ def _crop(crop: tuple[int, int] | None, shape: Triple, path: str) -> tuple[int, 
         return 0, shape[0]
     first, last = max(crop[0], 0), min(crop[1], shape[0])
     if first >= last:
-        raise InputError(f"--crop {crop[0]}:{crop[1]} leaves nothing of {path}, which has {shape[0]} planes")
+        raise InputError(f"`crop={crop[0]}:{crop[1]}` leaves nothing of {path}, which has {shape[0]} planes")
     return first, last
 
 
@@ -273,10 +282,10 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
         after = f" after binning by {terms.bin}" if terms.bin > 1 else ""
         whole = round(card.voxel_size / grid) * terms.bin
         near = abs(grid / terms.bin * whole / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE
-        bins = f" or --bin {whole}" if near and whole > 1 else ""
+        bins = f" or `bin={whole}`" if near and whole > 1 else ""
         raise InputError(
             f"{path} has voxels of {grid:.5g} Å{after}, the model {card.name!r} was trained at "
-            f"{card.voxel_size:.5g} Å; add --rescale{bins} to resample the tomogram"
+            f"{card.voxel_size:.5g} Å; add `rescale`{bins} to resample the tomogram"
         )
     words = doubt(
         "rescaling",
@@ -284,7 +293,7 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
         called=f"resampling {path} from {grid:.5g} to {card.voxel_size:.5g} Å a voxel, the factor",
     )
     if words is not None and not terms.unusual:
-        raise InputError(f"{words}; if it is meant, add --yes")
+        raise InputError(f"{words}; if it is meant, add `yes`")
     return True
 
 
@@ -295,7 +304,7 @@ def _stated_contrast(volume: Volume, card: ModelCard, terms: Terms, path: str) -
         return stated
     shown = {"dark": "bright", "bright": "dark"}[stated] if terms.invert else stated
     if shown != card.contrast:
-        fix = "leave out --invert" if terms.invert else "add --invert"
+        fix = "leave out `invert`" if terms.invert else "add `invert`"
         raise InputError(
             f"{path} states that protein is {stated}, the model {card.name!r} knows it {card.contrast}; {fix}"
         )
@@ -308,21 +317,20 @@ def _check_contrast(
     smallest = min(info.radius for info in card.classes)
     shown, skewness = looks(values, max(2, round(smallest / grid / 2)))
     if shown is not None and shown != card.contrast:
-        turned = " with --invert" if terms.invert else ""
-        fix = "leave out --invert" if terms.invert else "add --invert"
+        turned = " with `invert`" if terms.invert else ""
+        fix = "leave out `invert`" if terms.invert else "add `invert`"
         raise InputError(
             f"{path}: protein seems to be {shown}{turned} (skewness {skewness:+.2f}), the model "
-            f"{card.name!r} knows it {card.contrast}; {fix}, or --trust-contrast if that is wrong"
+            f"{card.name!r} knows it {card.contrast}; {fix}, or `trust_contrast` if that is wrong"
         )
 
 
-def _read(path: str, z0: int, z1: int, terms: Terms, scratch: Scratch) -> NDArray[np.float32]:
+def _read(volume: Volume, z0: int, z1: int, terms: Terms, scratch: Scratch) -> NDArray[np.float32]:
     """Copy the planes that are wanted, binned and with the sign that is wanted."""
-    volume = open_volume(path, voxel_size=terms.voxel_size)
     b = terms.bin
     z, y, x = (n // b for n in (z1 - z0, *volume.shape[1:]))
     if min(z, y, x) < 1:
-        raise InputError(f"nothing is left of it by --bin {b}")
+        raise InputError(f"nothing is left of it by `bin={b}`")
     values: NDArray[np.float32] = scratch.array((z, y, x), np.float32)
     planes = max(1, _SLAB // (4 * b * math.prod(volume.shape[1:])))
     for k in range(0, z, planes):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tlrun.reporting import progress
-from tlrun.reporting.progress import ProgressLine
+from catalogs import progress
+from catalogs.progress import ProgressLine
 
 
 @pytest.fixture

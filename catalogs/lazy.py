@@ -1,0 +1,32 @@
+"""Names that a package exports, imported when they are first used: importing a package costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make ``__getattr__`` and ``__dir__`` of a package.
+
+    Parameters
+    ----------
+    package
+        Its ``__name__``.
+    names
+        Exported name -> the module that has it; ``module:name`` where it has another name there, and
+        ``module:`` for the module itself.
+    """
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        where, _, attribute = names[name].partition(":")
+        module = importlib.import_module(where)
+        value = module if names[name].endswith(":") else getattr(module, attribute or name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get, lambda: sorted({*vars(sys.modules[package]), *names})

@@ -1,0 +1,376 @@
+"""What ``import tlgen`` offers: pack a scene, simulate it, make a corpus, reconstruct a tilt series.
+
+The command line ``tlgen`` is a thin layer over these functions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from catalogs import seeds
+from catalogs.corpus.catalog import Catalog
+from catalogs.errors import IncompleteError, InputError
+from catalogs.private import scratch_folder
+from catalogs.progress import Progress, chosen
+from tlgen.molecules.library import CorpusLibrary
+from tlgen.molecules.molecule import Library, Molecule
+from tlgen.recipes.recipe import Packing, Recipe
+from tlgen.recipes.samples import SampleSpec, choose, expand
+from tlgen.scene.scene import Scene
+from tlgen.scene.scene_file import COARSE, read_scene, write_scene
+from tlgen.simulate.engine import engine, in_calls
+from tlgen.tilts.misalignment import misaligned, seen
+from tlgen.tilts.scheme import Tilt, tilt_series
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from tlgen.scene.view import Facts
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedScene:
+    """A scene with its molecules: what stands where in one sample. It shows itself in a notebook.
+
+    Attributes
+    ----------
+    scene
+        Positions and rotations of the molecules.
+    library
+        The molecules, by digest.
+    name
+        Of the sample.
+    seconds
+        CPU time of the packing.
+    occupancy, packing
+        Share of the box that the molecules fill, and what was asked of the packing; None if not known.
+    """
+
+    scene: Scene
+    library: Library
+    name: str = "scene"
+    seconds: float = 0.0
+    occupancy: float | None = None
+    packing: Packing | None = None
+
+    def view(self, to: str | os.PathLike[str] | None = None) -> Image.Image:
+        """Draw three sections, the gaps between molecules and the counts.
+
+        Parameters
+        ----------
+        to
+            Where to write it as well, ``.png`` or ``.html``; None: nowhere.
+
+        Returns
+        -------
+        PIL.Image.Image
+            The picture, which a notebook shows.
+        """
+        from tlgen.scene.view import picture, view
+
+        if to is not None:
+            view(self.scene, self.library, to, title=self.name)
+        return picture(self.scene, self.library, title=self.name)
+
+    def _repr_png_(self) -> bytes:
+        """Show the scene in a notebook."""
+        raw = BytesIO()
+        self.view().save(raw, "PNG")
+        return raw.getvalue()
+
+    @property
+    def particles(self) -> pd.DataFrame:
+        """The particle table, as a tomogram of the scene would have it."""
+        return self.scene.particles(self.name, self.library)
+
+    def measure(self) -> Facts:
+        """Count what stands in the scene and measure the gaps between molecules."""
+        from tlgen.scene.view import measure
+
+        return measure(self.scene, self.library)
+
+    def save(self, folder: str | os.PathLike[str], voxel_size: float = COARSE) -> None:
+        """Write the scene into a folder, with a coarse density; :func:`open_scene` reads it.
+
+        Parameters
+        ----------
+        folder
+            Where to; see :func:`tlgen.scene.scene_file.write_scene`.
+        voxel_size
+            Å; of the coarse density.
+        """
+        write_scene(self.scene, self.library, folder, name=self.name, voxel_size=voxel_size)
+
+
+@dataclass(frozen=True, eq=False)
+class TiltImages:
+    """Images of a scene.
+
+    Attributes
+    ----------
+    images
+        (tilts, y, x) counts, or mean intensities.
+    tilts
+        Of the images, by rising angle.
+    pixel_size
+        Å.
+    engine, devices
+        What simulated them, with its version, and where.
+    """
+
+    images: NDArray[np.float32]
+    tilts: tuple[Tilt, ...]
+    pixel_size: float
+    engine: str
+    devices: tuple[str, ...]
+
+    @property
+    def angles(self) -> NDArray[np.float64]:
+        """(tilts,) degrees, as an alignment would believe them."""
+        return np.array([tilt.angle for tilt in self.tilts])
+
+
+def pack(recipe: Recipe, sample: str | None = None, *, progress: bool | Progress = False) -> PackedScene:
+    """Pack the scene of one sample of a recipe; it is the one that :func:`make` would simulate.
+
+    Parameters
+    ----------
+    recipe
+        From :func:`tlgen.load_recipe`, or made in Python.
+    sample
+        Name of the sample, such as ``train-000``; the first one of the recipe if left out.
+    progress
+        True shows a bar; or a :class:`catalogs.progress.Progress`.
+
+    Returns
+    -------
+    PackedScene
+
+    Raises
+    ------
+    InputError
+        If the recipe has no such sample or lacks a structure.
+    """
+    from tlgen.runs import make_sample, prepare_structures, recipe_checks
+    from tlgen.runs.shortfall import refuse_nothing_placed
+
+    recipe_checks.check_recipe(recipe)
+    wanted = prepare_structures.preparations(recipe)
+    spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
+    prepare_structures.refuse_small_boxes(recipe)
+    recipe_checks.check_decorations(recipe, [spec])
+    prepare_structures.refuse_targets_among_distractors(recipe)
+    with scratch_folder("tlgen-pack-") as temporary:
+        infos = prepare_structures.class_infos(recipe)
+        catalog = Catalog.create(
+            str(temporary / "corpus"),
+            classes=infos,
+            recipe=recipe.model_dump(mode="json"),
+            name=recipe.name,
+        )
+        prepared = []
+        with chosen(progress)("structures and their variants", len(wanted), "structures") as line:
+            for preparation in wanted:
+                prepared.append(prepare_structures.prepare(catalog.url, preparation))
+                line.update(len(prepared))
+        packed = make_sample.pack_scene(catalog.url, spec, prepared, tuple(info.name for info in infos))
+        stored = CorpusLibrary(catalog.url)
+        library: Mapping[str, Molecule] = {digest: stored[digest] for digest in packed.scene.digests}
+    refuse_nothing_placed(packed.scene, library)
+    return PackedScene(packed.scene, library, spec.name, packed.seconds, packed.occupancy, spec.packing)
+
+
+def open_scene(folder: str | os.PathLike[str]) -> PackedScene:
+    """Open the folder of a scene, which ``tlgen pack`` or :meth:`PackedScene.save` wrote.
+
+    Raises
+    ------
+    InputError
+        If there is no scene, or a hand has put something into it that cannot be.
+    """
+    scene, library = read_scene(folder)
+    return PackedScene(scene, library, Path(folder).resolve().name)
+
+
+def simulate_tilts(
+    scene: PackedScene,
+    recipe: Recipe,
+    sample: str | None = None,
+    *,
+    angles: Sequence[float] = (),
+    noise: bool = True,
+) -> TiltImages:
+    """Simulate tilt images of a scene with the acquisition of one sample of a recipe.
+
+    Ice, counts and errors of the alignment are random, but the same every time.
+
+    Parameters
+    ----------
+    scene
+        From :func:`pack` or :func:`open_scene`.
+    recipe
+        Whose acquisition counts.
+    sample
+        Name of the sample; the first one of the recipe if left out.
+    angles
+        Of the series, in degrees: only these. All of them if there are none.
+    noise
+        False: mean intensities, where vacuum is 1, instead of counts.
+
+    Returns
+    -------
+    TiltImages
+
+    Raises
+    ------
+    InputError
+        If the scene or the acquisition cannot be simulated, or the series has no such angle.
+    """
+    from tlgen.simulate import checks
+
+    spec: SampleSpec = choose(expand(recipe, {}), sample, recipe.name)
+    acq = spec.acquisition
+    simulator = engine(acq.engine)
+    simulator.check(acq)
+    simulator.check_device(acq)
+    simulator.check_scene(scene.scene, scene.library, acq)
+    checks.check_overlaps(scene.scene, scene.library)
+    seed, of_alignment = (
+        seeds.seed(recipe.seed, recipe.name, spec.name, stage) for stage in ("simulate", "alignment")
+    )
+    tilts = _with_angles(misaligned(tilt_series(acq), acq, of_alignment), angles)
+    images, devices = list[NDArray[np.float32]](), set[str]()
+    for part in in_calls(simulator, acq, scene.scene.shape, tilts):
+        started = time.process_time()
+        views = [seen(scene.scene, tilt) for tilt in part]
+        made, device = simulator.simulate_together(views, scene.library, acq, seed, noise=noise)
+        each = (time.process_time() - started) / len(part)
+        for tilt, image in zip(part, made, strict=True):
+            _log.info(
+                f"  {tilt.angle:6.1f}°  number {tilt.index + 1} in time, {tilt.dose_before:5.1f} e/Å² before"
+                f" it, mean {image.mean():.4g}, standard deviation {image.std():.4g}, {each:.1f} CPU-s"
+            )
+        images += made
+        devices.add(device)
+    return TiltImages(
+        np.stack(images), tuple(tilts), scene.scene.voxel_size, simulator.version(), tuple(sorted(devices))
+    )
+
+
+def make(
+    recipe: Recipe,
+    to: str | os.PathLike[str],
+    *,
+    cluster: str = "local",
+    retries: int = 2,
+    time_limit: float = 7200.0,
+    log_json: str | None = None,
+    progress: bool | Progress = False,
+) -> Catalog:
+    """Make the samples of a recipe that a corpus does not have yet.
+
+    Call it again after an interruption: finished samples are kept.
+
+    Parameters
+    ----------
+    recipe
+        From :func:`tlgen.load_recipe`, or made in Python.
+    to
+        Path or URL of the corpus; it is made if it is not there.
+    cluster
+        Where to run, in one word or as a file: ``local``, ``local:4``, ``slurm``, ``tcp://HOST:PORT``, ...;
+        see :func:`tlrun.cluster.connect.open_pools`.
+    retries
+        How often a step that fails is tried again.
+    time_limit
+        Seconds that one step may take.
+    log_json
+        File that gets the run as JSON lines.
+    progress
+        True shows the run as ``tlgen run`` does; or a :class:`catalogs.progress.Progress`.
+
+    Returns
+    -------
+    catalogs.Catalog
+        The corpus, with every sample of the recipe.
+
+    Raises
+    ------
+    InputError
+        A structure is missing, an engine cannot honour a setting, or the corpus has other classes.
+    IncompleteError
+        Some samples could not be made; the others are in the corpus.
+    """
+    from tlgen.runs.run import run
+
+    url = os.fspath(to)
+    if not run(recipe, url, cluster, retries, time_limit, log_json, progress=progress):
+        raise IncompleteError(
+            f"not all samples of the recipe {recipe.name} are in {url}; the same call tries the others again"
+        )
+    return Catalog.open(url)
+
+
+def reconstruct_series(
+    series: str | os.PathLike[str],
+    angles: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    progress: bool | Progress = False,
+    **options: Any,
+) -> tuple[tuple[int, int, int], float]:
+    """Make a tomogram of a stack of aligned images by weighted back-projection.
+
+    Parameters
+    ----------
+    series
+        MRC stack; the tilt axis is y and goes through the middle of the images.
+    angles
+        ``.tlt``, ``.rawtlt``, ``.mdoc`` or a STAR file of RELION: one angle for each image.
+    to
+        The tomogram: ``.mrc``, ``.rec`` or ``.zarr``.
+    progress
+        True shows a bar; or a :class:`catalogs.progress.Progress`.
+    options
+        Fields of :class:`tlgen.reconstruct.from_file.Request`, such as ``voxel_size`` and ``thickness`` in Å.
+
+    Returns
+    -------
+    shape, voxel_size
+        Voxels along z, y, x, and Å.
+
+    Raises
+    ------
+    InputError
+        If angles and images do not match, or an option makes no sense.
+    """
+    from tlgen.reconstruct.from_file import Request, reconstruct_file
+
+    request = Request(**options)
+    return reconstruct_file(
+        os.fspath(series), os.fspath(angles), os.fspath(to), request, progress=chosen(progress)
+    )
+
+
+def _with_angles(tilts: list[Tilt], angles: Sequence[float]) -> list[Tilt]:
+    """Choose tilts by their angles, all of those that a series takes again and again; by rising angle."""
+    known = {tilt.angle for tilt in tilts}
+    for angle in angles:
+        if angle not in known:
+            near = min(known, key=lambda each: abs(each - angle))
+            raise InputError(f"`angles={angle:g}`: the series has no such tilt; the nearest is {near:g}°")
+    picked = [tilt for tilt in tilts if tilt.angle in angles or not angles]
+    return sorted(picked, key=lambda tilt: tilt.angle)

@@ -1,0 +1,97 @@
+"""The Keras network in a model file: the one way in which every program loads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from catalogs.console import without_greetings
+from catalogs.machine import require_backend
+from catalogs.model_archive import ModelRefused
+from catalogs.model_file import check, read_card, read_network, require
+from catalogs.private import scratch_folder
+from catalogs.schema import ClassInfo
+
+
+def load_keras(
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[ClassInfo] | None = None,
+    voxel_size: float | None = None,
+) -> Any:
+    """Load the network of a model file as Keras has it.
+
+    Parameters
+    ----------
+    path
+        Of the model.
+    classes, voxel_size
+        What the model must be for; None: whatever it is for.
+
+    Returns
+    -------
+    keras.Model
+        (b, z, y, x, 1) -> (b, z, y, x, classes + 1) probabilities.
+
+    Raises
+    ------
+    InputError
+        If it is no model, one for other classes or voxels, or its network does not fit its card.
+    """
+    card = read_card(path)
+    require(card, path, classes=classes, voxel_size=voxel_size)
+    require_backend()
+    check(path)  # before Keras is even loaded
+    with scratch_folder("tlpick-") as folder, without_greetings():
+        file = read_network(path, folder)
+        import keras
+
+        _settle(keras.backend.backend())
+        try:
+            network = keras.saving.load_model(file, compile=False)
+        except Exception as error:  # Keras lets anything through that its layers raise
+            reason = str(error).strip().split("\n", 1)[0].rstrip(".")
+            raise ModelRefused(
+                f"Keras {keras.__version__} cannot load the network in {path} ({reason}); "
+                "train it again with this version"
+            ) from error
+    # a network of several outputs is refused when its graph is read
+    outputs = network.output_shape[-1] if len(network.outputs) == 1 else len(card.classes) + 1
+    if outputs != len(card.classes) + 1:
+        raise ModelRefused(
+            f"the network in {path} has {outputs} outputs, its card names {len(card.classes)} classes "
+            "and the background makes one more; train it again"
+        )
+    return network
+
+
+def _settle(backend: str) -> None:
+    """Bring TensorFlow to use as many threads as the worker may, and to compute in full precision."""
+    if backend != "tensorflow":
+        return
+    import tensorflow as tf
+
+    # NVIDIA's TF32 keeps 10 bits of every factor: a GPU would pick otherwise than a CPU
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+        threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        if threads > 0:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:  # TensorFlow has been at work in this process and keeps what it had
+        pass
+
+
+def in_float32(network: Any) -> Any:
+    """Copy a network with the weights that it has now, all layers computing in float32."""
+    import keras
+
+    copy = keras.models.clone_model(
+        keras.Model(network.inputs, network.outputs),  # without the optimizer and the loss of a training
+        clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": "float32"}),
+    )
+    copy.set_weights(network.get_weights())
+    return copy
