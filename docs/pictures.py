@@ -48,7 +48,11 @@ def save(name: str, pixels: NDArray[np.uint8], pixel_size: float | None = None) 
         right, across = SIDE - 16, length / pixel_size * SIDE / wide
         draw.rectangle((right - across, SIDE - 22, right, SIDE - 16), fill="white", outline="black")
         draw.text(
-            (right - across, SIDE - 38), f"{length} Å", fill="white", stroke_width=1, stroke_fill="black"
+            (right - across, SIDE - 38),
+            f"{length / 10:g} nm",
+            fill="white",
+            stroke_width=1,
+            stroke_fill="black",
         )
     picture.save(IMAGES / f"way-{name}.png", optimize=True)
     return picture
@@ -63,10 +67,11 @@ def variants(corpus: Catalog, table: object) -> None:
             if "digests" in arrays or "positions" not in arrays:
                 continue
             if str(arrays["name"]) == target["structure"]:
-                bent.append(arrays["positions"])
+                xyz = arrays["positions"]
+                bent.append(xyz[np.abs(xyz[:, 2]) < 15.0])  # a thin section, in which bending shows
     half = max(np.abs(xyz).max() for xyz in bent) * 1.05
     canvas = np.full((240, 240, 3), 255.0)
-    for xyz, colour in zip(bent[:4], PALETTE, strict=False):
+    for xyz, colour in zip(bent[:3], (PALETTE[0], PALETTE[1], PALETTE[2]), strict=False):
         counts, *_ = np.histogram2d(xyz[:, 1], xyz[:, 0], bins=240, range=[[-half, half]] * 2)
         thick = np.clip(counts / np.percentile(counts[counts > 0], 80), 0, 1)[..., None] * 0.55
         canvas = canvas * (1 - thick) + np.array(colour, float) * thick

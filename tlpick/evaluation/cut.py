@@ -170,6 +170,6 @@ def sentence(tomogram: str, kept: Kept, cut: Cut, every: str) -> str:
     start = f"{tomogram}: {kept.kept:,} {kept.class_name}"
     if kept.wrong is None:
         return start + weaker
-    share = f"about {100 * kept.wrong:.0f} % of them wrong"
+    share = f"at least about {100 * kept.wrong:.0f} % of them wrong"
     tenth = "" if cut.by == "fdr" else f"; --fdr 0.1 keeps {kept.at_tenth or 0:,}"
     return f"{start} ({share}{tenth}){weaker}"

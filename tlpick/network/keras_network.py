@@ -89,10 +89,9 @@ def in_float32(network: Any) -> Any:
     """Copy a network with the weights that it has now, all layers computing in float32."""
     import keras
 
-    plain = keras.Model(network.inputs, network.outputs)  # a clone of the network would be compiled as it is
     copy = keras.models.clone_model(
-        plain,
+        keras.Model(network.inputs, network.outputs),  # without the optimizer and the loss of a training
         clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": "float32"}),
     )
-    copy.set_weights(plain.get_weights())
+    copy.set_weights(network.get_weights())
     return copy

@@ -168,8 +168,11 @@ def test_a_recipe_that_is_there_keeps_all_but_its_tilt_series(
     else:
         result = CliRunner().invoke(tlgen, ["new", str(to)])
         assert result.exit_code == 0, result.output
-        text = to.read_text().replace("count: 14 ", "count: 9 ")
-        to.write_text(text.replace("number: 7\n", "number: 70\n"))
+        text = to.read_text()
+        for word, own in (("count: 30 ", "count: 9 "), ("number: 9\n", "number: 70\n")):
+            assert text.count(word) == 1
+            text = text.replace(word, own)
+        to.write_text(text)
     old, before = to.read_text(), read_recipe(str(to))
     lines = write_match(path, str(to), None, 10.0)
     assert "the rest is as it was" in lines[-1]

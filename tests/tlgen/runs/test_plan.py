@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from catalogs.console import shown_log
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from tlgen.recipes.recipe import Recipe
@@ -88,7 +89,8 @@ def test_a_plan_says_what_it_will_cost_and_changes_nothing(
 ) -> None:
     url = tmp_path / "corpus"
     recipe = read(tmp_path, content)
-    plan.plan(recipe, str(url), "0.05/core-hour", "local:2", 5.0)
+    with shown_log("tlgen"):  # as the program prints it
+        plan.plan(recipe, str(url), "0.05/core-hour", "local:2", 5.0)
     text = capsys.readouterr().out
     assert not url.exists()
     assert "  samples to do   5\n" in text

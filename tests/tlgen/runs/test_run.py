@@ -13,6 +13,7 @@ import yaml
 import zarr
 from distributed import LocalCluster
 
+from catalogs.console import shown_log
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.volumes import write_mrc
@@ -47,7 +48,8 @@ def one_cluster(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(recipe: Recipe, url: Path, **options: Any) -> bool:
-    return run_module.run(recipe, str(url), **options)
+    with shown_log("tlgen"):  # as the program prints it
+        return run_module.run(recipe, str(url), **options)
 
 
 def events(path: Path) -> list[dict[str, Any]]:

@@ -89,7 +89,8 @@ def test_cuts_keep_what_they_say_and_sentences_tell() -> None:
         assert made.rows.tolist() == [True] * n + [False] * (5 - n), cut
     made = decide(picks, ["ball"], {"ball": True}, Cut())
     assert sentence("TS_01", made.classes[0], Cut(), "particles.all.star") == (
-        "TS_01: 3 ball (about 8 % of them wrong; --fdr 0.1 keeps 3), 2 weaker ones in particles.all.star"
+        "TS_01: 3 ball (at least about 8 % of them wrong; --fdr 0.1 keeps 3), "
+        "2 weaker ones in particles.all.star"
     )
     none = decide(picks, ["ball"], {"ball": False}, Cut())
     assert not none.rows.any()
