@@ -201,16 +201,16 @@ def test_a_voxel_size_may_be_given_and_may_be_a_little_off(
 def test_what_is_done_is_not_done_again(
     tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tlpick.batch import pipeline
+    from tlpick.network import model
 
     segmented = []
-    honest = pipeline.segment
+    honest = model.segment
 
     def counting(*arguments: Any, **options: Any) -> Any:
         segmented.append(1)
         return honest(*arguments, **options)
 
-    monkeypatch.setattr(pipeline, "segment", counting)
+    monkeypatch.setattr(model, "segment", counting)
     for name in ("tomo-1", "tomo-2"):
         write_mrc(tmp_path / f"{name}.mrc", make_balls(name).data, 10.0)
 

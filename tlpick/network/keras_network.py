@@ -90,7 +90,7 @@ def in_float32(network: Any) -> Any:
     import keras
 
     copy = keras.models.clone_model(
-        network,
+        keras.Model(network.inputs, network.outputs),  # without the optimizer and the loss of a training
         clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": "float32"}),
     )
     copy.set_weights(network.get_weights())
