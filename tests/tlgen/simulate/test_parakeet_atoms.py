@@ -39,7 +39,7 @@ def place_of(k: int) -> np.ndarray:
 
 
 def structure() -> gemmi.Structure:
-    """Two models that lie on each other, as those of an ensemble do, with alternatives, insertions and an assembly."""
+    """An ensemble of two models that lie on each other, with alternatives, insertions and an assembly."""
     made = gemmi.Structure()
     made.name = "rich"
     for number in (1, 2):
