@@ -523,7 +523,7 @@ def test_who_forgets_stops_with_what_was_best_before_and_status_3(
     assert status == 3
     why = "F1 on simulated tomograms fell from 0.900 to 0.500, more than --max-forgetting 0.1 allows"
     assert err.splitlines()[-1] == f"tltrain: stopped: {why}; what was best before is kept"
-    card = read_card(tuned)
+    card, why = read_card(tuned), why.replace("--max-forgetting 0.1", "`max_forgetting=0.1`")
     assert (card.training["steps"], card.training["stopped"]) == (4, why)
     assert card.training["best_step"] in ((0, 2) if not held else (2,))
     assert card.training["fine_tuning"]["forgotten"] == 0.02
