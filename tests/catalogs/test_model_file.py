@@ -74,8 +74,9 @@ def test_fingerprint_speaks_of_the_contents_only(
 def test_a_failed_write_leaves_the_old_model(tmp_path: Path, card: ModelCard) -> None:
     file = tmp_path / "m.tlm"
     model_file.write_model(file, card, archive(b"old"))
-    with pytest.raises(TypeError):
-        model_file.write_model(file, card, object())  # type: ignore[arg-type]
+    for wrong in (b"", b"new", archive(b"new")[:-1]):
+        with pytest.raises(ValueError, match="not a Keras archive"):
+            model_file.write_model(file, card, wrong)
     assert weights(model_file.read_network(file, tmp_path)) == b"old"
     assert {entry.name for entry in tmp_path.iterdir()} == {"m.tlm", "network.keras"}
 

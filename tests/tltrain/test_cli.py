@@ -4,12 +4,14 @@ import sys
 
 import pytest
 
+from catalogs import progress
 from catalogs.model_file import read_card
 from catalogs.schema import ClassInfo
 from tltrain.data.splits import choose
 
 
-def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_path):
+def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)  # every line that a log gets
     model = tmp_path / "new folder" / "balls.tlm"
     status, out, err = tltrain(
         *("fit", corpus.url, "--to", model, "--where", "defocus > 0"),
@@ -19,9 +21,10 @@ def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_pat
     assert "training small on 4 tomograms of 10 Å a voxel, validating on 1" in out
     assert f"wrote {model}: F1 of ball " in out
     assert f"how it goes: {tmp_path / 'new folder' / 'balls.training' / 'training.html'}" in out
-    last = err.splitlines()[-1]
-    assert last.startswith("step 3/3  loss ")
-    for word in ("val F1 0.", "patches/s", "waited", "left"):
+    assert err == ""
+    last = [line for line in out.splitlines() if line.startswith("  training ")][-1]
+    assert last.startswith("  training 3/3 steps; ")
+    for word in ("left; loss ", "val F1 0.", "patches/s", "waited"):
         assert word in last
     card = read_card(model)
     assert card.training["settings"]["seed"] == 5
@@ -83,8 +86,8 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
         (["--steps", "0"], "--steps is 0; give at least 1"),
         (["--learning-rate", "-1"], "--learning-rate is -1; give a positive number"),
         (["--stepz", "3"], "--stepz"),
-        (["--loss", "dice"], "there is no loss 'dice'; use one of dice-cross-entropy, tversky"),
-        (["--dtype", "float16"], "there is no dtype 'float16'; use one of float32, bf16, fp16"),
+        (["--loss", "dice"], "--loss is 'dice'; give one of dice-cross-entropy, tversky"),
+        (["--dtype", "float16"], "--dtype is 'float16'; give one of float32, bf16, fp16"),
         (["--ema", "1"], "--ema is 1; give a momentum below 1, such as 0.999"),
         (["--class-weights", "bal=2"], "the corpus has background, ball; did you mean 'ball'?"),
         (["--class-weights", "ball"], "--class-weights has 'ball'; give name=weight for each class"),
@@ -131,16 +134,17 @@ def test_several_voxel_sizes_are_refused_unless_one_is_chosen(tltrain, make_cata
     assert [record.name for record in val] == ["d"]
 
 
-def test_several_classes_are_said_by_name(tltrain, make_catalog, write_balls, tmp_path):
+def test_several_classes_are_said_by_name(tltrain, make_catalog, write_balls, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)  # every line that a log gets
     classes = [ClassInfo(name="ball", label=3, radius=50), ClassInfo(name="absent", label=1, radius=50)]
     catalog = make_catalog(tmp_path / "corpus", classes)
     write_balls(catalog, "one", "train", label=3)
     write_balls(catalog, "two", "val", label=3)
     model = tmp_path / "m.tlm"
-    status, _, err = tltrain("fit", catalog.url, "--to", model, "--steps", 2, "--patch", 16, "--batch", 1)
-    assert status == 0
-    assert "val F1 absent nan, ball 0." in err
-    assert re.search(r"picks absent (nan|0\.000), ball 0\.", err)  # nothing was learned in so few steps
+    status, out, err = tltrain("fit", catalog.url, "--to", model, "--steps", 2, "--patch", 16, "--batch", 1)
+    assert (status, err) == (0, "")
+    assert "val F1 absent nan, ball 0." in out
+    assert re.search(r"picks absent (nan|0\.000), ball 0\.", out)  # nothing was learned in so few steps
     card = read_card(model)
     assert [info.name for info in card.classes] == ["absent", "ball"]  # the order of the network's outputs
     assert card.training["voxel_f1"]["absent"] is None
@@ -181,13 +185,13 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.slow
-def test_nothing_but_progress_is_on_stderr(corpus, tmp_path):
+def test_nothing_is_on_stderr(corpus, tmp_path):
     arguments = ["fit", corpus.url, "--to", str(tmp_path / "m.tlm"), "--steps=1", "--patch=16", "--batch=1"]
     code = f"import sys; sys.argv = ['tltrain', *{arguments}]\nfrom tltrain.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("step 1/1  loss ")
-    assert len(done.stdout.splitlines()) == 3
+    assert done.stderr == ""
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("  training ")]
+    assert len(lines) == 3, done.stdout
 
 
 def test_a_corpus_without_a_target_or_in_a_strange_unit_is_refused(

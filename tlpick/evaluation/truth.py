@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +105,7 @@ def _read(path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping
     if plain.endswith(_VOLUMES) or (plain.endswith(_PERHAPS_VOLUMES) and _is_volume(path)):
         return _from_labels(path, run, names, join)
     if "://" not in path and Path(path).is_file():
-        return _from_list(path, run)
+        return _from_list(path, run, join)
     if Catalog.exists(path):
         return _from_corpus(path, names, join)
     try:
@@ -113,7 +114,7 @@ def _read(path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping
         if _is_volume(path):
             return _from_labels(path, run, names, join)
         try:
-            return _from_list(path, run)
+            return _from_list(path, run, join)
         except InputError:
             raise InputError(
                 f"{path} is not a sample of a corpus, nor a corpus, a particle list or a label volume; give "
@@ -270,13 +271,24 @@ def _is_volume(path: str) -> bool:
     return True
 
 
-def _from_list(path: str, run: Mapping[str, Any]) -> Truth:
-    table = particles.read(path, context=_context(run))
+def _from_list(path: str, run: Mapping[str, Any], join: Mapping[str, str]) -> Truth:
+    context = _context(run, join)
+    try:
+        return _of_particles(path, particles.read(path, context=context))
+    except InputError:
+        if context.tomogram is not None:
+            # a list of other tomograms: which, is said where names are compared
+            with contextlib.suppress(InputError):
+                return _of_particles(path, particles.read(path, context=replace(context, tomogram=None)))
+        raise
+
+
+def _of_particles(path: str, table: pd.DataFrame) -> Truth:
     table = table[(table["class_name"] != DISTRACTOR) & (table["label"] != 0)]
     return Truth(path, table, unique(table["tomogram"]), stated_radii(Path(path)))
 
 
-def _context(run: Mapping[str, Any]) -> Context:
+def _context(run: Mapping[str, Any], join: Mapping[str, str]) -> Context:
     """Say what a list may leave open, as the run knows it: sizes, the only tomogram's name, classes."""
     from catalogs.particle_formats.base import Context
 
@@ -292,7 +304,7 @@ def _context(run: Mapping[str, Any]) -> Context:
             if len(names) == 1
             else {name: tuple(each["shape"]) for name, each in zip(names, tomograms, strict=True)}
         ),
-        tomogram=names[0] if len(names) == 1 else None,
+        tomogram=join.get(names[0], names[0]) if len(names) == 1 else None,
         classes=tuple(_classes(run)),
     )
 

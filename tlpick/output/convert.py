@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,8 @@ def convert(
         _check(source, source_format, context, say)
         return
     chosen = registry.named(target_format) if target_format is not None else registry.target(target)
-    loaded = files.load(source, source_format, context)
+    with _of_the_source():
+        loaded = files.load(source, source_format, context)
     _refuse_voxels_or_angstrom(source, loaded, context)
     table = loaded.table
     _say_what_it_is(source, loaded, say)
@@ -205,11 +207,24 @@ def convert(
             say(line)
 
 
+@contextlib.contextmanager
+def _of_the_source() -> Iterator[None]:
+    """Name the format of what is read as it is called here, where there is one of what is written, too."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        for after in "`=":
+            text = text.replace(f"`format{after}", f"`source_format{after}")
+        raise InputError(text) from error
+
+
 def _check(source: Path, source_format: str | None, context: Context, say: Callable[[str], None]) -> None:
     """Say what a list is, and where its particles lie in their tomograms."""
     from catalogs.particle_formats import files, registry
 
-    found = registry.detect(source) if source_format is None else None
+    with _of_the_source():
+        found = registry.detect(source) if source_format is None else None
     try:
         loaded = files.load(source, source_format, context)
         _refuse_voxels_or_angstrom(source, loaded, context)

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -286,10 +286,14 @@ def queue(pool: Queue) -> Iterator[Any]:
     name = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}[pool.kind]
     with (
         security.folder_for_jobs(pool.logs) as folder,
+        ExitStack() as stack,
         getattr(dask_jobqueue, name)(
             **queue_arguments(pool), security=security.temporary(), shared_temp_directory=folder
         ) as cluster,
     ):
+        for part in ("ca_file", "cert", "key"):
+            # temporary files: closed after their folder is removed, they complain to the user
+            stack.callback(getattr(cluster, f"_job_{part}").close)
         # the first jobs by hand: scale() and adapt() would tell nobody that the queueing system refuses them
         while len(cluster.worker_spec) < -(-pool.workers.min // pool.workers_per_job):
             cluster.worker_spec.update(cluster.new_worker_spec())

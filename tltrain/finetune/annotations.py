@@ -165,9 +165,14 @@ class _ByName(dict[str, Any]):
     value will do to read it.
     """
 
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Any:
+        return super().get(stem(name), next(iter(self.values())))
+
     def get(self, name: str, default: Any = None) -> Any:
-        value = super().get(name, super().get(stem(name)))
-        return next(iter(self.values())) if value is None else value
+        return self[name]
 
 
 def _context(places: Sequence[Place], card: ModelCard, pixel_size: float | None) -> Context:

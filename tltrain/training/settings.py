@@ -143,9 +143,7 @@ def check_numbers(settings: Any, counts: Sequence[str]) -> None:
 
 def _check_word(option: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
-        raise InputError(
-            f"there is no {option} {value!r}; use one of {', '.join(known)}{nearest(value, known)}"
-        )
+        raise InputError(f"`{option}` is {value!r}; give one of {', '.join(known)}{nearest(value, known)}")
 
 
 def check_patch(patch: int, arch: Architecture) -> None:

@@ -119,11 +119,11 @@ def test_index_repair_and_copy(corpus: Catalog, bucket: str, make_sample: MakeSa
     assert store.sizes("recent") == {}
     assert Catalog.open(corpus.url).records() == records
     store.remove_objects([f"{records[0].path}/0/c/0/0/0"])
-    store.write({"samples/ab/abcdef-123456.zarr/zarr.json": b"{}"})
+    store.write({"samples/ab/abcdef0123456789-123456.zarr/zarr.json": b"{}"})
     fresh = Catalog.open(corpus.url)
     todo = fresh.plan_repair(grace=-60)
     assert list(todo.remake) == [records[0].sample_id]
-    assert todo.groups == ("samples/ab/abcdef-123456.zarr",)
+    assert todo.groups == ("samples/ab/abcdef0123456789-123456.zarr",)
     assert fresh.plan_repair().groups == ()  # it is young
     fresh.repair(todo)
     assert Catalog.open(corpus.url).records() == records[1:]

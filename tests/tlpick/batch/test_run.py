@@ -141,7 +141,7 @@ def test_a_model_of_another_version_is_refused(
         ("--max-memory", "10MB", "give more --max-memory"),
         ("--crop", "5-9", "'5-9' is no range of planes"),
         ("--crop", "90:99", "leaves nothing of"),
-        ("--tta", "3", "'3' is not one of '1', '4', '8'"),
+        ("--tta", "3", "'3' is not one of 1, 4, 8"),
         ("--mask", "absent.mrc", "there is no volume absent.mrc"),
         ("--cluster", "moon", "moon"),
     ],

@@ -237,6 +237,17 @@ def test_one_tomogram_and_the_truth_of_one_are_joined_whatever_they_are_called(
     assert tlpick("score", tmp_path / "picks", tmp_path / "other.csv").out.startswith("F1 1.00")
 
 
+def test_one_tomogram_is_joined_with_one_of_many(tlpick: Run, picked: Path, tmp_path: Path) -> None:
+    ours = particles.read(picked / "particles.star")
+    far = ours.assign(x=ours["x"] + 300.0)
+    named = [("b-1", ours), ("b-2", far), ("tomo-1", far)]
+    for tables in (named[:2], named):  # without and with one of the name that was picked
+        rows = pd.concat([table.assign(tomogram=name) for name, table in tables])
+        rows.drop(columns="score").to_csv(tmp_path / "truth.csv", index=False)
+        scored = tlpick("score", picked, tmp_path / "truth.csv", "--join", "tomo-1=b-1")
+        assert (scored.status, scored.out[:7]) == (0, "F1 1.00"), scored.err
+
+
 def test_tomograms_of_other_names_are_joined_by_an_option(
     tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -279,7 +280,7 @@ def another_numpy(package: str) -> str:
 def test_another_version_is_refused(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agreement, "version", another_numpy)
     with pytest.raises(
-        InputError, match=r"worker at tls://.* runs numpy .*, and this program 1\.0; give the"
+        InputError, match=r"worker at tcp://127\.0\.0\.1:\d+ runs numpy .*, and this program 1\.0; give the"
     ):
         agreement.check(client)
 
@@ -400,8 +401,12 @@ def test_without_a_queueing_system_it_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     path = written(tmp_path, {"kind": "pbs", **pool})
+    complaints: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
     with pytest.raises(InputError, match="there is no qsub on this machine"), open_cluster(path):
         pass
+    gc.collect()
+    assert [each.exc_value for each in complaints] == []
 
 
 def test_ctrl_c_stays_what_it_was_when_jobs_are_submitted() -> None:

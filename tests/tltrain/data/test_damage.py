@@ -162,8 +162,8 @@ def test_what_validates_must_be_whole(copy, damage, sizes_do_not_tell):
     train, (record,) = choose(copy)
     damage(copy, record)
     with pytest.raises(InputError, match=f"val-0 .{record.sample_id}., which is needed to validate, is dam"):
-        open_validation(copy, [record], halo=8, pooling=8)
-    assert open_validation(copy, train, halo=8, pooling=8).held
+        open_validation(copy, [record])
+    assert open_validation(copy, train).held
 
 
 def test_labels_are_looked_up():

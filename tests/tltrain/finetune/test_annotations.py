@@ -137,12 +137,16 @@ def test_classes_are_mapped_and_left_out(places, card, tmp_path):
     [
         (table(("A", "B")), {}, "has particles in 'A', 'B', but the tomograms are 'TS_01', 'TS_02'; rename"),
         (table(("TS_01",)), {}, "has no particles in the tomogram 'TS_02'; annotate some, or leave the"),
-        (table(classes=("ribosom",)), {}, "did you mean 'ribosome'?; give --class ribosom=NAME"),
+        (table(classes=("ribosom",)), {}, "did you mean 'ribosome'?; give `classes=ribosom=NAME`, or"),
         (table(classes=("vault",)), {}, "the class 'vault', the model 'ribosomes' knows ribosome, proteas"),
         (table()[:0], {}, "picks.csv has no particles; annotate some"),
         (table(n=4), {}, "has 8 particles of the class 'ribosome' in these tomograms, too few to learn from"),
         (table().assign(x=lambda t: t["x"] * 4), {}, "lie outside of the tomogram 'TS_01' (32 x 40 x 24 vox"),
-        (table(), {"classes": {"ribosome": "ribo"}}, "=ribo: the model 'ribosomes' has no class 'ribo'"),
+        (
+            table(),
+            {"classes": {"ribosome": "ribo"}},
+            "`classes=ribosome=ribo`: the model 'ribosomes' has no",
+        ),
         (table(), {"classes": {"vault": "ribosome"}}, "has no class 'vault', only 'ribosome'"),
         (table(), {"classes": {"ribosome": ""}}, "has no particles of the classes of the model 'ribosomes'"),
     ],

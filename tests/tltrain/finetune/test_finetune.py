@@ -175,7 +175,7 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
         (["--steps", 0], "--steps is 0; give at least 1"),
         (["--batch", -4], "--batch is -4; give at least 1"),
         (["--learning-rate", 0], "--learning-rate is 0; give a positive number"),
-        (["--precision", "half"], "there is no dtype 'half'; use one of float32, bf16, fp16"),
+        (["--precision", "half"], "--dtype is 'half'; give one of float32, bf16, fp16"),
         (["--annotations", 20, "--learning-curve", "0,20"], "--annotations and --learning-curve exclude"),
         (["--unlabelled", "positive-unlabelled", "--prior", 2], "--prior is 2; give a share between 0 and 1"),
         (["--to", "s3://bucket/m.tlm"], "--to s3://bucket/m.tlm: this is written to a disk"),
@@ -523,7 +523,8 @@ def test_who_forgets_stops_with_what_was_best_before_and_status_3(
     assert status == 3
     why = "F1 on simulated tomograms fell from 0.900 to 0.500, more than --max-forgetting 0.1 allows"
     assert err.splitlines()[-1] == f"tltrain: stopped: {why}; what was best before is kept"
-    card, why = read_card(tuned), why.replace("--max-forgetting 0.1", "`max_forgetting=0.1`")
+    card = read_card(tuned)
+    why = why.replace("--max-forgetting 0.1", "`max_forgetting=0.1`")  # which no command line has seen
     assert (card.training["steps"], card.training["stopped"]) == (4, why)
     assert card.training["best_step"] in ((0, 2) if not held else (2,))
     assert card.training["fine_tuning"]["forgotten"] == 0.02

@@ -219,8 +219,8 @@ def test_gradients_are_clipped():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"precision": "double"}, "--dtype is 'double'"),
-        ({"devices": 64}, "--devices is 64; this machine has"),
+        ({"precision": "double"}, "`precision` is 'double'"),
+        ({"devices": 64}, "`devices` is 64; this machine has"),
         ({"loss": "mse"}, "there is no loss 'mse'"),
     ],
 )
