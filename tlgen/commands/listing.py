@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: Columns that are shown unless others are asked for: what fits a terminal of 80 columns.
 DEFAULT = ("name", "split", "engine", "dose", "defocus", "tilt_max", "n_particles", "occupancy")
 _FORMATS = {
-    "dose": "{:.1f}",
+    "dose": "{:.0f}",
     "defocus": "{:.2f}",
     "tilt_min": "{:.0f}",
     "tilt_max": "{:.0f}",
@@ -107,8 +107,6 @@ def _sorted(samples: pd.DataFrame, sort: str) -> pd.DataFrame:
 
 def _aligned(table: pd.DataFrame) -> Iterator[str]:
     def cell(name: str, value: Any) -> str:
-        if name == "dose" and value >= 99.95:  # no wider than the others, so that 80 columns are enough
-            return f"{value:.0f}"
         form = _FORMATS.get(name, "{:g}" if isinstance(value, float) else "{}")
         return form.format(value)
 

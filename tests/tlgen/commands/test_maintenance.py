@@ -40,20 +40,21 @@ def flip(url: str, sample_id: str) -> Path:
 class TestLs:
     def test_table(self, url: str) -> None:
         lines = list(listing(url))
-        assert lines[0].split()[:3] == ["sample_id", "name", "split"]
-        assert [line.split()[1] for line in lines[1:3]] == ["demo-000", "demo-001"]
-        assert lines[3] == "2 samples, 4 target particles, 0.1 MB"
+        assert lines[0].split()[:3] == ["name", "split", "engine"]
+        assert [line.split()[0] for line in lines[1:3]] == ["demo-000", "demo-001"]
+        assert lines[3] == "2 samples, 4 target particles, 0.1 MB; --columns all shows every column"
+        assert list(listing(url, columns="all"))[3] == "2 samples, 4 target particles, 0.1 MB"
         assert len({line.index("multislice") for line in lines[1:3]}) == 1  # columns stand below each other
 
     def test_choice_and_order(self, url: str) -> None:
         lines = list(listing(url, columns="name,dose,phase_plate", sort="-dose"))
         assert [line.split() for line in lines[:3]] == [
             ["name", "dose", "phase_plate"],
-            ["demo-001", "100.0", "False"],
-            ["demo-000", "80.0", "False"],
+            ["demo-001", "100", "False"],
+            ["demo-000", "80", "False"],
         ]
         assert list(listing(url, "dose < 90", columns="name"))[1:2] == ["demo-000"]
-        assert list(listing(url, sort="seed,-name"))[1].split()[1] == "demo-000"
+        assert list(listing(url, sort="seed,-name"))[1].split()[0] == "demo-000"
 
     def test_csv_and_json(self, url: str) -> None:
         rows = list(csv.DictReader(listing(url, form="csv")))

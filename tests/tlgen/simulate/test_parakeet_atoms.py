@@ -39,7 +39,7 @@ def place_of(k: int) -> np.ndarray:
 
 
 def structure() -> gemmi.Structure:
-    """Two models, the second a little elsewhere, with alternatives, insertions and an assembly."""
+    """An ensemble of two models that lie on each other, with alternatives, insertions and an assembly."""
     made = gemmi.Structure()
     made.name = "rich"
     for number in (1, 2):
@@ -54,7 +54,7 @@ def structure() -> gemmi.Structure:
             atom.name, atom.altloc = atom_name, altloc or "\0"
             atom.element = gemmi.Element("Mg" if name == "MG" else atom_name[0])
             atom.occ = 0.4 if altloc else 1.0
-            atom.pos = gemmi.Position(*(place_of(k) + 3.0 * (number - 1)))
+            atom.pos = gemmi.Position(*(place_of(k) + 0.3 * (number - 1)))
             chain[-1].add_atom(atom)
         model.add_chain(chain)
         made.add_model(model)
