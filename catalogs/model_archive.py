@@ -134,6 +134,8 @@ def check_network(parts: Mapping[str, bytes], where: object) -> int:
         described = json.loads(parts[_CONFIG])
         for each in _described(described):
             _check_object(each, n, where)
+    except ModelRefused:  # which is a ValueError, too
+        raise
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelRefused(f"Keras cannot load the network in {where}: its description is damaged") from error
     return n

@@ -300,6 +300,8 @@ def _readable(file: Path, read: Callable[[Path, object], T]) -> T:
         raise InputError(f"there is no model {file}")
     try:
         return read(file, file)
+    except InputError:  # which is a ValueError, too
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
         raise _no_model(file) from error
 

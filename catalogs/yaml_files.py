@@ -46,6 +46,8 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:
             for line, what in _misread(node, as_text):
                 raise InputError(f"{path}, line {line}: {what}.")
         return yaml.load(text, loader)
+    except InputError:  # which is a ValueError, too
+        raise
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply to be read.") from error
     except OSError as error:

@@ -33,6 +33,7 @@ def fit(
     *,
     settings: Settings | None = None,
     overwrite: bool = False,
+    yes: bool = False,
     progress: bool | Progress = False,
     **options: Any,
 ) -> Model:
@@ -51,6 +52,8 @@ def fit(
         How to train; None: the defaults.
     overwrite
         Replace a model that was trained otherwise; False: refuse to.
+    yes
+        Go on with values that are unusual; False: refuse them.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
@@ -69,7 +72,14 @@ def fit(
     from tltrain.training.fit import fit as train
 
     url = corpus.url if isinstance(corpus, Catalog) else os.fspath(corpus)
-    train(url, to, _with(settings or Settings(), options), overwrite=overwrite, progress=chosen(progress))
+    train(
+        url,
+        to,
+        _with(settings or Settings(), options),
+        overwrite=overwrite,
+        yes=yes,
+        progress=chosen(progress),
+    )
     return load_model(to)
 
 

@@ -66,6 +66,8 @@ def read_text(path: Path) -> pd.DataFrame:
     try:
         text = star.read_text(path)
         return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except InputError:  # which is a ValueError, too
+        raise
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise InputError(
             f"{path} is not a CSV file ({error}); its first line must name the columns"

@@ -32,6 +32,7 @@ def test_what_yaml_reads_otherwise_than_people(tmp_path: Path, text: str, words:
         read_yaml(path)
     assert words in str(caught.value)
     assert str(caught.value).startswith(str(path))
+    assert str(caught.value).count(str(path)) == 1  # one sentence, not one within another
 
 
 def test_what_is_meant_as_it_stands_is_read(tmp_path: Path) -> None:

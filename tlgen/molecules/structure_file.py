@@ -100,6 +100,8 @@ def read(path: Path) -> Contents:
             found = _of_mmcif(bcif.read(path), path)
         else:
             found = _of_pdb(_content(path))
+    except InputError:  # which is a ValueError, too
+        raise
     except IndexError:  # a CIF file without a data block
         found = _nothing(gemmi.Structure())
     except (RuntimeError, ValueError, OSError, EOFError) as error:

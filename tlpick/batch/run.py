@@ -190,7 +190,7 @@ def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
         refuse_impossible("pixel_size", settings.terms.voxel_size, "`voxel_size`")
     said = [words for words in found if words is not None]
     if said and not settings.terms.unusual:
-        raise InputError(f"{' -- '.join(said)}; if this is meant, add `yes`")
+        raise InputError(f"{' -- '.join(said)}; if this is meant, add `unusual`")
 
 
 class _Book:

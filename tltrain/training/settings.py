@@ -138,7 +138,7 @@ def check_numbers(settings: Any, counts: Sequence[str]) -> None:
     rate = settings.learning_rate
     if rate is not None and not 0 < rate < math.inf:
         raise InputError(f"`learning_rate` is {rate:g}; give a positive number")
-    _check_word("precision", settings.precision, PRECISIONS)
+    _check_word("dtype", settings.precision, PRECISIONS)
 
 
 def _check_word(option: str, value: str, known: Iterable[str]) -> None:

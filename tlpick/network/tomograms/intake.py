@@ -293,7 +293,7 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
         called=f"resampling {path} from {grid:.5g} to {card.voxel_size:.5g} Å a voxel, the factor",
     )
     if words is not None and not terms.unusual:
-        raise InputError(f"{words}; if it is meant, add `yes`")
+        raise InputError(f"{words}; if it is meant, add `unusual`")
     return True
 
 
