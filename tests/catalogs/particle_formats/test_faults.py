@@ -111,7 +111,7 @@ class TestImodFrames:
         """Made on the tomogram, last shown on one that is binned by two."""
         frame = [1.0] * 3 + [0.0] * 6 + [20.0] * 3 + [0.0] * 6
         path = self.model(tmp_path / "t.mod", (10.5, 20.5, 2.0), 1 << 14, frame)
-        with pytest.raises(InputError, match=r"10 Å.*20 Å; say which .*--voxel-size"):
+        with pytest.raises(InputError, match=r"10 Å.*20 Å; say which .*`voxel_size`"):
             particles.read(path)
         assert xyz(path, voxel_size=20.0) == [[200.0, 400.0, 40.0]]
 

@@ -294,7 +294,7 @@ def test_differences_are_named() -> None:
 
 
 def test_a_worker_that_comes_later_is_refused_if_it_differs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A scheduler that somebody started, and a worker whose environment is another one."""
     from distributed import Nanny
@@ -308,7 +308,7 @@ def test_a_worker_that_comes_later_is_refused_if_it_differs(
             with open_cluster(running.scheduler_address) as client:
                 assert most_workers(client) == 1
                 later = client.sync(_start, Nanny, running.scheduler_address)
-                gone = _until(lambda: "was refused" in capsys.readouterr().err)
+                gone = _until(lambda: "was refused" in caplog.text)
                 client.sync(later.close)
         assert gone
 

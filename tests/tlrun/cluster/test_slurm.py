@@ -219,18 +219,16 @@ def test_jobs_that_end_are_replaced(cluster: dict[str, Any], monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_a_job_that_cannot_start_says_why(
-    cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_job_that_cannot_start_says_why(cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tlrun.cluster.connect.REMIND_EVERY", 2)
     seen: list[str] = []
 
-    def stop(text: str, err: bool = False) -> None:
+    def stop(text: str) -> None:
         seen.append(text)
         if "No such file" in text or len(seen) > 10:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("click.echo", stop)
+    monkeypatch.setattr("tlrun.cluster.connect._log.warning", stop)
     with (
         pytest.raises(KeyboardInterrupt),
         open_cluster(written(cluster | {"python": "/no/such/python"})),
