@@ -56,7 +56,7 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.argv[1] != "Python %d.%d.%d" 
 fi
 
 say "installing the dependencies; Parakeet's engine is compiled (usually 5 minutes; seconds where uv has it in its cache)"
-if ! .tools/bin/uv pip install --python .venv/bin/python --constraints constraints.txt \
+if ! .tools/bin/uv pip install --compile-bytecode --python .venv/bin/python --constraints constraints.txt \
     --editable ".[$ACCELERATOR,s3,parakeet,variants]" --group dev >"$LOG" 2>&1; then
   if grep -q 'Failed to build `python-\(multem\|parakeet\)' "$LOG"; then
     grep -m 3 -iE 'error[: ]' "$LOG" | cut -c1-300 >&2 || true
