@@ -143,7 +143,7 @@ def doubt(quantity: str, value: float, *, called: str | None = None) -> str | No
         ``voxel_size is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm? 1 nm is 10 Å``
     """
     limits = USUAL[quantity]
-    if limits.low <= value <= limits.high:
+    if limits.low <= value <= limits.high or not math.isfinite(value):  # no number is refused, not doubted
         return None
     hint = limits.below if value < limits.low else limits.above
     said = f"{called or quantity} is {_number(value, limits.unit)}: {limits.why}"
