@@ -2,7 +2,8 @@
 
     python docs/pictures.py demo
 
-reads ``demo/corpus`` and ``demo/picks``, as `make demo` leaves them, and writes ``docs/images/way-*.png``.
+reads ``demo/corpus`` and ``demo/picks``, as `make demo` leaves them, and writes ``docs/images/way-*.png`` and
+``docs/images/demo.png``, the five in a row.
 """
 
 from __future__ import annotations
@@ -116,6 +117,12 @@ def main(folder: Path) -> None:
         r = corpus.classes[0].radius / voxel * SIDE / side
         draw.ellipse((column - r, row - r, column + r, row + r), outline=PALETTE[5], width=3)
     picture.save(IMAGES / "way-picks.png", optimize=True)
+
+    steps = ("structures", "scene", "tilt", "tomogram", "picks")
+    row = Image.new("RGB", (len(steps) * 300 + 4 * 8, 300), "white")
+    for k, name in enumerate(steps):
+        row.paste(Image.open(IMAGES / f"way-{name}.png").resize((300, 300)), (k * 308, 0))
+    row.save(IMAGES / "demo.png", optimize=True)
 
 
 if __name__ == "__main__":
