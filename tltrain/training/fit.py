@@ -96,13 +96,13 @@ def fit(
         catalog, settings.where, settings.hold_out, by=settings.hold_out_by, seed=settings.seed
     )
     voxels = train[0].acquisition.voxel_size
-    check_samples(catalog.classes, train, val)
-    check_usual(catalog.classes, voxels, settings.learning_rate, yes)
     if settings.start is not None:
         start_card = read_card(settings.start)
         require(
             start_card, settings.start, classes=catalog.classes, voxel_size=voxels, network=settings.network
         )
+    check_samples(catalog.classes, train, val)
+    check_usual(catalog.classes, voxels, settings.learning_rate, yes)
     identity = _identity(catalog, settings, train, val)
     target = target_of(to, settings.start)
     standing = standing_model(target)

@@ -96,8 +96,8 @@ def test_a_finished_training_is_not_repeated(trained, corpus):
 def test_a_training_begins_with_the_weights_of_another(trained, corpus, tmp_path):
     path, _, _ = trained
     one = Settings(steps=1, patch=16, batch=1, learning_rate=1e-12, start=str(path))
-    fit(corpus.url, tmp_path / "more.tlm", one, say=lambda _: None)
-    fit(corpus.url, tmp_path / "fresh.tlm", replace(one, start=None), say=lambda _: None)
+    fit(corpus.url, tmp_path / "more.tlm", one, say=lambda _: None, yes=True)
+    fit(corpus.url, tmp_path / "fresh.tlm", replace(one, start=None), say=lambda _: None, yes=True)
     before, more, fresh = (
         [np.asarray(w) for w in load(each, tmp_path).trainable_weights]
         for each in (path, tmp_path / "more.tlm", tmp_path / "fresh.tlm")
