@@ -143,7 +143,7 @@ class TestColumns:
         assert loaded.table[XYZ].to_numpy().tolist()[0] == [200, 300, 400]
         assert loaded.table["label"].tolist() == [1, 1, 2, 2]
         path.write_text("1 20 30 40\n")
-        with pytest.raises(InputError, match=r"class x y z .*score.*--from deepetpicker or coords-score"):
+        with pytest.raises(InputError, match=r"class x y z .*score.*`format=deepetpicker or coords-score`"):
             particles.read(path, context=CONTEXT)
 
     def test_box(self, tmp_path: Path) -> None:
