@@ -38,17 +38,26 @@ class BoundedPipeline(BatchedCodecPipeline):
     ) -> Iterable[NDBuffer | None]:
         """Decode chunks; InputError if one would be larger than it can be."""
         pairs = list(chunk_bytes_and_specs)
-        packers = [name for name in map(_name, self._packers()) if name in _SIZES]
-        if len(packers) > 1:
-            raise InputError(f"chunks that are compressed twice ({', '.join(packers)}) are not read")
-        for packed, spec in pairs:
-            if packed is not None and packers:
-                refuse(packers[0], packed, math.prod(spec.shape) * _itemsize(spec))
+        if any(_name(codec) in _SIZES for codec in self._packers()):
+            for packed, spec in pairs:
+                if packed is not None:
+                    await self._refuse_too_large(packed, spec)
         return await super().decode_batch(pairs)
 
+    async def _refuse_too_large(self, packed: Any, spec: ArraySpec) -> None:
+        """Refuse a chunk that a codec would make too large; each codec unpacks what the next one reads."""
+        codecs = self._packers()
+        for k, codec in reversed(list(enumerate(codecs))):
+            if (name := _name(codec)) in _SIZES:
+                refuse(name, packed, math.prod(spec.shape) * _itemsize(spec))
+            if not any(_name(inner) in _SIZES for inner in codecs[:k]):
+                return
+            [packed] = await codec.decode([(packed, spec)])
+
     def _packers(self) -> list[Any]:
-        inner = self.array_bytes_codec
-        return [*self.bytes_bytes_codecs, *filter(None, [getattr(inner, "compressor", None)])]
+        """All codecs of bytes, in the order of writing."""
+        inner = getattr(self.array_bytes_codec, "compressor", None)
+        return [*([inner] if inner is not None else []), *self.bytes_bytes_codecs]
 
 
 def bound() -> None:

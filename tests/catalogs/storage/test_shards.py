@@ -122,3 +122,22 @@ def test_a_chunk_that_was_never_written_is_lost(tmp_path: Path) -> None:
     array[:4, :4, :4] = 1
     with pytest.raises(ValueError, match="a chunk is lost"):
         read(path)
+
+
+def test_a_layout_compressed_twice_is_read_within_its_bounds(tmp_path: Path) -> None:
+    from catalogs.errors import InputError
+    from catalogs.storage.bounded import bound
+
+    bound()
+    small, large = {"chunks": (8, 8), "shards": None}, {"chunks": (4096, 4096), "shards": None}
+    for options in (small, large):
+        array = zarr.create_array(
+            tmp_path / str(options["chunks"][0]), shape=options["chunks"], dtype="uint8",
+            compressors=(LZ4, ZstdCodec()), fill_value=1, config={"write_empty_chunks": True}, **options,
+        )  # fmt: skip
+        array[...] = 7
+    assert (zarr.open_array(tmp_path / "8", mode="r")[...] == 7).all()
+    # the chunk of the large array, in the place of the small one's: 16 MB where 64 bytes may stand
+    (tmp_path / "8" / "c" / "0" / "0").write_bytes((tmp_path / "4096" / "c" / "0" / "0").read_bytes())
+    with pytest.raises(InputError, match="would unpack to more than the 64 bytes"):
+        zarr.open_array(tmp_path / "8", mode="r")[...]
