@@ -62,7 +62,10 @@ class Peek:
     def header(self) -> list[str]:
         """Names of the columns of a CSV file."""
         line = self.text.lstrip().partition("\n")[0]
-        return [] if "," not in line else next(csv.reader([line]), [])
+        try:
+            return [] if "," not in line else next(csv.reader([line]), [])
+        except csv.Error:  # a lone carriage return, say: no table
+            return []
 
     @cached_property
     def rows(self) -> list[list[str]]:

@@ -309,3 +309,9 @@ def test_the_documentation_names_every_format() -> None:
     page = (Path(__file__).parents[3] / "docs" / "particle-lists.md").read_text(encoding="utf-8")
     section = page.partition("## Formats")[2].partition("## ")[0]
     assert [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")] == list(FORMATS)
+
+
+def test_a_lone_carriage_return_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "TS_1.star").write_bytes(b"x,y\rz,1\x00\r,2\n")
+    with pytest.raises(InputError, match="TS_1"):
+        particles.read(tmp_path / "TS_1.star", context=CONTEXT)

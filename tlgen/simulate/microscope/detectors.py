@@ -224,7 +224,10 @@ def _star(path: Path) -> dict[str, list[float]]:
 
 def _csv(path: Path) -> dict[str, list[float]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, skipinitialspace=True))
+        try:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+        except csv.Error as error:
+            raise InputError(f"{path} is not a table of comma-separated values: {error}") from error
     names = [name for name in (rows[0] if rows else {}) if name]
     return {name.strip().lower(): _floats(row[name] for row in rows) for name in names}
 
