@@ -198,6 +198,18 @@ class Choice(_Choice):
         return str(value)
 
 
+def model_file(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Find the file of a model that is named by path, by name, or by a URL with its checksum."""
+    from catalogs.model_sources import find_model
+
+    return None if value is None else os.fspath(find_model(value))
+
+
+def model_argument() -> Callable[[F], F]:
+    """Make the argument ``MODEL`` of what works with a trained network."""
+    return click.argument("model", metavar="MODEL", callback=model_file)
+
+
 def refuse_url(value: str | os.PathLike[str]) -> None:
     """Refuse the URL of a bucket for what is written to a disk only (InputError)."""
     if _URL.match(os.fspath(value)):

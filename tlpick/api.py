@@ -16,6 +16,7 @@ import pandas as pd
 
 from catalogs import particles
 from catalogs.errors import InputError
+from catalogs.model_sources import find_model
 from catalogs.particles import DISTRACTOR
 from catalogs.progress import Progress
 from tlpick.batch.pipeline import Settings
@@ -53,7 +54,7 @@ def pick_many(
     Parameters
     ----------
     model
-        A model or its file.
+        A model, its file, or its name, as :func:`tlpick.load_model` takes it.
     tomograms
         Volumes (paths or URLs), patterns such as ``data/*.mrc``, text files with one of these a line,
         RELION's ``tomograms.star``, copick projects, corpora.
@@ -88,7 +89,7 @@ def pick_many(
     InputError
         If the model is none, a setting cannot be, or nothing is left to pick.
     """
-    path = model.path if isinstance(model, Model) else os.fspath(model)
+    path = model.path if isinstance(model, Model) else os.fspath(find_model(model))
     given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
     if tta not in (1, 4, 8):
         raise InputError(f"`tta` is {tta}; give 1, 4 or 8")

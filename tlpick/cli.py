@@ -17,7 +17,7 @@ tlpick = console.program(
 
 
 @tlpick.command("run")
-@click.argument("model")
+@console.model_argument()
 @click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
 @console.to_disk("folder", required=True, metavar="FOLDER", help="Where the picks go.")
 @click.option(
@@ -58,6 +58,8 @@ def run_command(
     **options: Any,
 ) -> int:
     """Pick the particles of every TOMOGRAM with MODEL.
+
+    MODEL is a file, or a model that comes with the program: `tlpick models` lists them.
 
     TOMOGRAM is a volume (MRC, OME-Zarr, HDF5, ...; a path or URL), a folder of them, a quoted glob such as
     'data/*.mrc', a text file with one of these a line (.txt), RELION's tomograms.star, a copick project, a
@@ -162,7 +164,7 @@ def report(folder: str) -> None:
 
 
 @tlpick.command()
-@click.argument("model")
+@console.model_argument()
 @click.argument("corpus")
 @click.option(
     "--where",
@@ -180,6 +182,28 @@ def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -
     from tlpick.evaluation.calibrate import calibrate as learn
 
     learn(model, corpus, where, to, chosen(**how))
+
+
+@tlpick.command()
+@click.argument("name", required=False)
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="SOURCE",
+    help="List the models of this folder or URL only; $TLPICK_MODELS names sources for all commands.",
+)
+@click.option("--index", metavar="FOLDER", help="Make FOLDER a source of models: write its models.json.")
+def models(name: str | None, sources: tuple[str, ...], index: str | None) -> None:
+    """List the models that can be used by name, or describe the one called NAME."""
+    from tlpick.output.model_list import described, indexed, lines
+
+    if index is not None:
+        made = indexed(index, name, sources)
+    else:
+        made = lines(sources or None) if name is None else described(name, sources or None)
+    for line in made:
+        click.echo(line)
 
 
 def main() -> None:

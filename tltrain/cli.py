@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from catalogs.console import Choice, Renamed, program, run, to_disk
+from catalogs.console import Choice, Renamed, model_argument, program, run, to_disk
 from tltrain.finetune.command import finetune
 
 tltrain = program("tltrain", "Learn to find molecules: train a network on a corpus of simulated tomograms.")
@@ -89,7 +89,9 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
 @click.option("--devices", type=int, help="GPUs that share each batch; by default all.")
 @click.option("--validate-every", type=int, metavar="STEPS", help="By default 20 times in a training.")
 @click.option("--patience", type=int, metavar="N", help="Stop after N validations without a better score.")
-@click.option("--from", "start", metavar="MODEL", help="Begin with the weights of this model.")
+@click.option(
+    "--from", "start", callback=model_file, metavar="MODEL", help="Begin with the weights of this model."
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed trains on the same patches.")
 @click.option("--yes", is_flag=True, help="Go on with what is unusual, such as voxels of 1 Å.")
 @click.option("--overwrite", is_flag=True, help="Replace a model there that was trained otherwise.")
@@ -126,7 +128,7 @@ def fit(
 
 
 @tltrain.command()
-@click.argument("model")
+@model_argument()
 @click.option("--json", "as_json", is_flag=True, help="All that the card says, as JSON.")
 def info(model: str, as_json: bool) -> None:
     """Say what MODEL finds, in which tomograms, how well, and how it was made."""
@@ -163,7 +165,7 @@ def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: st
 
 
 @tltrain.command()
-@click.argument("model")
+@model_argument()
 @to_disk(required=True, metavar="WEIGHTS.h5", help="The file to write.")
 def export(model: str, to: str) -> None:
     """Write the weights of MODEL, of the network deepfinder, so that DeepFinder reads them."""

@@ -16,6 +16,7 @@ from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import parse_tilt_series
 from catalogs.yaml_files import read_yaml
+from tlgen.molecules.pdb import given_folders
 from tlgen.recipes.drawn import ACQUISITION_UNITS
 from tlgen.recipes.recipe import Distractor, DistractorSet, Recipe, Structure
 
@@ -230,10 +231,10 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_absolute_files(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
-    """Look for files beside the recipe, then beside those that it extends."""
+    """Look for files beside the recipe, then beside those that it extends; maps in the user's folders too."""
 
-    def found(name: str | None) -> str | None:
-        for folder in folders if name else ():
+    def found(name: str | None, more: Sequence[Path] = ()) -> str | None:
+        for folder in [*folders, *more] if name else ():
             if (folder / str(name)).exists():
                 return str((folder / str(name)).resolve())
         return name
@@ -241,7 +242,7 @@ def _with_absolute_files(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
     def resolve(entry: Structure | DistractorSet) -> Any:
         if isinstance(entry, DistractorSet):
             return entry.model_copy(update={"folder": found(entry.folder)})
-        return entry.model_copy(update={"file": found(entry.file), "map": found(entry.map)})
+        return entry.model_copy(update={"file": found(entry.file), "map": found(entry.map, given_folders())})
 
     def detector(words: Mapping[str, Any]) -> dict[str, Any]:
         """Find a detector's file, or each of a list."""

@@ -21,6 +21,7 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.intensity import measure, normalise
 from catalogs.model_file import ModelCard, with_card
+from catalogs.model_sources import is_own
 from catalogs.schema import SampleRecord
 from catalogs.score_calibration import Calibration, Expectation
 from tlpick.evaluation.matching import evaluate
@@ -78,6 +79,11 @@ def calibrate(
         If no sample fits, one was trained on, or their voxel size is not the model's.
     """
     loaded = load_model(model)
+    if to is None and not is_own(loaded.path):
+        raise InputError(
+            f"{loaded.path} comes with the program or from elsewhere and is not changed; give `to`, where "
+            "the calibrated model goes"
+        )
     card = loaded.card
     catalog = Catalog.open(corpus)
     records = _chosen(catalog, card, where, model)

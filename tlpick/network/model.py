@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, fingerprint, read_card
+from catalogs.model_sources import find_model
 from catalogs.progress import Progress, chosen
 from catalogs.volumes import Volume
 from tlpick.network.decide import add_probabilities
@@ -306,7 +307,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     Parameters
     ----------
     path
-        Of the model (``.tlm``).
+        Of the model (``.tlm``); the name of one that comes with the program, as ``tlpick models`` lists them;
+        or a URL with its checksum, as :func:`catalogs.model_sources.find_model` takes it.
 
     Returns
     -------
@@ -318,7 +320,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     InputError
         If it is not a model file, or one of a newer version of this program.
     """
-    text = os.path.abspath(os.fspath(path))
+    path = find_model(path)
+    text = os.path.abspath(path)
     try:
         seen = os.stat(text)
     except OSError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalogs.console import Renamed, in_flags
+from catalogs.console import Renamed, in_flags, model_argument
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@model_argument()
 @click.option(
     "--tomograms",
     "-t",
@@ -201,6 +201,7 @@ def finetune(
     from pathlib import Path
 
     from catalogs.model_file import read_card
+    from catalogs.model_sources import is_own
     from catalogs.progress import ProgressLine
     from tlpick.network.tomograms.intake import Terms
     from tltrain.finetune.settings import FineTuning, check
@@ -216,7 +217,8 @@ def finetune(
     annotations = _annotations(card, tomograms, picks, terms.voxel_size, reading)
     for note in annotations.notes:
         click.echo(note)
-    beside = Path(model).with_name(Path(model).stem)
+    # a model that comes with the program is not the user's folder to write to
+    beside = Path(model).with_name(Path(model).stem) if is_own(model) else Path(Path(model).stem)
     if learning_curve is not None:
         if settings.annotations is not None:
             raise InputError("--annotations and --learning-curve exclude each other; give one of them")
