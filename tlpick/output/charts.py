@@ -20,7 +20,7 @@ _NAME = 22
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class DataSeries:
     """Values of one kind in a histogram: a CSS class for its colour, and words for the legend."""
 
     kind: str
@@ -39,7 +39,7 @@ class Mark:
 def histogram(
     title: str,
     axis: str,
-    series: Sequence[Series],
+    series: Sequence[DataSeries],
     marks: Sequence[Mark] = (),
     low: float | None = None,
     high: float | None = None,
@@ -246,7 +246,7 @@ def _axis(words: str) -> str:
     return f'<text class="axis" x="{middle}" y="{_BOTTOM + 38}" text-anchor="middle">{escape(words)}</text>'
 
 
-def _legend(series: Sequence[Series]) -> str:
+def _legend(series: Sequence[DataSeries]) -> str:
     keys = "".join(
         f'<li><svg viewBox="0 0 14 14" aria-hidden="true"><rect class="{each.kind}" width="14" height="14" '
         f'rx="3"/></svg>{escape(each.words)}</li>'

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from catalogs.errors import InputError
 from catalogs.volumes import open_volume
 from tlpick.output import charts
-from tlpick.output.charts import Mark, Series, figure
+from tlpick.output.charts import DataSeries, Mark, figure
 from tlpick.output.gallery import gallery
 from tlpick.output.orthoview import COLOURS
 from tlpick.output.page import Page
@@ -42,14 +42,14 @@ def scores(page: Page) -> str:
     )
 
 
-def _parts(page: Page, table: pd.DataFrame, column: str, k: int) -> list[Series]:
+def _parts(page: Page, table: pd.DataFrame, column: str, k: int) -> list[DataSeries]:
     """Part one class's values by right and wrong where that is known."""
     if page.result is None:
-        return [Series(f"c{k % COLOURS}", "picks", table[column].to_numpy(np.float64))]
+        return [DataSeries(f"c{k % COLOURS}", "picks", table[column].to_numpy(np.float64))]
     right = table["partner"] >= 0
     return [
-        Series("right", "right", table.loc[right, column].to_numpy(np.float64)),
-        Series("wrong", "wrong", table.loc[~right, column].to_numpy(np.float64)),
+        DataSeries("right", "right", table.loc[right, column].to_numpy(np.float64)),
+        DataSeries("wrong", "wrong", table.loc[~right, column].to_numpy(np.float64)),
     ]
 
 
@@ -72,7 +72,7 @@ def per_tomogram(page: Page) -> str:
                 charts.histogram(
                     f"Picks of {name} in a tomogram",
                     "picks in a tomogram",
-                    [Series(kind, "tomograms", np.array([counts[k] for _, counts in rows], np.float64))],
+                    [DataSeries(kind, "tomograms", np.array([counts[k] for _, counts in rows], np.float64))],
                     low=0,
                 ),
             )
@@ -99,7 +99,7 @@ def distances(page: Page) -> str:
             picture = charts.histogram(
                 f"Distances of {name} to the nearest of its kind",
                 "distance to the nearest, Å",
-                [Series(f"c{k % COLOURS}", "picks", values)],
+                [DataSeries(f"c{k % COLOURS}", "picks", values)],
                 [Mark(2 * radius, "two radii: touching")],
                 0.0,
                 float(max(np.percentile(values, 98), 2.5 * radius)),

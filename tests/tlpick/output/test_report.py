@@ -19,7 +19,7 @@ from catalogs import particles
 from catalogs.seeds import generator
 from catalogs.volumes import write_mrc
 from tlpick.output import charts
-from tlpick.output.charts import Mark, Series
+from tlpick.output.charts import DataSeries, Mark
 
 Run = Callable[..., Any]
 
@@ -120,12 +120,14 @@ def test_report_refuses_what_is_no_run(tlpick: Run, tmp_path: Path) -> None:
 
 def test_every_value_is_in_the_histogram_even_beyond_its_ends() -> None:
     values = generator("histogram").normal(size=500)
-    half = Series("right", "right", values[:200]), Series("wrong", "wrong", values[200:])
+    half = DataSeries("right", "right", values[:200]), DataSeries("wrong", "wrong", values[200:])
     text = charts.histogram("title", "axis", half, [Mark(0.0, "here")], -1.0, 1.0)
     counts = [int(n) for n in re.findall(r": (\d+) (?:right|wrong)</title>", text)]
     assert sum(counts) == 500
     assert "here</text>" in text
-    assert "There is nothing to draw" in charts.histogram("t", "a", [Series("c0", "x", np.array([np.nan]))])
+    assert "There is nothing to draw" in charts.histogram(
+        "t", "a", [DataSeries("c0", "x", np.array([np.nan]))]
+    )
 
 
 def test_curves_leave_out_what_is_no_number() -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from catalogs.errors import InputError
 from catalogs.progress import ProgressLine
 from tlrun.account import Progress
-from tlrun.calls import Call, Executor, Outcome, Task
+from tlrun.calls import Call, CallResult, Executor, Task
 from tlrun.fan_out import Job, Steps, fan_out
 from tlrun.reporting.display import Display, account, busy, in_bytes, in_time
 from tlrun.reporting.estimate import Work, costs, seconds_left, share_done
@@ -66,7 +66,7 @@ class Imagined(Executor):
             heapq.heappush(self._running, (self._clock + seconds, n, task, seconds))
             self._idle -= 1
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[CallResult]:
         if not self._running or self._running[0][0] > self._clock + seconds:
             self._clock += seconds
             return []
@@ -76,8 +76,8 @@ class Imagined(Executor):
         try:
             task.call.function(*task.call.args)
         except ValueError as error:
-            return [Outcome(task.key, error=error, seconds=took, occupied=took)]
-        return [Outcome(task.key, seconds=took, occupied=took)]
+            return [CallResult(task.key, error=error, seconds=took, occupied=took)]
+        return [CallResult(task.key, seconds=took, occupied=took)]
 
     def cancel(self, keys: Iterable[str]) -> None:
         self._waiting = [entry for entry in self._waiting if entry[2].key not in keys]
