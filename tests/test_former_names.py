@@ -58,6 +58,7 @@ def test_an_option_has_its_old_name_too_which_is_not_shown(
         (tltrain.FineTuning, "mix", "simulated_share"),
         (tltrain.FineTuning, "shell", "background_shell"),
         (tlpick.Localising, "exclusion", "min_separation"),
+        (tlpick.Preprocessing, "unusual", "yes"),
     ],
 )
 def test_settings_take_their_old_names(make: Any, former: str, now: str) -> None:
@@ -108,6 +109,7 @@ def test_files_and_fingerprints_keep_the_first_names() -> None:
     assert {"shell", "mix"} <= as_stored(tltrain.FineTuning()).keys()
     run = as_stored(RunSettings())
     assert run["terms"]["bin"] == 1
+    assert run["terms"]["unusual"] is False
     assert run["localising"]["exclusion"] == 0.5
     assert digest(as_stored(tltrain.Settings())) == "a288f64548865b38"
     assert digest(as_stored(tltrain.FineTuning())) == "f820054a5b850cd3"

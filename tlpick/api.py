@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def pick_many(
     selection: Selection | None = None,
     precision: float | None = None,
     formats: Sequence[str] = (),
+    yes: bool = False,
     progress: bool | Progress = False,
 ) -> Run:
     """Pick the particles of many tomograms.
@@ -77,6 +78,8 @@ def pick_many(
         Keep the picks that promise this share of right ones; needs a calibrated model. None: all.
     formats
         Further formats of the list, such as ``relion5``.
+    yes
+        Go on with values that are unusual; False: refuse them, unless ``preprocessing`` says yes.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
 
@@ -94,9 +97,10 @@ def pick_many(
     given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
     if tta not in (1, 4, 8):
         raise InputError(f"`tta` is {tta}; give 1, 4 or 8")
+    preprocessing = preprocessing or Preprocessing()
     settings = Settings(
         max_memory=max_memory,
-        preprocessing=preprocessing or Preprocessing(),
+        preprocessing=replace(preprocessing, yes=yes or preprocessing.yes),
         tta=tta,
         localising=localising or Options(),
     )

@@ -200,7 +200,7 @@ def settings(options: dict[str, Any]) -> Settings:
     of_preprocessing = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
     found = {name: options.pop(name) == "auto" for name in ("slab", "beads")}
     given = {name: options.pop(name) for name in of_preprocessing}
-    preprocessing = Preprocessing(bin=options.pop("binning"), unusual=options.pop("yes"), **given, **found)
+    preprocessing = Preprocessing(bin=options.pop("binning"), yes=options.pop("yes"), **given, **found)
     if preprocessing.mask == "":
         raise InputError("--mask '' names no mask; leave it out")
     means = {name: options.pop(name) for name in ("max_memory", "tile")}

@@ -96,6 +96,7 @@ def fine_tune(
     held_out: Sequence[str] = (),
     classes: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    yes: bool = False,
     progress: bool | Progress = False,
     **options: Any,
 ) -> Model:
@@ -122,6 +123,8 @@ def fine_tune(
         Class of the lists -> class of the model, where they differ.
     overwrite
         Replace a model that was tuned otherwise; False: refuse to.
+    yes
+        Go on with values that are unusual; False: refuse them, unless ``preprocessing`` says yes.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
@@ -144,6 +147,7 @@ def fine_tune(
 
     start = model if isinstance(model, Model) else load_model(model)
     preprocessing = preprocessing or Preprocessing()
+    preprocessing = replace(preprocessing, yes=yes or preprocessing.yes)
     found, wrong = expand(_paths(tomograms), Selection(voxel_size=start.card.voxel_size))
     if wrong:
         raise wrong[0][1]

@@ -211,7 +211,7 @@ def finetune(
 
     of_preprocessing = ("voxel_size", "rescale", "invert", "trust_contrast", "mask")
     given = {name: options.pop(name) for name in of_preprocessing}
-    preprocessing = Preprocessing(bin=options.pop("binning"), unusual=options.pop("yes"), **given)
+    preprocessing = Preprocessing(bin=options.pop("binning"), yes=options.pop("yes"), **given)
     of_lists = ("classes", "format", "pixel_size", "tomogram_type")
     reading = {name: options.pop(name) for name in of_lists}
     settings = FineTuning(**options)

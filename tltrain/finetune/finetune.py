@@ -50,6 +50,7 @@ from tltrain.training.learner import Learner, Optimisation
 from tltrain.training.loop import ValidationResult
 from tltrain.training.losses import loss_of
 from tltrain.training.settings import check_patch
+from tltrain.training.targets_there import check_usual
 from tltrain.training.validation import Validation
 
 _log = logging.getLogger(__name__)
@@ -133,12 +134,15 @@ def finetune(
     Raises
     ------
     InputError
-        If a setting cannot be, the tomograms do not fit the model, or what is needed of the corpus is not
-        there.
+        If a setting cannot be or is unusual, the tomograms do not fit the model, or what is needed of the
+        corpus is not there.
     """
     settings, preprocessing = settings or FineTuning(), preprocessing or Preprocessing()
     check(settings)
     card = read_card(model)
+    check_usual(
+        card.classes, card.voxel_size, settings.learning_rate, preprocessing.yes, f"the model {card.name!r}"
+    )
     arch = architecture(card.network)
     patch = _patch(settings, card, arch)
     target = target_of(to, model)
@@ -351,7 +355,7 @@ def _identity(
         {
             "parent": parent,
             "settings": as_stored(settings),
-            "terms": asdict(preprocessing),
+            "terms": as_stored(preprocessing),
             "tomograms": {each.name: each.content for each in tomograms},
             "annotations": _rows(material.train),
             "held out": held_out,

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.former_names import accepts_former
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
-from catalogs.plausible import doubt
+from catalogs.plausible import doubt, refuse_unusual
 from catalogs.volumes import Volume, open_volume
 from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.beads import Beads, find_beads
@@ -34,6 +35,7 @@ _REACH = 100.0
 _ENOUGH = 20_000_000
 
 
+@accepts_former(unusual="yes")
 @dataclass(frozen=True)
 class Preprocessing:
     """How tomograms are preprocessed for the model.
@@ -54,8 +56,8 @@ class Preprocessing:
         Only these planes (first, one after the last) along z are looked at.
     mask
         Path or URL of a mask; ``{name}`` in it stands for the tomogram's name.
-    unusual
-        Resample by whatever factor; otherwise one that is most often a wrong unit is refused.
+    yes
+        Go on with values that are unusual, such as resampling by a factor of 10; otherwise they are refused.
     slab
         Find the ice, and look only there; where a mask is given, that says where.
     beads
@@ -69,7 +71,7 @@ class Preprocessing:
     bin: int = 1
     crop: tuple[int, int] | None = None
     mask: str | None = None
-    unusual: bool = False
+    yes: bool = False
     slab: bool = True
     beads: bool = True
 
@@ -296,8 +298,7 @@ def _rescaling(path: str, grid: float, card: ModelCard, preprocessing: Preproces
         card.voxel_size / grid,
         called=f"resampling {path} from {grid:.5g} to {card.voxel_size:.5g} Å a voxel, the factor",
     )
-    if words is not None and not preprocessing.unusual:
-        raise InputError(f"{words}; if it is meant, add `unusual`")
+    refuse_unusual([words], preprocessing.yes)
     return True
 
 
