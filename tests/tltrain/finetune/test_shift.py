@@ -165,7 +165,7 @@ def test_who_forgets_is_stopped_and_what_was_known_is_kept(model, annotations, t
         terms=Terms(trust_contrast=True), held_out=["TS_8", "TS_9"], say=said.append,
     )  # fmt: skip
     assert "F1 on simulated tomograms fell from" in tuned.forgot
-    assert "more than --max-forgetting 0.02 allows" in tuned.forgot
+    assert "more than `max_forgetting=0.02` allows" in tuned.forgot
     facts = tuned.card.training["fine_tuning"]
     assert facts["forgotten"] <= 0.02
     assert facts["stopped"] == tuned.forgot
