@@ -24,7 +24,7 @@ _LIBRARIES = (("NumPy", "numpy"), ("Zarr", "zarr"), ("Dask", "dask"), ("Keras", 
 #: The packages whose log a program shows.
 _OURS = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
 #: Parameters that command lines call otherwise.
-_OTHERWISE = {"format": "source_format", "spherical_aberration": "cs", "unusual": "yes"}
+_OTHERWISE = {"format": "source_format", "spherical_aberration": "cs"}
 F = TypeVar("F", bound=Callable[..., Any])
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _click_echo = click.echo

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def pick_many(
     selection: Selection | None = None,
     precision: float | None = None,
     formats: Sequence[str] = (),
+    yes: bool = False,
     progress: bool | Progress = False,
 ) -> Run:
     """Pick the particles of many tomograms.
@@ -75,6 +76,8 @@ def pick_many(
         Keep the picks that promise this share of right ones; needs a calibrated model. None: all.
     formats
         Further formats of the list, such as ``relion5``.
+    yes
+        Go on with values that are unusual; False: refuse them, unless ``terms`` says yes.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
 
@@ -92,8 +95,12 @@ def pick_many(
     given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
     if tta not in (1, 4, 8):
         raise InputError(f"`tta` is {tta}; give 1, 4 or 8")
+    terms = terms or Terms()
     settings = Settings(
-        max_memory=max_memory, terms=terms or Terms(), tta=tta, localising=localising or Options()
+        max_memory=max_memory,
+        terms=replace(terms, yes=yes or terms.yes),
+        tta=tta,
+        localising=localising or Options(),
     )
     return run(
         path,

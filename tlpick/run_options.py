@@ -200,7 +200,7 @@ def settings(options: dict[str, Any]) -> Settings:
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
     found = {name: options.pop(name) == "auto" for name in ("slab", "beads")}
     given = {name: options.pop(name) for name in of_terms}
-    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given, **found)
+    terms = Terms(bin=options.pop("binning"), yes=options.pop("yes"), **given, **found)
     if terms.mask == "":
         raise InputError("--mask '' names no mask; leave it out")
     means = {name: options.pop(name) for name in ("max_memory", "tile")}

@@ -94,6 +94,7 @@ def fine_tune(
     held_out: Sequence[str] = (),
     classes: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    yes: bool = False,
     progress: bool | Progress = False,
     **options: Any,
 ) -> Model:
@@ -120,6 +121,8 @@ def fine_tune(
         Class of the lists -> class of the model, where they differ.
     overwrite
         Replace a model that was tuned otherwise; False: refuse to.
+    yes
+        Go on with values that are unusual; False: refuse them, unless ``terms`` says yes.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
@@ -142,6 +145,7 @@ def fine_tune(
 
     start = model if isinstance(model, Model) else load_model(model)
     terms = terms or Terms()
+    terms = replace(terms, yes=yes or terms.yes)
     found, wrong = expand(_paths(tomograms), Selection(voxel_size=start.card.voxel_size))
     if wrong:
         raise wrong[0][1]

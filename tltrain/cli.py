@@ -154,11 +154,12 @@ def info(model: str, as_json: bool) -> None:
     help="How protein looks in those tomograms.",
 )
 @to_disk(required=True, metavar="MODEL.tlm", help="The model file to write.")
-def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str) -> None:
+@click.option("--yes", is_flag=True, help="Go on with sizes that are unusual, such as voxels of 1 Å.")
+def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str, yes: bool) -> None:
     """Make a model of weights that DeepFinder's training wrote."""
     from tltrain.networks.deepfinder_weights import classes_of, import_deepfinder
 
-    card = import_deepfinder(weights, to, classes_of(classes), voxel_size, contrast)
+    card = import_deepfinder(weights, to, classes_of(classes), voxel_size, contrast, yes=yes)
     click.echo(f"wrote {to}: {card.network} for {', '.join(info.name for info in card.classes)}")
 
 

@@ -207,7 +207,10 @@ def test_a_corpus_without_a_target_or_in_a_strange_unit_is_refused(
     write_balls(small, "a", "train", voxel_size=1.0)
     status, _, err = tltrain("fit", small.url, "--to", tmp_path / "m.tlm", "--steps", 1)
     assert (status, (tmp_path / "m.tlm").exists()) == (2, False)
-    assert "the corpus' voxel size is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm?" in err
+    assert (
+        "the voxel size of the corpus is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm?"
+        in err
+    )
     assert "if this is meant, add --yes" in err
 
 

@@ -318,7 +318,7 @@ def job_of(model: str, settings: Settings) -> str:
     """Hash what decides over the results besides the tomogram; how much memory was used does not."""
     chosen = {key: value for key, value in asdict(settings).items() if key not in ("max_memory", "tile")}
     chosen["terms"].pop("mask")  # its content counts, with the tomogram's
-    chosen["terms"].pop("unusual")  # a leave, which changes nothing
+    chosen["terms"].pop("yes")  # a leave, which changes nothing
     return digest({"model": load_model(model).fingerprint, "settings": chosen, "picker": PICKER_VERSION})
 
 

@@ -17,7 +17,7 @@ from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, read_card
-from catalogs.plausible import doubt, refuse_impossible
+from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
 from catalogs.progress import Line, Progress, chosen
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
@@ -180,17 +180,10 @@ def run(
 
 def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
     """Refuse a model or an option whose unit is probably another one, unless the user means it."""
-    found = [doubt("voxel_size", card.voxel_size, called=f"the voxel size of the model {card.name!r}")]
-    found += [
-        doubt("radius", info.radius, called=f"the radius of the model's {info.name}")
-        for info in card.classes
-        if info.is_particle
-    ]
     if settings.terms.voxel_size is not None:
         refuse_impossible("pixel_size", settings.terms.voxel_size, "`voxel_size`")
-    said = [words for words in found if words is not None]
-    if said and not settings.terms.unusual:
-        raise InputError(f"{' -- '.join(said)}; if this is meant, add `unusual`")
+    radii = {info.name: info.radius for info in card.classes if info.is_particle}
+    refuse_unusual(doubts_of_model(card.voxel_size, radii, f"the model {card.name!r}"), settings.terms.yes)
 
 
 class _Book:

@@ -173,7 +173,7 @@ def _identity(place: Place, card: ModelCard, terms: Terms) -> str:
     else:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime]
-    means = {key: value for key, value in asdict(terms).items() if key != "unusual"}  # it changes nothing
+    means = {key: value for key, value in asdict(terms).items() if key != "yes"}  # it changes nothing
     return digest(
         [
             place.tomogram.path,

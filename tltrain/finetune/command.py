@@ -207,7 +207,7 @@ def finetune(
 
     of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "mask")
     given = {name: options.pop(name) for name in of_terms}
-    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given)
+    terms = Terms(bin=options.pop("binning"), yes=options.pop("yes"), **given)
     of_lists = ("classes", "format", "pixel_size", "tomogram_type")
     reading = {name: options.pop(name) for name in of_lists}
     settings = FineTuning(**options)

@@ -49,6 +49,7 @@ from tltrain.training.learner import Learner, Optimisation
 from tltrain.training.loop import Outcome
 from tltrain.training.losses import loss_of
 from tltrain.training.settings import check_patch
+from tltrain.training.targets_there import check_usual
 from tltrain.training.validation import Validation
 
 _log = logging.getLogger(__name__)
@@ -132,12 +133,13 @@ def finetune(
     Raises
     ------
     InputError
-        If a setting cannot be, the tomograms do not fit the model, or what is needed of the corpus is not
-        there.
+        If a setting cannot be or is unusual, the tomograms do not fit the model, or what is needed of the
+        corpus is not there.
     """
     settings, terms = settings or FineTuning(), terms or Terms()
     check(settings)
     card = read_card(model)
+    check_usual(card.classes, card.voxel_size, settings.learning_rate, terms.yes, f"the model {card.name!r}")
     arch = architecture(card.network)
     patch = _patch(settings, card, arch)
     target = target_of(to, model)

@@ -213,6 +213,15 @@ def test_what_cannot_be_is_refused_in_one_sentence(tltrain, model, data, tmp_pat
     assert sorted(model.parent.iterdir()) == before
 
 
+def test_what_is_unusual_is_refused_unless_it_is_meant(model, annotations, tmp_path):
+    fast, target = replace(QUICK, learning_rate=3.0, mix=0.0), tmp_path / "m.tlm"
+    with pytest.raises(InputError, match=r"`learning_rate` is 3: networks learn .* is meant, add `yes`$"):
+        finetune(model, annotations, target, fast)
+    with pytest.raises(InputError, match=r"the factor is 10: resampling by more than 2\.5 .* add `yes`$"):
+        finetune(model, annotations, target, QUICK, terms=Terms(voxel_size=1.0, rescale=True))
+    assert not target.exists()
+
+
 def test_the_model_to_begin_with_is_not_overwritten(tltrain, model, data):
     before = model.read_bytes()
     status, _, err = tltrain(*command(model, data, "--to", model))

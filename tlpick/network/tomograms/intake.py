@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
-from catalogs.plausible import doubt
+from catalogs.plausible import doubt, refuse_unusual
 from catalogs.volumes import Volume, open_volume
 from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.beads import Beads, find_beads
@@ -54,8 +54,8 @@ class Terms:
         Only these planes (first, one after the last) along z are looked at.
     mask
         Path or URL of a mask; ``{name}`` in it stands for the tomogram's name.
-    unusual
-        Resample by whatever factor; otherwise one that is most often a wrong unit is refused.
+    yes
+        Go on with values that are unusual, such as resampling by a factor of 10; otherwise they are refused.
     slab
         Find the ice, and look only there; where a mask is given, that says where.
     beads
@@ -69,7 +69,7 @@ class Terms:
     bin: int = 1
     crop: tuple[int, int] | None = None
     mask: str | None = None
-    unusual: bool = False
+    yes: bool = False
     slab: bool = True
     beads: bool = True
 
@@ -292,8 +292,7 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
         card.voxel_size / grid,
         called=f"resampling {path} from {grid:.5g} to {card.voxel_size:.5g} Å a voxel, the factor",
     )
-    if words is not None and not terms.unusual:
-        raise InputError(f"{words}; if it is meant, add `unusual`")
+    refuse_unusual([words], terms.yes)
     return True
 
 
