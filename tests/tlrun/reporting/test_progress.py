@@ -21,7 +21,7 @@ from tlgen.runs import costs as costs_of_samples
 from tlgen.simulate.engine import engine, in_calls
 from tlgen.tilts.scheme import tilt_series
 from tlrun.account import Progress
-from tlrun.calls import Call, Executor, Outcome, Task
+from tlrun.calls import Call, CallResult, Executor, Task
 from tlrun.fan_out import Job, Steps, fan_out
 from tlrun.reporting.display import Display, account, busy, in_bytes
 from tlrun.reporting.estimate import Work, costs, seconds_left, share_done
@@ -72,7 +72,7 @@ class Imagined(Executor):
             heapq.heappush(self._running, (self._clock + seconds, n, task, seconds))
             self._idle -= 1
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[CallResult]:
         if not self._running or self._running[0][0] > self._clock + seconds:
             self._clock += seconds
             return []
@@ -82,8 +82,8 @@ class Imagined(Executor):
         try:
             task.call.function(*task.call.args)
         except ValueError as error:
-            return [Outcome(task.key, error=error, seconds=took, occupied=took)]
-        return [Outcome(task.key, seconds=took, occupied=took)]
+            return [CallResult(task.key, error=error, seconds=took, occupied=took)]
+        return [CallResult(task.key, seconds=took, occupied=took)]
 
     def cancel(self, keys: Iterable[str]) -> None:
         self._waiting = [entry for entry in self._waiting if entry[2].key not in keys]
