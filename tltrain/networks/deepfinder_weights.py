@@ -19,6 +19,7 @@ from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
 from catalogs.model_file import ModelCard, write_model
+from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
 from catalogs.schema import ClassInfo
 from catalogs.storage.hdf5_data import lies_elsewhere, n_filters
 from tlpick.network.geometry import read_graph
@@ -139,6 +140,8 @@ def import_deepfinder(
     classes: Sequence[ClassInfo],
     voxel_size: float,
     contrast: str = "dark",
+    *,
+    yes: bool = False,
 ) -> ModelCard:
     """Make a model file of DeepFinder's weights.
 
@@ -154,6 +157,8 @@ def import_deepfinder(
         Å, of the tomograms that the network was trained on.
     contrast
         ``dark`` or ``bright``: how protein looks in them.
+    yes
+        Go on with a voxel size or a radius that is unusual.
 
     Returns
     -------
@@ -162,7 +167,7 @@ def import_deepfinder(
     Raises
     ------
     InputError
-        If the weights cannot be read, or are of another number of classes.
+        If the weights cannot be read or are of another number of classes, or a size is unusual.
     """
     weights = read_deepfinder(path)
     n_classes = weights[-1].shape[0]
@@ -174,6 +179,9 @@ def import_deepfinder(
         raise InputError(f"`voxel_size` is {voxel_size:g}; give the size of a voxel in Å")
     if not Path(to).parent.is_dir():
         raise InputError(f"there is no folder {Path(to).parent} for the model")
+    radii = {info.name: info.radius for info in classes}
+    refuse_impossible("voxel_size", voxel_size, "`voxel_size`")
+    refuse_unusual(doubts_of_model(voxel_size, radii, "the model"), yes)
     arch = architecture("deepfinder")
     with without_greetings():
         import keras  # noqa: F401

@@ -211,6 +211,16 @@ def test_by_the_commands(deepfinder, tmp_path, monkeypatch, capsys):
         *("import", source, "--classes", "a:10,b:20,c:30", "--voxel-size", 10, "--to", model)
     )
     assert (status, said.out) == (0, f"wrote {model}: deepfinder for a, b, c\n")
+    status, said = tltrain(
+        *("import", source, "--classes", "a:10,b:2,c:30", "--voxel-size", 1, "--to", tmp_path / "nm.tlm")
+    )
+    assert status == 2
+    assert "the voxel size of the model is 1 Å" in said.err
+    assert "the radius of b in the model is 2 Å: complexes have radii of 20 to 500 Å; is it in nm" in said.err
+    assert said.err.endswith("if this is meant, add --yes\n")
+    assert not (tmp_path / "nm.tlm").exists()
+    meant = ("--classes", "a:10,b:2,c:30", "--voxel-size", 1, "--to", tmp_path / "nm.tlm", "--yes")
+    assert tltrain("import", source, *meant)[0] == 0
     status, said = tltrain("info", model)
     assert status == 0
     assert "m: segmentation of tomograms of 10 Å a voxel, protein dark" in said.out

@@ -200,7 +200,7 @@ def test_a_training_that_is_killed_twice_goes_on(corpus, tmp_path):
     code = (
         "import sys; from tltrain.training import fit, loop, settings; loop.CHECKPOINT_EVERY = 0.2\n"
         "how = settings.Settings(steps=60, patch=16, batch=2, ema=0.9, validate_every=12, patience=9)\n"
-        "fit.fit(sys.argv[1], sys.argv[2], how)"
+        "fit.fit(sys.argv[1], sys.argv[2], how, say=print)"
     )
 
     def start(name):
