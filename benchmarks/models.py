@@ -2,10 +2,10 @@
 
     python benchmarks/models.py [--data ../shared/real] [--structures FOLDER:FOLDER] [--work build/models]
 
-Makes judges that training never saw: benchmarks/judges, and benchmarks/models/cytosol-judge.yaml if --structures
-names the folder with its density maps. Picks in them by name as a user does, with the program's own cut, and
-compares with the truth, class by class. With the real series of benchmarks/real.py it counts the silver
-ribosomes that are found. What is done is not done again.
+Makes judges that training never saw: benchmarks/judges, and benchmarks/models/cytosol-judge.yaml where
+--structures names the folder with its density maps. Picks in them by name as a user does, with the program's
+own cut, and compares with the truth, class by class. With the real series of benchmarks/real.py it counts
+the silver ribosomes that are found. What is done is not done again.
 """
 
 from __future__ import annotations

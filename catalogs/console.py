@@ -20,10 +20,11 @@ from catalogs import notes
 from catalogs.errors import PARAMETER, InputError
 
 DISTRIBUTION = "template-learning"
+_LIBRARIES = (("NumPy", "numpy"), ("Zarr", "zarr"), ("Dask", "dask"), ("Keras", "keras"))
 #: The packages whose log a program shows.
 _OURS = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
 #: Parameters that command lines call otherwise.
-_OTHERWISE = {"format": "source_format", "spherical_aberration": "cs", "unusual": "yes"}
+_OTHERWISE = {"format": "source_format", "spherical_aberration": "cs"}
 F = TypeVar("F", bound=Callable[..., Any])
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _click_echo = click.echo
@@ -61,7 +62,14 @@ def program(name: str, summary: str) -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"]},
         invoke_without_command=True,
     )
-    @click.version_option(version(DISTRIBUTION), prog_name=name)
+    @click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_tell_version,
+        help="Show the version, and those of what it computes with.",
+    )
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @click.pass_context
     def group(context: click.Context, debug: bool) -> None:
@@ -71,6 +79,25 @@ def program(name: str, summary: str) -> click.Group:
             click.echo(context.get_help())
 
     return group
+
+
+def _tell_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Print what a question about a fault should say first, and exit."""
+    if not value or context.resilient_parsing:
+        return
+    import platform
+
+    from catalogs.machine import backends, chosen_backend
+
+    click.echo(f"{context.command.name}, version {version(DISTRIBUTION)}")
+    libraries = ", ".join(f"{label} {version(name)}" for label, name in _LIBRARIES)
+    click.echo(f"Python {platform.python_version()}, {libraries}")
+    found, chosen = backends(), chosen_backend()
+    told = [f"{name} {number}{' (in use)' * (name == chosen)}" for name, number in found.items()]
+    click.echo(f"backends of Keras: {', '.join(told) or 'none'}")
+    if found and chosen not in found:
+        click.echo(f"KERAS_BACKEND is {chosen}, which is not installed")
+    context.exit()
 
 
 class _Program(click.Group):

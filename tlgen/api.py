@@ -278,6 +278,7 @@ def make(
     retries: int = 2,
     time_limit: float = 7200.0,
     log_json: str | None = None,
+    yes: bool = False,
     progress: bool | Progress = False,
 ) -> Catalog:
     """Make the samples of a recipe that a corpus does not have yet.
@@ -299,6 +300,8 @@ def make(
         Seconds that one step may take.
     log_json
         File that gets the run as JSON lines.
+    yes
+        Go on with values that are unusual, such as voxels of 1 Å; False: refuse them.
     progress
         True shows the run as ``tlgen run`` does; or a :class:`catalogs.progress.Progress`.
 
@@ -310,13 +313,19 @@ def make(
     Raises
     ------
     InputError
-        A structure is missing, an engine cannot honour a setting, or the corpus has other classes.
+        A value is unusual, a structure is missing, an engine cannot honour a setting, or the corpus has
+        other classes.
     IncompleteError
         Some samples could not be made; the others are in the corpus.
     """
+    from tlgen.recipes.doubts import doubts, refuse_unusual
+    from tlgen.runs.recipe_checks import check_recipe
     from tlgen.runs.run import run
 
-    url = os.fspath(to)
+    url, found = os.fspath(to), doubts(recipe)
+    if found and not yes:
+        check_recipe(recipe)  # what is impossible is refused first
+        refuse_unusual(found, yes, told=False)
     if not run(recipe, url, cluster, retries, time_limit, log_json, progress=progress):
         raise IncompleteError(
             f"not all samples of the recipe {recipe.name} are in {url}; the same call tries the others again"

@@ -343,6 +343,7 @@ def variants(recipe: str, folder: Path) -> None:
     show_default=True,
     help="Where images are filtered and back-projected; auto: on a GPU where there is one.",
 )
+@click.option("--yes", is_flag=True, help="Go on with values that are unusual, such as a thickness of 30 Å.")
 def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     """Make a tomogram of SERIES, a stack of aligned images (MRC), by weighted back-projection.
 
@@ -362,7 +363,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     settings = settings_of({"filter": given["kind"], **{name: given[name] for name in names}})
     same = (
         "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
-        "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt",
+        "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt", "yes",
     )  # fmt: skip
     request = Request(
         bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],
@@ -370,9 +371,6 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip
-    for name in ("thickness", "voxel_size", "pixel_size", "defocus", "voltage", "amplitude_contrast"):
-        if given[name] is not None:
-            console.tell_unusual(name, given[name], f"--{name.replace('_', '-')}")
     (z, y, x), voxel_size = reconstruct_file(series, angles, path, request, progress=ProgressLine)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
 
@@ -401,6 +399,8 @@ def match(acquisition: str, path: str | None, template: str | None, voxel_size: 
         click.echo(line)
     if path is not None:
         _with_a_word(path)
+    else:
+        console.tell_unusual("voxel_size", voxel_size, "--voxel-size")
 
 
 @tlgen.command()

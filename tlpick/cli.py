@@ -206,6 +206,22 @@ def models(name: str | None, sources: tuple[str, ...], index: str | None) -> Non
         click.echo(line)
 
 
+@tlpick.command()
+@click.option(
+    "--format",
+    "form",
+    type=console.Choice(["text", "bibtex", "cff"]),
+    default="text",
+    show_default=True,
+    help="A line of text, BibTeX, or the Citation File Format.",
+)
+def cite(form: str) -> None:
+    """Print how to cite the method."""
+    from catalogs import citation
+
+    click.echo(citation.cite(form))
+
+
 def main() -> None:
     """Run ``tlpick``."""
     console.run(tlpick)

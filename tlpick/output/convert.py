@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalogs.console import Choice, Renamed
+from catalogs.console import Choice, Renamed, tell_unusual
 from catalogs.errors import InputError
 from tlpick.output.next_step import next_step, without_orientations
 
@@ -50,6 +50,8 @@ def context_of(options: Mapping[str, Any], source: Path) -> Context:
     for option, key in _FIELDS.items():
         if options[option] is not None:
             fields[key] = options[option]
+            if key in ("voxel_size", "pixel_size"):
+                tell_unusual(key, options[option], f"--{option.replace('_', '-')}")
     for option, key in (("shape", "shape"), ("unbinned_shape", "unbinned_shape")):
         if options[option]:
             fields[key] = _shape(options[option], f"--{option.replace('_', '-')}")
@@ -118,6 +120,7 @@ def _classes(radii: Sequence[str], source: Path) -> tuple[Any, ...]:
         )
         try:
             known[name] = ClassInfo(name=name, label=label, radius=float(radius))
+            tell_unusual("radius", known[name].radius, f"--radius {name}")
         except (ValueError, ValidationError):
             raise InputError(f"`radius={text!r}` is not a class and its radius; write NAME=Å") from None
     return tuple(known.values())
