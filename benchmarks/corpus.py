@@ -441,7 +441,8 @@ def weights() -> dict[str, float]:
         classes=CLASSES,
         thumbnail=thumbnail.draw(kept, intensity.measure(kept)),
     )
-    parts = {"tomogram": "0/c/", "thumbnail": "0/thumbnail", "classes": "labels/classes/", "instances": "labels/instances/",
+    parts = {"tomogram": "0/c/", "thumbnail": "0/thumbnail",
+             "classes": "labels/classes/", "instances": "labels/instances/",
              "particles": "particles/", "tilt_images": "tilts/images/", "root": "zarr.json"}  # fmt: skip
     sizes = {
         name: sum(len(data) for key, data in objects.items() if key.startswith(at)) / 1e6

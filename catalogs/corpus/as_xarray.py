@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,13 +91,10 @@ def _stacked(
     dataset = xr.Dataset(
         variables, coords={"sample": np.asarray(ids, dtype=object), **_places(shape, voxel_size)}
     )
-    for name in ("name", "split", *Acquisition.model_fields):
-        values = rows[name]
-        if name in ("name", "split") or values.astype(str).nunique() > 1:
-            table = sample_table.to_xarray(rows[[name]])[name]
-            coordinate = xr.Variable("sample", table.to_numpy(), table.attrs)
-            dataset = dataset.assign_coords({name: coordinate}).set_xindex(name, ParameterIndex)
-    return dataset
+    varying = [name for name in Acquisition.model_fields if rows[name].astype(str).nunique() > 1]
+    parameters = sample_table.to_xarray(rows[["name", "split", *varying]])
+    coordinates = {name: ("sample", each.to_numpy(), each.attrs) for name, each in parameters.items()}
+    return dataset.assign_coords(coordinates).set_xindex(list(coordinates), ParameterIndex)
 
 
 def _places(shape: Sequence[int], voxel_size: float) -> dict[str, Any]:
@@ -157,74 +154,82 @@ class _Volumes(BackendArray):
 
 
 class ParameterIndex(xr.Index):
-    """Chooses samples by a parameter: one value, several, or a slice from a value to a value.
+    """Chooses samples by their parameters: by one value, several, or a slice from a value to a value.
 
-    Values may come in any order and more than once, which an index of pandas does not take slices of.
+    Values may come in any order and more than once, which an index of pandas does not take slices of; and
+    several parameters at once, which xarray does not take from one index each.
+
+    Attributes
+    ----------
+    dim
+        Along which the samples lie.
+    values
+        Name of each parameter -> its value for each sample.
     """
 
-    def __init__(self, name: Hashable, dim: Hashable, values: NDArray[Any]) -> None:
-        self.name, self.dim, self.values = name, dim, values
+    def __init__(self, dim: Hashable, values: Mapping[Hashable, NDArray[Any]]) -> None:
+        self.dim, self.values = dim, dict(values)
 
     @classmethod
     def from_variables(
         cls, variables: Mapping[Any, xr.Variable], *, options: Mapping[str, Any]
     ) -> ParameterIndex:
-        """Make it of one coordinate over one dimension."""
-        [(name, variable)] = variables.items()
-        [dim] = variable.dims
-        return cls(name, dim, np.asarray(variable.values))
+        """Make it of coordinates over one dimension."""
+        [dim] = {dim for variable in variables.values() for dim in variable.dims}
+        return cls(dim, {name: np.asarray(variable.values) for name, variable in variables.items()})
 
     def create_variables(
         self, variables: Mapping[Any, xr.Variable] | None = None
     ) -> dict[Hashable, xr.Variable]:
-        """Make the coordinate of this index's samples, with what the one before said of itself."""
-        before = (variables or {}).get(self.name)
-        return {self.name: xr.Variable(self.dim, self.values, before.attrs if before is not None else None)}
+        """Make the coordinates of this index's samples, with what those before said of themselves."""
+        before = {name: variable.attrs for name, variable in (variables or {}).items()}
+        return {name: xr.Variable(self.dim, values, before.get(name)) for name, values in self.values.items()}
 
     def sel(self, labels: dict[Any, Any], method: Any = None, tolerance: Any = None) -> IndexSelResult:
-        """Find the samples; ``method="nearest"`` finds the one whose value is nearest to a number."""
-        [(_, wanted)] = labels.items()
-        values = self.values
-        if method == "nearest":
-            return indexing.IndexSelResult({self.dim: int(np.abs(values - wanted).argmin())})
+        """Find the samples; with ``method="nearest"`` the one whose value is nearest to a number."""
         if method is not None:
-            raise ValueError(f"method {method!r} is not for the parameters of a corpus")
-        if isinstance(wanted, slice):
-            fits = np.ones(len(values), bool)
-            fits &= True if wanted.start is None else values >= wanted.start
-            fits &= True if wanted.stop is None else values <= wanted.stop
-            return indexing.IndexSelResult({self.dim: np.flatnonzero(fits)})
-        several = wanted if isinstance(wanted, list | tuple | np.ndarray) and np.ndim(wanted) else [wanted]
-        fits = pd.Series(values).isin([np.asarray(each).item() for each in several]).to_numpy()
-        if not fits.any():
-            raise KeyError(f"no sample has {self.name} = {wanted}")
+            if method != "nearest" or len(labels) != 1:
+                raise ValueError("of the methods only nearest is there, for one parameter at a time")
+            [(name, wanted)] = labels.items()
+            return indexing.IndexSelResult({self.dim: int(np.abs(self.values[name] - wanted).argmin())})
+        fits = np.ones(len(next(iter(self.values.values()))), bool)
+        for name, wanted in labels.items():
+            those = _fitting(self.values[name], wanted)
+            if not isinstance(wanted, slice) and not those.any():
+                raise KeyError(f"no sample has {name} = {wanted}")
+            fits &= those
         return indexing.IndexSelResult({self.dim: np.flatnonzero(fits)})
 
     def isel(self, indexers: Mapping[Any, Any]) -> ParameterIndex | None:
         """Keep the index of some samples; None of a single one, which has nothing to choose from."""
         where = indexers[self.dim]
         where = where.values if isinstance(where, xr.Variable) else where
-        values = self.values[where]
-        return type(self)(self.name, self.dim, values) if np.ndim(values) == 1 else None
+        if np.ndim(np.empty(len(next(iter(self.values.values()))))[where]) != 1:
+            return None
+        return type(self)(self.dim, {name: values[where] for name, values in self.values.items()})
 
     def equals(self, other: xr.Index, **more: Any) -> bool:
         """Tell whether another index is the same."""
-        return isinstance(other, ParameterIndex) and np.array_equal(self.values, other.values)
+        return (
+            isinstance(other, ParameterIndex)
+            and self.values.keys() == other.values.keys()
+            and all(np.array_equal(values, other.values[name]) for name, values in self.values.items())
+        )
 
     def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> ParameterIndex:
-        """Follow when coordinate or dimension get other names."""
-        name, dim = name_dict.get(self.name, self.name), dims_dict.get(self.dim, self.dim)
-        return type(self)(name, dim, self.values)
+        """Follow when coordinates or the dimension get other names."""
+        values = {name_dict.get(name, name): each for name, each in self.values.items()}
+        return type(self)(dims_dict.get(self.dim, self.dim), values)
 
-    @classmethod
-    def concat(
-        cls,
-        indexes: Sequence[ParameterIndex],
-        dim: Hashable,
-        positions: Iterable[Iterable[int]] | None = None,
-    ) -> ParameterIndex:
-        """Join the indexes of datasets that are joined."""
-        values = np.concatenate([each.values for each in indexes])
-        if positions is not None:
-            values = values[np.argsort(np.concatenate([list(each) for each in positions]))]
-        return cls(indexes[0].name, dim, values)
+
+def _fitting(values: NDArray[Any], wanted: Any) -> NDArray[np.bool_]:
+    """Tell which values are the one, or among those, or in the slice that is wanted."""
+    if isinstance(wanted, slice):
+        fits = np.ones(len(values), bool)
+        fits &= True if wanted.start is None else values >= wanted.start
+        fits &= True if wanted.stop is None else values <= wanted.stop
+        return fits
+    several = np.asarray(wanted, dtype=object).ravel()
+    return np.asarray(
+        pd.Series(values).isin([each.item() if hasattr(each, "item") else each for each in several])
+    )

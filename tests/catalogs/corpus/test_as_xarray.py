@@ -65,7 +65,8 @@ def test_samples_are_chosen_by_their_parameters(filled: Catalog) -> None:
     names = volumes.sel(dose=slice(None, 100))["name"]
     assert names.values.tolist() == ["demo-001", "demo-002"]
     assert names["dose"].attrs["units"] == "e/Å²"
-    assert volumes.sel(split="train").sel(dose=[120, 80])["name"].values.tolist() == ["demo-000"]
+    assert volumes.sel(split="train", dose=[120, 80])["name"].values.tolist() == ["demo-000"]
+    assert volumes.sel(split="test").sel(dose=slice(70, 90)).rename(dose="e").sel(e=80).sizes["sample"] == 1
     assert volumes.sel(dose=95, method="nearest")["name"].item() == "demo-001"
     assert volumes.sel(contrast="parakeet").sizes["sample"] == 1
     assert volumes.sel(sample=filled.sample_ids()[2])["dose"].item() == 80
