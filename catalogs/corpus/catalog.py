@@ -396,13 +396,13 @@ class Catalog:
 
     def plan_repair(
         self, *, grace: float = index.GRACE, deep: bool = True, on_progress: OnProgress | None = None
-    ) -> repair.Plan:
+    ) -> repair.Repairs:
         """Find what is wrong and what :meth:`repair` would do (:func:`catalogs.corpus.repair.plan`)."""
         return repair.plan(
             self._store, grace=grace, deep=deep, journal=self._journal, on_progress=on_progress
         )
 
-    def repair(self, todo: repair.Plan) -> None:
+    def repair(self, todo: repair.Repairs) -> None:
         """Do what :meth:`plan_repair` found; see :func:`catalogs.corpus.repair.apply`."""
         self._view, self._known = None, {}
         repair.apply(self._store, todo, journal=self._journal)

@@ -95,7 +95,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ChartLine:
     """A line of a chart: a CSS class for its colour, words for the legend, its points."""
 
     kind: str
@@ -191,12 +191,15 @@ def _curves(state: State, facts: Facts) -> str:
         return ""
     rows = state.history
     charts = [
-        ("Loss", chart("loss", [Curve("loss", "loss", _points(rows, lambda row: row["loss"]))], facts.steps)),
+        (
+            "Loss",
+            chart("loss", [ChartLine("loss", "loss", _points(rows, lambda row: row["loss"]))], facts.steps),
+        ),
     ]
     best = state.best_step if state.best_score is not None else None
     for measure in facts.measures:
         curves = [
-            Curve(f"c{k % len(PALETTE)}", name, _points(rows, _value(measure, name)), dots=True)
+            ChartLine(f"c{k % len(PALETTE)}", name, _points(rows, _value(measure, name)), dots=True)
             for k, name in enumerate(facts.classes)
             if any(name in measure.of(row) for row in rows)
         ]
@@ -206,7 +209,10 @@ def _curves(state: State, facts: Facts) -> str:
     if any("learning_rate" in row for row in rows):
         points = _points(rows, lambda row: row.get("learning_rate"))
         charts.append(
-            ("Learning rate", chart("learning rate", [Curve("rate", "learning rate", points)], facts.steps))
+            (
+                "Learning rate",
+                chart("learning rate", [ChartLine("rate", "learning rate", points)], facts.steps),
+            )
         )
     body = "".join(
         f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>" for title, picture in charts
@@ -226,7 +232,7 @@ def _points(
 
 
 def chart(
-    title: str, curves: Sequence[Curve], steps: int, *, share: bool = False, mark: int | None = None
+    title: str, curves: Sequence[ChartLine], steps: int, *, share: bool = False, mark: int | None = None
 ) -> str:
     """Draw curves over the steps of a training as SVG.
 
