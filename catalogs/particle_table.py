@@ -14,12 +14,13 @@ Columns, in this order; a table may have more after them, which every reader and
 ``variant``             int      Number of the flexible variant; -1 if unknown.
 ======================  =======  ==============================================================
 
-Three more have a meaning wherever a table has them; a table without them says nothing about them:
+Four more have a meaning wherever a table has them; a table without them says nothing about them:
 
 ======================  =======  ==============================================================
 ``calibrated``          float    The score as a probability that the pick is right; nan if unknown.
 ``size``                float    Voxels of the pick's cluster; nan if unknown.
 ``flags``               str      Words, e.g. ``border``; empty if there is nothing to say.
+``verdict``             str      What a person said of the pick: ``accepted``, ``rejected``, or nothing.
 ======================  =======  ==============================================================
 
 :mod:`catalogs.particles` reads and writes it.
@@ -55,7 +56,15 @@ COLUMNS: dict[str, type[str] | type[int] | type[float]] = {
 }
 
 #: Name -> type of the columns that a table may have, and that mean the same in every table.
-OPTIONAL: dict[str, type[str] | type[float]] = {"calibrated": float, "size": float, "flags": str}
+OPTIONAL: dict[str, type[str] | type[float]] = {
+    "calibrated": float,
+    "size": float,
+    "flags": str,
+    "verdict": str,
+}
+
+#: What a person may say of a pick.
+ACCEPTED, REJECTED = "accepted", "rejected"
 
 #: Class name of what is in the scene but is not to be picked.
 DISTRACTOR = "distractor"
@@ -132,6 +141,13 @@ def make(**columns: Any) -> pd.DataFrame:
     made = pd.DataFrame(table, index=pd.RangeIndex(n))
     _check(made)
     return made
+
+
+def without_rejected(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the picks that a person rejected; they are no particles."""
+    if "verdict" not in table:
+        return table
+    return table[table["verdict"] != REJECTED].reset_index(drop=True)
 
 
 def _column(name: str, values: Any, kind: type, n: int) -> NDArray[Any]:

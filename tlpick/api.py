@@ -18,6 +18,7 @@ from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.model_sources import find_model
+from catalogs.particle_table import without_rejected
 from catalogs.particles import DISTRACTOR
 from catalogs.progress import Progress
 from tlpick.batch.pipeline import Settings
@@ -211,7 +212,7 @@ def _read(table: _Table, parameter: str) -> pd.DataFrame:
             f"`{parameter}` is no particle table: it has no column {', '.join(missing)}; "
             "catalogs.particles.make makes one"
         )
-    return table[table["class_name"] != DISTRACTOR].reset_index(drop=True)
+    return without_rejected(table[table["class_name"] != DISTRACTOR]).reset_index(drop=True)
 
 
 __all__ = ["Comparison", "Run", "pick_many", "score"]

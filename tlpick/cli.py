@@ -157,10 +157,14 @@ tlpick.add_command(convert)
 @tlpick.command()
 @click.argument("folder")
 def report(folder: str) -> None:
-    """Write the report of a run's FOLDER again, from the picks that lie in it."""
+    """Write the pages of a run's FOLDER again, from the picks that lie in it: report.html and curate.html."""
+    from tlpick.output.curation import write_curation
     from tlpick.output.report import write_report
 
+    curate = write_curation(folder)
     click.echo(f"report: {write_report(folder)}")
+    if curate is not None:
+        click.echo(f"accept or reject picks in a browser: {curate}")
 
 
 @tlpick.command()

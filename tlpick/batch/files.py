@@ -19,8 +19,10 @@ ALL, DECOYS = "particles.all.star", "decoys.star"
 DONE = "done.json"
 RUN = "run.json"
 REPORT = "report.html"
+#: The page where picks are accepted and rejected.
+CURATE = "curate.html"
 #: Names in the folder of a run that no tomogram's folder can have.
-RESERVED = (PARTICLES, ALL, RUN, REPORT, "lists", "score.json")
+RESERVED = (PARTICLES, ALL, RUN, REPORT, CURATE, "lists", "score.json")
 _WORK = ".work-"
 
 

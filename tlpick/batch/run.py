@@ -26,6 +26,7 @@ from tlpick.batch.results import Lists, collect
 from tlpick.evaluation.cut import Cut, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
+from tlpick.output.curation import write_curation
 from tlpick.output.next_step import next_step
 from tlpick.output.report import write_report
 
@@ -168,8 +169,11 @@ def run(
         list_of_picks = str(PurePath(folder) / PARTICLES)
         for line in next_step(list_of_picks, "relion5", done[0].voxel_size, radii, lists.pixel_size):
             _log.info(line)
+    curate = write_curation(folder)
     report = write_report(folder)
     _log.info(f"report: {report}")
+    if curate is not None:
+        _log.info(f"accept or reject picks in a browser: {curate}")
     if book.failed:
         for failure in book.failed if book.total > 10 else []:  # they have scrolled away
             _log.warning(f"FAILED  {failure.error}")

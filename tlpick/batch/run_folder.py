@@ -12,6 +12,7 @@ import pandas as pd
 
 from catalogs import particles
 from catalogs.errors import InputError
+from catalogs.particle_table import without_rejected
 from catalogs.particles import DISTRACTOR
 from tlpick.batch.files import PARTICLES, RUN
 from tlpick.evaluation.matching import Evaluation, Localisation, PrecisionRecallCurve
@@ -115,6 +116,6 @@ def read_picks(path: str) -> Picks:
         raise InputError(
             f"{path} is not the folder of a run: it has no {RUN}; give what tlpick run wrote to"
         ) from error
-    table = table[table["class_name"] != DISTRACTOR]
+    table = without_rejected(table[table["class_name"] != DISTRACTOR])
     radii = dict.fromkeys(table["class_name"], math.nan) | stated_radii(file)
     return Picks(path, file if file.is_dir() else file.parent, table, unique(table["tomogram"]), radii)

@@ -20,6 +20,7 @@ from catalogs.corpus.catalog import Catalog, read_particles_of, sample_record_of
 from catalogs.corpus.sample_names import names_for_people
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
+from catalogs.particle_table import without_rejected
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import ClassInfo
 from catalogs.storage.store import open_store
@@ -284,7 +285,7 @@ def _from_list(path: str, run: Mapping[str, Any], join: Mapping[str, str]) -> Tr
 
 
 def _of_particles(path: str, table: pd.DataFrame) -> Truth:
-    table = table[(table["class_name"] != DISTRACTOR) & (table["label"] != 0)]
+    table = without_rejected(table[(table["class_name"] != DISTRACTOR) & (table["label"] != 0)])
     return Truth(path, table, unique(table["tomogram"]), stated_radii(Path(path)))
 
 

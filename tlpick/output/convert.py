@@ -161,6 +161,7 @@ def convert(
         If the source is of no or of several formats, or something is needed that is not known.
     """
     from catalogs.particle_formats import files, registry
+    from catalogs.particle_table import without_rejected
 
     if source_format is not None:
         registry.named(source_format)
@@ -173,6 +174,10 @@ def convert(
     _refuse_voxels_or_angstrom(source, loaded, context)
     table = loaded.table
     _say_what_it_is(source, loaded, say)
+    if chosen.name != "csv" and (kept := without_rejected(table)) is not table:
+        if n_rejected := len(table) - len(kept):
+            say(f"  {n_rejected} rejected picks are left out, which other programs would take for particles")
+        table = kept
     learnt = loaded.context
     if loaded.format.name == "relion3":
         learnt = replace(learnt, pixel_size=None)  # it is of some volume, not of the tilt series

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from catalogs.console import DISTRIBUTION
+from tlpick.batch.files import CURATE
 from tlpick.batch.run_folder import Picks, Result
 from tlpick.evaluation.truth import Truth
 
@@ -46,6 +47,8 @@ class Page:
         Picks against truth, or None.
     facts
         How it came about, word -> value.
+    curated
+        Whether the page where picks are accepted and rejected lies beside this one.
     """
 
     picks: pd.DataFrame
@@ -55,6 +58,7 @@ class Page:
     run: Mapping[str, Any]
     result: Result | None
     facts: Mapping[str, str]
+    curated: bool = False
 
 
 def page_of(
@@ -79,7 +83,9 @@ def page_of(
     else:
         table, there = picks.table[picks.table["tomogram"].isin(list(names))], None
         radii = {name: radius for name, radius in picks.radii.items() if not math.isnan(radius)}
-    return Page(table, there, radii, tomograms, picks.run, result, _facts(picks, truth, sizes, names))
+    facts = _facts(picks, truth, sizes, names)
+    curated = (picks.folder / CURATE).exists()
+    return Page(table, there, radii, tomograms, picks.run, result, facts, curated)
 
 
 def _facts(

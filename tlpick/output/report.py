@@ -19,7 +19,7 @@ from catalogs.pages.cards import Card
 from catalogs.pages.pictures import kind_of
 from catalogs.pages.render import share
 from catalogs.volumes import open_volume
-from tlpick.batch.files import REPORT, write_text
+from tlpick.batch.files import CURATE, REPORT, write_text
 from tlpick.batch.run_folder import read_picks
 from tlpick.evaluation.matching import Score
 from tlpick.output.orthoview import orthoview, slices_averaged
@@ -79,6 +79,7 @@ def render(page: Page) -> str:
         tomogram_rows=rows,
         rows_left=len(page.tomograms) - ROWS,
         facts=page.facts,
+        curate=CURATE if page.curated else None,
         **(quality(page) if page.result else {}),
     )
 

@@ -17,6 +17,7 @@ from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.particle_formats.base import Context, has_orientations, stem
+from catalogs.particle_table import ACCEPTED, REJECTED
 from catalogs.particles import DISTRACTOR
 from catalogs.volumes import open_volume
 from tlpick.network.tomograms.inputs import Tomogram
@@ -53,16 +54,25 @@ class Annotations:
         Whether the particles are turned.
     notes
         Sentences for the user.
+    rejected
+        Picks that a person looked at and rejected, in the same form; the class is what they were picked as.
+        None: nobody said so of any.
     """
 
     places: Sequence[Place]
     table: pd.DataFrame
     oriented: bool
     notes: tuple[str, ...] = ()
+    rejected: pd.DataFrame | None = None
 
     def of(self, name: str) -> pd.DataFrame:
         """Return the rows of one tomogram."""
         return self.table[self.table["tomogram"] == name].reset_index(drop=True)
+
+    def rejected_in(self, name: str) -> pd.DataFrame:
+        """Return the rejected picks of one tomogram; no rows if there are none."""
+        table = self.table[:0] if self.rejected is None else self.rejected
+        return table[table["tomogram"] == name].reset_index(drop=True)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -142,13 +152,14 @@ def read_annotations(
     table = _in_tomograms(table, places, source, notes)
     table = _in_classes(table, card, classes or {}, source, notes)
     _refuse_outside(table, places, source)
+    table, rejected = _by_verdict(table, source, notes)
     for place in places:
         if not (table["tomogram"] == place.tomogram.name).any():
             raise InputError(
                 f"{source} has no particles in the tomogram {place.tomogram.name!r}; annotate some, or leave "
                 "the tomogram out"
             )
-    found = Annotations(places, table, has_orientations(table), tuple(notes))
+    found = Annotations(places, table, has_orientations(table), tuple(notes), rejected)
     for name, n in found.counts.items():
         if n < fewest:
             raise InputError(
@@ -270,6 +281,31 @@ def _in_classes(
     if kept.empty:
         raise InputError(f"{source} has no particles of the classes of the model {card.name!r} ({known})")
     return kept.reset_index(drop=True)
+
+
+def _by_verdict(
+    table: pd.DataFrame, source: str, notes: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Divide picks that a person went through into the accepted and the rejected ones.
+
+    Where a list has no verdicts, all of it is annotated; where it has some, picks without one say nothing.
+    """
+    if "verdict" not in table:
+        return table, None
+    verdict = table["verdict"].fillna("").astype(str).str.strip()
+    if wrong := sorted(set(verdict) - {ACCEPTED, REJECTED, ""}):
+        raise InputError(
+            f"{source} has the verdict {wrong[0]!r}; write {ACCEPTED}, {REJECTED}, or nothing where nobody "
+            "looked"
+        )
+    if not (verdict != "").any():
+        return table, None
+    if open_ := int((verdict == "").sum()):
+        notes.append(f"{open_} picks without a verdict are left out")
+    accepted, rejected = (table[verdict == word].reset_index(drop=True) for word in (ACCEPTED, REJECTED))
+    if len(rejected):
+        notes.append(f"{len(rejected)} rejected picks are learned from as what is no particle")
+    return accepted, rejected if len(rejected) else None
 
 
 def _refuse_outside(table: pd.DataFrame, places: Sequence[Place], source: str) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
+from catalogs.particle_table import DISTRACTOR
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
 from tlpick.network.model import predictor
@@ -141,7 +142,10 @@ def some(annotations: Annotations, n: int, seed: int) -> Annotations:
     kept = table.iloc[np.sort(order[:n])].reset_index(drop=True)
     named = set(kept["tomogram"])
     places = [place for place in annotations.places if place.tomogram.name in named]
-    return replace(annotations, places=places, table=kept)
+    rejected = annotations.rejected
+    if rejected is not None:
+        rejected = rejected[rejected["tomogram"].isin(named)].reset_index(drop=True)
+    return replace(annotations, places=places, table=kept, rejected=rejected)
 
 
 def divide(
@@ -180,7 +184,15 @@ def divide(
     def of(keep: Callable[[str], bool]) -> Annotations:
         places: list[Place] = [place for place in annotations.places if keep(place.tomogram.name)]
         rows = annotations.table["tomogram"].map(keep)
-        return replace(annotations, places=places, table=annotations.table[rows].reset_index(drop=True))
+        rejected = annotations.rejected
+        if rejected is not None:
+            rejected = rejected[rejected["tomogram"].map(keep)].reset_index(drop=True)
+        return replace(
+            annotations,
+            places=places,
+            table=annotations.table[rows].reset_index(drop=True),
+            rejected=rejected,
+        )
 
     return of(lambda name: name not in held_out), of(lambda name: name in held_out)
 
@@ -321,12 +333,15 @@ def supply(
     predict = predictor(network)
     files, tables = [], []
     for tomogram in tomograms:
-        table = material.train.of(tomogram.name)
+        table, rejected = material.train.of(tomogram.name), material.train.rejected_in(tomogram.name)
 
         def write(
-            out: NDArray[np.uint8], tomogram: RealTomogram = tomogram, table: pd.DataFrame = table
+            out: NDArray[np.uint8],
+            tomogram: RealTomogram = tomogram,
+            table: pd.DataFrame = table,
+            rejected: pd.DataFrame = rejected,
         ) -> None:
-            _paint(material, tomogram, table, settings, out)
+            _paint(material, tomogram, table, settings, out, rejected)
             if settings.background_below > 0:
                 for box, probability in predict(tomogram.read()):
                     low = 1 - probability[..., 0] < settings.background_below
@@ -334,9 +349,11 @@ def supply(
                     part[low & (part == UNLABELLED)] = 0
 
         files.append(write_targets(tomogram, tomogram.grey.with_suffix(".targets.npy"), write))
-        tables.append(table)
+        # patches around rejected picks are drawn as often as around a corpus' distractors
+        no_particles = rejected.assign(class_name=DISTRACTOR)
+        tables.append(pd.concat([table, no_particles], ignore_index=True) if len(rejected) else table)
     unlabelled = {"ignore": IGNORED, "background": 0, "positive-unlabelled": UNLABELLED}[settings.unlabelled]
-    return AnnotatedSupply(tomograms, files, tables, material.channels, unlabelled)
+    return AnnotatedSupply(tomograms, files, tables, material.channels | {DISTRACTOR: 0}, unlabelled)
 
 
 def _paint(
@@ -345,6 +362,7 @@ def _paint(
     table: pd.DataFrame,
     settings: FineTuning,
     out: NDArray[np.uint8],
+    rejected: pd.DataFrame | None = None,
 ) -> None:
     """Write down what the annotations of a tomogram say."""
     paint(
@@ -358,6 +376,7 @@ def _paint(
         background_shell=settings.background_shell,
         oriented=material.oriented,
         out=out,
+        rejected=rejected,
     )
 
 

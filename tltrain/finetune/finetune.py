@@ -357,7 +357,8 @@ def _identity(
             "settings": as_stored(settings),
             "terms": as_stored(preprocessing),
             "tomograms": {each.name: each.content for each in tomograms},
-            "annotations": _rows(material.train),
+            "annotations": _rows(material.train.table),
+            **({} if material.train.rejected is None else {"rejected": _rows(material.train.rejected)}),
             "held out": held_out,
             "samples": samples,
             "software": version(DISTRIBUTION),
@@ -365,9 +366,9 @@ def _identity(
     )
 
 
-def _rows(annotations: Annotations) -> list[list[Any]]:
+def _rows(table: Any) -> list[list[Any]]:
     columns = ["tomogram", "class_name", "x", "y", "z", "qx", "qy", "qz", "qw"]
-    return annotations.table[columns].to_numpy(object).tolist()
+    return table[columns].to_numpy(object).tolist()
 
 
 def _introduction(material: Material, settings: FineTuning, held: Validation | None) -> str:
@@ -379,6 +380,8 @@ def _introduction(material: Material, settings: FineTuning, held: Validation | N
     elif settings.simulated_share > 0 and material.simulation is not None:
         simulated, real = _divide(settings)
         text += f", {simulated} simulated patches to every {real}"
+    if material.train.rejected is not None:
+        text += f", and on {counted(len(material.train.rejected), 'rejected pick')}"
     if held is not None and material.held_out is not None:
         names = ", ".join(place.tomogram.name for place in material.held_out.places)
         text += f"; held out: {names}"
@@ -419,6 +422,7 @@ def _card(
         ],
         "held_out": [p.tomogram.name for p in material.held_out.places] if material.held_out else [],
         "annotations": material.train.counts,
+        **({} if material.train.rejected is None else {"rejected": len(material.train.rejected)}),
         "mix": settings.simulated_share if material.simulation is not None else 0.0,
         "before": {key: begin[key] for key in ("simulated", "held_out") if key in begin},
         "after": facts,

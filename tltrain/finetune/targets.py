@@ -12,7 +12,8 @@ less, but one in twenty        :data:`IGNORED`: protein or not, as the particle 
 fewer                          background, within a shell around what is the class's
 =============================  ==============================================================
 
-All that is further from every annotation is :data:`UNLABELLED`: nobody has said what is there.
+A pick that a person rejected says of the voxels within its radius that they are background. All that is
+further from every annotation is :data:`UNLABELLED`: nobody has said what is there.
 """
 
 from __future__ import annotations
@@ -185,6 +186,7 @@ def paint(
     background_shell: float = SHELL,
     oriented: bool = False,
     out: NDArray[np.uint8] | None = None,
+    rejected: pd.DataFrame | None = None,
 ) -> NDArray[np.uint8]:
     """Write down what the annotations of a tomogram say about its voxels.
 
@@ -209,6 +211,9 @@ def paint(
         Turn the shapes as the particles are turned, where that was measured.
     out
         Written to if given; otherwise a new array.
+    rejected
+        Picks of this tomogram that are no particles: within a radius of the class that they were picked as
+        there is background, unless an annotation says otherwise.
 
     Returns
     -------
@@ -230,7 +235,19 @@ def paint(
         higher = zone.present & (zone.share > taken)
         taken[higher] = zone.share[higher]
         part[higher] = channels[name]
+    for name, xyz in _rejected(rejected):
+        centre = (xyz[::-1] - np.array(offset[::-1])) / voxel_size
+        box, offsets = _around(centre, math.ceil(radii[name] / voxel_size), shape)
+        part = target[box]
+        near = np.sqrt((offsets**2).sum(axis=0)) * voxel_size <= radii[name]
+        part[near & (part == UNLABELLED)] = 0
     return target
+
+
+def _rejected(table: pd.DataFrame | None) -> Iterator[tuple[str, Floats]]:
+    """Yield the class and the position (x, y, z), Å, of picks that are no particles."""
+    if table is not None:
+        yield from zip(table["class_name"], table[["x", "y", "z"]].to_numpy(np.float64), strict=True)
 
 
 @dataclass(frozen=True, eq=False)

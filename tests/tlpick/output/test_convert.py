@@ -244,3 +244,18 @@ def test_sizes_that_are_unusual_get_a_word(picks: pd.DataFrame, capfd: pytest.Ca
     assert status == 0, err
     assert "unusual: --voxel-size is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm?" in err
     assert "unusual: --radius ribosome is 4 Å" in err
+
+
+def test_rejected_picks_are_left_out_of_other_programs_lists(tlpick, tmp_path: Path) -> None:
+    table = particles.make(
+        x=[10.0, 20, 30], y=[10.0, 20, 30], z=[10.0, 20, 30], verdict=["accepted", "rejected", ""]
+    )
+    particles.write(table, tmp_path / "curated.csv")
+    done = tlpick(
+        "convert", tmp_path / "curated.csv", tmp_path / "kept.star", "--voxel-size", 10, "--shape", "9,9,9"
+    )
+    assert done.status == 0, done.err
+    assert "1 rejected picks are left out" in done.out
+    assert len(particles.read(tmp_path / "kept.star")) == 2
+    assert tlpick("convert", tmp_path / "curated.csv", tmp_path / "again.csv").status == 0
+    assert list(particles.read(tmp_path / "again.csv")["verdict"]) == ["accepted", "rejected", ""]

@@ -196,3 +196,28 @@ def test_a_tomogram_without_a_voxel_size_is_refused(tmp_path):
         look([tomogram])
     assert look([tomogram], 5.0)[0].voxel_size == 5
     assert look([replace(tomogram, voxel_size=4.0)])[0].voxel_size == 4
+
+
+def test_verdicts_divide_picks_into_two_kinds_of_evidence(places, card, tmp_path):
+    verdicts = (["accepted"] * 8 + ["rejected"] * 3 + [""]) * 2
+    path = write(table().assign(verdict=verdicts), tmp_path / "curated.csv", "csv")
+    found = read_annotations([path], places, card, fewest=5)
+    assert found.counts == {"ribosome": 16}
+    assert len(found.rejected_in("TS_01")) == len(found.rejected_in("TS_02")) == 3
+    assert set(found.rejected["class_name"]) == {"ribosome"}
+    assert "2 picks without a verdict are left out" in found.notes
+    assert "6 rejected picks are learned from as what is no particle" in found.notes
+
+
+def test_a_list_without_a_single_verdict_is_annotated_as_a_whole(places, card, tmp_path):
+    path = write(table().assign(verdict=""), tmp_path / "p.csv", "csv")
+    found = read_annotations([path], places, card)
+    assert found.counts == {"ribosome": 24}
+    assert found.rejected is None
+    assert found.rejected_in("TS_01").empty
+
+
+def test_an_unknown_verdict_is_refused(places, card, tmp_path):
+    path = write(table().assign(verdict=["accepted"] * 23 + ["maybe"]), tmp_path / "p.csv", "csv")
+    with pytest.raises(InputError, match=r"has the verdict 'maybe'; write accepted, rejected, or nothing"):
+        read_annotations([path], places, card)

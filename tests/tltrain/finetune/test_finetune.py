@@ -402,6 +402,23 @@ def test_patches_hold_what_the_annotations_say(model, annotations, tmp_path, unl
     assert whole[0][:][far == 1].mean() < whole[0][:][far == 0].mean() - 0.3
 
 
+def test_rejected_picks_are_background_and_patches_are_drawn_around_them(model, data, annotations, tmp_path):
+    places = [place for place in annotations.places if place.tomogram.name == "TS_01"]
+    table = annotations.of("TS_01")
+    # in the corner of the volume nobody annotated anything
+    wrong = table[:2].assign(x=[660.0, 640.0], y=[20.0, 690.0], z=[20.0, 370.0], verdict="rejected")
+    rows = pd.concat([table.assign(verdict="accepted"), wrong], ignore_index=True)
+    particles.write(rows, tmp_path / "curated.csv")
+    found = read_annotations([str(tmp_path / "curated.csv")], places, read_card(model), fewest=5)
+    material = gather(read_card(model), found, ("none",), QUICK, lambda _: None)
+    tomograms = prepare_tomograms(material.train.places, read_card(model), Preprocessing(), tmp_path)
+    made = supply(material, tomograms, QUICK, load_keras(model))
+    target = made.volumes(0)[1][:]
+    assert target[2, 2, 66] == target[37, 69, 64] == 0
+    assert made.sources[0].counts == {0: 2, 1: len(table)}
+    np.testing.assert_allclose(made.sites(0).centre[-2:], [[2, 2, 66], [37, 69, 64]])
+
+
 def test_grey_values_are_those_of_picking(model, data, annotations, tmp_path):
     from tlpick.network.tomograms.intake import Preprocessing
 

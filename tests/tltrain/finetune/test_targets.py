@@ -158,3 +158,17 @@ def test_a_corpus_without_the_class_and_a_class_without_a_core_are_refused(rods,
     with pytest.raises(InputError, match=r"have no voxel in common: at most .* use `targets=sphere`"):
         measure_shape(catalog, catalog.records(), ROD)
     assert measure_shape(catalog, catalog.records(), ROD, oriented=True).volume.max() > 0.5
+
+
+def test_a_rejected_pick_is_background_where_nothing_else_is_said():
+    one, rejected = annotations((400, 400, 200)), annotations((640, 400, 200), (460, 400, 200))
+    alone = painted(one, sphere(ROD))
+    target = painted(one, sphere(ROD), rejected=rejected)
+    z, y, x = np.indices(SHAPE)
+    far, near = (VOXEL * np.sqrt((z - 20.0) ** 2 + (y - 40.0) ** 2 + (x - at) ** 2) for at in (64.0, 46.0))
+    assert (target[far <= ROD.radius] == 0).all()
+    assert (alone[far <= ROD.radius] == UNLABELLED).any()
+    said = alone != UNLABELLED  # a particle, its skin and its shell stay what they were
+    np.testing.assert_array_equal(target[said], alone[said])
+    elsewhere = (far > ROD.radius) & (near > ROD.radius)
+    np.testing.assert_array_equal(target[elsewhere], alone[elsewhere])
