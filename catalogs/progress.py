@@ -12,6 +12,8 @@ import time
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from catalogs.amounts import duration
+
 #: Seconds between two lines where the output is not a terminal.
 LOG_EVERY = 15.0
 
@@ -124,7 +126,7 @@ class ProgressLine:
             self._first = now, done
         if now - self._last >= LOG_EVERY:
             self._last = now
-            spent = f"{now - self._started:.0f} s{self._left(now, done)}"
+            spent = duration(now - self._started) + self._left(now, done)
             words = [f"  {self._title} {done}/{self._total} {self._unit}", spent, note]
             sys.stdout.write("; ".join(filter(None, words)) + "\n")
             sys.stdout.flush()
@@ -140,4 +142,4 @@ class ProgressLine:
         if self._first is None or done <= self._first[1]:
             return ""
         began, before = self._first
-        return f", about {(now - began) / (done - before) * (self._total - done):.0f} s left"
+        return f", about {duration((now - began) / (done - before) * (self._total - done))} left"

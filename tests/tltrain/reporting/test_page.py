@@ -55,7 +55,7 @@ def look(**changes):
     return Look("val-0, plane 3 of 9", grey, truth, found, **changes)
 
 
-VOID = {"meta", "img", "br", "path", "circle", "polyline", "line"}
+VOID = {"meta", "link", "img", "br", "path", "circle", "polyline", "line"}
 
 
 class Reader(HTMLParser):
