@@ -16,6 +16,7 @@ import pandas as pd
 
 from catalogs import particles
 from catalogs.errors import InputError
+from catalogs.former_names import accepts_former
 from catalogs.particles import DISTRACTOR
 from catalogs.progress import Progress
 from tlpick.batch.pipeline import Settings
@@ -25,18 +26,19 @@ from tlpick.evaluation.matching import Evaluation, evaluate
 from tlpick.network.localisation.localise import Options
 from tlpick.network.model import Model
 from tlpick.network.tomograms.inputs import Selection
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 
 _Table = pd.DataFrame | str | os.PathLike[str]
 
 
+@accepts_former(terms="preprocessing")
 def pick_many(
     model: Model | str | os.PathLike[str],
     tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     to: str | os.PathLike[str],
     *,
     cluster: str | None = None,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     localising: Options | None = None,
     tta: int = 1,
     max_memory: float = 4e9,
@@ -62,8 +64,8 @@ def pick_many(
         Folder where the picks go.
     cluster
         Where to run, in one word or as a file, such as ``local:4`` or ``slurm``; None: this process.
-    terms
-        How tomograms are brought to what the model knows; None: they must fit.
+    preprocessing
+        How tomograms are preprocessed for the model; None: they must fit as they are.
     localising
         How voxels become particles, and which particles count; None: the defaults.
     tta
@@ -77,7 +79,7 @@ def pick_many(
     formats
         Further formats of the list, such as ``relion5``.
     yes
-        Go on with values that are unusual; False: refuse them, unless ``terms`` says yes.
+        Go on with values that are unusual; False: refuse them, unless ``preprocessing`` says yes.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
 
@@ -95,10 +97,10 @@ def pick_many(
     given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
     if tta not in (1, 4, 8):
         raise InputError(f"`tta` is {tta}; give 1, 4 or 8")
-    terms = terms or Terms()
+    preprocessing = preprocessing or Preprocessing()
     settings = Settings(
         max_memory=max_memory,
-        terms=replace(terms, yes=yes or terms.yes),
+        preprocessing=replace(preprocessing, yes=yes or preprocessing.yes),
         tta=tta,
         localising=localising or Options(),
     )

@@ -12,7 +12,13 @@ from tlpick.output.convert import command as convert
 from tlpick.run_options import running, settings
 
 tlpick = console.program(
-    "tlpick", "Pick particles in tomograms with a trained model, and score picks against truth."
+    "tlpick",
+    "Pick particles in tomograms with a trained model, and score picks against truth.",
+    {
+        "Pick": ["run", "select", "convert", "mask", "report"],
+        "Evaluate": ["score", "calibrate"],
+        "Other": ["cite"],
+    },
 )
 
 
@@ -180,6 +186,22 @@ def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -
     from tlpick.evaluation.calibrate import calibrate as learn
 
     learn(model, corpus, where, to, chosen(**how))
+
+
+@tlpick.command()
+@click.option(
+    "--format",
+    "form",
+    type=console.Choice(["text", "bibtex", "cff"]),
+    default="text",
+    show_default=True,
+    help="A line of text, BibTeX, or the Citation File Format.",
+)
+def cite(form: str) -> None:
+    """Print how to cite the method."""
+    from catalogs import citation
+
+    click.echo(citation.cite(form))
 
 
 def main() -> None:

@@ -17,10 +17,11 @@ from catalogs import particles
 from catalogs.console import nearest
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
+from catalogs.former_names import accepts_former, names_now
 from catalogs.progress import Progress, chosen
 from tlpick.network.model import Model, load_model
 from tlpick.network.tomograms.inputs import Selection, expand, named
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.settings import FineTuning
 from tltrain.training.settings import Settings
 
@@ -83,6 +84,7 @@ def fit(
     return load_model(to)
 
 
+@accepts_former(terms="preprocessing")
 def fine_tune(
     model: Model | str | os.PathLike[str],
     tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -90,7 +92,7 @@ def fine_tune(
     to: str | os.PathLike[str],
     *,
     settings: FineTuning | None = None,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     classes: Mapping[str, str] | None = None,
     overwrite: bool = False,
@@ -113,8 +115,8 @@ def fine_tune(
         File of the tuned model.
     settings
         How; None: the defaults.
-    terms
-        How the tomograms are brought to what the model knows; None: they must fit.
+    preprocessing
+        How the tomograms are preprocessed for the model; None: they must fit as they are.
     held_out
         Names of tomograms that are not learned from but choose the best network.
     classes
@@ -122,7 +124,7 @@ def fine_tune(
     overwrite
         Replace a model that was tuned otherwise; False: refuse to.
     yes
-        Go on with values that are unusual; False: refuse them, unless ``terms`` says yes.
+        Go on with values that are unusual; False: refuse them, unless ``preprocessing`` says yes.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
@@ -144,12 +146,12 @@ def fine_tune(
     from tltrain.finetune.finetune import finetune
 
     start = model if isinstance(model, Model) else load_model(model)
-    terms = terms or Terms()
-    terms = replace(terms, yes=yes or terms.yes)
+    preprocessing = preprocessing or Preprocessing()
+    preprocessing = replace(preprocessing, yes=yes or preprocessing.yes)
     found, wrong = expand(_paths(tomograms), Selection(voxel_size=start.card.voxel_size))
     if wrong:
         raise wrong[0][1]
-    places = look(named(found), terms.voxel_size)
+    places = look(named(found), preprocessing.voxel_size)
     with TemporaryDirectory(prefix="tltrain-") as folder:
         if isinstance(picks, pd.DataFrame):
             lists = [str(Path(folder) / "picks.csv")]
@@ -162,7 +164,7 @@ def fine_tune(
             annotations,
             to,
             _with(settings or FineTuning(), options),
-            terms=terms,
+            preprocessing=preprocessing,
             held_out=held_out,
             overwrite=overwrite,
             progress=chosen(progress),
@@ -178,6 +180,7 @@ def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
 def _with(settings: _Settings, options: Mapping[str, Any]) -> _Settings:
     """Set fields of settings; InputError names the nearest of one that there is not."""
     known = settings.__dataclass_fields__
+    options = names_now(settings, options)
     for name in options:
         if name not in known:
             raise InputError(f"there is no setting `{name}`{nearest(name, known)}", parameter=name)

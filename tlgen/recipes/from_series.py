@@ -21,7 +21,7 @@ from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
 from tlgen.tilts.scheme import order
-from tlgen.tilts.series_files import Series, read_one
+from tlgen.tilts.series_files import AcquiredSeries, read_one
 
 _DOSE = 0.15  # share to each side
 _DEFOCUS = 1.0  # µm to each side
@@ -105,7 +105,7 @@ def _in_yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
-def _changed(series: Series, path: Path, voxel_size: float) -> list[str]:
+def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]:
     """Let a recipe that is there take its tilt series as a series was taken; returns lines to print.
 
     The keys ``shape``, ``acquisition`` and ``samples`` are written anew; groups keep their names, numbers and
@@ -152,7 +152,9 @@ def _with_key(text: str, key: str, block: str) -> str:
     return text.rstrip("\n") + "\n\n" + block
 
 
-def matched(series: Series, below: Recipe, template: str, voxel_size: float, name: str) -> dict[str, Any]:
+def matched(
+    series: AcquiredSeries, below: Recipe, template: str, voxel_size: float, name: str
+) -> dict[str, Any]:
     """Make the content of a recipe that extends another one and takes its tilt series as this one was.
 
     Parameters
@@ -220,7 +222,7 @@ def _around(value: float, half: float, digits: int) -> dict[str, float]:
     return {"min": round(value - half, digits), "max": round(value + half, digits)}
 
 
-def scheme_of(series: Series) -> dict[str, Any] | None:
+def scheme_of(series: AcquiredSeries) -> dict[str, Any] | None:
     """Find the scheme that takes tilts in the order of a series; None if there is none.
 
     The steps must be even to within what stages miss, and the doses equal.

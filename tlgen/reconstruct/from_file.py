@@ -20,7 +20,7 @@ from tlgen.reconstruct.settings import Reconstruction
 from tlgen.reconstruct.upright import lies, turned, upright
 from tlgen.simulate import checks, devices
 from tlgen.simulate.microscope import binning
-from tlgen.tilts.acquired import Series, number, order_of
+from tlgen.tilts.acquired import AcquiredSeries, number, order_of
 from tlgen.tilts.alignment import Alignment, read_alignment, read_text
 from tlgen.tilts.series_files import read_one
 
@@ -197,7 +197,7 @@ def _moves(stack: str, count: int, request: Request) -> Alignment | None:
     return moves
 
 
-def _settled(series: Series, angles: str, request: Request) -> Series:
+def _settled(series: AcquiredSeries, angles: str, request: Request) -> AcquiredSeries:
     """Add what the options say of the order and the doses."""
     if request.dose_per_tilt is not None:
         series = replace(series, doses=(request.dose_per_tilt,) * len(series.angles))
@@ -272,12 +272,12 @@ def _check(to: str, request: Request) -> None:
 
 
 def _doubts(
-    series: Series,
+    series: AcquiredSeries,
     stack: str,
     angles: str,
     pixel_size: float,
     voxel_size: float,
-    known: wbp.Series,
+    known: wbp.ProjectionParameters,
     request: Request,
 ) -> list[str | None]:
     """Doubt what is probably in another unit, of all that the tomogram depends on."""
@@ -308,7 +308,9 @@ def _doubts(
     return found
 
 
-def _known(series: Series, angles: str, kept: list[int], voxel_size: float, request: Request) -> wbp.Series:
+def _known(
+    series: AcquiredSeries, angles: str, kept: list[int], voxel_size: float, request: Request
+) -> wbp.ProjectionParameters:
     """Say what the reconstruction needs of the series, of the images that are kept."""
     settings = request.settings
     sign = -1 if request.negate_angles else 1
@@ -346,7 +348,9 @@ def _known(series: Series, angles: str, kept: list[int], voxel_size: float, requ
         phase_shift=request.phase_shift,
         handedness=request.handedness or series.handedness or 1,
     )
-    return wbp.Series(sign * np.array([series.angles[k] for k in kept], np.float64), doses, optics)
+    return wbp.ProjectionParameters(
+        sign * np.array([series.angles[k] for k in kept], np.float64), doses, optics
+    )
 
 
 def _first(*values: float | None) -> float:
@@ -359,7 +363,7 @@ def _contrast(
     stack: str,
     kept: list[int],
     times: int,
-    known: wbp.Series,
+    known: wbp.ProjectionParameters,
     moves: Alignment | None,
     request: Request,
     progress: Progress,

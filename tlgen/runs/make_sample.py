@@ -255,7 +255,7 @@ def finish(
     order = np.argsort([tilt.angle for tilt in tilts])
     angles = np.array([tilts[i].angle for i in order], np.float32)
     series = np.stack([images[i].image for i in order])
-    known = reconstruct.Series(
+    known = reconstruct.ProjectionParameters(
         angles.astype(np.float64),
         np.array([tilts[i].dose_before + tilts[i].dose / 2 for i in order]),
         optics_of(spec.acquisition),

@@ -62,10 +62,16 @@ def view_sample(url: str, sample: str | None, path: str | os.PathLike[str]) -> t
     if file.suffix.lower() == ".png":
         _sheet(sections, legend, name, lines).save(file)
     else:
-        said = [line.replace("angstrom", "Å").replace("um under", "µm under") for line in lines]
+        said = [_for_a_page(line) for line in lines]
         page = pages.page("sample.html", title=name, lines=said, sections=png(sections), legend=legend)
         write_text(file, page)
     return name, lines
+
+
+def _for_a_page(line: str) -> str:
+    """Write units as they are where the font has all letters."""
+    line = line.replace("e per square angstrom", "e/Å²").replace("angstrom", "Å")
+    return line.replace("um under focus", "µm underfocus").replace(" degrees", "°")
 
 
 def is_sample(url: str) -> bool:

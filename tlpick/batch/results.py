@@ -22,6 +22,7 @@ import pandas as pd
 from catalogs import particles
 from catalogs.console import DISTRIBUTION
 from catalogs.errors import InputError
+from catalogs.former_names import as_stored
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.particle_formats import registry
 from catalogs.particle_formats.base import Context
@@ -149,7 +150,7 @@ def collect(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": {"path": absolute(model), "fingerprint": fingerprint(model), **card.model_dump()},
             "radii": {info.name: info.radius for info in card.classes},
-            "settings": asdict(settings),
+            "settings": as_stored(settings),
             "thresholds": {
                 name: {**point.model_dump(), "interval": point.interval} for name, point in least.items()
             },

@@ -22,7 +22,7 @@ from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusua
 from catalogs.progress import Line, Progress, chosen
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
-from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
+from tlpick.batch.pipeline import Failed, Picked, Settings, TomogramResult, attempt
 from tlpick.batch.results import Lists, collect
 from tlpick.evaluation.cut import Cut, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
@@ -33,7 +33,7 @@ from tlpick.output.report import write_report
 _log = logging.getLogger(__name__)
 
 #: Told of every tomogram as it is finished or given up.
-Tell = Callable[[Outcome], None]
+Tell = Callable[[TomogramResult], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def run(
     tomograms = named(tomograms)
     book = _Book(len(tomograms) + len(wrong))
     for argument, error in wrong:
-        book.enter(Outcome(Failed(argument, str(error), True, "")))
+        book.enter(TomogramResult(Failed(argument, str(error), True, "")))
     if cluster is None:
         _here(model, tomograms, folder, settings, book, chosen(progress))
     else:
@@ -181,10 +181,12 @@ def run(
 
 def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
     """Refuse a model or an option whose unit is probably another one, unless the user means it."""
-    if settings.terms.voxel_size is not None:
-        refuse_impossible("pixel_size", settings.terms.voxel_size, "`voxel_size`")
+    if settings.preprocessing.voxel_size is not None:
+        refuse_impossible("pixel_size", settings.preprocessing.voxel_size, "`voxel_size`")
     radii = {info.name: info.radius for info in card.classes if info.is_particle}
-    refuse_unusual(doubts_of_model(card.voxel_size, radii, f"the model {card.name!r}"), settings.terms.yes)
+    refuse_unusual(
+        doubts_of_model(card.voxel_size, radii, f"the model {card.name!r}"), settings.preprocessing.yes
+    )
 
 
 class _Book:
@@ -195,7 +197,7 @@ class _Book:
         self._done, self._skipped, self._fresh = 0, 0, 0
         self._started, self._once = time.monotonic(), 0.0
 
-    def enter(self, outcome: Outcome) -> None:
+    def enter(self, outcome: TomogramResult) -> None:
         self._done += 1
         result = outcome.result
         if isinstance(result, Failed):
@@ -260,7 +262,7 @@ def _on_workers(
     jobs = [Job(str(k), lambda each=each: steps(each)) for k, each in enumerate(tomograms)]  # type: ignore[misc]
     left = {job.name for job in jobs}
 
-    def enter(name: str, outcome: Outcome) -> None:
+    def enter(name: str, outcome: TomogramResult) -> None:
         left.discard(name)
         book.enter(outcome)
 
@@ -279,9 +281,9 @@ def _on_workers(
     except ClusterLost as error:
         summary = Summary(stopped=str(error))
 
-    def lost(failure: Failure) -> Outcome:  # its worker died, again and again
+    def lost(failure: Failure) -> TomogramResult:  # its worker died, again and again
         path = tomograms[int(failure.name)].path
-        return Outcome(Failed(path, f"{path}: {failure.error}", False, failure.details))
+        return TomogramResult(Failed(path, f"{path}: {failure.error}", False, failure.details))
 
     for failure in summary.failures:
         enter(failure.name, lost(failure))

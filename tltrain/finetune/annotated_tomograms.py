@@ -1,4 +1,4 @@
-"""Real tomograms as a source of patches: brought to the model's terms once, then read as a corpus is.
+"""Real tomograms as a source of patches: preprocessed for the model once, then read as a corpus is.
 
 Each lies in the folder of the unfinished training as two plain arrays: grey values, read, checked and
 normalised by the very function that picks (:mod:`tlpick.network.tomograms.intake`), and targets. They are
@@ -23,7 +23,7 @@ from catalogs.model_file import ModelCard
 from catalogs.schema import Intensity
 from catalogs.seeds import digest
 from catalogs.whole_files import write_text
-from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 from tltrain.data.sampling import Sites, Source
 from tltrain.finetune.annotations import Place
@@ -37,7 +37,7 @@ NORMALISED = Intensity(centre=0.0, spread=1.0)
 
 @dataclass(frozen=True)
 class RealTomogram:
-    """A tomogram in the model's terms.
+    """A tomogram that is preprocessed for the model.
 
     Attributes
     ----------
@@ -78,13 +78,13 @@ class RealTomogram:
 def prepare_tomograms(
     places: Sequence[Place],
     card: ModelCard,
-    terms: Terms,
+    preprocessing: Preprocessing,
     folder: Path,
     *,
     memory: float = 4e9,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[RealTomogram]:
-    """Bring tomograms to the model's terms; what an earlier call left in the folder is used.
+    """Preprocess tomograms for the model, or use what an earlier call left in the folder.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def prepare_tomograms(
         The tomograms.
     card
         Of the model.
-    terms
+    preprocessing
         What may be done to them.
     folder
         Where they are kept; it is made.
@@ -112,19 +112,25 @@ def prepare_tomograms(
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        _standing(place, card, terms, folder) or _make(place, card, terms, folder, memory, say)
+        _standing(place, card, preprocessing, folder)
+        or _make(place, card, preprocessing, folder, memory, say)
         for place in places
     ]
 
 
 def _make(
-    place: Place, card: ModelCard, terms: Terms, folder: Path, memory: float, say: Callable[[str], None]
+    place: Place,
+    card: ModelCard,
+    preprocessing: Preprocessing,
+    folder: Path,
+    memory: float,
+    say: Callable[[str], None],
 ) -> RealTomogram:
     name = place.tomogram.name
     stem = digest([place.tomogram.path, name])
     say(f"reading {name}")
     with Scratch(folder, memory / 2) as scratch:
-        ready = prepare(place.tomogram, card, terms, scratch, memory)
+        ready = prepare(place.tomogram, card, preprocessing, scratch, memory)
         content = _write(ready, folder / f"{stem}.grey.npy")
         mask = None
         if ready.mask is not None:
@@ -141,17 +147,19 @@ def _make(
             mask=mask,
         )
     facts = {key: value for key, value in asdict(made).items() if key not in ("grey", "mask")}
-    text = json.dumps({"terms": _identity(place, card, terms), "masked": mask is not None, **facts})
+    text = json.dumps({"terms": _identity(place, card, preprocessing), "masked": mask is not None, **facts})
     write_text(folder / f"{stem}.json", text)  # last: without it the rest does not count
     return made
 
 
-def _standing(place: Place, card: ModelCard, terms: Terms, folder: Path) -> RealTomogram | None:
+def _standing(
+    place: Place, card: ModelCard, preprocessing: Preprocessing, folder: Path
+) -> RealTomogram | None:
     """Find what an earlier call made of the same file by the same terms."""
     stem = digest([place.tomogram.path, place.tomogram.name])
     try:
         facts = json.loads((folder / f"{stem}.json").read_text())
-        if facts.pop("terms") != _identity(place, card, terms):
+        if facts.pop("terms") != _identity(place, card, preprocessing):
             return None
         mask = folder / f"{stem}.mask.npy" if facts.pop("masked") else None
         shape, offset = tuple(facts.pop("shape")), tuple(facts.pop("offset"))
@@ -163,7 +171,7 @@ def _standing(place: Place, card: ModelCard, terms: Terms, folder: Path) -> Real
         return None
 
 
-def _identity(place: Place, card: ModelCard, terms: Terms) -> str:
+def _identity(place: Place, card: ModelCard, preprocessing: Preprocessing) -> str:
     """Hash what decides the grey values, as far as it can be told without reading them."""
     path = Path(place.tomogram.path)
     if "://" in place.tomogram.path or not path.exists():
@@ -171,7 +179,7 @@ def _identity(place: Place, card: ModelCard, terms: Terms) -> str:
     else:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime]
-    means = {key: value for key, value in asdict(terms).items() if key != "yes"}  # it changes nothing
+    means = {key: value for key, value in asdict(preprocessing).items() if key != "yes"}  # it changes nothing
     return digest(
         [
             place.tomogram.path,

@@ -19,7 +19,7 @@ from catalogs.model_file import ModelCard
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
 from tlpick.network.model import predictor
-from tlpick.network.tomograms.intake import VOXEL_SIZE_TOLERANCE, Terms
+from tlpick.network.tomograms.intake import VOXEL_SIZE_TOLERANCE, Preprocessing
 from tltrain.finetune.annotated_tomograms import (
     AnnotatedSupply,
     RealTomogram,
@@ -192,10 +192,10 @@ def _simulation(
     try:
         return _open_simulation(settings.corpus or str(card.provenance.get("corpus", "")), card, classes, say)
     except InputError as error:
-        if settings.mix > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
+        if settings.simulated_share > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
             raise InputError(
                 f"there are no simulated tomograms to learn from as well: {error}; name a corpus with "
-                "`corpus`, or give `mix=0` `targets=sphere` to do without"
+                "`corpus`, or give `simulated_share=0` `targets=sphere` to do without"
             ) from error
         say(f"{error}: nobody will notice what is forgotten")
         return None
@@ -355,7 +355,7 @@ def _paint(
         voxel_size=tomogram.voxel_size,
         radii={info.name: info.radius for info in material.classes},
         offset=tomogram.offset,
-        shell=settings.shell,
+        background_shell=settings.background_shell,
         oriented=material.oriented,
         out=out,
     )
@@ -377,7 +377,7 @@ def _inside(tomogram: RealTomogram) -> NDArray[np.float16]:
 def held_out(
     material: Material,
     settings: FineTuning,
-    terms: Terms,
+    preprocessing: Preprocessing,
     folder: Path,
     memory: float,
     say: Callable[[str], None],
@@ -390,7 +390,7 @@ def held_out(
     if material.held_out is None:
         return None
     card = material.card
-    ready = prepare_tomograms(material.held_out.places, card, terms, folder, memory=memory, say=say)
+    ready = prepare_tomograms(material.held_out.places, card, preprocessing, folder, memory=memory, say=say)
     held = []
     for each in ready:
         table = material.held_out.of(each.name)

@@ -10,7 +10,7 @@ from typing import Any
 from catalogs.model_file import ModelCard
 from tlpick.network.model import predictor
 from tltrain.finetune.settings import FineTuning
-from tltrain.training.loop import Outcome
+from tltrain.training.loop import ValidationResult
 from tltrain.training.validation import Look, Scores, Validation
 
 
@@ -74,7 +74,7 @@ def judged(
     return Judgement(simulated, held.score(predict, thresholds) if held else None, thresholds)
 
 
-def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTuning) -> Outcome:
+def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTuning) -> ValidationResult:
     """Say whether to go on; the first number of the score is lower than any where too much is forgotten."""
     facts = judgement.facts
     forgotten = 0.0
@@ -85,8 +85,8 @@ def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTun
             f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "
             f"{facts['simulated']['f1']:.3f}, more than `max_forgetting={settings.max_forgetting:g}` allows"
         )
-        return Outcome((-1.0,), judgement.words, facts, why)
-    return Outcome(score_of(facts, settings), judgement.words, facts)
+        return ValidationResult((-1.0,), judgement.words, facts, why)
+    return ValidationResult(score_of(facts, settings), judgement.words, facts)
 
 
 def score_of(facts: Mapping[str, Any], settings: FineTuning) -> tuple[float, ...]:

@@ -14,14 +14,15 @@ from typing import Any
 from catalogs.amounts import duration
 from catalogs.console import DISTRIBUTION, counted
 from catalogs.corpus.catalog import Catalog
+from catalogs.former_names import as_stored
 from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
 from catalogs.progress import Progress as ProgressBar
 from catalogs.progress import Silent
 from catalogs.seeds import digest
 from tlpick.network.keras_network import load_keras
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.data.augment import Augmentation
-from tltrain.data.sampling import Shares
+from tltrain.data.sampling import Sampling
 from tltrain.data.stream import Mixed, PatchStream, open_stream, open_stream_of
 from tltrain.finetune import data
 from tltrain.finetune.annotated_tomograms import RealTomogram, prepare_tomograms
@@ -47,7 +48,7 @@ from tltrain.training.fit import (
     unfinished,
 )
 from tltrain.training.learner import Learner, Optimisation
-from tltrain.training.loop import Outcome
+from tltrain.training.loop import ValidationResult
 from tltrain.training.losses import loss_of
 from tltrain.training.settings import check_patch
 from tltrain.training.targets_there import check_usual
@@ -85,7 +86,7 @@ def finetune(
     to: str | os.PathLike[str],
     settings: FineTuning | None = None,
     *,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     prepared: Path | None = None,
@@ -111,14 +112,14 @@ def finetune(
         File of the tuned model.
     settings
         How; None: the defaults.
-    terms
-        How the tomograms are brought to what the model knows; None: only if they fit.
+    preprocessing
+        How the tomograms are preprocessed for the model; None: they must fit as they are.
     held_out
         Names of tomograms that are not learned from; see :func:`tltrain.finetune.data.gather`.
     memory
-        Bytes that bringing a tomogram to the model's terms may use.
+        Bytes that the preprocessing of a tomogram may use.
     prepared
-        Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in
+        Folder where preprocessed tomograms are kept, to be used again; None: in
         that of the unfinished training.
     overwrite
         Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
@@ -137,10 +138,12 @@ def finetune(
         If a setting cannot be or is unusual, the tomograms do not fit the model, or what is needed of the
         corpus is not there.
     """
-    settings, terms = settings or FineTuning(), terms or Terms()
+    settings, preprocessing = settings or FineTuning(), preprocessing or Preprocessing()
     check(settings)
     card = read_card(model)
-    check_usual(card.classes, card.voxel_size, settings.learning_rate, terms.yes, f"the model {card.name!r}")
+    check_usual(
+        card.classes, card.voxel_size, settings.learning_rate, preprocessing.yes, f"the model {card.name!r}"
+    )
     arch = architecture(card.network)
     patch = _patch(settings, card, arch)
     target = target_of(to, model)
@@ -150,9 +153,11 @@ def finetune(
     partial = partial_folder(target)
     with alone(partial), swept_if_refused(partial):
         folder = prepared or partial / "tomograms"
-        tomograms = prepare_tomograms(material.train.places, card, terms, folder, memory=memory, say=say)
-        held = data.held_out(material, settings, terms, folder, memory, say)
-        identity = _identity(parent, material, tomograms, settings, terms)
+        tomograms = prepare_tomograms(
+            material.train.places, card, preprocessing, folder, memory=memory, say=say
+        )
+        held = data.held_out(material, settings, preprocessing, folder, memory, say)
+        identity = _identity(parent, material, tomograms, settings, preprocessing)
         if standing is not None and standing.training.get("fingerprint") == identity:
             say(f"{target} is already fine-tuned by these settings on these annotations")
             _remove(partial)
@@ -180,15 +185,15 @@ def finetune(
         journal.write(state)
         say(f"how it goes: {journal.folder / 'training.html'}")
 
-        def validate(network: Any) -> Outcome:
+        def validate(network: Any) -> ValidationResult:
             judgement = judged(network, known, held, card.thresholds)
             journal.looks = judgement.looks
             return outcome_of(judgement, begin, settings)
 
-        plan = loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS)
+        schedule = loop.schedule_of(settings.steps, settings.validate_every, VALIDATIONS)
         file = partial / "state.npz"
         trained = loop.train(
-            learner, stream, state, plan, file, validate=validate, watch=[journal], shown=progress
+            learner, stream, state, schedule, file, validate=validate, watch=[journal], shown=progress
         )
         with learner.judged() as network:
             if state.best:
@@ -210,7 +215,7 @@ def baseline(
     annotations: Annotations,
     settings: FineTuning,
     *,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     prepared: Path,
@@ -223,7 +228,7 @@ def baseline(
     check(settings)
     card = read_card(model)
     material = data.gather(card, annotations, held_out, settings, lambda _: None)
-    held = data.held_out(material, settings, terms or Terms(), prepared, memory, say)
+    held = data.held_out(material, settings, preprocessing or Preprocessing(), prepared, memory, say)
     before = _copy(load_keras(model), architecture(card.network), card)
     say(f"judging {card.name} as it is")
     known = data.simulated(material)
@@ -270,7 +275,7 @@ def _stream(
         patch=patch,
         batch=real,
         seed=settings.seed,
-        shares=Shares(target=1 - elsewhere, distractor=0.0, background=elsewhere),
+        sampling=Sampling(target=1 - elsewhere, distractor=0.0, background=elsewhere),
         augmentation=Augmentation(),
         tell=say,
         **_VARIED,
@@ -284,7 +289,7 @@ def _stream(
         patch=patch,
         batch=simulated,
         seed=settings.seed,
-        shares=Shares(),
+        sampling=Sampling(),
         augmentation=Augmentation(),
         tell=say,
         **_VARIED,
@@ -294,9 +299,9 @@ def _stream(
 
 def _divide(settings: FineTuning) -> tuple[int, int]:
     """Divide a batch into simulated and real patches; at least one of what there shall be any of."""
-    if settings.mix == 0 or settings.from_scratch:
+    if settings.simulated_share == 0 or settings.from_scratch:
         return 0, settings.batch
-    simulated = min(max(round(settings.batch * settings.mix), 1), settings.batch - 1)
+    simulated = min(max(round(settings.batch * settings.simulated_share), 1), settings.batch - 1)
     return simulated, settings.batch - simulated
 
 
@@ -337,7 +342,7 @@ def _identity(
     material: Material,
     tomograms: Sequence[RealTomogram],
     settings: FineTuning,
-    terms: Terms,
+    preprocessing: Preprocessing,
 ) -> str:
     """Hash what decides a fine-tuning: the model, the annotations, the voxels, the samples, this program."""
     simulation = material.simulation
@@ -350,8 +355,8 @@ def _identity(
     return digest(
         {
             "parent": parent,
-            "settings": asdict(settings),
-            "terms": asdict(terms),
+            "settings": as_stored(settings),
+            "terms": as_stored(preprocessing),
             "tomograms": {each.name: each.content for each in tomograms},
             "annotations": _rows(material.train),
             "held out": held_out,
@@ -372,7 +377,7 @@ def _introduction(material: Material, settings: FineTuning, held: Validation | N
     text = f"fine-tuning {material.card.name} on {counts} in {counted(len(places), 'tomogram')}"
     if settings.from_scratch:
         text = f"training from scratch on {counts} in {counted(len(places), 'tomogram')}"
-    elif settings.mix > 0 and material.simulation is not None:
+    elif settings.simulated_share > 0 and material.simulation is not None:
         simulated, real = _divide(settings)
         text += f", {simulated} simulated patches to every {real}"
     if held is not None and material.held_out is not None:
@@ -415,7 +420,7 @@ def _card(
         ],
         "held_out": [p.tomogram.name for p in material.held_out.places] if material.held_out else [],
         "annotations": material.train.counts,
-        "mix": settings.mix if material.simulation is not None else 0.0,
+        "mix": settings.simulated_share if material.simulation is not None else 0.0,
         "before": {key: begin[key] for key in ("simulated", "held_out") if key in begin},
         "after": facts,
         "forgotten": forgotten,
@@ -431,7 +436,7 @@ def _card(
             "thresholds": dict(judgement.thresholds),
             "training": {
                 "fingerprint": state.fingerprint,
-                "settings": plain(asdict(settings)),
+                "settings": plain(as_stored(settings)),
                 "steps": state.step,
                 "stopped": state.stopped,
                 "voxel_f1": plain(scores.f1) if scores else {},

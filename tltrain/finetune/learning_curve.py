@@ -23,7 +23,7 @@ from catalogs.pages.charts import Line
 from catalogs.progress import Progress as ProgressBar
 from catalogs.progress import Silent
 from catalogs.whole_files import write_text
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.annotations import Annotations
 from tltrain.finetune.data import divide
 from tltrain.finetune.finetune import baseline, finetune
@@ -69,7 +69,7 @@ def learn(
     counts: Sequence[int],
     settings: FineTuning,
     *,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     say: Callable[[str], None] = _log.info,
@@ -127,7 +127,7 @@ def learn(
             for kind in kinds:
                 each = replace(settings, annotations=n or None, from_scratch=kind == SCRATCH, keep_last=True)
                 options: Any = {
-                    "terms": terms,
+                    "preprocessing": preprocessing,
                     "held_out": names,
                     "memory": memory,
                     "say": say,

@@ -27,7 +27,7 @@ from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.model import Predictor
 from tltrain.data.damage import needed
 from tltrain.data.patch_sources import Labels, outputs_of
-from tltrain.training.loop import Outcome
+from tltrain.training.loop import ValidationResult
 from tltrain.training.losses import IGNORE
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Scores:
         """Mean F1 of picks over the classes that occur; 0 if none does."""
         return _mean([score.f1 for score in self.picks.values()])
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ValidationResult:
         """Say it as the loop wants it: picks decide, then voxels."""
         words = "val F1 " + _words(self.f1)
         if self.picks:
@@ -113,7 +113,7 @@ class Scores:
                 for name, score in self.picks.items()
             }
         ranks = (self.mean_picks, self.mean) if self.picks else (self.mean,)
-        return Outcome(ranks, words, facts)
+        return ValidationResult(ranks, words, facts)
 
 
 @dataclass(frozen=True, eq=False)

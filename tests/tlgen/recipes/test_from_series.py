@@ -19,7 +19,7 @@ from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
 from tlgen.recipes.samples import expand
 from tlgen.simulate.engine import engine
 from tlgen.tilts.scheme import order, tilt_series
-from tlgen.tilts.series_files import Series, read_one
+from tlgen.tilts.series_files import AcquiredSeries, read_one
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,7 +41,7 @@ def test_every_scheme_is_found_again(
     taken = order(angles, scheme, first, negative, group)
     measured = np.array(taken) + np.random.default_rng(seed).normal(0, 0.03, len(taken))
     stack = np.argsort(measured) if by_angle else np.arange(len(taken))
-    series = Series(
+    series = AcquiredSeries(
         "ts",
         tuple(measured[stack]),
         tuple(3.0 for _ in taken),
@@ -56,11 +56,11 @@ def test_every_scheme_is_found_again(
 
 def test_what_is_no_scheme_is_kept_as_a_list() -> None:
     angles = (0.0, 3.0, -3.0, -6.0, 6.0, 9.0, -9.0)  # Hagen's own order swings
-    assert scheme_of(Series("ts", angles)) is None
-    assert scheme_of(Series("ts", (0.0, 3.0, -3.0, 7.5, -6.0))) is None
+    assert scheme_of(AcquiredSeries("ts", angles)) is None
+    assert scheme_of(AcquiredSeries("ts", (0.0, 3.0, -3.0, 7.5, -6.0))) is None
     taken = tuple(order([float(a) for a in range(-9, 10, 3)], "dose_symmetric"))
-    assert scheme_of(Series("ts", taken, (3.0,) * 7)) is not None
-    assert scheme_of(Series("ts", taken, (3.0,) * 6 + (4.0,))) is None  # more dose at high tilt
+    assert scheme_of(AcquiredSeries("ts", taken, (3.0,) * 7)) is not None
+    assert scheme_of(AcquiredSeries("ts", taken, (3.0,) * 6 + (4.0,))) is None  # more dose at high tilt
 
 
 @pytest.mark.parametrize("template", sorted(shipped_recipes()))

@@ -97,7 +97,7 @@ def sizes_do_not_tell(monkeypatch):
 def test_what_is_wrong_with_a_block_is_named(copy, damage, sizes_do_not_tell):
     record = damage(copy)
     said = []
-    stream = stream_of(copy, tolerated=0.9, tell=said.append)
+    stream = stream_of(copy, max_damaged=0.9, tell=said.append)
     for grey, classes in take(stream, 12):
         assert np.isfinite(grey).all()
         assert classes.max() <= 1
@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_block_is_named(copy, damage, sizes_do_not_tell):
 @pytest.mark.parametrize("damage", [lost_object, cut_off])
 def test_a_tomogram_that_lacks_something_is_skipped_whole(copy, damage):
     record = damage(copy)
-    stream = stream_of(copy, tolerated=0.5)
+    stream = stream_of(copy, max_damaged=0.5)
     take(stream, 12)
     assert len(stream.damage.found) == 1
     assert stream.damage.found[0].startswith(f"{record.sample_id}: ")
@@ -123,8 +123,8 @@ def test_a_tomogram_that_lacks_something_is_skipped_whole(copy, damage):
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_with_damage_the_stream_is_still_the_same_from_any_start(copy, damage, sizes_do_not_tell):
     damage(copy)
-    whole = take(stream_of(copy, tolerated=0.5, readers=1), 8)
-    rest = take(stream_of(copy, tolerated=0.5, readers=6), 4, start=4)
+    whole = take(stream_of(copy, max_damaged=0.5, readers=1), 8)
+    rest = take(stream_of(copy, max_damaged=0.5, readers=6), 4, start=4)
     for (grey, classes), (grey2, classes2) in zip(whole[4:], rest, strict=True):
         np.testing.assert_array_equal(grey, grey2)
         np.testing.assert_array_equal(classes, classes2)
@@ -151,7 +151,7 @@ def test_a_training_names_what_it_skips_or_stops_with_the_list(copy, tltrain, tm
     assert first.startswith("tltrain: 25.0% of the tomograms' volume cannot be used and 1.0% may be")
     assert second.startswith(f"  {record.sample_id}: ")
     assert not (tmp_path / "m.tlm").exists()
-    status, out, err = tltrain(*command, "--tolerate", 0.3)
+    status, out, err = tltrain(*command, "--max-damaged", 0.3)
     assert status == 0, err
     assert f"skipped: {record.sample_id}: " in out
     assert (tmp_path / "m.tlm").exists()
