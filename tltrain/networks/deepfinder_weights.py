@@ -21,6 +21,7 @@ from catalogs.intensity import NORMALISATION
 from catalogs.model_file import ModelCard, write_model
 from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
 from catalogs.schema import ClassInfo
+from catalogs.storage.hdf5_data import lies_elsewhere, n_filters
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import architecture
 from tltrain.training.cards import keras_file, now, software
@@ -58,7 +59,7 @@ def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
         root = file.get("model_weights", file)
         try:
             found = [
-                np.asarray(root[layer][weight], np.float32)
+                _array(file, f"{root.name}/{layer}/{weight}", path)
                 for layer in _names(root, "layer_names")
                 for weight in _names(root[layer], "weight_names")
             ]
@@ -75,6 +76,18 @@ def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
             "give a file that DeepFinder's training wrote"
         )
     return found
+
+
+def _array(file: Any, name: str, path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Read one array of weights, if it lies in the file as Keras writes it."""
+    if lies_elsewhere(file, name):
+        raise InputError(f"{path} has its weights in other files ({name}); get them in one file")
+    data = file[name]
+    if n_filters(data) or data.size * data.dtype.itemsize > Path(path).stat().st_size:
+        raise InputError(
+            f"{path} holds weights that Keras does not write ({name}): compressed, or not all there"
+        )
+    return np.asarray(data, np.float32)
 
 
 def write_deepfinder(path: str | os.PathLike[str], network: Any) -> None:

@@ -216,6 +216,16 @@ def test_what_cannot_be_is_refused_in_one_sentence(tltrain, model, data, tmp_pat
     assert sorted(model.parent.iterdir()) == before
 
 
+def test_a_card_of_another_network_is_refused(tltrain, model, data, tmp_path):
+    foreign = tmp_path / "foreign.tlm"
+    with_card(model, read_card(model).model_copy(update={"halo": 400}), foreign)
+    status, _, err = tltrain(*command(foreign, data, "--to", tmp_path / "m.tlm"))
+    assert status == 2
+    assert "foreign.tlm says that its network sees 400 voxels a side" in err
+    assert "the card is of another network" in err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["foreign.tlm"]
+
+
 def test_what_is_unusual_is_refused_unless_it_is_meant(model, annotations, tmp_path):
     fast, target = replace(QUICK, learning_rate=3.0, simulated_share=0.0), tmp_path / "m.tlm"
     with pytest.raises(InputError, match=r"`learning_rate` is 3: networks learn .* is meant, add `yes`$"):
