@@ -68,7 +68,7 @@ def examine(
     deep
         Read every object and compare its checksum; otherwise only their names and sizes.
     journal
-        As :func:`catalogs.corpus.index.look` takes it.
+        As :func:`catalogs.corpus.index.find_samples` takes it.
     on_progress
         Called after each sample.
     """

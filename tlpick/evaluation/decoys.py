@@ -59,7 +59,7 @@ def estimate_wrong(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Decoy
 
     Returns
     -------
-    Judged
+    DecoyEstimate
     """
     from scipy.stats import binom
 

@@ -103,7 +103,7 @@ def prepare_tomograms(
 
     Returns
     -------
-    list of RealTomogram
+    list of PreprocessedTomogram
 
     Raises
     ------

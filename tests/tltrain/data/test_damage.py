@@ -90,7 +90,7 @@ DAMAGES = (not_a_number, strange_label, changed_byte, lost_object, cut_off)
 @pytest.fixture
 def sizes_do_not_tell(monkeypatch):
     """Let the content be looked at, where rewriting a chunk has changed the size of its object."""
-    monkeypatch.setattr("catalogs.corpus.catalog.look_whole", lambda store, record: None)
+    monkeypatch.setattr("catalogs.corpus.catalog.check_complete", lambda store, record: None)
 
 
 @pytest.mark.parametrize("damage", [not_a_number, strange_label, changed_byte])
