@@ -15,7 +15,17 @@ from tlgen.cli_corpus import COMMANDS
 if TYPE_CHECKING:
     from tlgen.recipes.recipe import Recipe
 
-tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
+tlgen = console.program(
+    "tlgen",
+    "Make a labelled corpus of simulated tomograms from structures.",
+    {
+        "Write a recipe": ["new", "recipes", "match", "structures", "fetch"],
+        "Look before you run": ["plan", "pack", "view", "simulate", "variants"],
+        "Make a corpus": ["run", "clusters"],
+        "Use a corpus": ["ls", "export", "copy", "verify", "repair", "index"],
+        "Other": ["reconstruct", "doctor"],
+    },
+)
 for command in COMMANDS:
     tlgen.add_command(command)
 

@@ -12,7 +12,13 @@ from tlpick.output.convert import command as convert
 from tlpick.run_options import running, settings
 
 tlpick = console.program(
-    "tlpick", "Pick particles in tomograms with a trained model, and score picks against truth."
+    "tlpick",
+    "Pick particles in tomograms with a trained model, and score picks against truth.",
+    {
+        "Pick": ["run", "select", "convert", "mask", "report"],
+        "Evaluate": ["score", "calibrate"],
+        "Other": ["cite"],
+    },
 )
 
 

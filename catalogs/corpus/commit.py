@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 
 from catalogs import intensity
-from catalogs.corpus import index, sample_group
+from catalogs.corpus import index, sample_group, thumbnail
 from catalogs.corpus.sample_group import Sample
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo, SampleRecord
@@ -67,6 +67,7 @@ def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> Sample
         voxel_size=draft.acquisition.voxel_size,
         attributes=draft.model_dump(mode="json", exclude={"checksums", "n_objects", "n_bytes", "path"}),
         classes=classes,
+        thumbnail=thumbnail.draw(sample.tomogram, draft.intensity),
     )
     measured = {
         "checksums": {ROOT: checksum(objects[ROOT])},
