@@ -72,7 +72,7 @@ class Silent:
         """Do nothing."""
 
 
-def chosen(progress: bool | Progress) -> Progress:
+def progress_of(progress: bool | Progress) -> Progress:
     """Turn what a user gave as ``progress`` into a protocol: False is silent, True a bar, else their own."""
     if isinstance(progress, bool):
         return ProgressLine if progress else Silent

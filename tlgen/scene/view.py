@@ -77,7 +77,7 @@ class Facts:
         mg/ml of molecules in the box.
     occupancy
         Share of the box that they fill, at 1.35 g/cm³.
-    gaps
+    nearest_distances
         (n,) Å from each molecule to the nearest other; infinite beyond :data:`FARTHEST`.
     """
 
@@ -85,7 +85,7 @@ class Facts:
     cut: int
     concentration: float
     occupancy: float
-    gaps: NDArray[np.float64]
+    nearest_distances: NDArray[np.float64]
 
 
 def view(scene: Scene, library: Library, path: str | os.PathLike[str], *, title: str = "scene") -> Facts:
@@ -148,7 +148,7 @@ def measure(scene: Scene, library: Library) -> Facts:
         cut=int((inside < 1).sum()),
         concentration=density * 1660.53907,
         occupancy=density / DALTON_PER_CUBIC_ANGSTROM,
-        gaps=nearest_of([scene.atoms(i, library) for i in range(n)], within=FARTHEST),
+        nearest_distances=nearest_of([scene.atoms(i, library) for i in range(n)], within=FARTHEST),
     )
 
 
@@ -161,7 +161,7 @@ def describe(scene: Scene, facts: Facts) -> list[str]:
         f"{len(scene.which)} molecules{cut}: {facts.concentration:.0f} mg/ml, "
         f"{100 * facts.occupancy:.1f} % of the box",
     ]
-    near = facts.gaps[np.isfinite(facts.gaps)]
+    near = facts.nearest_distances[np.isfinite(facts.nearest_distances)]
     if len(near):
         lines.append(
             f"gap to the nearest molecule: {near.min():.1f} at least, median {np.median(near):.1f} angstrom"
@@ -376,7 +376,7 @@ def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Image.Im
     column = _WIDTH - 3 * _MARGIN - _SECTIONS
     lines = describe(scene, facts)
     head = 84 + 24 * len(lines)
-    parts = [_table(facts.rows, column), _drawn_gaps(facts.gaps, column)]
+    parts = [_table(facts.rows, column), _drawn_gaps(facts.nearest_distances, column)]
     sections = _sections(scene, library, _SECTIONS)
     height = head + max(sections.height, sum(part.height for part in parts) + 30) + _MARGIN
     image = Image.new("RGB", (_WIDTH, height), _PAPER)
@@ -404,7 +404,7 @@ def _page(scene: Scene, library: Library, facts: Facts, title: str) -> str:
         }
         for row in facts.rows
     ]
-    words, chart = _gaps(facts.gaps)
+    words, chart = _gaps(facts.nearest_distances)
     return pages.page(
         "scene.html",
         title=title,

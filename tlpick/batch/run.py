@@ -19,7 +19,7 @@ from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, read_card
 from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
-from catalogs.progress import Line, Progress, chosen
+from catalogs.progress import Line, Progress, progress_of
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
 from tlpick.batch.pipeline import Failed, Picked, Settings, TomogramResult, attempt
@@ -144,9 +144,9 @@ def run(
     for argument, error in wrong:
         book.enter(TomogramResult(Failed(argument, str(error), True, "")))
     if cluster is None:
-        _here(model, tomograms, folder, settings, book, chosen(progress))
+        _here(model, tomograms, folder, settings, book, progress_of(progress))
     else:
-        _on_workers(model, tomograms, folder, settings, book, cluster, chosen(progress))
+        _on_workers(model, tomograms, folder, settings, book, cluster, progress_of(progress))
     if book.total == 1 and book.failed and book.failed[0].refused:
         raise InputError(book.failed[0].error)
 

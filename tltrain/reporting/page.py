@@ -20,7 +20,7 @@ from catalogs.pages.charts import Chart, Line, Mark
 from catalogs.pages.pictures import PALETTE, kind_of, png
 from catalogs.pages.render import share
 from tltrain.training.checkpoint import State
-from tltrain.training.validation import Look
+from tltrain.training.validation import Preview
 
 #: Seconds after which a browser loads the page again.
 REFRESH = 5
@@ -95,7 +95,7 @@ class Facts:
     measures: Sequence[Measure] = MEASURES
 
 
-def page(state: State, facts: Facts, looks: Sequence[Look] = (), *, done: bool = False) -> str:
+def page(state: State, facts: Facts, previews: Sequence[Preview] = (), *, done: bool = False) -> str:
     """Make the page.
 
     Parameters
@@ -104,7 +104,7 @@ def page(state: State, facts: Facts, looks: Sequence[Look] = (), *, done: bool =
         Of the training.
     facts
         What does not change.
-    looks
+    previews
         Planes to show.
     done
         Whether the training is over.
@@ -115,9 +115,9 @@ def page(state: State, facts: Facts, looks: Sequence[Look] = (), *, done: bool =
         HTML with its style and pictures inside.
     """
     shown = []
-    for look in looks:
-        pictures = [(name, png(_enlarged(picture))) for name, picture in _pictures(look)]
-        shown.append({"title": look.title, "pictures": pictures})
+    for preview in previews:
+        pictures = [(name, png(_enlarged(picture))) for name, picture in _pictures(preview)]
+        shown.append({"title": preview.title, "pictures": pictures})
     return pages.page(
         "training.html",
         title=facts.title,
@@ -204,12 +204,12 @@ def _line(
     return Line(kind, words, points[:, 0], points[:, 1], dots)
 
 
-def _pictures(look: Look) -> list[tuple[str, NDArray[np.uint8]]]:
-    grey = grey_levels(look.grey)
+def _pictures(preview: Preview) -> list[tuple[str, NDArray[np.uint8]]]:
+    grey = grey_levels(preview.grey)
     return [
         ("The tomogram", np.repeat(grey[..., None], 3, axis=-1)),
-        (look.called, painted(grey, look.truth)),
-        ("Prediction", painted(grey, look.found)),
+        (preview.called, painted(grey, preview.truth)),
+        ("Prediction", painted(grey, preview.found)),
     ]
 
 
