@@ -10,7 +10,6 @@ import functools
 import hashlib
 import os
 import re
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import catalogs
 from catalogs.console import nearest
 from catalogs.errors import InputError
+from catalogs.whole_files import write_text
 
 INDEX = "models.json"
 SUFFIX = ".tlm"
@@ -221,14 +221,10 @@ def write_index(folder: str | os.PathLike[str]) -> list[Entry]:
                 f"{file}: the name of a model may have letters, digits, dots, dashes, underscores; rename it"
             ) from error
     text = _Index(models=entries).model_dump_json(indent=1, exclude_none=True)
-    unfinished = place / f".{INDEX}.{uuid.uuid4().hex[:8]}"
     try:
-        unfinished.write_text(text + "\n")
-        os.replace(unfinished, place / INDEX)
+        write_text(place / INDEX, text + "\n")
     except OSError as error:
         raise InputError(f"{place / INDEX} cannot be written ({error.strerror or error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return entries
 
 

@@ -23,7 +23,8 @@ from catalogs.pages import render as pages
 from catalogs.pages.pictures import jpeg
 from catalogs.seeds import digest
 from catalogs.volumes import Volume, open_volume
-from tlpick.batch.files import ALL, CURATE, PARTICLES, write_text
+from catalogs.whole_files import write_text
+from tlpick.batch.files import ALL, CURATE, PARTICLES
 from tlpick.batch.run_folder import read_picks
 from tlpick.output.orthoview import stretch
 from tlpick.output.page import Tomogram, page_of
