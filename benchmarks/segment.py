@@ -144,7 +144,7 @@ def pick(model: Any, volume: NDArray[np.float32], memory: float, folder: Path) -
     from tlpick.batch.pipeline import Picked, Settings, pick_tomogram
     from tlpick.network.geometry import read_graph
     from tlpick.network.tomograms.inputs import Tomogram
-    from tlpick.network.tomograms.intake import Terms
+    from tlpick.network.tomograms.intake import Preprocessing
 
     write_mrc(folder / "tomogram.mrc", volume, 10.0)
     some = normalise(volume[:64, :64, :64], measure(volume))[np.newaxis, ..., np.newaxis]
@@ -169,7 +169,12 @@ def pick(model: Any, volume: NDArray[np.float32], memory: float, folder: Path) -
     )
     write_model(folder / "model.tlm", card, (folder / "network.keras").read_bytes())
     # without a decoy, which would be segmented too
-    settings = Settings(max_memory=memory, terms=Terms(trust_contrast=True), keep="zarr", decoys=0)
+    settings = Settings(
+        max_memory=memory,
+        preprocessing=Preprocessing(trust_contrast=True),
+        keep_segmentation="zarr",
+        decoys=0,
+    )
     outcome = pick_tomogram(
         str(folder / "model.tlm"), Tomogram(str(folder / "tomogram.mrc")), str(folder / "picks"), settings
     )

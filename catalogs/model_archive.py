@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from catalogs.amounts import data_size
 from catalogs.errors import InputError
+from catalogs.storage.hdf5_data import n_filters
 
 #: Bytes that a card, or the description of a network, may have.
 MOST_TEXT = 64 << 20
@@ -93,8 +95,8 @@ def _check(archive: zipfile.ZipFile, size: int, where: object) -> None:
     total = sum(entry.file_size for entry in entries)
     if total > max(_LEAST, _RATIO * size) or len(entries) > _MEMBERS:
         raise ModelRefused(
-            f"{where} is no model: {size / 1e6:.3g} MB that unpack to {total / 1e6:.3g} MB in {len(entries)} "
-            "parts are no network"
+            f"{where} is no model: {data_size(size)} that unpack to {data_size(total)} in "
+            f"{len(entries)} parts are no network"
         )
     for entry in entries:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
@@ -103,7 +105,7 @@ def _check(archive: zipfile.ZipFile, size: int, where: object) -> None:
         text = entry.filename.endswith(".json")
         if text and entry.file_size > MOST_TEXT:
             raise ModelRefused(
-                f"{where} is no model: {entry.filename!r} in it has {entry.file_size / 1e6:.3g} MB"
+                f"{where} is no model: {entry.filename!r} in it has {data_size(entry.file_size)}"
             )
 
 
@@ -203,6 +205,8 @@ def _n_weights(data: bytes, where: object) -> int:
                         waiting.append(node)
                     elif not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
                         raise ModelRefused(f"the weights in {where} lie in other files: {node.name}")
+                    elif n_filters(node):  # Keras writes numbers as they are
+                        raise ModelRefused(f"the weights in {where} are compressed: {node.name}")
                     else:
                         n += math.prod(node.shape or ())
                         if n * 2 > len(data) * _RATIO + _LEAST:  # half precision at least

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from catalogs.machine import BACKENDS, machine, prefer_onednn
+from catalogs.amounts import data_size
+from catalogs.machine import backends, chosen_backend, machine, prefer_onednn
 
 #: Bytes of free disk and of shared memory under which a line is a warning.
 LITTLE_DISK, LITTLE_SHARED = 10 << 30, 1 << 30
@@ -61,18 +62,18 @@ def _program() -> Iterator[Line]:
 
 
 def _backends() -> Iterator[Line]:
-    found = [name for name in BACKENDS if find_spec(name) is not None]
+    found, chosen = backends(), chosen_backend()
     if not found:
         yield Line("Keras backend", "none: training and picking do not work", _INSTALL.format("cpu"), True)
         return
-    chosen = os.environ.get("KERAS_BACKEND") or found[0]
     if chosen not in found:
         yield Line(
             "Keras backend", f"KERAS_BACKEND is {chosen}, which is not installed", "unset KERAS_BACKEND", True
         )
     else:
-        others = ", ".join(name for name in found if name != chosen)
-        yield Line("Keras backend", chosen + (f" (also installed: {others})" if others else ""))
+        others = ", ".join(f"{name} {found[name]}" for name in found if name != chosen)
+        also = f" (also installed: {others})" if others else ""
+        yield Line("Keras backend", f"{chosen} {found[chosen]}{also}")
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         state = "switched off by TF_ENABLE_ONEDNN_OPTS=0: training is tens of times slower on many processors"
         yield Line("oneDNN", state, "unset TF_ENABLE_ONEDNN_OPTS")
@@ -125,11 +126,11 @@ def _clusters() -> Iterator[Line]:
 def _room() -> Iterator[Line]:
     for name, folder in (("disk here", Path.cwd()), ("temporary folder", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
-        state = f"{free / 1e9:.1f} GB free in {folder}"
+        state = f"{data_size(free)} free in {folder}"
         mend = "set TMPDIR to a larger disk" if "temporary" in name else "use another folder"
         yield Line(name, state, mend if free < LITTLE_DISK else "")
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
         small = "give the container more, e.g. --shm-size 4g" if free < LITTLE_SHARED else ""
-        yield Line("shared memory", f"{free / 1e9:.1f} GB", small)
+        yield Line("shared memory", data_size(free), small)

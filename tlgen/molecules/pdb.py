@@ -7,17 +7,17 @@ and never written to, which is how a machine without a network gets its structur
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import http.client
 import os
 import re
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from catalogs.errors import InputError
+from catalogs.storage.unpacking import gunzip
+from catalogs.whole_files import write_bytes
 
 #: Where entries are fetched from unless ``$TLGEN_PDB_URL`` names another place; ``/4v5d.cif.gz`` is appended.
 PDB_URL = "https://files.rcsb.org/download"
@@ -25,6 +25,7 @@ PDB_URL = "https://files.rcsb.org/download"
 _SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent", ".bcif")
 _TIMEOUT = 60  # s without an answer
 _TRIES = 3
+_LARGEST_ENTRY = 4 << 30  # bytes that an entry may unpack to
 
 
 class Unreachable(InputError):
@@ -176,8 +177,8 @@ def _download(url: str, entry: str, target: Path, damaged: Path | None) -> bytes
 
 def _what_is_wrong(content: bytes) -> str | None:
     try:
-        text = gzip.decompress(content)
-    except (OSError, EOFError):
+        text = gunzip(content, _LARGEST_ENTRY, "what came")
+    except InputError:
         return "what came is no whole gzip file"
     return None if b"_atom_site." in text else "what came holds no atoms"
 
@@ -186,22 +187,11 @@ def _keep(content: bytes, target: Path) -> Path:
     """Put a file and its checksum in place; readers never see a part of it."""
     checksum = hashlib.sha256(content).hexdigest()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         for path, data in (
             (_checksum_file(target), f"{checksum}  {target.name}\n".encode()),
             (target, content),
         ):
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".fetching-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            write_bytes(path, data, durable=True)
     except OSError as error:
         raise InputError(
             f"{target} cannot be written ({error.strerror or error}); set TLGEN_CACHE to a folder that can"

@@ -73,7 +73,7 @@ class Atoms:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class SelectedResidues:
     """What is kept of a file.
 
     Attributes
@@ -94,7 +94,7 @@ class Kept:
     copies: bool
 
 
-def read(path: Path, assembly: str) -> Kept:
+def read(path: Path, assembly: str) -> SelectedResidues:
     """Read a file and choose what is kept of it; say what a user may not expect (:mod:`catalogs.notes`).
 
     Parameters
@@ -137,7 +137,7 @@ def read(path: Path, assembly: str) -> Kept:
             f"{path} holds no atoms but hydrogens and waters{what}; give a structure of a "
             "molecule with all atoms"
         )
-    return Kept(contents, residues, atoms, together)
+    return SelectedResidues(contents, residues, atoms, together)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +216,7 @@ class _Told:
             atoms.residue[~np.isin(atoms.names, _BACKBONE)], minlength=len(residues)
         )  # fmt: skip
         bare = int((sizes[amino] == 1).sum() + (sizes[nucleic] == 1).sum())
-        spine = sum(residues[k].residue.name != "GLY" for k in np.flatnonzero(amino & (aside == 0)))
+        spine = sum(residues[k].residue.name != "GLY" for k in np.flatnonzero(amino & (aside == 0)).tolist())
         n_amino = int(amino.sum())
         whole = n_amino + int(nucleic.sum())
         if whole and bare > whole / 2:

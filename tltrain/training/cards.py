@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
+from catalogs.amounts import duration
 from catalogs.console import DISTRIBUTION
 from catalogs.corpus.catalog import Catalog
+from catalogs.former_names import as_stored
 from catalogs.intensity import NORMALISATION
 from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
@@ -19,7 +21,7 @@ from catalogs.private import scratch_folder
 from catalogs.schema import SampleRecord
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import Architecture
-from tltrain.reporting.progress import Progress, duration
+from tltrain.reporting.progress import Progress
 from tltrain.training.checkpoint import State
 from tltrain.training.settings import Settings
 from tltrain.training.validation import Scores
@@ -79,7 +81,7 @@ def card_of(
         thresholds=scores.thresholds if scores else {info.name: 0.5 for info in classes},
         training={
             "fingerprint": state.fingerprint,
-            "settings": plain(asdict(settings)),
+            "settings": plain(as_stored(settings)),
             "steps": state.step,
             "best_step": state.best_step or state.step,
             "stopped": state.stopped,
