@@ -30,7 +30,7 @@ from catalogs.particle_table import Shape, VoxelSize
 from catalogs.schema import ClassInfo
 
 if TYPE_CHECKING:
-    from catalogs.particle_formats.sniff import Peek
+    from catalogs.particle_formats.sniff import SniffedFile
 
 #: How the voxels of the tomogram were made from the pixels of the tilt series.
 BinningKind = Literal["fourier", "box"]
@@ -48,7 +48,8 @@ NOTES = "notes"
 POSITION = frozenset("xyz")
 ORIENTATION = frozenset(["qx", "qy", "qz", "qw"])
 
-_SEVERAL = 3  # so many particles never lie all in the first voxel
+#: So many particles never lie all in the first voxel.
+SEVERAL = 3  # so many particles never lie all in the first voxel
 _Value = TypeVar("_Value")
 
 _VOLUMES = (
@@ -237,7 +238,7 @@ class Context:
         index = np.asarray(index, np.float64).reshape(-1, 3)
         if self.unit == "angstrom":
             return index
-        if self.unit is None and len(index) >= _SEVERAL and all_shares(index):
+        if self.unit is None and len(index) >= SEVERAL and all_shares(index):
             raise InputError(
                 "its coordinates all lie between 0 and 1: they may be shares of the tomogram's edges, or "
                 "voxels; say which (`unit=shares` with `voxel_size` and `shape`, or `unit=voxels`)"
@@ -310,7 +311,7 @@ class Format:
     title: str
     suffixes: tuple[str, ...]
     holds: frozenset[str]
-    detect: Callable[[Peek], str | None]
+    detect: Callable[[SniffedFile], str | None]
     read: Callable[[Path, Context], pd.DataFrame]
     encode: Callable[[pd.DataFrame, Path, Context], dict[Path, bytes]]
     learn: Callable[[Path, Context], Context] = lambda _path, context: context

@@ -16,7 +16,7 @@ from catalogs.particle_formats import star
 from catalogs.particle_formats.base import EVERYTHING, NOTES, Context, Format, as_columns, positions, stem
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
 from catalogs.particle_formats.relion_columns import SAME
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 
 _XYZ = [f"wrpCoordinate{axis}1" for axis in "XYZ"]
@@ -26,8 +26,8 @@ _SOURCE = "wrpSourceName"
 _SCORE = "tlScore"
 
 
-def _detect(peek: Peek) -> str | None:
-    found = [(block, xyz[0]) for xyz in (_XYZ, _XYZ_ALONE) if (block := peek.star_with(*xyz)) is not None]
+def _detect(sniffed: SniffedFile) -> str | None:
+    found = [(block, xyz[0]) for xyz in (_XYZ, _XYZ_ALONE) if (block := sniffed.star_with(*xyz)) is not None]
     if not found:
         return None
     block, first = found[0]
@@ -36,7 +36,11 @@ def _detect(peek: Peek) -> str | None:
 
 def _columns(path: Path) -> list[str]:
     """Names of the columns of the positions in a file."""
-    return _XYZ_ALONE if Peek(path).star_with(*_XYZ) is None and Peek(path).star_with(*_XYZ_ALONE) else _XYZ
+    return (
+        _XYZ_ALONE
+        if SniffedFile(path).star_with(*_XYZ) is None and SniffedFile(path).star_with(*_XYZ_ALONE)
+        else _XYZ
+    )
 
 
 def _read(path: Path, context: Context) -> pd.DataFrame:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from catalogs.errors import InputError
 from catalogs.particle_formats import star
-from catalogs.particle_formats.base import EVERYTHING, Context, Format, all_shares, positions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.base import EVERYTHING, SEVERAL, Context, Format, all_shares, positions
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 
 
@@ -88,8 +88,8 @@ def typed(text: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def _detect(peek: Peek) -> str | None:
-    if not {"x", "y", "z"} <= set(peek.header) or {"experiment", "particle_type"} <= set(peek.header):
+def _detect(sniffed: SniffedFile) -> str | None:
+    if not {"x", "y", "z"} <= set(sniffed.header) or {"experiment", "particle_type"} <= set(sniffed.header):
         return None
     return "its columns are x, y, z: Å from the first voxel"
 
@@ -98,7 +98,8 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     table = read(path)
     if context.tomogram is not None and not table["tomogram"].any():
         table["tomogram"] = context.tomogram
-    if context.unit is None and context.list_pixel is None and all_shares(positions(table)):
+    unsaid = context.unit is None and context.list_pixel is None
+    if unsaid and len(table) >= SEVERAL and all_shares(positions(table)):
         raise InputError(
             f"the coordinates of {path} all lie between 0 and 1: they may be shares of the tomogram's edges, "
             "or Å; say which (`unit=shares` with `voxel_size` and `shape`, or `unit=angstrom`)"
