@@ -49,7 +49,8 @@ POSITION = frozenset("xyz")
 ORIENTATION = frozenset(["qx", "qy", "qz", "qw"])
 
 #: So many particles never lie all in the first voxel.
-SEVERAL = 3  # so many particles never lie all in the first voxel
+#: So many particles never lie all in the first voxel.
+SEVERAL = 3
 _Value = TypeVar("_Value")
 
 _VOLUMES = (

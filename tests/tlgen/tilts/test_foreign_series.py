@@ -350,7 +350,7 @@ def reconstruct(folder: Path, angles: str, *options: str, to: str = "out.mrc") -
         "--threads",
         "2",
     ]
-    return CliRunner().invoke(tlgen, [*command, "--thickness", "60", *options])
+    return CliRunner().invoke(tlgen, [*command, "--thickness", "60", "--yes", *options])
 
 
 def test_dose_weighting_needs_an_order(shared: Path, tmp_path: Path) -> None:
