@@ -168,7 +168,9 @@ def pick(model: Any, volume: NDArray[np.float32], memory: float, folder: Path) -
         provenance={},
     )
     write_model(folder / "model.tlm", card, (folder / "network.keras").read_bytes())
-    settings = Settings(max_memory=memory, preprocessing=Preprocessing(trust_contrast=True), keep="zarr")
+    settings = Settings(
+        max_memory=memory, preprocessing=Preprocessing(trust_contrast=True), keep_segmentation="zarr"
+    )
     outcome = pick_tomogram(
         str(folder / "model.tlm"), Tomogram(str(folder / "tomogram.mrc")), str(folder / "picks"), settings
     )

@@ -403,9 +403,9 @@ def match(acquisition: str, path: str | None, template: str | None, voxel_size: 
     and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
     acquisition and samples are changed.
     """
-    from tlgen.recipes.from_series import write_match
+    from tlgen.recipes.from_series import write_recipe
 
-    for line in write_match(acquisition, path, template, voxel_size):
+    for line in write_recipe(acquisition, path, template, voxel_size):
         click.echo(line)
     if path is not None:
         _with_a_word(path)

@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from catalogs import notes
+from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from catalogs.storage.bounded import bound
 from catalogs.storage.store import zarr_store
@@ -169,8 +170,8 @@ def _check_size(array: zarr.Array[Any], text: str) -> None:
     chunk = math.prod(array.chunks) * array.dtype.itemsize
     if min(array.chunks, default=1) < 1 or chunk > _LARGEST_CHUNK:
         raise InputError(
-            f"{text} has chunks of {array.chunks} voxels, {chunk / 1e9:.3g} GB each; a chunk has at most "
-            f"{_LARGEST_CHUNK / 1e9:.3g} GB"
+            f"{text} has chunks of {array.chunks} voxels, {data_size(chunk)} each; a chunk has at most "
+            f"{data_size(_LARGEST_CHUNK)}"
         )
 
 
