@@ -10,8 +10,9 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -39,7 +40,7 @@ _GREETINGS = (
 )
 
 
-def program(name: str, summary: str) -> click.Group:
+def program(name: str, summary: str, sections: Mapping[str, Sequence[str]] | None = None) -> click.Group:
     """Make the group of commands that a console script runs, with ``--version`` and ``--debug``.
 
     Parameters
@@ -48,6 +49,8 @@ def program(name: str, summary: str) -> click.Group:
         What the user types, e.g. ``tlgen``.
     summary
         One sentence for ``--help``.
+    sections
+        Titles and the commands under them, in the order of ``--help``; other commands come last.
 
     Returns
     -------
@@ -78,6 +81,8 @@ def program(name: str, summary: str) -> click.Group:
         if context.invoked_subcommand is None:  # who asks for nothing wants to know what there is
             click.echo(context.get_help())
 
+    if isinstance(group, _Program):
+        group.sections = sections or {}
     return group
 
 
@@ -102,6 +107,19 @@ def _tell_version(context: click.Context, parameter: click.Parameter, value: boo
 
 class _Program(click.Group):
     """A group whose commands show what the libraries log, and say in flags what they say of parameters."""
+
+    sections: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands section by section, the first sentence of each whole."""
+        named = {name for names in self.sections.values() for name in names}
+        others = [name for name in self.commands if name not in named]
+        for title, names in [*self.sections.items(), ("Commands", others)]:
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl(
+                        [(name, self.commands[name].get_short_help_str(limit=1000)) for name in names]
+                    )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
@@ -257,6 +275,11 @@ def run(group: click.Group) -> None:
         status = group.main(prog_name=group.name, standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
+    except click.NoSuchOption as error:
+        known = _options(error.ctx.command) if error.ctx is not None else []
+        status = _refuse(
+            group, f"no such option {error.option_name}{nearest(error.option_name, known)}", error
+        )
     except click.ClickException as error:  # bad usage: click's own words, in our shape
         status = _refuse(group, error.format_message(), error)
     except InputError as error:
@@ -289,6 +312,17 @@ def shown(text: str) -> str:
 def _echo(message: Any = None, *args: Any, **words: Any) -> None:
     """Print as click does, in all programs, whatever a name holds."""
     _click_echo(shown(message) if isinstance(message, str) else message, *args, **words)
+
+
+def _options(command: click.Command) -> list[str]:
+    """List the options of a command, without names that they had before."""
+    return [
+        name
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for name in parameter.opts
+        if name not in getattr(parameter, "former", ())
+    ]
 
 
 def _refuse(group: click.Group, text: str, error: Exception) -> int:

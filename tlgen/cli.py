@@ -15,7 +15,17 @@ from tlgen.cli_corpus import COMMANDS
 if TYPE_CHECKING:
     from tlgen.recipes.recipe import Recipe
 
-tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
+tlgen = console.program(
+    "tlgen",
+    "Make a labelled corpus of simulated tomograms from structures.",
+    {
+        "Write a recipe": ["new", "recipes", "match", "structures", "fetch"],
+        "Look before you run": ["plan", "pack", "view", "simulate", "variants"],
+        "Make a corpus": ["run", "clusters"],
+        "Use a corpus": ["ls", "export", "copy", "verify", "repair", "index"],
+        "Other": ["reconstruct", "doctor"],
+    },
+)
 for command in COMMANDS:
     tlgen.add_command(command)
 
@@ -393,9 +403,9 @@ def match(acquisition: str, path: str | None, template: str | None, voxel_size: 
     and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
     acquisition and samples are changed.
     """
-    from tlgen.recipes.from_series import write_match
+    from tlgen.recipes.from_series import write_recipe
 
-    for line in write_match(acquisition, path, template, voxel_size):
+    for line in write_recipe(acquisition, path, template, voxel_size):
         click.echo(line)
     if path is not None:
         _with_a_word(path)

@@ -27,7 +27,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def localising(command: _Command) -> _Command:
-    """Add the options of localising to a command; :func:`chosen` turns their values into ``Options``."""
+    """Add the options of localising to a command; :func:`localising_options` turns them into ``Options``."""
     for option in reversed(_LOCALISING):
         command = option(command)
     return command
@@ -131,7 +131,7 @@ _THRESHOLDING = (
 )
 
 
-def chosen(
+def localising_options(
     method: str = "meanshift",
     min_size: Sequence[str] = (),
     max_size: Sequence[str] = (),

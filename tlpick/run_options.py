@@ -10,7 +10,7 @@ import click
 
 from catalogs.console import Choice
 from catalogs.errors import InputError
-from tlpick.options import chosen
+from tlpick.options import localising_options
 
 if TYPE_CHECKING:
     from tlpick.batch.pipeline import Settings
@@ -207,5 +207,10 @@ def settings(options: dict[str, Any]) -> Settings:
     tta, keep = int(options.pop("tta")), options.pop("keep_segmentation")
     decoys = options.pop("decoys")
     return Settings(
-        **means, preprocessing=preprocessing, tta=tta, keep=keep, localising=chosen(**options), decoys=decoys
+        **means,
+        preprocessing=preprocessing,
+        tta=tta,
+        keep_segmentation=keep,
+        localising=localising_options(**options),
+        decoys=decoys,
     )

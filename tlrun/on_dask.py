@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tlrun import memory
 from tlrun.calls import REST, CallResult, ClusterLost, Executor, Task
 from tlrun.child import Child, child_of_this_thread
-from tlrun.monotonic import steady_dask
+from tlrun.monotonic import use_monotonic_clock
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -42,7 +42,7 @@ class Parcel:
 
 def execute(payload: bytes, time_limit: float | None, needed: int) -> Parcel:
     """Run a pickled call in this thread's child process (on a worker)."""
-    steady_dask()
+    use_monotonic_clock()
     host = os.uname().nodename
     child: Child | None = None
     taken = started = time.perf_counter()
@@ -82,7 +82,7 @@ class DaskExecutor(Executor):
         self._futures: dict[str, tuple[Future[Any], Client]] = {}
         self._finished: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
         _hush()
-        steady_dask()
+        use_monotonic_clock()
         for client in self._clients.values():
             _shield(client)
 

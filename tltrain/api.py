@@ -18,7 +18,7 @@ from catalogs.console import nearest
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former, names_now
-from catalogs.progress import Progress, chosen
+from catalogs.progress import Progress, progress_of
 from tlpick.network.model import Model, load_model
 from tlpick.network.tomograms.inputs import Selection, expand, named
 from tlpick.network.tomograms.intake import Preprocessing
@@ -79,7 +79,7 @@ def fit(
         _with(settings or Settings(), options),
         overwrite=overwrite,
         yes=yes,
-        progress=chosen(progress),
+        progress=progress_of(progress),
     )
     return load_model(to)
 
@@ -142,7 +142,7 @@ def fine_tune(
     """
     from tempfile import TemporaryDirectory
 
-    from tltrain.finetune.annotations import look, read_annotations
+    from tltrain.finetune.annotations import read_annotations, read_sizes
     from tltrain.finetune.finetune import finetune
 
     start = model if isinstance(model, Model) else load_model(model)
@@ -151,7 +151,7 @@ def fine_tune(
     found, wrong = expand(_paths(tomograms), Selection(voxel_size=start.card.voxel_size))
     if wrong:
         raise wrong[0][1]
-    places = look(named(found), preprocessing.voxel_size)
+    places = read_sizes(named(found), preprocessing.voxel_size)
     with TemporaryDirectory(prefix="tltrain-") as folder:
         if isinstance(picks, pd.DataFrame):
             lists = [str(Path(folder) / "picks.csv")]
@@ -167,7 +167,7 @@ def fine_tune(
             preprocessing=preprocessing,
             held_out=held_out,
             overwrite=overwrite,
-            progress=chosen(progress),
+            progress=progress_of(progress),
         )
     return load_model(to)
 

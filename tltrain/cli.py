@@ -9,7 +9,11 @@ import click
 from catalogs.console import Choice, Renamed, program, run, to_disk
 from tltrain.finetune.command import finetune
 
-tltrain = program("tltrain", "Learn to find molecules: train a network on a corpus of simulated tomograms.")
+tltrain = program(
+    "tltrain",
+    "Learn to find molecules: train a network on a corpus of simulated tomograms.",
+    {"Train": ["fit", "finetune"], "Models": ["info", "import", "export"]},
+)
 
 
 @tltrain.command()

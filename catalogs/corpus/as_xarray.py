@@ -13,7 +13,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from catalogs.corpus import sample_group, sample_table
-from catalogs.corpus.commit import look_whole
+from catalogs.corpus.commit import check_complete
 from catalogs.schema import Acquisition, SampleRecord
 from catalogs.storage.store import Store, zarr_store
 
@@ -29,7 +29,7 @@ Opener = Callable[[str], Mapping[str, Any]]
 
 def open_volumes(store: Store, record: SampleRecord) -> xr.Dataset:
     """Open the volumes of a sample lazily, over z, y, x in Å."""
-    look_whole(store, record)
+    check_complete(store, record)
     opened = zarr_store(store.at(record.path))
     variables = {}
     for name, path in sample_group.volumes_in(sample_group.open_group(store.at(record.path))).items():
@@ -41,7 +41,7 @@ def open_volumes(store: Store, record: SampleRecord) -> xr.Dataset:
 
 def open_tilts(store: Store, record: SampleRecord) -> xr.Dataset:
     """Open the tilt series of a sample lazily."""
-    look_whole(store, record)
+    check_complete(store, record)
     return _opened(zarr_store(store.at(record.path)), "tilts")
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from catalogs.console import DISTRIBUTION, nearest
 from catalogs.corpus import copying, index, molecules, repair, sample_group, sample_table, thumbnail
-from catalogs.corpus.commit import SAMPLES, commit, look_whole, now
+from catalogs.corpus.commit import SAMPLES, check_complete, commit, now
 from catalogs.corpus.places import CORPUS, refuse_one_in_the_other, refuse_what_is_there
 from catalogs.corpus.sample_group import Sample
 from catalogs.corpus.verification import OnProgress, Problem, examine
@@ -190,11 +190,11 @@ class Catalog:
 
     def sample_ids(self) -> list[str]:
         """Return the ids of all samples that are there now, sorted: quicker than their records."""
-        return self._look().ids()
+        return self._find_samples().ids()
 
     def records(self) -> list[SampleRecord]:
         """Return the records of all samples that are there now, by sample id."""
-        return self._look().records()
+        return self._find_samples().records()
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -202,7 +202,7 @@ class Catalog:
 
         The columns are those of :func:`catalogs.corpus.sample_table.as_table`.
         """
-        frame = self._look().frame()
+        frame = self._find_samples().frame()
         return frame.assign(path=f"{self.url}/" + frame["path"])
 
     def query(self, where: str | None) -> pd.DataFrame:
@@ -315,7 +315,7 @@ class Catalog:
         InputError
             If there is no such sample or objects of it are lost; Zarr alone would read zeros.
         """
-        look_whole(self._store, self._record_of(sample_id))
+        check_complete(self._store, self._record_of(sample_id))
         url = self.sample_url(sample_id)
         group: Any = sample_group.open_group(url)
         paths = sample_group.volumes_in(group)
@@ -453,8 +453,8 @@ class Catalog:
         """Whether every writer of this corpus says in ``recent/`` what it makes."""
         return int(self.info["format_version"]) > 1
 
-    def _look(self) -> index.View:
-        self._view = index.look(self._store, self._view, journal=self._journal)
+    def _find_samples(self) -> index.View:
+        self._view = index.find_samples(self._store, self._view, journal=self._journal)
         return self._view
 
     def _standing(self, sample_id: str) -> SampleRecord | None:

@@ -99,10 +99,10 @@ def write_group(store: Store, record: SampleRecord, objects: Mapping[str, bytes]
     root = {key: data for key, data in objects.items() if key == ROOT}
     for part in ({key: data for key, data in objects.items() if key not in root}, root):
         store.write({f"{record.path}/{key}": data for key, data in part.items()})
-    look_whole(store, record)
+    check_complete(store, record)
 
 
-def look_whole(store: Store, record: SampleRecord) -> None:
+def check_complete(store: Store, record: SampleRecord) -> None:
     """Compare number and total size of a sample's objects with its record, in one request.
 
     Raises

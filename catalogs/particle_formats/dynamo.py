@@ -22,7 +22,7 @@ from catalogs.errors import InputError
 from catalogs.particle_formats import names
 from catalogs.particle_formats.base import ORIENTATION, POSITION, Context, Format, as_columns
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _COLUMNS = 42
@@ -32,10 +32,10 @@ _TOMOGRAM, _CLASS, _XYZ, _PIXEL = 20, 22, (24, 25, 26), 36
 _OURS = {_TAG, _ALIGNED, _AVERAGED, *_SHIFT, *_ANGLES, _CC, _TOMOGRAM, _CLASS, *_XYZ, _PIXEL}
 
 
-def _detect(peek: Peek) -> str | None:
-    if peek.suffix != ".tbl" or not peek.rows or len(peek.rows[0]) < max(_XYZ):
+def _detect(sniffed: SniffedFile) -> str | None:
+    if sniffed.suffix != ".tbl" or not sniffed.rows or len(sniffed.rows[0]) < max(_XYZ):
         return None
-    return f"{len(peek.rows[0])} columns of numbers: a Dynamo table, pixels counted from 1"
+    return f"{len(sniffed.rows[0])} columns of numbers: a Dynamo table, pixels counted from 1"
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def _table(path: Path) -> pd.DataFrame:
     try:
         text = pd.read_csv(path, header=None, sep=r"\s+", dtype=str, comment="#", keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a Dynamo table ({error})") from error
+        raise InputError(f"{path} is not a Dynamo table ({' '.join(str(error).split())})") from error
     if text.shape[1] < max(_XYZ):
         raise InputError(
             f"{path} is not a Dynamo table: it has {text.shape[1]} columns, 26 or more are needed"
@@ -62,12 +62,7 @@ def _learn(path: Path, context: Context) -> Context:
     listed, text = path.with_suffix(".doc"), _table(path)
     if not context.tomograms and listed.is_file():
         context = replace(context, tomograms=names.read_tomogram_list(str(listed)))
-    if (
-        context.voxel_size is None
-        and not context.in_pixels
-        and context.list_pixel is None
-        and text.shape[1] >= _PIXEL
-    ):
+    if text.shape[1] >= _PIXEL:
         tomograms = _tomograms(path, text, context)
         sizes: dict[str, float] = {}
         for name, size in zip(tomograms, _numbers(path, text, _PIXEL), strict=True):
@@ -76,7 +71,7 @@ def _learn(path: Path, context: Context) -> Context:
                     f"column {_PIXEL} of {path} says that a pixel of the tomogram {name!r} is "
                     f"{sizes[name]:g} and {size:g} Å; one must be right"
                 )
-        context = replace(context, voxel_size=sizes or None)
+        context = context.stating(path, sizes, f"column {_PIXEL} says")
     return context
 
 

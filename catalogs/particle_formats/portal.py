@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from catalogs.particle_formats.base import (
     one_of,
 )
 from catalogs.particle_formats.eulers import from_matrices, quaternions, rotations
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_formats.star import read_text
 from catalogs.particle_table import make
 
@@ -44,16 +43,16 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.ndjson"))
 
 
-def _detect(peek: Peek) -> str | None:
-    if peek.is_folder:
-        found = _files(peek.path)
+def _detect(sniffed: SniffedFile) -> str | None:
+    if sniffed.is_folder:
+        found = _files(sniffed.path)
         return (
             f"it has {len(found)} .ndjson files: Data Portal annotations, voxels counted from 0"
             if found
             else None
         )
     try:
-        first = json.loads(peek.text.lstrip().partition("\n")[0])
+        first = json.loads(sniffed.text.lstrip().partition("\n")[0])
     except (ValueError, RecursionError):
         return None
     if not isinstance(first, dict) or first.get("type") not in _TYPES or "location" not in first:
@@ -77,14 +76,12 @@ def _tomogram_of(path: Path, context: Context) -> str:
 
 def _learn(path: Path, context: Context) -> Context:
     """Take the voxel size from the folder's name."""
-    if context.voxel_size is not None or context.in_pixels or context.list_pixel is not None:
-        return context
     sizes = {}
     for file in _files(path) if path.is_dir() else [path.absolute()]:
         spacing = next((found for parent in file.parents if (found := _SPACING.match(parent.name))), None)
         if spacing is not None:
             sizes[_tomogram_of(file, context)] = float(spacing.group(1))
-    return replace(context, voxel_size=sizes) if sizes else context
+    return context.stating(path, sizes, "its folder says")
 
 
 def _read_file(path: Path, context: Context) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from catalogs import progress
 from catalogs.model_file import read_card
 from catalogs.schema import ClassInfo
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 
 
 def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def test_several_voxel_sizes_are_refused_unless_one_is_chosen(tltrain, make_cata
     assert status == 2
     assert "voxels of 8 and 10 Å" in err
     assert '--where "voxel_size == 8"' in err
-    train, val = choose(catalog, "voxel_size == 8")
+    train, val = split_samples(catalog, "voxel_size == 8")
     assert [record.name for record in train] == ["b"]
     assert [record.name for record in val] == ["d"]
 

@@ -16,6 +16,7 @@ import yaml
 from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
+from catalogs.whole_files import replacing
 from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
@@ -31,7 +32,7 @@ _GROUPS = range(1, 9)
 _LARGEST_VOXEL = 200.0  # Å; no molecule is left in larger ones
 
 
-def write_match(path: str, to: str | None, template: str | None, voxel_size: float) -> list[str]:
+def write_recipe(path: str, to: str | None, template: str | None, voxel_size: float) -> list[str]:
     """Write a recipe that is centred on an acquisition; returns lines to print.
 
     Parameters
@@ -73,7 +74,7 @@ def write_match(path: str, to: str | None, template: str | None, voxel_size: flo
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(to).stem if to else series.name).strip("-.") or "matched"
     if template not in shipped_recipes():
         template = os.path.relpath(template, Path(to).parent if to else None)
-    content = matched(series, below, template, voxel_size, name)
+    content = recipe_of(series, below, template, voxel_size, name)
     content = {key: content[key] for key in ("extends", "name", "description")} | _standing(below) | content
     text = f"# Tilt series as {Path(path).name} was taken; `tlgen run` makes it.\n" + _in_yaml(content)
     if to is None:
@@ -112,7 +113,7 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]
     """
     below, text = read_recipe(str(path)), path.read_text(encoding="utf-8")
     extends = (read_yaml(path) or {}).get("extends")
-    content = matched(series, below, str(extends), voxel_size, below.name)
+    content = recipe_of(series, below, str(extends), voxel_size, below.name)
     samples = {
         name: _without(below, name) | group.model_dump(mode="json", include={"number", "split"})
         for name, group in below.samples.items()
@@ -124,15 +125,11 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]
     words = {"shape": content["shape"], "acquisition": acquisition, "samples": samples}
     for key, value in words.items():
         text = _with_key(text, key, _in_yaml({key: value}))
-    aside = path.with_name(f".{path.stem}.new{path.suffix}")
-    aside.write_text(text, encoding="utf-8")
-    try:
+    with replacing(path, ending=path.suffix) as aside:
+        aside.write_text(text, encoding="utf-8")
         read_recipe(str(aside))
         backup = path.with_name(path.name + ".before")
         shutil.copy2(path, backup)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return [
         *differences(words["acquisition"], below),
         f"{path}: shape, acquisition and samples are as the series was taken, the rest is as it was (the old "
@@ -155,7 +152,7 @@ def _with_key(text: str, key: str, block: str) -> str:
     return text.rstrip("\n") + "\n\n" + block
 
 
-def matched(
+def recipe_of(
     series: AcquiredSeries, below: Recipe, template: str, voxel_size: float, name: str
 ) -> dict[str, Any]:
     """Make the content of a recipe that extends another one and takes its tilt series as this one was.

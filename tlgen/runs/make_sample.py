@@ -81,7 +81,7 @@ class Made:
     short: tuple[str, ...] = ()
 
 
-def fill_of(packing: Packing) -> Fill:
+def quantity_of(packing: Packing) -> Fill:
     """Say in the packing's terms how many molecules a recipe asks for."""
     if packing.concentration is not None:
         return Concentration(packing.concentration, packing.ratio)
@@ -170,7 +170,7 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
             library,
             gap=spec.packing.gap,
             seed=spec.stream("pack"),
-            fill=fill_of(spec.packing),
+            fill=quantity_of(spec.packing),
             faces=spec.packing.faces,
             obstacles=bare.decorations,
             seeding=spec.packing.seeding,

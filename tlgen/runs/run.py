@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from catalogs.amounts import data_size
 from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
-from catalogs.progress import Progress, chosen
+from catalogs.progress import Progress, progress_of
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
 from tlgen.runs import costs, history, make_sample, prepare_structures, recipe_checks
@@ -25,7 +26,7 @@ from tlrun.cluster.cluster_file import read_cluster
 from tlrun.cluster.connect import check_cluster, describe, open_pools, slots
 from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
 from tlrun.interrupts import finish_first, terminated_in_order
-from tlrun.memory import TooLarge, in_words
+from tlrun.memory import TooLarge
 from tlrun.on_dask import lost_in_words
 from tlrun.reporting.display import Display, account
 from tlrun.reporting.journal import Journal
@@ -137,7 +138,7 @@ class _Run:
     def end(self, summary: Summary) -> None:
         """Write what became of the samples into the corpus and the journal."""
         account = history.account(self.recipe.name, summary, self.names, len(self.todo), self.workers)
-        history.keep(self.catalog.url, account)
+        history.record(self.catalog.url, account)
         self.journal.write("end", **account)
 
 
@@ -200,7 +201,7 @@ def _prepare(
 
     # the largest first: its normal modes take longest
     missing.sort(key=lambda p: (p.variants is None, p.name))
-    with chosen(this.progress)("structures and their variants", len(missing), "structures") as line:
+    with progress_of(this.progress)("structures and their variants", len(missing), "structures") as line:
         summary = fan_out(
             [job(p) for p in missing],
             this.clients,
@@ -311,7 +312,7 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
     images = max(tilts[spec.sample_id] * spec.shape[1] * spec.shape[2] * 4 for spec in todo)
     begun = min(len(todo), 2 * workers)
     return (
-        f"memory: at most {counted(begun, 'sample')} begun, {in_words(begun * images)} of images in this "
+        f"memory: at most {counted(begun, 'sample')} begun, {data_size(begun * images)} of images in this "
         "process; on each host steps wait for each other where they do not fit together"
     )
 

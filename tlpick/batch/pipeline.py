@@ -43,9 +43,9 @@ from tlpick.batch.files import (
     write_json,
 )
 from tlpick.batch.identity import checksum, stamp
-from tlpick.batch.save_segmentation import Kept, keep
+from tlpick.batch.save_segmentation import SegmentationFormat, save_segmentation
 from tlpick.evaluation.cut import WRONG, Cut, decide
-from tlpick.evaluation.decoys import judge
+from tlpick.evaluation.decoys import estimate_wrong
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
 from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
@@ -61,7 +61,7 @@ from tlpick.network.tomograms.scratch import Scratch
 PICKER_VERSION = 4
 
 
-@accepts_former(terms="preprocessing")
+@accepts_former(terms="preprocessing", keep="keep_segmentation")
 @dataclass(frozen=True)
 class Settings:
     """What a user may choose for a run.
@@ -77,7 +77,7 @@ class Settings:
         How tomograms are preprocessed for the model.
     tta
         Orientations whose mean counts: 1, 4 or 8.
-    keep
+    keep_segmentation
         ``zarr`` or ``mrc``: the segmentation is kept.
     localising
         How particles are found in the segmentation, and which of them count.
@@ -89,7 +89,7 @@ class Settings:
     tile: int | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     tta: int = 1
-    keep: Kept | None = None
+    keep_segmentation: SegmentationFormat | None = None
     localising: Options = field(default_factory=Options)
     decoys: int | None = None
 
@@ -250,13 +250,21 @@ def pick_tomogram(
         )
         clock.lap("localise")
         scratch.release()
-        keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
+        save_segmentation(
+            settings.keep_segmentation,
+            work,
+            target,
+            segmentation,
+            prepared.grid,
+            prepared.offset,
+            card.classes,
+        )
         clock.lap("write")
         chance = particles.empty()
         if n_decoys:
             chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
-        stands_out = _judge(table, chance, card, n_decoys)
+        stands_out = _add_wrong_share(table, chance, card, n_decoys)
         names = [info.name for info in card.classes if info.is_particle]
         kept = table[decide(table, names, stands_out, Cut()).rows]
         for file, rows in ((ALL, table), (PARTICLES, kept), *([(DECOYS, chance)] if n_decoys else [])):
@@ -374,7 +382,9 @@ def _in_decoys(
     return pd.concat(tables, ignore_index=True)
 
 
-def _judge(table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys: int) -> dict[str, bool]:
+def _add_wrong_share(
+    table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys: int
+) -> dict[str, bool]:
     """Add the expected share of wrong picks to a table; returns which classes stand out of their decoys.
 
     Where the model is calibrated, the larger share of the two counts: decoys know this tomogram's noise, the
@@ -390,13 +400,13 @@ def _judge(table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys:
         ours = (table["class_name"] == info.name).to_numpy()
         scores = table.loc[ours, "score"].to_numpy(np.float64)
         theirs = chance.loc[chance["class_name"] == info.name, "score"].to_numpy(np.float64)
-        judged = judge(scores, theirs, n_decoys)
-        wrong = judged.wrong
+        estimate = estimate_wrong(scores, theirs, n_decoys)
+        wrong = estimate.wrong
         if info.name in card.calibration:
             expected = [card.calibration[info.name].expected(score).precision for score in scores]
             wrong = np.maximum(wrong, 1 - np.array(expected, np.float64))
         table.loc[ours, WRONG] = np.round(wrong, 6)
-        stands_out[info.name] = judged.stands_out
+        stands_out[info.name] = estimate.stands_out
     return stands_out
 
 

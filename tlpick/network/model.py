@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.model_file import ModelCard, fingerprint, read_card
-from catalogs.progress import Progress, chosen
+from catalogs.progress import Progress, progress_of
 from catalogs.volumes import Volume
 from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
@@ -300,7 +300,7 @@ class Model:
     ) -> Segmentation:
         if tta not in (1, 4, 8):
             raise InputError(f"tta is {tta}; give 1, 4 or 8", parameter="tta")
-        with chosen(progress)("segmented", 100, "%") as line:
+        with progress_of(progress)("segmented", 100, "%") as line:
             return self.segment_prepared(
                 prepared,
                 max_memory=max_memory,

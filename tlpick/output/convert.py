@@ -271,13 +271,13 @@ def _ranges(name: str, part: pd.DataFrame, context: Context) -> str:
 
 def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -> None:
     """Refuse a table of others with x, y and z of which nothing says whether they are voxels or Å."""
-    from catalogs.particle_formats.sniff import Peek
+    from catalogs.particle_formats.sniff import SniffedFile
     from catalogs.particles import COLUMNS
 
     told = context.unit is not None or context.list_pixel is not None
     if loaded.format.name != "csv" or told or context.voxel_size is None or loaded.table.empty:
         return
-    if set(COLUMNS) <= set(Peek(source).header):
+    if set(COLUMNS) <= set(SniffedFile(source).header):
         return  # this program's own
     if context.shape is not None:
         ends = [context.size(name) for name in loaded.table["tomogram"]]

@@ -34,7 +34,7 @@ from catalogs.seeds import generator
 from tltrain.data.augment import NO_AUGMENTATION, Augmentation, Changes, Cutting, Patch, draws
 from tltrain.data.blocks import Waiting, pieces_of
 from tltrain.data.damage import PATIENCE, BadData, Damage, Reading
-from tltrain.data.patch_sources import CorpusSupply, Labels, Supply, outputs_of
+from tltrain.data.patch_sources import CorpusTomograms, Labels, TrainingTomograms, outputs_of
 from tltrain.data.sampling import PatchBlock, Sampler, Sampling, Sites, patches_to_fill
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class PatchStream:
 
     Attributes
     ----------
-    supply
+    tomograms
         Where the volumes are.
     sampler
         What to cut.
@@ -121,7 +121,7 @@ class PatchStream:
         Which process the stream was opened in.
     """
 
-    supply: Supply
+    tomograms: TrainingTomograms
     sampler: Sampler
     batch: int
     spread: int
@@ -168,7 +168,7 @@ class PatchStream:
         """
         self._refuse_forked()
         reading = Reading(self.patience)
-        labels, waiting = Labels(self.supply.outputs), Waiting(self.batch, self.patch)
+        labels, waiting = Labels(self.tomograms.outputs), Waiting(self.batch, self.patch)
         pending: dict[int, Future[None]] = {}
         pool = ThreadPoolExecutor(self.readers, thread_name_prefix="tltrain-read")
         asked = n = start
@@ -212,7 +212,7 @@ class PatchStream:
         raise InputError(f"{_ATTEMPTS} blocks drawn at random are damaged: {'; '.join(self.damage.found)}")
 
     def _sites(self, reading: Reading, k: int) -> Sites:
-        return reading(lambda: self.supply.sites(k), self.sampler.sources[k].name, k)
+        return reading(lambda: self.tomograms.sites(k), self.sampler.sources[k].name, k)
 
     def _cut_block(
         self, reading: Reading, labels: Labels, block: PatchBlock, first: Place, patches: list[Patch]
@@ -223,7 +223,7 @@ class PatchStream:
         cutting = Cutting(changes, block.corners[first.k :], (block.start, block.stop), patches)
         centre, clip = np.float32(source.intensity.centre), np.float32(CLIP)
         normal = centre, scale_of(source.intensity), clip
-        tomogram, classes = reading(lambda: self.supply.volumes(block.source), source.name, block.source)
+        tomogram, classes = reading(lambda: self.tomograms.volumes(block.source), source.name, block.source)
 
         # all of the block is looked at, also what no patch needs: what is damaged does not hang on ``first``
         def grey() -> None:
@@ -303,7 +303,7 @@ def open_stream(
     PatchStream
     """
     return open_stream_of(
-        CorpusSupply(catalog, records),
+        CorpusTomograms(catalog, records),
         patch=patch,
         batch=batch,
         seed=seed,
@@ -314,7 +314,7 @@ def open_stream(
 
 
 def open_stream_of(
-    supply: Supply,
+    tomograms: TrainingTomograms,
     *,
     patch: int,
     batch: int,
@@ -333,7 +333,7 @@ def open_stream_of(
 
     Parameters
     ----------
-    supply
+    tomograms
         The tomograms.
     patch
         Edge of a patch in voxels.
@@ -373,7 +373,7 @@ def open_stream_of(
         If there is no such part, or a number is too small.
     """
     if per_block is None and patch >= 1:
-        per_block = patches_to_fill(supply.sources[0], patch)
+        per_block = patches_to_fill(tomograms.sources[0], patch)
     for name, value in (("patch", patch), ("batch", batch), ("per_block", per_block), ("spread", spread)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; give at least 1")
@@ -381,8 +381,8 @@ def open_stream_of(
         raise InputError(f"there is no part {part[0]} of {part[1]}; count from 0")
     shift = augmentation.shift if augmentation is not None else Augmentation().shift
     sampler = Sampler(
-        supply.sources,
-        supply.sites,
+        tomograms.sources,
+        tomograms.sites,
         patch,
         per_block=per_block or 1,
         sampling=sampling,
@@ -391,7 +391,7 @@ def open_stream_of(
         seed=seed,
     )
     return PatchStream(
-        supply=supply,
+        tomograms=tomograms,
         sampler=sampler,
         batch=batch,
         spread=spread,
@@ -399,7 +399,7 @@ def open_stream_of(
         seed=seed,
         readers=readers,
         part=part,
-        damage=Damage(supply.sources, max_damaged, tell),
+        damage=Damage(tomograms.sources, max_damaged, tell),
         patience=patience,
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.schema import Intensity
 from catalogs.seeds import digest
+from catalogs.whole_files import write_text
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 from tltrain.data.sampling import Sites, Source
@@ -36,7 +36,7 @@ NORMALISED = Intensity(centre=0.0, spread=1.0)
 
 
 @dataclass(frozen=True)
-class RealTomogram:
+class PreprocessedTomogram:
     """A tomogram that is preprocessed for the model.
 
     Attributes
@@ -83,7 +83,7 @@ def prepare_tomograms(
     *,
     memory: float = 4e9,
     say: Callable[[str], None] = lambda _: None,
-) -> list[RealTomogram]:
+) -> list[PreprocessedTomogram]:
     """Preprocess tomograms for the model, or use what an earlier call left in the folder.
 
     Parameters
@@ -103,7 +103,7 @@ def prepare_tomograms(
 
     Returns
     -------
-    list of RealTomogram
+    list of PreprocessedTomogram
 
     Raises
     ------
@@ -125,7 +125,7 @@ def _make(
     folder: Path,
     memory: float,
     say: Callable[[str], None],
-) -> RealTomogram:
+) -> PreprocessedTomogram:
     name = place.tomogram.name
     stem = digest([place.tomogram.path, name])
     say(f"reading {name}")
@@ -136,7 +136,7 @@ def _make(
         if ready.mask is not None:
             mask = folder / f"{stem}.mask.npy"
             _save(mask, ready.mask)
-        made = RealTomogram(
+        made = PreprocessedTomogram(
             name=name,
             path=place.tomogram.path,
             shape=ready.values.shape,
@@ -148,15 +148,13 @@ def _make(
         )
     facts = {key: value for key, value in asdict(made).items() if key not in ("grey", "mask")}
     text = json.dumps({"terms": _identity(place, card, preprocessing), "masked": mask is not None, **facts})
-    unfinished = folder / f"{stem}.tmp"
-    unfinished.write_text(text)
-    os.replace(unfinished, folder / f"{stem}.json")  # last: without it the rest does not count
+    write_text(folder / f"{stem}.json", text)  # last: without it the rest does not count
     return made
 
 
 def _standing(
     place: Place, card: ModelCard, preprocessing: Preprocessing, folder: Path
-) -> RealTomogram | None:
+) -> PreprocessedTomogram | None:
     """Find what an earlier call made of the same file by the same terms."""
     stem = digest([place.tomogram.path, place.tomogram.name])
     try:
@@ -165,7 +163,9 @@ def _standing(
             return None
         mask = folder / f"{stem}.mask.npy" if facts.pop("masked") else None
         shape, offset = tuple(facts.pop("shape")), tuple(facts.pop("offset"))
-        found = RealTomogram(**facts, shape=shape, offset=offset, grey=folder / f"{stem}.grey.npy", mask=mask)
+        found = PreprocessedTomogram(
+            **facts, shape=shape, offset=offset, grey=folder / f"{stem}.grey.npy", mask=mask
+        )
         return found if found.read().shape == shape else None
     except InputError:
         raise
@@ -212,8 +212,8 @@ def _save(file: Path, array: NDArray[Any]) -> None:
         np.save(raw, array)
 
 
-class AnnotatedSupply:
-    """Annotated tomograms as a supply of patches (:class:`tltrain.data.patch_sources.Supply`).
+class AnnotatedTomograms:
+    """Annotated tomograms to cut patches from (:class:`tltrain.data.patch_sources.TrainingTomograms`).
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ class AnnotatedSupply:
 
     def __init__(
         self,
-        tomograms: Sequence[RealTomogram],
+        tomograms: Sequence[PreprocessedTomogram],
         targets: Sequence[Path],
         tables: Sequence[pd.DataFrame],
         channels: Mapping[str, int],
@@ -275,19 +275,21 @@ class AnnotatedSupply:
         return self._volumes[k]
 
 
-def on_grid(table: pd.DataFrame, tomogram: RealTomogram) -> NDArray[np.float64]:
+def on_grid(table: pd.DataFrame, tomogram: PreprocessedTomogram) -> NDArray[np.float64]:
     """Turn positions into voxels (n, 3), z, y, x, of the grid that the network sees."""
     xyz = table[["x", "y", "z"]].to_numpy(np.float64) - np.array(tomogram.offset)
     return xyz[:, ::-1] / tomogram.voxel_size
 
 
-def in_frame(table: pd.DataFrame, tomogram: RealTomogram) -> pd.DataFrame:
+def in_frame(table: pd.DataFrame, tomogram: PreprocessedTomogram) -> pd.DataFrame:
     """Move positions into the frame whose zero is the centre of the grid's first voxel, Å."""
     moved = on_grid(table, tomogram) * tomogram.voxel_size
     return table.assign(**dict(zip("zyx", moved.T, strict=True)))
 
 
-def write_targets(tomogram: RealTomogram, file: Path, write: Callable[[NDArray[np.uint8]], None]) -> Path:
+def write_targets(
+    tomogram: PreprocessedTomogram, file: Path, write: Callable[[NDArray[np.uint8]], None]
+) -> Path:
     """Make the file of a tomogram's targets; ``write`` fills them in."""
     file.unlink(missing_ok=True)  # who still maps the old one keeps it
     out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=tomogram.shape)

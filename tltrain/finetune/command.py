@@ -268,7 +268,7 @@ def _annotations(
 ) -> Annotations:
     """Find the tomograms and the particles in them."""
     from tlpick.network.tomograms.inputs import Selection, expand, named
-    from tltrain.finetune.annotations import look, read_annotations
+    from tltrain.finetune.annotations import read_annotations, read_sizes
 
     classes = {}
     for word in reading["classes"]:
@@ -281,7 +281,7 @@ def _annotations(
         raise wrong[0][1]
     return read_annotations(
         picks,
-        look(named(found), voxel_size),
+        read_sizes(named(found), voxel_size),
         card,
         classes=classes,
         format=reading["format"],

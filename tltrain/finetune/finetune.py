@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from catalogs.amounts import duration
 from catalogs.console import DISTRIBUTION, counted
 from catalogs.corpus.catalog import Catalog
 from catalogs.former_names import as_stored
@@ -24,16 +25,16 @@ from tltrain.data.augment import Augmentation
 from tltrain.data.sampling import Sampling
 from tltrain.data.stream import Mixed, PatchStream, open_stream, open_stream_of
 from tltrain.finetune import data
-from tltrain.finetune.annotated_tomograms import RealTomogram, prepare_tomograms
+from tltrain.finetune.annotated_tomograms import PreprocessedTomogram, prepare_tomograms
 from tltrain.finetune.annotations import Annotations
 from tltrain.finetune.data import Material
-from tltrain.finetune.evaluation import Judgement, judged, judged_before, outcome_of, score_of
+from tltrain.finetune.evaluation import Assessment, assess, assess_start, outcome_of, score_of
 from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.page import facts_of
 from tltrain.finetune.settings import FineTuning, check
 from tltrain.networks.architectures import Architecture, architecture
 from tltrain.reporting.journal import Journal, journal_of
-from tltrain.reporting.progress import Progress, duration
+from tltrain.reporting.progress import Progress
 from tltrain.training import checkpoint, loop
 from tltrain.training.cards import history, keras_file, now, plain, software
 from tltrain.training.checkpoint import State
@@ -185,24 +186,24 @@ def finetune(
         say(f"how it goes: {journal.folder / 'training.html'}")
 
         def validate(network: Any) -> ValidationResult:
-            judgement = judged(network, known, held, card.thresholds)
-            journal.looks = judgement.looks
-            return outcome_of(judgement, begin, settings)
+            assessment = assess(network, known, held, card.thresholds)
+            journal.previews = assessment.previews
+            return outcome_of(assessment, begin, settings)
 
         schedule = loop.schedule_of(settings.steps, settings.validate_every, VALIDATIONS)
         file = partial / "state.npz"
         trained = loop.train(
             learner, stream, state, schedule, file, validate=validate, watch=[journal], shown=progress
         )
-        with learner.judged() as network:
+        with learner.averaged() as network:
             if state.best:
                 checkpoint.assign(network.variables, state.best)
-            judgement = judged(network, known, held, card.thresholds)
+            assessment = assess(network, known, held, card.thresholds)
             tuned = _card(
-                target, model, parent, material, tomograms, settings, patch, state, judgement, trained
+                target, model, parent, material, tomograms, settings, patch, state, assessment, trained
             )
             write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
-        journal.looks = judgement.looks
+        journal.previews = assessment.previews
         journal.write(state, done=True)
         _remove(partial)
         say(f"wrote {target}: {_summary(tuned, state)}")
@@ -220,7 +221,7 @@ def baseline(
     prepared: Path,
     say: Callable[[str], None] = _log.info,
 ) -> dict[str, Any]:
-    """Say how good a model is before any fine-tuning: the facts of :class:`Judgement`.
+    """Say how good a model is before any fine-tuning: the facts of :class:`Assessment`.
 
     Parameters and errors are those of :func:`finetune`.
     """
@@ -231,7 +232,7 @@ def baseline(
     before = _copy(load_keras(model), architecture(card.network), card)
     say(f"judging {card.name} as it is")
     known = data.simulated(material)
-    return judged_before(before, known, held, card).facts
+    return assess_start(before, known, held, card).facts
 
 
 def _first_state(
@@ -248,17 +249,17 @@ def _first_state(
     if settings.from_scratch:
         state.history.append({"step": 0, "loss": None})
         return state
-    judgement = judged_before(before, known, held, card)
-    journal.looks = judgement.looks
-    state.history.append({"step": 0, "loss": None, "words": judgement.words, **judgement.facts})
+    assessment = assess_start(before, known, held, card)
+    journal.previews = assessment.previews
+    state.history.append({"step": 0, "loss": None, "words": assessment.words, **assessment.facts})
     state.best = checkpoint.values(before.variables)
-    state.best_score = list(score_of(judgement.facts, settings))
+    state.best_score = list(score_of(assessment.facts, settings))
     return state
 
 
 def _stream(
     material: Material,
-    tomograms: Sequence[RealTomogram],
+    tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
     patch: int,
     network: Any,
@@ -266,11 +267,11 @@ def _stream(
 ) -> PatchStream | Mixed:
     """Open what is learned from."""
     simulated, real = _divide(settings)
-    supply = data.supply(material, tomograms, settings, network)
+    annotated = data.training_tomograms(material, tomograms, settings, network)
     # of a patch without annotations nothing is known, unless something is made of that
     elsewhere = 0.3 if settings.unlabelled != "ignore" or settings.background_below > 0 else 0.0
     ours = open_stream_of(
-        supply,
+        annotated,
         patch=patch,
         batch=real,
         seed=settings.seed,
@@ -305,7 +306,7 @@ def _divide(settings: FineTuning) -> tuple[int, int]:
 
 
 def _optimisation(
-    settings: FineTuning, arch: Architecture, material: Material, tomograms: Sequence[RealTomogram]
+    settings: FineTuning, arch: Architecture, material: Material, tomograms: Sequence[PreprocessedTomogram]
 ) -> Optimisation:
     gentle = 1.0 if settings.from_scratch else GENTLER
     simulated, real = _divide(settings)
@@ -339,7 +340,7 @@ def _patch(settings: FineTuning, card: ModelCard, arch: Architecture) -> int:
 def _identity(
     parent: str,
     material: Material,
-    tomograms: Sequence[RealTomogram],
+    tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
     preprocessing: Preprocessing,
 ) -> str:
@@ -390,16 +391,16 @@ def _card(
     model: str | os.PathLike[str],
     parent: str,
     material: Material,
-    tomograms: Sequence[RealTomogram],
+    tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
     patch: int,
     state: State,
-    judgement: Judgement,
+    assessment: Assessment,
     progress: Progress,
 ) -> ModelCard:
     """Write down what the tuned model is, and what it comes from."""
     card, begin = material.card, state.history[0]
-    facts, scores = judgement.facts, judgement.simulated
+    facts, scores = assessment.facts, assessment.simulated
     counts = material.train.table["tomogram"].value_counts()
     forgotten = None
     if "simulated" in facts and "simulated" in begin:
@@ -432,7 +433,7 @@ def _card(
             "name": target.stem,
             "created": now(),
             "patch": patch,
-            "thresholds": dict(judgement.thresholds),
+            "thresholds": dict(assessment.thresholds),
             "training": {
                 "fingerprint": state.fingerprint,
                 "settings": plain(as_stored(settings)),

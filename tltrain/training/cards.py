@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
+from catalogs.amounts import duration
 from catalogs.console import DISTRIBUTION
 from catalogs.corpus.catalog import Catalog
 from catalogs.former_names import as_stored
@@ -20,7 +21,7 @@ from catalogs.private import scratch_folder
 from catalogs.schema import SampleRecord
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import Architecture
-from tltrain.reporting.progress import Progress, duration
+from tltrain.reporting.progress import Progress
 from tltrain.training.checkpoint import State
 from tltrain.training.settings import Settings
 from tltrain.training.validation import Scores

@@ -25,7 +25,7 @@ from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
 from tlpick.network.keras_network import load_keras
 from tlpick.network.model import predictor
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 from tltrain.data.stream import open_stream
 from tltrain.networks.architectures import Architecture
 from tltrain.reporting.journal import Journal, journal_of
@@ -93,7 +93,7 @@ def fit(
     arch = checked(settings)
     catalog = Catalog.open(url)
     how = optimisation(settings, arch, catalog.classes)
-    train, val = choose(
+    train, val = split_samples(
         catalog, settings.where, settings.hold_out, by=settings.hold_out_by, seed=settings.seed
     )
     voxels = train[0].acquisition.voxel_size
@@ -149,41 +149,41 @@ def fit(
             state,
             loop.schedule_of(settings.steps, settings.validate_every, VALIDATIONS, settings.patience),
             partial / "state.npz",
-            validate=None if validation is None else _judge(validation, journal),
+            validate=None if validation is None else _validating(validation, journal),
             watch=[journal],
             shown=progress,
         )
         if state.stopped:
             say(f"stopped after step {state.step}: {state.stopped}")
         if not state.best:  # nothing was held out: the last weights are the best that are known
-            with learner.judged():
+            with learner.averaged():
                 state.best = checkpoint.values(network.variables)
         checkpoint.assign(network.variables, state.best)
         scores = validation.score(predictor(network)) if validation else None
         card = card_of(target.stem, catalog, settings, arch, network, state, scores, trained, (train, val))
         write_model(target, card, keras_file(arch, network, n_classes))
         if scores is not None:
-            journal.looks = scores.looks
+            journal.previews = scores.previews
         journal.write(state, done=True)
         shutil.rmtree(partial)
         say(f"wrote {target}: {summary(card, state)}")
         return card
 
 
-def _judge(validation: Validation, journal: Journal) -> Callable[[object], ValidationResult]:
+def _validating(validation: Validation, journal: Journal) -> Callable[[object], ValidationResult]:
     """Let validation choose the best network, and the page show what it sees."""
 
-    def judge(network: object) -> ValidationResult:
+    def validate(network: object) -> ValidationResult:
         scores = validation.score(predictor(network))
         if all(math.isnan(value) for value in scores.f1.values()):
             raise InputError(
                 "F1 is no number: no voxel of the validating samples belongs to a class; make the molecules "
                 "larger or the voxels smaller, or validate on others by `hold_out`"
             )
-        journal.looks = scores.looks
+        journal.previews = scores.previews
         return scores.outcome()
 
-    return judge
+    return validate
 
 
 def _first(arch: Architecture, n_classes: int, settings: Settings) -> object:

@@ -183,7 +183,7 @@ def train(
                     each(state)
             decided = told and (state.best_step == state.step or bool(state.stopped))
             if decided or asked_to_stop.is_set() or time.monotonic() - saved >= schedule.save_every:
-                learner.keep(state)
+                learner.save_to(state)
                 checkpoint.save(file, state)
                 saved = time.monotonic()
             if asked_to_stop.is_set():
@@ -200,8 +200,8 @@ def _remember(
 ) -> bool:
     """Write an entry of the history if it is time for one; say whether it was."""
     last = state.step == schedule.steps
-    judged = validate is not None and (last or state.step % schedule.validate_every == 0)
-    if not (judged or last or state.step % schedule.record_every == 0):
+    validated = validate is not None and (last or state.step % schedule.validate_every == 0)
+    if not (validated or last or state.step % schedule.record_every == 0):
         return False
     row: dict[str, Any] = {
         "step": state.step,
@@ -211,9 +211,9 @@ def _remember(
     }
     state.losses = []
     state.history.append(row)
-    if judged and validate is not None:
+    if validated and validate is not None:
         begun = time.monotonic()
-        with learner.judged() as network:
+        with learner.averaged() as network:
             outcome = validate(network)
             row |= {"words": outcome.words, "score": list(outcome.score), **outcome.facts}
             if state.best_score is None or list(outcome.score) >= state.best_score:

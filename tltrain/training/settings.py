@@ -60,7 +60,7 @@ class Settings:
         A model file whose weights are the first; None: random ones.
     hold_out, hold_out_by
         A query whose samples validate; or columns, of whose sets of values a tenth validates
-        (:func:`tltrain.data.splits.choose`). None and (): the split ``val`` does.
+        (:func:`tltrain.data.splits.split_samples`). None and (): the split ``val`` does.
     sampling
         What patches are centred on.
     augmentation

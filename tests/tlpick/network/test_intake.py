@@ -14,7 +14,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, read_card
 from catalogs.seeds import generator
 from catalogs.volumes import write_mrc
-from tlpick.network.tomograms.contrast import looks
+from tlpick.network.tomograms.contrast import apparent_contrast
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.masks import Region
@@ -153,9 +153,9 @@ def balls(sign: int) -> NDArray[np.float32]:
 
 def test_the_wrong_contrast_is_refused_and_can_be_turned(take: Any) -> None:
     dark, bright = balls(-1), balls(1)
-    assert looks(dark, 3)[0] == "dark"
-    assert looks(bright, 3)[0] == "bright"
-    assert looks(noise(48, 64, 64), 3)[0] is None
+    assert apparent_contrast(dark, 3)[0] == "dark"
+    assert apparent_contrast(bright, 3)[0] == "bright"
+    assert apparent_contrast(noise(48, 64, 64), 3)[0] is None
     with pytest.raises(
         InputError, match=r"seems to be bright .* knows it dark; add `invert`, or `trust_contrast`"
     ):

@@ -15,12 +15,12 @@ from tltrain.data.augment import Augmentation
 from tltrain.data.blocks import Waiting
 from tltrain.data.sampling import Sampling, Sites, Source
 from tltrain.data.shuffling import measure
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 from tltrain.data.stream import Mixed, as_keras, as_tf_dataset, open_stream, open_stream_of, outputs_of
 
 
 def stream_of(corpus, *, patch=24, batch=4, **options):
-    train, _ = choose(corpus, "split == 'train'")
+    train, _ = split_samples(corpus, "split == 'train'")
     return open_stream(corpus, train, patch=patch, batch=batch, seed=options.pop("seed", 0), **options)
 
 
@@ -46,7 +46,7 @@ def test_patches_are_pieces_of_the_normalised_tomograms(corpus):
     stream = stream_of(corpus)
     window = np.lib.stride_tricks.sliding_window_view
     volumes = []
-    for record in choose(corpus).train:
+    for record in split_samples(corpus).train:
         arrays = corpus.arrays(record.sample_id)
         whole = normalise(arrays["tomogram"][:], record.intensity)
         volumes.append((window(whole, (24, 24, 24)), window(arrays["classes"][:], (24, 24, 24))))
@@ -175,7 +175,7 @@ def test_another_seed_is_another_stream(corpus):
 def test_a_batch_mixes_tomograms(corpus):
     # eight patches of one block come together; shuffled, they do not stay together
     stream = stream_of(corpus, batch=8)
-    marked = replace(stream, supply=_Marked(stream.supply))
+    marked = replace(stream, tomograms=_Marked(stream.tomograms))
     counts = [len(np.unique(grey[:, 12, 12, 12, 0])) for grey, _ in take(marked, 160)[::8]]
     assert np.mean(counts) > 3  # of four tomograms
 
@@ -208,12 +208,12 @@ FORKED = """
 import os, sys
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 from tltrain.data.stream import open_stream
 
 def open_it():
     catalog = Catalog.open(sys.argv[1])
-    return open_stream(catalog, choose(catalog).train, patch=24, batch=4, seed=0, readers=3)
+    return open_stream(catalog, split_samples(catalog).train, patch=24, batch=4, seed=0, readers=3)
 
 stream = open_it()
 begun = stream.batches()

@@ -16,7 +16,7 @@ from catalogs.volumes import write_mrc
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.annotated_tomograms import prepare_tomograms
-from tltrain.finetune.annotations import look, read_annotations
+from tltrain.finetune.annotations import read_annotations, read_sizes
 
 VOXEL = 8.0
 SHAPE = (24, 40, 32)
@@ -50,7 +50,7 @@ def places(tmp_path):
     for name in ("TS_01", "TS_02"):
         values = generator("noise", name).normal(100, 7, SHAPE).astype(np.float32)
         write_mrc(tmp_path / f"{name}.mrc", values, VOXEL)
-    return look([Tomogram(str(tmp_path / f"{name}.mrc"), name) for name in ("TS_01", "TS_02")])
+    return read_sizes([Tomogram(str(tmp_path / f"{name}.mrc"), name) for name in ("TS_01", "TS_02")])
 
 
 def table(names=("TS_01", "TS_02"), n=12, classes=("ribosome",), seed=0):
@@ -193,6 +193,6 @@ def test_a_tomogram_without_a_voxel_size_is_refused(tmp_path):
     write_mrc(tmp_path / "t.mrc", np.ones(SHAPE, np.float32), None)
     tomogram = Tomogram(str(tmp_path / "t.mrc"), "t")
     with pytest.raises(InputError, match="does not say its voxel size; give it with `voxel_size`"):
-        look([tomogram])
-    assert look([tomogram], 5.0)[0].voxel_size == 5
-    assert look([replace(tomogram, voxel_size=4.0)])[0].voxel_size == 4
+        read_sizes([tomogram])
+    assert read_sizes([tomogram], 5.0)[0].voxel_size == 5
+    assert read_sizes([replace(tomogram, voxel_size=4.0)])[0].voxel_size == 4

@@ -28,9 +28,9 @@ from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.data.stream import open_stream_of
 from tltrain.finetune.annotated_tomograms import prepare_tomograms
-from tltrain.finetune.annotations import look, read_annotations
-from tltrain.finetune.data import divide, expected_share, gather, some, supply
-from tltrain.finetune.evaluation import Judgement, outcome_of
+from tltrain.finetune.annotations import read_annotations, read_sizes
+from tltrain.finetune.data import divide, expected_share, gather, some, training_tomograms
+from tltrain.finetune.evaluation import Assessment, outcome_of
 from tltrain.finetune.finetune import finetune
 from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.settings import FineTuning
@@ -93,7 +93,7 @@ def data(make_catalog, write_balls, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def annotations(model, data):
-    places = look([Tomogram(str(data / f"{n}.mrc"), n) for n in ("TS_01", "TS_02", "TS_03")])
+    places = read_sizes([Tomogram(str(data / f"{n}.mrc"), n) for n in ("TS_01", "TS_02", "TS_03")])
     return read_annotations([str(data / "picks.star")], places, read_card(model))
 
 
@@ -386,7 +386,7 @@ def test_patches_hold_what_the_annotations_say(model, annotations, tmp_path, unl
     card = read_card(model)
     material = gather(card, annotations, (), settings, lambda _: None)
     tomograms = prepare_tomograms(material.train.places, card, Preprocessing(), tmp_path)
-    made = supply(material, tomograms, settings, load_keras(model))
+    made = training_tomograms(material, tomograms, settings, load_keras(model))
     stream = open_stream_of(made, patch=16, batch=16, seed=0)
     batches = stream.batches()
     grey, classes = next(batches)
@@ -414,13 +414,13 @@ def test_what_the_model_hardly_believes_in_may_be_background(model, annotations,
     card, network = read_card(model), load_keras(model)
     material = gather(card, annotations, (), QUICK, lambda _: None)
     tomograms = prepare_tomograms(material.train.places, card, Preprocessing(), tmp_path)
-    plain = supply(material, tomograms, QUICK, network).volumes(0)[1][:].copy()
+    plain = training_tomograms(material, tomograms, QUICK, network).volumes(0)[1][:].copy()
     called = np.empty(plain.shape, np.float32)
     for box, probability in predictor(network)(tomograms[0].read()):
         called[box] = 1 - probability[..., 0]
     least = float(np.median(called[plain == UNLABELLED]))
     settings = replace(QUICK, background_below=least)
-    below = supply(material, tomograms, settings, network).volumes(0)[1][:]
+    below = training_tomograms(material, tomograms, settings, network).volumes(0)[1][:]
     expected = np.where((plain == UNLABELLED) & (called < np.float32(least)), 0, plain)
     np.testing.assert_array_equal(below, expected)
     assert 0.4 < (below[plain == UNLABELLED] == 0).mean() < 0.6
@@ -523,12 +523,12 @@ class Simulated:
 )
 def test_more_than_is_allowed_may_not_be_forgotten(after, allowed, stops):
     scores = Simulated(0.8, after)
-    begin = Judgement(scores.score(None), None, {}).facts
-    outcome = outcome_of(Judgement(scores.score(None), None, {}), begin, FineTuning(max_forgetting=allowed))
+    begin = Assessment(scores.score(None), None, {}).facts
+    outcome = outcome_of(Assessment(scores.score(None), None, {}), begin, FineTuning(max_forgetting=allowed))
     assert bool(outcome.stop) == stops
     assert (outcome.score < (0.0,)) == stops  # and is never the best
     scratch = FineTuning(max_forgetting=allowed, from_scratch=True)
-    assert not outcome_of(Judgement(Simulated(after).score(None), None, {}), begin, scratch).stop
+    assert not outcome_of(Assessment(Simulated(after).score(None), None, {}), begin, scratch).stop
 
 
 @pytest.mark.parametrize("held", [(), ("--held-out", "none")])

@@ -15,7 +15,7 @@ from catalogs.volumes import write_mrc
 from tlpick.network.keras_network import load_keras
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Preprocessing
-from tltrain.finetune.annotations import look, read_annotations
+from tltrain.finetune.annotations import read_annotations, read_sizes
 from tltrain.finetune.finetune import finetune
 from tltrain.finetune.learning_curve import learn
 from tltrain.finetune.settings import FineTuning
@@ -117,7 +117,7 @@ def annotations(model, tmp_path_factory):
     particles.write(
         pd.concat(tables, ignore_index=True), folder / "picks.star", shape=SHAPE, voxel_size=VOXEL
     )
-    places = look([Tomogram(str(folder / f"TS_{k}.mrc"), f"TS_{k}") for k in range(10)])
+    places = read_sizes([Tomogram(str(folder / f"TS_{k}.mrc"), f"TS_{k}") for k in range(10)])
     return read_annotations([str(folder / "picks.star")], places, read_card(model))
 
 

@@ -169,7 +169,7 @@ def test_the_average_is_judged_and_the_weights_go_on(tmp_path):
     first = checkpoint.values(one.network.trainable_variables)
     one.step(next(stream))
     second = checkpoint.values(one.network.trainable_variables)
-    with one.judged() as network:
+    with one.averaged() as network:
         for value, a, b in zip(checkpoint.values(network.trainable_variables), first, second, strict=True):
             np.testing.assert_allclose(value, 0.75 * a + 0.25 * b, atol=1e-6)
     for value, b in zip(checkpoint.values(one.network.trainable_variables), second, strict=True):

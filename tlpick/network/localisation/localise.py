@@ -202,7 +202,7 @@ def localise(
     """
     options = options or Options()
     found = find(labels, score, classes, voxel_size, options, block=block, run=run)
-    return judge(found, classes, voxel_size, options, volumes)
+    return score_clusters(found, classes, voxel_size, options, volumes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +232,7 @@ def find(
     return Found(_clusters(labels, score, radii, options, block, run) if radii else {}, shape)
 
 
-def judge(
+def score_clusters(
     found: Found,
     classes: Sequence[ClassInfo],
     voxel_size: float,

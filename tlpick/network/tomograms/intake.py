@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
@@ -16,7 +17,7 @@ from catalogs.plausible import doubt, refuse_unusual
 from catalogs.volumes import Volume, open_volume
 from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.beads import Beads, find_beads
-from tlpick.network.tomograms.contrast import looks
+from tlpick.network.tomograms.contrast import apparent_contrast
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.masks import Region, check_mask, mask_path
 from tlpick.network.tomograms.scratch import Scratch
@@ -154,13 +155,13 @@ def prepare(
         If the tomogram cannot be read, or does not fit the model and nothing was said about that.
     """
     path = tomogram.path
-    volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, preprocessing, volume)
+    volume, size, (z0, z1), rescale, contrast = _checked_header(tomogram, card, preprocessing, volume)
     grid, shift = size * preprocessing.bin, size * (preprocessing.bin - 1) / 2
     chunk = math.prod(getattr(volume.data, "chunks", None) or ()) * volume.dtype.itemsize
     if chunk > max(memory, _LARGE_CHUNK):
         raise InputError(
-            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and `max_memory` leaves "
-            f"{max(memory, 0) / 1e9:.1f} GB; give more, or write it with smaller chunks"
+            f"{path} has chunks that unpack to {data_size(chunk)} each, and `max_memory` leaves "
+            f"{data_size(max(memory, 0))}; give more, or write it with smaller chunks"
         )
     region = None
     if preprocessing.mask is not None:
@@ -171,7 +172,7 @@ def prepare(
         offset = (shift, shift, z0 * size + shift)
         if rescale:
             if 24 * values.size > memory:
-                raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more `max_memory`")
+                raise InputError(f"resampling needs {data_size(24 * values.size)}; give more `max_memory`")
             values, grid = resample(values, grid, card.voxel_size), card.voxel_size
         mask = sample = slab = None
         places = [
@@ -215,14 +216,14 @@ def check(
     InputError
         As :func:`prepare`.
     """
-    volume, size, _, _, _ = _at_the_door(tomogram, card, preprocessing, volume)
+    volume, size, _, _, _ = _checked_header(tomogram, card, preprocessing, volume)
     if preprocessing.mask is not None:
         check_mask(mask_path(preprocessing.mask, tomogram.name or volume.name), volume.shape, size)
     if min(n // preprocessing.bin for n in volume.shape) < 1:
         raise InputError(f"{tomogram.path}: nothing is left of it by `bin={preprocessing.bin}`")
 
 
-def _at_the_door(
+def _checked_header(
     tomogram: Tomogram, card: ModelCard, preprocessing: Preprocessing, volume: Volume | None
 ) -> tuple[Volume, float, tuple[int, int], bool, str | None]:
     """Open a volume, and compare its header with the model's: volume, size, planes, rescaling, contrast."""
@@ -320,7 +321,7 @@ def _check_contrast(
     values: NDArray[np.float32], card: ModelCard, grid: float, path: str, preprocessing: Preprocessing
 ) -> None:
     smallest = min(info.radius for info in card.classes)
-    shown, skewness = looks(values, max(2, round(smallest / grid / 2)))
+    shown, skewness = apparent_contrast(values, max(2, round(smallest / grid / 2)))
     if shown is not None and shown != card.contrast:
         turned = " with `invert`" if preprocessing.invert else ""
         fix = "leave out `invert`" if preprocessing.invert else "add `invert`"
