@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from s3_server import Client, serve
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from catalogs import particles
-from catalogs.corpus import index, sample_group, snapshot
+from catalogs import intensity, particles
+from catalogs.corpus import index, sample_group, snapshot, thumbnail
 from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.schema import Acquisition, ClassInfo, Intensity, SampleRecord
 from catalogs.seeds import digest, generator
@@ -435,9 +435,14 @@ def weights() -> dict[str, float]:
     one = sample(0)
     kept = sample_group.round_mantissa(one.tomogram)
     objects = sample_group.encode(
-        Sample(**{**one.__dict__, "tomogram": kept}), voxel_size=8.0, attributes={}, classes=CLASSES
+        Sample(**{**one.__dict__, "tomogram": kept}),
+        voxel_size=8.0,
+        attributes={},
+        classes=CLASSES,
+        thumbnail=thumbnail.draw(kept, intensity.measure(kept)),
     )
-    parts = {"tomogram": "0/", "classes": "labels/classes/", "instances": "labels/instances/",
+    parts = {"tomogram": "0/c/", "thumbnail": "0/thumbnail",
+             "classes": "labels/classes/", "instances": "labels/instances/",
              "particles": "particles/", "tilt_images": "tilts/images/", "root": "zarr.json"}  # fmt: skip
     sizes = {
         name: sum(len(data) for key, data in objects.items() if key.startswith(at)) / 1e6

@@ -32,7 +32,7 @@ from crowd import CROWD, molecules, packed
 
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
-from tlgen.reconstruct import Reconstruction, Series, reconstruct
+from tlgen.reconstruct import ProjectionParameters, Reconstruction, reconstruct
 from tlgen.scene.density import density
 from tlgen.simulate.multislice.multislice import Multislice
 from tlgen.tilts.scheme import tilt_series
@@ -159,7 +159,7 @@ def compare(
         print(f"{name:34s} {seconds:8.3f} {agreement:12.4f}", flush=True)
 
     ours = 0.0
-    series = Series(angles)
+    series = ProjectionParameters(angles)
     for name, settings in choices.items():
         found, seconds = timed(lambda s=settings: reconstruct(counts, series, shape, s))  # type: ignore[misc]
         ours = ours or seconds

@@ -35,7 +35,7 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
 from catalogs.storage.store import open_store
-from tlrun.calls import Call, Executor, Outcome, Task
+from tlrun.calls import Call, CallResult, Executor, Task
 from tlrun.fan_out import Job, Steps, fan_out
 from tlrun.on_dask import WorkerLost
 
@@ -139,10 +139,10 @@ class Imagined(Executor):
         """Not needed here."""
         raise NotImplementedError
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[CallResult]:
         """Let time pass until something is done."""
         with self._its_own():
-            found: list[Outcome] = []
+            found: list[CallResult] = []
             end = self._clock + seconds
             while self._events and self._events[0][0] <= (self._clock if found else end):
                 when, _, kind, task, spent = heapq.heappop(self._events)
@@ -165,14 +165,14 @@ class Imagined(Executor):
                 self._clock = end
             return found
 
-    def _outcome(self, task: Task, seconds: float) -> Outcome:
+    def _outcome(self, task: Task, seconds: float) -> CallResult:
         self.seconds += seconds
         luck = self._rng.random()
         if luck < DYING:
-            return Outcome(task.key, error=WorkerLost("preempted"), lost=True, seconds=seconds)
+            return CallResult(task.key, error=WorkerLost("preempted"), lost=True, seconds=seconds)
         if luck < DYING + FAILING:
-            return Outcome(task.key, error=OSError("503"), seconds=seconds)
-        return Outcome(task.key, b"", seconds=seconds)
+            return CallResult(task.key, error=OSError("503"), seconds=seconds)
+        return CallResult(task.key, b"", seconds=seconds)
 
 
 def simulated(samples: int, tilts: int, workers: int, message: float, client: float) -> dict[str, float]:

@@ -143,7 +143,7 @@ def pick(model: Any, volume: NDArray[np.float32], memory: float, folder: Path) -
     from catalogs.volumes import write_mrc
     from tlpick.batch.pipeline import Picked, Settings, pick_tomogram
     from tlpick.network.tomograms.inputs import Tomogram
-    from tlpick.network.tomograms.intake import Terms
+    from tlpick.network.tomograms.intake import Preprocessing
     from tltrain.networks.architectures import halo
 
     write_mrc(folder / "tomogram.mrc", volume, 10.0)
@@ -168,7 +168,9 @@ def pick(model: Any, volume: NDArray[np.float32], memory: float, folder: Path) -
         provenance={},
     )
     write_model(folder / "model.tlm", card, (folder / "network.keras").read_bytes())
-    settings = Settings(max_memory=memory, terms=Terms(trust_contrast=True), keep="zarr")
+    settings = Settings(
+        max_memory=memory, preprocessing=Preprocessing(trust_contrast=True), keep_segmentation="zarr"
+    )
     outcome = pick_tomogram(
         str(folder / "model.tlm"), Tomogram(str(folder / "tomogram.mrc")), str(folder / "picks"), settings
     )

@@ -10,8 +10,9 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,10 +21,11 @@ from catalogs import notes
 from catalogs.errors import PARAMETER, InputError
 
 DISTRIBUTION = "template-learning"
+_LIBRARIES = (("NumPy", "numpy"), ("Zarr", "zarr"), ("Dask", "dask"), ("Keras", "keras"))
 #: The packages whose log a program shows.
 _OURS = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
 #: Parameters that command lines call otherwise.
-_OTHERWISE = {"format": "source_format", "spherical_aberration": "cs", "unusual": "yes"}
+_OTHERWISE = {"format": "source_format", "spherical_aberration": "cs"}
 F = TypeVar("F", bound=Callable[..., Any])
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _click_echo = click.echo
@@ -38,7 +40,7 @@ _GREETINGS = (
 )
 
 
-def program(name: str, summary: str) -> click.Group:
+def program(name: str, summary: str, sections: Mapping[str, Sequence[str]] | None = None) -> click.Group:
     """Make the group of commands that a console script runs, with ``--version`` and ``--debug``.
 
     Parameters
@@ -47,6 +49,8 @@ def program(name: str, summary: str) -> click.Group:
         What the user types, e.g. ``tlgen``.
     summary
         One sentence for ``--help``.
+    sections
+        Titles and the commands under them, in the order of ``--help``; other commands come last.
 
     Returns
     -------
@@ -61,7 +65,14 @@ def program(name: str, summary: str) -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"]},
         invoke_without_command=True,
     )
-    @click.version_option(version(DISTRIBUTION), prog_name=name)
+    @click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_tell_version,
+        help="Show the version, and those of what it computes with.",
+    )
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @click.pass_context
     def group(context: click.Context, debug: bool) -> None:
@@ -70,11 +81,45 @@ def program(name: str, summary: str) -> click.Group:
         if context.invoked_subcommand is None:  # who asks for nothing wants to know what there is
             click.echo(context.get_help())
 
+    if isinstance(group, _Program):
+        group.sections = sections or {}
     return group
+
+
+def _tell_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Print what a question about a fault should say first, and exit."""
+    if not value or context.resilient_parsing:
+        return
+    import platform
+
+    from catalogs.machine import backends, chosen_backend
+
+    click.echo(f"{context.command.name}, version {version(DISTRIBUTION)}")
+    libraries = ", ".join(f"{label} {version(name)}" for label, name in _LIBRARIES)
+    click.echo(f"Python {platform.python_version()}, {libraries}")
+    found, chosen = backends(), chosen_backend()
+    told = [f"{name} {number}{' (in use)' * (name == chosen)}" for name, number in found.items()]
+    click.echo(f"backends of Keras: {', '.join(told) or 'none'}")
+    if found and chosen not in found:
+        click.echo(f"KERAS_BACKEND is {chosen}, which is not installed")
+    context.exit()
 
 
 class _Program(click.Group):
     """A group whose commands show what the libraries log, and say in flags what they say of parameters."""
+
+    sections: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands section by section, the first sentence of each whole."""
+        named = {name for names in self.sections.values() for name in names}
+        others = [name for name in self.commands if name not in named]
+        for title, names in [*self.sections.items(), ("Commands", others)]:
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl(
+                        [(name, self.commands[name].get_short_help_str(limit=1000)) for name in names]
+                    )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
@@ -230,6 +275,11 @@ def run(group: click.Group) -> None:
         status = group.main(prog_name=group.name, standalone_mode=False)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
+    except click.NoSuchOption as error:
+        known = _options(error.ctx.command) if error.ctx is not None else []
+        status = _refuse(
+            group, f"no such option {error.option_name}{nearest(error.option_name, known)}", error
+        )
     except click.ClickException as error:  # bad usage: click's own words, in our shape
         status = _refuse(group, error.format_message(), error)
     except InputError as error:
@@ -262,6 +312,17 @@ def shown(text: str) -> str:
 def _echo(message: Any = None, *args: Any, **words: Any) -> None:
     """Print as click does, in all programs, whatever a name holds."""
     _click_echo(shown(message) if isinstance(message, str) else message, *args, **words)
+
+
+def _options(command: click.Command) -> list[str]:
+    """List the options of a command, without names that they had before."""
+    return [
+        name
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for name in parameter.opts
+        if name not in getattr(parameter, "former", ())
+    ]
 
 
 def _refuse(group: click.Group, text: str, error: Exception) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def exports(
+    package: str, names: Mapping[str, str], former: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make ``__getattr__`` and ``__dir__`` of a package.
 
     Parameters
@@ -18,9 +21,14 @@ def exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any
     names
         Exported name -> the module that has it; ``module:name`` where it has another name there, and
         ``module:`` for the module itself.
+    former
+        Name of the version before -> the name now. It still works, with a warning, and is not listed.
     """
 
     def get(name: str) -> Any:
+        if former and name in former:
+            warnings.warn(f"{package}.{name} is called {former[name]} now", FutureWarning, stacklevel=2)
+            return getattr(sys.modules[package], former[name])
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         where, _, attribute = names[name].partition(":")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from catalogs.errors import InputError
 
 #: What Keras can compute with, the best first, as its variable KERAS_BACKEND names them.
 BACKENDS = ("tensorflow", "jax", "torch")
+# Distributions that bring the same package under another name.
+_DISTRIBUTIONS = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 _SWITCH, _LIMIT = "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"
 # Instruction sets that matter for speed, best first: name, and the flags of /proc/cpuinfo that all mean it.
 _SETS = (
@@ -90,8 +93,8 @@ def prefer_onednn() -> None:
 
 def prefer_installed_backend() -> None:
     """Let Keras compute with JAX or PyTorch where TensorFlow is not installed and the user has not chosen."""
-    if "KERAS_BACKEND" not in os.environ and (backend := _installed_backend()) not in (None, BACKENDS[0]):
-        os.environ["KERAS_BACKEND"] = str(backend)
+    if "KERAS_BACKEND" not in os.environ and (backend := next(iter(backends()), BACKENDS[0])) != BACKENDS[0]:
+        os.environ["KERAS_BACKEND"] = backend
 
 
 def require_backend() -> None:
@@ -102,15 +105,30 @@ def require_backend() -> None:
     InputError
         Neither TensorFlow nor JAX nor PyTorch is installed; says how to install one.
     """
-    if _installed_backend() is None:
+    if not backends():
         raise InputError(
             "neither TensorFlow nor JAX nor PyTorch is installed, and Keras needs one of them: "
             "pip install 'template-learning[cpu]'"
         )
 
 
-def _installed_backend() -> str | None:
-    return next((name for name in BACKENDS if find_spec(name) is not None), None)
+def backends() -> dict[str, str]:
+    """Find what Keras can compute with here, the best first: name -> version; nothing is imported."""
+    return {name: _version(name) for name in BACKENDS if find_spec(name) is not None}
+
+
+def chosen_backend() -> str | None:
+    """Name what Keras computes with: what KERAS_BACKEND says, else the best that is installed, if any is."""
+    return os.environ.get("KERAS_BACKEND") or next(iter(backends()), None)
+
+
+def _version(backend: str) -> str:
+    for name in _DISTRIBUTIONS.get(backend, (backend,)):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "of unknown version"
 
 
 def best_for_onednn() -> str:

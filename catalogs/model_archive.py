@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogs.errors import InputError
+from catalogs.storage.hdf5_data import n_filters
 
 #: Bytes that a card, or the description of a network, may have.
 MOST_TEXT = 64 << 20
@@ -203,6 +204,8 @@ def _n_weights(data: bytes, where: object) -> int:
                         waiting.append(node)
                     elif not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
                         raise ModelRefused(f"the weights in {where} lie in other files: {node.name}")
+                    elif n_filters(node):  # Keras writes numbers as they are
+                        raise ModelRefused(f"the weights in {where} are compressed: {node.name}")
                     else:
                         n += math.prod(node.shape or ())
                         if n * 2 > len(data) * _RATIO + _LEAST:  # half precision at least

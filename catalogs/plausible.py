@@ -7,6 +7,7 @@ most often a wrong unit: the programs say so, and go on where the user means it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from catalogs.errors import InputError
@@ -173,6 +174,42 @@ def refuse_impossible(quantity: str, value: float, called: str) -> None:
     words = impossible(quantity, value)
     if words is not None:
         raise InputError(f"{called} {words}")
+
+
+def refuse_unusual(doubts: Iterable[str | None], yes: bool) -> None:
+    """Refuse values that are most often in a wrong unit, unless the user means them.
+
+    Parameters
+    ----------
+    doubts
+        What :func:`doubt` said of each value; None where nothing is unusual.
+    yes
+        Whether the user means them.
+
+    Raises
+    ------
+    InputError
+        It says what is unusual and how to go on.
+    """
+    said = [words for words in doubts if words is not None]
+    if said and not yes:
+        raise InputError(f"{' -- '.join(said)}; if this is meant, add `yes`")
+
+
+def doubts_of_model(voxel_size: float, radii: Mapping[str, float], called: str) -> list[str | None]:
+    """Doubt the voxel size (Å) and the radii of the classes (Å) of a model or a corpus.
+
+    Parameters
+    ----------
+    voxel_size, radii
+        Of the tomograms, and of the particles by class.
+    called
+        What has them, such as ``the model 'ribosome'``.
+    """
+    return [
+        doubt("voxel_size", voxel_size, called=f"the voxel size of {called}"),
+        *(doubt("radius", r, called=f"the radius of {name} in {called}") for name, r in radii.items()),
+    ]
 
 
 def _number(value: float, unit: str) -> str:

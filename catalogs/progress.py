@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 #: Seconds between two lines where the output is not a terminal.
 LOG_EVERY = 15.0
@@ -66,7 +70,7 @@ class Silent:
         """Do nothing."""
 
 
-def chosen(progress: bool | Progress) -> Progress:
+def progress_of(progress: bool | Progress) -> Progress:
     """Turn what a user gave as ``progress`` into a protocol: False is silent, True a bar, else their own."""
     if isinstance(progress, bool):
         return ProgressLine if progress else Silent
@@ -89,42 +93,30 @@ class ProgressLine:
     def __init__(self, title: str, total: int, unit: str) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._live: Any = None
+        self._done, self._note = 0, ""
         self._started = self._last = time.monotonic()
         self._first: tuple[float, int] | None = None  # when something was first done, and how much
 
     def __enter__(self) -> ProgressLine:
         from rich.console import Console
 
-        console = Console(highlight=False)
+        self._console = console = Console(highlight=False)
         if sys.stdout.isatty() or console.is_jupyter:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.live import Live
 
-            self._live = Progress(
-                TextColumn("  {task.description}"),
-                BarColumn(bar_width=28),
-                TextColumn("{task.completed:.0f}/{task.total:.0f} " + self._unit),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=console,
-            )
-            self._task = self._live.add_task(self._title, total=self._total, note="")
+            self._live = Live(get_renderable=self._picture, console=console, refresh_per_second=4)
             self._live.start()
         return self
 
     def update(self, done: int, note: str = "", *, total: int | None = None) -> None:
         """Show that ``done`` units are finished, with a word on what matters now; the total may change."""
         self._total = self._total if total is None else total
-        if self._live is not None:
-            self._live.update(self._task, completed=done, total=self._total, note=note)
-            return
-        now = time.monotonic()
+        self._done, self._note, now = done, note, time.monotonic()
         if self._first is None and done > 0:
             self._first = now, done
-        if now - self._last >= LOG_EVERY:
-            self._last = now
-            spent = f"{now - self._started:.0f} s{self._left(now, done)}"
+        if self._live is None and now - self._last >= LOG_EVERY:
+            self._last, left = now, self._left(now)
+            spent = in_time(now - self._started) + (f", about {left} left" if left else "")
             words = [f"  {self._title} {done}/{self._total} {self._unit}", spent, note]
             sys.stdout.write("; ".join(filter(None, words)) + "\n")
             sys.stdout.flush()
@@ -135,9 +127,68 @@ class ProgressLine:
         if self._live is not None:
             self._live.stop()
 
-    def _left(self, now: float, done: int) -> str:
+    def _picture(self) -> Group:
+        now = time.monotonic()
+        left = self._left(now)
+        spent = f"{in_time(now - self._started)} spent"
+        return two_rows(
+            self._title,
+            self._done / self._total if self._total else 0.0,
+            [f"{self._done}/{self._total} {self._unit}", f"{left} left" if left else ""],
+            [self._note, spent],
+            self._console.width,
+        )
+
+    def _left(self, now: float) -> str:
         """Estimate the rest by the pace since the first piece: what came before it happens once."""
-        if self._first is None or done <= self._first[1]:
+        if self._first is None or self._done <= self._first[1]:
             return ""
         began, before = self._first
-        return f", about {(now - began) / (done - before) * (self._total - done):.0f} s left"
+        return in_time((now - began) / (self._done - before) * (self._total - self._done))
+
+
+def two_rows(title: str, share: float, words: Sequence[str], notes: Sequence[str], width: int) -> Group:
+    """Draw how far a piece of work is, in two rows that fit a window of any width.
+
+    Parameters
+    ----------
+    title
+        What is being done.
+    share
+        How much of it is done, 0 to 1; a bar shows it where there is room.
+    words
+        What the first row says after the bar; the first ones are the most important.
+    notes
+        What the second row says.
+    width
+        Of the window, in characters.
+    """
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    head = [f"  {title}", *filter(None, words)]
+    while len(head) > 2 and sum(map(len, head)) + len(head) - 1 > width:
+        head.pop()
+    room = width - sum(map(len, head)) - len(head)
+    first = Table.grid(padding=(0, 1))
+    bar = [ProgressBar(total=1.0, completed=min(1.0, share), width=min(30, room))] if room >= 8 else []
+    cells = [Text(word, no_wrap=True, overflow="ellipsis") for word in head]
+    first.add_row(cells[0], *bar, *cells[1:])
+    second = Text("  ") + Text(" · ").join(Text(note) for note in filter(None, notes))
+    second.highlight_regex(r"\b[1-9]\d* failed", "red")
+    second.truncate(width, overflow="ellipsis")
+    second.no_wrap = True
+    return Group(first, second)
+
+
+def in_time(seconds: float) -> str:
+    """Say a duration as people do, e.g. ``3 min`` or ``2 h 05 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours / 24:.1f} days"

@@ -22,11 +22,11 @@ from catalogs import seeds
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import IncompleteError, InputError
 from catalogs.private import scratch_folder
-from catalogs.progress import Progress, chosen
+from catalogs.progress import Progress, progress_of
 from tlgen.molecules.library import CorpusLibrary
 from tlgen.molecules.molecule import Library, Molecule
 from tlgen.recipes.recipe import Packing, Recipe
-from tlgen.recipes.samples import SampleSpec, choose, expand
+from tlgen.recipes.samples import SampleSpec, expand, sample_named
 from tlgen.scene.scene import Scene
 from tlgen.scene.scene_file import COARSE, read_scene, write_scene
 from tlgen.simulate.engine import engine, in_calls
@@ -169,7 +169,7 @@ def pack(recipe: Recipe, sample: str | None = None, *, progress: bool | Progress
 
     recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
-    spec = choose(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
+    spec = sample_named(expand(recipe, {p.key: p.count for p in wanted}), sample, recipe.name)
     prepare_structures.refuse_small_boxes(recipe)
     recipe_checks.check_decorations(recipe, [spec])
     prepare_structures.refuse_targets_among_distractors(recipe)
@@ -182,7 +182,7 @@ def pack(recipe: Recipe, sample: str | None = None, *, progress: bool | Progress
             name=recipe.name,
         )
         prepared = []
-        with chosen(progress)("structures and their variants", len(wanted), "structures") as line:
+        with progress_of(progress)("structures and their variants", len(wanted), "structures") as line:
             for preparation in wanted:
                 prepared.append(prepare_structures.prepare(catalog.url, preparation))
                 line.update(len(prepared))
@@ -241,7 +241,7 @@ def simulate_tilts(
     """
     from tlgen.simulate import checks
 
-    spec: SampleSpec = choose(expand(recipe, {}), sample, recipe.name)
+    spec: SampleSpec = sample_named(expand(recipe, {}), sample, recipe.name)
     acq = spec.acquisition
     simulator = engine(acq.engine)
     simulator.check(acq)
@@ -278,6 +278,7 @@ def make(
     retries: int = 2,
     time_limit: float = 7200.0,
     log_json: str | None = None,
+    yes: bool = False,
     progress: bool | Progress = False,
 ) -> Catalog:
     """Make the samples of a recipe that a corpus does not have yet.
@@ -299,6 +300,8 @@ def make(
         Seconds that one step may take.
     log_json
         File that gets the run as JSON lines.
+    yes
+        Go on with values that are unusual, such as voxels of 1 Å; False: refuse them.
     progress
         True shows the run as ``tlgen run`` does; or a :class:`catalogs.progress.Progress`.
 
@@ -310,13 +313,19 @@ def make(
     Raises
     ------
     InputError
-        A structure is missing, an engine cannot honour a setting, or the corpus has other classes.
+        A value is unusual, a structure is missing, an engine cannot honour a setting, or the corpus has
+        other classes.
     IncompleteError
         Some samples could not be made; the others are in the corpus.
     """
+    from tlgen.recipes.doubts import doubts, refuse_unusual
+    from tlgen.runs.recipe_checks import check_recipe
     from tlgen.runs.run import run
 
-    url = os.fspath(to)
+    url, found = os.fspath(to), doubts(recipe)
+    if found and not yes:
+        check_recipe(recipe)  # what is impossible is refused first
+        refuse_unusual(found, yes, told=False)
     if not run(recipe, url, cluster, retries, time_limit, log_json, progress=progress):
         raise IncompleteError(
             f"not all samples of the recipe {recipe.name} are in {url}; the same call tries the others again"
@@ -361,7 +370,7 @@ def reconstruct_series(
 
     request = Request(**options)
     return reconstruct_file(
-        os.fspath(series), os.fspath(angles), os.fspath(to), request, progress=chosen(progress)
+        os.fspath(series), os.fspath(angles), os.fspath(to), request, progress=progress_of(progress)
     )
 
 

@@ -15,7 +15,17 @@ from tlgen.cli_corpus import COMMANDS
 if TYPE_CHECKING:
     from tlgen.recipes.recipe import Recipe
 
-tlgen = console.program("tlgen", "Make a labelled corpus of simulated tomograms from structures.")
+tlgen = console.program(
+    "tlgen",
+    "Make a labelled corpus of simulated tomograms from structures.",
+    {
+        "Write a recipe": ["new", "recipes", "match", "structures", "fetch"],
+        "Look before you run": ["plan", "pack", "view", "simulate", "variants"],
+        "Make a corpus": ["run", "clusters"],
+        "Use a corpus": ["ls", "export", "copy", "verify", "repair", "index"],
+        "Other": ["reconstruct", "doctor"],
+    },
+)
 for command in COMMANDS:
     tlgen.add_command(command)
 
@@ -343,6 +353,7 @@ def variants(recipe: str, folder: Path) -> None:
     show_default=True,
     help="Where images are filtered and back-projected; auto: on a GPU where there is one.",
 )
+@click.option("--yes", is_flag=True, help="Go on with values that are unusual, such as a thickness of 30 Å.")
 def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     """Make a tomogram of SERIES, a stack of aligned images (MRC), by weighted back-projection.
 
@@ -362,7 +373,7 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     settings = settings_of({"filter": given["kind"], **{name: given[name] for name in names}})
     same = (
         "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
-        "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt",
+        "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt", "yes",
     )  # fmt: skip
     request = Request(
         bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],
@@ -370,9 +381,6 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip
-    for name in ("thickness", "voxel_size", "pixel_size", "defocus", "voltage", "amplitude_contrast"):
-        if given[name] is not None:
-            console.tell_unusual(name, given[name], f"--{name.replace('_', '-')}")
     (z, y, x), voxel_size = reconstruct_file(series, angles, path, request, progress=ProgressLine)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
 
@@ -395,12 +403,14 @@ def match(acquisition: str, path: str | None, template: str | None, voxel_size: 
     and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
     acquisition and samples are changed.
     """
-    from tlgen.recipes.from_series import write_match
+    from tlgen.recipes.from_series import write_recipe
 
-    for line in write_match(acquisition, path, template, voxel_size):
+    for line in write_recipe(acquisition, path, template, voxel_size):
         click.echo(line)
     if path is not None:
         _with_a_word(path)
+    else:
+        console.tell_unusual("voxel_size", voxel_size, "--voxel-size")
 
 
 @tlgen.command()

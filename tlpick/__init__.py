@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from tlpick.network.localisation.localise import Options as Localising
     from tlpick.network.model import Model, load_model
     from tlpick.network.segment import Segmentation
-    from tlpick.network.tomograms.intake import Terms
+    from tlpick.network.tomograms.intake import Preprocessing
 
 __all__ = [
     "Comparison",
     "Localising",
     "Model",
+    "Preprocessing",
     "Run",
     "Segmentation",
-    "Terms",
     "load_model",
     "pick_many",
     "score",
@@ -34,11 +34,12 @@ __getattr__, __dir__ = exports(
         "Model": "tlpick.network.model",
         "Run": "tlpick.api",
         "Segmentation": "tlpick.network.segment",
-        "Terms": "tlpick.network.tomograms.intake",
+        "Preprocessing": "tlpick.network.tomograms.intake",
         "load_model": "tlpick.network.model",
         "pick_many": "tlpick.api",
         "score": "tlpick.api",
     },
+    former={"Terms": "Preprocessing"},
 )
 
 prefer_onednn()

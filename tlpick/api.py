@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from catalogs import particles
 from catalogs.errors import InputError
+from catalogs.former_names import accepts_former
 from catalogs.particles import DISTRACTOR
 from catalogs.progress import Progress
 from tlpick.batch.pipeline import Settings
@@ -25,24 +26,26 @@ from tlpick.evaluation.matching import Evaluation, evaluate
 from tlpick.network.localisation.localise import Options
 from tlpick.network.model import Model
 from tlpick.network.tomograms.inputs import Selection
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 
 _Table = pd.DataFrame | str | os.PathLike[str]
 
 
+@accepts_former(terms="preprocessing")
 def pick_many(
     model: Model | str | os.PathLike[str],
     tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     to: str | os.PathLike[str],
     *,
     cluster: str | None = None,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     localising: Options | None = None,
     tta: int = 1,
     max_memory: float = 4e9,
     selection: Selection | None = None,
     precision: float | None = None,
     formats: Sequence[str] = (),
+    yes: bool = False,
     progress: bool | Progress = False,
 ) -> Run:
     """Pick the particles of many tomograms.
@@ -61,8 +64,8 @@ def pick_many(
         Folder where the picks go.
     cluster
         Where to run, in one word or as a file, such as ``local:4`` or ``slurm``; None: this process.
-    terms
-        How tomograms are brought to what the model knows; None: they must fit.
+    preprocessing
+        How tomograms are preprocessed for the model; None: they must fit as they are.
     localising
         How voxels become particles, and which particles count; None: the defaults.
     tta
@@ -75,6 +78,8 @@ def pick_many(
         Keep the picks that promise this share of right ones; needs a calibrated model. None: all.
     formats
         Further formats of the list, such as ``relion5``.
+    yes
+        Go on with values that are unusual; False: refuse them, unless ``preprocessing`` says yes.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
 
@@ -92,8 +97,12 @@ def pick_many(
     given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
     if tta not in (1, 4, 8):
         raise InputError(f"`tta` is {tta}; give 1, 4 or 8")
+    preprocessing = preprocessing or Preprocessing()
     settings = Settings(
-        max_memory=max_memory, terms=terms or Terms(), tta=tta, localising=localising or Options()
+        max_memory=max_memory,
+        preprocessing=replace(preprocessing, yes=yes or preprocessing.yes),
+        tta=tta,
+        localising=localising or Options(),
     )
     return run(
         path,

@@ -7,12 +7,18 @@ from typing import Any
 import click
 
 from catalogs import console
-from tlpick.options import asked_cut, chosen, cutting, localising, pairs, thresholding
+from tlpick.options import asked_cut, cutting, localising, localising_options, pairs, thresholding
 from tlpick.output.convert import command as convert
 from tlpick.run_options import running, settings
 
 tlpick = console.program(
-    "tlpick", "Pick particles in tomograms with a trained model, and score picks against truth."
+    "tlpick",
+    "Pick particles in tomograms with a trained model, and score picks against truth.",
+    {
+        "Pick": ["run", "select", "convert", "mask", "report"],
+        "Evaluate": ["score", "calibrate"],
+        "Other": ["cite"],
+    },
 )
 
 
@@ -179,7 +185,23 @@ def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -
     """
     from tlpick.evaluation.calibrate import calibrate as learn
 
-    learn(model, corpus, where, to, chosen(**how))
+    learn(model, corpus, where, to, localising_options(**how))
+
+
+@tlpick.command()
+@click.option(
+    "--format",
+    "form",
+    type=console.Choice(["text", "bibtex", "cff"]),
+    default="text",
+    show_default=True,
+    help="A line of text, BibTeX, or the Citation File Format.",
+)
+def cite(form: str) -> None:
+    """Print how to cite the method."""
+    from catalogs import citation
+
+    click.echo(citation.cite(form))
 
 
 def main() -> None:

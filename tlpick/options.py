@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from catalogs.console import Choice
+from catalogs.console import Choice, Renamed
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def localising(command: _Command) -> _Command:
-    """Add the options of localising to a command; :func:`chosen` turns their values into ``Options``."""
+    """Add the options of localising to a command; :func:`localising_options` turns them into ``Options``."""
     for option in reversed(_LOCALISING):
         command = option(command)
     return command
@@ -71,12 +71,14 @@ _LOCALISING = (
         help="Drop what is larger than so many particles' volumes; of one class with CLASS=.",
     ),
     click.option(
-        "--exclusion",
+        "--min-separation",
+        cls=Renamed,
+        former=["--exclusion"],
         type=click.FloatRange(0),
         default=0.5,
         show_default=True,
-        help="Of two picks nearer than this share of the sum of their radii, only the better stays, whatever "
-        "their classes; 0 keeps all.",
+        help="Of two picks that are nearer than this share of the sum of their radii, keep only the better "
+        "one, whatever their classes; 0 keeps all.",
     ),
     click.option(
         "--border",
@@ -129,11 +131,11 @@ _THRESHOLDING = (
 )
 
 
-def chosen(
+def localising_options(
     method: str = "meanshift",
     min_size: Sequence[str] = (),
     max_size: Sequence[str] = (),
-    exclusion: float = 0.5,
+    min_separation: float = 0.5,
     border: str = "flag",
 ) -> Options:
     """Turn the values of the options into what :func:`tlpick.network.localisation.localise.localise` takes.
@@ -160,7 +162,7 @@ def chosen(
         min_size=lowest,
         max_size=highest,
         sizes=sizes,
-        exclusion=exclusion,
+        min_separation=min_separation,
         border=border,  # type: ignore[arg-type]
     )
 

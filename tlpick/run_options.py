@@ -10,7 +10,7 @@ import click
 
 from catalogs.console import Choice
 from catalogs.errors import InputError
-from tlpick.options import chosen
+from tlpick.options import localising_options
 
 if TYPE_CHECKING:
     from tlpick.batch.pipeline import Settings
@@ -195,15 +195,22 @@ def settings(options: dict[str, Any]) -> Settings:
         If they do not go together.
     """
     from tlpick.batch.pipeline import Settings
-    from tlpick.network.tomograms.intake import Terms
+    from tlpick.network.tomograms.intake import Preprocessing
 
-    of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
+    of_preprocessing = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
     found = {name: options.pop(name) == "auto" for name in ("slab", "beads")}
-    given = {name: options.pop(name) for name in of_terms}
-    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given, **found)
-    if terms.mask == "":
+    given = {name: options.pop(name) for name in of_preprocessing}
+    preprocessing = Preprocessing(bin=options.pop("binning"), yes=options.pop("yes"), **given, **found)
+    if preprocessing.mask == "":
         raise InputError("--mask '' names no mask; leave it out")
     means = {name: options.pop(name) for name in ("max_memory", "tile")}
     tta, keep = int(options.pop("tta")), options.pop("keep_segmentation")
     decoys = options.pop("decoys")
-    return Settings(**means, terms=terms, tta=tta, keep=keep, localising=chosen(**options), decoys=decoys)
+    return Settings(
+        **means,
+        preprocessing=preprocessing,
+        tta=tta,
+        keep_segmentation=keep,
+        localising=localising_options(**options),
+        decoys=decoys,
+    )

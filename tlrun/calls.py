@@ -81,7 +81,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CallResult:
     """What became of a task.
 
     Attributes
@@ -137,7 +137,7 @@ class Executor(ABC):
         """Take a task."""
 
     @abstractmethod
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[CallResult]:
         """Return what has finished since the last call; waits for something, but not longer than that.
 
         Raises

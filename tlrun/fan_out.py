@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tlrun.account import Failure, Progress, Summary
-from tlrun.calls import REST, Call, ClusterLost, Executor, Outcome, Task
+from tlrun.calls import REST, Call, CallResult, ClusterLost, Executor, Task
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -283,7 +283,7 @@ class _Engine:
 
     # ------------------------------------------------------------------ what has come back
 
-    def take(self, outcomes: Iterable[Outcome]) -> None:
+    def take(self, outcomes: Iterable[CallResult]) -> None:
         """Send results into their items; see to what failed."""
         for outcome in outcomes:
             if outcome.key not in self._flying:
@@ -341,7 +341,7 @@ class _Engine:
         self._bytes += self._measure(result)
         self.on_result(item.job.name, result)
 
-    def _failed(self, attempt: _Try, outcome: Outcome) -> None:
+    def _failed(self, attempt: _Try, outcome: CallResult) -> None:
         error = outcome.error
         assert error is not None
         where = f" (on {outcome.host})" if outcome.host else ""

@@ -12,7 +12,7 @@ def now() -> float:
     return _AHEAD + time.monotonic()
 
 
-def steady_dask() -> None:
+def use_monotonic_clock() -> None:
     """Let Dask and Tornado measure waiting times of this process by :func:`now`; more than once is once.
 
     Both add a wait to the time of day and compare with it later. A clock that is set back within the

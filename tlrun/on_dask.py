@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tlrun import memory
-from tlrun.calls import REST, ClusterLost, Executor, Outcome, Task
+from tlrun.calls import REST, CallResult, ClusterLost, Executor, Task
 from tlrun.child import Child, child_of_this_thread
-from tlrun.monotonic import steady_dask
+from tlrun.monotonic import use_monotonic_clock
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -42,7 +42,7 @@ class Parcel:
 
 def execute(payload: bytes, time_limit: float | None, needed: int) -> Parcel:
     """Run a pickled call in this thread's child process (on a worker)."""
-    steady_dask()
+    use_monotonic_clock()
     host = os.uname().nodename
     child: Child | None = None
     taken = started = time.perf_counter()
@@ -80,9 +80,9 @@ class DaskExecutor(Executor):
             if same is None:
                 self._clients[name] = client
         self._futures: dict[str, tuple[Future[Any], Client]] = {}
-        self._finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
         _hush()
-        steady_dask()
+        use_monotonic_clock()
         for client in self._clients.values():
             _shield(client)
 
@@ -135,16 +135,16 @@ class DaskExecutor(Executor):
             outcome = _outcome(key, parcel)
         except KilledWorker as error:
             text = f"the workers that it ran on went away, {error.allowed_failures + 1} one after the other"
-            outcome = Outcome(key, error=WorkerLost(text), lost=True)
+            outcome = CallResult(key, error=WorkerLost(text), lost=True)
         except CancelledError:
-            outcome = Outcome(key, error=WorkerLost("the scheduler has dropped it"), lost=True)
+            outcome = CallResult(key, error=WorkerLost("the scheduler has dropped it"), lost=True)
         except Exception as error:
-            outcome = Outcome(key, error=error)
+            outcome = CallResult(key, error=error)
         self._finished.put(outcome)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[CallResult]:
         """Return what has finished since the last call."""
-        found: list[Outcome] = []
+        found: list[CallResult] = []
         try:
             found.append(self._finished.get(timeout=seconds))
             while True:
@@ -212,11 +212,11 @@ class WorkerLost(Exception):
     """The worker of a call went away before the call was done."""
 
 
-def _outcome(key: str, parcel: Parcel) -> Outcome:
+def _outcome(key: str, parcel: Parcel) -> CallResult:
     value = pickle.loads(parcel.blob)
     if parcel.ok:
-        return Outcome(key, value, host=parcel.host, seconds=parcel.seconds, occupied=parcel.occupied)
-    return Outcome(
+        return CallResult(key, value, host=parcel.host, seconds=parcel.seconds, occupied=parcel.occupied)
+    return CallResult(
         key,
         error=value,
         details=parcel.details,

@@ -17,10 +17,11 @@ from catalogs import particles
 from catalogs.console import nearest
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
-from catalogs.progress import Progress, chosen
+from catalogs.former_names import accepts_former, names_now
+from catalogs.progress import Progress, progress_of
 from tlpick.network.model import Model, load_model
 from tlpick.network.tomograms.inputs import Selection, expand, named
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.settings import FineTuning
 from tltrain.training.settings import Settings
 
@@ -78,11 +79,12 @@ def fit(
         _with(settings or Settings(), options),
         overwrite=overwrite,
         yes=yes,
-        progress=chosen(progress),
+        progress=progress_of(progress),
     )
     return load_model(to)
 
 
+@accepts_former(terms="preprocessing")
 def fine_tune(
     model: Model | str | os.PathLike[str],
     tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -90,10 +92,11 @@ def fine_tune(
     to: str | os.PathLike[str],
     *,
     settings: FineTuning | None = None,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     classes: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    yes: bool = False,
     progress: bool | Progress = False,
     **options: Any,
 ) -> Model:
@@ -112,14 +115,16 @@ def fine_tune(
         File of the tuned model.
     settings
         How; None: the defaults.
-    terms
-        How the tomograms are brought to what the model knows; None: they must fit.
+    preprocessing
+        How the tomograms are preprocessed for the model; None: they must fit as they are.
     held_out
         Names of tomograms that are not learned from but choose the best network.
     classes
         Class of the lists -> class of the model, where they differ.
     overwrite
         Replace a model that was tuned otherwise; False: refuse to.
+    yes
+        Go on with values that are unusual; False: refuse them, unless ``preprocessing`` says yes.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
@@ -137,15 +142,16 @@ def fine_tune(
     """
     from tempfile import TemporaryDirectory
 
-    from tltrain.finetune.annotations import look, read_annotations
+    from tltrain.finetune.annotations import read_annotations, read_sizes
     from tltrain.finetune.finetune import finetune
 
     start = model if isinstance(model, Model) else load_model(model)
-    terms = terms or Terms()
+    preprocessing = preprocessing or Preprocessing()
+    preprocessing = replace(preprocessing, yes=yes or preprocessing.yes)
     found, wrong = expand(_paths(tomograms), Selection(voxel_size=start.card.voxel_size))
     if wrong:
         raise wrong[0][1]
-    places = look(named(found), terms.voxel_size)
+    places = read_sizes(named(found), preprocessing.voxel_size)
     with TemporaryDirectory(prefix="tltrain-") as folder:
         if isinstance(picks, pd.DataFrame):
             lists = [str(Path(folder) / "picks.csv")]
@@ -158,10 +164,10 @@ def fine_tune(
             annotations,
             to,
             _with(settings or FineTuning(), options),
-            terms=terms,
+            preprocessing=preprocessing,
             held_out=held_out,
             overwrite=overwrite,
-            progress=chosen(progress),
+            progress=progress_of(progress),
         )
     return load_model(to)
 
@@ -174,6 +180,7 @@ def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
 def _with(settings: _Settings, options: Mapping[str, Any]) -> _Settings:
     """Set fields of settings; InputError names the nearest of one that there is not."""
     known = settings.__dataclass_fields__
+    options = names_now(settings, options)
     for name in options:
         if name not in known:
             raise InputError(f"there is no setting `{name}`{nearest(name, known)}", parameter=name)

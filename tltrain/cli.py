@@ -9,7 +9,11 @@ import click
 from catalogs.console import Choice, Renamed, program, run, to_disk
 from tltrain.finetune.command import finetune
 
-tltrain = program("tltrain", "Learn to find molecules: train a network on a corpus of simulated tomograms.")
+tltrain = program(
+    "tltrain",
+    "Learn to find molecules: train a network on a corpus of simulated tomograms.",
+    {"Train": ["fit", "finetune"], "Models": ["info", "import", "export"]},
+)
 
 
 @tltrain.command()
@@ -41,7 +45,9 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
     help="small (for CPUs and laptops), deepfinder or residual-unet.",
 )
 @click.option(
-    "--shares",
+    "--sampling",
+    cls=Renamed,
+    former=["--shares"],
     metavar="WHAT=SHARE,...",
     help="What patches are centred on; by default target=0.6,distractor=0.2,background=0.2.",
 )
@@ -52,11 +58,13 @@ tltrain = program("tltrain", "Learn to find molecules: train a network on a corp
     help="Switch an augmentation, such as noise=0.5:0.4; none: all off; again for others.",
 )
 @click.option(
-    "--tolerate",
-    "tolerated",
+    "--max-damaged",
+    cls=Renamed,
+    former=["--tolerate"],
     default=0.01,
     show_default=True,
-    help="Share of the corpus that may be damaged: it is named and skipped. More stops the training.",
+    help="Share of the corpus that may be damaged. Damage is listed and skipped; more than this stops the "
+    "training.",
 )
 @click.option("--steps", default=1000, show_default=True, help="Batches to learn from, at most.")
 @click.option("--patch", default=40, show_default=True, help="Edge of a patch in voxels.")
@@ -99,7 +107,7 @@ def fit(
     yes: bool,
     class_weights: str | None,
     hold_out_by: str | None,
-    shares: str | None,
+    sampling: str | None,
     augment: tuple[str, ...],
     overwrite: bool,
     **options: Any,
@@ -113,12 +121,12 @@ def fit(
     from catalogs.progress import ProgressLine
     from tltrain.data.augment import augmentation_of
     from tltrain.training.fit import fit as train
-    from tltrain.training.settings import Settings, read_shares, read_weights
+    from tltrain.training.settings import Settings, read_sampling, read_weights
 
     settings = Settings(
         class_weights=read_weights(class_weights),
         hold_out_by=() if hold_out_by is None else tuple(name.strip() for name in hold_out_by.split(",")),
-        shares=read_shares(shares),
+        sampling=read_sampling(sampling),
         augmentation=augmentation_of(augment),
         **options,
     )
@@ -154,11 +162,12 @@ def info(model: str, as_json: bool) -> None:
     help="How protein looks in those tomograms.",
 )
 @to_disk(required=True, metavar="MODEL.tlm", help="The model file to write.")
-def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str) -> None:
+@click.option("--yes", is_flag=True, help="Go on with sizes that are unusual, such as voxels of 1 Å.")
+def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str, yes: bool) -> None:
     """Make a model of weights that DeepFinder's training wrote."""
     from tltrain.networks.deepfinder_weights import classes_of, import_deepfinder
 
-    card = import_deepfinder(weights, to, classes_of(classes), voxel_size, contrast)
+    card = import_deepfinder(weights, to, classes_of(classes), voxel_size, contrast, yes=yes)
     click.echo(f"wrote {to}: {card.network} for {', '.join(info.name for info in card.classes)}")
 
 

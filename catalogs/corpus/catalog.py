@@ -20,14 +20,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
 from catalogs.console import DISTRIBUTION, nearest
-from catalogs.corpus import copying, index, molecules, repair, sample_group, sample_table
-from catalogs.corpus.commit import SAMPLES, commit, look_whole, now
+from catalogs.corpus import copying, index, molecules, repair, sample_group, sample_table, thumbnail
+from catalogs.corpus.commit import SAMPLES, check_complete, commit, now
 from catalogs.corpus.places import CORPUS, refuse_one_in_the_other, refuse_what_is_there
 from catalogs.corpus.sample_group import Sample
 from catalogs.corpus.verification import OnProgress, Problem, examine
@@ -35,7 +34,7 @@ from catalogs.errors import InputError
 from catalogs.schema import FORMAT_VERSION, ClassInfo, SampleRecord
 from catalogs.seeds import digest
 from catalogs.storage.reader import StoredArray
-from catalogs.storage.store import Store, can_create_if_absent, open_store, zarr_store
+from catalogs.storage.store import Store, can_create_if_absent, open_store
 from catalogs.versions import require_known
 
 if TYPE_CHECKING:
@@ -191,11 +190,11 @@ class Catalog:
 
     def sample_ids(self) -> list[str]:
         """Return the ids of all samples that are there now, sorted: quicker than their records."""
-        return self._look().ids()
+        return self._find_samples().ids()
 
     def records(self) -> list[SampleRecord]:
         """Return the records of all samples that are there now, by sample id."""
-        return self._look().records()
+        return self._find_samples().records()
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -203,7 +202,7 @@ class Catalog:
 
         The columns are those of :func:`catalogs.corpus.sample_table.as_table`.
         """
-        frame = self._look().frame()
+        frame = self._find_samples().frame()
         return frame.assign(path=f"{self.url}/" + frame["path"])
 
     def query(self, where: str | None) -> pd.DataFrame:
@@ -222,12 +221,19 @@ class Catalog:
         """
         return sample_table.select(self.samples, where)
 
-    def to_xarray(self, where: str | None = None) -> xr.Dataset:
-        """Return :attr:`samples`, or those of a query, as a dataset over the dimension ``sample``.
+    def to_xarray(self, where: str | None = None) -> xr.DataTree:
+        """Return all samples, or those of a query, as one lazy tree indexed by the parameters.
 
-        Variables have the attribute ``units`` where they have a unit.
+        Returns
+        -------
+        xarray.DataTree
+            ``samples`` is the table, its variables with their ``units``; a node below ``volumes`` holds those
+            of all samples of a shape, over (sample, z, y, x). See :func:`catalogs.corpus.as_xarray.tree`.
         """
-        return sample_table.to_xarray(self.query(where))
+        from catalogs.corpus import as_xarray
+
+        about = {"name": self.info["name"], "url": self.url, "classes": [info.name for info in self.classes]}
+        return as_xarray.tree(self.query(where), self.arrays, about)
 
     def split(
         self,
@@ -309,7 +315,7 @@ class Catalog:
         InputError
             If there is no such sample or objects of it are lost; Zarr alone would read zeros.
         """
-        look_whole(self._store, self._record_of(sample_id))
+        check_complete(self._store, self._record_of(sample_id))
         url = self.sample_url(sample_id)
         group: Any = sample_group.open_group(url)
         paths = sample_group.volumes_in(group)
@@ -317,23 +323,23 @@ class Catalog:
 
     def open_sample(self, sample_id: str) -> xr.Dataset:
         """Open the volumes of a sample lazily, named as in :meth:`arrays`, over z, y, x in Å."""
-        import xarray as xr
+        from catalogs.corpus import as_xarray
 
+        return as_xarray.open_volumes(self._store, self._record_of(sample_id))
+
+    def thumbnail(self, sample_id: str) -> bytes:
+        """Return the small picture of a sample, as PNG; it is drawn now if the sample was made without one.
+
+        Raises
+        ------
+        InputError
+            If there is no such sample, or objects of it are lost.
+        """
         record = self._record_of(sample_id)
-        look_whole(self._store, record)
-        store = zarr_store(self._store.at(record.path))
-        variables = {}
-        for name, path in sample_group.volumes_in(
-            sample_group.open_group(self._store.at(record.path))
-        ).items():
-            group, _, array = path.rpartition("/")
-            opened = xr.open_dataset(  # type: ignore[no-untyped-call,unused-ignore]
-                store, engine="zarr", group=group, chunks=None, consolidated=False, mask_and_scale=False
-            )
-            variables[name] = opened[array]
-        steps = dict(zip("zyx", record.shape, strict=True))
-        places = {axis: np.arange(n) * record.acquisition.voxel_size for axis, n in steps.items()}
-        return xr.Dataset(variables, coords=places, attrs={"sample_id": sample_id, "name": record.name})
+        try:
+            return self._store.read(f"{record.path}/{thumbnail.THUMBNAIL}")
+        except FileNotFoundError:
+            return thumbnail.draw(self.arrays(sample_id)["tomogram"], record.intensity)
 
     def particles(self, sample_id: str) -> pd.DataFrame:
         """Read the particle table of a sample, distractors (label 0) among it."""
@@ -341,14 +347,9 @@ class Catalog:
 
     def tilts(self, sample_id: str) -> xr.Dataset:
         """Open the tilt series of a sample lazily: ``angle`` (°), ``dose`` (e/Å²), ``images`` if kept."""
-        import xarray as xr
+        from catalogs.corpus import as_xarray
 
-        record = self._record_of(sample_id)
-        look_whole(self._store, record)
-        return xr.open_dataset(  # type: ignore[no-untyped-call,unused-ignore]
-            zarr_store(self._store.at(record.path)),
-            engine="zarr", group="tilts", chunks=None, consolidated=False, mask_and_scale=False,
-        )  # fmt: skip
+        return as_xarray.open_tilts(self._store, self._record_of(sample_id))
 
     def provenance(self, sample_id: str) -> dict[str, Any]:
         """Read how a sample was made.
@@ -395,13 +396,13 @@ class Catalog:
 
     def plan_repair(
         self, *, grace: float = index.GRACE, deep: bool = True, on_progress: OnProgress | None = None
-    ) -> repair.Plan:
+    ) -> repair.Repairs:
         """Find what is wrong and what :meth:`repair` would do (:func:`catalogs.corpus.repair.plan`)."""
         return repair.plan(
             self._store, grace=grace, deep=deep, journal=self._journal, on_progress=on_progress
         )
 
-    def repair(self, todo: repair.Plan) -> None:
+    def repair(self, todo: repair.Repairs) -> None:
         """Do what :meth:`plan_repair` found; see :func:`catalogs.corpus.repair.apply`."""
         self._view, self._known = None, {}
         repair.apply(self._store, todo, journal=self._journal)
@@ -452,8 +453,8 @@ class Catalog:
         """Whether every writer of this corpus says in ``recent/`` what it makes."""
         return int(self.info["format_version"]) > 1
 
-    def _look(self) -> index.View:
-        self._view = index.look(self._store, self._view, journal=self._journal)
+    def _find_samples(self) -> index.View:
+        self._view = index.find_samples(self._store, self._view, journal=self._journal)
         return self._view
 
     def _standing(self, sample_id: str) -> SampleRecord | None:

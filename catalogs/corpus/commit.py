@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 
 from catalogs import intensity
-from catalogs.corpus import index, sample_group
+from catalogs.corpus import index, sample_group, thumbnail
 from catalogs.corpus.sample_group import Sample
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo, SampleRecord
@@ -67,6 +67,7 @@ def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> Sample
         voxel_size=draft.acquisition.voxel_size,
         attributes=draft.model_dump(mode="json", exclude={"checksums", "n_objects", "n_bytes", "path"}),
         classes=classes,
+        thumbnail=thumbnail.draw(sample.tomogram, draft.intensity),
     )
     measured = {
         "checksums": {ROOT: checksum(objects[ROOT])},
@@ -98,10 +99,10 @@ def write_group(store: Store, record: SampleRecord, objects: Mapping[str, bytes]
     root = {key: data for key, data in objects.items() if key == ROOT}
     for part in ({key: data for key, data in objects.items() if key not in root}, root):
         store.write({f"{record.path}/{key}": data for key, data in part.items()})
-    look_whole(store, record)
+    check_complete(store, record)
 
 
-def look_whole(store: Store, record: SampleRecord) -> None:
+def check_complete(store: Store, record: SampleRecord) -> None:
     """Compare number and total size of a sample's objects with its record, in one request.
 
     Raises

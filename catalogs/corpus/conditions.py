@@ -57,7 +57,7 @@ class _Refused(Exception):
     """What no condition may hold, or what does not fit together."""
 
 
-def choose(samples: pd.DataFrame, where: str) -> pd.Series[bool]:
+def rows_where(samples: pd.DataFrame, where: str) -> pd.Series[bool]:
     """Tell for which rows of a table a condition holds.
 
     Parameters

@@ -164,7 +164,9 @@ class View:
         return sample_table.join(tables)
 
 
-def look(store: Store, before: View | None = None, *, journal: bool = True, base: bool = True) -> View:
+def find_samples(
+    store: Store, before: View | None = None, *, journal: bool = True, base: bool = True
+) -> View:
     """Find all samples that are there now.
 
     Parameters
@@ -215,7 +217,7 @@ def compact(store: Store, *, journal: bool = True, rebuild: bool = False) -> Vie
     store
         Of the corpus.
     journal
-        As :func:`look` takes it.
+        As :func:`find_samples` takes it.
     rebuild
         Read all records again, whatever the snapshot and ``recent/`` say.
 
@@ -232,7 +234,7 @@ def compact(store: Store, *, journal: bool = True, rebuild: bool = False) -> Vie
         If others keep writing snapshots all the time.
     """
     for _ in range(_TRIES):
-        view = look(store, journal=journal and not rebuild, base=not rebuild)
+        view = find_samples(store, journal=journal and not rebuild, base=not rebuild)
         if view.base is not None and not view.fresh and not view.gone:
             _tidy(store, view)
             return view

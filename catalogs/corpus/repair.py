@@ -20,7 +20,7 @@ _MADE = re.compile(
 
 
 @dataclass(frozen=True)
-class Plan:
+class Repairs:
     """What a repair does.
 
     Attributes
@@ -58,7 +58,7 @@ def plan(
     deep: bool = True,
     journal: bool = True,
     on_progress: OnProgress | None = None,
-) -> Plan:
+) -> Repairs:
     """Find what is wrong and decide what to do; nothing is changed.
 
     Parameters
@@ -79,7 +79,7 @@ def plan(
     single = [*strangers, *(p.key for p in of.get("structure", ()))]
     behind = {key for key in single if store.link_on_the_way(key.rpartition("/")[0])}
     others = [p.key for p in of.get("orphan", ()) if p not in orphans]
-    return Plan(
+    return Repairs(
         problems=problems,
         remake=remake,
         groups=tuple(p.key for p in orphans if p.modified < limit),
@@ -97,7 +97,7 @@ def _ours(store: Store, key: str) -> bool:
     return named and not store.link_on_the_way(key)
 
 
-def apply(store: Store, todo: Plan, *, journal: bool = True) -> None:
+def apply(store: Store, todo: Repairs, *, journal: bool = True) -> None:
     """Do what a plan says, and write the index anew from the records unless there are newer ones.
 
     Stopped anywhere, it leaves a corpus that the next repair mends: a sample loses its record first.

@@ -11,6 +11,7 @@
                                   column, text as codes with the words in the attribute ``categories``
     tilts/angle, dose[, images]   degrees, e/Å² before the tilt, (tilt, y, x)
     tilts/*_error                 what the reconstruction did not know of each tilt, if there is such
+    0/thumbnail.png               the middle of the tomogram, for people; samples made before have none
 
 The attribute ``template_learning`` says how the sample was made: its acquisition and the units of that, the
 recipe, seeds, versions of software, checksums of the structures; and the checksum of every other object.
@@ -34,6 +35,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from catalogs.corpus import ome
+from catalogs.corpus.thumbnail import THUMBNAIL
 from catalogs.errors import InputError
 from catalogs.particles import make
 from catalogs.schema import Acquisition, ClassInfo, units
@@ -99,7 +101,12 @@ class Sample:
 
 
 def encode(
-    sample: Sample, *, voxel_size: float, attributes: dict[str, Any], classes: Sequence[ClassInfo]
+    sample: Sample,
+    *,
+    voxel_size: float,
+    attributes: dict[str, Any],
+    classes: Sequence[ClassInfo],
+    thumbnail: bytes,
 ) -> dict[str, bytes]:
     """Turn a sample into the objects of its group; the root's metadata comes last.
 
@@ -113,6 +120,8 @@ def encode(
         JSON-like; becomes the attribute ``template_learning``, with the recipe, seeds, units and checksums.
     classes
         Of the corpus, to name the labels.
+    thumbnail
+        PNG; an object of its own that Zarr does not know of.
 
     Returns
     -------
@@ -145,7 +154,7 @@ def encode(
     _write_particles(root.create_group("particles"), sample, zstd)
     _write_tilts(root.create_group("tilts"), sample, lz4)
 
-    objects = {key: value.to_bytes() for key, value in written.items()}
+    objects = {key: value.to_bytes() for key, value in written.items()} | {THUMBNAIL: thumbnail}
     provenance = {
         **attributes,
         "units": units(Acquisition),

@@ -67,7 +67,7 @@ def select(samples: pd.DataFrame, where: str | None) -> pd.DataFrame:
     """
     if where is None:
         return samples
-    return samples[conditions.choose(samples, where)]
+    return samples[conditions.rows_where(samples, where)]
 
 
 def known_columns(samples: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:

@@ -68,12 +68,12 @@ def examine(
     deep
         Read every object and compare its checksum; otherwise only their names and sizes.
     journal
-        As :func:`catalogs.corpus.index.look` takes it.
+        As :func:`catalogs.corpus.index.find_samples` takes it.
     on_progress
         Called after each sample.
     """
     try:
-        total = len(index.look(store, journal=journal).ids())
+        total = len(index.find_samples(store, journal=journal).ids())
     except InputError:  # will be found again below, with everything else that is wrong
         total = 0
     seen: dict[str, SampleRecord] = {}
@@ -205,7 +205,7 @@ def _index(
 ) -> Iterator[Problem]:
     """Compare the records with what a reader finds; it is read last, so what was seen must be in it."""
     try:
-        view = index.look(store, journal=journal)
+        view = index.find_samples(store, journal=journal)
         found = {record.sample_id: record for record in view.records()}
     except InputError as error:
         if not unreadable:  # else said already

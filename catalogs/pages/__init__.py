@@ -1,1 +1,1 @@
-"""What all HTML pages share: pictures, charts and templates."""
+"""The pages and pictures that the programs write: templates, charts, pictures, colours."""

@@ -19,6 +19,11 @@ PALETTE = (
 )  # fmt: skip
 
 
+def kind_of(number: int) -> str:
+    """Return the CSS class of the colour of a class of particles; after the last colour they repeat."""
+    return f"c{number % len(PALETTE)}"
+
+
 def png(picture: NDArray[np.uint8] | Any) -> str:
     """Encode grey values (y, x), colours (y, x, 3) or a Pillow image as PNG in base64, for a data URL."""
     return _encoded(picture, "PNG", optimize=True)

@@ -30,7 +30,7 @@ from catalogs.particle_table import Shape, VoxelSize
 from catalogs.schema import ClassInfo
 
 if TYPE_CHECKING:
-    from catalogs.particle_formats.sniff import Peek
+    from catalogs.particle_formats.sniff import SniffedFile
 
 #: How the voxels of the tomogram were made from the pixels of the tilt series.
 BinningKind = Literal["fourier", "box"]
@@ -266,7 +266,7 @@ class Format:
     title: str
     suffixes: tuple[str, ...]
     holds: frozenset[str]
-    detect: Callable[[Peek], str | None]
+    detect: Callable[[SniffedFile], str | None]
     read: Callable[[Path, Context], pd.DataFrame]
     encode: Callable[[pd.DataFrame, Path, Context], dict[Path, bytes]]
     learn: Callable[[Path, Context], Context] = lambda _path, context: context

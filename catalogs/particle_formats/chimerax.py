@@ -17,7 +17,7 @@ import pandas as pd
 from catalogs.errors import InputError
 from catalogs.particle_formats import names
 from catalogs.particle_formats.base import POSITION, Context, Format, as_columns, one_of, positions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _COLOURS = (
@@ -32,8 +32,8 @@ _RADIUS = 100.0  # Å, of a class whose radius is not known
 _SCORE = re.compile(r"score=([-+0-9.eEna]+)")
 
 
-def _detect(peek: Peek) -> str | None:
-    found = re.search(r"<(marker_sets?)\b", peek.text[:2000])
+def _detect(sniffed: SniffedFile) -> str | None:
+    found = re.search(r"<(marker_sets?)\b", sniffed.text[:2000])
     return f"it has a <{found.group(1)}>: ChimeraX markers, Å in the frame of the map" if found else None
 
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.particle_formats import names
 from catalogs.particle_formats.base import POSITION, Context, Format, as_columns, one_of
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 
 def _values(path: Path, count: int, what: str) -> NDArray[np.float64]:
-    rows = Peek(path).numbers
+    rows = SniffedFile(path).numbers
     if rows is None and not path.read_text(errors="replace").strip():
         return np.zeros((0, count))
     if rows is None or len(rows[0]) != count:
@@ -29,9 +29,9 @@ def _values(path: Path, count: int, what: str) -> NDArray[np.float64]:
     return np.array(rows, np.float64)
 
 
-def _four(peek: Peek) -> NDArray[np.float64] | None:
-    rows = peek.numbers
-    return np.array(rows) if rows is not None and len(rows[0]) == 4 and peek.suffix == ".coords" else None
+def _four(sniffed: SniffedFile) -> NDArray[np.float64] | None:
+    rows = sniffed.numbers
+    return np.array(rows) if rows is not None and len(rows[0]) == 4 and sniffed.suffix == ".coords" else None
 
 
 def _shares(values: NDArray[np.float64]) -> bool:
@@ -46,15 +46,15 @@ def _labels(values: NDArray[np.float64]) -> bool:
     return bool((first % 1 == 0).all() and (first >= 0).all())
 
 
-def _detect_class(peek: Peek) -> str | None:
-    values = _four(peek)
+def _detect_class(sniffed: SniffedFile) -> str | None:
+    values = _four(sniffed)
     if values is None or not _labels(values) or _shares(values):
         return None
     return "four columns, the first whole: class x y z of DeepETPicker, voxels counted from 0"
 
 
-def _detect_value(peek: Peek) -> str | None:
-    values = _four(peek)
+def _detect_value(sniffed: SniffedFile) -> str | None:
+    values = _four(sniffed)
     # Three particles whose x all are the same few whole numbers are particles of few classes.
     if values is None or (_labels(values) and not _shares(values) and _few(values)):
         return None
@@ -95,15 +95,15 @@ def _encode_value(table: pd.DataFrame, path: Path, context: Context) -> dict[Pat
     return {path: "".join(f"{x:.6f} {y:.6f} {z:.6f} {score:.9g}\n" for (x, y, z), score in rows).encode()}
 
 
-def _detect_box(peek: Peek) -> str | None:
-    rows = peek.numbers
-    if rows is None or peek.suffix != ".box" or len(rows[0]) != 3:
+def _detect_box(sniffed: SniffedFile) -> str | None:
+    rows = sniffed.numbers
+    if rows is None or sniffed.suffix != ".box" or len(rows[0]) != 3:
         return None
     return "a .box of three columns x y z: middles of EMAN2's boxes, voxels counted from 0"
 
 
 def _read_box(path: Path, context: Context) -> pd.DataFrame:
-    rows = Peek(path).numbers
+    rows = SniffedFile(path).numbers
     if rows is not None and len(rows[0]) in (4, 5):
         raise InputError(f"{path} has boxes of a micrograph (x y width height), not of a tomogram (x y z)")
     values = _values(path, 3, "a list of boxes x y z")

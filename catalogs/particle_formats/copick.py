@@ -31,7 +31,7 @@ from catalogs.particle_formats.base import (
     positions,
 )
 from catalogs.particle_formats.eulers import from_matrices, quaternions, rotations
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _RUNS, _PICKS = "ExperimentRuns", "Picks"
@@ -45,11 +45,11 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json")) if folder.name == _PICKS else []
 
 
-def _detect(peek: Peek) -> str | None:
-    if peek.is_folder:
-        found = _files(peek.path)
+def _detect(sniffed: SniffedFile) -> str | None:
+    if sniffed.is_folder:
+        found = _files(sniffed.path)
         return f"it has {len(found)} files of copick picks: Å from the first voxel" if found else None
-    if not isinstance(peek.json, dict) or "pickable_object_name" not in peek.json:
+    if not isinstance(sniffed.json, dict) or "pickable_object_name" not in sniffed.json:
         return None
     return "it has a pickable_object_name: copick picks, Å from the first voxel"
 

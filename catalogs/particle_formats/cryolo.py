@@ -19,7 +19,7 @@ import pandas as pd
 from catalogs.errors import InputError
 from catalogs.particle_formats import names, star
 from catalogs.particle_formats.base import POSITION, Context, Format, as_columns, one_of
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 # TomoTwin's window, where the radius of a class is not known.
@@ -47,8 +47,8 @@ def _box(context: Context, class_name: str, tomogram: str) -> int:
     return _BOX if radius is None else max(1, round(2 * radius / context.pixel(tomogram)))
 
 
-def _detect_cbox(peek: Peek) -> str | None:
-    block = peek.star_with(*_CORNER, "Width")
+def _detect_cbox(sniffed: SniffedFile) -> str | None:
+    block = sniffed.star_with(*_CORNER, "Width")
     return (
         None if block is None else f"data_{block} has CoordinateX and Width: crYOLO boxes, corners in x and y"
     )
@@ -91,17 +91,17 @@ def _encode_cbox(table: pd.DataFrame, path: Path, context: Context) -> dict[Path
     return {path: text.encode()}
 
 
-def _detect_coords(peek: Peek) -> str | None:
-    rows = peek.numbers
-    if rows is None or len(rows[0]) != 3 or peek.suffix not in (".coords", ".txt", ""):
+def _detect_coords(sniffed: SniffedFile) -> str | None:
+    rows = sniffed.numbers
+    if rows is None or len(rows[0]) != 3 or sniffed.suffix not in (".coords", ".txt", ""):
         return None
-    if peek.suffix != ".coords" and ((np.array(rows)[:, :2] % 1) == 0.5).all():
+    if sniffed.suffix != ".coords" and ((np.array(rows)[:, :2] % 1) == 0.5).all():
         return None  # IMOD's half voxels
     return "three columns x y z: voxels counted from 0, as in .coords"
 
 
 def _read_coords(path: Path, context: Context) -> pd.DataFrame:
-    rows = Peek(path).numbers
+    rows = SniffedFile(path).numbers
     if rows is None or len(rows[0]) != 3:
         if not path.read_text(errors="replace").strip():
             return make(x=[], y=[], z=[])
@@ -127,8 +127,8 @@ class _OnlyTables(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _detect_tloc(peek: Peek) -> str | None:
-    pickled = peek.suffix == ".tloc" and peek.head[:1] == b"\x80"
+def _detect_tloc(sniffed: SniffedFile) -> str | None:
+    pickled = sniffed.suffix == ".tloc" and sniffed.head[:1] == b"\x80"
     return "a pickled table that ends in .tloc: located particles of TomoTwin" if pickled else None
 
 

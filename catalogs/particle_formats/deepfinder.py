@@ -29,7 +29,7 @@ from catalogs.particle_formats.base import (
 from catalogs.particle_formats.chimerax import read_xml, write_xml
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
 from catalogs.particle_formats.imod import counts_contours
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _ANGLES = ["phi", "the", "psi"]
@@ -37,8 +37,8 @@ _ANGLES = ["phi", "the", "psi"]
 _MORE: dict[str, type] = {"score": float, "calibrated": float, "flags": str}
 
 
-def _detect_xml(peek: Peek) -> str | None:
-    found = "<objlist" in peek.text[:2000]
+def _detect_xml(sniffed: SniffedFile) -> str | None:
+    found = "<objlist" in sniffed.text[:2000]
     return "it has an <objlist>: a DeepFinder object list, voxels counted from 0" if found else None
 
 
@@ -106,9 +106,9 @@ def _encode_xml(table: pd.DataFrame, path: Path, context: Context) -> dict[Path,
     return {path: write_xml(root)}
 
 
-def _detect_text(peek: Peek) -> str | None:
-    rows = peek.numbers
-    if rows is None or peek.suffix not in (".txt", "") or len(rows[0]) not in (4, 5):
+def _detect_text(sniffed: SniffedFile) -> str | None:
+    rows = sniffed.numbers
+    if rows is None or sniffed.suffix not in (".txt", "") or len(rows[0]) not in (4, 5):
         return None
     values = np.array(rows)
     labels, sizes = values[:, 0], values[:, 4:]
@@ -121,7 +121,7 @@ def _detect_text(peek: Peek) -> str | None:
 
 
 def _read_text(path: Path, context: Context) -> pd.DataFrame:
-    rows = Peek(path).numbers
+    rows = SniffedFile(path).numbers
     if rows is None or len(rows[0]) not in (4, 5):
         raise InputError(
             f"{path} is not DeepFinder's text: lines of label z y x, and perhaps a size, are needed"

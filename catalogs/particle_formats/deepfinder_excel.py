@@ -26,15 +26,15 @@ from catalogs.particle_formats.base import (
     has_orientations,
 )
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _TITLES = ["Tomo IDX", "Object ID", "Class label", "x", "y", "z", "psi", "phi", "theta", "Cluster size"]
 _MOST = 1 << 29  # bytes that a list may unpack to
 
 
-def _detect(peek: Peek) -> str | None:
-    if peek.head[:4] != b"PK\x03\x04" or peek.suffix not in (".xlsx", ""):
+def _detect(sniffed: SniffedFile) -> str | None:
+    if sniffed.head[:4] != b"PK\x03\x04" or sniffed.suffix not in (".xlsx", ""):
         return None
     return "an Excel file: DeepFinder's object list, voxels counted from 0 in the columns D, E, F"
 

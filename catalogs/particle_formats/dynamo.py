@@ -22,7 +22,7 @@ from catalogs.errors import InputError
 from catalogs.particle_formats import names
 from catalogs.particle_formats.base import ORIENTATION, POSITION, Context, Format, as_columns
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _COLUMNS = 42
@@ -32,10 +32,10 @@ _TOMOGRAM, _CLASS, _XYZ, _PIXEL = 20, 22, (24, 25, 26), 36
 _OURS = {_TAG, _ALIGNED, _AVERAGED, *_SHIFT, *_ANGLES, _CC, _TOMOGRAM, _CLASS, *_XYZ, _PIXEL}
 
 
-def _detect(peek: Peek) -> str | None:
-    if peek.suffix != ".tbl" or not peek.rows or len(peek.rows[0]) < max(_XYZ):
+def _detect(sniffed: SniffedFile) -> str | None:
+    if sniffed.suffix != ".tbl" or not sniffed.rows or len(sniffed.rows[0]) < max(_XYZ):
         return None
-    return f"{len(peek.rows[0])} columns of numbers: a Dynamo table, pixels counted from 1"
+    return f"{len(sniffed.rows[0])} columns of numbers: a Dynamo table, pixels counted from 1"
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from catalogs.errors import InputError
 from catalogs.particle_formats.base import POSITION, Context, Format, as_columns, in_a_path, one_of, positions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _END = "_info.json"
@@ -28,13 +28,13 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"info/*{_END}")) or sorted(folder.glob(f"*{_END}"))
 
 
-def _detect(peek: Peek) -> str | None:
-    if peek.is_folder:
-        found = _files(peek.path)
+def _detect(sniffed: SniffedFile) -> str | None:
+    if sniffed.is_folder:
+        found = _files(sniffed.path)
         return f"it has {len(found)} files {_END[1:]}: boxes of EMAN2" if found else None
-    if not isinstance(peek.json, dict) or "boxes_3d" not in peek.json:
+    if not isinstance(sniffed.json, dict) or "boxes_3d" not in sniffed.json:
         return None
-    new = "apix_unbin" in peek.json
+    new = "apix_unbin" in sniffed.json
     return "it has boxes_3d " + (
         "and apix_unbin: EMAN2, unbinned pixels from the middle voxel"
         if new

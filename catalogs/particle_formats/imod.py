@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.particle_formats import names
 from catalogs.particle_formats.base import NOTES, POSITION, Context, Format, as_columns, one_of
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 #: Index of the centre of the first voxel.
@@ -66,10 +66,10 @@ class _Object:
         return sum(len(points) for points in self.points)
 
 
-def _detect_mod(peek: Peek) -> str | None:
+def _detect_mod(sniffed: SniffedFile) -> str | None:
     return (
         "it begins with IMODV1.2: an IMOD model, first voxel at (0.5, 0.5, 0)"
-        if peek.head[:8] == _ID
+        if sniffed.head[:8] == _ID
         else None
     )
 
@@ -293,9 +293,9 @@ def _encode_mod(table: pd.DataFrame, path: Path, context: Context) -> dict[Path,
     return {path: b"".join(out)}
 
 
-def _detect_text(peek: Peek) -> str | None:
-    rows = peek.numbers
-    if rows is None or peek.suffix not in (".txt", ".pts", ".point", ".xyz", ""):
+def _detect_text(sniffed: SniffedFile) -> str | None:
+    rows = sniffed.numbers
+    if rows is None or sniffed.suffix not in (".txt", ".pts", ".point", ".xyz", ""):
         return None
     values = np.array(rows)
     if values.shape[1] == 3:
@@ -325,7 +325,7 @@ def counts_contours(values: NDArray[np.float64]) -> bool:
 
 
 def _read_text(path: Path, context: Context) -> pd.DataFrame:
-    rows = Peek(path).numbers
+    rows = SniffedFile(path).numbers
     if rows is None or len(rows[0]) not in (3, 4, 5):
         raise InputError(
             f"{path} is not point text of IMOD: lines of x y z, contour x y z or object contour x y z"

@@ -16,7 +16,7 @@ from catalogs.particle_formats import star
 from catalogs.particle_formats.base import EVERYTHING, NOTES, Context, Format, as_columns, positions, stem
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
 from catalogs.particle_formats.relion_columns import SAME
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 
 _XYZ = [f"wrpCoordinate{axis}1" for axis in "XYZ"]
@@ -25,8 +25,8 @@ _SOURCE = "wrpSourceName"
 _SCORE = "tlScore"
 
 
-def _detect(peek: Peek) -> str | None:
-    block = peek.star_with(*_XYZ)
+def _detect(sniffed: SniffedFile) -> str | None:
+    block = sniffed.star_with(*_XYZ)
     return None if block is None else f"data_{block} has {_XYZ[0]}: M's particles, Å from the first voxel"
 
 

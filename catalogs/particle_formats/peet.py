@@ -17,7 +17,7 @@ from catalogs.errors import InputError
 from catalogs.particle_formats import imod, names, star
 from catalogs.particle_formats.base import ORIENTATION, POSITION, Context, Format, as_columns, one_of
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_formats.table import read_text
 from catalogs.particle_table import make
 
@@ -29,8 +29,8 @@ _HEADER = (
 _CCC, _POINT, _OFFSET, _ANGLES, _CLASS = 0, 3, [10, 11, 12], [16, 18, 17], 19
 
 
-def _detect(peek: Peek) -> str | None:
-    header = [name.strip() for name in peek.header]
+def _detect(sniffed: SniffedFile) -> str | None:
+    header = [name.strip() for name in sniffed.header]
     if len(header) != 20 or header[0] != "CCC" or "pIndex" not in header:
         return None
     return "its columns begin with CCC and have pIndex: a motive list of PEET, of the points of a model"

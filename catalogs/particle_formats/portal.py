@@ -29,7 +29,7 @@ from catalogs.particle_formats.base import (
     one_of,
 )
 from catalogs.particle_formats.eulers import from_matrices, quaternions, rotations
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_formats.star import read_text
 from catalogs.particle_table import make
 
@@ -44,16 +44,16 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.ndjson"))
 
 
-def _detect(peek: Peek) -> str | None:
-    if peek.is_folder:
-        found = _files(peek.path)
+def _detect(sniffed: SniffedFile) -> str | None:
+    if sniffed.is_folder:
+        found = _files(sniffed.path)
         return (
             f"it has {len(found)} .ndjson files: Data Portal annotations, voxels counted from 0"
             if found
             else None
         )
     try:
-        first = json.loads(peek.text.lstrip().partition("\n")[0])
+        first = json.loads(sniffed.text.lstrip().partition("\n")[0])
     except (ValueError, RecursionError):
         return None
     if not isinstance(first, dict) or first.get("type") not in _TYPES or "location" not in first:

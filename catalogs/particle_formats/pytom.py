@@ -18,14 +18,14 @@ from catalogs.particle_formats import names
 from catalogs.particle_formats.base import ORIENTATION, POSITION, Context, Format, as_columns, stem
 from catalogs.particle_formats.chimerax import read_xml, write_xml
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _ANGLES = ["Z1", "X", "Z2"]
 
 
-def _detect(peek: Peek) -> str | None:
-    found = "<ParticleList" in peek.text[:2000]
+def _detect(sniffed: SniffedFile) -> str | None:
+    found = "<ParticleList" in sniffed.text[:2000]
     return "it has a <ParticleList>: PyTom particles, voxels counted from 0" if found else None
 
 

@@ -30,7 +30,7 @@ from catalogs.particle_formats import (
     tom,
 )
 from catalogs.particle_formats.base import Format
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.plugins import Known
 
 _OURS: dict[str, Format] = {
@@ -109,16 +109,18 @@ def detect(path: Path) -> Detected:
     """
     if not path.exists():
         raise InputError(f"there is no particle list {path}")
-    peek = Peek(path)
+    sniffed = SniffedFile(path)
     found = [
-        Detected(format, why) for format in FORMATS.loadable() if (why := format.detect(peek)) is not None
+        Detected(format, why) for format in FORMATS.loadable() if (why := format.detect(sniffed)) is not None
     ]
     if len(found) == 1:
         return found[0]
     if not found:
-        kinds = [format for format in FORMATS.loadable() if peek.suffix and peek.suffix in format.suffixes]
-        like = f"; files {peek.suffix} are {_either(kinds)}" if kinds else ""
-        what = "folder" if peek.is_folder else "file"
+        kinds = [
+            format for format in FORMATS.loadable() if sniffed.suffix and sniffed.suffix in format.suffixes
+        ]
+        like = f"; files {sniffed.suffix} are {_either(kinds)}" if kinds else ""
+        what = "folder" if sniffed.is_folder else "file"
         raise InputError(
             f"{path} is no {what} of particles that this program knows{like}; say which it is (`format`)"
         )

@@ -64,7 +64,7 @@ from catalogs.particle_formats.relion_columns import (
     TOMOGRAMS,
 )
 from catalogs.particle_formats.relion_sizes import describe, prepare, split_optics
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 from catalogs.schema import ClassInfo
 
@@ -85,27 +85,27 @@ def read_classes(path: Path) -> list[ClassInfo]:
     ]
 
 
-def _detect5(peek: Peek) -> str | None:
-    block = peek.star_with(*CENTRED)
+def _detect5(sniffed: SniffedFile) -> str | None:
+    block = sniffed.star_with(*CENTRED)
     if block is None:
         return None
-    rule = _stated_rule(peek.text)
+    rule = _stated_rule(sniffed.text)
     said = f"its comment says {_CENTRE_WORDS[rule]}" if rule else f"taken as {_CENTRE_WORDS['extract']}"
     return f"data_{block} has {CENTRED[0]}: Å from the centre of the tomogram ({said})"
 
 
-def _detect4(peek: Peek) -> str | None:
-    block = peek.star_with(*PIXELS, TOMOGRAM)
-    if block is None or peek.star_with(*CENTRED):
+def _detect4(sniffed: SniffedFile) -> str | None:
+    block = sniffed.star_with(*PIXELS, TOMOGRAM)
+    if block is None or sniffed.star_with(*CENTRED):
         return None
     return f"data_{block} has {PIXELS[0]} and {TOMOGRAM}: pixels of the unbinned tilt series"
 
 
-def _detect3(peek: Peek) -> str | None:
-    block = peek.star_with(*PIXELS)
-    if block is None or peek.star_with(*PIXELS, TOMOGRAM) or peek.star_with(*CENTRED):
+def _detect3(sniffed: SniffedFile) -> str | None:
+    block = sniffed.star_with(*PIXELS)
+    if block is None or sniffed.star_with(*PIXELS, TOMOGRAM) or sniffed.star_with(*CENTRED):
         return None
-    named = f" and {MICROGRAPH}" if MICROGRAPH in peek.star[block] else ""
+    named = f" and {MICROGRAPH}" if MICROGRAPH in sniffed.star[block] else ""
     return f"data_{block} has {PIXELS[0]}{named} but no {TOMOGRAM}: pixels of a volume that it does not name"
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from catalogs.errors import InputError
 from catalogs.particle_formats import relion, relion_columns, star
 from catalogs.particle_formats.base import Context, Format
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 
 _BINNING = "rlnTomoTomogramBinning"
 
@@ -53,8 +53,8 @@ def _one(column: pd.Series[Any]) -> bool:
     return column.nunique() == 1
 
 
-def _detect_set(peek: Peek) -> str | None:
-    block = peek.star_with("rlnTomoParticlesFile")
+def _detect_set(sniffed: SniffedFile) -> str | None:
+    block = sniffed.star_with("rlnTomoParticlesFile")
     return None if block is None else f"data_{block} names a file of particles: an optimisation set of RELION"
 
 
@@ -83,7 +83,7 @@ def _particles_of(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def _format_of(particles: Path) -> Format:
-    centred = Peek(particles).star_with(*relion_columns.CENTRED) is not None
+    centred = SniffedFile(particles).star_with(*relion_columns.CENTRED) is not None
     return relion.RELION5 if centred else relion.RELION4
 
 

@@ -15,7 +15,7 @@ from catalogs.particle_formats.star import read_text
 _ROWS = 2000
 
 
-class Peek:
+class SniffedFile:
     """A file or folder, looked at in the ways that formats ask for; each is computed once."""
 
     def __init__(self, path: Path) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 from catalogs.errors import InputError
 from catalogs.particle_formats import star
 from catalogs.particle_formats.base import EVERYTHING, Context, Format
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 
 
@@ -87,8 +87,8 @@ def typed(text: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def _detect(peek: Peek) -> str | None:
-    if not {"x", "y", "z"} <= set(peek.header) or {"experiment", "particle_type"} <= set(peek.header):
+def _detect(sniffed: SniffedFile) -> str | None:
+    if not {"x", "y", "z"} <= set(sniffed.header) or {"experiment", "particle_type"} <= set(sniffed.header):
         return None
     return "its columns are x, y, z: Å from the first voxel"
 

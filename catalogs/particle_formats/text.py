@@ -28,15 +28,15 @@ from catalogs.particle_formats.base import (
     positions,
 )
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _AXES = ["axis-0", "axis-1", "axis-2"]
 _LOCATIONS = "particle_locations"
 
 
-def _detect_napari(peek: Peek) -> str | None:
-    if not {"axis-0", "axis-1"} <= set(peek.header):
+def _detect_napari(sniffed: SniffedFile) -> str | None:
+    if not {"axis-0", "axis-1"} <= set(sniffed.header):
         return None
     return "its columns are axis-0, axis-1, axis-2: napari points, z y x in voxels counted from 0"
 
@@ -66,9 +66,9 @@ def _encode_napari(particles: pd.DataFrame, path: Path, context: Context) -> dic
     return {path: text.encode()}
 
 
-def _detect_shrec(peek: Peek) -> str | None:
-    rows = peek.rows
-    if peek.suffix not in (".txt", "") or not rows or not all(len(row) == 7 for row in rows):
+def _detect_shrec(sniffed: SniffedFile) -> str | None:
+    rows = sniffed.rows
+    if sniffed.suffix not in (".txt", "") or not rows or not all(len(row) == 7 for row in rows):
         return None
     try:
         np.array([row[1:] for row in rows], np.float64)
@@ -106,8 +106,8 @@ def _encode_shrec(particles: pd.DataFrame, path: Path, context: Context) -> dict
     return {path: "".join(lines).encode()}
 
 
-def _detect_czii(peek: Peek) -> str | None:
-    if not {"experiment", "particle_type", "x", "y", "z"} <= set(peek.header):
+def _detect_czii(sniffed: SniffedFile) -> str | None:
+    if not {"experiment", "particle_type", "x", "y", "z"} <= set(sniffed.header):
         return None
     return "its columns are experiment, particle_type, x, y, z: CZII's list, Å from the first voxel"
 

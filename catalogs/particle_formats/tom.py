@@ -20,7 +20,7 @@ from catalogs.errors import InputError
 from catalogs.particle_formats import names, star
 from catalogs.particle_formats.base import ORIENTATION, POSITION, Context, Format, as_columns
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
-from catalogs.particle_formats.sniff import Peek
+from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _HEADER = 512
@@ -48,8 +48,8 @@ _FIELDS = [
 _HOLDS = POSITION | ORIENTATION | {"tomogram", "label", "score"}
 
 
-def _detect_em(peek: Peek) -> str | None:
-    found = _em_header(peek.head)
+def _detect_em(sniffed: SniffedFile) -> str | None:
+    found = _em_header(sniffed.head)
     if found is None or found[0][:1] + found[0][2:] != (_ROWS, 1):
         return None
     return (
@@ -113,8 +113,8 @@ def _encode_em(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, 
     return {path: header.ljust(_HEADER, b"\x00") + rows.tobytes()}
 
 
-def _detect_stopgap(peek: Peek) -> str | None:
-    block = peek.star_with("orig_x", "orig_y", "orig_z", "tomo_num")
+def _detect_stopgap(sniffed: SniffedFile) -> str | None:
+    block = sniffed.star_with("orig_x", "orig_y", "orig_z", "tomo_num")
     return None if block is None else f"data_{block} has orig_x and tomo_num: STOPGAP, pixels counted from 1"
 
 

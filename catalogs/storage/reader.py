@@ -20,6 +20,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from catalogs.storage.chunk_heads import ChunkHeads, need_heads
 from catalogs.storage.shards import local_shards
 
 _CACHE = 8 << 20  # bytes: the indexes of some thousand shards
@@ -78,7 +79,7 @@ class StoredArray:
         self.chunks: tuple[int, ...] = array.chunks
         self.shards: tuple[int, ...] | None = array.shards
         self._array = array
-        self._fast = _open_fast(array, url)
+        self._fast, self._heads = _open_fast(array, url)
         self._local = local_shards(array, url)
 
     def __getitem__(self, where: Any) -> NDArray[Any]:
@@ -86,6 +87,8 @@ class StoredArray:
         box = _box(where, self.shape) if self._fast is not None else None
         if box is None:
             return np.asarray(self._array[where])
+        if self._heads is not None:
+            self._heads.check(box)
         return np.asarray(_result(self._fast[box].read()))
 
     def pieces(
@@ -139,26 +142,32 @@ def _box(where: Any, shape: tuple[int, ...]) -> tuple[int | slice, ...] | None:
     return tuple(box)
 
 
-def _open_fast(array: zarr.Array[Any], url: str) -> Any:
-    """Open an array with TensorStore, without a request; None if it cannot read from there."""
+def _open_fast(array: zarr.Array[Any], url: str) -> tuple[Any, ChunkHeads | None]:
+    """Open an array with TensorStore, without a request; None if it cannot read from there.
+
+    Beside it is what looks at its chunks before they are read, where that is needed.
+    """
+    described: dict[str, Any] = array.metadata.to_dict()
     place = _place(url)
-    if place is None:
-        return None
+    heads = None if place is None or described.get("zarr_format") != 3 else need_heads(described)
+    if place is None or heads is None:
+        return None, None
     import tensorstore
 
-    described = array.metadata.to_dict()
     wanted = ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding",
               "fill_value", "codecs", "dimension_names")  # fmt: skip
     spec = {
         "driver": "zarr3",
         "kvstore": place,
-        "metadata": {name: described[name] for name in wanted},
+        "metadata": {name: described[name] for name in wanted if name in described},
         "open": True,
         "assume_metadata": True,
         "recheck_cached_data": False,  # a sample never changes
         "fill_missing_data_reads": False,  # a lost chunk is an error, not zeros
     }
-    return tensorstore.open(spec, context=_context(), read=True).result()
+    context = _context()
+    looked_at = ChunkHeads(place, described, np.dtype(array.dtype).itemsize, context) if heads else None
+    return tensorstore.open(spec, context=context, read=True).result(), looked_at
 
 
 def _place(url: str) -> dict[str, Any] | None:

@@ -186,6 +186,8 @@ def _cells(start: Sequence[int], stop: Sequence[int], edges: Sequence[int]) -> A
 
 def _read(file: int, offset: int, size: int) -> NDArray[np.uint8]:
     """Read bytes; what is returned stays as it is until this thread's next reading."""
+    if size > os.fstat(file).st_size:  # before memory is asked for
+        raise ValueError("a shard is cut off")
     raw = _buffer("raw", size)
     done = 0
     while offset >= 0 and done < size:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.storage.hdf5_data import lies_elsewhere, read_box
 from catalogs.volumes.lazy import Box, LazyArray
 from catalogs.volumes.mrc import edges_of
 from catalogs.volumes.source import Source, explained
@@ -55,9 +56,9 @@ class Hdf5Array(LazyArray):
         """Read a box."""
         with _opened(self._source) as file:
             if len(self._names) == 1:
-                return np.asarray(file[self._names[0]][box])
+                return read_box(file[self._names[0]], box, self._source.url)
             z, y, x = box
-            planes = [file[name][y, x] for name in self._names[z]]
+            planes = [read_box(file[name], (y, x), self._source.url) for name in self._names[z]]
             return np.stack(planes) if planes else np.empty([b.stop - b.start for b in box], self.dtype)
 
 
@@ -112,12 +113,7 @@ def _opened(source: Source) -> Iterator[Any]:
 
 def _refuse_other_files(file: Any, name: str, text: str) -> None:
     """Refuse voxels that lie in other files: they may be any files of this machine."""
-    import h5py
-
-    data = file[name]
-    parts = name.split("/")
-    links = [file.get("/".join(parts[: k + 1]), getlink=True) for k in range(len(parts))]
-    if data.external or data.is_virtual or any(isinstance(link, h5py.ExternalLink) for link in links):
+    if lies_elsewhere(file, name):
         raise InputError(f"{text} has its voxels in other files ({name}); copy them into one file")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.storage.unpacking import Packed, unpacks_within
 from catalogs.volumes.lazy import Box, LazyArray
 from catalogs.volumes.source import RawArray, Source, explained
 from catalogs.volumes.units import angstroms_in
@@ -20,6 +21,12 @@ from catalogs.volumes.volume import Volume, cube
 
 SUFFIXES = (".tif", ".tiff")
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+#: TIFF's number of a compression -> how it is packed. All others tifffile unpacks into the size of a plane.
+_PACKERS = {8: "zlib", 32946: "zlib", 50013: "zlib", 34925: "lzma", 50000: "zstd"}
+_ROOM = 1 << 16  # bytes
+_LONGEST = 1 << 20  # pixels along an axis
+_LARGEST_PLANE = 1 << 32  # bytes
 
 _RESOLUTION_UNITS = {2: 2.54e8, 3: 1e8}  # Å in an inch and in a centimetre
 _LARGEST = 1000.0  # Å; a voxel beyond is the resolution of a printer
@@ -38,6 +45,7 @@ class TiffArray(LazyArray):
         with _opened(self._source) as file:
             pages = file.series[0].pages
             for k in range(box[0].start, box[0].stop):
+                _refuse_too_large(pages[k], self._source, f"plane {k} of {self._source.url}")
                 try:
                     out[k - box[0].start] = pages[k].asarray()[box[1], box[2]]
                 except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
@@ -46,6 +54,22 @@ class TiffArray(LazyArray):
                         " compression"
                     ) from error
         return out
+
+
+def _refuse_too_large(page: Any, source: Source, what: str) -> None:
+    """Refuse a plane with a strip or tile that would unpack to more than it can be (InputError)."""
+    packer = _PACKERS.get(int(page.compression))
+    if packer is None:
+        return
+    page = page.aspage()  # some of a series are read only in part
+    edges = page.chunks if page.is_tiled else (page.rowsperstrip or page.imagelength, page.imagewidth)
+    most = math.prod(edges) * page.dtype.itemsize * page.samplesperpixel + _ROOM
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if not unpacks_within(packer, Packed(source.read(offset, count)), most):
+            raise InputError(
+                f"{what} would unpack to more than it can have: it is damaged, or made to fill the memory; "
+                "get the data anew"
+            )
 
 
 def open_tiff(source: Source, text: str, name: str, voxel_size: float | None = None) -> Volume:
@@ -69,6 +93,8 @@ def open_tiff(source: Source, text: str, name: str, voxel_size: float | None = N
             )
         if dtype.kind not in "iuf":
             raise InputError(f"{text} holds {dtype}; a volume has real numbers")
+        if max(shape) > _LONGEST or math.prod(shape[1:]) * dtype.itemsize > _LARGEST_PLANE:
+            raise InputError(f"{text} is no volume: its images have {' x '.join(map(str, shape))} pixels")
         data: Any = TiffArray(source, (shape[0], shape[1], shape[2]), dtype)
         if series.dataoffset is not None:  # the planes follow each other: any box can be read
             if series.dataoffset + math.prod(shape) * dtype.itemsize > source.size():

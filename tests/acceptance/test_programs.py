@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -32,9 +35,14 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def run(program: str, *words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    program: str, *words: str | Path, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / program), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False, env=environment
+    )
 
 
 def refusal(program: str, *words: str | Path, cwd: Path | None = None) -> str:
@@ -58,7 +66,33 @@ def test_help_loads_nothing_heavy(program: str) -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_and_version(program: str) -> None:
     assert "Usage" in run(program, "--help").stdout
-    assert run(program, "--version").stdout.startswith(f"{program}, version ")
+    first, versions, backends = run(program, "--version").stdout.splitlines()[:3]
+    assert first.startswith(f"{program}, version ")
+    assert f"Python {platform.python_version()}, NumPy {np.__version__}, Zarr " in versions
+    assert "(in use)" in backends
+
+
+@pytest.mark.parametrize(
+    ("program", "command"), [("tlgen", "verify"), ("tltrain", "fit"), ("tlpick", "cite")]
+)
+def test_a_shell_completes_commands_and_options(program: str, command: str) -> None:
+    variable = f"_{program.upper()}_COMPLETE"
+    assert f"{variable}=bash_complete" in run(program, **{variable: "bash_source"}).stdout
+    typed = {"COMP_WORDS": f"{program} {command[:3]}", "COMP_CWORD": "1"}
+    assert f"plain,{command}" in run(program, **{variable: "bash_complete"}, **typed).stdout.splitlines()
+    typed = {"COMP_WORDS": f"{program} {command} --h", "COMP_CWORD": "2"}
+    assert "plain,--help" in run(program, **{variable: "bash_complete"}, **typed).stdout.splitlines()
+
+
+def test_the_paper_can_be_cited(tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "CITATION.cff"
+    work = yaml.safe_load(file.read_text())["preferred-citation"]
+    line = run("tlpick", "cite", cwd=tmp_path).stdout
+    assert all(str(work[name]) in line for name in ("title", "journal", "year", "doi"))
+    entry = run("tlpick", "cite", "--format", "bibtex", cwd=tmp_path).stdout
+    assert entry.startswith("@article{")
+    assert f"doi = {{{work['doi']}}}" in entry
+    assert run("tlpick", "cite", "--format", "cff", cwd=tmp_path).stdout == file.read_text()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -64,7 +64,8 @@ def test_from_structures_to_a_score(tmp_path: Path) -> None:
         "tltrain", "fit", corpus, "--to", model, "--steps", "60", "--patch", "24", "--batch", "4"
     )
 
-    run("tlpick", "run", model, held_out, "--to", picks)
+    # sixty steps teach little: no cut would promise anything for the three particles of so small a box
+    run("tlpick", "run", model, held_out, "--to", picks, "--fdr", "off")
     assert (picks / "particles.star").exists()
     out = run("tlpick", "score", picks, held_out)
     assert re.search(r"^F1 [01]\.\d\d  precision [01]\.\d\d  recall [01]\.\d\d", out, re.MULTILINE), out

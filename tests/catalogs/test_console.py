@@ -1,3 +1,4 @@
+import importlib
 import os
 
 import click
@@ -58,7 +59,8 @@ def program() -> click.Group:
         (["make", "--format", "a"], 0, "a ramp\n", ""),
         (["make", "--as", "a", "--kind", "exact"], 0, "a exact\n", ""),
         (["make", "--kind", "rump"], 2, "", "is not one of ramp, exact; did you mean 'ramp'?"),
-        (["make", "--knd", "ramp"], 2, "", "--kind"),
+        (["make", "--knd", "ramp"], 2, "", "tlx: no such option --knd; did you mean '--kind'?"),
+        (["make", "--ass", "ramp"], 2, "", "tlx: no such option --ass\n"),
         (["mak"], 2, "", "mak"),
     ],
 )
@@ -84,3 +86,35 @@ def test_an_old_name_of_an_option_is_not_shown(program: click.Group) -> None:
     assert "--format TEXT" in shown
     assert "--as" not in shown
     assert "[ramp|exact]" in shown
+
+
+def test_the_help_lists_commands_in_sections_and_cuts_nothing() -> None:
+    group = console.program("tlx", "Does something.", {"Make": ["make", "again"]})
+
+    @group.command()
+    def other() -> None:
+        """Do something else."""
+
+    @group.command()
+    def again() -> None:
+        """Make everything again that was made before, and say of each thing whether it is as it was then."""
+
+    @group.command()
+    def make() -> None:
+        """Make it."""
+
+    shown = group.get_help(click.Context(group, info_name="tlx", terminal_width=60))
+    listed = shown[shown.index("Make:") :]
+    assert " ".join(listed.split()) == (
+        "Make: make Make it. again Make everything again that was made before, and say of each thing whether "
+        "it is as it was then. Commands: other Do something else."
+    )
+    assert max(map(len, shown.splitlines())) <= 60
+
+
+@pytest.mark.parametrize("name", ["tlgen", "tltrain", "tlpick"])
+def test_sections_name_commands_that_there_are_once(name: str) -> None:
+    group = getattr(importlib.import_module(f"{name}.cli"), name)
+    named = [command for commands in group.sections.values() for command in commands]
+    assert set(named) <= set(group.commands)
+    assert len(set(named)) == len(named)

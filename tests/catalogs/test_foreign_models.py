@@ -7,6 +7,7 @@ import json
 import resource
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,17 @@ def zeros(file: h5py.File) -> None:
     file.create_dataset("layers/x", shape=(400_000_000,), dtype="f4", compression="gzip", chunks=(4_000_000,))
 
 
+def packed(file: h5py.File) -> None:
+    file.create_dataset("layers/x", data=np.zeros(64, np.float32), compression="gzip", chunks=(64,))
+    file["layers/x"].id.write_direct_chunk((0,), zlib.compress(bytes(8 << 20)))
+
+
 def loop(file: h5py.File) -> None:
     for k in range(30):
         file[f"layers/again{k}"] = file["layers"]
 
 
-@pytest.mark.parametrize("change", [external, linked, virtual, zeros, loop])
+@pytest.mark.parametrize("change", [external, linked, virtual, zeros, packed, loop])
 def test_weights_elsewhere_or_without_end(tmp_path: Path, change: Callable[[h5py.File], object]) -> None:
     with pytest.raises(ModelRefused, match=r"the weights in .*m\.tlm"):
         model_file.check(write(tmp_path / "m.tlm", h5=weights(change)))

@@ -27,7 +27,7 @@ BALL = ClassInfo(name="ball", label=1, radius=50.0)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandResult:
     """What a command line did: exit status, standard output and error."""
 
     status: int
@@ -36,10 +36,12 @@ class Outcome:
 
 
 @pytest.fixture
-def tlpick(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def tlpick(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., CommandResult]:
     """Run ``tlpick ARGUMENTS`` as the console script does."""
 
-    def run(*arguments: Any) -> Outcome:
+    def run(*arguments: Any) -> CommandResult:
         from tlpick.cli import main
 
         monkeypatch.setattr(sys, "argv", ["tlpick", *(str(argument) for argument in arguments)])
@@ -47,7 +49,7 @@ def tlpick(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             main()
         captured = capsys.readouterr()
         assert isinstance(stopped.value.code, int)
-        return Outcome(stopped.value.code, captured.out, captured.err)
+        return CommandResult(stopped.value.code, captured.out, captured.err)
 
     return run
 
@@ -218,7 +220,7 @@ def sample(tmp_path: Path) -> Callable[[Balls], str]:
 
 @pytest.fixture
 def picked(
-    tlpick: Callable[..., Outcome], ball_model: Path, make_balls: Callable[..., Balls], tmp_path: Path
+    tlpick: Callable[..., CommandResult], ball_model: Path, make_balls: Callable[..., Balls], tmp_path: Path
 ) -> Path:
     """The folder of a run over one tomogram."""
     write_mrc(tmp_path / "tomo-1.mrc", make_balls("tomo-1").data, 10.0)

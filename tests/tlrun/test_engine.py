@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tlrun.calls import SIMULATE, Call, ClusterLost, Executor, Outcome, Task
+from tlrun.calls import SIMULATE, Call, CallResult, ClusterLost, Executor, Task
 from tlrun.fan_out import Failure, Job, Progress, Steps, fan_out
 
 
@@ -36,7 +36,7 @@ class Here(Executor):
         tasks.sort(key=lambda t: -t.priority)
         self.most[task.pool] = max(self.most[task.pool], len(tasks))
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[CallResult]:
         if self.gone:
             raise ClusterLost("the scheduler has gone")
         found = []
@@ -47,14 +47,14 @@ class Here(Executor):
         self.clock += 1.0 if found else seconds
         return found
 
-    def _run(self, task: Task) -> Outcome:
+    def _run(self, task: Task) -> CallResult:
         self.ran.append(task.key.rpartition("-")[0])
         try:
-            return Outcome(task.key, task.call.function(*task.call.args), seconds=1, occupied=1)
+            return CallResult(task.key, task.call.function(*task.call.args), seconds=1, occupied=1)
         except Lost as error:
-            return Outcome(task.key, error=error, lost=True, seconds=1)
+            return CallResult(task.key, error=error, lost=True, seconds=1)
         except Exception as error:
-            return Outcome(task.key, error=error, host="node7", log="said this", seconds=1)
+            return CallResult(task.key, error=error, host="node7", log="said this", seconds=1)
 
     def cancel(self, keys: Iterable[str]) -> None:
         for tasks in self.waiting.values():

@@ -15,11 +15,11 @@ real, back = time.time, [0.0]
 time.time = lambda: real() - back[0]  # before anything else can get hold of it
 
 from distributed.batched import BatchedSend
-from tlrun.monotonic import steady_dask
+from tlrun.monotonic import use_monotonic_clock
 
-if sys.argv[1] == "steady":
-    steady_dask()
-    steady_dask()
+if sys.argv[1] == "monotonic":
+    use_monotonic_clock()
+    use_monotonic_clock()
 sent = []
 
 class Comm:
@@ -57,6 +57,6 @@ def test_it_is_the_time_of_day_as_long_as_nobody_sets_the_clock():
 
 def test_a_clock_that_is_set_back_between_two_messages_holds_nothing_up():
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, "steady"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT, "monotonic"], capture_output=True, text=True, check=True
     )
     assert done.stdout == "first second\n", done.stderr

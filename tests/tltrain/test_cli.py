@@ -7,7 +7,7 @@ import pytest
 from catalogs import progress
 from catalogs.model_file import read_card
 from catalogs.schema import ClassInfo
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 
 
 def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_path, monkeypatch):
@@ -40,7 +40,7 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
     held = max(records, key=lambda record: record.acquisition.defocus)
     status, out, _ = tltrain(
         *("fit", corpus.url, "--to", model, "--hold-out", f"defocus >= {held.acquisition.defocus}"),
-        *("--shares", "distractor=0,background=0.4", "--augment", "none", "--augment", "noise=0.5:0.4"),
+        *("--sampling", "distractor=0,background=0.4", "--augment", "none", "--augment", "noise=0.5:0.4"),
         *("--steps", 2, "--patch", 16, "--batch", 2),
     )
     assert status == 0, out
@@ -53,7 +53,7 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
     assert settings["augmentation"]["half_turns"]["probability"] == 0
     status, out, _ = tltrain("info", model)
     assert status == 0
-    assert "shares (target 0.6, background 0.4), augmentation (half_turns 0:1, " in out
+    assert "sampling (target 0.6, background 0.4), augmentation (half_turns 0:1, " in out
     assert ", noise 0.5:0.4, " in out
     assert "{" not in out
 
@@ -76,13 +76,13 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
         (["--hold-out-by", ""], "--hold-out-by names '', no column of the corpus"),
         (["--hold-out", ""], "the selection '' cannot be understood"),
         (
-            ["--shares", "distractors=0.3"],
-            "--shares names 'distractors'; give target, distractor, background",
+            ["--sampling", "distractors=0.3"],
+            "--sampling names 'distractors'; give target, distractor, background",
         ),
-        (["--shares", "target=much"], "--shares has 'target=much'; give a number from 0"),
-        (["--shares", "target=0,distractor=0,background=0"], "--shares leaves nothing to learn from"),
+        (["--sampling", "target=much"], "--sampling has 'target=much'; give a number from 0"),
+        (["--sampling", "target=0,distractor=0,background=0"], "--sampling leaves nothing to learn from"),
         (["--augment", "nois=0.5"], "augmentation 'nois' is not known; did you mean 'noise'?"),
-        (["--tolerate", "1"], "--tolerate is 1; give a share from 0 to below 1"),
+        (["--max-damaged", "1"], "--max-damaged is 1; give a share from 0 to below 1"),
         (["--steps", "0"], "--steps is 0; give at least 1"),
         (["--learning-rate", "-1"], "--learning-rate is -1; give a positive number"),
         (["--stepz", "3"], "--stepz"),
@@ -129,7 +129,7 @@ def test_several_voxel_sizes_are_refused_unless_one_is_chosen(tltrain, make_cata
     assert status == 2
     assert "voxels of 8 and 10 Å" in err
     assert '--where "voxel_size == 8"' in err
-    train, val = choose(catalog, "voxel_size == 8")
+    train, val = split_samples(catalog, "voxel_size == 8")
     assert [record.name for record in train] == ["b"]
     assert [record.name for record in val] == ["d"]
 
@@ -207,7 +207,10 @@ def test_a_corpus_without_a_target_or_in_a_strange_unit_is_refused(
     write_balls(small, "a", "train", voxel_size=1.0)
     status, _, err = tltrain("fit", small.url, "--to", tmp_path / "m.tlm", "--steps", 1)
     assert (status, (tmp_path / "m.tlm").exists()) == (2, False)
-    assert "the corpus' voxel size is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm?" in err
+    assert (
+        "the voxel size of the corpus is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm?"
+        in err
+    )
     assert "if this is meant, add --yes" in err
 
 

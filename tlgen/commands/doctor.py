@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from catalogs.machine import BACKENDS, machine, prefer_onednn
+from catalogs.machine import backends, chosen_backend, machine, prefer_onednn
 
 #: Bytes of free disk and of shared memory under which a line is a warning.
 LITTLE_DISK, LITTLE_SHARED = 10 << 30, 1 << 30
@@ -61,18 +61,18 @@ def _program() -> Iterator[Line]:
 
 
 def _backends() -> Iterator[Line]:
-    found = [name for name in BACKENDS if find_spec(name) is not None]
+    found, chosen = backends(), chosen_backend()
     if not found:
         yield Line("Keras backend", "none: training and picking do not work", _INSTALL.format("cpu"), True)
         return
-    chosen = os.environ.get("KERAS_BACKEND") or found[0]
     if chosen not in found:
         yield Line(
             "Keras backend", f"KERAS_BACKEND is {chosen}, which is not installed", "unset KERAS_BACKEND", True
         )
     else:
-        others = ", ".join(name for name in found if name != chosen)
-        yield Line("Keras backend", chosen + (f" (also installed: {others})" if others else ""))
+        others = ", ".join(f"{name} {found[name]}" for name in found if name != chosen)
+        also = f" (also installed: {others})" if others else ""
+        yield Line("Keras backend", f"{chosen} {found[chosen]}{also}")
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         state = "switched off by TF_ENABLE_ONEDNN_OPTS=0: training is tens of times slower on many processors"
         yield Line("oneDNN", state, "unset TF_ENABLE_ONEDNN_OPTS")

@@ -41,7 +41,7 @@ _NOTED = 3600.0
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def kept(
+def cached(
     kind: str, content: Any, made_by: tuple[str, ...], make: Callable[[], Arrays]
 ) -> dict[str, NDArray[Any]]:
     """Find arrays in the cache, or make them and put them there.
@@ -70,17 +70,17 @@ def kept(
         The folder belongs to somebody else, or others may write to it.
     """
     found = find(kind, content, made_by)
-    return keep(kind, content, made_by, make()) if found is None else found
+    return store(kind, content, made_by, make()) if found is None else found
 
 
 def find(kind: str, content: Any, made_by: tuple[str, ...]) -> dict[str, NDArray[Any]] | None:
-    """Find arrays in the cache, or None; see :func:`kept`."""
+    """Find arrays in the cache, or None; see :func:`cached`."""
     path = _path(kind, content, made_by)
     return None if path is None else _mapped(path)
 
 
-def keep(kind: str, content: Any, made_by: tuple[str, ...], arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """Put arrays into the cache if that is possible, and return them as they are there; see :func:`kept`."""
+def store(kind: str, content: Any, made_by: tuple[str, ...], arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Put arrays into the cache if possible, and return them as they are there; see :func:`cached`."""
     made = {name: np.asarray(array) for name, array in arrays.items()}
     path = _path(kind, content, made_by)
     if path is None:
@@ -225,4 +225,4 @@ def _shrunk(place: Path, limit: float) -> float:
     return total
 
 
-__all__ = ["MOST", "find", "folder", "keep", "kept", "source"]
+__all__ = ["MOST", "cached", "find", "folder", "source", "store"]

@@ -5,7 +5,6 @@ After the specification 0.3 (Sehnal et al., PLoS Comput. Biol. 16, e1008247, 202
 
 from __future__ import annotations
 
-import gzip
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.storage.unpacking import read_gunzipped
 
 _TYPES = {1: "<i1", 2: "<i2", 3: "<i4", 4: "<u1", 5: "<u2", 6: "<u4", 32: "<f4", 33: "<f8"}
 #: Categories that tell atoms and assemblies.
@@ -34,9 +34,7 @@ def read(path: Path) -> Any:
     import gemmi
     import msgpack
 
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
+    content = read_gunzipped(path)
     try:
         blocks = msgpack.unpackb(content, raw=False, strict_map_key=False)["dataBlocks"]
         tables = [{each["name"].lower(): each for each in block["categories"]} for block in blocks]

@@ -105,7 +105,7 @@ def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: fl
         return {"density": density, "threshold": np.array(threshold)}
 
     decided_by = (__name__, "tlgen.molecules.molecule")
-    found = array_cache.kept("envelopes", [molecule.digest, resolution, enclosed], decided_by, made)
+    found = array_cache.cached("envelopes", [molecule.digest, resolution, enclosed], decided_by, made)
     return Envelope(found["density"], resolution / 5, float(found["threshold"]))
 
 

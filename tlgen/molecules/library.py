@@ -45,7 +45,7 @@ def _molecule(url: str, digest: str) -> Molecule:
     if arrays is None:
         arrays = open_catalog(url).get_molecule(digest)
         if "rmsd" in arrays:  # corpora of earlier versions hold less than the digest's molecule has now
-            arrays = array_cache.keep("molecules", [digest], _DECIDED_BY, arrays)
+            arrays = array_cache.store("molecules", [digest], _DECIDED_BY, arrays)
     molecule = from_arrays(arrays)
     molecule.__dict__["digest"] = digest  # known already
     return molecule

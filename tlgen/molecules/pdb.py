@@ -7,7 +7,6 @@ and never written to, which is how a machine without a network gets its structur
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import http.client
 import os
@@ -18,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from catalogs.errors import InputError
+from catalogs.storage.unpacking import gunzip
 
 #: Where entries are fetched from unless ``$TLGEN_PDB_URL`` names another place; ``/4v5d.cif.gz`` is appended.
 PDB_URL = "https://files.rcsb.org/download"
@@ -25,6 +25,7 @@ PDB_URL = "https://files.rcsb.org/download"
 _SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent", ".bcif")
 _TIMEOUT = 60  # s without an answer
 _TRIES = 3
+_LARGEST_ENTRY = 4 << 30  # bytes that an entry may unpack to
 
 
 class Unreachable(InputError):
@@ -176,8 +177,8 @@ def _download(url: str, entry: str, target: Path, damaged: Path | None) -> bytes
 
 def _what_is_wrong(content: bytes) -> str | None:
     try:
-        text = gzip.decompress(content)
-    except (OSError, EOFError):
+        text = gunzip(content, _LARGEST_ENTRY, "what came")
+    except InputError:
         return "what came is no whole gzip file"
     return None if b"_atom_site." in text else "what came holds no atoms"
 

@@ -35,7 +35,7 @@ def structure(path_or_name: str | Path, assembly: str = "first") -> tuple[Molecu
         return {**to_arrays(molecule), **_as_arrays(chains), "notes": _text(told)}
 
     content = [structures.checksum(path), str(path.resolve()), structures.name_of(path), assembly]
-    found = array_cache.kept("structures", content, (__name__, *READERS), read)
+    found = array_cache.cached("structures", content, (__name__, *READERS), read)
     for text in _lines(found["notes"]):
         notes.warn(text)
     return from_arrays(found), _as_polymers(found)

@@ -52,7 +52,7 @@ class Residue:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class SelectedResidues:
     """What is kept of a file.
 
     Attributes
@@ -70,7 +70,7 @@ class Kept:
     copies: bool
 
 
-def read(path: Path, assembly: str) -> Kept:
+def read(path: Path, assembly: str) -> SelectedResidues:
     """Read a file and choose what is kept of it; say what a user may not expect (:mod:`catalogs.notes`).
 
     Parameters
@@ -110,7 +110,7 @@ def read(path: Path, assembly: str) -> Kept:
             f"{path} holds no atoms but hydrogens and waters{what}; give a structure of a "
             "molecule with all atoms"
         )
-    return Kept(contents, residues, together)
+    return SelectedResidues(contents, residues, together)
 
 
 def _positions(model: Sequence[Residue]) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ its assemblies are filled in here; what cannot be is named.
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.storage.unpacking import read_gunzipped
 from tlgen.molecules import elements
 
 #: Endings of structure files; each may be gzipped.
@@ -93,13 +93,13 @@ def read(path: Path) -> Contents:
     name = path.name.lower().removesuffix(".gz")
     try:
         if name.endswith((".cif", ".mmcif")):
-            found = _of_mmcif(_block(gemmi.cif.read(str(path))), path)
+            found = _of_mmcif(_block(gemmi.cif.read_string(read_gunzipped(path))), path)
         elif name.endswith(".bcif"):
             from tlgen.molecules import bcif
 
             found = _of_mmcif(bcif.read(path), path)
         else:
-            found = _of_pdb(_content(path))
+            found = _of_pdb(read_gunzipped(path))
     except InputError:  # which is a ValueError, too
         raise
     except IndexError:  # a CIF file without a data block
@@ -117,13 +117,6 @@ def _nothing(structure: Any) -> Contents:
 
 
 # ---------------------------------------------------------------------------------------------------- PDB
-
-
-def _content(path: Path) -> bytes:
-    content = path.read_bytes()
-    if path.name.lower().endswith(".gz") and content[:2] == b"\x1f\x8b":
-        return gzip.decompress(content)
-    return content
 
 
 def _of_pdb(content: bytes) -> Contents:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from tlgen.molecules import pdb, residues
 from tlgen.molecules.molecule import Molecule, centred
-from tlgen.molecules.residues import Kept, Residue
+from tlgen.molecules.residues import Residue, SelectedResidues
 from tlgen.molecules.structure_file import SUFFIXES, Operator, is_map, is_structure
 
 #: More in one molecule would fill the memory of a simulator, which takes some 0.4 kB an atom and copy.
@@ -344,7 +344,7 @@ def load_with_polymers(
     return _molecule(kept, path, assembly), _polymers(kept, path, assembly)
 
 
-def _molecule(kept: Kept, path: Path, assembly: str) -> Molecule:
+def _molecule(kept: SelectedResidues, path: Path, assembly: str) -> Molecule:
     atoms = _atoms(kept, path)
     parts = _assembly(kept, atoms.chains, atoms.subchains, assembly, path)
     n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
@@ -416,7 +416,7 @@ def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polym
     return _polymers(residues.read(path, assembly), path, assembly)
 
 
-def _polymers(kept: Kept, path: Path, assembly: str) -> list[Polymer]:
+def _polymers(kept: SelectedResidues, path: Path, assembly: str) -> list[Polymer]:
     sequences: dict[tuple[str, str, int], list[tuple[Kind, str]]] = {}
     for each in kept.residues:
         if letter := _letter(each):
@@ -446,7 +446,7 @@ def _letter(each: Residue) -> tuple[Kind, str] | None:
     return kind, known.one_letter_code.strip().upper() or "X"
 
 
-def _atoms(kept: Kept, path: Path) -> _Atoms:
+def _atoms(kept: SelectedResidues, path: Path) -> _Atoms:
     numbers, positions, backbone, chains, subchains = [], [], [], [], []
     for each in kept.residues:
         for atom, number in each.atoms:
@@ -462,7 +462,7 @@ def _atoms(kept: Kept, path: Path) -> _Atoms:
 
 
 def _assembly(
-    kept: Kept, chains: NDArray[np.str_], subchains: NDArray[np.str_], assembly: str, path: Path
+    kept: SelectedResidues, chains: NDArray[np.str_], subchains: NDArray[np.str_], assembly: str, path: Path
 ) -> list[_Copies]:
     """List what an assembly is made of, given the chain and subchain of each row."""
     stated = kept.contents.assemblies

@@ -33,15 +33,17 @@ def doubts(recipe: Recipe) -> dict[str, list[str]]:
     return found
 
 
-def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool) -> None:
+def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool, *, told: bool = True) -> None:
     """Refuse to spend hours on a recipe with unusual values, unless the user means them.
 
     Parameters
     ----------
     found
-        Of :func:`doubts`; they have been told.
+        Of :func:`doubts`.
     yes
         The user means them all.
+    told
+        The user has seen them already; otherwise the error names them.
 
     Raises
     ------
@@ -50,9 +52,10 @@ def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool) -> None:
     """
     if found and not yes:
         values = "this value is" if sum(map(len, found.values())) == 1 else "these values are"
+        words = "" if told else " -- ".join(each for some in found.values() for each in some) + "; "
         raise InputError(
-            f"{values} unusual, and often a wrong unit; correct the recipe, or if it is meant add `yes`, or "
-            f"unusual: [{', '.join(found)}] to the recipe"
+            f"{words}{values} unusual, and often a wrong unit; correct the recipe, or if it is meant add "
+            f"`yes`, or unusual: [{', '.join(found)}] to the recipe"
         )
 
 

@@ -20,7 +20,7 @@ from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
 from tlgen.tilts.scheme import order
-from tlgen.tilts.series_files import Series, read_one
+from tlgen.tilts.series_files import AcquiredSeries, read_one
 
 _DOSE = 0.15  # share to each side
 _DEFOCUS = 1.0  # µm to each side
@@ -31,7 +31,7 @@ _GROUPS = range(1, 9)
 _LARGEST_VOXEL = 200.0  # Å; no molecule is left in larger ones
 
 
-def write_match(path: str, to: str | None, template: str | None, voxel_size: float) -> list[str]:
+def write_recipe(path: str, to: str | None, template: str | None, voxel_size: float) -> list[str]:
     """Write a recipe that is centred on an acquisition; returns lines to print.
 
     Parameters
@@ -73,7 +73,7 @@ def write_match(path: str, to: str | None, template: str | None, voxel_size: flo
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(to).stem if to else series.name).strip("-.") or "matched"
     if template not in shipped_recipes():
         template = os.path.relpath(template, Path(to).parent if to else None)
-    content = matched(series, below, template, voxel_size, name)
+    content = recipe_of(series, below, template, voxel_size, name)
     content = {key: content[key] for key in ("extends", "name", "description")} | _standing(below) | content
     text = f"# Tilt series as {Path(path).name} was taken; `tlgen run` makes it.\n" + _in_yaml(content)
     if to is None:
@@ -104,7 +104,7 @@ def _in_yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
-def _changed(series: Series, path: Path, voxel_size: float) -> list[str]:
+def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]:
     """Let a recipe that is there take its tilt series as a series was taken; returns lines to print.
 
     The keys ``shape``, ``acquisition`` and ``samples`` are written anew; groups keep their names, numbers and
@@ -112,7 +112,7 @@ def _changed(series: Series, path: Path, voxel_size: float) -> list[str]:
     """
     below, text = read_recipe(str(path)), path.read_text(encoding="utf-8")
     extends = (read_yaml(path) or {}).get("extends")
-    content = matched(series, below, str(extends), voxel_size, below.name)
+    content = recipe_of(series, below, str(extends), voxel_size, below.name)
     samples = {
         name: _without(below, name) | group.model_dump(mode="json", include={"number", "split"})
         for name, group in below.samples.items()
@@ -155,7 +155,9 @@ def _with_key(text: str, key: str, block: str) -> str:
     return text.rstrip("\n") + "\n\n" + block
 
 
-def matched(series: Series, below: Recipe, template: str, voxel_size: float, name: str) -> dict[str, Any]:
+def recipe_of(
+    series: AcquiredSeries, below: Recipe, template: str, voxel_size: float, name: str
+) -> dict[str, Any]:
     """Make the content of a recipe that extends another one and takes its tilt series as this one was.
 
     Parameters
@@ -223,7 +225,7 @@ def _around(value: float, half: float, digits: int) -> dict[str, float]:
     return {"min": round(value - half, digits), "max": round(value + half, digits)}
 
 
-def scheme_of(series: Series) -> dict[str, Any] | None:
+def scheme_of(series: AcquiredSeries) -> dict[str, Any] | None:
     """Find the scheme that takes tilts in the order of a series; None if there is none.
 
     The steps must be even to within what stages miss, and the doses equal.

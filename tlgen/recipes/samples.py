@@ -117,7 +117,7 @@ def _combination(group: Group, i: int) -> dict[str, Any]:
     return chosen
 
 
-def choose(specs: Sequence[SampleSpec], sample: str | None, recipe: str) -> SampleSpec:
+def sample_named(specs: Sequence[SampleSpec], sample: str | None, recipe: str) -> SampleSpec:
     """Find a sample by its name.
 
     Parameters

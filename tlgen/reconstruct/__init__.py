@@ -2,6 +2,6 @@
 
 from tlgen.reconstruct.ctf import Optics
 from tlgen.reconstruct.settings import Reconstruction
-from tlgen.reconstruct.wbp import Series, reconstruct, reconstruct_rows
+from tlgen.reconstruct.wbp import ProjectionParameters, reconstruct, reconstruct_rows
 
-__all__ = ["Optics", "Reconstruction", "Series", "reconstruct", "reconstruct_rows"]
+__all__ = ["Optics", "ProjectionParameters", "Reconstruction", "reconstruct", "reconstruct_rows"]

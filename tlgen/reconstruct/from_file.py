@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from catalogs import notes
 from catalogs.errors import InputError
+from catalogs.plausible import USUAL, doubt, refuse_unusual
 from catalogs.progress import Progress, Silent
 from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_zarr
 from tlgen.reconstruct import ctf, wbp
@@ -19,7 +20,7 @@ from tlgen.reconstruct.settings import Reconstruction
 from tlgen.reconstruct.upright import lies, turned, upright
 from tlgen.simulate import checks, devices
 from tlgen.simulate.microscope import binning
-from tlgen.tilts.acquired import Series, number, order_of
+from tlgen.tilts.acquired import AcquiredSeries, number, order_of
 from tlgen.tilts.alignment import Alignment, read_alignment, read_text
 from tlgen.tilts.series_files import read_one
 
@@ -58,6 +59,8 @@ class Request:
         As :class:`tlgen.reconstruct.ctf.Optics` has them.
     settings
         Of the back-projection.
+    yes
+        Go on with values that are unusual, such as a pixel of 20 Å; otherwise they are refused.
     threads
         To compute with.
     device
@@ -84,6 +87,7 @@ class Request:
     settings: Reconstruction = field(default_factory=Reconstruction)
     threads: int = 1
     device: str = "cpu"
+    yes: bool = False
 
 
 def reconstruct_file(
@@ -101,7 +105,8 @@ def reconstruct_file(
         through the middle of the images.
     angles
         A file that :func:`tlgen.tilts.series_files.read_series` reads: an angle for each image, in the same
-        order. to
+        order.
+    to
         ``.mrc``, ``.rec`` or ``.zarr`` (OME-Zarr).
     request
         All else.
@@ -117,7 +122,7 @@ def reconstruct_file(
     ------
     InputError
         If angles and images do not match, there is no pixel size, an image is not finite or has no
-        contrast, an option makes no sense, or there is no GPU where one is asked for.
+        contrast, an option makes no sense or is unusual, or there is no GPU where one is asked for.
     """
     _check(to, request)
     device = devices.of_jax(request.device)
@@ -149,6 +154,7 @@ def reconstruct_file(
     times = request.bin or max(1, round((request.voxel_size or pixel_size) / pixel_size))
     voxel_size = pixel_size * times
     known = _known(series, angles, kept, voxel_size, request)
+    refuse_unusual(_doubts(series, stack, angles, pixel_size, voxel_size, known, request), request.yes)
 
     contrast, offset = _contrast(images, stack, kept, times, known, moves, request, progress)
     known = replace(known, axis=offset[0])
@@ -191,7 +197,7 @@ def _moves(stack: str, count: int, request: Request) -> Alignment | None:
     return moves
 
 
-def _settled(series: Series, angles: str, request: Request) -> Series:
+def _settled(series: AcquiredSeries, angles: str, request: Request) -> AcquiredSeries:
     """Add what the options say of the order and the doses."""
     if request.dose_per_tilt is not None:
         series = replace(series, doses=(request.dose_per_tilt,) * len(series.angles))
@@ -265,7 +271,46 @@ def _check(to: str, request: Request) -> None:
             )
 
 
-def _known(series: Series, angles: str, kept: list[int], voxel_size: float, request: Request) -> wbp.Series:
+def _doubts(
+    series: AcquiredSeries,
+    stack: str,
+    angles: str,
+    pixel_size: float,
+    voxel_size: float,
+    known: wbp.ProjectionParameters,
+    request: Request,
+) -> list[str | None]:
+    """Doubt what is probably in another unit, of all that the tomogram depends on."""
+
+    def called(option: str, value: object, what: str, where: str) -> str:
+        return f"`{option}`" if value is not None else f"the {what} in {where}"
+
+    found = [doubt("thickness", request.thickness, called="`thickness`")]
+    if pixel_size < USUAL["pixel_size"].low:
+        name = called("pixel_size", request.pixel_size, "pixel size", stack)
+        found.append(doubt("pixel_size", pixel_size, called=name))
+    else:  # a stack that was binned has pixels as large as voxels
+        found.append(doubt("voxel_size", voxel_size, called="the tomogram's voxel size"))
+    optics = known.optics
+    if optics is not None and (request.defocus is not None or request.settings.ctf != "none"):
+        name = called("defocus", request.defocus, "defocus", angles)
+        found.append(doubt("defocus", optics.defocus, called=name))
+        name = called("voltage", request.voltage, "voltage", angles)
+        found.append(doubt("voltage", optics.voltage, called=name))
+        name = called("spherical_aberration", request.spherical_aberration, "spherical aberration", angles)
+        found.append(doubt("spherical_aberration", optics.spherical_aberration, called=name))
+        found.append(doubt("amplitude_contrast", optics.amplitude_contrast, called="`amplitude_contrast`"))
+    if series.doses and (request.settings.dose_weighting or request.dose_per_tilt is not None):
+        total = sum(series.doses)
+        name = called("dose_per_tilt", request.dose_per_tilt, "dose", angles)
+        words = doubt("dose", total, called=f"{name}, over all {len(series.doses)} images,")
+        found.append(words)
+    return found
+
+
+def _known(
+    series: AcquiredSeries, angles: str, kept: list[int], voxel_size: float, request: Request
+) -> wbp.ProjectionParameters:
     """Say what the reconstruction needs of the series, of the images that are kept."""
     settings = request.settings
     sign = -1 if request.negate_angles else 1
@@ -303,7 +348,9 @@ def _known(series: Series, angles: str, kept: list[int], voxel_size: float, requ
         phase_shift=request.phase_shift,
         handedness=request.handedness or series.handedness or 1,
     )
-    return wbp.Series(sign * np.array([series.angles[k] for k in kept], np.float64), doses, optics)
+    return wbp.ProjectionParameters(
+        sign * np.array([series.angles[k] for k in kept], np.float64), doses, optics
+    )
 
 
 def _first(*values: float | None) -> float:
@@ -316,7 +363,7 @@ def _contrast(
     stack: str,
     kept: list[int],
     times: int,
-    known: wbp.Series,
+    known: wbp.ProjectionParameters,
     moves: Alignment | None,
     request: Request,
     progress: Progress,

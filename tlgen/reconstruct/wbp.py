@@ -22,7 +22,7 @@ ROWS = 64
 
 
 @dataclass(frozen=True)
-class Series:
+class ProjectionParameters:
     """What a reconstruction must know of a tilt series besides its images.
 
     Attributes
@@ -45,7 +45,7 @@ class Series:
 
 def reconstruct(
     images: NDArray[np.floating],
-    series: Series | NDArray[np.floating],
+    series: ProjectionParameters | NDArray[np.floating],
     shape: tuple[int, int, int],
     settings: Reconstruction | None = None,
     *,
@@ -89,8 +89,8 @@ def reconstruct(
         needs what the series does not say.
     """
     settings = settings or Reconstruction()
-    if not isinstance(series, Series):
-        series = Series(np.asarray(series, np.float64))
+    if not isinstance(series, ProjectionParameters):
+        series = ProjectionParameters(np.asarray(series, np.float64))
     images, angles = np.asarray(images), np.asarray(series.angles, np.float64)
     if images.ndim != 3 or angles.shape != images.shape[:1] or not len(angles):
         raise InputError(
@@ -126,7 +126,7 @@ def over_mean(image: NDArray[np.floating], k: int) -> NDArray[np.float32]:
 
 
 def dose_weighted(
-    contrast: NDArray[np.float32], k: int, series: Series, settings: Reconstruction
+    contrast: NDArray[np.float32], k: int, series: ProjectionParameters, settings: Reconstruction
 ) -> NDArray[np.float32]:
     """Weight an image's contrast by its dose, where that is asked for.
 
@@ -148,7 +148,7 @@ def dose_weighted(
 
 def reconstruct_rows(
     contrast: NDArray[np.float32],
-    series: Series,
+    series: ProjectionParameters,
     shape: tuple[int, int, int],
     settings: Reconstruction,
     *,
@@ -197,7 +197,7 @@ class _Work:
     def __init__(
         self,
         contrast: NDArray[np.float32],
-        series: Series,
+        series: ProjectionParameters,
         shape: tuple[int, int, int],
         settings: Reconstruction,
         device: Any = None,

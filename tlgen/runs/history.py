@@ -76,7 +76,7 @@ def account(
     return content
 
 
-def keep(url: str, content: Mapping[str, Any]) -> None:
+def record(url: str, content: Mapping[str, Any]) -> None:
     """Put the account of a run into its corpus; that it cannot be written is no reason to fail."""
     ended = datetime.fromisoformat(content["ended"])
     key = f"{FOLDER}/{ended:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}.json"

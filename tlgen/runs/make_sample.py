@@ -81,7 +81,7 @@ class Made:
     short: tuple[str, ...] = ()
 
 
-def fill_of(packing: Packing) -> Fill:
+def quantity_of(packing: Packing) -> Fill:
     """Say in the packing's terms how many molecules a recipe asks for."""
     if packing.concentration is not None:
         return Concentration(packing.concentration, packing.ratio)
@@ -170,7 +170,7 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
             library,
             gap=spec.packing.gap,
             seed=spec.stream("pack"),
-            fill=fill_of(spec.packing),
+            fill=quantity_of(spec.packing),
             faces=spec.packing.faces,
             obstacles=bare.decorations,
             seeding=spec.packing.seeding,
@@ -255,7 +255,7 @@ def finish(
     order = np.argsort([tilt.angle for tilt in tilts])
     angles = np.array([tilts[i].angle for i in order], np.float32)
     series = np.stack([images[i].image for i in order])
-    known = reconstruct.Series(
+    known = reconstruct.ProjectionParameters(
         angles.astype(np.float64),
         np.array([tilts[i].dose_before + tilts[i].dose / 2 for i in order]),
         optics_of(spec.acquisition),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
+from catalogs.progress import in_time
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
 from tlgen.runs import contents, cost_calibration, prepare_structures, recipe_checks
@@ -18,7 +19,7 @@ from tlgen.runs.costs import SIMULATE, like, work
 from tlgen.tilts.scheme import tilt_series
 from tlrun.cluster import launch
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Queue, read_cluster
-from tlrun.reporting.display import in_bytes, in_time
+from tlrun.reporting.display import in_bytes
 
 _log = logging.getLogger(__name__)
 

@@ -203,7 +203,7 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     path = Path(structure.map)
     words = structure.model_dump(include=_READ_BY, exclude_none=True)
     content = [structures.checksum(path), str(path.resolve()), structures.name_of(path), words]
-    found = array_cache.kept("maps", content, _FITTERS, lambda: _fitted(structure))
+    found = array_cache.cached("maps", content, _FITTERS, lambda: _fitted(structure))
     for text in found["notes"].tolist():
         notes.warn(text)
     if tell:
@@ -271,7 +271,7 @@ def molecules(preparation: Preparation) -> list[Molecule]:
     molecule = read_structure(preparation.structure)
     if not preparation.variants:
         return [molecule]
-    bent = array_cache.kept(
+    bent = array_cache.cached(
         "variants",
         [preparation.key, preparation.name],
         _BENDERS,
@@ -330,7 +330,7 @@ def prepare(url: str, preparation: Preparation, slices: Sequence[float] | None =
     for each in () if slices is None else made:
         envelope(each)
         for thickness in slices or ():
-            displaced_ice.cover(each.points, thickness)
+            displaced_ice.volume_of(each.points, thickness)
     return prepared
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
-from catalogs.progress import Progress, chosen
+from catalogs.progress import Progress, progress_of
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
 from tlgen.runs import costs, history, make_sample, prepare_structures, recipe_checks
@@ -137,7 +137,7 @@ class _Run:
     def end(self, summary: Summary) -> None:
         """Write what became of the samples into the corpus and the journal."""
         account = history.account(self.recipe.name, summary, self.names, len(self.todo), self.workers)
-        history.keep(self.catalog.url, account)
+        history.record(self.catalog.url, account)
         self.journal.write("end", **account)
 
 
@@ -200,7 +200,7 @@ def _prepare(
 
     # the largest first: its normal modes take longest
     missing.sort(key=lambda p: (p.variants is None, p.name))
-    with chosen(this.progress)("structures and their variants", len(missing), "structures") as line:
+    with progress_of(this.progress)("structures and their variants", len(missing), "structures") as line:
         summary = fan_out(
             [job(p) for p in missing],
             this.clients,

@@ -74,7 +74,7 @@ class Facts:
         mg/ml of molecules in the box.
     occupancy
         Share of the box that they fill, at 1.35 g/cm³.
-    gaps
+    nearest_distances
         (n,) Å from each molecule to the nearest other; infinite beyond :data:`FARTHEST`.
     """
 
@@ -82,7 +82,7 @@ class Facts:
     cut: int
     concentration: float
     occupancy: float
-    gaps: NDArray[np.float64]
+    nearest_distances: NDArray[np.float64]
 
 
 def view(scene: Scene, library: Library, path: str | os.PathLike[str], *, title: str = "scene") -> Facts:
@@ -145,7 +145,7 @@ def measure(scene: Scene, library: Library) -> Facts:
         cut=int((inside < 1).sum()),
         concentration=density * 1660.53907,
         occupancy=density / DALTON_PER_CUBIC_ANGSTROM,
-        gaps=nearest_of([scene.atoms(i, library) for i in range(n)], within=FARTHEST),
+        nearest_distances=nearest_of([scene.atoms(i, library) for i in range(n)], within=FARTHEST),
     )
 
 
@@ -158,7 +158,7 @@ def describe(scene: Scene, facts: Facts) -> list[str]:
         f"{len(scene.which)} molecules{cut}: {facts.concentration:.0f} mg/ml, "
         f"{100 * facts.occupancy:.1f} % of the box",
     ]
-    near = facts.gaps[np.isfinite(facts.gaps)]
+    near = facts.nearest_distances[np.isfinite(facts.nearest_distances)]
     if len(near):
         lines.append(
             f"gap to the nearest molecule: {near.min():.1f} at least, median {np.median(near):.1f} angstrom"
@@ -284,21 +284,21 @@ def _ticks(draw: Any, left: int, top: int, wide: int, high: int) -> None:
 # ---------------------------------------------------------------- gaps and counts
 
 
-def _histogram(gaps: NDArray[np.float64], width: int, height: int) -> Any:
+def _histogram(nearest_distances: NDArray[np.float64], width: int, height: int) -> Any:
     """Draw how many molecules are how near to their nearest neighbour."""
     from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((0, 0), "Gap to the nearest molecule", font=_font(20), fill=_INK)
-    near = gaps[np.isfinite(gaps)]
+    near = nearest_distances[np.isfinite(nearest_distances)]
     if not len(near):
         draw.text((0, 34), f"none within {FARTHEST:g} angstrom", font=_font(16), fill=_QUIET)
         return image
     counts, _ = np.histogram(near, np.arange(0, FARTHEST + _BIN, _BIN))
     left, right, top, low = 44, width - 8, 66, height - 52
     highest = max(int(counts.max()), 1)
-    beyond = len(gaps) - len(near)
+    beyond = len(nearest_distances) - len(near)
     words = f"least {near.min():.1f}, median {np.median(near):.1f} angstrom"
     draw.text(
         (0, 30), words + (f"; {beyond} beyond {FARTHEST:g}" if beyond else ""), font=_font(16), fill=_QUIET
@@ -378,7 +378,7 @@ def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Image.Im
     column = _WIDTH - 3 * _MARGIN - _SECTIONS
     lines = describe(scene, facts)
     head = 84 + 24 * len(lines)
-    parts = [_table(facts.rows, column), _histogram(facts.gaps, column, 330)]
+    parts = [_table(facts.rows, column), _histogram(facts.nearest_distances, column, 330)]
     sections = _sections(scene, library, _SECTIONS)
     height = head + max(sections.height, sum(part.height for part in parts) + 30) + _MARGIN
     image = Image.new("RGB", (_WIDTH, height), _PAPER)
@@ -415,7 +415,10 @@ def _page(scene: Scene, library: Library, facts: Facts, title: str) -> str:
     lines = "".join(f"<p>{escape(line.replace('angstrom', 'Å'))}</p>" for line in describe(scene, facts))
     pictures = (
         (_sections(scene, library, _SECTIONS), "Three sections through the middle of the box"),
-        (_histogram(facts.gaps, 640, 330), "Histogram of the gaps between neighbouring molecules"),
+        (
+            _histogram(facts.nearest_distances, 640, 330),
+            "Histogram of the gaps between neighbouring molecules",
+        ),
     )
     images = [
         f'<img alt="{words}" src="data:image/png;base64,{png(picture)}">' for picture, words in pictures

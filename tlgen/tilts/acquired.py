@@ -13,7 +13,7 @@ from catalogs.errors import InputError
 
 
 @dataclass(frozen=True)
-class Series:
+class AcquiredSeries:
     """What is known of a tilt series.
 
     Attributes

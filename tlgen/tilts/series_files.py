@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from catalogs.errors import InputError
-from tlgen.tilts.acquired import Series, doses_from_before, order_of
+from tlgen.tilts.acquired import AcquiredSeries, doses_from_before, order_of
 from tlgen.tilts.alignment import aln_rows, read_alignment, read_text
 from tlgen.tilts.series_mdoc import read_mdoc
 from tlgen.tilts.series_star import read_star
 from tlgen.tilts.series_warp import read_warp
 
-__all__ = ["SUFFIXES", "Series", "read_one", "read_series"]
+__all__ = ["SUFFIXES", "AcquiredSeries", "read_one", "read_series"]
 
 _STARS = (".star", ".tomostar")
 SUFFIXES = (".mdoc", ".tlt", ".rawtlt", *_STARS, ".xml", ".aln", ".xf")
@@ -31,7 +31,7 @@ _KINDS = (
 )
 
 
-def read_series(path: str | Path) -> list[Series]:
+def read_series(path: str | Path) -> list[AcquiredSeries]:
     """Read a file that tells how tilt series were taken.
 
     Parameters
@@ -45,7 +45,7 @@ def read_series(path: str | Path) -> list[Series]:
 
     Returns
     -------
-    list of Series
+    list of AcquiredSeries
         One, or of a ``tomograms.star`` as many as it has.
 
     Raises
@@ -60,7 +60,7 @@ def read_series(path: str | Path) -> list[Series]:
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{file} tells no tilt series; give {_KINDS}")
-    readers: dict[str, Callable[[Path, str], Series]] = {
+    readers: dict[str, Callable[[Path, str], AcquiredSeries]] = {
         ".mdoc": read_mdoc, ".xml": read_warp, ".aln": _read_aln, ".xf": _read_xf,
     }  # fmt: skip
     reader = readers.get(suffix, _read_tlt)
@@ -75,7 +75,7 @@ def read_series(path: str | Path) -> list[Series]:
     return found
 
 
-def read_one(path: str | Path) -> Series:
+def read_one(path: str | Path) -> AcquiredSeries:
     """Read the only tilt series of a file; InputError if it holds several. See :func:`read_series`."""
     found = read_series(path)
     if len(found) > 1:
@@ -85,7 +85,7 @@ def read_one(path: str | Path) -> Series:
     return found[0]
 
 
-def _check(file: Path, series: Series) -> None:
+def _check(file: Path, series: AcquiredSeries) -> None:
     if not series.angles:
         raise InputError(f"{file} lists no tilts")
     for angle in series.angles:
@@ -96,7 +96,7 @@ def _check(file: Path, series: Series) -> None:
 # ------------------------------------------------------------------------------------------------------ IMOD
 
 
-def _read_tlt(file: Path, content: str) -> Series:
+def _read_tlt(file: Path, content: str) -> AcquiredSeries:
     """Read angles, a line each; what may stand beside them is the order, or the dose, or both (AreTomo 3)."""
     rows: list[list[float]] = []
     for number, line in enumerate(content.splitlines(), start=1):
@@ -116,11 +116,11 @@ def _read_tlt(file: Path, content: str) -> Series:
             )
     columns = [list(column) for column in zip(*rows, strict=True)]
     if len(columns) < 2:
-        return Series(file.stem, tuple(columns[0] if columns else ()))
+        return AcquiredSeries(file.stem, tuple(columns[0] if columns else ()))
     return _with_columns(file, columns)
 
 
-def _with_columns(file: Path, columns: list[list[float]]) -> Series:
+def _with_columns(file: Path, columns: list[list[float]]) -> AcquiredSeries:
     angles, second = columns[0], columns[1]
     n = len(angles)
     alike = len(set(second)) == 1 and second[0] > 0
@@ -129,13 +129,13 @@ def _with_columns(file: Path, columns: list[list[float]]) -> Series:
         if doses and min(doses) <= 0:
             raise InputError(f"{file}: the third column, the dose of each image, must be positive")
         taken = sorted(range(n), key=lambda k: second[k])
-        return Series(file.stem, tuple(angles), tuple(doses), tuple(taken), ordered=True)
+        return AcquiredSeries(file.stem, tuple(angles), tuple(doses), tuple(taken), ordered=True)
     if len(columns) == 2 and alike:
-        return Series(file.stem, tuple(angles), tuple(second))
+        return AcquiredSeries(file.stem, tuple(angles), tuple(second))
     before = order_of(second)
     if len(columns) == 2 and before and min(second) == 0:
         given = doses_from_before([second[k] for k in before], before)
-        return Series(file.stem, tuple(angles), tuple(given or ()), tuple(before), ordered=True)
+        return AcquiredSeries(file.stem, tuple(angles), tuple(given or ()), tuple(before), ordered=True)
     raise InputError(
         f"{file}: the second column is neither the order of acquisition (whole numbers from 0 or 1, "
         f"each once), "
@@ -144,7 +144,7 @@ def _with_columns(file: Path, columns: list[list[float]]) -> Series:
     )
 
 
-def _read_xf(file: Path, content: str) -> Series:
+def _read_xf(file: Path, content: str) -> AcquiredSeries:
     beside = [file.with_suffix(suffix) for suffix in (".tlt", ".rawtlt")]
     angles = next((each for each in beside if each.is_file()), None)
     if angles is None:
@@ -154,7 +154,7 @@ def _read_xf(file: Path, content: str) -> Series:
     found, alignment = _read_tlt(angles, read_text(angles)), read_alignment(file)
     if len(found.angles) != len(alignment):
         raise InputError(f"{file} has {len(alignment)} images and {angles} has {len(found.angles)} angles")
-    return Series(
+    return AcquiredSeries(
         found.name, found.angles, found.doses, found.taken, found.ordered, tilt_axis=alignment.tilt_axis
     )
 
@@ -162,7 +162,7 @@ def _read_xf(file: Path, content: str) -> Series:
 # --------------------------------------------------------------------------------------------------- AreTomo
 
 
-def _read_aln(file: Path, content: str) -> Series:
+def _read_aln(file: Path, content: str) -> AcquiredSeries:
     rows = aln_rows(file, content)
     axis = float(np.median([row["ROT"] for row in rows]))
-    return Series(file.stem, tuple(row["TILT"] for row in rows), tilt_axis=axis)
+    return AcquiredSeries(file.stem, tuple(row["TILT"] for row in rows), tilt_axis=axis)

@@ -9,14 +9,14 @@ from pathlib import Path
 from statistics import median
 
 from catalogs.errors import InputError
-from tlgen.tilts.acquired import Series, doses_from_before, number, order_of, positive
+from tlgen.tilts.acquired import AcquiredSeries, doses_from_before, number, order_of, positive
 
 # Of SerialEM and Tomography 5, whatever language the machine that reads them speaks.
 _MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6}
 _MONTHS |= {"jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12}
 
 
-def read_mdoc(file: Path, content: str) -> Series:
+def read_mdoc(file: Path, content: str) -> AcquiredSeries:
     """Read an .mdoc: order by PriorRecordDose, else by DateTime.
 
     Raises
@@ -50,7 +50,7 @@ def read_mdoc(file: Path, content: str) -> Series:
     target, measured = _each(file, images, "TargetDefocus"), _each(file, images, "Defocus")
     defocus = next((-median(v) for v in (target, measured) if v and abs(median(v)) > 0.05), None)
     title = re.search(r"Tilt\s*axis\s*angle\s*=\s*(-?[\d.]+)", content, re.IGNORECASE)
-    return Series(
+    return AcquiredSeries(
         name=re.sub(r"\.(mrc|st|mrcs|tif|tiff|eer)$", "", file.stem),
         angles=tuple(angles),
         doses=tuple(doses) if doses else (),

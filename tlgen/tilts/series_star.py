@@ -14,7 +14,7 @@ import pandas as pd
 
 from catalogs.errors import InputError
 from catalogs.particle_formats import star
-from tlgen.tilts.acquired import Series, doses_from_before, order_of, positive
+from tlgen.tilts.acquired import AcquiredSeries, doses_from_before, order_of, positive
 
 _NOMINAL, _REFINED = "rlnTomoNominalStageTiltAngle", "rlnTomoYTilt"
 _SERIES, _NAME, _BEFORE = "rlnTomoTiltSeriesStarFile", "rlnTomoName", "rlnMicrographPreExposure"
@@ -22,7 +22,7 @@ _AXES = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 _WARP_ANGLE, _WARP_DOSE = "wrpAngleTilt", "wrpDose"
 
 
-def read_star(file: Path) -> list[Series]:
+def read_star(file: Path) -> list[AcquiredSeries]:
     """Read all tilt series of a STAR file.
 
     Raises
@@ -56,7 +56,7 @@ def _frames(file: Path) -> dict[str, pd.DataFrame]:
 # --------------------------------------------------------------------------------------------------- RELION
 
 
-def _of_tomogram(file: Path, row: pd.Series) -> Series:
+def _of_tomogram(file: Path, row: pd.Series) -> AcquiredSeries:
     named = Path(str(row[_SERIES]))
     # RELION writes paths from the project's folder, in which the file lies at some depth
     places = [named, *(folder / named for folder in file.resolve().parents), file.parent / named.name]
@@ -71,14 +71,16 @@ def _of_tomogram(file: Path, row: pd.Series) -> Series:
     raise InputError(f"{found} is not the STAR file of a tilt series: it has no {_NOMINAL}")
 
 
-def _of_relion4(file: Path, row: pd.Series, frames: Mapping[str, pd.DataFrame]) -> Series:
+def _of_relion4(file: Path, row: pd.Series, frames: Mapping[str, pd.DataFrame]) -> AcquiredSeries:
     name = str(row[_NAME])
     if name not in frames:
         raise InputError(f"{file} lists the tomogram {name} and has no block data_{name} with its tilts")
     return _of_tilts(file, name, frames[name], row)
 
 
-def _of_tilts(file: Path, name: str, frame: pd.DataFrame, row: Mapping[str, object] | pd.Series) -> Series:
+def _of_tilts(
+    file: Path, name: str, frame: pd.DataFrame, row: Mapping[str, object] | pd.Series
+) -> AcquiredSeries:
     def column(key: str) -> list[float] | None:
         if key not in frame:
             return None
@@ -103,7 +105,7 @@ def _of_tilts(file: Path, name: str, frame: pd.DataFrame, row: Mapping[str, obje
     microns = None
     if defocus:
         microns = abs(median(defocus)) * (1e-4 if "rlnDefocusU" in frame else 1.0)
-    return Series(
+    return AcquiredSeries(
         name=name,
         angles=tuple(angles),
         doses=tuple(doses) if doses else (),
@@ -156,7 +158,7 @@ def _of_projections(file: Path, frame: pd.DataFrame) -> tuple[list[float], list[
 # ------------------------------------------------------------------------------------------------------ Warp
 
 
-def _of_warp(file: Path, frame: pd.DataFrame) -> Series:
+def _of_warp(file: Path, frame: pd.DataFrame) -> AcquiredSeries:
     def column(key: str) -> list[float] | None:
         return [float(v) for v in star.numbers(file, frame, [key])[:, 0]] if key in frame else None
 
@@ -164,7 +166,7 @@ def _of_warp(file: Path, frame: pd.DataFrame) -> Series:
     taken = order_of(before) if before is not None else None
     doses = doses_from_before([before[k] for k in taken], taken) if before and taken else None
     axis = column("wrpAxisAngle")
-    return Series(
+    return AcquiredSeries(
         name=file.stem,
         angles=tuple(column(_WARP_ANGLE) or ()),
         doses=tuple(doses) if doses else (),

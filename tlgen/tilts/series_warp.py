@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import median
 
 from catalogs.errors import InputError
-from tlgen.tilts.acquired import Series, doses_from_before, number, order_of, positive
+from tlgen.tilts.acquired import AcquiredSeries, doses_from_before, number, order_of, positive
 
 
-def read_warp(file: Path, content: str) -> Series:
+def read_warp(file: Path, content: str) -> AcquiredSeries:
     """Read the angles, doses, axis and CTF of a tilt series; images that were taken out are left out.
 
     Raises
@@ -49,7 +49,7 @@ def read_warp(file: Path, content: str) -> Series:
     before, axis = values("Dose"), values("AxisAngle")
     taken = order_of(before) if before else None
     doses = doses_from_before([before[k] for k in taken], taken) if taken else None
-    return Series(
+    return AcquiredSeries(
         name=file.stem,
         angles=tuple(values("Angles")),
         doses=tuple(doses) if doses else (),

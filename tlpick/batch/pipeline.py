@@ -25,6 +25,7 @@ import pandas as pd
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
+from catalogs.former_names import accepts_former, as_stored
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard
 from catalogs.particle_formats.star import refuse_name
@@ -42,16 +43,16 @@ from tlpick.batch.files import (
     write_json,
 )
 from tlpick.batch.identity import checksum, stamp
-from tlpick.batch.save_segmentation import Kept, keep
+from tlpick.batch.save_segmentation import SegmentationFormat, save_segmentation
 from tlpick.evaluation.cut import WRONG, Cut, decide
-from tlpick.evaluation.decoys import judge
+from tlpick.evaluation.decoys import estimate_wrong
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
 from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.intake import check as check_tomogram
 from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
@@ -60,6 +61,7 @@ from tlpick.network.tomograms.scratch import Scratch
 PICKER_VERSION = 4
 
 
+@accepts_former(terms="preprocessing", keep="keep_segmentation")
 @dataclass(frozen=True)
 class Settings:
     """What a user may choose for a run.
@@ -71,11 +73,11 @@ class Settings:
     tile
         The cross-section of a column holds at most as many voxels as a square with this edge; None: as many
         as the memory allows.
-    terms
-        How tomograms are brought to what the model knows.
+    preprocessing
+        How tomograms are preprocessed for the model.
     tta
         Orientations whose mean counts: 1, 4 or 8.
-    keep
+    keep_segmentation
         ``zarr`` or ``mrc``: the segmentation is kept.
     localising
         How particles are found in the segmentation, and which of them count.
@@ -85,9 +87,9 @@ class Settings:
 
     max_memory: float = 4e9
     tile: int | None = None
-    terms: Terms = field(default_factory=Terms)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     tta: int = 1
-    keep: Kept | None = None
+    keep_segmentation: SegmentationFormat | None = None
     localising: Options = field(default_factory=Options)
     decoys: int | None = None
 
@@ -164,7 +166,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TomogramResult:
     """What an attempt came to; ``fresh`` if it was not done before."""
 
     result: Picked | Failed
@@ -177,7 +179,7 @@ def pick_tomogram(
     folder: str,
     settings: Settings,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Outcome:
+) -> TomogramResult:
     """Segment a tomogram, localise its particles and write both; what is already done is not repeated.
 
     Parameters
@@ -195,7 +197,7 @@ def pick_tomogram(
 
     Returns
     -------
-    Outcome
+    TomogramResult
 
     Raises
     ------
@@ -205,22 +207,22 @@ def pick_tomogram(
     loaded = load_model(model)
     card, job = loaded.card, job_of(model, settings)
     # before its files are asked for: it has better words for what is missing
-    volume = open_volume(tomogram.path, voxel_size=settings.terms.voxel_size)
+    volume = open_volume(tomogram.path, voxel_size=settings.preprocessing.voxel_size)
     name = tomogram.name or volume.name
     refuse_name(name)  # of its list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)
-    mask = "" if settings.terms.mask is None else mask_path(settings.terms.mask, name)
+    mask = "" if settings.preprocessing.mask is None else mask_path(settings.preprocessing.mask, name)
     sources = [tomogram.path, mask] if mask else [tomogram.path]
-    check_tomogram(tomogram, card, settings.terms, volume)
+    check_tomogram(tomogram, card, settings.preprocessing, volume)
     seen = _stated(tomogram, [stamp(source) for source in sources])
     done = read_done(target)
     if done is not None and (done.job, done.stamp) == (job, seen):
-        return Outcome(done, fresh=False)
+        return TomogramResult(done, fresh=False)
     content = _stated(tomogram, [checksum(source) for source in sources])
     if done is not None and (done.job, done.content) == (job, content):  # copied or touched, but the same
         same = Picked(**{**asdict(done), "stamp": seen, "path": absolute(tomogram.path)})
         write_json(target / DONE, asdict(same))
-        return Outcome(same, fresh=False)
+        return TomogramResult(same, fresh=False)
     (target / DONE).unlink(missing_ok=True)
     target.mkdir(parents=True, exist_ok=True)
 
@@ -229,7 +231,7 @@ def pick_tomogram(
     clock.lap("load model")
     with work_folder(target) as work, Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
         left = settings.max_memory - resident()
-        prepared = prepare(tomogram, card, settings.terms, scratch, left, volume)
+        prepared = prepare(tomogram, card, settings.preprocessing, scratch, left, volume)
         clock.lap("read")
         measured = prepared.values.size if prepared.sample is None else int(prepared.sample.sum())
         n_decoys = decoys.how_many(measured) if settings.decoys is None else settings.decoys
@@ -243,16 +245,26 @@ def pick_tomogram(
             progress=part.show,
         )
         clock.lap("segment")
-        table = loaded.localise(prepared, segmentation, settings.localising, name, beads=settings.terms.beads)
+        table = loaded.localise(
+            prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
+        )
         clock.lap("localise")
         scratch.release()
-        keep(settings.keep, work, target, segmentation, prepared.grid, prepared.offset, card.classes)
+        save_segmentation(
+            settings.keep_segmentation,
+            work,
+            target,
+            segmentation,
+            prepared.grid,
+            prepared.offset,
+            card.classes,
+        )
         clock.lap("write")
         chance = particles.empty()
         if n_decoys:
             chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
-        stands_out = _judge(table, chance, card, n_decoys)
+        stands_out = _add_wrong_share(table, chance, card, n_decoys)
         names = [info.name for info in card.classes if info.is_particle]
         kept = table[decide(table, names, stands_out, Cut()).rows]
         for file, rows in ((ALL, table), (PARTICLES, kept), *([(DECOYS, chance)] if n_decoys else [])):
@@ -290,7 +302,7 @@ def pick_tomogram(
         stands_out=stands_out,
     )
     write_json(target / DONE, asdict(picked))
-    return Outcome(picked)
+    return TomogramResult(picked)
 
 
 def attempt(
@@ -299,7 +311,7 @@ def attempt(
     folder: str,
     settings: Settings,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Outcome:
+) -> TomogramResult:
     """Do as :func:`pick_tomogram`, but return what went wrong: one bad tomogram stops no other."""
     try:
         return pick_tomogram(model, tomogram, folder, settings, progress)
@@ -311,14 +323,14 @@ def attempt(
         model_is = isinstance(error, ModelRefused)
         text = text if model_is or tomogram.path in text else f"{tomogram.path}: {text}"
         told = " ".join(text.split())
-        return Outcome(Failed(tomogram.path, told, refused, traceback.format_exc(), model_is))
+        return TomogramResult(Failed(tomogram.path, told, refused, traceback.format_exc(), model_is))
 
 
 def job_of(model: str, settings: Settings) -> str:
     """Hash what decides over the results besides the tomogram; how much memory was used does not."""
-    chosen = {key: value for key, value in asdict(settings).items() if key not in ("max_memory", "tile")}
+    chosen = {key: value for key, value in as_stored(settings).items() if key not in ("max_memory", "tile")}
     chosen["terms"].pop("mask")  # its content counts, with the tomogram's
-    chosen["terms"].pop("unusual")  # a leave, which changes nothing
+    chosen["terms"].pop("unusual")  # a permission, which changes nothing
     return digest({"model": load_model(model).fingerprint, "settings": chosen, "picker": PICKER_VERSION})
 
 
@@ -364,13 +376,15 @@ def _in_decoys(
                 progress=part.show,
             )
             table = loaded.localise(
-                prepared, segmentation, settings.localising, name, beads=settings.terms.beads
+                prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
             )
             tables.append(table.assign(instance=number + 1))
     return pd.concat(tables, ignore_index=True)
 
 
-def _judge(table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys: int) -> dict[str, bool]:
+def _add_wrong_share(
+    table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys: int
+) -> dict[str, bool]:
     """Add the expected share of wrong picks to a table; returns which classes stand out of their decoys.
 
     Where the model is calibrated, the larger share of the two counts: decoys know this tomogram's noise, the
@@ -386,13 +400,13 @@ def _judge(table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys:
         ours = (table["class_name"] == info.name).to_numpy()
         scores = table.loc[ours, "score"].to_numpy(np.float64)
         theirs = chance.loc[chance["class_name"] == info.name, "score"].to_numpy(np.float64)
-        judged = judge(scores, theirs, n_decoys)
-        wrong = judged.wrong
+        estimate = estimate_wrong(scores, theirs, n_decoys)
+        wrong = estimate.wrong
         if info.name in card.calibration:
             expected = [card.calibration[info.name].expected(score).precision for score in scores]
             wrong = np.maximum(wrong, 1 - np.array(expected, np.float64))
         table.loc[ours, WRONG] = np.round(wrong, 6)
-        stands_out[info.name] = judged.stands_out
+        stands_out[info.name] = estimate.stands_out
     return stands_out
 
 

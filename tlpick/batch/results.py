@@ -22,6 +22,7 @@ import pandas as pd
 from catalogs import particles
 from catalogs.console import DISTRIBUTION
 from catalogs.errors import InputError
+from catalogs.former_names import as_stored
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.particle_formats import registry
 from catalogs.particle_formats.base import Context
@@ -30,7 +31,7 @@ from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, DONE, PARTICLES, RUN, absolute, write_json
 from tlpick.batch.pipeline import Failed, Picked, Settings, job_of, read_done
-from tlpick.evaluation.cut import Cut, Kept, decide
+from tlpick.evaluation.cut import ClassCut, Cut, decide
 from tlpick.network.picks import above
 
 
@@ -86,7 +87,7 @@ def collect(
     least: Mapping[str, Expectation] | None = None,
     lists: Lists | None = None,
     cut: Cut | None = None,
-) -> tuple[list[Picked], dict[str, int], list[tuple[Picked, Kept]]]:
+) -> tuple[list[Picked], dict[str, int], list[tuple[Picked, ClassCut]]]:
     """Write the run's own files from what is finished in its folder.
 
     Tomograms that an earlier call with the same model and settings picked into the folder belong to
@@ -122,7 +123,7 @@ def collect(
     ours = {place: picked for place, picked in found.items() if picked is not None and picked.job == job}
     run = sorted(ours.values(), key=lambda picked: picked.name)
     cut, names = cut or Cut(), [info.name for info in card.classes if info.is_particle]
-    tables, every, said = [], [], list[tuple[Picked, Kept]]()
+    tables, every, said = [], [], list[tuple[Picked, ClassCut]]()
     for place in sorted(ours, key=lambda at: ours[at].name):
         picked, table = ours[place], particles.read(place / ALL)
         decision = decide(table, names, picked.stands_out, cut)
@@ -149,7 +150,7 @@ def collect(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": {"path": absolute(model), "fingerprint": fingerprint(model), **card.model_dump()},
             "radii": {info.name: info.radius for info in card.classes},
-            "settings": asdict(settings),
+            "settings": as_stored(settings),
             "thresholds": {
                 name: {**point.model_dump(), "interval": point.interval} for name, point in least.items()
             },

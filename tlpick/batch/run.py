@@ -17,11 +17,11 @@ from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, read_card
-from catalogs.plausible import doubt, refuse_impossible
-from catalogs.progress import Line, Progress, chosen
+from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
+from catalogs.progress import Line, Progress, progress_of
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
-from tlpick.batch.pipeline import Failed, Outcome, Picked, Settings, attempt
+from tlpick.batch.pipeline import Failed, Picked, Settings, TomogramResult, attempt
 from tlpick.batch.results import Lists, collect
 from tlpick.evaluation.cut import Cut, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
@@ -32,7 +32,7 @@ from tlpick.output.report import write_report
 _log = logging.getLogger(__name__)
 
 #: Told of every tomogram as it is finished or given up.
-Tell = Callable[[Outcome], None]
+Tell = Callable[[TomogramResult], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +141,11 @@ def run(
     tomograms = named(tomograms)
     book = _Book(len(tomograms) + len(wrong))
     for argument, error in wrong:
-        book.enter(Outcome(Failed(argument, str(error), True, "")))
+        book.enter(TomogramResult(Failed(argument, str(error), True, "")))
     if cluster is None:
-        _here(model, tomograms, folder, settings, book, chosen(progress))
+        _here(model, tomograms, folder, settings, book, progress_of(progress))
     else:
-        _on_workers(model, tomograms, folder, settings, book, cluster, chosen(progress))
+        _on_workers(model, tomograms, folder, settings, book, cluster, progress_of(progress))
     if book.total == 1 and book.failed and book.failed[0].refused:
         raise InputError(book.failed[0].error)
 
@@ -180,17 +180,12 @@ def run(
 
 def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
     """Refuse a model or an option whose unit is probably another one, unless the user means it."""
-    found = [doubt("voxel_size", card.voxel_size, called=f"the voxel size of the model {card.name!r}")]
-    found += [
-        doubt("radius", info.radius, called=f"the radius of the model's {info.name}")
-        for info in card.classes
-        if info.is_particle
-    ]
-    if settings.terms.voxel_size is not None:
-        refuse_impossible("pixel_size", settings.terms.voxel_size, "`voxel_size`")
-    said = [words for words in found if words is not None]
-    if said and not settings.terms.unusual:
-        raise InputError(f"{' -- '.join(said)}; if this is meant, add `unusual`")
+    if settings.preprocessing.voxel_size is not None:
+        refuse_impossible("pixel_size", settings.preprocessing.voxel_size, "`voxel_size`")
+    radii = {info.name: info.radius for info in card.classes if info.is_particle}
+    refuse_unusual(
+        doubts_of_model(card.voxel_size, radii, f"the model {card.name!r}"), settings.preprocessing.yes
+    )
 
 
 class _Book:
@@ -201,7 +196,7 @@ class _Book:
         self._done, self._skipped, self._fresh = 0, 0, 0
         self._started, self._once = time.monotonic(), 0.0
 
-    def enter(self, outcome: Outcome) -> None:
+    def enter(self, outcome: TomogramResult) -> None:
         self._done += 1
         result = outcome.result
         if isinstance(result, Failed):
@@ -266,7 +261,7 @@ def _on_workers(
     jobs = [Job(str(k), lambda each=each: steps(each)) for k, each in enumerate(tomograms)]  # type: ignore[misc]
     left = {job.name for job in jobs}
 
-    def enter(name: str, outcome: Outcome) -> None:
+    def enter(name: str, outcome: TomogramResult) -> None:
         left.discard(name)
         book.enter(outcome)
 
@@ -285,9 +280,9 @@ def _on_workers(
     except ClusterLost as error:
         summary = Summary(stopped=str(error))
 
-    def lost(failure: Failure) -> Outcome:  # its worker died, again and again
+    def lost(failure: Failure) -> TomogramResult:  # its worker died, again and again
         path = tomograms[int(failure.name)].path
-        return Outcome(Failed(path, f"{path}: {failure.error}", False, failure.details))
+        return TomogramResult(Failed(path, f"{path}: {failure.error}", False, failure.details))
 
     for failure in summary.failures:
         enter(failure.name, lost(failure))

@@ -14,7 +14,7 @@ from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
 from tlpick.batch.files import PARTICLES, RUN
-from tlpick.evaluation.matching import Curve, Evaluation, Localisation
+from tlpick.evaluation.matching import Evaluation, Localisation, PrecisionRecallCurve
 from tlpick.evaluation.metrics import Field
 from tlpick.evaluation.truth import stated_radii, unique
 
@@ -72,7 +72,7 @@ class Result:
     """
 
     evaluation: Evaluation
-    curves: dict[str, Curve]
+    curves: dict[str, PrecisionRecallCurve]
     errors: dict[str, Localisation]
     intervals: dict[str, dict[str, tuple[float, float]]]
     confusion: pd.DataFrame

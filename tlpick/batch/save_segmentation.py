@@ -16,14 +16,14 @@ from catalogs.volumes import write_mrc, write_ome_zarr
 from tlpick.batch.files import SEGMENTATION
 from tlpick.network.segment import Segmentation
 
-Kept = Literal["zarr", "mrc"]
+SegmentationFormat = Literal["zarr", "mrc"]
 #: Planes that are converted at a time.
 _PLANES = 16
 _NAMES: dict[str, tuple[str, ...]] = {"zarr": (SEGMENTATION,), "mrc": ("segmentation.mrc", "probability.mrc")}
 
 
-def keep(
-    kind: Kept | None,
+def save_segmentation(
+    kind: SegmentationFormat | None,
     work: Path,
     target: Path,
     segmentation: Segmentation,

@@ -17,7 +17,7 @@ from catalogs.volumes import write_mrc
 from tlpick.batch.files import ALL, PARTICLES, RESERVED, RUN, read_json
 from tlpick.evaluation.cut import Cut, decide, sentence
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Terms, prepare
+from tlpick.network.tomograms.intake import Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 
 #: Bytes that a mask may take on the way.
@@ -76,15 +76,15 @@ def write_masks(folder: str, to: str) -> Iterator[str]:
     stated = dict(run["settings"]["terms"])
     if stated.get("crop") is not None:
         stated["crop"] = tuple(stated["crop"])
-    known = {name: stated[name] for name in Terms.__dataclass_fields__ if name in stated}
-    terms = Terms(**known)
+    known = {name: stated[name] for name in Preprocessing.__dataclass_fields__ if name in stated}
+    preprocessing = Preprocessing(**known)
     target = Path(to)
     target.mkdir(parents=True, exist_ok=True)
     for picked in run["tomograms"]:
-        size = None if terms.voxel_size else float(picked["voxel_size"])
+        size = None if preprocessing.voxel_size else float(picked["voxel_size"])
         tomogram = Tomogram(picked["path"], picked["name"], size)
         with Scratch(target, _MEMORY / 4) as scratch:
-            prepared = prepare(tomogram, card, terms, scratch, _MEMORY)
+            prepared = prepare(tomogram, card, preprocessing, scratch, _MEMORY)
             shape = prepared.values.shape
             planes = (
                 np.ones((1, *shape[1:]), np.int8)

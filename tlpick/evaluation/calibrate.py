@@ -24,7 +24,7 @@ from catalogs.model_file import ModelCard, with_card
 from catalogs.schema import SampleRecord
 from catalogs.score_calibration import Calibration, Expectation
 from tlpick.evaluation.matching import evaluate
-from tlpick.network.localisation.localise import Found, Options, find, judge
+from tlpick.network.localisation.localise import Found, Options, find, score_clusters
 from tlpick.network.model import MEMORY, load_model
 from tlpick.network.picks import as_table, refuse_unknown_classes
 from tlpick.network.segment import segment
@@ -249,7 +249,11 @@ def _table(
     volumes: Mapping[str, float],
 ) -> pd.DataFrame:
     tables = [
-        as_table(record.sample_id, judge(each, card.classes, card.voxel_size, options, volumes), card.classes)
+        as_table(
+            record.sample_id,
+            score_clusters(each, card.classes, card.voxel_size, options, volumes),
+            card.classes,
+        )
         for record, each in found
     ]
     return pd.concat(tables, ignore_index=True)

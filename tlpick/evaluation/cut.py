@@ -45,7 +45,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Kept:
+class ClassCut:
     """What a cut left of one class in one tomogram.
 
     Attributes
@@ -78,7 +78,7 @@ class Decision:
     """Which rows of a table stay, and what that means class by class."""
 
     rows: NDArray[np.bool_]
-    classes: list[Kept] = field(default_factory=list)
+    classes: list[ClassCut] = field(default_factory=list)
 
 
 def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, bool], cut: Cut) -> Decision:
@@ -119,7 +119,7 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
         rows[stay] = True
         promised = known and bool(clear)
         said.append(
-            Kept(
+            ClassCut(
                 class_name=each,
                 kept=len(stay),
                 all=len(ours),
@@ -156,7 +156,7 @@ def _stay(
     return np.asarray(wrong <= bar)
 
 
-def sentence(tomogram: str, kept: Kept, cut: Cut, every: str) -> str:
+def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
     """Say in one sentence how many picks there are, and what can be promised of them."""
     left = kept.all - kept.kept
     weaker = f", {left:,} weaker {'one' if left == 1 else 'ones'} in {every}" if left else ""

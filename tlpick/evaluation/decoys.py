@@ -26,7 +26,7 @@ CHANCE, SHARE, FEW = 1e-4, 0.2, 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class DecoyEstimate:
     """What decoys say of the picks of one class in one tomogram.
 
     Attributes
@@ -45,7 +45,7 @@ class Judged:
     stands_out: bool
 
 
-def judge(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Judged:
+def estimate_wrong(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> DecoyEstimate:
     """Estimate which share of the picks is wrong.
 
     Parameters
@@ -59,13 +59,13 @@ def judge(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Judged:
 
     Returns
     -------
-    Judged
+    DecoyEstimate
     """
     from scipy.stats import binom
 
     ours, theirs = np.asarray(scores, np.float64), np.sort(np.asarray(decoys, np.float64))
     if not len(ours):
-        return Judged(np.empty(0), 0.0, False)
+        return DecoyEstimate(np.empty(0), 0.0, False)
     order = np.argsort(-ours, kind="stable")
     ranked = ours[order]
     # picks with one score are kept or dropped together
@@ -79,7 +79,7 @@ def judge(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Judged:
     either = n_picks + n_wrong * n_decoys
     clear = (binom.sf(n_picks - 1, either, 1 / (1 + n_decoys)) < CHANCE) & (share <= 1 - SHARE)
     few = (n_wrong - 1 / n_decoys <= FEW * n_picks) & (2 * n_picks >= len(ours))
-    return Judged(wrong, float((n_picks * (1 - q)).max()), bool((clear | few).any()))
+    return DecoyEstimate(wrong, float((n_picks * (1 - q)).max()), bool((clear | few).any()))
 
 
 def best_cut(wrong: ArrayLike) -> float:
@@ -88,7 +88,7 @@ def best_cut(wrong: ArrayLike) -> float:
     Parameters
     ----------
     wrong
-        (n,) expected shares of wrong ones, as :class:`Judged` has them.
+        (n,) expected shares of wrong ones, as :class:`DecoyEstimate` has them.
 
     Returns
     -------

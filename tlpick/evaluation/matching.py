@@ -106,7 +106,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class PrecisionRecallCurve:
     """Precision, recall and F1 when only the picks with at least a certain score count.
 
     All are arrays of one length; the thresholds ascend.
@@ -327,7 +327,7 @@ def only_reviewed(
     return whole.picks[here].drop(columns=drop), whole.truth[there].drop(columns=drop)
 
 
-def curve(picks: pd.DataFrame, truth: pd.DataFrame, radius: float) -> Curve:
+def curve(picks: pd.DataFrame, truth: pd.DataFrame, radius: float) -> PrecisionRecallCurve:
     """Follow precision, recall and F1 over the score from which on a pick counts.
 
     Parameters
@@ -339,7 +339,7 @@ def curve(picks: pd.DataFrame, truth: pd.DataFrame, radius: float) -> Curve:
 
     Returns
     -------
-    Curve
+    PrecisionRecallCurve
         With a point for each distinct score, or :data:`CURVE_POINTS` evenly chosen ones.
     """
     scores = picks["score"].to_numpy(np.float64)
@@ -358,7 +358,7 @@ def curve(picks: pd.DataFrame, truth: pd.DataFrame, radius: float) -> Curve:
         found[k] = (maximum_bipartite_matching(graph, perm_type="column") >= 0).sum() if use.any() else 0
     n = len(truth)
     recall = found / n if n else np.full(len(found), np.nan)
-    return Curve(thresholds, found / left, recall, 2 * found / (left + n))
+    return PrecisionRecallCurve(thresholds, found / left, recall, 2 * found / (left + n))
 
 
 def _pairs_in_reach(picks: pd.DataFrame, truth: pd.DataFrame, radius: float) -> tuple[Ints, Ints]:

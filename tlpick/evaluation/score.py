@@ -14,8 +14,8 @@ from catalogs.errors import InputError
 from tlpick.batch.files import REPORT, write_json, write_text
 from tlpick.batch.run_folder import Picks, Result, read_picks
 from tlpick.evaluation.matching import (
-    Curve,
     Evaluation,
+    PrecisionRecallCurve,
     Score,
     bootstrap,
     confusion,
@@ -168,7 +168,7 @@ def _notes(picks: Picks, truth: Truth, radii: Mapping[str, float], names: list[s
     return notes
 
 
-def _curves(evaluation: Evaluation) -> dict[str, Curve]:
+def _curves(evaluation: Evaluation) -> dict[str, PrecisionRecallCurve]:
     curves = {}
     for score in evaluation.scores:
         ours = evaluation.picks[evaluation.picks["class_name"] == score.class_name]

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from catalogs.console import without_greetings
+from catalogs.errors import InputError
 from catalogs.machine import require_backend
 from catalogs.model_archive import ModelRefused
-from catalogs.model_file import check, read_card, read_network, require
+from catalogs.model_file import ModelCard, check, read_card, read_network, require
 from catalogs.private import scratch_folder
 from catalogs.schema import ClassInfo
+from tlpick.network.geometry import Graph, read_graph
 
 
 def load_keras(
@@ -63,7 +65,28 @@ def load_keras(
             f"the network in {path} has {outputs} outputs, its card names {len(card.classes)} classes "
             "and the background makes one more; train it again"
         )
+    try:
+        graph = read_graph(network)
+    except InputError as error:
+        raise ModelRefused(f"{path}: {error}") from error
+    _compare(graph, card, path)
     return network
+
+
+def _compare(graph: Graph, card: ModelCard, path: str | os.PathLike[str]) -> None:
+    """Refuse a card that is of another network."""
+    if graph.n_classes != len(card.classes) + 1:
+        raise ModelRefused(
+            f"the network in the model {path} tells {graph.n_classes - 1} classes apart, "
+            f"its card names {len(card.classes)}; train it again."
+        )
+    sees = max(margin for axis in range(3) for margin in graph.margins(axis))
+    pooling = max(graph.pooling)
+    if card.halo > sees + 2 * pooling or card.pooling > pooling:
+        raise ModelRefused(
+            f"the card of the model {path} says that its network sees {card.halo} voxels a side and pools "
+            f"{card.pooling}; the network sees {sees} and pools {pooling}: the card is of another network"
+        )
 
 
 def _settle(backend: str) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.former_names import accepts_former
 from catalogs.model_file import ModelCard, fingerprint, read_card
-from catalogs.progress import Progress, chosen
+from catalogs.progress import Progress, progress_of
 from catalogs.volumes import Volume
 from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
@@ -28,7 +29,7 @@ from tlpick.network.threads import pool
 from tlpick.network.tiles import Box, plan
 from tlpick.network.tomograms.beads import labelled_as_dense
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -104,12 +105,13 @@ class Model:
         """Load the network as a ``keras.Model``: (b, z, y, x, 1) -> (b, z, y, x, classes + 1)."""
         return load_keras(self.path)
 
+    @accepts_former(terms="preprocessing")
     def segment(
         self,
         volume: Volume | NDArray[Any] | da.Array | str | os.PathLike[str],
         *,
         voxel_size: float | None = None,
-        terms: Terms | None = None,
+        preprocessing: Preprocessing | None = None,
         tta: int = 1,
         max_memory: float = 4e9,
         progress: bool | Progress = False,
@@ -123,8 +125,8 @@ class Model:
             file that :func:`catalogs.open_volume` opens.
         voxel_size
             Å; needed for arrays, and stronger than what a volume states.
-        terms
-            How the tomogram is brought to what the model knows; None: it must fit.
+        preprocessing
+            How the tomogram is preprocessed for the model; None: it must fit as it is.
         tta
             Orientations whose mean counts: 1, 4 or 8.
         max_memory
@@ -143,15 +145,16 @@ class Model:
             If the volume does not fit the model, or its voxel size is not known.
         """
         with Scratch(Path(tempfile.gettempdir()), IN_MEMORY * max_memory) as scratch:
-            prepared = self._prepared(volume, voxel_size, terms, scratch, max_memory)
+            prepared = self._prepared(volume, voxel_size, preprocessing, scratch, max_memory)
             return self._segmented(prepared, tta, max_memory, None, progress)
 
+    @accepts_former(terms="preprocessing")
     def pick(
         self,
         volume: Volume | NDArray[Any] | da.Array | str | os.PathLike[str],
         *,
         voxel_size: float | None = None,
-        terms: Terms | None = None,
+        preprocessing: Preprocessing | None = None,
         tta: int = 1,
         localising: Options | None = None,
         tomogram: str | None = None,
@@ -184,9 +187,9 @@ class Model:
         refuse_unknown_classes(localising, self.card)
         opened = _opened(volume)
         with Scratch(Path(tempfile.gettempdir()), IN_MEMORY * max_memory) as scratch:
-            prepared = self._prepared(opened, voxel_size, terms, scratch, max_memory)
+            prepared = self._prepared(opened, voxel_size, preprocessing, scratch, max_memory)
             segmentation = self._segmented(prepared, tta, max_memory, scratch, progress)
-            beads = (terms or Terms()).beads
+            beads = (preprocessing or Preprocessing()).beads
             return self.localise(prepared, segmentation, localising, tomogram or opened.name, beads=beads)
 
     def segment_prepared(
@@ -199,7 +202,7 @@ class Model:
         scratch: Scratch | None = None,
         progress: Callable[[int, int], None] = lambda _done, _all: None,
     ) -> Segmentation:
-        """Segment a tomogram that is on the model's terms already.
+        """Segment a tomogram that is already preprocessed for the model.
 
         Parameters
         ----------
@@ -272,13 +275,20 @@ class Model:
         self,
         volume: Volume | NDArray[Any] | da.Array | str | os.PathLike[str],
         voxel_size: float | None,
-        terms: Terms | None,
+        preprocessing: Preprocessing | None,
         scratch: Scratch,
         max_memory: float,
     ) -> Prepared:
         opened = _opened(volume)
         tomogram = Tomogram(opened.name, opened.name, voxel_size)
-        return prepare(tomogram, self.card, terms or Terms(), scratch, max_memory - resident(), volume=opened)
+        return prepare(
+            tomogram,
+            self.card,
+            preprocessing or Preprocessing(),
+            scratch,
+            max_memory - resident(),
+            volume=opened,
+        )
 
     def _segmented(
         self,
@@ -290,7 +300,7 @@ class Model:
     ) -> Segmentation:
         if tta not in (1, 4, 8):
             raise InputError(f"tta is {tta}; give 1, 4 or 8", parameter="tta")
-        with chosen(progress)("segmented", 100, "%") as line:
+        with progress_of(progress)("segmented", 100, "%") as line:
             return self.segment_prepared(
                 prepared,
                 max_memory=max_memory,

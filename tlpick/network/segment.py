@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.model_archive import ModelRefused
-from catalogs.model_file import ModelCard, fingerprint, read_card
+from catalogs.model_file import fingerprint
 from catalogs.schema import ClassInfo
 from tlpick.network.decide import Rule, add_probabilities
 from tlpick.network.fuse import joined
@@ -89,30 +88,7 @@ def load_network(path: str | os.PathLike[str]) -> Graph:
 
 @lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Graph:
-    card = read_card(path)
-    model = load_keras(path)
-    try:
-        graph = compiled(read_graph(model))
-    except InputError as error:
-        raise ModelRefused(f"{path}: {error}") from error
-    _compare(graph, card, path)
-    return graph
-
-
-def _compare(graph: Graph, card: ModelCard, path: str) -> None:
-    """Refuse a card that is of another network."""
-    if graph.n_classes != len(card.classes) + 1:
-        raise ModelRefused(
-            f"the network in the model {path} tells {graph.n_classes - 1} classes apart, "
-            f"its card names {len(card.classes)}; train it again."
-        )
-    sees = max(margin for axis in range(3) for margin in graph.margins(axis))
-    pooling = max(graph.pooling)
-    if card.halo > sees + 2 * pooling or card.pooling > pooling:
-        raise ModelRefused(
-            f"the card of the model {path} says that its network sees {card.halo} voxels a side and pools "
-            f"{card.pooling}; the network sees {sees} and pools {pooling}: the card is of another network"
-        )
+    return compiled(read_graph(load_keras(path)))
 
 
 def compiled(graph: Graph) -> Graph:

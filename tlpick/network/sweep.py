@@ -32,7 +32,7 @@ class Task:
     """Planes ``begin:end`` of a node's result, to be computed now.
 
     ``low:high`` are the planes that it reads, inside the volume; what is missing is padded. The node's
-    input tensors hold planes from ``keep`` on after it, by tensor.
+    input tensors hold planes from ``first_needed`` on after it, by tensor.
     """
 
     node: Node
@@ -70,7 +70,7 @@ class Schedule:
                 yield Task(node, begin, end, max(low, 0), min(high, self.total[node.inputs[0]]))
                 self.done[node.output] = end
 
-    def keep(self, tensor: int) -> int:
+    def first_needed(self, tensor: int) -> int:
         """Return the first plane of a tensor that is still to be read."""
         first = self.done[tensor]
         for node in self._graph.nodes:
@@ -126,7 +126,7 @@ def sweep(
             else:
                 kept[task.node.output].add(result)
             for tensor in task.node.inputs:
-                kept[tensor].drop(schedule.keep(tensor))
+                kept[tensor].drop(schedule.first_needed(tensor))
 
 
 class _Planes:
@@ -197,7 +197,7 @@ def peak_bytes(graph: Graph, axis: int, planes: int, length: int) -> float:
             if task.node.output != graph.output:
                 held[task.node.output].append((task.begin, task.end))
             for tensor in task.node.inputs:
-                pieces, keep = held[tensor], schedule.keep(tensor)
+                pieces, keep = held[tensor], schedule.first_needed(tensor)
                 while pieces and pieces[0][1] <= keep:
                     pieces.popleft()
     return _BYTES * peak

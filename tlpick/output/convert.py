@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from catalogs.console import Choice, Renamed
+from catalogs.console import Choice, Renamed, tell_unusual
 from catalogs.errors import InputError
 from tlpick.output.next_step import next_step, without_orientations
 
@@ -50,6 +50,8 @@ def context_of(options: Mapping[str, Any], source: Path) -> Context:
     for option, key in _FIELDS.items():
         if options[option] is not None:
             fields[key] = options[option]
+            if key in ("voxel_size", "pixel_size"):
+                tell_unusual(key, options[option], f"--{option.replace('_', '-')}")
     for option, key in (("shape", "shape"), ("unbinned_shape", "unbinned_shape")):
         if options[option]:
             fields[key] = _shape(options[option], f"--{option.replace('_', '-')}")
@@ -118,6 +120,7 @@ def _classes(radii: Sequence[str], source: Path) -> tuple[Any, ...]:
         )
         try:
             known[name] = ClassInfo(name=name, label=label, radius=float(radius))
+            tell_unusual("radius", known[name].radius, f"--radius {name}")
         except (ValueError, ValidationError):
             raise InputError(f"`radius={text!r}` is not a class and its radius; write NAME=Å") from None
     return tuple(known.values())
@@ -268,13 +271,13 @@ def _ranges(name: str, part: pd.DataFrame, context: Context) -> str:
 
 def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -> None:
     """Refuse a table of others with x, y and z of which nothing says whether they are voxels or Å."""
-    from catalogs.particle_formats.sniff import Peek
+    from catalogs.particle_formats.sniff import SniffedFile
     from catalogs.particles import COLUMNS
 
     told = context.unit is not None or context.list_pixel is not None
     if loaded.format.name != "csv" or told or context.voxel_size is None or loaded.table.empty:
         return
-    if set(COLUMNS) <= set(Peek(source).header):
+    if set(COLUMNS) <= set(SniffedFile(source).header):
         return  # this program's own
     if context.shape is not None:
         ends = [context.size(name) for name in loaded.table["tomogram"]]

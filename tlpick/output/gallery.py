@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,27 @@ SHOWN = 20
 WIDE = 3.0
 
 
-def gallery(picks: pd.DataFrame, radius: float, paths: Mapping[str, str], sizes: Mapping[str, float]) -> str:
+@dataclass(frozen=True)
+class Crop:
+    """A picture of a pick: PNG in base64, its score, what is said of it; ``right``, ``wrong`` or nothing."""
+
+    image: str
+    score: float
+    words: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of small pictures with a title."""
+
+    title: str
+    crops: Sequence[Crop]
+
+
+def gallery(
+    picks: pd.DataFrame, radius: float, paths: Mapping[str, str], sizes: Mapping[str, float]
+) -> list[Strip]:
     """Show the picks of one class with the highest and with the lowest scores.
 
     Parameters
@@ -35,42 +55,33 @@ def gallery(picks: pd.DataFrame, radius: float, paths: Mapping[str, str], sizes:
 
     Returns
     -------
-    str
-        HTML; empty if no pick has a score.
+    list of Strip
+        Empty if no pick has a score, or no tomogram can be read.
     """
     ranked = picks[picks["score"].notna()].sort_values("score", ascending=False, kind="stable")
-    if ranked.empty:
-        return ""
+    if len(ranked) <= 2 * SHOWN:
+        parts = [("All, by score", ranked)]
+    else:
+        parts = [
+            (f"Best {SHOWN}", ranked[:SHOWN]),
+            (f"Worst {SHOWN}", ranked[: len(ranked) - SHOWN - 1 : -1]),
+        ]
     opened: dict[str, Volume | None] = {}
-    n = len(ranked)
-    if n <= 2 * SHOWN:
-        return _strip("All, by score", ranked, radius, paths, sizes, opened)
-    return _strip(f"Best {SHOWN}", ranked[:SHOWN], radius, paths, sizes, opened) + _strip(
-        f"Worst {SHOWN}", ranked[: n - SHOWN - 1 : -1], radius, paths, sizes, opened
-    )
+    strips = []
+    for title, table in parts:
+        found = (_crop_of(row, radius, paths, sizes, opened) for row in table.to_dict("records"))
+        if crops := [crop for crop in found if crop is not None]:
+            strips.append(Strip(title, crops))
+    return strips
 
 
-def _strip(
-    title: str,
-    picks: pd.DataFrame,
-    radius: float,
-    paths: Mapping[str, str],
-    sizes: Mapping[str, float],
-    opened: dict[str, Volume | None],
-) -> str:
-    shown = [_figure(row, radius, paths, sizes, opened) for row in picks.to_dict("records")]
-    if not any(shown):
-        return ""
-    return f'<h3>{escape(title)}</h3><div class="gallery">{"".join(shown)}</div>'
-
-
-def _figure(
+def _crop_of(
     pick: Mapping[Any, Any],
     radius: float,
     paths: Mapping[str, str],
     sizes: Mapping[str, float],
     opened: dict[str, Volume | None],
-) -> str:
+) -> Crop | None:
     name = str(pick["tomogram"])
     if name not in opened:
         try:
@@ -79,21 +90,18 @@ def _figure(
             opened[name] = None
     volume = opened[name]
     if volume is None or name not in sizes:
-        return ""
+        return None
     xyz = [float(pick[axis]) for axis in "xyz"]
     image = _crop(volume, xyz, radius, sizes[name])
     place = ", ".join(f"{value:.0f}" for value in xyz)
     partner = pick.get("partner")
     state, words = "", ""
     if partner is not None:
-        state, words = (" right", ", a particle") if int(partner) >= 0 else (" wrong", ", no particle")
+        state, words = ("right", ", a particle") if int(partner) >= 0 else ("wrong", ", no particle")
     flags = f", {pick['flags']}" if pick.get("flags") else ""
     score = float(pick["score"])
     said = f"{pick.get('title', name)} at ({place}) Å, score {score:.3f}{words}{flags}"
-    return (
-        f'<figure class="crop{state}" title="{escape(said)}"><img alt="{escape(said)}" '
-        f'src="data:image/png;base64,{image}"><figcaption>{score:.2f}</figcaption></figure>'
-    )
+    return Crop(image, score, said, state)
 
 
 def _crop(volume: Volume, xyz: Sequence[float], radius: float, voxel_size: float) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from catalogs.pages.pictures import bar_length, jpeg, png
+from catalogs.pages.pictures import bar_length, jpeg, kind_of, png
+from catalogs.pages.render import part
 from catalogs.volumes import Volume
 
 #: Width of the picture in its own units.
@@ -22,8 +23,6 @@ GAP = 8.0
 SLAB = 0.25
 #: Depths of the x-y plane, about.
 DEPTHS = 11
-#: Colours of classes; then they repeat.
-COLOURS = 8
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def orthoview(
     picks: pd.DataFrame,
     truth: pd.DataFrame | None,
     radii: Mapping[str, float],
-) -> str:
+) -> Markup:
     """Draw the planes x-y, z-y and x-z of a tomogram as an SVG; the first at several depths.
 
     Without the script of the page the middle depth is shown; with it, a slider goes through them.
@@ -62,7 +61,7 @@ def orthoview(
 
     Returns
     -------
-    str
+    Markup
         HTML that needs nothing else.
     """
     n = np.array(volume.shape[::-1])
@@ -76,55 +75,49 @@ def orthoview(
     half = int(SLAB * min(radii.values(), default=voxel_size) / voxel_size)
     depths = _depths(int(n[2]), half)
     shown = len(depths) // 2
-    body = []
+    drawn = []
     for k, panel in enumerate(panels):
-        clip = f"plane-{volume.name}-{k}"
+        layers = []
+        for j, middle in enumerate(depths if k == 0 else [int(n[panel.into] // 2)]):
+            grey = stretch(_slab(volume, panel, middle, half))
+            depth = middle * voxel_size
+            circles = (
+                [] if truth is None else _circles(truth, "truth", panel, depth, voxel_size, scale, radii)
+            )
+            circles += _circles(picks, "pick", panel, depth, voxel_size, scale, radii)
+            layers.append(
+                {
+                    "kind": "slab" if k == 0 else "side",
+                    "hidden": k == 0 and j != shown,
+                    "image": f"jpeg;base64,{jpeg(grey)}" if k == 0 else f"png;base64,{png(grey)}",
+                    "circles": circles,
+                    "caption": _caption(panel, depth),
+                }
+            )
         place = f'x="{panel.left:.1f}" y="{panel.top:.1f}"'
         place += f' width="{wide[panel.right]:.1f}" height="{wide[panel.down]:.1f}"'
-        body += [
-            f'<clipPath id="{escape(clip)}"><rect {place}/></clipPath>',
-            f'<g clip-path="url(#{escape(clip)})">',
-        ]
-        for j, middle in enumerate(depths if k == 0 else [int(n[panel.into] // 2)]):
-            kind, image = (
-                ("jpeg", jpeg(stretch(_slab(volume, panel, middle, half))))
-                if k == 0
-                else ("png", png(stretch(_slab(volume, panel, middle, half))))
-            )
-            depth = middle * voxel_size
-            hidden = ' style="display:none"' if k == 0 and j != shown else ""
-            body += [
-                f'<g class="{"slab" if k == 0 else "side"}"{hidden}>',
-                f'<image {place} preserveAspectRatio="none" href="data:image/{kind};base64,{image}"/>',
-                *(
-                    _circles(truth, "truth", panel, depth, voxel_size, scale, radii)
-                    if truth is not None
-                    else []
-                ),
-                *_circles(picks, "pick", panel, depth, voxel_size, scale, radii),
-                _caption(panel, depth),
-                "</g>",
-            ]
-        body += [
-            _crosshair(panel, n, scale, wide, depths[shown]),
-            _scale_bar(voxel_size, scale, wide) if k == 0 else "",
-            "</g>",
-        ]
+        drawn.append(
+            {
+                "clip": f"plane-{volume.name}-{k}",
+                "place": Markup(place),
+                "left": panel.left,
+                "top": panel.top,
+                "layers": layers,
+                "cross": _crosshair(panel, n, scale, wide, depths[shown]),
+            }
+        )
     particles = "" if truth is None else f" and {len(truth)} particles"
-    described = f"Slices of {escape(volume.name)} with {len(picks)} picks{particles}"
-    svg = (
-        f'<svg class="orthoview" viewBox="0 0 {WIDTH:.0f} {high:.1f}" role="img" aria-label="{described}">'
-        + "\n".join(body)
-        + "</svg>"
+    return part(
+        "orthoview.html",
+        width=WIDTH,
+        height=high,
+        described=f"Slices of {volume.name} with {len(picks)} picks{particles}",
+        panels=drawn,
+        bar=_scale_bar(voxel_size, scale, wide),
+        shown=shown,
+        steps=[round(float((depth - depths[shown]) * scale), 2) for depth in depths],
+        depths=[round(depth * voxel_size) for depth in depths],
     )
-    steps = json.dumps([round(float((depth - depths[shown]) * scale), 2) for depth in depths])
-    where = json.dumps([round(depth * voxel_size) for depth in depths])
-    slider = (
-        f'<label class="depth" hidden>z <input type="range" min="0" max="{len(depths) - 1}" value="{shown}" '
-        f"data-steps='{steps}' data-depths='{where}' "
-        f'aria-label="depth"><output>{depths[shown] * voxel_size:.0f} Å</output></label>'
-    )
-    return f'<div class="stack">{svg}{slider if len(depths) > 1 else ""}</div>'
 
 
 def _depths(n: int, half: int) -> list[int]:
@@ -156,7 +149,7 @@ def stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _crosshair(
     panel: _Panel, n: NDArray[np.int64], scale: float, wide: NDArray[np.float64], depth: int
-) -> str:
+) -> list[tuple[str, str]]:
     """Show where the other two planes cut this one; the line of the x-y plane follows the slider."""
     middle = [n[0] // 2, n[1] // 2, depth]
     x = panel.left + (middle[panel.right] + 0.5) * scale
@@ -169,8 +162,8 @@ def _crosshair(
     lines = []
     for axis, line in along.items():
         follows = (" z-right" if axis == panel.right else " z-down") if axis == 2 else ""
-        lines.append(f'<path class="cross{follows}" d="{line}"/>')
-    return "".join(lines)
+        lines.append((f"cross{follows}", line))
+    return lines
 
 
 def _circles(
@@ -181,7 +174,7 @@ def _circles(
     voxel_size: float,
     scale: float,
     radii: Mapping[str, float],
-) -> list[str]:
+) -> list[dict[str, Any]]:
     """Draw the sections of the spheres that this plane cuts; ``depth`` is where it lies, Å."""
     drawn = []
     order = {name: k for k, name in enumerate(radii)}
@@ -201,14 +194,16 @@ def _circles(
         # The centre of voxel 0 is half a voxel from the edge of the picture.
         x = panel.left + (xyz[panel.right] / voxel_size + 0.5) * scale
         y = panel.top + (xyz[panel.down] / voxel_size + 0.5) * scale
-        r = max(math.sqrt(square) / voxel_size * scale, 2.0)
         state = "plain" if partner is None else "paired" if partner >= 0 else "alone"
-        what = _title(kind, state, name, xyz, score)
-        mark = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'
-        if kind == "pick" and state == "alone":  # not told apart by colour only
-            mark += f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
         drawn.append(
-            f'<g class="{kind} {state} c{order[name] % COLOURS}"><title>{escape(what)}</title>{mark}</g>'
+            {
+                "kind": f"{kind} {state} {kind_of(order[name])}",
+                "words": _title(kind, state, name, xyz, score),
+                "x": x,
+                "y": y,
+                "r": max(math.sqrt(square) / voxel_size * scale, 2.0),
+                "cross": kind == "pick" and state == "alone",  # not told apart by colour only
+            }
         )
     return drawn
 
@@ -227,14 +222,10 @@ def _title(kind: str, state: str, name: str, xyz: NDArray[np.float64], score: fl
 
 def _caption(panel: _Panel, depth: float) -> str:
     axes = "xyz"
-    text = f"{axes[panel.right]} → {axes[panel.down]} ↓   {axes[panel.into]} = {depth:.0f} Å"
-    return f'<text class="caption" x="{panel.left + 10:.1f}" y="{panel.top + 22:.1f}">{text}</text>'
+    return f"{axes[panel.right]} → {axes[panel.down]} ↓   {axes[panel.into]} = {depth:.0f} Å"
 
 
-def _scale_bar(voxel_size: float, scale: float, wide: NDArray[np.float64]) -> str:
+def _scale_bar(voxel_size: float, scale: float, wide: NDArray[np.float64]) -> dict[str, Any]:
     length = bar_length(0.25 * wide[0] / scale * voxel_size)
-    x, y, width = 12.0, wide[1] - 14.0, length / voxel_size * scale
-    return (
-        f'<path class="bar" d="M{x:.1f} {y:.1f}h{width:.1f}"/>'
-        f'<text class="caption" x="{x:.1f}" y="{y - 8:.1f}">{length / 10:g} nm</text>'
-    )
+    width = length / voxel_size * scale
+    return {"x": 12.0, "y": wide[1] - 14.0, "width": width, "words": f"{length / 10:g} nm"}

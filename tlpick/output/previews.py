@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from html import escape
 
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
 from catalogs.errors import InputError
+from catalogs.pages import charts
+from catalogs.pages.charts import Chart, Group, Mark
+from catalogs.pages.pictures import kind_of
 from catalogs.volumes import open_volume
-from tlpick.output import charts
-from tlpick.output.charts import Mark, Series, figure
-from tlpick.output.gallery import gallery
-from tlpick.output.orthoview import COLOURS
+from tlpick.output.gallery import Strip, gallery
 from tlpick.output.page import Page
+
+#: Charts with the name of each.
+Figures = list[tuple[str, Chart]]
 
 #: Tomograms in the chart of counts with a bar of their own.
 BARS = 40
 
 
-def scores(page: Page) -> str:
+def scores(page: Page) -> Figures:
     """Draw the scores of each class, with thresholds where there are some."""
     thresholds = page.run.get("thresholds", {})
     shown = []
@@ -32,59 +34,48 @@ def scores(page: Page) -> str:
             picture = charts.histogram(
                 f"Scores of {name}", "score", _parts(page, ours, "score", k), marks, 0, 1
             )
-            shown.append(figure(name, picture))
-    if not shown:
-        return ""
-    return (
-        '<section><h2>Scores</h2><p class="quiet">The mean probability over a pick\'s voxels, times how '
-        "well its size agrees with a particle's.</p>"
-        f'<div class="charts">{"".join(shown)}</div></section>'
-    )
+            shown.append((name, picture))
+    return shown
 
 
-def _parts(page: Page, table: pd.DataFrame, column: str, k: int) -> list[Series]:
+def _parts(page: Page, table: pd.DataFrame, column: str, k: int) -> list[Group]:
     """Part one class's values by right and wrong where that is known."""
     if page.result is None:
-        return [Series(f"c{k % COLOURS}", "picks", table[column].to_numpy(np.float64))]
+        return [Group(kind_of(k), "picks", table[column].to_numpy(np.float64))]
     right = table["partner"] >= 0
     return [
-        Series("right", "right", table.loc[right, column].to_numpy(np.float64)),
-        Series("wrong", "wrong", table.loc[~right, column].to_numpy(np.float64)),
+        Group("right", "right", table.loc[right, column].to_numpy(np.float64)),
+        Group("wrong", "wrong", table.loc[~right, column].to_numpy(np.float64)),
     ]
 
 
-def per_tomogram(page: Page) -> str:
+def per_tomogram(page: Page) -> Figures:
     """Draw how many picks each tomogram has."""
     if len(page.tomograms) < 2:
-        return ""
-    kinds = [(f"c{k % COLOURS}", name) for k, name in enumerate(page.radii)]
+        return []
+    kinds = [(kind_of(k), name) for k, name in enumerate(page.radii)]
     counted = page.picks.groupby(["tomogram", "class_name"]).size().to_dict()
     rows = [
         (tomogram.title, [int(counted.get((tomogram.name, name), 0)) for name in page.radii])
         for tomogram in page.tomograms
     ]
     if len(rows) <= BARS:
-        picture = charts.bars("Picks of each tomogram", rows, kinds)
-    else:
-        picture = "".join(
-            figure(
-                name,
-                charts.histogram(
-                    f"Picks of {name} in a tomogram",
-                    "picks in a tomogram",
-                    [Series(kind, "tomograms", np.array([counts[k] for _, counts in rows], np.float64))],
-                    low=0,
-                ),
-            )
-            for k, (kind, name) in enumerate(kinds)
+        return [("", charts.bars("Picks of each tomogram", rows, kinds))]
+    return [
+        (
+            name,
+            charts.histogram(
+                f"Picks of {name} in a tomogram",
+                "picks in a tomogram",
+                [Group(kind, "tomograms", np.array([counts[k] for _, counts in rows], np.float64))],
+                low=0,
+            ),
         )
-        picture = f'<div class="charts">{picture}</div>'
-    empty = sum(1 for _, counts in rows if not sum(counts))
-    said = f'<p class="quiet">{empty} of them have none.</p>' if empty else ""
-    return f"<section><h2>Picks per tomogram</h2>{said}{picture}</section>"
+        for k, (kind, name) in enumerate(kinds)
+    ]
 
 
-def distances(page: Page) -> str:
+def distances(page: Page) -> Figures:
     """Draw how far the nearest pick of the same class is."""
     shown = []
     for k, (name, radius) in enumerate(page.radii.items()):
@@ -99,25 +90,19 @@ def distances(page: Page) -> str:
             picture = charts.histogram(
                 f"Distances of {name} to the nearest of its kind",
                 "distance to the nearest, Å",
-                [Series(f"c{k % COLOURS}", "picks", values)],
+                [Group(kind_of(k), "picks", values)],
                 [Mark(2 * radius, "two radii: touching")],
                 0.0,
                 float(max(np.percentile(values, 98), 2.5 * radius)),
             )
-            shown.append(figure(name, picture))
-    if not shown:
-        return ""
-    return (
-        '<section><h2>Nearest neighbours</h2><p class="quiet">Solid particles are hardly nearer than two '
-        "radii; a heap well below it is of picks that part one particle.</p>"
-        f'<div class="charts">{"".join(shown)}</div></section>'
-    )
+            shown.append((name, picture))
+    return shown
 
 
-def sizes(page: Page) -> str:
+def sizes(page: Page) -> Figures:
     """Draw how large the picks are, as a share of a particle."""
     if "size" not in page.picks or not page.run:
-        return ""
+        return []
     model, settings = page.run["model"], page.run["settings"]
     shown = []
     for k, (name, radius) in enumerate(page.radii.items()):
@@ -139,13 +124,11 @@ def sizes(page: Page) -> str:
             0.0,
             float(max(np.percentile(share["share"], 99), 1.2)),
         )
-        shown.append(figure(name, picture))
-    if not shown:
-        return ""
-    return f'<section><h2>Sizes</h2><div class="charts">{"".join(shown)}</div></section>'
+        shown.append((name, picture))
+    return shown
 
 
-def best_and_worst(name: str, page: Page) -> str:
+def best_and_worst(name: str, page: Page) -> list[Strip]:
     """Show pictures of the picks of one class with the highest and the lowest scores."""
     titles = {tomogram.name: tomogram.title for tomogram in page.tomograms}
     paths = {tomogram.name: tomogram.path for tomogram in page.tomograms if tomogram.path is not None}
@@ -162,11 +145,4 @@ def best_and_worst(name: str, page: Page) -> str:
             if size is not None:
                 sizes[each] = size
     ours = page.picks[page.picks["class_name"] == name]
-    pictures = gallery(ours.assign(title=ours["tomogram"].map(titles)), page.radii[name], paths, sizes)
-    if not pictures:
-        return ""
-    framed = " Framed green: a particle; red: none." if page.result is not None else ""
-    return (
-        f'<section><h2>{escape(name)}: best and worst</h2><p class="quiet">By score, which stands below.'
-        f"{framed} A particle's diameter is two thirds of the picture.</p>{pictures}</section>"
-    )
+    return gallery(ours.assign(title=ours["tomogram"].map(titles)), page.radii[name], paths, sizes)

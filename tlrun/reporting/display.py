@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
 from catalogs.progress import Progress as Shown
-from catalogs.progress import Silent
+from catalogs.progress import Silent, in_time, two_rows
 from tlrun.account import Failure, Progress
 from tlrun.reporting.estimate import Work, seconds_left, share_done
 from tlrun.reporting.journal import Journal
@@ -121,14 +119,25 @@ class Display:
         self._told, self._next_item = self._told + 1, now + ITEM_EVERY
         more = f"  (and {self._silent} more)" if self._silent else ""
         self._silent = 0
-        self._console.print(f"  {line}{more}", markup=False)
+        self._console.print(self._fitted(f"  {line}{more}"), markup=False)
 
     def failed(self, failure: Failure, name: str) -> None:
         """Say at once of an item that it was given up; the reasons of the first ones, in a line each."""
         self._journal.failed(failure, name)
         failures = len(self._last.failures) if self._last else 0
         if failures < FIRST_ITEMS:
-            self._console.print(f"  {name} failed: {failure.error}", style="red", markup=False)
+            text = self._fitted(f"  {name} failed: {failure.error}")
+            self._console.print(text, style="red", markup=False)
+
+    def _fitted(self, line: str) -> str:
+        """Break a line between words where it is wider than the window; in a file it stays one line."""
+        if self._live is None or not self._console.is_terminal:
+            return line
+        parts = line.splitlines()
+        wrapper = textwrap.TextWrapper(
+            self._console.width, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False
+        )
+        return "\n".join(row for part in parts for row in wrapper.wrap(part))
 
     def _enter(self, progress: Progress) -> None:
         left = seconds_left(self._work, self._items, progress)
@@ -152,18 +161,8 @@ class Display:
 
     def _picture(self, progress: Progress) -> Group:
         done = share_done(self._work, progress)
-        width = self._console.width
-        head = [f"  {self._title}", f"{100 * done:.0f} %", self._count(progress), self._left(progress)]
-        table = Table.grid(padding=(0, 1))
-        room = width - sum(map(len, head)) - 5
-        bar = [ProgressBar(total=1.0, completed=done, width=min(30, room))] if room >= 8 else []
-        table.add_row(head[0], *bar, *(Text(word, no_wrap=True) for word in head[1:]))
-        words = Text("  ") + Text(" · ").join(Text(word) for word in self._words(progress))
-        words.truncate(width, overflow="ellipsis")
-        words.no_wrap = True
-        if progress.items_failed:
-            words.highlight_regex(r"\d+ failed", "red")
-        return Group(table, words)
+        said = [f"{100 * done:.0f} %", self._count(progress), self._left(progress)]
+        return two_rows(self._title, done, said, self._words(progress), self._console.width)
 
     def _count(self, progress: Progress) -> str:
         return f"{progress.items_done} of {self._items} samples"
@@ -197,11 +196,12 @@ def busy(progress: Progress) -> float:
 
 def account(progress: Progress, items: int) -> list[str]:
     """Write the table at the end of a run: what was called, how often, and what it took."""
-    lines = [f"  {'step':44} {'calls':>8} {'each':>10} {'in all':>10}"]
+    wide = max([len("step"), *map(len, progress.calls_done)])
+    lines = [f"  {'step':{wide}} {'calls':>7} {'each':>8} {'in all':>8}"]
     for group, n in sorted(progress.calls_done.items()):
         seconds = progress.call_seconds.get(group, 0.0)
         each = f"{seconds / max(1, n):.3g} s"
-        lines.append(f"  {group:44} {n:8d} {each:>10} {in_time(seconds):>10}")
+        lines.append(f"  {group:{wide}} {n:7d} {each:>8} {in_time(seconds):>8}")
     lines.append(
         f"  {progress.items_done} of {items} made, {progress.items_failed} failed, {progress.retried} tried "
         f"again; {in_bytes(progress.bytes_written)} written in {in_time(progress.seconds)}, "
@@ -212,17 +212,6 @@ def account(progress: Progress, items: int) -> list[str]:
 
 def _rate(rate: float, unit: str) -> str:
     return f"{rate:.3g} {unit}/s" if rate >= 1 else f"{60 * rate:.3g} {unit}/min"
-
-
-def in_time(seconds: float) -> str:
-    """Say a duration as people do, e.g. ``3 min`` or ``2 h 05 min``."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def in_bytes(number: float) -> str:

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tltrain.data.augment import Patch
-from tltrain.data.sampling import Plan
+from tltrain.data.sampling import PatchBlock
 
 Ints = NDArray[np.int64]
 
 
-def pieces_of(volume: Any, plan: Plan, dtype: np.dtype[Any]) -> Iterator[tuple[Ints, NDArray[Any]]]:
-    """Read the block of a plan, piece by piece where the volume can do that."""
-    start, stop = plan.start.tolist(), plan.stop.tolist()
+def pieces_of(volume: Any, block: PatchBlock, dtype: np.dtype[Any]) -> Iterator[tuple[Ints, NDArray[Any]]]:
+    """Read a block, piece by piece where the volume can do that."""
+    start, stop = block.start.tolist(), block.stop.tolist()
     if hasattr(volume, "pieces"):
         pieces = volume.pieces(start, stop)
     else:

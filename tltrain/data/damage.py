@@ -178,7 +178,7 @@ class Damage:
     ----------
     sources
         Of the stream.
-    tolerated
+    max_damaged
         Share of all chunks that may be damaged.
     tell
         Gets a sentence about each.
@@ -190,11 +190,11 @@ class Damage:
     """
 
     def __init__(
-        self, sources: Sequence[Source], tolerated: float, tell: Callable[[str], None] | None = None
+        self, sources: Sequence[Source], max_damaged: float, tell: Callable[[str], None] | None = None
     ) -> None:
         self.found: list[str] = []
         self._sources = sources
-        self._tolerated = tolerated
+        self._max_damaged = max_damaged
         self._tell = tell
         self._lock = threading.Lock()
         self._chunks: set[tuple[int, int, int, int]] = set()
@@ -227,8 +227,8 @@ class Damage:
             share, found = self.share, list(self.found)
         if self._tell:
             self._tell(f"skipped: {problem}")
-        if share > self._tolerated:
-            raise InputError(_too_much(share, self._tolerated, found))
+        if share > self._max_damaged:
+            raise InputError(_too_much(share, self._max_damaged, found))
 
 
 def _n_chunks(source: Source) -> int:
@@ -236,10 +236,10 @@ def _n_chunks(source: Source) -> int:
     return z * y * x
 
 
-def _too_much(share: float, tolerated: float, found: Sequence[str]) -> str:
+def _too_much(share: float, max_damaged: float, found: Sequence[str]) -> str:
     shown = "".join(f"\n  {problem}" for problem in found[:20])
     more = f"\n  and {len(found) - 20} more" if len(found) > 20 else ""
     return (
-        f"{share:.1%} of the tomograms' volume cannot be used and {tolerated:.1%} may be; "
+        f"{share:.1%} of the tomograms' volume cannot be used and {max_damaged:.1%} may be; "
         f"tlgen verify lists all that is wrong with a corpus:{shown}{more}"
     )

@@ -22,7 +22,7 @@ IGNORE = 255
 _OPEN = 1024  # samples whose arrays and tables are kept; one is some kilobytes
 
 
-class Supply(Protocol):
+class TrainingTomograms(Protocol):
     """Tomograms for a stream; any number of threads ask at once.
 
     A value in a class volume that is not among ``outputs`` is an error in the data.
@@ -46,7 +46,7 @@ class Supply(Protocol):
         """
 
 
-class CorpusSupply:
+class CorpusTomograms:
     """Samples of a corpus.
 
     Parameters

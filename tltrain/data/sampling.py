@@ -1,9 +1,10 @@
 """Where patches are cut: decided by the particle tables alone, before any volume is read.
 
-Patches come in plans: a block of a tomogram that is aligned to the chunks on disk, and several patches inside
-it, so that one read serves many patches. Plan ``i`` depends on the seed and on ``i`` only; a stream can start
-anywhere and any number of threads may work on it. What a block is read for is drawn from the numbers of
-particles that the index of the corpus holds; only the tables of the tomograms that were drawn are read.
+Patches come in blocks. A block is a part of a tomogram that is aligned to the chunks on disk, with several
+patches inside it, so that one read serves many patches. Block ``i`` depends on the seed and on ``i`` only; a
+stream can start anywhere, and any number of threads may work on it. What a block is read for is drawn from
+the numbers of particles that the index of the corpus holds; only the tables of the tomograms that were drawn
+are read.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _IMAGINED, _ROUNDS = 4096, 60
 
 
 @dataclass(frozen=True)
-class Shares:
+class Sampling:
     """What patches are centred on. The shares are relative; what a corpus lacks is left out.
 
     Attributes
@@ -95,7 +96,7 @@ class Sites:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class PatchBlock:
     """Patches to cut from one block of one tomogram.
 
     Attributes
@@ -116,7 +117,7 @@ class Plan:
 
 
 class Sampler:
-    """Plans without end.
+    """Draws blocks of patches, any number of them.
 
     Parameters
     ----------
@@ -127,15 +128,15 @@ class Sampler:
     patch
         Edge of a patch in voxels.
     per_block
-        Patches of one plan.
-    shares
+        Patches of one block.
+    sampling
         What they are centred on.
     shift
         A patch is moved off what it is centred on by up to this share of its edge, along each axis.
     shift_probability
         How often it is moved at all.
     seed
-        Decides every plan.
+        Decides every block.
 
     Attributes
     ----------
@@ -150,7 +151,7 @@ class Sampler:
         patch: int,
         *,
         per_block: int = 8,
-        shares: Shares | None = None,
+        sampling: Sampling | None = None,
         shift: float = 1 / 3,
         shift_probability: float = 1.0,
         seed: int = 0,
@@ -169,20 +170,20 @@ class Sampler:
         ).reshape(len(sources), len(labels))
         #: (k,) what there is to centre a patch on, the background last.
         self._kinds = np.array([*labels, _BACKGROUND])
-        self._wanted = _wanted(shares or Shares(), labels)
+        self._wanted = _wanted(sampling or Sampling(), labels)
         # a particle of a class is as likely as any other, so a tomogram as likely as it has many
         self._sources_of = np.cumsum(np.column_stack([counts, volumes]), axis=0)
         self._weights = self._balanced(counts, volumes)
 
-    def plan(self, i: int, attempt: int = 0, sites: Callable[[int], Sites] | None = None) -> Plan:
-        """Return plan ``i``, counted from 0.
+    def block(self, i: int, attempt: int = 0, sites: Callable[[int], Sites] | None = None) -> PatchBlock:
+        """Return block ``i``, counted from 0.
 
         Parameters
         ----------
         i
             Its number.
         attempt
-            Another plan in its place: where the first block could not be read.
+            Another block in its place, where the first could not be read.
         sites
             Finds the sites of a source in place of the sampler's own.
         """
@@ -200,7 +201,7 @@ class Sampler:
         start, stop = self._block(rng, source, first[0])
         here = ((found.centre >= start) & (found.centre <= stop - 1)).all(axis=1)
         rest = self._rest(rng, Sites(found.label[here], found.centre[here]), start, stop)
-        return Plan(k, start, stop, np.concatenate([first, rest]))
+        return PatchBlock(k, start, stop, np.concatenate([first, rest]))
 
     def _rest(
         self, rng: np.random.Generator, here: Sites, start: NDArray[np.int64], stop: NDArray[np.int64]
@@ -316,11 +317,11 @@ def patches_to_fill(source: Source, patch: int) -> int:
     return int(np.clip(np.prod(np.array(edges, np.float64) / patch).round(), 4, _MOST_PER_BLOCK))
 
 
-def _wanted(shares: Shares, labels: Sequence[int]) -> NDArray[np.float64]:
+def _wanted(sampling: Sampling, labels: Sequence[int]) -> NDArray[np.float64]:
     """Give each kind its share: the labels, then the background."""
     targets = sum(label > 0 for label in labels)
-    wanted = [shares.target / targets if label else shares.distractor for label in labels]
-    wanted.append(shares.background)
+    wanted = [sampling.target / targets if label else sampling.distractor for label in labels]
+    wanted.append(sampling.background)
     if not sum(wanted) > 0:  # nothing that a share was given to
         wanted[-1] = 1.0
     return np.array(wanted, np.float64) / sum(wanted)

@@ -31,7 +31,7 @@ class Shuffling:
 
 
 def measure(stream: PatchStream, n: int, start: int = 0) -> Shuffling:
-    """Look at the plans of some batches; no volume is read.
+    """Look at where the patches of some batches come from; no volume is read.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ def measure(stream: PatchStream, n: int, start: int = 0) -> Shuffling:
     """
 
     @lru_cache(None)
-    def block(plan: int) -> tuple[int, ...]:
-        found = stream.sampler.plan(plan)
+    def place_of(block: int) -> tuple[int, ...]:
+        found = stream.sampler.block(block)
         return found.source, *found.start.tolist()
 
     far = stream.spread * (stream.sampler.per_block + 1)  # batches after which all blocks are others
     sums = [0.0] * 4
     for number in range(start, start + n):
-        here, there = ([block(place.plan) for place in stream.places(m)] for m in (number, number + far))
+        here, there = ([place_of(place.block) for place in stream.places(m)] for m in (number, number + far))
         for k, of in enumerate((lambda b: b, lambda b: b[:1])):
             ones, others = Counter(map(of, here)), Counter(map(of, there))
             sums[k] += sum(math.comb(count, 2) for count in ones.values())

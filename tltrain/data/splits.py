@@ -14,7 +14,7 @@ from catalogs.schema import SampleRecord
 if TYPE_CHECKING:
     from catalogs.corpus.catalog import Catalog
 
-#: Share of the parameter sets that :func:`choose` holds out where it has to deal them out itself.
+#: Share of the parameter sets that :func:`split_samples` holds out where it has to deal them out itself.
 HELD_OUT = 0.1
 
 
@@ -25,7 +25,7 @@ class Selection(NamedTuple):
     val: list[SampleRecord]
 
 
-def choose(
+def split_samples(
     catalog: Catalog,
     where: str | None = None,
     hold_out: str | None = None,

@@ -34,8 +34,8 @@ from catalogs.seeds import generator
 from tltrain.data.augment import NO_AUGMENTATION, Augmentation, Changes, Cutting, Patch, draws
 from tltrain.data.blocks import Waiting, pieces_of
 from tltrain.data.damage import PATIENCE, BadData, Damage, Reading
-from tltrain.data.patch_sources import CorpusSupply, Labels, Supply, outputs_of
-from tltrain.data.sampling import Plan, Sampler, Shares, Sites, patches_to_fill
+from tltrain.data.patch_sources import CorpusTomograms, Labels, TrainingTomograms, outputs_of
+from tltrain.data.sampling import PatchBlock, Sampler, Sampling, Sites, patches_to_fill
 
 if TYPE_CHECKING:
     from catalogs.corpus.catalog import Catalog
@@ -81,13 +81,13 @@ class Place:
 
     Attributes
     ----------
-    plan
-        Number of the plan.
+    block
+        Number of the block.
     k
         Which of its patches.
     """
 
-    plan: int
+    block: int
     k: int
 
 
@@ -97,7 +97,7 @@ class PatchStream:
 
     Attributes
     ----------
-    supply
+    tomograms
         Where the volumes are.
     sampler
         What to cut.
@@ -121,7 +121,7 @@ class PatchStream:
         Which process the stream was opened in.
     """
 
-    supply: Supply
+    tomograms: TrainingTomograms
     sampler: Sampler
     batch: int
     spread: int
@@ -144,7 +144,7 @@ class PatchStream:
         return max(2, math.ceil(2 * self.readers * self.sampler.per_block / self.batch))
 
     def places(self, n: int) -> list[Place]:
-        """Tell where the patches of batch ``n`` come from; no two from one plan."""
+        """Tell where the patches of batch ``n`` come from; no two from one block."""
         index, parts = self.part
         per_block, width = self.sampler.per_block, parts * self.batch
         group, turn = n % self.spread, n // self.spread
@@ -168,7 +168,7 @@ class PatchStream:
         """
         self._refuse_forked()
         reading = Reading(self.patience)
-        labels, waiting = Labels(self.supply.outputs), Waiting(self.batch, self.patch)
+        labels, waiting = Labels(self.tomograms.outputs), Waiting(self.batch, self.patch)
         pending: dict[int, Future[None]] = {}
         pool = ThreadPoolExecutor(self.readers, thread_name_prefix="tltrain-read")
         asked = n = start
@@ -176,15 +176,15 @@ class PatchStream:
             while True:
                 for m in range(asked, n + self.ahead + 1):
                     for s, place in enumerate(self.places(m)):
-                        if place.plan not in pending:  # its patches go to every spread-th batch from here on
+                        if place.block not in pending:  # its patches go to every spread-th batch from here on
                             numbers = range(self.sampler.per_block - place.k)
                             patches = [waiting.patch(m + k * self.spread, s) for k in numbers]
-                            pending[place.plan] = pool.submit(self._cut, reading, labels, place, patches)
+                            pending[place.block] = pool.submit(self._cut, reading, labels, place, patches)
                 asked = n + self.ahead + 1
                 for place in self.places(n):
-                    pending[place.plan].result()
+                    pending[place.block].result()
                     if place.k == self.sampler.per_block - 1:
-                        del pending[place.plan]
+                        del pending[place.block]
                 yield waiting.deliver(n)
                 self._refuse_forked()
                 n += 1
@@ -202,41 +202,41 @@ class PatchStream:
             )
 
     def _cut(self, reading: Reading, labels: Labels, first: Place, patches: list[Patch]) -> None:
-        """Read the block of a plan and cut its patches from the given one on."""
+        """Read a block and cut its patches from the given one on."""
         for attempt in range(_ATTEMPTS):
             try:
-                plan = self.sampler.plan(first.plan, attempt, lambda k: self._sites(reading, k))
-                return self._cut_plan(reading, labels, plan, first, patches)
+                block = self.sampler.block(first.block, attempt, lambda k: self._sites(reading, k))
+                return self._cut_block(reading, labels, block, first, patches)
             except BadData as bad:
                 self.damage.report(bad)
         raise InputError(f"{_ATTEMPTS} blocks drawn at random are damaged: {'; '.join(self.damage.found)}")
 
     def _sites(self, reading: Reading, k: int) -> Sites:
-        return reading(lambda: self.supply.sites(k), self.sampler.sources[k].name, k)
+        return reading(lambda: self.tomograms.sites(k), self.sampler.sources[k].name, k)
 
-    def _cut_plan(
-        self, reading: Reading, labels: Labels, plan: Plan, first: Place, patches: list[Patch]
+    def _cut_block(
+        self, reading: Reading, labels: Labels, block: PatchBlock, first: Place, patches: list[Patch]
     ) -> None:
-        source, box = self.sampler.sources[plan.source], (plan.start.tolist(), plan.stop.tolist())
-        dice = draws(generator(self.seed, "augment", first.plan), self.sampler.per_block)[first.k :]
+        source, box = self.sampler.sources[block.source], (block.start.tolist(), block.stop.tolist())
+        dice = draws(generator(self.seed, "augment", first.block), self.sampler.per_block)[first.k :]
         changes = Changes(dice, self.augmentation or NO_AUGMENTATION, source.tilts, self.patch)
-        cutting = Cutting(changes, plan.corners[first.k :], (plan.start, plan.stop), patches)
+        cutting = Cutting(changes, block.corners[first.k :], (block.start, block.stop), patches)
         centre, clip = np.float32(source.intensity.centre), np.float32(CLIP)
         normal = centre, scale_of(source.intensity), clip
-        tomogram, classes = reading(lambda: self.supply.volumes(plan.source), source.name, plan.source)
+        tomogram, classes = reading(lambda: self.tomograms.volumes(block.source), source.name, block.source)
 
         # all of the block is looked at, also what no patch needs: what is damaged does not hang on ``first``
         def grey() -> None:
-            for place, piece in pieces_of(tomogram, plan, np.dtype(np.float32)):
+            for place, piece in pieces_of(tomogram, block, np.dtype(np.float32)):
                 if not cutting.grey(place, piece, normal):
                     raise ValueError("the tomogram holds values that are not finite numbers")
 
         def outputs() -> None:
-            for place, piece in pieces_of(classes, plan, np.dtype(np.uint8)):
+            for place, piece in pieces_of(classes, block, np.dtype(np.uint8)):
                 cutting.labels(place, labels(piece))
 
-        reading(grey, source.name, plan.source, box)
-        reading(outputs, source.name, plan.source, box)
+        reading(grey, source.name, block.source, box)
+        reading(outputs, source.name, block.source, box)
         cutting.finish()
 
 
@@ -281,7 +281,7 @@ def open_stream(
     patch: int,
     batch: int,
     seed: int,
-    shares: Shares | None = None,
+    sampling: Sampling | None = None,
     augmentation: Augmentation | None = None,
     **options: Any,
 ) -> PatchStream:
@@ -295,7 +295,7 @@ def open_stream(
         The corpus.
     records
         Of the samples to use, of one voxel size.
-    patch, batch, seed, shares, augmentation, options
+    patch, batch, seed, sampling, augmentation, options
         As :func:`open_stream_of` takes them.
 
     Returns
@@ -303,29 +303,29 @@ def open_stream(
     PatchStream
     """
     return open_stream_of(
-        CorpusSupply(catalog, records),
+        CorpusTomograms(catalog, records),
         patch=patch,
         batch=batch,
         seed=seed,
-        shares=shares,
+        sampling=sampling,
         augmentation=augmentation,
         **options,
     )
 
 
 def open_stream_of(
-    supply: Supply,
+    tomograms: TrainingTomograms,
     *,
     patch: int,
     batch: int,
     seed: int,
-    shares: Shares | None = None,
+    sampling: Sampling | None = None,
     augmentation: Augmentation | None = None,
     per_block: int | None = None,
     spread: int = 2,
     readers: int = 8,
     part: tuple[int, int] = (0, 1),
-    tolerated: float = 0.01,
+    max_damaged: float = 0.01,
     patience: float = PATIENCE,
     tell: Callable[[str], None] | None = None,
 ) -> PatchStream:
@@ -333,7 +333,7 @@ def open_stream_of(
 
     Parameters
     ----------
-    supply
+    tomograms
         The tomograms.
     patch
         Edge of a patch in voxels.
@@ -341,7 +341,7 @@ def open_stream_of(
         Patches of a batch; of the batch of this host, if there are several.
     seed
         Decides everything.
-    shares
+    sampling
         What patches are centred on.
     augmentation
         How patches are changed; None leaves them as they are in the tomogram, at the places where they would
@@ -356,7 +356,7 @@ def open_stream_of(
         (h, n): this is host, or worker, h of n. All together yield the stream of a single one with a batch
         of ``n * batch``: batch ``i`` of host h is the h-th part of its batch ``i``. They read different
         blocks and need not know of each other.
-    tolerated
+    max_damaged
         Share of the tomograms' volume that may be damaged: it is skipped and listed. More stops the stream.
     patience
         Seconds that the storage may be silent.
@@ -373,7 +373,7 @@ def open_stream_of(
         If there is no such part, or a number is too small.
     """
     if per_block is None and patch >= 1:
-        per_block = patches_to_fill(supply.sources[0], patch)
+        per_block = patches_to_fill(tomograms.sources[0], patch)
     for name, value in (("patch", patch), ("batch", batch), ("per_block", per_block), ("spread", spread)):
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; give at least 1")
@@ -381,17 +381,17 @@ def open_stream_of(
         raise InputError(f"there is no part {part[0]} of {part[1]}; count from 0")
     shift = augmentation.shift if augmentation is not None else Augmentation().shift
     sampler = Sampler(
-        supply.sources,
-        supply.sites,
+        tomograms.sources,
+        tomograms.sites,
         patch,
         per_block=per_block or 1,
-        shares=shares,
+        sampling=sampling,
         shift=shift.strength,
         shift_probability=shift.probability,
         seed=seed,
     )
     return PatchStream(
-        supply=supply,
+        tomograms=tomograms,
         sampler=sampler,
         batch=batch,
         spread=spread,
@@ -399,7 +399,7 @@ def open_stream_of(
         seed=seed,
         readers=readers,
         part=part,
-        damage=Damage(supply.sources, tolerated, tell),
+        damage=Damage(tomograms.sources, max_damaged, tell),
         patience=patience,
     )
 

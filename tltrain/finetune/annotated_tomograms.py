@@ -1,4 +1,4 @@
-"""Real tomograms as a source of patches: brought to the model's terms once, then read as a corpus is.
+"""Real tomograms as a source of patches: preprocessed for the model once, then read as a corpus is.
 
 Each lies in the folder of the unfinished training as two plain arrays: grey values, read, checked and
 normalised by the very function that picks (:mod:`tlpick.network.tomograms.intake`), and targets. They are
@@ -23,7 +23,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.schema import Intensity
 from catalogs.seeds import digest
-from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 from tltrain.data.sampling import Sites, Source
 from tltrain.finetune.annotations import Place
@@ -36,8 +36,8 @@ NORMALISED = Intensity(centre=0.0, spread=1.0)
 
 
 @dataclass(frozen=True)
-class RealTomogram:
-    """A tomogram in the model's terms.
+class PreprocessedTomogram:
+    """A tomogram that is preprocessed for the model.
 
     Attributes
     ----------
@@ -78,13 +78,13 @@ class RealTomogram:
 def prepare_tomograms(
     places: Sequence[Place],
     card: ModelCard,
-    terms: Terms,
+    preprocessing: Preprocessing,
     folder: Path,
     *,
     memory: float = 4e9,
     say: Callable[[str], None] = lambda _: None,
-) -> list[RealTomogram]:
-    """Bring tomograms to the model's terms; what an earlier call left in the folder is used.
+) -> list[PreprocessedTomogram]:
+    """Preprocess tomograms for the model, or use what an earlier call left in the folder.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def prepare_tomograms(
         The tomograms.
     card
         Of the model.
-    terms
+    preprocessing
         What may be done to them.
     folder
         Where they are kept; it is made.
@@ -103,7 +103,7 @@ def prepare_tomograms(
 
     Returns
     -------
-    list of RealTomogram
+    list of PreprocessedTomogram
 
     Raises
     ------
@@ -112,25 +112,31 @@ def prepare_tomograms(
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        _standing(place, card, terms, folder) or _make(place, card, terms, folder, memory, say)
+        _standing(place, card, preprocessing, folder)
+        or _make(place, card, preprocessing, folder, memory, say)
         for place in places
     ]
 
 
 def _make(
-    place: Place, card: ModelCard, terms: Terms, folder: Path, memory: float, say: Callable[[str], None]
-) -> RealTomogram:
+    place: Place,
+    card: ModelCard,
+    preprocessing: Preprocessing,
+    folder: Path,
+    memory: float,
+    say: Callable[[str], None],
+) -> PreprocessedTomogram:
     name = place.tomogram.name
     stem = digest([place.tomogram.path, name])
     say(f"reading {name}")
     with Scratch(folder, memory / 2) as scratch:
-        ready = prepare(place.tomogram, card, terms, scratch, memory)
+        ready = prepare(place.tomogram, card, preprocessing, scratch, memory)
         content = _write(ready, folder / f"{stem}.grey.npy")
         mask = None
         if ready.mask is not None:
             mask = folder / f"{stem}.mask.npy"
             _save(mask, ready.mask)
-        made = RealTomogram(
+        made = PreprocessedTomogram(
             name=name,
             path=place.tomogram.path,
             shape=ready.values.shape,
@@ -141,23 +147,27 @@ def _make(
             mask=mask,
         )
     facts = {key: value for key, value in asdict(made).items() if key not in ("grey", "mask")}
-    text = json.dumps({"terms": _identity(place, card, terms), "masked": mask is not None, **facts})
+    text = json.dumps({"terms": _identity(place, card, preprocessing), "masked": mask is not None, **facts})
     unfinished = folder / f"{stem}.tmp"
     unfinished.write_text(text)
     os.replace(unfinished, folder / f"{stem}.json")  # last: without it the rest does not count
     return made
 
 
-def _standing(place: Place, card: ModelCard, terms: Terms, folder: Path) -> RealTomogram | None:
+def _standing(
+    place: Place, card: ModelCard, preprocessing: Preprocessing, folder: Path
+) -> PreprocessedTomogram | None:
     """Find what an earlier call made of the same file by the same terms."""
     stem = digest([place.tomogram.path, place.tomogram.name])
     try:
         facts = json.loads((folder / f"{stem}.json").read_text())
-        if facts.pop("terms") != _identity(place, card, terms):
+        if facts.pop("terms") != _identity(place, card, preprocessing):
             return None
         mask = folder / f"{stem}.mask.npy" if facts.pop("masked") else None
         shape, offset = tuple(facts.pop("shape")), tuple(facts.pop("offset"))
-        found = RealTomogram(**facts, shape=shape, offset=offset, grey=folder / f"{stem}.grey.npy", mask=mask)
+        found = PreprocessedTomogram(
+            **facts, shape=shape, offset=offset, grey=folder / f"{stem}.grey.npy", mask=mask
+        )
         return found if found.read().shape == shape else None
     except InputError:
         raise
@@ -165,7 +175,7 @@ def _standing(place: Place, card: ModelCard, terms: Terms, folder: Path) -> Real
         return None
 
 
-def _identity(place: Place, card: ModelCard, terms: Terms) -> str:
+def _identity(place: Place, card: ModelCard, preprocessing: Preprocessing) -> str:
     """Hash what decides the grey values, as far as it can be told without reading them."""
     path = Path(place.tomogram.path)
     if "://" in place.tomogram.path or not path.exists():
@@ -173,7 +183,7 @@ def _identity(place: Place, card: ModelCard, terms: Terms) -> str:
     else:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime]
-    means = {key: value for key, value in asdict(terms).items() if key != "unusual"}  # it changes nothing
+    means = {key: value for key, value in asdict(preprocessing).items() if key != "yes"}  # it changes nothing
     return digest(
         [
             place.tomogram.path,
@@ -204,8 +214,8 @@ def _save(file: Path, array: NDArray[Any]) -> None:
         np.save(raw, array)
 
 
-class AnnotatedSupply:
-    """Annotated tomograms as a supply of patches (:class:`tltrain.data.patch_sources.Supply`).
+class AnnotatedTomograms:
+    """Annotated tomograms to cut patches from (:class:`tltrain.data.patch_sources.TrainingTomograms`).
 
     Parameters
     ----------
@@ -225,7 +235,7 @@ class AnnotatedSupply:
 
     def __init__(
         self,
-        tomograms: Sequence[RealTomogram],
+        tomograms: Sequence[PreprocessedTomogram],
         targets: Sequence[Path],
         tables: Sequence[pd.DataFrame],
         channels: Mapping[str, int],
@@ -267,19 +277,21 @@ class AnnotatedSupply:
         return self._volumes[k]
 
 
-def on_grid(table: pd.DataFrame, tomogram: RealTomogram) -> NDArray[np.float64]:
+def on_grid(table: pd.DataFrame, tomogram: PreprocessedTomogram) -> NDArray[np.float64]:
     """Turn positions into voxels (n, 3), z, y, x, of the grid that the network sees."""
     xyz = table[["x", "y", "z"]].to_numpy(np.float64) - np.array(tomogram.offset)
     return xyz[:, ::-1] / tomogram.voxel_size
 
 
-def in_frame(table: pd.DataFrame, tomogram: RealTomogram) -> pd.DataFrame:
+def in_frame(table: pd.DataFrame, tomogram: PreprocessedTomogram) -> pd.DataFrame:
     """Move positions into the frame whose zero is the centre of the grid's first voxel, Å."""
     moved = on_grid(table, tomogram) * tomogram.voxel_size
     return table.assign(**dict(zip("zyx", moved.T, strict=True)))
 
 
-def write_targets(tomogram: RealTomogram, file: Path, write: Callable[[NDArray[np.uint8]], None]) -> Path:
+def write_targets(
+    tomogram: PreprocessedTomogram, file: Path, write: Callable[[NDArray[np.uint8]], None]
+) -> Path:
     """Make the file of a tomogram's targets; ``write`` fills them in."""
     file.unlink(missing_ok=True)  # who still maps the old one keeps it
     out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=tomogram.shape)

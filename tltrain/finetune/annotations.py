@@ -70,7 +70,7 @@ class Annotations:
         return {str(name): int(n) for name, n in self.table["class_name"].value_counts().sort_index().items()}
 
 
-def look(tomograms: Sequence[Tomogram], voxel_size: float | None = None) -> list[Place]:
+def read_sizes(tomograms: Sequence[Tomogram], voxel_size: float | None = None) -> list[Place]:
     """Open tomograms to see how large they are.
 
     Parameters

@@ -88,7 +88,9 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     "positive-unlabelled.",
 )
 @click.option(
-    "--shell",
+    "--background-shell",
+    cls=Renamed,
+    former=["--shell"],
     default=0.5,
     show_default=True,
     help="Width of the background around an annotated particle, in radii of its class.",
@@ -108,10 +110,12 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     "corpus, less what is annotated]",
 )
 @click.option(
-    "--mix",
+    "--simulated-share",
+    cls=Renamed,
+    former=["--mix"],
     default=0.5,
     show_default=True,
-    help="Share of simulated patches, so that nothing is forgotten.",
+    help="Share of simulated patches in every batch; they keep the model from forgetting.",
 )
 @click.option("--corpus", metavar="URL", help="Where these come from. [default: the corpus of the model]")
 @click.option(
@@ -202,18 +206,18 @@ def finetune(
 
     from catalogs.model_file import read_card
     from catalogs.progress import ProgressLine
-    from tlpick.network.tomograms.intake import Terms
+    from tlpick.network.tomograms.intake import Preprocessing
     from tltrain.finetune.settings import FineTuning, check
 
-    of_terms = ("voxel_size", "rescale", "invert", "trust_contrast", "mask")
-    given = {name: options.pop(name) for name in of_terms}
-    terms = Terms(bin=options.pop("binning"), unusual=options.pop("yes"), **given)
+    of_preprocessing = ("voxel_size", "rescale", "invert", "trust_contrast", "mask")
+    given = {name: options.pop(name) for name in of_preprocessing}
+    preprocessing = Preprocessing(bin=options.pop("binning"), yes=options.pop("yes"), **given)
     of_lists = ("classes", "format", "pixel_size", "tomogram_type")
     reading = {name: options.pop(name) for name in of_lists}
     settings = FineTuning(**options)
     check(settings)
     card = read_card(model)
-    annotations = _annotations(card, tomograms, picks, terms.voxel_size, reading)
+    annotations = _annotations(card, tomograms, picks, preprocessing.voxel_size, reading)
     for note in annotations.notes:
         click.echo(note)
     beside = Path(model).with_name(Path(model).stem)
@@ -229,7 +233,7 @@ def finetune(
             where,
             learning_curve,
             settings,
-            terms=terms,
+            preprocessing=preprocessing,
             held_out=held_out,
             progress=ProgressLine,
         )
@@ -243,7 +247,7 @@ def finetune(
         annotations,
         target,
         settings,
-        terms=terms,
+        preprocessing=preprocessing,
         held_out=held_out,
         overwrite=overwrite,
         progress=ProgressLine,
@@ -264,7 +268,7 @@ def _annotations(
 ) -> Annotations:
     """Find the tomograms and the particles in them."""
     from tlpick.network.tomograms.inputs import Selection, expand, named
-    from tltrain.finetune.annotations import look, read_annotations
+    from tltrain.finetune.annotations import read_annotations, read_sizes
 
     classes = {}
     for word in reading["classes"]:
@@ -277,7 +281,7 @@ def _annotations(
         raise wrong[0][1]
     return read_annotations(
         picks,
-        look(named(found), voxel_size),
+        read_sizes(named(found), voxel_size),
         card,
         classes=classes,
         format=reading["format"],

@@ -19,10 +19,10 @@ from catalogs.model_file import ModelCard
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
 from tlpick.network.model import predictor
-from tlpick.network.tomograms.intake import VOXEL_SIZE_TOLERANCE, Terms
+from tlpick.network.tomograms.intake import VOXEL_SIZE_TOLERANCE, Preprocessing
 from tltrain.finetune.annotated_tomograms import (
-    AnnotatedSupply,
-    RealTomogram,
+    AnnotatedTomograms,
+    PreprocessedTomogram,
     in_frame,
     prepare_tomograms,
     write_targets,
@@ -192,10 +192,10 @@ def _simulation(
     try:
         return _open_simulation(settings.corpus or str(card.provenance.get("corpus", "")), card, classes, say)
     except InputError as error:
-        if settings.mix > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
+        if settings.simulated_share > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
             raise InputError(
                 f"there are no simulated tomograms to learn from as well: {error}; name a corpus with "
-                "`corpus`, or give `mix=0` `targets=sphere` to do without"
+                "`corpus`, or give `simulated_share=0` `targets=sphere` to do without"
             ) from error
         say(f"{error}: nobody will notice what is forgotten")
         return None
@@ -278,7 +278,7 @@ def _shapes(
     }, oriented
 
 
-def expected_share(material: Material, tomograms: Sequence[RealTomogram]) -> float:
+def expected_share(material: Material, tomograms: Sequence[PreprocessedTomogram]) -> float:
     """Estimate which share of the unlabelled voxels are targets: as in the corpus, less what is annotated.
 
     Never less than a tenth of that in the corpus: somebody may have overlooked a few.
@@ -308,12 +308,12 @@ def _volume(shape: Shape) -> float:
     return float((shape.profile * 4 * math.pi * distance**2).sum()) * shape.spacing
 
 
-def supply(
+def training_tomograms(
     material: Material,
-    tomograms: Sequence[RealTomogram],
+    tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
     network: Any,
-) -> AnnotatedSupply:
+) -> AnnotatedTomograms:
     """Write the targets of the tomograms that are learned from, and open them for a stream.
 
     ``network`` is the model to begin with: it says which voxels may count as background, where that is asked.
@@ -324,7 +324,7 @@ def supply(
         table = material.train.of(tomogram.name)
 
         def write(
-            out: NDArray[np.uint8], tomogram: RealTomogram = tomogram, table: pd.DataFrame = table
+            out: NDArray[np.uint8], tomogram: PreprocessedTomogram = tomogram, table: pd.DataFrame = table
         ) -> None:
             _paint(material, tomogram, table, settings, out)
             if settings.background_below > 0:
@@ -336,12 +336,12 @@ def supply(
         files.append(write_targets(tomogram, tomogram.grey.with_suffix(".targets.npy"), write))
         tables.append(table)
     unlabelled = {"ignore": IGNORED, "background": 0, "positive-unlabelled": UNLABELLED}[settings.unlabelled]
-    return AnnotatedSupply(tomograms, files, tables, material.channels, unlabelled)
+    return AnnotatedTomograms(tomograms, files, tables, material.channels, unlabelled)
 
 
 def _paint(
     material: Material,
-    tomogram: RealTomogram,
+    tomogram: PreprocessedTomogram,
     table: pd.DataFrame,
     settings: FineTuning,
     out: NDArray[np.uint8],
@@ -355,7 +355,7 @@ def _paint(
         voxel_size=tomogram.voxel_size,
         radii={info.name: info.radius for info in material.classes},
         offset=tomogram.offset,
-        shell=settings.shell,
+        background_shell=settings.background_shell,
         oriented=material.oriented,
         out=out,
     )
@@ -368,7 +368,7 @@ def simulated(material: Material) -> Validation | None:
     return open_validation(material.simulation.catalog, material.simulation.val)
 
 
-def _inside(tomogram: RealTomogram) -> NDArray[np.float16]:
+def _inside(tomogram: PreprocessedTomogram) -> NDArray[np.float16]:
     """Grey values; nothing where nobody looked, for what would be found there."""
     inside, grey = tomogram.inside(), tomogram.read()
     return grey if inside is None else np.where(inside, grey, np.float16(0))
@@ -377,7 +377,7 @@ def _inside(tomogram: RealTomogram) -> NDArray[np.float16]:
 def held_out(
     material: Material,
     settings: FineTuning,
-    terms: Terms,
+    preprocessing: Preprocessing,
     folder: Path,
     memory: float,
     say: Callable[[str], None],
@@ -390,7 +390,7 @@ def held_out(
     if material.held_out is None:
         return None
     card = material.card
-    ready = prepare_tomograms(material.held_out.places, card, terms, folder, memory=memory, say=say)
+    ready = prepare_tomograms(material.held_out.places, card, preprocessing, folder, memory=memory, say=say)
     held = []
     for each in ready:
         table = material.held_out.of(each.name)

@@ -10,12 +10,12 @@ from typing import Any
 from catalogs.model_file import ModelCard
 from tlpick.network.model import predictor
 from tltrain.finetune.settings import FineTuning
-from tltrain.training.loop import Outcome
-from tltrain.training.validation import Look, Scores, Validation
+from tltrain.training.loop import ValidationResult
+from tltrain.training.validation import Preview, Scores, Validation
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Assessment:
     """F1 of picks by class, on simulated and on held-out tomograms; None where there are none."""
 
     simulated: Scores | None
@@ -29,10 +29,13 @@ class Judgement:
         return ", ".join(f"F1 {name} {each.mean_picks:.3f}" for name, each in said if each is not None)
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def previews(self) -> tuple[Preview, ...]:
         """Planes to show: of an annotated tomogram, then of a simulated one."""
         return tuple(
-            look for each in (self.held_out, self.simulated) if each is not None for look in each.looks
+            preview
+            for each in (self.held_out, self.simulated)
+            if each is not None
+            for preview in each.previews
         )
 
     @property
@@ -54,39 +57,39 @@ class Judgement:
         }
 
 
-def judged_before(
+def assess_start(
     before: Any, known: Validation | None, held: Validation | None, card: ModelCard
-) -> Judgement:
+) -> Assessment:
     """Judge the model as it is, on held-out tomograms with the thresholds that a picker takes."""
     predict = predictor(before)
     simulated = known.score(predict) if known else None
     held_out = held.score(predict, card.thresholds) if held else None
-    return Judgement(simulated, held_out, card.thresholds)
+    return Assessment(simulated, held_out, card.thresholds)
 
 
-def judged(
+def assess(
     network: Any, known: Validation | None, held: Validation | None, thresholds: Mapping[str, float]
-) -> Judgement:
+) -> Assessment:
     """Judge a network; on real tomograms with the thresholds that simulated ones say are best."""
     predict = predictor(network)
     simulated = known.score(predict) if known else None
     thresholds = simulated.thresholds if simulated else thresholds
-    return Judgement(simulated, held.score(predict, thresholds) if held else None, thresholds)
+    return Assessment(simulated, held.score(predict, thresholds) if held else None, thresholds)
 
 
-def outcome_of(judgement: Judgement, begin: Mapping[str, Any], settings: FineTuning) -> Outcome:
+def outcome_of(assessment: Assessment, begin: Mapping[str, Any], settings: FineTuning) -> ValidationResult:
     """Say whether to go on; the first number of the score is lower than any where too much is forgotten."""
-    facts = judgement.facts
+    facts = assessment.facts
     forgotten = 0.0
-    if judgement.simulated is not None and "simulated" in begin and not settings.from_scratch:
+    if assessment.simulated is not None and "simulated" in begin and not settings.from_scratch:
         forgotten = round(begin["simulated"]["f1"] - facts["simulated"]["f1"], 4)  # as exact as they are
     if forgotten > settings.max_forgetting:
         why = (
             f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "
             f"{facts['simulated']['f1']:.3f}, more than `max_forgetting={settings.max_forgetting:g}` allows"
         )
-        return Outcome((-1.0,), judgement.words, facts, why)
-    return Outcome(score_of(facts, settings), judgement.words, facts)
+        return ValidationResult((-1.0,), assessment.words, facts, why)
+    return ValidationResult(score_of(facts, settings), assessment.words, facts)
 
 
 def score_of(facts: Mapping[str, Any], settings: FineTuning) -> tuple[float, ...]:

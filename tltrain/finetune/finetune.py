@@ -13,20 +13,21 @@ from typing import Any
 
 from catalogs.console import DISTRIBUTION, counted
 from catalogs.corpus.catalog import Catalog
+from catalogs.former_names import as_stored
 from catalogs.model_file import ModelCard, fingerprint, read_card, write_model
 from catalogs.progress import Progress as ProgressBar
 from catalogs.progress import Silent
 from catalogs.seeds import digest
 from tlpick.network.keras_network import load_keras
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.data.augment import Augmentation
-from tltrain.data.sampling import Shares
+from tltrain.data.sampling import Sampling
 from tltrain.data.stream import Mixed, PatchStream, open_stream, open_stream_of
 from tltrain.finetune import data
-from tltrain.finetune.annotated_tomograms import RealTomogram, prepare_tomograms
+from tltrain.finetune.annotated_tomograms import PreprocessedTomogram, prepare_tomograms
 from tltrain.finetune.annotations import Annotations
 from tltrain.finetune.data import Material
-from tltrain.finetune.evaluation import Judgement, judged, judged_before, outcome_of, score_of
+from tltrain.finetune.evaluation import Assessment, assess, assess_start, outcome_of, score_of
 from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.page import facts_of
 from tltrain.finetune.settings import FineTuning, check
@@ -46,9 +47,10 @@ from tltrain.training.fit import (
     unfinished,
 )
 from tltrain.training.learner import Learner, Optimisation
-from tltrain.training.loop import Outcome
+from tltrain.training.loop import ValidationResult
 from tltrain.training.losses import loss_of
 from tltrain.training.settings import check_patch
+from tltrain.training.targets_there import check_usual
 from tltrain.training.validation import Validation
 
 _log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ def finetune(
     to: str | os.PathLike[str],
     settings: FineTuning | None = None,
     *,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     prepared: Path | None = None,
@@ -109,14 +111,14 @@ def finetune(
         File of the tuned model.
     settings
         How; None: the defaults.
-    terms
-        How the tomograms are brought to what the model knows; None: only if they fit.
+    preprocessing
+        How the tomograms are preprocessed for the model; None: they must fit as they are.
     held_out
         Names of tomograms that are not learned from; see :func:`tltrain.finetune.data.gather`.
     memory
-        Bytes that bringing a tomogram to the model's terms may use.
+        Bytes that the preprocessing of a tomogram may use.
     prepared
-        Folder where tomograms are kept that were brought to the model's terms, to be used again; None: in
+        Folder where preprocessed tomograms are kept, to be used again; None: in
         that of the unfinished training.
     overwrite
         Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
@@ -132,12 +134,15 @@ def finetune(
     Raises
     ------
     InputError
-        If a setting cannot be, the tomograms do not fit the model, or what is needed of the corpus is not
-        there.
+        If a setting cannot be or is unusual, the tomograms do not fit the model, or what is needed of the
+        corpus is not there.
     """
-    settings, terms = settings or FineTuning(), terms or Terms()
+    settings, preprocessing = settings or FineTuning(), preprocessing or Preprocessing()
     check(settings)
     card = read_card(model)
+    check_usual(
+        card.classes, card.voxel_size, settings.learning_rate, preprocessing.yes, f"the model {card.name!r}"
+    )
     arch = architecture(card.network)
     patch = _patch(settings, card, arch)
     target = target_of(to, model)
@@ -147,9 +152,11 @@ def finetune(
     partial = partial_folder(target)
     with alone(partial), swept_if_refused(partial):
         folder = prepared or partial / "tomograms"
-        tomograms = prepare_tomograms(material.train.places, card, terms, folder, memory=memory, say=say)
-        held = data.held_out(material, settings, terms, folder, memory, say)
-        identity = _identity(parent, material, tomograms, settings, terms)
+        tomograms = prepare_tomograms(
+            material.train.places, card, preprocessing, folder, memory=memory, say=say
+        )
+        held = data.held_out(material, settings, preprocessing, folder, memory, say)
+        identity = _identity(parent, material, tomograms, settings, preprocessing)
         if standing is not None and standing.training.get("fingerprint") == identity:
             say(f"{target} is already fine-tuned by these settings on these annotations")
             _remove(partial)
@@ -177,25 +184,25 @@ def finetune(
         journal.write(state)
         say(f"how it goes: {journal.folder / 'training.html'}")
 
-        def validate(network: Any) -> Outcome:
-            judgement = judged(network, known, held, card.thresholds)
-            journal.looks = judgement.looks
-            return outcome_of(judgement, begin, settings)
+        def validate(network: Any) -> ValidationResult:
+            assessment = assess(network, known, held, card.thresholds)
+            journal.previews = assessment.previews
+            return outcome_of(assessment, begin, settings)
 
-        plan = loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS)
+        schedule = loop.schedule_of(settings.steps, settings.validate_every, VALIDATIONS)
         file = partial / "state.npz"
         trained = loop.train(
-            learner, stream, state, plan, file, validate=validate, watch=[journal], shown=progress
+            learner, stream, state, schedule, file, validate=validate, watch=[journal], shown=progress
         )
-        with learner.judged() as network:
+        with learner.averaged() as network:
             if state.best:
                 checkpoint.assign(network.variables, state.best)
-            judgement = judged(network, known, held, card.thresholds)
+            assessment = assess(network, known, held, card.thresholds)
             tuned = _card(
-                target, model, parent, material, tomograms, settings, patch, state, judgement, trained
+                target, model, parent, material, tomograms, settings, patch, state, assessment, trained
             )
             write_model(target, tuned, keras_file(arch, network, len(card.classes) + 1))
-        journal.looks = judgement.looks
+        journal.previews = assessment.previews
         journal.write(state, done=True)
         _remove(partial)
         say(f"wrote {target}: {_summary(tuned, state)}")
@@ -207,24 +214,24 @@ def baseline(
     annotations: Annotations,
     settings: FineTuning,
     *,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     prepared: Path,
     say: Callable[[str], None] = _log.info,
 ) -> dict[str, Any]:
-    """Say how good a model is before any fine-tuning: the facts of :class:`Judgement`.
+    """Say how good a model is before any fine-tuning: the facts of :class:`Assessment`.
 
     Parameters and errors are those of :func:`finetune`.
     """
     check(settings)
     card = read_card(model)
     material = data.gather(card, annotations, held_out, settings, lambda _: None)
-    held = data.held_out(material, settings, terms or Terms(), prepared, memory, say)
+    held = data.held_out(material, settings, preprocessing or Preprocessing(), prepared, memory, say)
     before = _copy(load_keras(model), architecture(card.network), card)
     say(f"judging {card.name} as it is")
     known = data.simulated(material)
-    return judged_before(before, known, held, card).facts
+    return assess_start(before, known, held, card).facts
 
 
 def _first_state(
@@ -241,17 +248,17 @@ def _first_state(
     if settings.from_scratch:
         state.history.append({"step": 0, "loss": None})
         return state
-    judgement = judged_before(before, known, held, card)
-    journal.looks = judgement.looks
-    state.history.append({"step": 0, "loss": None, "words": judgement.words, **judgement.facts})
+    assessment = assess_start(before, known, held, card)
+    journal.previews = assessment.previews
+    state.history.append({"step": 0, "loss": None, "words": assessment.words, **assessment.facts})
     state.best = checkpoint.values(before.variables)
-    state.best_score = list(score_of(judgement.facts, settings))
+    state.best_score = list(score_of(assessment.facts, settings))
     return state
 
 
 def _stream(
     material: Material,
-    tomograms: Sequence[RealTomogram],
+    tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
     patch: int,
     network: Any,
@@ -259,15 +266,15 @@ def _stream(
 ) -> PatchStream | Mixed:
     """Open what is learned from."""
     simulated, real = _divide(settings)
-    supply = data.supply(material, tomograms, settings, network)
+    annotated = data.training_tomograms(material, tomograms, settings, network)
     # of a patch without annotations nothing is known, unless something is made of that
     elsewhere = 0.3 if settings.unlabelled != "ignore" or settings.background_below > 0 else 0.0
     ours = open_stream_of(
-        supply,
+        annotated,
         patch=patch,
         batch=real,
         seed=settings.seed,
-        shares=Shares(target=1 - elsewhere, distractor=0.0, background=elsewhere),
+        sampling=Sampling(target=1 - elsewhere, distractor=0.0, background=elsewhere),
         augmentation=Augmentation(),
         tell=say,
         **_VARIED,
@@ -281,7 +288,7 @@ def _stream(
         patch=patch,
         batch=simulated,
         seed=settings.seed,
-        shares=Shares(),
+        sampling=Sampling(),
         augmentation=Augmentation(),
         tell=say,
         **_VARIED,
@@ -291,14 +298,14 @@ def _stream(
 
 def _divide(settings: FineTuning) -> tuple[int, int]:
     """Divide a batch into simulated and real patches; at least one of what there shall be any of."""
-    if settings.mix == 0 or settings.from_scratch:
+    if settings.simulated_share == 0 or settings.from_scratch:
         return 0, settings.batch
-    simulated = min(max(round(settings.batch * settings.mix), 1), settings.batch - 1)
+    simulated = min(max(round(settings.batch * settings.simulated_share), 1), settings.batch - 1)
     return simulated, settings.batch - simulated
 
 
 def _optimisation(
-    settings: FineTuning, arch: Architecture, material: Material, tomograms: Sequence[RealTomogram]
+    settings: FineTuning, arch: Architecture, material: Material, tomograms: Sequence[PreprocessedTomogram]
 ) -> Optimisation:
     gentle = 1.0 if settings.from_scratch else GENTLER
     simulated, real = _divide(settings)
@@ -332,9 +339,9 @@ def _patch(settings: FineTuning, card: ModelCard, arch: Architecture) -> int:
 def _identity(
     parent: str,
     material: Material,
-    tomograms: Sequence[RealTomogram],
+    tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
-    terms: Terms,
+    preprocessing: Preprocessing,
 ) -> str:
     """Hash what decides a fine-tuning: the model, the annotations, the voxels, the samples, this program."""
     simulation = material.simulation
@@ -347,8 +354,8 @@ def _identity(
     return digest(
         {
             "parent": parent,
-            "settings": asdict(settings),
-            "terms": asdict(terms),
+            "settings": as_stored(settings),
+            "terms": as_stored(preprocessing),
             "tomograms": {each.name: each.content for each in tomograms},
             "annotations": _rows(material.train),
             "held out": held_out,
@@ -369,7 +376,7 @@ def _introduction(material: Material, settings: FineTuning, held: Validation | N
     text = f"fine-tuning {material.card.name} on {counts} in {counted(len(places), 'tomogram')}"
     if settings.from_scratch:
         text = f"training from scratch on {counts} in {counted(len(places), 'tomogram')}"
-    elif settings.mix > 0 and material.simulation is not None:
+    elif settings.simulated_share > 0 and material.simulation is not None:
         simulated, real = _divide(settings)
         text += f", {simulated} simulated patches to every {real}"
     if held is not None and material.held_out is not None:
@@ -383,16 +390,16 @@ def _card(
     model: str | os.PathLike[str],
     parent: str,
     material: Material,
-    tomograms: Sequence[RealTomogram],
+    tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
     patch: int,
     state: State,
-    judgement: Judgement,
+    assessment: Assessment,
     progress: Progress,
 ) -> ModelCard:
     """Write down what the tuned model is, and what it comes from."""
     card, begin = material.card, state.history[0]
-    facts, scores = judgement.facts, judgement.simulated
+    facts, scores = assessment.facts, assessment.simulated
     counts = material.train.table["tomogram"].value_counts()
     forgotten = None
     if "simulated" in facts and "simulated" in begin:
@@ -412,7 +419,7 @@ def _card(
         ],
         "held_out": [p.tomogram.name for p in material.held_out.places] if material.held_out else [],
         "annotations": material.train.counts,
-        "mix": settings.mix if material.simulation is not None else 0.0,
+        "mix": settings.simulated_share if material.simulation is not None else 0.0,
         "before": {key: begin[key] for key in ("simulated", "held_out") if key in begin},
         "after": facts,
         "forgotten": forgotten,
@@ -425,10 +432,10 @@ def _card(
             "name": target.stem,
             "created": now(),
             "patch": patch,
-            "thresholds": dict(judgement.thresholds),
+            "thresholds": dict(assessment.thresholds),
             "training": {
                 "fingerprint": state.fingerprint,
-                "settings": plain(asdict(settings)),
+                "settings": plain(as_stored(settings)),
                 "steps": state.step,
                 "stopped": state.stopped,
                 "voxel_f1": plain(scores.f1) if scores else {},

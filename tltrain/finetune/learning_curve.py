@@ -18,7 +18,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import read_card
 from catalogs.progress import Progress as ProgressBar
 from catalogs.progress import Silent
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.annotations import Annotations
 from tltrain.finetune.data import divide
 from tltrain.finetune.finetune import baseline, finetune
@@ -64,7 +64,7 @@ def learn(
     counts: Sequence[int],
     settings: FineTuning,
     *,
-    terms: Terms | None = None,
+    preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     memory: float = 4e9,
     say: Callable[[str], None] = _log.info,
@@ -122,7 +122,7 @@ def learn(
             for kind in kinds:
                 each = replace(settings, annotations=n or None, from_scratch=kind == SCRATCH, keep_last=True)
                 options: Any = {
-                    "terms": terms,
+                    "preprocessing": preprocessing,
                     "held_out": names,
                     "memory": memory,
                     "say": say,

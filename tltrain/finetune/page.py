@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tltrain.finetune.annotated_tomograms import RealTomogram
+from tltrain.finetune.annotated_tomograms import PreprocessedTomogram
 from tltrain.finetune.data import Material
 from tltrain.finetune.settings import FineTuning
 from tltrain.reporting.page import Facts, Measure
@@ -23,7 +23,7 @@ def facts_of(
     model: str,
     lead: str,
     material: Material,
-    tomograms: Sequence[RealTomogram],
+    tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
 ) -> Facts:
     """Say what the page shows besides curves.

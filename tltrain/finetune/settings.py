@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from catalogs.console import nearest
 from catalogs.errors import InputError
+from catalogs.former_names import accepts_former
 from tltrain.finetune.targets import SHELL
 from tltrain.training.settings import check_numbers
 
@@ -14,6 +15,7 @@ Targets = Literal["shape", "sphere", "oriented"]
 Unlabelled = Literal["ignore", "background", "positive-unlabelled"]
 
 
+@accepts_former(shell="background_shell", mix="simulated_share")
 @dataclass(frozen=True)
 class FineTuning:
     """How a model is fine-tuned.
@@ -26,14 +28,14 @@ class FineTuning:
         ``shape`` if there is a corpus to measure it on.
     unlabelled
         What the loss is told of voxels far from all annotations.
-    shell
+    background_shell
         Width of the background around an annotated particle, in radii of its class.
     background_below
         Unlabelled voxels to which the model gives all targets together less than this probability count as
         background; 0: none do.
     prior
         Share of the unlabelled voxels that are targets, for ``positive-unlabelled``; None: as in the corpus.
-    mix
+    simulated_share
         Share of simulated patches in every batch.
     corpus
         Where these come from; None: the corpus of the model.
@@ -54,10 +56,10 @@ class FineTuning:
 
     targets: Targets | None = None
     unlabelled: Unlabelled = "ignore"
-    shell: float = SHELL
+    background_shell: float = SHELL
     background_below: float = 0.0
     prior: float | None = None
-    mix: float = 0.5
+    simulated_share: float = 0.5
     corpus: str | None = None
     max_forgetting: float = 0.05
     annotations: int | None = None
@@ -90,26 +92,30 @@ def check(settings: FineTuning) -> None:
                 f"`{option}` is {value!r}; give one of {', '.join(known)}{nearest(value, known)}"
             )
     for option, share in (
-        ("mix", settings.mix),
+        ("simulated_share", settings.simulated_share),
         ("max_forgetting", settings.max_forgetting),
         ("background_below", settings.background_below),
     ):
         if not 0 <= share <= 1:
             raise InputError(f"`{option}` is {share:g}; give a number from 0 to 1")
-    if settings.mix == 1:
-        raise InputError("`mix=1` leaves no place for the annotated tomograms; give less, such as 0.5")
+    if settings.simulated_share == 1:
+        raise InputError(
+            "`simulated_share=1` leaves no place for the annotated tomograms; give less, such as 0.5"
+        )
     if settings.prior is not None and not 0 < settings.prior < 1:
         raise InputError(f"`prior` is {settings.prior:g}; give a share between 0 and 1")
-    if not settings.shell >= 0:
-        raise InputError(f"`shell` is {settings.shell:g}; give 0 or more radii")
+    if not settings.background_shell >= 0:
+        raise InputError(f"`background_shell` is {settings.background_shell:g}; give 0 or more radii")
     if (
         settings.unlabelled == "ignore"
-        and settings.shell == 0
-        and settings.background_below == 0 == settings.mix
+        and settings.background_shell == 0
+        and settings.background_below == 0 == settings.simulated_share
     ):
         raise InputError(
-            "`shell=0` and `mix=0` with `unlabelled=ignore` name no background, and a network would call "
-            "everything a particle; give one of them more"
+            "`background_shell=0` and `simulated_share=0` with `unlabelled=ignore` name no background, and a "
+            "network would call everything a particle; give one of them more"
         )
-    if settings.mix > 0 and settings.batch < 2:
-        raise InputError(f"`batch` is {settings.batch}, too few to mix; give at least 2, or `mix=0`")
+    if settings.simulated_share > 0 and settings.batch < 2:
+        raise InputError(
+            f"`batch` is {settings.batch}, too few to mix; give at least 2, or `simulated_share=0`"
+        )

@@ -182,7 +182,7 @@ def paint(
     voxel_size: float,
     radii: Mapping[str, float],
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    shell: float = SHELL,
+    background_shell: float = SHELL,
     oriented: bool = False,
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
@@ -203,7 +203,7 @@ def paint(
         Å.
     offset
         Place (x, y, z) of the centre of voxel 0, Å.
-    shell
+    background_shell
         Width of the shell of background, in radii of the class.
     oriented
         Turn the shapes as the particles are turned, where that was measured.
@@ -221,7 +221,9 @@ def paint(
     rotations = _rotations(table) if oriented else [None] * len(table)
     highest = np.zeros(shape, np.float16)  # share of the particle that has a voxel; 0 where none has
     for name, centre, rotation in zip(table["class_name"], centres, rotations, strict=True):
-        zone = _Zones.around(centre, shapes[name], rotation, shell * radii[name], shape, voxel_size)
+        zone = _Zones.around(
+            centre, shapes[name], rotation, background_shell * radii[name], shape, voxel_size
+        )
         part, taken = target[zone.box], highest[zone.box]
         part[zone.beside & (part == UNLABELLED)] = 0
         part[zone.doubtful & (taken == 0)] = IGNORED
@@ -247,13 +249,13 @@ class _Zones:
         centre: Floats,
         known: Shape,
         rotation: Floats | None,
-        shell: float,
+        width: float,
         shape: tuple[int, int, int],
         voxel_size: float,
     ) -> _Zones:
         from scipy.ndimage import distance_transform_edt
 
-        half = math.ceil((known.reach + shell) / voxel_size) + 1
+        half = math.ceil((known.reach + width) / voxel_size) + 1
         box, offsets = _around(centre, half, shape)
         share = known.at(offsets * voxel_size, rotation)
         outside = share < ABSENT
@@ -264,7 +266,7 @@ class _Zones:
             share=share.astype(np.float16),
             present=share >= PRESENT,
             doubtful=~outside & (share < PRESENT),
-            beside=outside & (away * voxel_size <= shell),
+            beside=outside & (away * voxel_size <= width),
         )
 
 

@@ -19,7 +19,9 @@ from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
 from catalogs.model_file import ModelCard, write_model
+from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
 from catalogs.schema import ClassInfo
+from catalogs.storage.hdf5_data import lies_elsewhere, n_filters
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import architecture
 from tltrain.training.cards import keras_file, now, software
@@ -57,7 +59,7 @@ def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
         root = file.get("model_weights", file)
         try:
             found = [
-                np.asarray(root[layer][weight], np.float32)
+                _array(file, f"{root.name}/{layer}/{weight}", path)
                 for layer in _names(root, "layer_names")
                 for weight in _names(root[layer], "weight_names")
             ]
@@ -74,6 +76,18 @@ def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
             "give a file that DeepFinder's training wrote"
         )
     return found
+
+
+def _array(file: Any, name: str, path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Read one array of weights, if it lies in the file as Keras writes it."""
+    if lies_elsewhere(file, name):
+        raise InputError(f"{path} has its weights in other files ({name}); get them in one file")
+    data = file[name]
+    if n_filters(data) or data.size * data.dtype.itemsize > Path(path).stat().st_size:
+        raise InputError(
+            f"{path} holds weights that Keras does not write ({name}): compressed, or not all there"
+        )
+    return np.asarray(data, np.float32)
 
 
 def write_deepfinder(path: str | os.PathLike[str], network: Any) -> None:
@@ -126,6 +140,8 @@ def import_deepfinder(
     classes: Sequence[ClassInfo],
     voxel_size: float,
     contrast: str = "dark",
+    *,
+    yes: bool = False,
 ) -> ModelCard:
     """Make a model file of DeepFinder's weights.
 
@@ -141,6 +157,8 @@ def import_deepfinder(
         Å, of the tomograms that the network was trained on.
     contrast
         ``dark`` or ``bright``: how protein looks in them.
+    yes
+        Go on with a voxel size or a radius that is unusual.
 
     Returns
     -------
@@ -149,7 +167,7 @@ def import_deepfinder(
     Raises
     ------
     InputError
-        If the weights cannot be read, or are of another number of classes.
+        If the weights cannot be read or are of another number of classes, or a size is unusual.
     """
     weights = read_deepfinder(path)
     n_classes = weights[-1].shape[0]
@@ -161,6 +179,9 @@ def import_deepfinder(
         raise InputError(f"`voxel_size` is {voxel_size:g}; give the size of a voxel in Å")
     if not Path(to).parent.is_dir():
         raise InputError(f"there is no folder {Path(to).parent} for the model")
+    radii = {info.name: info.radius for info in classes}
+    refuse_impossible("voxel_size", voxel_size, "`voxel_size`")
+    refuse_unusual(doubts_of_model(voxel_size, radii, "the model"), yes)
     arch = architecture("deepfinder")
     with without_greetings():
         import keras  # noqa: F401

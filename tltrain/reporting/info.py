@@ -7,6 +7,13 @@ from typing import Any
 
 from catalogs.model_file import ModelCard
 
+#: Settings that a card has under a name of before -> the name now.
+_NAMES_NOW = {
+    "shares": "sampling",
+    "tolerated": "max_damaged",
+    "shell": "background_shell",
+    "mix": "simulated_share",
+}
 #: Levels of a small curve, lowest first.
 _BLOCKS = "▁▂▃▄▅▆▇█"
 #: Characters of it.
@@ -138,7 +145,9 @@ def _with(value: Any, more: Any, word: str) -> str:
 def _listed(values: Mapping[str, Any] | None) -> str:
     """Say names and values; those that stand for nothing are left out, what has parts is put in brackets."""
     return ", ".join(
-        f"{name} {_said(value)}" for name, value in (values or {}).items() if value not in (None, [], "", 0.0)
+        f"{_NAMES_NOW.get(name, name)} {_said(value)}"
+        for name, value in (values or {}).items()
+        if value not in (None, [], "", 0.0)
     )
 
 

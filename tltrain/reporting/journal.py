@@ -18,7 +18,7 @@ from typing import Any
 
 from tltrain.reporting.page import Facts, page
 from tltrain.training.checkpoint import State
-from tltrain.training.validation import Look
+from tltrain.training.validation import Preview
 
 #: Seconds between two writings, unless there is a new validation.
 EVERY = 10.0
@@ -36,26 +36,26 @@ class Journal:
         Where everything is written.
     facts
         What the page says of the training besides its curves.
-    looks
+    previews
         Planes that the last validation looked at.
     """
 
     folder: Path
     facts: Facts
-    looks: Sequence[Look] = ()
+    previews: Sequence[Preview] = ()
     _written: float = -math.inf
 
     def __call__(self, state: State) -> None:
         """Write what is new."""
-        judged = bool(state.history) and "score" in state.history[-1]
-        if judged or time.monotonic() - self._written >= EVERY:
+        validated = bool(state.history) and "score" in state.history[-1]
+        if validated or time.monotonic() - self._written >= EVERY:
             self.write(state)
 
     def write(self, state: State, *, done: bool = False) -> None:
         """Write everything; a finished page no longer loads itself again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self.folder / TABLE, table(state))
-        _replace(self.folder / PAGE, page(state, self.facts, self.looks, done=done))
+        _replace(self.folder / PAGE, page(state, self.facts, self.previews, done=done))
         if done or (state.history and "score" in state.history[-1]):
             events(self.folder / EVENTS, state)
         self._written = time.monotonic()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from catalogs.pages.pictures import PALETTE, png
 from tltrain.reporting.progress import duration
 from tltrain.training.checkpoint import State
-from tltrain.training.validation import Look
+from tltrain.training.validation import Preview
 
 #: Seconds after which a browser loads the page again.
 REFRESH = 5
@@ -95,7 +95,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ChartLine:
     """A line of a chart: a CSS class for its colour, words for the legend, its points."""
 
     kind: str
@@ -104,7 +104,7 @@ class Curve:
     dots: bool = False
 
 
-def page(state: State, facts: Facts, looks: Sequence[Look] = (), *, done: bool = False) -> str:
+def page(state: State, facts: Facts, previews: Sequence[Preview] = (), *, done: bool = False) -> str:
     """Make the page.
 
     Parameters
@@ -113,7 +113,7 @@ def page(state: State, facts: Facts, looks: Sequence[Look] = (), *, done: bool =
         Of the training.
     facts
         What does not change.
-    looks
+    previews
         Planes to show.
     done
         Whether the training is over.
@@ -132,7 +132,7 @@ def page(state: State, facts: Facts, looks: Sequence[Look] = (), *, done: bool =
         _state(state, facts, done),
         _cards(state, facts),
         _curves(state, facts),
-        _planes(looks, facts.classes, done),
+        _planes(previews, facts.classes, done),
         _facts(facts.table),
     ]
     return (
@@ -191,12 +191,15 @@ def _curves(state: State, facts: Facts) -> str:
         return ""
     rows = state.history
     charts = [
-        ("Loss", chart("loss", [Curve("loss", "loss", _points(rows, lambda row: row["loss"]))], facts.steps)),
+        (
+            "Loss",
+            chart("loss", [ChartLine("loss", "loss", _points(rows, lambda row: row["loss"]))], facts.steps),
+        ),
     ]
     best = state.best_step if state.best_score is not None else None
     for measure in facts.measures:
         curves = [
-            Curve(f"c{k % len(PALETTE)}", name, _points(rows, _value(measure, name)), dots=True)
+            ChartLine(f"c{k % len(PALETTE)}", name, _points(rows, _value(measure, name)), dots=True)
             for k, name in enumerate(facts.classes)
             if any(name in measure.of(row) for row in rows)
         ]
@@ -206,7 +209,10 @@ def _curves(state: State, facts: Facts) -> str:
     if any("learning_rate" in row for row in rows):
         points = _points(rows, lambda row: row.get("learning_rate"))
         charts.append(
-            ("Learning rate", chart("learning rate", [Curve("rate", "learning rate", points)], facts.steps))
+            (
+                "Learning rate",
+                chart("learning rate", [ChartLine("rate", "learning rate", points)], facts.steps),
+            )
         )
     body = "".join(
         f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>" for title, picture in charts
@@ -226,7 +232,7 @@ def _points(
 
 
 def chart(
-    title: str, curves: Sequence[Curve], steps: int, *, share: bool = False, mark: int | None = None
+    title: str, curves: Sequence[ChartLine], steps: int, *, share: bool = False, mark: int | None = None
 ) -> str:
     """Draw curves over the steps of a training as SVG.
 
@@ -293,10 +299,10 @@ def chart(
     )
 
 
-def _planes(looks: Sequence[Look], classes: Sequence[str], done: bool) -> str:
-    if not looks:
+def _planes(previews: Sequence[Preview], classes: Sequence[str], done: bool) -> str:
+    if not previews:
         return ""
-    shown = "".join(_plane(look) for look in looks)
+    shown = "".join(_plane(preview) for preview in previews)
     network = "that is kept" if done else "of the last validation"
     keys = "".join(
         f'<li><i class="c{k % len(PALETTE)}"></i>{escape(name)}</li>' for k, name in enumerate(classes)
@@ -308,19 +314,19 @@ def _planes(looks: Sequence[Look], classes: Sequence[str], done: bool) -> str:
     )
 
 
-def _plane(look: Look) -> str:
-    grey = grey_levels(look.grey)
+def _plane(preview: Preview) -> str:
+    grey = grey_levels(preview.grey)
     pictures = [
         ("The tomogram", np.repeat(grey[..., None], 3, axis=-1)),
-        (look.called, painted(grey, look.truth)),
-        ("Prediction", painted(grey, look.found)),
+        (preview.called, painted(grey, preview.truth)),
+        ("Prediction", painted(grey, preview.found)),
     ]
     shown = "".join(
         f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{png(_enlarged(picture))}">'
         f"<figcaption>{escape(title)}</figcaption></figure>"
         for title, picture in pictures
     )
-    return f'<p class="quiet">{escape(look.title)}</p><div class="planes">{shown}</div>'
+    return f'<p class="quiet">{escape(preview.title)}</p><div class="planes">{shown}</div>'
 
 
 def grey_levels(grey: NDArray[np.float32]) -> NDArray[np.uint8]:

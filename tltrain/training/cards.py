@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from catalogs.console import DISTRIBUTION
 from catalogs.corpus.catalog import Catalog
+from catalogs.former_names import as_stored
 from catalogs.intensity import NORMALISATION
 from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
@@ -79,7 +80,7 @@ def card_of(
         thresholds=scores.thresholds if scores else {info.name: 0.5 for info in classes},
         training={
             "fingerprint": state.fingerprint,
-            "settings": plain(asdict(settings)),
+            "settings": plain(as_stored(settings)),
             "steps": state.step,
             "best_step": state.best_step or state.step,
             "stopped": state.stopped,

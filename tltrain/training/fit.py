@@ -16,6 +16,7 @@ from pathlib import Path
 from catalogs.console import DISTRIBUTION, counted, refuse_url, without_greetings
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
+from catalogs.former_names import as_stored
 from catalogs.machine import require_backend
 from catalogs.model_file import ModelCard, fingerprint, read_card, require, write_model
 from catalogs.progress import Progress as ProgressBar
@@ -24,7 +25,7 @@ from catalogs.schema import SampleRecord
 from catalogs.seeds import digest
 from tlpick.network.keras_network import load_keras
 from tlpick.network.model import predictor
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 from tltrain.data.stream import open_stream
 from tltrain.networks.architectures import Architecture
 from tltrain.reporting.journal import Journal, journal_of
@@ -33,7 +34,7 @@ from tltrain.training import checkpoint, loop
 from tltrain.training.cards import card_of, keras_file, summary
 from tltrain.training.checkpoint import State
 from tltrain.training.learner import Learner
-from tltrain.training.loop import Outcome
+from tltrain.training.loop import ValidationResult
 from tltrain.training.settings import VALIDATIONS, Settings, checked, optimisation
 from tltrain.training.targets_there import check_samples, check_usual
 from tltrain.training.validation import Validation, open_validation
@@ -92,7 +93,7 @@ def fit(
     arch = checked(settings)
     catalog = Catalog.open(url)
     how = optimisation(settings, arch, catalog.classes)
-    train, val = choose(
+    train, val = split_samples(
         catalog, settings.where, settings.hold_out, by=settings.hold_out_by, seed=settings.seed
     )
     voxels = train[0].acquisition.voxel_size
@@ -128,9 +129,9 @@ def fit(
             patch=settings.patch,
             batch=settings.batch,
             seed=settings.seed,
-            shares=settings.shares,
+            sampling=settings.sampling,
             augmentation=settings.augmentation,
-            tolerated=settings.tolerated,
+            max_damaged=settings.max_damaged,
             tell=say,
         )
         n_classes = len(catalog.classes) + 1
@@ -146,43 +147,43 @@ def fit(
             learner,
             stream,
             state,
-            loop.plan_of(settings.steps, settings.validate_every, VALIDATIONS, settings.patience),
+            loop.schedule_of(settings.steps, settings.validate_every, VALIDATIONS, settings.patience),
             partial / "state.npz",
-            validate=None if validation is None else _judge(validation, journal),
+            validate=None if validation is None else _validating(validation, journal),
             watch=[journal],
             shown=progress,
         )
         if state.stopped:
             say(f"stopped after step {state.step}: {state.stopped}")
         if not state.best:  # nothing was held out: the last weights are the best that are known
-            with learner.judged():
+            with learner.averaged():
                 state.best = checkpoint.values(network.variables)
         checkpoint.assign(network.variables, state.best)
         scores = validation.score(predictor(network)) if validation else None
         card = card_of(target.stem, catalog, settings, arch, network, state, scores, trained, (train, val))
         write_model(target, card, keras_file(arch, network, n_classes))
         if scores is not None:
-            journal.looks = scores.looks
+            journal.previews = scores.previews
         journal.write(state, done=True)
         shutil.rmtree(partial)
         say(f"wrote {target}: {summary(card, state)}")
         return card
 
 
-def _judge(validation: Validation, journal: Journal) -> Callable[[object], Outcome]:
+def _validating(validation: Validation, journal: Journal) -> Callable[[object], ValidationResult]:
     """Let validation choose the best network, and the page show what it sees."""
 
-    def judge(network: object) -> Outcome:
+    def validate(network: object) -> ValidationResult:
         scores = validation.score(predictor(network))
         if all(math.isnan(value) for value in scores.f1.values()):
             raise InputError(
                 "F1 is no number: no voxel of the validating samples belongs to a class; make the molecules "
                 "larger or the voxels smaller, or validate on others by `hold_out`"
             )
-        journal.looks = scores.looks
+        journal.previews = scores.previews
         return scores.outcome()
 
-    return judge
+    return validate
 
 
 def _first(arch: Architecture, n_classes: int, settings: Settings) -> object:
@@ -196,12 +197,12 @@ def _first(arch: Architecture, n_classes: int, settings: Settings) -> object:
 def _facts(target: Path, lead: str, catalog: Catalog, settings: Settings) -> Facts:
     names = [info.name for info in sorted(catalog.classes, key=lambda info: info.label)]
     usual, chosen = asdict(Settings()), asdict(settings)
-    shares, effects = chosen.pop("shares"), chosen.pop("augmentation")
+    sampling, effects = chosen.pop("sampling"), chosen.pop("augmentation")
     words = [
         f"{name.replace('_', ' ')} {value}" for name, value in chosen.items() if name != "where" and value
     ]
-    if shares != usual["shares"]:
-        words += [f"{name} {share:g}" for name, share in shares.items()]
+    if sampling != usual["sampling"]:
+        words += [f"{name} {share:g}" for name, share in sampling.items()]
     for name, effect in effects.items():
         if effect != usual["augmentation"][name]:
             words.append(f"{name.replace('_', ' ')} {effect['probability']:g}:{effect['strength']:g}")
@@ -216,7 +217,7 @@ def _identity(
     """Hash what decides a training: the settings, the classes, the samples to the byte, this program."""
     return digest(
         {
-            "settings": asdict(settings)
+            "settings": as_stored(settings)
             | {"start": None if settings.start is None else fingerprint(settings.start)},
             "classes": [info.model_dump() for info in catalog.classes],
             "train": {record.sample_id: record.checksums for record in train},

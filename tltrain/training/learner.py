@@ -169,7 +169,7 @@ class Learner:
         return float(logs["loss"])
 
     @contextlib.contextmanager
-    def judged(self) -> Iterator[Any]:
+    def averaged(self) -> Iterator[Any]:
         """Give the network as it would be kept: with the moving average of its weights, if there is one."""
         if not self._how.ema:
             yield self.network
@@ -183,7 +183,7 @@ class Learner:
         finally:
             checkpoint.assign(trainable, own)
 
-    def keep(self, state: State) -> None:
+    def save_to(self, state: State) -> None:
         """Copy all values into a state."""
         state.variables = checkpoint.values(self.network.variables)
         state.optimizer = checkpoint.values(self.network.optimizer.variables)

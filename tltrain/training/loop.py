@@ -42,7 +42,7 @@ CHECKPOINT_EVERY, ENTRIES = 30.0, 200
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ValidationResult:
     """What a validation found.
 
     Attributes
@@ -64,13 +64,13 @@ class Outcome:
 
 
 #: Looks at a network and says how good it is.
-Validate = Callable[[Any], Outcome]
+Validate = Callable[[Any], ValidationResult]
 #: Is told whenever there is something new in the history, and after the last step.
 Watch = Callable[[State], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingSchedule:
     """How long a training goes on, and what happens in between.
 
     Attributes
@@ -94,9 +94,11 @@ class Plan:
     save_every: float = CHECKPOINT_EVERY
 
 
-def plan_of(steps: int, validate_every: int | None, validations: int, patience: int | None = None) -> Plan:
+def schedule_of(
+    steps: int, validate_every: int | None, validations: int, patience: int | None = None
+) -> TrainingSchedule:
     """Plan a training with so many validations, unless it is said how far apart they are."""
-    return Plan(
+    return TrainingSchedule(
         steps=steps,
         validate_every=validate_every or math.ceil(steps / validations),
         record_every=math.ceil(steps / ENTRIES),
@@ -109,7 +111,7 @@ def train(
     learner: Learner,
     stream: Stream,
     state: State,
-    plan: Plan,
+    schedule: TrainingSchedule,
     file: Path,
     *,
     validate: Validate | None = None,
@@ -126,7 +128,7 @@ def train(
         Where batches come from: number ``state.step`` and those that follow.
     state
         Of this training, from :func:`tltrain.training.checkpoint.load`, or a new one.
-    plan
+    schedule
         How long, and what in between.
     file
         Where the state is kept. The best network so far is in it, as ``state.best``.
@@ -151,14 +153,14 @@ def train(
     """
     if state.variables:
         learner.restore(state)
-    line = shown("training", plan.steps, "steps")
-    progress = Progress(first=state.step, last=plan.steps, batch=stream.batch, line=line)
+    line = shown("training", schedule.steps, "steps")
+    progress = Progress(first=state.step, last=schedule.steps, batch=stream.batch, line=line)
     progress.score = next((row["words"] for row in reversed(state.history) if row.get("words")), "")
     begun, before, started = state.step, state.seconds, time.monotonic()
     saved = started
-    batches = learner.feed(stream, state.step) if _goes_on(state, plan) else iter(())
+    batches = learner.feed(stream, state.step) if _goes_on(state, schedule) else iter(())
     with _interrupts() as asked_to_stop, contextlib.closing(_Closable(batches)), line:
-        while _goes_on(state, plan):
+        while _goes_on(state, schedule):
             asked = time.monotonic()
             batch = next(batches)
             progress.waited += time.monotonic() - asked
@@ -172,16 +174,16 @@ def train(
                 raise InputError(
                     f"the training diverged at step {state.step}: its loss is {loss}; lower `learning_rate`"
                 )
-            last = state.step == plan.steps  # of which a validation says more
+            last = state.step == schedule.steps  # of which a validation says more
             if validate is None if last else progress.due():
                 progress.show(state.step, sum(state.losses) / len(state.losses))
-            told = _remember(learner, state, plan, validate, progress)
+            told = _remember(learner, state, schedule, validate, progress)
             if told:
                 for each in watch:
                     each(state)
             decided = told and (state.best_step == state.step or bool(state.stopped))
-            if decided or asked_to_stop.is_set() or time.monotonic() - saved >= plan.save_every:
-                learner.keep(state)
+            if decided or asked_to_stop.is_set() or time.monotonic() - saved >= schedule.save_every:
+                learner.save_to(state)
                 checkpoint.save(file, state)
                 saved = time.monotonic()
             if asked_to_stop.is_set():
@@ -189,17 +191,17 @@ def train(
     return progress
 
 
-def _goes_on(state: State, plan: Plan) -> bool:
-    return state.step < plan.steps and not state.stopped
+def _goes_on(state: State, schedule: TrainingSchedule) -> bool:
+    return state.step < schedule.steps and not state.stopped
 
 
 def _remember(
-    learner: Learner, state: State, plan: Plan, validate: Validate | None, progress: Progress
+    learner: Learner, state: State, schedule: TrainingSchedule, validate: Validate | None, progress: Progress
 ) -> bool:
     """Write an entry of the history if it is time for one; say whether it was."""
-    last = state.step == plan.steps
-    judged = validate is not None and (last or state.step % plan.validate_every == 0)
-    if not (judged or last or state.step % plan.record_every == 0):
+    last = state.step == schedule.steps
+    validated = validate is not None and (last or state.step % schedule.validate_every == 0)
+    if not (validated or last or state.step % schedule.record_every == 0):
         return False
     row: dict[str, Any] = {
         "step": state.step,
@@ -209,9 +211,9 @@ def _remember(
     }
     state.losses = []
     state.history.append(row)
-    if judged and validate is not None:
+    if validated and validate is not None:
         begun = time.monotonic()
-        with learner.judged() as network:
+        with learner.averaged() as network:
             outcome = validate(network)
             row |= {"words": outcome.words, "score": list(outcome.score), **outcome.facts}
             if state.best_score is None or list(outcome.score) >= state.best_score:
@@ -226,7 +228,7 @@ def _remember(
         progress.show(state.step, row["loss"])
         if outcome.stop:
             state.stopped = outcome.stop
-        elif plan.patience is not None and state.stale >= plan.patience and not last:
+        elif schedule.patience is not None and state.stale >= schedule.patience and not last:
             state.stopped = f"no better score in {state.stale} validations"
     return True
 

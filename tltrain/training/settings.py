@@ -9,9 +9,10 @@ from typing import Any
 
 from catalogs.console import nearest
 from catalogs.errors import InputError
+from catalogs.former_names import accepts_former
 from catalogs.schema import ClassInfo
 from tltrain.data.augment import Augmentation
-from tltrain.data.sampling import Shares
+from tltrain.data.sampling import Sampling
 from tltrain.networks.architectures import Architecture, architecture
 from tltrain.training.learner import PRECISIONS, Optimisation
 from tltrain.training.losses import LOSSES
@@ -26,6 +27,7 @@ TRAIN = "split == 'train'"
 BACKGROUND = "background"
 
 
+@accepts_former(shares="sampling", tolerated="max_damaged")
 @dataclass(frozen=True)
 class Settings:
     """What decides a training, together with the samples.
@@ -58,12 +60,12 @@ class Settings:
         A model file whose weights are the first; None: random ones.
     hold_out, hold_out_by
         A query whose samples validate; or columns, of whose sets of values a tenth validates
-        (:func:`tltrain.data.splits.choose`). None and (): the split ``val`` does.
-    shares
+        (:func:`tltrain.data.splits.split_samples`). None and (): the split ``val`` does.
+    sampling
         What patches are centred on.
     augmentation
         What is done to patches.
-    tolerated
+    max_damaged
         Share of the tomograms' volume that may be damaged.
     patience
         So many validations without a better score end the training; None: never.
@@ -87,9 +89,9 @@ class Settings:
     start: str | None = None
     hold_out: str | None = None
     hold_out_by: tuple[str, ...] = ()
-    shares: Shares = field(default_factory=Shares)
+    sampling: Sampling = field(default_factory=Sampling)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    tolerated: float = 0.01
+    max_damaged: float = 0.01
 
 
 def checked(settings: Settings) -> Architecture:
@@ -105,8 +107,8 @@ def checked(settings: Settings) -> Architecture:
     check_patch(settings.patch, arch)
     if not 0 <= settings.ema < 1:
         raise InputError(f"`ema` is {settings.ema:g}; give a momentum below 1, such as 0.999, or 0 for none")
-    if not 0 <= settings.tolerated < 1:
-        raise InputError(f"`tolerated` is {settings.tolerated:g}; give a share from 0 to below 1")
+    if not 0 <= settings.max_damaged < 1:
+        raise InputError(f"`max_damaged` is {settings.max_damaged:g}; give a share from 0 to below 1")
     if settings.devices is not None and settings.batch % settings.devices:
         raise InputError(
             f"`batch={settings.batch}` cannot be shared by {settings.devices} devices; "
@@ -176,28 +178,30 @@ def read_weights(text: str | None) -> tuple[tuple[str, float], ...]:
     return tuple(weights.items())
 
 
-def read_shares(text: str | None) -> Shares:
-    """Read shares as a user writes them, ``distractor=0.3,background=0.1``; the others keep theirs.
+def read_sampling(text: str | None) -> Sampling:
+    """Read the sampling as a user writes it, ``distractor=0.3,background=0.1``; the rest keeps its default.
 
     Raises
     ------
     InputError
         It says which part is wrong.
     """
-    shares = asdict(Shares())
+    sampling = asdict(Sampling())
     for part in (text or "").split(",") if text else []:
         name, _, value = part.strip().partition("=")
-        if name not in shares:
-            raise InputError(f"`shares` names {name!r}; give {', '.join(shares)}{nearest(name, shares)}")
+        if name not in sampling:
+            raise InputError(
+                f"`sampling` names {name!r}; give {', '.join(sampling)}{nearest(name, sampling)}"
+            )
         try:
-            shares[name] = float(value)
+            sampling[name] = float(value)
         except ValueError:
-            shares[name] = -1.0
-        if not 0 <= shares[name] < float("inf"):
-            raise InputError(f"`shares` has {part.strip()!r}; give a number from 0, such as {name}=0.2")
-    if not any(shares.values()):
-        raise InputError("`shares` leaves nothing to learn from; give one of them more than 0")
-    return Shares(**shares)
+            sampling[name] = -1.0
+        if not 0 <= sampling[name] < float("inf"):
+            raise InputError(f"`sampling` has {part.strip()!r}; give a number from 0, such as {name}=0.2")
+    if not any(sampling.values()):
+        raise InputError("`sampling` leaves nothing to learn from; give one of them more than 0")
+    return Sampling(**sampling)
 
 
 def weights_of(settings: Settings, classes: Sequence[ClassInfo]) -> tuple[tuple[int, float], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from catalogs.errors import InputError
-from catalogs.plausible import doubt
+from catalogs.plausible import doubt, doubts_of_model, refuse_unusual
 from catalogs.schema import ClassInfo, SampleRecord
 
 
@@ -37,34 +37,34 @@ def check_samples(
 
 
 def check_usual(
-    classes: Sequence[ClassInfo], voxel_size: float, learning_rate: float | None, yes: bool
+    classes: Sequence[ClassInfo],
+    voxel_size: float,
+    learning_rate: float | None,
+    yes: bool,
+    called: str = "the corpus",
 ) -> None:
     """Refuse to spend hours on what is most often a wrong unit, unless the user means it.
 
     Parameters
     ----------
     classes
-        Of the corpus.
+        Of the corpus or the model.
     voxel_size
-        Of its samples, Å.
+        Of its tomograms, Å.
     learning_rate
         That the user asks for; None: what suits.
     yes
         It is meant.
+    called
+        What has the classes.
 
     Raises
     ------
     InputError
         It says what is unusual and how to go on.
     """
-    found = [doubt("voxel_size", voxel_size, called="the corpus' voxel size")]
-    found += [
-        doubt("radius", info.radius, called=f"the radius of {info.name}")
-        for info in classes
-        if info.is_particle
-    ]
+    radii = {info.name: info.radius for info in classes if info.is_particle}
+    found = doubts_of_model(voxel_size, radii, called)
     if learning_rate is not None:
         found.append(doubt("learning_rate", learning_rate, called="`learning_rate`"))
-    said = [words for words in found if words is not None]
-    if said and not yes:
-        raise InputError(f"{' -- '.join(said)}; if this is meant, add `yes`")
+    refuse_unusual(found, yes)

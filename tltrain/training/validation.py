@@ -27,7 +27,7 @@ from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.model import Predictor
 from tltrain.data.damage import needed
 from tltrain.data.patch_sources import Labels, outputs_of
-from tltrain.training.loop import Outcome
+from tltrain.training.loop import ValidationResult
 from tltrain.training.losses import IGNORE
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _BINS = 100
 
 
 @dataclass(frozen=True)
-class Look:
+class Preview:
     """A plane of a tomogram: (y, x) grey values, classes as they are, classes as predicted (0: none).
 
     ``called`` says what the classes as they are come from.
@@ -77,19 +77,19 @@ class Scores:
         The probability that, asked of a voxel of the class, gives the best F1.
     picks
         Of the classes that are particles, picked with these thresholds.
-    look
+    preview
         A plane to show.
     """
 
     f1: dict[str, float]
     thresholds: dict[str, float]
     picks: dict[str, PickScore]
-    look: Look | None = None
+    preview: Preview | None = None
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def previews(self) -> tuple[Preview, ...]:
         """The plane to show, if there is one."""
-        return () if self.look is None else (self.look,)
+        return () if self.preview is None else (self.preview,)
 
     @property
     def mean(self) -> float:
@@ -101,7 +101,7 @@ class Scores:
         """Mean F1 of picks over the classes that occur; 0 if none does."""
         return _mean([score.f1 for score in self.picks.values()])
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ValidationResult:
         """Say it as the loop wants it: picks decide, then voxels."""
         words = "val F1 " + _words(self.f1)
         if self.picks:
@@ -113,7 +113,7 @@ class Scores:
                 for name, score in self.picks.items()
             }
         ranks = (self.mean_picks, self.mean) if self.picks else (self.mean,)
-        return Outcome(ranks, words, facts)
+        return ValidationResult(ranks, words, facts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ class Validation:
             f1=dict(zip(names, count.f1(), strict=True)),
             thresholds=thresholds,
             picks=self._picks(labels, [highest for _, highest in seen]),
-            look=self._look(labels),
+            preview=self._preview(labels),
         )
 
     @property
@@ -236,7 +236,7 @@ class Validation:
         cut, shape = np.array(held.cut), np.array(held.grey.shape)
         return np.asarray(((cut == 0) | ((zyx >= cut) & (zyx <= shape - 1 - cut))).all(axis=1))
 
-    def _look(self, labels: Sequence[NDArray[np.uint8]]) -> Look | None:
+    def _preview(self, labels: Sequence[NDArray[np.uint8]]) -> Preview | None:
         """Choose the plane with most of the classes in it, of the tomogram with most of them."""
         if not self.held:
             return None
@@ -247,7 +247,7 @@ class Validation:
         which = int(np.argmax(crowd))
         held, z = self.held[which], int(there[which].argmax())
         plane = np.asarray(shown[which][z])
-        return Look(
+        return Preview(
             title=f"{held.name}, plane {z + 1} of {len(held.grey)}",
             grey=held.grey[z].astype(np.float32),
             truth=np.where(plane > n, 0, plane).astype(np.uint8),

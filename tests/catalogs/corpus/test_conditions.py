@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from catalogs.corpus.conditions import choose
+from catalogs.corpus.conditions import rows_where
 from catalogs.errors import InputError
 
 
@@ -64,7 +64,7 @@ def samples() -> pd.DataFrame:
 )
 def test_they_mean_what_they_mean_to_pandas(samples: pd.DataFrame, where: str) -> None:
     expected = samples.eval(where.strip(), engine="python")
-    chosen = choose(samples, where)
+    chosen = rows_where(samples, where)
     assert chosen.index.equals(samples.index)
     assert chosen.tolist() == expected.tolist()
     assert chosen.any()
@@ -108,7 +108,7 @@ def test_nothing_else_is_allowed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="cannot be understood"):
-        choose(samples, where)
+        rows_where(samples, where)
     assert not list(tmp_path.iterdir())
 
 
@@ -133,7 +133,7 @@ def test_none_takes_long(samples: pd.DataFrame, where: str) -> None:
     began = time.process_time()
     said = ""
     try:
-        choose(samples, where)
+        rows_where(samples, where)
     except InputError as error:
         said = str(error)
     assert len(said) < 6000

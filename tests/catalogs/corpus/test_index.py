@@ -81,37 +81,37 @@ def test_a_compacted_index_is_one_read_and_new_records_one_each(
     records = [record(k) for k in range(7)]
     for made in records[:5]:
         commit(store, made)
-    assert index.look(store).records() == records[:5]
+    assert index.find_samples(store).records() == records[:5]
     assert index.compact(store).records() == records[:5]
     assert store.entries(index.RECENT) == {}
     reads = Reads(monkeypatch)
-    view = index.look(store)
+    view = index.find_samples(store)
     assert view.records() == records[:5]
     assert reads() == ["index"]
     for made in records[5:]:
         commit(store, made)
     reads()
-    later = index.look(store, view)
+    later = index.find_samples(store, view)
     assert later.ids() == [made.sample_id for made in records]
     assert sorted(reads()) == ["commits"] * 2
-    assert index.look(store, later).records() == records
+    assert index.find_samples(store, later).records() == records
     assert reads() == []  # nothing is read twice
-    assert index.look(store).records() == records
+    assert index.find_samples(store).records() == records
     assert sorted(reads()) == ["commits", "commits", "index"]
 
 
 def test_what_a_frame_says_does_not_depend_on_the_index(store: Store) -> None:
     for k in range(6):
         commit(store, record(k, split="test" if k == 2 else "train"))
-    plain = index.look(store).frame()
+    plain = index.find_samples(store).frame()
     index.compact(store)
-    compacted = index.look(store).frame()
+    compacted = index.find_samples(store).frame()
     pd.testing.assert_frame_equal(plain, compacted)
     commit(store, record(6))
     commit(store, record(7))
-    mixed = index.look(store).frame()
+    mixed = index.find_samples(store).frame()
     index.compact(store)
-    pd.testing.assert_frame_equal(mixed, index.look(store).frame())
+    pd.testing.assert_frame_equal(mixed, index.find_samples(store).frame())
     assert compacted.index.name == mixed.index.name == "sample_id"
     assert mixed.loc[f"{6:016x}", "dose"] == 56
 
@@ -129,18 +129,18 @@ def test_removed_and_made_again(store: Store) -> None:
     for k in range(3):
         commit(store, record(k))
     index.compact(store)
-    before = index.look(store)
+    before = index.find_samples(store)
     index.remove_record(store, record(1).sample_id)
-    gone = index.look(store, before)
+    gone = index.find_samples(store, before)
     assert gone.ids() == [record(0).sample_id, record(2).sample_id]
     assert gone.get(record(1).sample_id) is None
     assert len(gone.frame()) == len(gone.records()) == 2
     again = record(1, attempt="bbbbbb", seed=99)
     commit(store, again)
-    assert index.look(store, gone).get(again.sample_id) == again
-    assert index.look(store).records() == [record(0), again, record(2)]
+    assert index.find_samples(store, gone).get(again.sample_id) == again
+    assert index.find_samples(store).records() == [record(0), again, record(2)]
     assert index.compact(store).records() == [record(0), again, record(2)]
-    assert index.look(store, before).get(again.sample_id) == again
+    assert index.find_samples(store, before).get(again.sample_id) == again
     assert store.entries(index.RECENT) == {}
 
 
@@ -150,7 +150,7 @@ def test_removed_then_compacted(store: Store) -> None:
     index.compact(store)
     index.remove_record(store, record(1).sample_id)
     assert index.compact(store).ids() == [record(0).sample_id]
-    assert index.look(store).records() == [record(0)]
+    assert index.find_samples(store).records() == [record(0)]
 
 
 def test_an_announced_sample_is_not_there_until_its_record_is(
@@ -159,12 +159,12 @@ def test_an_announced_sample_is_not_there_until_its_record_is(
     commit(store, record(0))
     name = f"recent/{record(1).sample_id}-aaaaaa"
     store.write({name: b"x"})
-    assert index.look(store).ids() == [record(0).sample_id]
+    assert index.find_samples(store).ids() == [record(0).sample_id]
     view = index.compact(store)
     assert view.ids() == [record(0).sample_id]
     assert list(store.entries(index.RECENT)) == [name]  # its writer may be about to create the record
     store.create(index.commit_key(record(1).sample_id), record(1).model_dump_json().encode())
-    assert index.look(store, view).records() == [record(0), record(1)]
+    assert index.find_samples(store, view).records() == [record(0), record(1)]
 
     store.write({f"recent/{record(2).sample_id}-aaaaaa": b"x"})
     index.compact(store)
@@ -179,11 +179,11 @@ def test_the_last_sample_goes(store: Store) -> None:
     index.compact(store)
     index.remove_record(store, record(0).sample_id)
     assert index.compact(store).ids() == []
-    assert index.look(store).records() == []
-    assert len(index.look(store).frame()) == 0
+    assert index.find_samples(store).records() == []
+    assert len(index.find_samples(store).frame()) == 0
     commit(store, record(1))
     assert index.compact(store).records() == [record(1)]
-    assert index.look(store).frame()["dose"].tolist() == [51.0]
+    assert index.find_samples(store).frame()["dose"].tolist() == [51.0]
 
 
 def test_records_of_many_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_records_of_many_groups_of_rows(tmp_path: Path, monkeypatch: pytest.Monk
     index.remove_record(store, records[4].sample_id)
     index.compact(store)
     expected = sorted((r for r in records if r != records[4]), key=lambda r: r.sample_id)
-    view = index.look(store)
+    view = index.find_samples(store)
     assert view.records() == expected
     assert [view.get(r.sample_id) for r in reversed(expected)] == expected[::-1]
     assert view.frame()["seed"].tolist() == [r.seed for r in expected]
@@ -210,7 +210,7 @@ def test_the_index_may_be_deleted(store: Store) -> None:
         commit(store, record(k))
     index.compact(store)
     store.remove(index.INDEX)
-    assert index.look(store).ids() == [record(k).sample_id for k in range(3)]
+    assert index.find_samples(store).ids() == [record(k).sample_id for k in range(3)]
     assert index.compact(store).records() == [record(k) for k in range(3)]
 
 
@@ -232,7 +232,7 @@ def test_old_snapshots_go_and_a_reader_that_listed_one_looks_again(
         return entries(self, prefix)
 
     monkeypatch.setattr(Store, "entries", late)
-    assert len(index.look(store).ids()) == 5
+    assert len(index.find_samples(store).ids()) == 5
 
 
 def test_damaged_and_newer_indexes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,16 +244,16 @@ def test_damaged_and_newer_indexes_are_named(tmp_path: Path, monkeypatch: pytest
     for damage in (b"", whole[: len(whole) // 2], b"x" * 100):
         file.write_bytes(damage)
         with pytest.raises(InputError, match=r"index-00000001\.parquet is damaged; tlgen repair"):
-            index.look(store)
+            index.find_samples(store)
     assert index.compact(store, rebuild=True).records() == [record(0)]
-    assert index.look(store).records() == [record(0)]
+    assert index.find_samples(store).records() == [record(0)]
     monkeypatch.setattr(snapshot, "FORMAT_VERSION", 99)
     (tmp_path / "index/index-00000003.parquet").write_bytes(
         snapshot.encode(None, (), {record(0).sample_id: record(0)})
     )
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"index-00000003\.parquet has format version 99"):
-        index.look(store)
+        index.find_samples(store)
 
 
 def test_a_snapshot_of_an_older_program_lacks_columns(
@@ -263,15 +263,15 @@ def test_a_snapshot_of_an_older_program_lacks_columns(
 
     store = open_store(tmp_path)
     commit(store, record(0))
-    whole = index.look(store).frame()
+    whole = index.find_samples(store).frame()
     fewer = [name for name in sample_table.COLUMNS if name != "dqe"]
     monkeypatch.setattr(sample_table, "COLUMNS", fewer)
     index.compact(store)
     monkeypatch.undo()
-    pd.testing.assert_frame_equal(index.look(store).frame(), whole)
+    pd.testing.assert_frame_equal(index.find_samples(store).frame(), whole)
     commit(store, record(1))
     index.compact(store)
-    assert index.look(store).frame()["dqe"].tolist() == [True, True]
+    assert index.find_samples(store).frame()["dqe"].tolist() == [True, True]
 
 
 def test_many_compact_and_write_at_a_time(store: Store) -> None:
@@ -283,15 +283,15 @@ def test_many_compact_and_write_at_a_time(store: Store) -> None:
             index.compact(store)
             return 0
         commit(store, record(k))
-        return int(record(k).sample_id in index.look(store).ids())
+        return int(record(k).sample_id in index.find_samples(store).ids())
 
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(work, range(n)))
     written = [record(k) for k in range(n) if k % 3]
     assert sum(found) == len(written)
-    assert index.look(store).records() == written
+    assert index.find_samples(store).records() == written
     assert index.compact(store).records() == written
-    assert index.look(store).base is not None
+    assert index.find_samples(store).base is not None
     assert store.entries(index.RECENT) == {}
 
 
@@ -316,11 +316,11 @@ def test_processes_write_and_compact(tmp_path: Path) -> None:
     seen: set[str] = set()
     view = None
     while any(worker.poll() is None for worker in workers):
-        view = index.look(open_store(tmp_path), view)
+        view = index.find_samples(open_store(tmp_path), view)
         assert seen <= set(view.ids())  # what was there once stays
         seen = set(view.ids())
     assert [worker.wait() for worker in workers] == [0, 0]
-    assert len(index.look(open_store(tmp_path)).records()) == 20
+    assert len(index.find_samples(open_store(tmp_path)).records()) == 20
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -337,7 +337,7 @@ def test_processes_write_and_compact(tmp_path: Path) -> None:
 def test_readers_agree_with_the_records(steps: list[tuple[str, int]]) -> None:
     """A reader that was there all the time, one that comes now and one that lists everything see the same."""
     store = open_store(f"memory://{uuid4().hex}/c")
-    old = index.look(store)
+    old = index.find_samples(store)
     there: dict[str, SampleRecord] = {}
     for number, (word, k) in enumerate(steps):
         made = record(k, attempt=f"{number:06x}")
@@ -356,12 +356,12 @@ def test_readers_agree_with_the_records(steps: list[tuple[str, int]]) -> None:
         elif word == "rebuild":
             index.compact(store, rebuild=True)
         elif word == "look":
-            old = index.look(store, old)
+            old = index.find_samples(store, old)
         expected = sorted(there.values(), key=lambda r: r.sample_id)
-        assert index.look(store).records() == expected
-        assert index.look(store, old).records() == expected
-        assert index.look(store, journal=False).ids() == sorted(there)
-        assert index.look(store).frame()["path"].tolist() == [r.path for r in expected]
+        assert index.find_samples(store).records() == expected
+        assert index.find_samples(store, old).records() == expected
+        assert index.find_samples(store, journal=False).ids() == sorted(there)
+        assert index.find_samples(store).frame()["path"].tolist() == [r.path for r in expected]
 
 
 def test_a_corpus_reads_its_samples_through_the_index(

@@ -166,7 +166,7 @@ def test_a_sample_that_appears_meanwhile_is_no_problem(
 ) -> None:
     """Committed after its folder has been listed, or after the last record was read."""
     unseen = [make_sample(k, shape=(9, 14, 11)) for k in (7, 8)]
-    entries, look = Store.entries, index.look
+    entries, look = Store.entries, index.find_samples
 
     def listing(store: Store, prefix: str) -> object:
         found = entries(store, prefix)
@@ -180,7 +180,7 @@ def test_a_sample_that_appears_meanwhile_is_no_problem(
         return look(store, *args, **words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "entries", listing)
-    monkeypatch.setattr(verification.index, "look", looking)
+    monkeypatch.setattr(verification.index, "find_samples", looking)
     assert kinds(four) == []
     assert unseen == []
 

@@ -58,7 +58,7 @@ def template(make_sample: MakeSample) -> Sample:
 def test_every_column_is_kept(template: Sample, given_columns: dict[str, Any]) -> None:
     table = particles.make(tomogram="demo-000", **given_columns)
     sample = replace(template, particles=table)
-    objects = sample_group.encode(sample, voxel_size=8.0, attributes={}, classes=[])
+    objects = sample_group.encode(sample, voxel_size=8.0, attributes={}, classes=[], thumbnail=b"")
     from zarr.core.buffer import default_buffer_prototype
 
     store = {k: default_buffer_prototype().buffer.from_bytes(v) for k, v in objects.items()}

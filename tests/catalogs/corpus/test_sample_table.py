@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,21 +37,10 @@ def parts(samples: pd.DataFrame, by: str | list[str] = "sample_id", seed: int = 
     }
 
 
-def test_xarray(corpus: Catalog, make_sample: MakeSample) -> None:
-    for k in range(3):
-        corpus.write(make_sample(k, shape=(9, 14, 11), dose=80.0 + 20 * k))
-    dataset = corpus.to_xarray("dose > 90")
-    assert isinstance(dataset, xr.Dataset)
-    assert dict(dataset.sizes) == {"sample": 2}
-    assert dataset["dose"].attrs["units"] == "e/Å²"
-    assert dataset["defocus"].attrs["units"] == "µm"
-    assert dataset["sample"].values.tolist() == corpus.sample_ids()[1:]
-    assert dataset.swap_dims(sample="dose").sel(dose=slice(110, 130))["name"].values.tolist() == ["demo-002"]
-    assert Catalog.open(corpus.url).to_xarray().sizes["sample"] == 3
-
-
 def test_of_an_empty_corpus(corpus: Catalog) -> None:
-    assert corpus.to_xarray().sizes["sample"] == 0
+    tree = corpus.to_xarray()
+    assert tree["samples"].sizes["sample"] == 0
+    assert "volumes" not in tree
     assert {name: len(part) for name, part in corpus.split().items()} == dict.fromkeys(SHARES, 0)
 
 

@@ -10,6 +10,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numcodecs import CRC32C
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from catalogs.storage.reader import StoredArray
@@ -141,3 +142,51 @@ def test_a_layout_compressed_twice_is_read_within_its_bounds(tmp_path: Path) -> 
     (tmp_path / "8" / "c" / "0" / "0").write_bytes((tmp_path / "4096" / "c" / "0" / "0").read_bytes())
     with pytest.raises(InputError, match="would unpack to more than the 64 bytes"):
         zarr.open_array(tmp_path / "8", mode="r")[...]
+
+
+@pytest.mark.parametrize(
+    "packers",
+    [(LZ4, ZstdCodec()), (GzipCodec(), ZstdCodec(), Crc32cCodec()), (ZstdCodec(), GzipCodec(), LZ4)],
+)
+def test_each_layer_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packers: tuple[Any, ...]
+) -> None:
+    from catalogs.storage.bounded import bound
+
+    bound()
+    array = zarr.create_array(
+        tmp_path / "a", shape=(16, 16), chunks=(8, 8), dtype="uint8", compressors=packers, fill_value=0
+    )
+    data = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    array[...] = data
+    counted: list[str] = []
+    for kind in (BloscCodec, ZstdCodec, GzipCodec):
+        theirs = kind.decode
+
+        def decode(self: Any, pairs: Any, theirs: Any = theirs) -> Any:
+            pairs = list(pairs)
+            counted.extend([type(self).__name__] * len(pairs))
+            return theirs(self, pairs)
+
+        monkeypatch.setattr(kind, "decode", decode)
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "a", mode="r")[...], data)
+    assert {name: counted.count(name) for name in set(counted)} == {
+        type(packer).__name__: 4 for packer in packers if not isinstance(packer, Crc32cCodec)
+    }
+
+
+def test_a_shard_whose_index_lies_about_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    array = zarr.create_array(
+        path, shape=SHAPE, dtype="uint8", chunks=CHUNK, shards=SHARD, compressors=(ZstdCodec(), Crc32cCodec())
+    )
+    array[...] = 1
+    shard = next(file for file in sorted((path / "c").rglob("*")) if file.is_file())
+    content = bytearray(shard.read_bytes())
+    n = int(np.prod(np.array(SHARD) // np.array(CHUNK)))
+    index = np.frombuffer(bytes(content[-16 * n - 4 : -4]), "<u8").copy()
+    index[1] = 1 << 60  # an exabyte
+    content[-16 * n - 4 :] = bytes(CRC32C(location="end").encode(index.tobytes()))
+    shard.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="cut off"):
+        read(path)

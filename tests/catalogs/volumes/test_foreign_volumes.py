@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import resource
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import zarr
 from numcodecs import BZ2, LZ4, LZMA, Blosc, GZip, Zlib, Zstd
 
 from catalogs.errors import InputError
-from catalogs.storage.bounded import zstd_size
+from catalogs.storage.unpacking import zstd_size
 from catalogs.volumes import open_volume
 
 HUGE = 64 << 20
@@ -159,3 +161,97 @@ def test_hdf5_in_other_files(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"in (an)?other file"):
             open_volume(tmp_path / f"{name}.h5")
     assert open_volume(tmp_path / "other.h5").read().sum() == 64
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"compression": "gzip"},
+        {"compression": "gzip", "shuffle": True},
+        {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        {"compression": "lzf", "shuffle": True},
+        {"fletcher32": True},
+        {},
+    ],
+)
+@pytest.mark.parametrize("dtype", ["<f4", ">i2", "u1", "<f8"])
+def test_hdf5_in_chunks(tmp_path: Path, how: dict[str, Any], dtype: str) -> None:
+    """Every box of it is what HDF5 reads, chunks that were never written too."""
+    data = np.random.default_rng(1).integers(0, 200, (7, 11, 13)).astype(dtype)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = file.create_dataset(
+            "dataset", shape=data.shape, dtype=dtype, chunks=(3, 4, 5), fillvalue=7, **how
+        )
+        made[:6, :8, :10] = data[:6, :8, :10]
+    data[6:], data[:, 8:], data[:, :, 10:] = 7, 7, 7
+    with h5py.File(tmp_path / "a.h5") as file:
+        expected = file["dataset"][:]
+    volume = open_volume(tmp_path / "a.h5")
+    for box in np.s_[:, :, :], np.s_[2:4, 3:9, 1:12], np.s_[5, :, 12], np.s_[3:3, :, :]:
+        np.testing.assert_array_equal(volume.data[box], expected[box])
+    if not how:
+        return
+    with h5py.File(tmp_path / "b.h5", "w") as file:  # a mask says that a filter was left out
+        made = file.create_dataset("dataset", shape=(4, 4, 4), dtype="<i2", chunks=(4, 4, 4), **how)
+        made.id.write_direct_chunk((0, 0, 0), np.arange(64, dtype="<i2").tobytes(), filter_mask=0b111)
+    np.testing.assert_array_equal(open_volume(tmp_path / "b.h5").read().ravel(), np.arange(64))
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_an_hdf5_chunk_is_no_larger_than_its_chunk(tmp_path: Path, images: bool) -> None:
+    name, shape = ("MDF/images/0/image", (8, 8)) if images else ("dataset", (8, 8, 8))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for k in range(8 if images else 1):
+            made = file.create_dataset(
+                name.replace("0", str(k)), shape=shape, dtype="u1", chunks=shape, compression="gzip"
+            )
+            made[:] = 1
+        file[name].id.write_direct_chunk((0,) * len(shape), zlib.compress(bytes(HUGE)))
+    before = peak()
+    volume = open_volume(tmp_path / "a.h5")
+    with pytest.raises(InputError, match=r"a\.h5 .*(would unpack to more than|has a chunk of)"):
+        volume.read()
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file[name].id.write_direct_chunk((0,) * len(shape), b"no deflate")
+    with pytest.raises(InputError, match=r"a chunk of .*a\.h5 is damaged"):
+        open_volume(tmp_path / "a.h5").read()
+    assert peak() - before < HUGE / 3
+
+
+@pytest.mark.parametrize("packer", ["zlib", "lzma"])
+def test_a_plane_of_a_tiff_is_no_larger_than_it_is(tmp_path: Path, packer: str) -> None:
+    import tifffile
+
+    data = np.arange(4 * 64, dtype=np.float32).reshape(4, 8, 8)
+    tifffile.imwrite(tmp_path / "a.tif", data, compression=packer, photometric="minisblack")
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.tif").read(), data)
+    tifffile.imwrite(tmp_path / "t.tif", data, compression=packer, photometric="minisblack", tile=(16, 16))
+    np.testing.assert_array_equal(open_volume(tmp_path / "t.tif").read(), data)
+    bomb = {"zlib": zlib.compress, "lzma": lzma.compress}[packer](bytes(HUGE))
+    for name in "at":
+        with tifffile.TiffFile(tmp_path / f"{name}.tif") as file:
+            page = file.pages[2]  # a later plane, so that opening reads none of it
+            offsets = page.tags[324 if page.is_tiled else 273]
+            counts = page.tags[325 if page.is_tiled else 279]
+            where = offsets.valueoffset, counts.valueoffset, counts.dtype
+        content = bytearray((tmp_path / f"{name}.tif").read_bytes())
+        content[where[0] : where[0] + 4] = len(content).to_bytes(4, "little")
+        size = 2 if where[2] == 3 else 4
+        if len(bomb) >> (8 * size):
+            pytest.skip("the field of the size has no room")
+        content[where[1] : where[1] + size] = len(bomb).to_bytes(size, "little")
+        (tmp_path / f"{name}.tif").write_bytes(bytes(content) + bomb)
+        before = peak()
+        with pytest.raises(InputError, match=r"plane 2 of .* would unpack to more than it can have"):
+            open_volume(tmp_path / f"{name}.tif").read()
+        assert peak() - before < HUGE / 3
+
+
+def test_filters_of_zarr_that_compress(tmp_path: Path) -> None:
+    zarr.create_array(
+        tmp_path / "a.zarr", shape=(4, 4, 4), chunks=(4, 4, 4), dtype="u1", zarr_format=2,
+        filters=[Zlib()], compressors=None,
+    )  # fmt: skip
+    (tmp_path / "a.zarr/0.0.0").write_bytes(zlib.compress(bytes(64)))
+    with pytest.raises(InputError, match="the compression zlib among its filters"):
+        open_volume(tmp_path / "a.zarr").read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -434,9 +435,22 @@ def numbers(words: Any) -> Any:
     return words
 
 
+@pytest.mark.parametrize("name", ["a.pdb.gz", "a.cif.gz", "a.bcif.gz"])
+def test_what_unpacks_without_end_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(bytes(80 << 20)))
+    with pytest.raises(InputError, match=rf"{re.escape(name)} unpacks to more than"):
+        load_structure(tmp_path / name)
+    (tmp_path / name).write_bytes(gzip.compress(b"ATOM" * 100)[:-9])
+    with pytest.raises(InputError, match=rf"{re.escape(name)} is cut off"):
+        load_structure(tmp_path / name)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x81\xa1a\x01", b"\xc1" * 40, b"\x1f\x8b" + b"x" * 20])
 def test_what_is_no_binary_cif_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.bcif"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"bad.bcif (is not a BinaryCIF file|cannot be read as a structure)"):
+    with pytest.raises(
+        InputError,
+        match=r"bad.bcif (is not a BinaryCIF file|cannot be read as a structure|is cut off or damaged)",
+    ):
         load_structure(path)

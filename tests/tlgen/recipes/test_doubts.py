@@ -13,6 +13,7 @@ import yaml
 from catalogs.errors import InputError
 from catalogs.plausible import USUAL, doubt, impossible
 from catalogs.schema import Acquisition
+from tlgen import api as tlgen_api
 from tlgen.molecules.molecule import Molecule
 from tlgen.recipes.doubts import doubts
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
@@ -139,6 +140,20 @@ def test_a_run_waits_for_a_yes(tmp_path: Path, recipe: dict[str, Any], tlgen: Tl
     assert "big              2 of big, rigid" in out
     assert "distractors      3 of small (3)" in out
     assert "box              25 x 24 x 16 nm: held-out, train" in out
+
+
+def test_a_run_from_python_waits_for_the_same_word(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    strange = {**recipe["acquisition"], "dose": 3}
+    words = r"acquisition\.dose is 3 e/Å²: a whole .* if it is meant add `yes`, or unusual: \[dose\] to"
+    with pytest.raises(InputError, match=words):
+        tlgen_api.make(read_recipe(written(tmp_path, recipe, acquisition=strange)), tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    # what is impossible is said first
+    recipe["targets"]["big"]["structures"] = ["nowhere.pdb"]
+    path = written(tmp_path, recipe, acquisition=strange)
+    for yes in (False, True):
+        with pytest.raises(InputError, match=r"nowhere\.pdb"):
+            tlgen_api.make(read_recipe(path), tmp_path / "c", yes=yes)
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "pack"])

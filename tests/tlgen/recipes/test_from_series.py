@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.cli import tlgen
-from tlgen.recipes.from_series import scheme_of, write_match
+from tlgen.recipes.from_series import scheme_of, write_recipe
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
 from tlgen.recipes.samples import expand
 from tlgen.simulate.engine import engine
 from tlgen.tilts.scheme import order, tilt_series
-from tlgen.tilts.series_files import Series, read_one
+from tlgen.tilts.series_files import AcquiredSeries, read_one
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,7 +41,7 @@ def test_every_scheme_is_found_again(
     taken = order(angles, scheme, first, negative, group)
     measured = np.array(taken) + np.random.default_rng(seed).normal(0, 0.03, len(taken))
     stack = np.argsort(measured) if by_angle else np.arange(len(taken))
-    series = Series(
+    series = AcquiredSeries(
         "ts",
         tuple(measured[stack]),
         tuple(3.0 for _ in taken),
@@ -56,11 +56,11 @@ def test_every_scheme_is_found_again(
 
 def test_what_is_no_scheme_is_kept_as_a_list() -> None:
     angles = (0.0, 3.0, -3.0, -6.0, 6.0, 9.0, -9.0)  # Hagen's own order swings
-    assert scheme_of(Series("ts", angles)) is None
-    assert scheme_of(Series("ts", (0.0, 3.0, -3.0, 7.5, -6.0))) is None
+    assert scheme_of(AcquiredSeries("ts", angles)) is None
+    assert scheme_of(AcquiredSeries("ts", (0.0, 3.0, -3.0, 7.5, -6.0))) is None
     taken = tuple(order([float(a) for a in range(-9, 10, 3)], "dose_symmetric"))
-    assert scheme_of(Series("ts", taken, (3.0,) * 7)) is not None
-    assert scheme_of(Series("ts", taken, (3.0,) * 6 + (4.0,))) is None  # more dose at high tilt
+    assert scheme_of(AcquiredSeries("ts", taken, (3.0,) * 7)) is not None
+    assert scheme_of(AcquiredSeries("ts", taken, (3.0,) * 6 + (4.0,))) is None  # more dose at high tilt
 
 
 @pytest.mark.parametrize("template", sorted(shipped_recipes()))
@@ -68,7 +68,7 @@ def test_the_recipe_is_centred_on_the_acquisition(
     mdoc: Callable[..., Path], tmp_path: Path, template: str
 ) -> None:
     path, to = mdoc(tmp_path), tmp_path / "mine.yaml"
-    lines = write_match(str(path), str(to), template, 10.0)
+    lines = write_recipe(str(path), str(to), template, 10.0)
     assert any("tilt_group" in line for line in lines)
     recipe = read_recipe(str(to))
     series = read_one(path)
@@ -93,7 +93,7 @@ def test_a_list_of_tilts_reaches_the_recipe(relion: Callable[..., Path], tmp_pat
     lines = text.read_text().splitlines()
     text.write_text("\n".join([line for line in lines if not line.startswith("TS_01_3.0")] + [""]))
     to = tmp_path / "mine.yaml"
-    write_match(f"{path}#TS_01", str(to), "demo", 8.0)
+    write_recipe(f"{path}#TS_01", str(to), "demo", 8.0)
     content = yaml.safe_load(to.read_text())["acquisition"]
     assert content["tilt_series"].split()[0] == "1:3"
     assert content["voxel_size"] == pytest.approx(6 * 1.35)
@@ -117,7 +117,7 @@ def test_a_template_of_ones_own_is_found_from_anywhere(
     below.parent.mkdir()
     below.write_text("extends: demo\nname: own\nshape: [50, 100, 100]\n")
     (tmp_path / "b").mkdir()
-    write_match(str(mdoc(tmp_path)), str(tmp_path / "b/mine.yaml"), str(below), 10.0)
+    write_recipe(str(mdoc(tmp_path)), str(tmp_path / "b/mine.yaml"), str(below), 10.0)
     monkeypatch.chdir("/")
     assert read_recipe(str(tmp_path / "b/mine.yaml")).shape == (46, 91, 91)
 
@@ -132,16 +132,16 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
         ("mine.yaml", float("inf"), "no more than 200 Å, not inf"),
     ):
         with pytest.raises(InputError, match=words):
-            write_match(path, str(tmp_path / to), "demo", size)
+            write_recipe(path, str(tmp_path / to), "demo", size)
     with pytest.raises(InputError, match="there is no file"):
-        write_match(str(tmp_path / "gone.mdoc"), None, "demo", 10.0)
+        write_recipe(str(tmp_path / "gone.mdoc"), None, "demo", 10.0)
     with pytest.raises(InputError, match="there is no recipe"):
-        write_match(path, None, "dmeo", 10.0)
+        write_recipe(path, None, "dmeo", 10.0)
 
 
 def test_a_new_recipe_names_the_targets_to_edit(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     to = tmp_path / "mine.yaml"
-    lines = write_match(str(mdoc(tmp_path)), str(to), None, 10.0)
+    lines = write_recipe(str(mdoc(tmp_path)), str(to), None, 10.0)
     assert "put your structures under its targets" in lines[-1]
     content = yaml.safe_load(to.read_text())
     assert content["targets"]["ribosome"]["structures"] == ["4v5d"]
@@ -174,7 +174,7 @@ def test_a_recipe_that_is_there_keeps_all_but_its_tilt_series(
             text = text.replace(word, own)
         to.write_text(text)
     old, before = to.read_text(), read_recipe(str(to))
-    lines = write_match(path, str(to), None, 10.0)
+    lines = write_recipe(path, str(to), None, 10.0)
     assert "the rest is as it was" in lines[-1]
     assert (tmp_path / "mine.yaml.before").read_text() == old
     after = read_recipe(str(to))
@@ -189,5 +189,5 @@ def test_a_recipe_that_is_there_keeps_all_but_its_tilt_series(
         assert 0.9 <= spec.acquisition.ice_density <= 1.1
     comments = [line for line in old.splitlines() if line.startswith("#")]
     assert all(line in to.read_text().splitlines() for line in comments)
-    write_match(path, str(to), None, 10.0)
+    write_recipe(path, str(to), None, 10.0)
     assert read_recipe(str(to)) == after

@@ -20,7 +20,7 @@ from tlgen.recipes.recipe_file import json_schema, new_recipe, read_recipe, ship
 from tlgen.recipes.samples import draw_acquisition, expand
 from tlgen.recipes.units import in_unit
 from tlgen.runs import contents
-from tlgen.runs.make_sample import fill_of
+from tlgen.runs.make_sample import quantity_of
 
 MINIMAL: dict[str, Any] = {
     "name": "tiny",
@@ -280,7 +280,7 @@ def test_quantities_in_a_recipe() -> None:
     ],
 )
 def test_how_many_molecules_a_recipe_asks_for(words: dict[str, Any], fill: quantities.Fill) -> None:
-    assert fill_of(changed(packing=words).packing) == fill
+    assert quantity_of(changed(packing=words).packing) == fill
 
 
 def test_more_of_a_grid_leave_the_first_ones_as_they_were() -> None:

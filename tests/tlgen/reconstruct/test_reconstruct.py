@@ -7,7 +7,7 @@ from scipy import ndimage
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecules.molecule import centred
-from tlgen.reconstruct import Optics, Reconstruction, Series, ctf, filters, on_gpu, reconstruct
+from tlgen.reconstruct import Optics, ProjectionParameters, Reconstruction, ctf, filters, on_gpu, reconstruct
 from tlgen.reconstruct.wbp import ROWS
 from tlgen.scene.scene import Scene
 from tlgen.simulate.engine import engine
@@ -141,8 +141,8 @@ def every_setting() -> list[Reconstruction]:
     return [Reconstruction.model_validate(each) for each in words]
 
 
-def known(pixel_size: float = 8.0, **more: float) -> Series:
-    return Series(ANGLES, np.abs(ANGLES), Optics(pixel_size, 3.0, **more))
+def known(pixel_size: float = 8.0, **more: float) -> ProjectionParameters:
+    return ProjectionParameters(ANGLES, np.abs(ANGLES), Optics(pixel_size, 3.0, **more))
 
 
 @pytest.mark.parametrize("settings", every_setting(), ids=str)

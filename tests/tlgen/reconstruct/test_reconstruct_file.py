@@ -151,7 +151,7 @@ def test_grey_values_on_any_scale_and_images_left_out(peak: Peak, spots: Draw, t
     "options",
     [
         ("--filter", "sirt", "--iterations", "12"), ("--filter", "exact", "--rolloff", "gaussian"),
-        ("--ctf", "phase_flip", "--defocus", "0.01"),
+        ("--ctf", "phase_flip", "--defocus", "0.01", "--yes"),
     ],
 )  # fmt: skip
 def test_options_reach_the_filters(peak: Peak, spots: Draw, tmp_path: Path, options: tuple[str, ...]) -> None:
@@ -168,7 +168,7 @@ def test_options_reach_the_filters(peak: Peak, spots: Draw, tmp_path: Path, opti
 def test_options_of_the_lens_reach_it(spots: Draw, tmp_path: Path) -> None:
     """A corrected microscope has no spherical aberration; that is not the same as none given."""
     stack(tmp_path, spots())
-    common = ("--thickness", "120", "--ctf", "wiener", "--defocus", "0.02")
+    common = ("--thickness", "120", "--ctf", "wiener", "--defocus", "0.02", "--yes")
     found = []
     for options in (
         (), ("--cs", "2.7"), ("--cs", "0"), ("--ctf-slab", "20"), ("--wiener-snr", "5"), ("--voltage", "100"),
@@ -179,6 +179,37 @@ def test_options_of_the_lens_reach_it(spots: Draw, tmp_path: Path) -> None:
     assert np.array_equal(found[0], found[1])
     for other in found[2:]:
         assert np.abs(other - found[0]).max() > 1e-3 * found[0].std()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--thickness", "30"), "--thickness is 30 Å: a 70S ribosome is 250 Å large and lamellae are"),
+        (
+            ("--pixel-size", "0.2"),
+            "--pixel-size is 0.2 Å: tilt images have pixels of 0.5 to 6 Å; is it in nm",
+        ),
+        (("--pixel-size", "50"), "the tomogram's voxel size is 50 Å: tomograms to pick in"),
+        (("--voxel-size", "60"), "the tomogram's voxel size is 60 Å"),
+        (("--defocus", "-3"), "--defocus is -3 µm: tilt series are taken 1 to 8 µm under focus"),
+        (("--defocus", "3", "--voltage", "3000"), "--voltage is 3000 kV"),
+        (("--defocus", "3", "--cs", "27"), "--cs is 27 mm: lenses have"),
+        (("--defocus", "3", "--amplitude-contrast", "0.7"), "--amplitude-contrast is 0.7"),
+        (
+            ("--dose-per-tilt", "0.03"),
+            "--dose-per-tilt, over all 41 images, is 1.23 e/Å²: a whole tilt series",
+        ),
+    ],
+)
+def test_an_unusual_value_is_refused_unless_it_is_meant(
+    spots: Draw, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    stack(tmp_path, spots())
+    refused = command(tmp_path, *(() if "--thickness" in options else ("--thickness", "120")), *options)
+    assert isinstance(refused.exception, InputError)
+    assert words in str(refused.exception)
+    assert str(refused.exception).endswith("if this is meant, add --yes")
+    assert not (tmp_path / "out.mrc").exists()
 
 
 def test_images_of_one_angle_are_refused(spots: Draw, tmp_path: Path) -> None:
@@ -208,7 +239,7 @@ def test_an_mdoc_gives_angles_doses_and_defocus(
     angles = np.arange(-9.0, 10, 3) + 0.004
     images = projections(POINT[None], SHAPE, angles, 2.5)
     stack(tmp_path, images, pixel=0.0)
-    options = ("--thickness", "66", "--dose-weighting", "--ctf", "phase_flip")
+    options = ("--thickness", "66", "--dose-weighting", "--ctf", "phase_flip", "--yes")
     result = command(tmp_path, *options, angles=path.name)
     assert result.exit_code == 0, result.output
     assert open_volume(tmp_path / "out.mrc").voxel_size == pytest.approx(2.74)

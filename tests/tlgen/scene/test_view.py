@@ -141,14 +141,14 @@ def test_facts_count_and_measure(example: Example) -> None:
     rows = {row.name: (row.asked, row.placed) for row in facts.rows}
     assert rows == {"one": (4, 2), "gold": (None, 1), "distractor": (3, 0)}
     x = one.positions[:, 0]
-    assert (facts.gaps >= 100 - x.max() + x.min()).all()
-    assert facts.gaps[0] == facts.gaps[1]
+    assert (facts.nearest_distances >= 100 - x.max() + x.min()).all()
+    assert facts.nearest_distances[0] == facts.nearest_distances[1]
     assert facts.cut == 0
     assert facts.concentration == pytest.approx(2 * one.mass / np.prod(scene.box) * 1660.539)
     alone = replace(
         pair, which=pair.which[:1], positions=pair.positions[:1], quaternions=pair.quaternions[:1]
     )
-    assert not (measure(alone, library).gaps < FARTHEST).any()
+    assert not (measure(alone, library).nearest_distances < FARTHEST).any()
 
 
 def test_an_empty_scene_and_one_with_many_classes_can_be_drawn(tmp_path: Path, example: Example) -> None:

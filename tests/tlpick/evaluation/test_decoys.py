@@ -10,7 +10,7 @@ from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.seeds import generator
 from tlpick.evaluation.cut import Cut, decide, sentence
-from tlpick.evaluation.decoys import best_cut, judge
+from tlpick.evaluation.decoys import best_cut, estimate_wrong
 
 
 def simulated(seed: int, n_right: int = 200, n_wrong: int = 400, n_decoys: int = 1) -> tuple[np.ndarray, ...]:
@@ -26,36 +26,36 @@ def test_the_promised_share_comes_true() -> None:
         errors = []
         for seed in range(20):
             scores, right, theirs = simulated(seed)
-            kept = judge(scores, theirs, 1).wrong <= share
+            kept = estimate_wrong(scores, theirs, 1).wrong <= share
             errors.append((~right[kept]).mean() - share)
         assert abs(np.median(errors)) < 0.05
         assert max(errors) < 0.15
     scores, _, theirs = simulated(0, n_decoys=4)
-    q = judge(scores, theirs, 4).wrong
+    q = estimate_wrong(scores, theirs, 4).wrong
     order = np.argsort(-scores)
     assert (np.diff(q[order]) >= 0).all()
-    assert judge(scores, theirs, 4).stands_out
+    assert estimate_wrong(scores, theirs, 4).stands_out
 
 
 def test_few_picks_make_no_certainty_and_chance_promises_nothing() -> None:
-    assert judge([0.9, 0.8], [], 1).wrong.tolist() == [0.5, 0.5]
-    assert judge([0.9, 0.8], [], 1).stands_out
-    assert not judge([0.6, 0.5], [0.9, 0.8, 0.4], 1).stands_out
-    assert judge(np.linspace(0.8, 0.9, 30), np.linspace(0.3, 0.7, 30), 1).stands_out
-    assert not judge([], [0.3], 2).stands_out
+    assert estimate_wrong([0.9, 0.8], [], 1).wrong.tolist() == [0.5, 0.5]
+    assert estimate_wrong([0.9, 0.8], [], 1).stands_out
+    assert not estimate_wrong([0.6, 0.5], [0.9, 0.8, 0.4], 1).stands_out
+    assert estimate_wrong(np.linspace(0.8, 0.9, 30), np.linspace(0.3, 0.7, 30), 1).stands_out
+    assert not estimate_wrong([], [0.3], 2).stands_out
     for seed in range(20):  # the same molecule-free noise in the tomogram and in its decoy
         rng = generator("chance", seed)
-        judged = judge(rng.normal(0.5, 0.1, 300), rng.normal(0.5, 0.1, 300), 1)
-        assert not judged.stands_out
+        estimate = estimate_wrong(rng.normal(0.5, 0.1, 300), rng.normal(0.5, 0.1, 300), 1)
+        assert not estimate.stands_out
 
 
 def test_the_best_cut_has_nearly_the_best_true_f1() -> None:
     lost = []
     for seed in range(10):
         scores, right, theirs = simulated(seed)
-        judged = judge(scores, theirs, 1)
+        estimate = estimate_wrong(scores, theirs, 1)
         f1 = lambda keep: 2 * right[keep].sum() / (keep.sum() + right.sum())  # noqa: B023, E731
-        lost.append(max(f1(scores >= s) for s in scores) - f1(judged.wrong <= best_cut(judged.wrong)))
+        lost.append(max(f1(scores >= s) for s in scores) - f1(estimate.wrong <= best_cut(estimate.wrong)))
     assert np.mean(lost) < 0.02
     assert best_cut([]) < 0
     assert best_cut([1.0, 1.0]) < 0

@@ -20,7 +20,7 @@ from catalogs.model_file import read_card, with_card
 from catalogs.volumes import write_mrc
 from tlpick.evaluation.calibrate import fit
 from tlpick.evaluation.truth import Truth, hits
-from tlpick.options import chosen
+from tlpick.options import localising_options
 
 Run = Callable[..., Any]
 
@@ -201,14 +201,14 @@ def test_a_precision_is_asked_for_and_another_needs_no_picking(
 
 
 def test_sizes_are_given_for_all_or_for_one_class() -> None:
-    made = chosen(min_size=("0.2", "ribosome=0.4"), max_size=("proteasome=3",))
+    made = localising_options(min_size=("0.2", "ribosome=0.4"), max_size=("proteasome=3",))
     assert (made.min_size, made.max_size) == (0.2, None)
     assert made.sizes == {"proteasome": (0.2, 3.0), "ribosome": (0.4, None)}
     for bad in ("a lot", "ribosome=", "-1", "nan"):
         with pytest.raises(InputError, match=r"is no size; give a share of a particle's volume"):
-            chosen(min_size=(bad,))
+            localising_options(min_size=(bad,))
     with pytest.raises(InputError, match=r"--min-size of a is 2, more than --max-size of a, 1"):
-        chosen(min_size=("a=2",), max_size=("1",))
+        localising_options(min_size=("a=2",), max_size=("1",))
 
 
 def test_a_class_that_the_model_does_not_know_is_refused(

@@ -1,4 +1,4 @@
-"""A tomogram is brought to the model's terms, or refused: voxel size, contrast, binning, region."""
+"""A tomogram is preprocessed for the model, or refused: voxel size, contrast, binning, region."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard, read_card
 from catalogs.seeds import generator
 from catalogs.volumes import write_mrc
-from tlpick.network.tomograms.contrast import looks
+from tlpick.network.tomograms.contrast import apparent_contrast
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Prepared, Terms, prepare
+from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.masks import Region
 from tlpick.network.tomograms.scratch import Scratch
 
@@ -30,10 +30,14 @@ def card(ball_model: Path) -> ModelCard:
 def take(card: ModelCard, tmp_path: Path) -> Any:
     """Write a volume and prepare it."""
 
-    def run(data: NDArray[Any], header: float = 10.0, in_files: bool = False, **terms: Any) -> Prepared:
+    def run(
+        data: NDArray[Any], header: float = 10.0, in_files: bool = False, **preprocessing: Any
+    ) -> Prepared:
         write_mrc(tmp_path / "tomo.mrc", data, header)
         scratch = Scratch(tmp_path, 0 if in_files else 1e12)
-        return prepare(Tomogram(str(tmp_path / "tomo.mrc")), card, Terms(**terms), scratch, 1e12)
+        return prepare(
+            Tomogram(str(tmp_path / "tomo.mrc")), card, Preprocessing(**preprocessing), scratch, 1e12
+        )
 
     return run
 
@@ -122,12 +126,12 @@ def test_the_option_goes_before_a_header_that_makes_no_sense(card: ModelCard, tm
     content[48:52] = np.float32(528).tobytes()  # 33 Å along z
     file.write_bytes(bytes(content))
     with pytest.raises(InputError, match="no cubes"):
-        prepare(Tomogram(str(file)), card, Terms(), Scratch(tmp_path, 1e12), 1e12)
-    made = prepare(Tomogram(str(file)), card, Terms(voxel_size=10.0), Scratch(tmp_path, 1e12), 1e12)
+        prepare(Tomogram(str(file)), card, Preprocessing(), Scratch(tmp_path, 1e12), 1e12)
+    made = prepare(Tomogram(str(file)), card, Preprocessing(voxel_size=10.0), Scratch(tmp_path, 1e12), 1e12)
     assert made.voxel_size == 10
     shutil.copy(file, tmp_path / "mask.mrc")  # of as many voxels: its header does not count
-    terms = Terms(voxel_size=10.0, mask=str(tmp_path / "mask.mrc"))
-    assert prepare(Tomogram(str(file)), card, terms, Scratch(tmp_path, 1e12), 1e12).region is not None
+    preprocessing = Preprocessing(voxel_size=10.0, mask=str(tmp_path / "mask.mrc"))
+    assert prepare(Tomogram(str(file)), card, preprocessing, Scratch(tmp_path, 1e12), 1e12).region is not None
 
 
 def test_another_voxel_size_is_refused_with_what_to_do(take: Any) -> None:
@@ -149,9 +153,9 @@ def balls(sign: int) -> NDArray[np.float32]:
 
 def test_the_wrong_contrast_is_refused_and_can_be_turned(take: Any) -> None:
     dark, bright = balls(-1), balls(1)
-    assert looks(dark, 3)[0] == "dark"
-    assert looks(bright, 3)[0] == "bright"
-    assert looks(noise(48, 64, 64), 3)[0] is None
+    assert apparent_contrast(dark, 3)[0] == "dark"
+    assert apparent_contrast(bright, 3)[0] == "bright"
+    assert apparent_contrast(noise(48, 64, 64), 3)[0] is None
     with pytest.raises(
         InputError, match=r"seems to be bright .* knows it dark; add `invert`, or `trust_contrast`"
     ):
@@ -167,10 +171,10 @@ def test_a_file_that_states_its_contrast_is_believed(card: ModelCard, tmp_path: 
     write_mrc(tomogram.path, noise(16, 16, 16), 10.0, contrast="bright")
     scratch = Scratch(tmp_path, 1e12)
     with pytest.raises(InputError, match=r"states that protein is bright, .* knows it dark; add `invert`"):
-        prepare(tomogram, card, Terms(), scratch, 1e12)
-    prepare(tomogram, card, Terms(invert=True), scratch, 1e12)
+        prepare(tomogram, card, Preprocessing(), scratch, 1e12)
+    prepare(tomogram, card, Preprocessing(invert=True), scratch, 1e12)
     write_mrc(tomogram.path, balls(1), 10.0, contrast="dark")  # whatever it looks like
-    prepare(tomogram, card, Terms(), scratch, 1e12)
+    prepare(tomogram, card, Preprocessing(), scratch, 1e12)
 
 
 def test_the_byte_order_does_not_matter(take: Any, card: ModelCard, tmp_path: Path) -> None:
@@ -186,5 +190,5 @@ def test_the_byte_order_does_not_matter(take: Any, card: ModelCard, tmp_path: Pa
     swapped = header.byteswap().view(header.dtype.newbyteorder())
     swapped["machst"] = [0x11, 0x11, 0, 0]
     (tmp_path / "big.mrc").write_bytes(swapped.tobytes() + voxels.astype(">f4").tobytes())
-    made = prepare(Tomogram(str(tmp_path / "big.mrc")), card, Terms(), Scratch(tmp_path, 1e12), 1e12)
+    made = prepare(Tomogram(str(tmp_path / "big.mrc")), card, Preprocessing(), Scratch(tmp_path, 1e12), 1e12)
     np.testing.assert_array_equal(made.values, native)

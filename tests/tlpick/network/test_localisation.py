@@ -144,7 +144,7 @@ def test_blocks_give_what_the_whole_volume_gives(
     seed: int, shape: tuple[int, int, int], block: int, method: str
 ) -> None:
     labels, score = two_classes(seed, shape)
-    options = Options(method=method, min_size=0.0, exclusion=0.0)  # type: ignore[arg-type]
+    options = Options(method=method, min_size=0.0, min_separation=0.0)  # type: ignore[arg-type]
     whole = localise(labels, score, CLASSES, 10.0, options, block=10**6)
     assert sum(len(each) for each in whole) > 0
     assert_equal_to_the_bit(localise(labels, score, CLASSES, 10.0, options, block=block), whole)
@@ -153,7 +153,7 @@ def test_blocks_give_what_the_whole_volume_gives(
 def test_a_large_body_is_handed_from_block_to_block() -> None:
     labels = np.ones((6, 14, 90), np.uint8)  # seeds wander far in a body much larger than the kernel
     labels[:, :, ::3] = 0
-    options = Options(min_size=0.0, exclusion=0.0)
+    options = Options(min_size=0.0, min_separation=0.0)
     whole = localise(labels, labels, CLASSES[:1], 10.0, options, block=10**6)
     assert_equal_to_the_bit(localise(labels, labels, CLASSES[:1], 10.0, options, block=9), whole)
 

@@ -236,3 +236,11 @@ def test_from_pixels_to_centred(picks: pd.DataFrame, capfd: pytest.CaptureFixtur
     assert centred.tolist() == [80 - 256.0, 160 - 256.0, 240 - 256.0]
     assert run(capfd, "r5.star", "back.csv")[0] == 0
     assert particles.read("back.csv")["z"].tolist() == picks["z"].tolist()
+
+
+def test_sizes_that_are_unusual_get_a_word(picks: pd.DataFrame, capfd: pytest.CaptureFixture[str]) -> None:
+    more = ("--shape", "100,200,200", "--voxel-size", "1", "--radius", "ribosome=4")
+    status, _, err = run(capfd, "picks.csv", "out.em", *more)
+    assert status == 0, err
+    assert "unusual: --voxel-size is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm?" in err
+    assert "unusual: --radius ribosome is 4 Å" in err

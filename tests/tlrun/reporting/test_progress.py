@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,16 @@ import pytest
 from rich.console import Console
 
 from catalogs.errors import InputError
-from catalogs.progress import ProgressLine
+from catalogs.progress import ProgressLine, in_time
+from tlgen.recipes.recipe_file import read_recipe
+from tlgen.recipes.samples import SampleSpec, expand
+from tlgen.runs import costs as costs_of_samples
+from tlgen.simulate.engine import engine, in_calls
+from tlgen.tilts.scheme import tilt_series
 from tlrun.account import Progress
-from tlrun.calls import Call, Executor, Outcome, Task
+from tlrun.calls import Call, CallResult, Executor, Task
 from tlrun.fan_out import Job, Steps, fan_out
-from tlrun.reporting.display import Display, account, busy, in_bytes, in_time
+from tlrun.reporting.display import Display, account, busy, in_bytes
 from tlrun.reporting.estimate import Work, costs, seconds_left, share_done
 from tlrun.reporting.journal import Journal
 
@@ -66,7 +72,7 @@ class Imagined(Executor):
             heapq.heappush(self._running, (self._clock + seconds, n, task, seconds))
             self._idle -= 1
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float) -> list[CallResult]:
         if not self._running or self._running[0][0] > self._clock + seconds:
             self._clock += seconds
             return []
@@ -76,8 +82,8 @@ class Imagined(Executor):
         try:
             task.call.function(*task.call.args)
         except ValueError as error:
-            return [Outcome(task.key, error=error, seconds=took, occupied=took)]
-        return [Outcome(task.key, seconds=took, occupied=took)]
+            return [CallResult(task.key, error=error, seconds=took, occupied=took)]
+        return [CallResult(task.key, seconds=took, occupied=took)]
 
     def cancel(self, keys: Iterable[str]) -> None:
         self._waiting = [entry for entry in self._waiting if entry[2].key not in keys]
@@ -154,6 +160,50 @@ def test_the_time_left_is_right_after_a_tenth_of_the_work(
         elif done > 0.5:  # little is left: what counts is when it ends
             assert progress.seconds + left == pytest.approx(end, rel=0.1)
     assert checked > 10
+
+
+#: What the demo's calls took on two cores, s: packing, a tilt, finishing; by the engine.
+DEMO = {"multislice": (2.6, 0.25, 7.8), "parakeet": (1.5, 9.0, 1.0)}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("loading", [0.0, 8.0, 20.0])
+def test_the_demo_is_told_a_time_that_stays_true(workers: int, loading: float) -> None:
+    """The first time that was told was once 77 minutes, of 15; and at half of the time the bar said 34 %."""
+    todo = costs_of_samples.one_of_each_first(expand(read_recipe("demo"), {}))
+    work = costs_of_samples.work(todo)
+    fresh = dict.fromkeys((pack, simulate_tilt, finish), workers)
+
+    def call(function: Callable[[float], None], seconds: float, like: str) -> Call:
+        extra = loading if fresh[function] > 0 else 0.0  # each worker loads and compiles what it calls first
+        fresh[function] -= 1
+        return Call(function, seconds + extra).needs(like=like)
+
+    def job_of(spec: SampleSpec) -> Job:
+        packing, tilt, finishing = DEMO[spec.acquisition.engine]
+        series = tilt_series(spec.acquisition)
+        parts = in_calls(engine(spec.acquisition.engine), spec.acquisition, spec.shape, series)
+
+        def steps() -> Steps:
+            yield [call(pack, packing, costs_of_samples.like(spec))]
+            yield [call(simulate_tilt, tilt * len(part), costs_of_samples.like(spec)) for part in parts]
+            return (yield [call(finish, finishing, costs_of_samples.like(spec))])[0]
+
+        return Job(spec.sample_id, steps)
+
+    seen: list[Progress] = []
+    executor = Imagined(workers, seed=workers)
+    fan_out([job_of(spec) for spec in todo], executor, on_progress=seen.append)
+    end = executor.now()
+    named = [replace(each, group=each.group.replace("simulate_tilts", "simulate_tilt")) for each in work]
+    told = [(p.seconds, seconds_left(named, len(todo), p)) for p in seen if p.seconds < 0.9 * end]
+    first = next(at for at, left in told if left is not None)
+    assert first < 0.5 * end
+    for at, left in told:
+        if left is not None:
+            assert 0.6 < (at + left) / end < 1.6, (at, left, end)
+    half = next(p for p in seen if p.seconds >= 0.5 * end)
+    assert 0.42 < share_done(named, half) < 0.62
 
 
 def progress(**changes: object) -> Progress:

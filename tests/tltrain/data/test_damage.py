@@ -20,13 +20,13 @@ from catalogs.errors import InputError
 from tltrain.data import damage as faults
 from tltrain.data.damage import BadData, Closed, Reading, is_passing
 from tltrain.data.patch_sources import Labels
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 from tltrain.data.stream import open_stream
 from tltrain.training.validation import open_validation
 
 
 def stream_of(catalog, **options):
-    return open_stream(catalog, choose(catalog).train, patch=24, batch=4, seed=0, **options)
+    return open_stream(catalog, split_samples(catalog).train, patch=24, batch=4, seed=0, **options)
 
 
 def take(stream, n, start=0):
@@ -41,7 +41,7 @@ def copy(corpus, tmp_path):
 
 
 def array_of(catalog, record, name="tomogram"):
-    record = record or choose(catalog).train[0]
+    record = record or split_samples(catalog).train[0]
     path = {"tomogram": "0", "classes": "labels/classes/0"}[name]
     return record, zarr.open_array(f"{catalog.url}/{record.path}/{path}", mode="r+")
 
@@ -90,14 +90,14 @@ DAMAGES = (not_a_number, strange_label, changed_byte, lost_object, cut_off)
 @pytest.fixture
 def sizes_do_not_tell(monkeypatch):
     """Let the content be looked at, where rewriting a chunk has changed the size of its object."""
-    monkeypatch.setattr("catalogs.corpus.catalog.look_whole", lambda store, record: None)
+    monkeypatch.setattr("catalogs.corpus.catalog.check_complete", lambda store, record: None)
 
 
 @pytest.mark.parametrize("damage", [not_a_number, strange_label, changed_byte])
 def test_what_is_wrong_with_a_block_is_named(copy, damage, sizes_do_not_tell):
     record = damage(copy)
     said = []
-    stream = stream_of(copy, tolerated=0.9, tell=said.append)
+    stream = stream_of(copy, max_damaged=0.9, tell=said.append)
     for grey, classes in take(stream, 12):
         assert np.isfinite(grey).all()
         assert classes.max() <= 1
@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_block_is_named(copy, damage, sizes_do_not_tell):
 @pytest.mark.parametrize("damage", [lost_object, cut_off])
 def test_a_tomogram_that_lacks_something_is_skipped_whole(copy, damage):
     record = damage(copy)
-    stream = stream_of(copy, tolerated=0.5)
+    stream = stream_of(copy, max_damaged=0.5)
     take(stream, 12)
     assert len(stream.damage.found) == 1
     assert stream.damage.found[0].startswith(f"{record.sample_id}: ")
@@ -123,8 +123,8 @@ def test_a_tomogram_that_lacks_something_is_skipped_whole(copy, damage):
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_with_damage_the_stream_is_still_the_same_from_any_start(copy, damage, sizes_do_not_tell):
     damage(copy)
-    whole = take(stream_of(copy, tolerated=0.5, readers=1), 8)
-    rest = take(stream_of(copy, tolerated=0.5, readers=6), 4, start=4)
+    whole = take(stream_of(copy, max_damaged=0.5, readers=1), 8)
+    rest = take(stream_of(copy, max_damaged=0.5, readers=6), 4, start=4)
     for (grey, classes), (grey2, classes2) in zip(whole[4:], rest, strict=True):
         np.testing.assert_array_equal(grey, grey2)
         np.testing.assert_array_equal(classes, classes2)
@@ -151,7 +151,7 @@ def test_a_training_names_what_it_skips_or_stops_with_the_list(copy, tltrain, tm
     assert first.startswith("tltrain: 25.0% of the tomograms' volume cannot be used and 1.0% may be")
     assert second.startswith(f"  {record.sample_id}: ")
     assert not (tmp_path / "m.tlm").exists()
-    status, out, err = tltrain(*command, "--tolerate", 0.3)
+    status, out, err = tltrain(*command, "--max-damaged", 0.3)
     assert status == 0, err
     assert f"skipped: {record.sample_id}: " in out
     assert (tmp_path / "m.tlm").exists()
@@ -159,7 +159,7 @@ def test_a_training_names_what_it_skips_or_stops_with_the_list(copy, tltrain, tm
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_validates_must_be_whole(copy, damage, sizes_do_not_tell):
-    train, (record,) = choose(copy)
+    train, (record,) = split_samples(copy)
     damage(copy, record)
     with pytest.raises(InputError, match=f"val-0 .{record.sample_id}., which is needed to validate, is dam"):
         open_validation(copy, [record])
@@ -298,7 +298,7 @@ def test_a_storage_that_is_busy_only_slows_the_stream(corpus, bucket):
 @pytest.mark.slow
 def test_a_stream_that_is_closed_waits_for_no_storage(bucket):
     catalog, app = bucket
-    record = choose(catalog).train[0]
+    record = split_samples(catalog).train[0]
     array = catalog.arrays(record.sample_id)["tomogram"]
     app.failing, app.every = True, 1
     reading, raised = Reading(), []

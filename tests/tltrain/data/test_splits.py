@@ -1,7 +1,7 @@
 import pytest
 
 from catalogs.errors import InputError
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 
 
 @pytest.fixture(scope="module")
@@ -35,35 +35,35 @@ def names(records):
 
 
 def test_the_recipes_split_is_what_is_taken(varied):
-    chosen = choose(varied)
+    chosen = split_samples(varied)
     assert names(chosen.train) == {f"train-{k}" for k in range(8)}
     assert names(chosen.val) == {"val-0"}
 
 
 def test_a_query_chooses(varied):
-    assert names(choose(varied, "defocus > 2").train) == {"train-4", "train-5", "train-6", "train-7"}
-    assert names(choose(varied, "defocus > 2").val) == {"val-0"}
+    assert names(split_samples(varied, "defocus > 2").train) == {"train-4", "train-5", "train-6", "train-7"}
+    assert names(split_samples(varied, "defocus > 2").val) == {"val-0"}
 
 
 def test_what_is_held_out_validates_and_never_trains(varied):
-    chosen = choose(varied, "defocus > 1", "defocus > 4")
+    chosen = split_samples(varied, "defocus > 1", "defocus > 4")
     assert names(chosen.train) == {"train-2", "train-3", "train-4", "train-5"}
     assert names(chosen.val) == {"train-6", "train-7"}  # and not test-0
     seen = {record.acquisition.defocus for record in chosen.train}
     assert not seen & {record.acquisition.defocus for record in chosen.val}
-    chosen = choose(varied, hold_out="defocus < 1.5")
+    chosen = split_samples(varied, hold_out="defocus < 1.5")
     assert names(chosen.val) == {"train-0", "train-1", "val-0"}
 
 
 def test_parameter_sets_are_dealt_out_whole(varied):
     dealt = set()
     for seed in range(40):  # a tenth of four sets is none more often than not: then it is one
-        chosen = choose(varied, by=["defocus"], seed=seed)
+        chosen = split_samples(varied, by=["defocus"], seed=seed)
         train, val = ({record.acquisition.defocus for record in part} for part in chosen)
         assert not train & val
         assert train | val == {1.0, 2.0, 3.0, 4.5}
         assert 1 <= len(val) <= 3
-        assert chosen == choose(varied, by=["defocus"], seed=seed)
+        assert chosen == split_samples(varied, by=["defocus"], seed=seed)
         dealt.add(tuple(sorted(val)))
     assert {(1.0,), (2.0,), (3.0,), (4.5,)} <= dealt
 
@@ -72,7 +72,7 @@ def test_a_tenth_of_many_sets_is_held_out(make_catalog, write_balls, tmp_path):
     catalog = make_catalog(tmp_path / "many")
     for k in range(60):
         write_balls(catalog, f"t{k}", "train", shape=(8, 12, 12), n=1)  # each of a defocus of its own
-    chosen = choose(catalog, by=["defocus"], seed=2)
+    chosen = split_samples(catalog, by=["defocus"], seed=2)
     assert 1 <= len(chosen.val) <= 13
     assert len(chosen.val) + len(chosen.train) == 60
 
@@ -91,4 +91,4 @@ def test_a_tenth_of_many_sets_is_held_out(make_catalog, write_balls, tmp_path):
 )
 def test_mistakes_are_said(varied, where, hold_out, by, says):
     with pytest.raises(InputError, match=says):
-        choose(varied, where, hold_out, by=by)
+        split_samples(varied, where, hold_out, by=by)

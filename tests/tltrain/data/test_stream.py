@@ -13,14 +13,14 @@ from catalogs.intensity import normalise
 from catalogs.schema import ClassInfo, Intensity
 from tltrain.data.augment import Augmentation
 from tltrain.data.blocks import Waiting
-from tltrain.data.sampling import Shares, Sites, Source
+from tltrain.data.sampling import Sampling, Sites, Source
 from tltrain.data.shuffling import measure
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 from tltrain.data.stream import Mixed, as_keras, as_tf_dataset, open_stream, open_stream_of, outputs_of
 
 
 def stream_of(corpus, *, patch=24, batch=4, **options):
-    train, _ = choose(corpus, "split == 'train'")
+    train, _ = split_samples(corpus, "split == 'train'")
     return open_stream(corpus, train, patch=patch, batch=batch, seed=options.pop("seed", 0), **options)
 
 
@@ -46,7 +46,7 @@ def test_patches_are_pieces_of_the_normalised_tomograms(corpus):
     stream = stream_of(corpus)
     window = np.lib.stride_tricks.sliding_window_view
     volumes = []
-    for record in choose(corpus).train:
+    for record in split_samples(corpus).train:
         arrays = corpus.arrays(record.sample_id)
         whole = normalise(arrays["tomogram"][:], record.intensity)
         volumes.append((window(whole, (24, 24, 24)), window(arrays["classes"][:], (24, 24, 24))))
@@ -80,22 +80,22 @@ def test_no_two_patches_of_a_batch_come_from_one_block(corpus):
     used = Counter()
     for n in range(90):
         places = stream.places(n)
-        assert len({place.plan for place in places}) == 25
-        used.update((place.plan, place.k) for place in places)
+        assert len({place.block for place in places}) == 25
+        used.update((place.block, place.k) for place in places)
     assert set(used.values()) == {1}  # and none is delivered twice
-    first = {plan: min(k for p, k in used if p == plan) for plan, _ in used}
-    per_plan = Counter(plan for plan, _ in used)
-    whole = sum(n == 8 - first[plan] for plan, n in per_plan.items())
-    assert whole > 0.7 * len(per_plan)  # nothing that was read is thrown away but at the ends
+    first = {block: min(k for p, k in used if p == block) for block, _ in used}
+    per_block_drawn = Counter(block for block, _ in used)
+    whole = sum(n == 8 - first[block] for block, n in per_block_drawn.items())
+    assert whole > 0.7 * len(per_block_drawn)  # nothing that was read is thrown away but at the ends
 
 
 def test_blocks_are_read_evenly(corpus):
     stream = stream_of(corpus, batch=24, spread=2, per_block=8)
     seen, new = set(), []
     for n in range(40):
-        plans = {place.plan for place in stream.places(n)}
-        new.append(len(plans - seen))
-        seen |= plans
+        blocks = {place.block for place in stream.places(n)}
+        new.append(len(blocks - seen))
+        seen |= blocks
     assert set(new[2:]) == {24 // 8}
     few = stream_of(corpus, batch=2, spread=2, per_block=8)  # one block for four batches
     starts = [n for n in range(2, 66) for place in few.places(n) if place.k == 0]
@@ -136,8 +136,8 @@ def test_hosts_take_disjoint_parts_of_one_stream(corpus):
         np.testing.assert_array_equal(grey, np.concatenate([part[n][0] for part in parts]))
         np.testing.assert_array_equal(classes, np.concatenate([part[n][1] for part in parts]))
     streams = [stream_of(corpus, batch=2, part=(h, 3), **options) for h in range(3)]
-    plans = [{place.plan for n in range(40) for place in s.places(n)} for s in streams]
-    assert len(set.union(*plans)) == sum(map(len, plans))
+    blocks = [{place.block for n in range(40) for place in s.places(n)} for s in streams]
+    assert len(set.union(*blocks)) == sum(map(len, blocks))
 
 
 def test_streams_are_mixed_patch_by_patch(corpus):
@@ -175,7 +175,7 @@ def test_another_seed_is_another_stream(corpus):
 def test_a_batch_mixes_tomograms(corpus):
     # eight patches of one block come together; shuffled, they do not stay together
     stream = stream_of(corpus, batch=8)
-    marked = replace(stream, supply=_Marked(stream.supply))
+    marked = replace(stream, tomograms=_Marked(stream.tomograms))
     counts = [len(np.unique(grey[:, 12, 12, 12, 0])) for grey, _ in take(marked, 160)[::8]]
     assert np.mean(counts) > 3  # of four tomograms
 
@@ -186,7 +186,7 @@ def test_batches_do_not_repeat(corpus):
 
 
 def test_a_patch_larger_than_the_tomogram_is_padded_with_zeros(corpus):
-    grey, classes = take(stream_of(corpus, patch=48, shares=Shares()), 1)[0]
+    grey, classes = take(stream_of(corpus, patch=48, sampling=Sampling()), 1)[0]
     for cube, label in zip(grey[..., 0], classes, strict=True):
         empty = (cube == 0).all(axis=(1, 2))
         assert empty.sum() == 48 - 40  # the tomograms have 40 planes

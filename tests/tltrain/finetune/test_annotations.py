@@ -14,9 +14,9 @@ from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from catalogs.volumes import write_mrc
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.annotated_tomograms import prepare_tomograms
-from tltrain.finetune.annotations import look, read_annotations
+from tltrain.finetune.annotations import read_annotations, read_sizes
 
 VOXEL = 8.0
 SHAPE = (24, 40, 32)
@@ -50,7 +50,7 @@ def places(tmp_path):
     for name in ("TS_01", "TS_02"):
         values = generator("noise", name).normal(100, 7, SHAPE).astype(np.float32)
         write_mrc(tmp_path / f"{name}.mrc", values, VOXEL)
-    return look([Tomogram(str(tmp_path / f"{name}.mrc"), name) for name in ("TS_01", "TS_02")])
+    return read_sizes([Tomogram(str(tmp_path / f"{name}.mrc"), name) for name in ("TS_01", "TS_02")])
 
 
 def table(names=("TS_01", "TS_02"), n=12, classes=("ribosome",), seed=0):
@@ -162,16 +162,18 @@ def test_what_does_not_fit_is_refused_in_one_sentence(rows, options, sentence, p
 
 def test_tomograms_are_brought_to_the_models_terms_as_for_picking(places, card, tmp_path):
     said = []
-    made = prepare_tomograms(places, card, Terms(), tmp_path / "real", say=said.append)
+    made = prepare_tomograms(places, card, Preprocessing(), tmp_path / "real", say=said.append)
     assert said == ["reading TS_01", "reading TS_02"]
     raw = generator("noise", "TS_01").normal(100, 7, SHAPE).astype(np.float32)
     np.testing.assert_allclose(made[0].read(), normalise(raw, measure(raw)), atol=2e-3)
     assert made[0].shape == SHAPE
     assert made[0].offset == (0, 0, 0)
     # what is there is used, unless the file or the terms are others
-    assert prepare_tomograms(places, card, Terms(), tmp_path / "real", say=said.append) == made
+    assert prepare_tomograms(places, card, Preprocessing(), tmp_path / "real", say=said.append) == made
     assert len(said) == 2
-    turned = prepare_tomograms(places[:1], card, Terms(invert=True), tmp_path / "real", say=said.append)
+    turned = prepare_tomograms(
+        places[:1], card, Preprocessing(invert=True), tmp_path / "real", say=said.append
+    )
     assert len(said) == 3
     np.testing.assert_allclose(turned[0].read(), -normalise(raw, measure(raw)), atol=2e-3)
 
@@ -179,11 +181,11 @@ def test_tomograms_are_brought_to_the_models_terms_as_for_picking(places, card, 
 def test_another_voxel_size_is_refused_or_resampled(places, card, tmp_path):
     other = card.model_copy(update={"voxel_size": 16.0})
     with pytest.raises(InputError, match=r"voxels of 8 Å.*trained at 16 Å; add `rescale` or `bin=2`"):
-        prepare_tomograms(places, other, Terms(), tmp_path / "real")
-    (made, _) = prepare_tomograms(places, other, Terms(rescale=True), tmp_path / "real")
+        prepare_tomograms(places, other, Preprocessing(), tmp_path / "real")
+    (made, _) = prepare_tomograms(places, other, Preprocessing(rescale=True), tmp_path / "real")
     assert made.shape == (12, 20, 16)
     assert made.voxel_size == 16
-    (binned, _) = prepare_tomograms(places, other, Terms(bin=2), tmp_path / "real")
+    (binned, _) = prepare_tomograms(places, other, Preprocessing(bin=2), tmp_path / "real")
     assert binned.offset == (4, 4, 4)
 
 
@@ -191,6 +193,6 @@ def test_a_tomogram_without_a_voxel_size_is_refused(tmp_path):
     write_mrc(tmp_path / "t.mrc", np.ones(SHAPE, np.float32), None)
     tomogram = Tomogram(str(tmp_path / "t.mrc"), "t")
     with pytest.raises(InputError, match="does not say its voxel size; give it with `voxel_size`"):
-        look([tomogram])
-    assert look([tomogram], 5.0)[0].voxel_size == 5
-    assert look([replace(tomogram, voxel_size=4.0)])[0].voxel_size == 4
+        read_sizes([tomogram])
+    assert read_sizes([tomogram], 5.0)[0].voxel_size == 5
+    assert read_sizes([replace(tomogram, voxel_size=4.0)])[0].voxel_size == 4

@@ -25,12 +25,12 @@ from catalogs.volumes import open_volume, write_mrc
 from tlpick.network.keras_network import load_keras
 from tlpick.network.model import predictor
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Terms
+from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.data.stream import open_stream_of
 from tltrain.finetune.annotated_tomograms import prepare_tomograms
-from tltrain.finetune.annotations import look, read_annotations
-from tltrain.finetune.data import divide, expected_share, gather, some, supply
-from tltrain.finetune.evaluation import Judgement, outcome_of
+from tltrain.finetune.annotations import read_annotations, read_sizes
+from tltrain.finetune.data import divide, expected_share, gather, some, training_tomograms
+from tltrain.finetune.evaluation import Assessment, outcome_of
 from tltrain.finetune.finetune import finetune
 from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.settings import FineTuning
@@ -93,7 +93,7 @@ def data(make_catalog, write_balls, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def annotations(model, data):
-    places = look([Tomogram(str(data / f"{n}.mrc"), n) for n in ("TS_01", "TS_02", "TS_03")])
+    places = read_sizes([Tomogram(str(data / f"{n}.mrc"), n) for n in ("TS_01", "TS_02", "TS_03")])
     return read_annotations([str(data / "picks.star")], places, read_card(model))
 
 
@@ -115,8 +115,8 @@ def assert_same_weights(one, two):
 
 def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data, annotations, tmp_path):
     tuned = tmp_path / "tuned.tlm"
-    more = ("--to", tuned, "--steps", 3, "--patch", 16, "--batch", 4, "--mix", 0.25, "--max-forgetting", 1)
-    status, out, err = tltrain(*command(model, data, *more))
+    more = ("--to", tuned, "--steps", 3, "--patch", 16, "--batch", 4, "--max-forgetting", 1)
+    status, out, err = tltrain(*command(model, data, *more, "--simulated-share", 0.25))
     assert status == 0, err
     assert "1 simulated patches to every 3; held out: TS_0" in out
     assert "before: F1 simulated 0." in out
@@ -179,8 +179,8 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
         (["--annotations", 20, "--learning-curve", "0,20"], "--annotations and --learning-curve exclude"),
         (["--unlabelled", "positive-unlabelled", "--prior", 2], "--prior is 2; give a share between 0 and 1"),
         (["--to", "s3://bucket/m.tlm"], "--to s3://bucket/m.tlm: this is written to a disk"),
-        (["--mix", 1], "--mix 1 leaves no place for the annotated tomograms"),
-        (["--mix", -1], "--mix is -1; give a number from 0 to 1"),
+        (["--simulated-share", 1], "--simulated-share 1 leaves no place for the annotated tomograms"),
+        (["--simulated-share", -1], "--simulated-share is -1; give a number from 0 to 1"),
         (["--targets", "shapes"], "--targets is 'shapes'; give one of shape, sphere, oriented; did you mean"),
         (
             ["--targets", "oriented"],
@@ -197,7 +197,10 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
         (["--learning-curve", "0,x"], "no list of numbers; give one such as 0,25,50,150"),
         (["--learning-curve", "0,5", "--held-out", "none"], "a learning curve needs a tomogram that is not"),
         (["--voxel-size", 12], "voxels of 12 Å, the model 'balls' was trained at 10 Å; add --rescale"),
-        (["--shell", 0, "--mix", 0], "would call everything a particle; give one of them more"),
+        (
+            ["--background-shell", 0, "--simulated-share", 0],
+            "would call everything a particle; give one of them more",
+        ),
         (["-t", "missing.mrc"], "there is no volume missing.mrc"),
         (["-p", "missing.star"], "there is no particle list missing.star"),
     ],
@@ -211,6 +214,25 @@ def test_what_cannot_be_is_refused_in_one_sentence(tltrain, model, data, tmp_pat
     assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())  # nothing was written
     assert sorted(model.parent.iterdir()) == before
+
+
+def test_a_card_of_another_network_is_refused(tltrain, model, data, tmp_path):
+    foreign = tmp_path / "foreign.tlm"
+    with_card(model, read_card(model).model_copy(update={"halo": 400}), foreign)
+    status, _, err = tltrain(*command(foreign, data, "--to", tmp_path / "m.tlm"))
+    assert status == 2
+    assert "foreign.tlm says that its network sees 400 voxels a side" in err
+    assert "the card is of another network" in err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["foreign.tlm"]
+
+
+def test_what_is_unusual_is_refused_unless_it_is_meant(model, annotations, tmp_path):
+    fast, target = replace(QUICK, learning_rate=3.0, simulated_share=0.0), tmp_path / "m.tlm"
+    with pytest.raises(InputError, match=r"`learning_rate` is 3: networks learn .* is meant, add `yes`$"):
+        finetune(model, annotations, target, fast)
+    with pytest.raises(InputError, match=r"the factor is 10: resampling by more than 2\.5 .* add `yes`$"):
+        finetune(model, annotations, target, QUICK, preprocessing=Preprocessing(voxel_size=1.0, rescale=True))
+    assert not target.exists()
 
 
 def test_the_model_to_begin_with_is_not_overwritten(tltrain, model, data):
@@ -275,12 +297,9 @@ def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, mo
     status, _, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm"))
     assert status == 2
     assert "there are no simulated tomograms to learn from as well: there is no corpus at /no/such" in err
-    assert "or give --mix 0 --targets sphere to do without" in err
-    status, out, err = tltrain(
-        *command(
-            lost, data, "--to", tmp_path / "m.tlm", "--mix", 0, "--steps", 2, "--patch", 16, "--batch", 2
-        )
-    )
+    assert "or give --simulated-share 0 --targets sphere to do without" in err
+    without = ("--simulated-share", 0, "--steps", 2, "--patch", 16, "--batch", 2)
+    status, out, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm", *without))
     assert status == 0, err
     assert "nobody will notice what is forgotten" in out
     assert "targets are spheres of the classes' radii" in out
@@ -307,13 +326,15 @@ def test_a_corpus_of_another_kind_is_refused_unless_it_is_not_needed(
 ):
     card, said = read_card(model).model_copy(update=change), []
     sentence = sentence.format(url=corpus.url)
-    for settings in (QUICK, replace(QUICK, mix=0, targets="shape")):
+    for settings in (QUICK, replace(QUICK, simulated_share=0, targets="shape")):
         with pytest.raises(InputError) as refused:
             gather(card, annotations, (), settings, said.append)
         assert sentence in str(refused.value)
-        assert "or give `mix=0` `targets=sphere` to do without" in str(refused.value)
+        assert "or give `simulated_share=0` `targets=sphere` to do without" in str(refused.value)
     if "classes" not in change:  # of which the annotations are
-        without = gather(card, annotations, (), replace(QUICK, mix=0, targets="sphere"), said.append)
+        without = gather(
+            card, annotations, (), replace(QUICK, simulated_share=0, targets="sphere"), said.append
+        )
         assert without.simulation is None
         assert any(sentence in text and "nobody will notice what is forgotten" in text for text in said)
 
@@ -364,8 +385,8 @@ def test_patches_hold_what_the_annotations_say(model, annotations, tmp_path, unl
     settings = replace(QUICK, unlabelled=unlabelled)
     card = read_card(model)
     material = gather(card, annotations, (), settings, lambda _: None)
-    tomograms = prepare_tomograms(material.train.places, card, Terms(), tmp_path)
-    made = supply(material, tomograms, settings, load_keras(model))
+    tomograms = prepare_tomograms(material.train.places, card, Preprocessing(), tmp_path)
+    made = training_tomograms(material, tomograms, settings, load_keras(model))
     stream = open_stream_of(made, patch=16, batch=16, seed=0)
     batches = stream.batches()
     grey, classes = next(batches)
@@ -382,9 +403,9 @@ def test_patches_hold_what_the_annotations_say(model, annotations, tmp_path, unl
 
 
 def test_grey_values_are_those_of_picking(model, data, annotations, tmp_path):
-    from tlpick.network.tomograms.intake import Terms
+    from tlpick.network.tomograms.intake import Preprocessing
 
-    (made, *_) = prepare_tomograms(annotations.places, read_card(model), Terms(), tmp_path)
+    (made, *_) = prepare_tomograms(annotations.places, read_card(model), Preprocessing(), tmp_path)
     raw = open_volume(data / "TS_01.mrc").read()
     np.testing.assert_allclose(made.read(), normalise(raw, measure(raw)), atol=2e-3)
 
@@ -392,14 +413,14 @@ def test_grey_values_are_those_of_picking(model, data, annotations, tmp_path):
 def test_what_the_model_hardly_believes_in_may_be_background(model, annotations, tmp_path):
     card, network = read_card(model), load_keras(model)
     material = gather(card, annotations, (), QUICK, lambda _: None)
-    tomograms = prepare_tomograms(material.train.places, card, Terms(), tmp_path)
-    plain = supply(material, tomograms, QUICK, network).volumes(0)[1][:].copy()
+    tomograms = prepare_tomograms(material.train.places, card, Preprocessing(), tmp_path)
+    plain = training_tomograms(material, tomograms, QUICK, network).volumes(0)[1][:].copy()
     called = np.empty(plain.shape, np.float32)
     for box, probability in predictor(network)(tomograms[0].read()):
         called[box] = 1 - probability[..., 0]
     least = float(np.median(called[plain == UNLABELLED]))
     settings = replace(QUICK, background_below=least)
-    below = supply(material, tomograms, settings, network).volumes(0)[1][:]
+    below = training_tomograms(material, tomograms, settings, network).volumes(0)[1][:]
     expected = np.where((plain == UNLABELLED) & (called < np.float32(least)), 0, plain)
     np.testing.assert_array_equal(below, expected)
     assert 0.4 < (below[plain == UNLABELLED] == 0).mean() < 0.6
@@ -413,11 +434,11 @@ def test_of_the_unlabelled_voxels_as_many_are_expected_to_be_targets_as_the_corp
     for n in (3, 8):
         settings = replace(QUICK, annotations=n)
         material = gather(read_card(model), annotations, (), settings, lambda _: None)
-        tomograms = prepare_tomograms(material.train.places, read_card(model), Terms(), tmp_path)
+        tomograms = prepare_tomograms(material.train.places, read_card(model), Preprocessing(), tmp_path)
         annotated = n * 4 / 3 * np.pi * 5**3 / sum(np.prod(each.shape) for each in tomograms)
         assert expected_share(material, tomograms) == pytest.approx(share - annotated, rel=0.15)
     everything = gather(read_card(model), annotations, ["none"], QUICK, lambda _: None)
-    tomograms = prepare_tomograms(everything.train.places, read_card(model), Terms(), tmp_path)
+    tomograms = prepare_tomograms(everything.train.places, read_card(model), Preprocessing(), tmp_path)
     assert 0 < expected_share(everything, tomograms) < 0.35 * share  # somebody may have overlooked a few
 
 
@@ -502,12 +523,12 @@ class Simulated:
 )
 def test_more_than_is_allowed_may_not_be_forgotten(after, allowed, stops):
     scores = Simulated(0.8, after)
-    begin = Judgement(scores.score(None), None, {}).facts
-    outcome = outcome_of(Judgement(scores.score(None), None, {}), begin, FineTuning(max_forgetting=allowed))
+    begin = Assessment(scores.score(None), None, {}).facts
+    outcome = outcome_of(Assessment(scores.score(None), None, {}), begin, FineTuning(max_forgetting=allowed))
     assert bool(outcome.stop) == stops
     assert (outcome.score < (0.0,)) == stops  # and is never the best
     scratch = FineTuning(max_forgetting=allowed, from_scratch=True)
-    assert not outcome_of(Judgement(Simulated(after).score(None), None, {}), begin, scratch).stop
+    assert not outcome_of(Assessment(Simulated(after).score(None), None, {}), begin, scratch).stop
 
 
 @pytest.mark.parametrize("held", [(), ("--held-out", "none")])

@@ -14,8 +14,8 @@ from catalogs.seeds import digest, generator
 from catalogs.volumes import write_mrc
 from tlpick.network.keras_network import load_keras
 from tlpick.network.tomograms.inputs import Tomogram
-from tlpick.network.tomograms.intake import Terms
-from tltrain.finetune.annotations import look, read_annotations
+from tlpick.network.tomograms.intake import Preprocessing
+from tltrain.finetune.annotations import read_annotations, read_sizes
 from tltrain.finetune.finetune import finetune
 from tltrain.finetune.learning_curve import learn
 from tltrain.finetune.settings import FineTuning
@@ -117,7 +117,7 @@ def annotations(model, tmp_path_factory):
     particles.write(
         pd.concat(tables, ignore_index=True), folder / "picks.star", shape=SHAPE, voxel_size=VOXEL
     )
-    places = look([Tomogram(str(folder / f"TS_{k}.mrc"), f"TS_{k}") for k in range(10)])
+    places = read_sizes([Tomogram(str(folder / f"TS_{k}.mrc"), f"TS_{k}") for k in range(10)])
     return read_annotations([str(folder / "picks.star")], places, read_card(model))
 
 
@@ -128,7 +128,7 @@ def test_annotations_pay_and_beat_training_from_scratch(model, annotations, tmp_
     said = []
     points = learn(
         model, annotations, tmp_path, (0, 150), settings,
-        terms=Terms(trust_contrast=True), held_out=["TS_8", "TS_9"], say=said.append,
+        preprocessing=Preprocessing(trust_contrast=True), held_out=["TS_8", "TS_9"], say=said.append,
     )  # fmt: skip
     print("\n".join(said[-5:]))
     zero, tuned, scratch = points
@@ -158,14 +158,16 @@ def test_annotations_pay_and_beat_training_from_scratch(model, annotations, tmp_
 
 def test_who_forgets_is_stopped_and_what_was_known_is_kept(model, annotations, tmp_path):
     """Without simulated patches and in great steps, what simulated tomograms look like is soon lost."""
-    settings = FineTuning(steps=60, validate_every=15, mix=0, learning_rate=0.02, max_forgetting=0.02)
+    settings = FineTuning(
+        steps=60, validate_every=15, simulated_share=0, learning_rate=0.02, max_forgetting=0.02
+    )
     said = []
     tuned = finetune(
         model, annotations, tmp_path / "m.tlm", settings,
-        terms=Terms(trust_contrast=True), held_out=["TS_8", "TS_9"], say=said.append,
+        preprocessing=Preprocessing(trust_contrast=True), held_out=["TS_8", "TS_9"], say=said.append,
     )  # fmt: skip
     assert "F1 on simulated tomograms fell from" in tuned.forgot
-    assert "more than --max-forgetting 0.02 allows" in tuned.forgot
+    assert "more than `max_forgetting=0.02` allows" in tuned.forgot
     facts = tuned.card.training["fine_tuning"]
     assert facts["forgotten"] <= 0.02
     assert facts["stopped"] == tuned.forgot
@@ -184,12 +186,12 @@ def test_positive_unlabelled_neither_denies_who_was_not_annotated_nor_believes_i
     found = {}
     for unlabelled in ("background", "ignore", "positive-unlabelled"):
         settings = FineTuning(
-            steps=120, validate_every=120, annotations=25, unlabelled=unlabelled, mix=0.125,
+            steps=120, validate_every=120, annotations=25, unlabelled=unlabelled, simulated_share=0.125,
             max_forgetting=1, keep_last=True,
         )  # fmt: skip
         tuned = finetune(
             model, annotations, tmp_path / f"{unlabelled}.tlm", settings,
-            terms=Terms(trust_contrast=True), held_out=["TS_8", "TS_9"], say=lambda _: None,
+            preprocessing=Preprocessing(trust_contrast=True), held_out=["TS_8", "TS_9"], say=lambda _: None,
         )  # fmt: skip
         found[unlabelled] = tuned.card.training["fine_tuning"]["after"]["held_out"]
     print(found)

@@ -115,14 +115,14 @@ def test_orientations_are_used_when_asked_for(rods):
 
 
 def test_a_sphere_has_a_skin_and_a_shell():
-    target = painted(annotations((400, 400, 200)), sphere(ROD), shell=0.5)
+    target = painted(annotations((400, 400, 200)), sphere(ROD), background_shell=0.5)
     z, y, x = np.indices(SHAPE)
     distance = VOXEL * np.sqrt((z - 20.0) ** 2 + (y - 40.0) ** 2 + (x - 40.0) ** 2)
     assert (target[distance <= 60] == 1).all()
     assert (target[(distance > 61) & (distance < 74)] == IGNORED).all()
     assert (target[(distance > 77) & (distance < 96)] == 0).all()
     assert (target[distance > 117] == UNLABELLED).all()
-    assert set(np.unique(painted(annotations((400, 400, 200)), sphere(ROD), shell=0))) == {
+    assert set(np.unique(painted(annotations((400, 400, 200)), sphere(ROD), background_shell=0))) == {
         *(1, IGNORED, UNLABELLED)
     }
 

@@ -59,6 +59,38 @@ def write_keras2(path, arrays, *, whole=True, chunked=False):
                 group.create_dataset(word, data=next(left))
 
 
+def test_weights_that_lie_elsewhere_or_are_made_to_fill_the_memory(deepfinder, tmp_path):
+    weights = deepfinder.get_weights()
+    write_keras2(tmp_path / "sound.h5", weights)
+    (tmp_path / "secret").write_bytes(bytes(10**5))
+
+    def changed(name, change):
+        path = tmp_path / name
+        path.write_bytes((tmp_path / "sound.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            group = file["model_weights/conv3d/conv3d"]
+            del group["bias:0"]
+            change(group)
+        return path
+
+    raw = [(str(tmp_path / "secret"), 0, 10**5)]
+    elsewhere = {
+        "raw": lambda group: group.create_dataset("bias:0", shape=(32,), dtype="f4", external=raw),
+        "link": lambda group: group.__setitem__("bias:0", h5py.ExternalLink("sound.h5", "/x")),
+    }
+    for name, change in elsewhere.items():
+        with pytest.raises(InputError, match=rf"{name}\.h5 has its weights in other files"):
+            read_deepfinder(changed(f"{name}.h5", change))
+    packed = {"compression": "gzip", "chunks": (10**6,)}
+    bombs = {
+        "packed": lambda group: group.create_dataset("bias:0", shape=(10**9,), dtype="f4", **packed),
+        "empty": lambda group: group.create_dataset("bias:0", shape=(10**9,), dtype="f4"),
+    }
+    for name, change in bombs.items():
+        with pytest.raises(InputError, match=rf"{name}\.h5 holds weights that Keras does not write"):
+            read_deepfinder(changed(f"{name}.h5", change))
+
+
 @pytest.mark.parametrize("layout", [{}, {"whole": False}, {"chunked": True}])
 def test_deepfinders_files_are_read(deepfinder, tmp_path, layout):
     path = tmp_path / "net_weights_FINAL.h5"
@@ -179,6 +211,16 @@ def test_by_the_commands(deepfinder, tmp_path, monkeypatch, capsys):
         *("import", source, "--classes", "a:10,b:20,c:30", "--voxel-size", 10, "--to", model)
     )
     assert (status, said.out) == (0, f"wrote {model}: deepfinder for a, b, c\n")
+    status, said = tltrain(
+        *("import", source, "--classes", "a:10,b:2,c:30", "--voxel-size", 1, "--to", tmp_path / "nm.tlm")
+    )
+    assert status == 2
+    assert "the voxel size of the model is 1 Å" in said.err
+    assert "the radius of b in the model is 2 Å: complexes have radii of 20 to 500 Å; is it in nm" in said.err
+    assert said.err.endswith("if this is meant, add --yes\n")
+    assert not (tmp_path / "nm.tlm").exists()
+    meant = ("--classes", "a:10,b:2,c:30", "--voxel-size", 1, "--to", tmp_path / "nm.tlm", "--yes")
+    assert tltrain("import", source, *meant)[0] == 0
     status, said = tltrain("info", model)
     assert status == 0
     assert "m: segmentation of tomograms of 10 Å a voxel, protein dark" in said.out

@@ -15,7 +15,7 @@ from tltrain.reporting import journal
 from tltrain.reporting.journal import Journal, journal_of, table
 from tltrain.reporting.page import Facts, grey_levels, page, painted
 from tltrain.training.checkpoint import State
-from tltrain.training.validation import Look
+from tltrain.training.validation import Preview
 
 
 def row(step, loss, **judged):
@@ -48,11 +48,11 @@ def facts(**changes):
     return Facts(**(options | {"table": {"Corpus": "s3://a<b"}} | changes))
 
 
-def look(**changes):
+def preview(**changes):
     grey = np.linspace(-4, 4, 12 * 20, dtype=np.float32).reshape(12, 20)
     truth, found = np.zeros((2, 12, 20), np.uint8)
     truth[:4], found[6:, :5] = 1, 2
-    return Look("val-0, plane 3 of 9", grey, truth, found, **changes)
+    return Preview("val-0, plane 3 of 9", grey, truth, found, **changes)
 
 
 VOID = {"meta", "img", "br", "path", "circle", "polyline", "line"}
@@ -110,7 +110,7 @@ def test_the_page_shows_curves_scores_and_how_long_it_takes():
 
 
 def test_a_page_loads_itself_again_until_the_training_is_over_and_needs_nothing_else():
-    live, done = page(fitted(), facts(), [look()]), page(fitted(), facts(), [look()], done=True)
+    live, done = page(fitted(), facts(), [preview()]), page(fitted(), facts(), [preview()], done=True)
     assert '<meta http-equiv="refresh" content="5">' in live
     assert "refresh" not in done
     assert "finished" in done
@@ -131,7 +131,7 @@ def pictures(text):
 
 
 def test_planes_are_shown_as_they_are_with_the_truth_and_with_the_prediction():
-    seen = look()
+    seen = preview()
     shown = pictures(page(fitted(), facts(), [seen]))
     assert list(shown) == ["The tomogram", "Truth", "Prediction"]
     times = 512 // 20
@@ -148,7 +148,7 @@ def test_planes_are_shown_as_they_are_with_the_truth_and_with_the_prediction():
         if labels is not None:
             np.testing.assert_array_equal(picture, painted(grey, labels))
     assert painted(grey, seen.truth)[0, 0].tolist() != painted(grey, seen.found)[11, 0].tolist()  # by class
-    two = page(fitted(), facts(), [look(called="Annotations"), look()])
+    two = page(fitted(), facts(), [preview(called="Annotations"), preview()])
     assert "Annotations" in pictures(two)
     assert two.count("val-0, plane 3 of 9") == 2
 

@@ -51,7 +51,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tltrain.training.checkpoint import State
 from tltrain.training.learner import Learner, Optimisation
-from tltrain.training.loop import Outcome, Plan, train
+from tltrain.training.loop import TrainingSchedule, ValidationResult, train
 from tltrain.networks.architectures import architecture
 from pathlib import Path
 
@@ -68,9 +68,9 @@ class Stream:
 def run(devices, steps, state, file):
     how = Optimisation(steps=4, learning_rate=1e-3, ema=0.5, devices=devices)
     learner = Learner(lambda: architecture("deepfinder").build(2, 0), how)
-    judge = lambda network: Outcome((float(np.mean(network.predict_on_batch(grey))),))
+    judge = lambda network: ValidationResult((float(np.mean(network.predict_on_batch(grey))),))
     grey = np.zeros((2, 8, 8, 8, 1), np.float32)
-    train(learner, Stream(), state, Plan(steps, 2, 1, save_every=0.0), Path(file), validate=judge)
+    train(learner, Stream(), state, TrainingSchedule(steps, 2, 1, save_every=0.0), Path(file), validate=judge)
     return learner
 
 one, two = State("f"), State("f")

@@ -12,7 +12,7 @@ import pytest
 
 from catalogs.errors import InputError
 from catalogs.intensity import normalise
-from catalogs.model_file import read_card, read_network
+from catalogs.model_file import read_card, read_network, with_card
 from catalogs.schema import ClassInfo
 from tltrain.training import checkpoint, loop
 from tltrain.training.fit import fit
@@ -127,6 +127,17 @@ def test_a_model_for_something_else_is_no_beginning(trained, corpus, make_catalo
     assert not (tmp_path / "m.tlm.partial").exists()
 
 
+@pytest.mark.parametrize("changes", [{"halo": 400}, {"pooling": 64}])
+def test_a_card_of_another_network_is_no_beginning(trained, corpus, tmp_path, changes):
+    path, _, _ = trained
+    foreign = tmp_path / "foreign.tlm"
+    with_card(path, read_card(path).model_copy(update=changes), foreign)
+    start = Settings(steps=1, patch=16, batch=1, start=str(foreign))
+    with pytest.raises(InputError, match=r"foreign\.tlm says .*: the card is of another network"):
+        fit(corpus.url, tmp_path / "m.tlm", start, say=lambda _: None, yes=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["foreign.tlm"]
+
+
 def assert_same_weights(one, two, folder):
     for a, b in zip(load(one, folder).get_weights(), load(two, folder).get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -189,7 +200,7 @@ def test_a_training_that_is_killed_twice_goes_on(corpus, tmp_path):
     code = (
         "import sys; from tltrain.training import fit, loop, settings; loop.CHECKPOINT_EVERY = 0.2\n"
         "how = settings.Settings(steps=60, patch=16, batch=2, ema=0.9, validate_every=12, patience=9)\n"
-        "fit.fit(sys.argv[1], sys.argv[2], how)"
+        "fit.fit(sys.argv[1], sys.argv[2], how, say=print)"
     )
 
     def start(name):

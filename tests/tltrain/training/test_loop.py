@@ -11,7 +11,7 @@ from catalogs.errors import InputError
 from tltrain.training import checkpoint
 from tltrain.training.checkpoint import State
 from tltrain.training.learner import Learner, Optimisation
-from tltrain.training.loop import Outcome, Plan, train
+from tltrain.training.loop import TrainingSchedule, ValidationResult, train
 
 
 class Dots:
@@ -42,14 +42,16 @@ def learner(**how):
     return Learner(tiny, Optimisation(**({"steps": 20, "learning_rate": 0.02} | how)))
 
 
-def plan(steps=20, **options):
-    return Plan(**({"steps": steps, "validate_every": 4, "record_every": 2, "save_every": 1e9} | options))
+def schedule(steps=20, **options):
+    return TrainingSchedule(
+        **({"steps": steps, "validate_every": 4, "record_every": 2, "save_every": 1e9} | options)
+    )
 
 
 def judge(values):
     """Validation that finds given scores, one after the other."""
     left = iter(values)
-    return lambda network: Outcome((next(left),), "ok", {"f1": {"a": 0.5}})
+    return lambda network: ValidationResult((next(left),), "ok", {"f1": {"a": 0.5}})
 
 
 def weights_of(state):
@@ -77,7 +79,7 @@ def test_the_history_holds_means_of_the_steps_between(tmp_path):
     losses = []
     step = one.step
     one.step = lambda batch: losses.append(step(batch)) or losses[-1]
-    train(one, Dots(), state, plan(6), tmp_path / "s.npz", watch=[lambda s: rows.append(s.history[-1])])
+    train(one, Dots(), state, schedule(6), tmp_path / "s.npz", watch=[lambda s: rows.append(s.history[-1])])
     assert [row["step"] for row in state.history] == [2, 4, 6]
     assert [row["loss"] for row in state.history] == pytest.approx(np.reshape(losses, (3, 2)).mean(axis=1))
     assert rows == state.history
@@ -90,9 +92,9 @@ def test_the_best_network_is_kept(tmp_path):
 
     def validate(network):
         seen.append(checkpoint.values(network.variables))
-        return Outcome(((0.1, 0.7), (0.5, 0.1), (0.5, 0.2), (0.4, 0.9), (0.5, 0.1))[len(seen) - 1])
+        return ValidationResult(((0.1, 0.7), (0.5, 0.1), (0.5, 0.2), (0.4, 0.9), (0.5, 0.1))[len(seen) - 1])
 
-    train(learner(), Dots(), state, plan(), tmp_path / "s.npz", validate=validate)
+    train(learner(), Dots(), state, schedule(), tmp_path / "s.npz", validate=validate)
     assert (state.best_step, state.best_score) == (12, [0.5, 0.2])
     for a, b in zip(state.best, seen[2], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -101,12 +103,12 @@ def test_the_best_network_is_kept(tmp_path):
 def test_it_stops_when_nothing_gets_better(tmp_path):
     state = State("f")
     values = [0.1, 0.5, 0.5, 0.4, 0.9]  # as good is not better
-    train(learner(), Dots(), state, plan(patience=2), tmp_path / "s.npz", validate=judge(values))
+    train(learner(), Dots(), state, schedule(patience=2), tmp_path / "s.npz", validate=judge(values))
     assert state.step == 16
     assert state.stopped == "no better score in 2 validations"
     assert state.best_step == 12  # of equals the later one
     again = checkpoint.load(tmp_path / "s.npz", "f")
-    progress = train(learner(), Dots(), again, plan(patience=2), tmp_path / "s.npz", validate=judge([]))
+    progress = train(learner(), Dots(), again, schedule(patience=2), tmp_path / "s.npz", validate=judge([]))
     assert again.step == 16
     assert progress.first == 16
 
@@ -114,8 +116,8 @@ def test_it_stops_when_nothing_gets_better(tmp_path):
 def test_a_validation_may_end_it(tmp_path):
     state = State("f")
     train(
-        learner(), Dots(), state, plan(), tmp_path / "s.npz",
-        validate=lambda _: Outcome((0.0,), stop="what was known is being forgotten"),
+        learner(), Dots(), state, schedule(), tmp_path / "s.npz",
+        validate=lambda _: ValidationResult((0.0,), stop="what was known is being forgotten"),
     )  # fmt: skip
     assert (state.step, state.stopped) == (4, "what was known is being forgotten")
 
@@ -124,7 +126,7 @@ def test_a_validation_may_end_it(tmp_path):
 def test_interrupted_again_and_again_it_ends_the_same(tmp_path, how):
     scores = [0.3, 0.5, 0.4, 0.6, 0.1]
     whole = State("f")
-    train(learner(**how), Dots(), whole, plan(), tmp_path / "whole.npz", validate=judge(scores))
+    train(learner(**how), Dots(), whole, schedule(), tmp_path / "whole.npz", validate=judge(scores))
     whole = checkpoint.load(tmp_path / "whole.npz", "f")
     assert whole.step == 16  # the best; the last step was not better
 
@@ -138,15 +140,22 @@ def test_interrupted_again_and_again_it_ends_the_same(tmp_path, how):
         done = parts.step // 4
         with pytest.raises(KeyboardInterrupt):
             train(
-                learner(**how), Dots(), parts, plan(record_every=1), file,
+                learner(**how), Dots(), parts, schedule(record_every=1), file,
                 validate=judge(scores[done:]), watch=[interrupt],
             )  # fmt: skip
         parts = checkpoint.load(file, "f")
         assert parts.step == stop
-    train(learner(**how), Dots(), parts, plan(record_every=1, save_every=0), file, validate=judge(scores[4:]))
+    train(
+        learner(**how),
+        Dots(),
+        parts,
+        schedule(record_every=1, save_every=0),
+        file,
+        validate=judge(scores[4:]),
+    )
     parts, last = checkpoint.load(file, "f"), State("f")
     train(
-        learner(**how), Dots(), last, plan(record_every=1, save_every=0), tmp_path / "last.npz",
+        learner(**how), Dots(), last, schedule(record_every=1, save_every=0), tmp_path / "last.npz",
         validate=judge(scores),
     )  # fmt: skip
     assert_equal(parts, checkpoint.load(tmp_path / "last.npz", "f"))
@@ -160,7 +169,7 @@ def test_the_average_is_judged_and_the_weights_go_on(tmp_path):
     first = checkpoint.values(one.network.trainable_variables)
     one.step(next(stream))
     second = checkpoint.values(one.network.trainable_variables)
-    with one.judged() as network:
+    with one.averaged() as network:
         for value, a, b in zip(checkpoint.values(network.trainable_variables), first, second, strict=True):
             np.testing.assert_allclose(value, 0.75 * a + 0.25 * b, atol=1e-6)
     for value, b in zip(checkpoint.values(one.network.trainable_variables), second, strict=True):

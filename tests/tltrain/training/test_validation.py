@@ -5,7 +5,7 @@ import pytest
 
 from catalogs import particles
 from catalogs.schema import ClassInfo
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 from tltrain.training.validation import Held, Validation, open_validation
 
 BALL = ClassInfo(name="a", label=3, radius=50)
@@ -121,7 +121,7 @@ def test_what_was_cut_is_neither_right_nor_wrong():
 
 
 def test_tomograms_are_those_of_the_corpus(corpus):
-    _, val = choose(corpus, "split == 'train'")
+    _, val = split_samples(corpus, "split == 'train'")
     opened = open_validation(corpus, val)
     assert len(opened.held) == 1
     held = opened.held[0]
@@ -151,11 +151,11 @@ def test_their_voxels_are_bounded(corpus):
 
 
 def test_a_perfect_network_scores_one(corpus):
-    _, val = choose(corpus, "split == 'train'")
+    _, val = split_samples(corpus, "split == 'train'")
     opened = open_validation(corpus, val)
     truth = opened.held[0].truth.astype(np.float32)
     scores = opened.score(Oracle(lambda g: np.stack([1 - truth, truth], axis=-1)))
     assert scores.f1 == {"ball": 1.0}
     assert scores.picks["ball"].f1 > 0.9
-    assert scores.look.truth.shape == (72, 70)
-    np.testing.assert_array_equal(scores.look.truth, scores.look.found)
+    assert scores.preview.truth.shape == (72, 70)
+    np.testing.assert_array_equal(scores.preview.truth, scores.preview.found)

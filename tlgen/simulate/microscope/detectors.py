@@ -54,7 +54,7 @@ def parakeets_table(axis: NDArray[np.floating], rate: float) -> NDArray[np.float
 
 
 @dataclass(frozen=True)
-class Curve:
+class DetectorResponse:
     """A detector's curves.
 
     Attributes
@@ -94,7 +94,7 @@ class Curve:
         return ", ".join(f"{f:.6g}:{m:.5g}:{d:.5g}" for f, m, d in rows)
 
 
-def curve(acq: Acquisition, rate: float) -> Curve | None:
+def curve(acq: Acquisition, rate: float) -> DetectorResponse | None:
     """Find the curves of an acquisition's detector; None for a perfect one and for Parakeet's own way.
 
     Parameters
@@ -117,12 +117,12 @@ def curve(acq: Acquisition, rate: float) -> Curve | None:
     if acq.detector == "counting":
         # Parakeet has no MTF with its table; a counting detector's noise is nearly white
         dqe = parakeets_table(frequency / _NYQUIST, rate)
-        return Curve(frequency, np.sqrt(dqe / dqe[0]), dqe)
+        return DetectorResponse(frequency, np.sqrt(dqe / dqe[0]), dqe)
     if acq.detector == "pixel":
         # each electron counts once, in the pixel where it is (McMullan et al., Ultramicroscopy 109,
         # 1126, 2009)
         mtf = np.sinc(frequency)
-        return Curve(frequency, mtf, mtf**2)
+        return DetectorResponse(frequency, mtf, mtf**2)
     meant = "" if Path(acq.detector).suffix else nearest(acq.detector, BUILT_IN)
     raise InputError(
         f"detector: {acq.detector!r} is neither one of {', '.join(BUILT_IN)} nor a STAR or CSV file that is"
@@ -139,7 +139,7 @@ def check(acq: Acquisition) -> None:
     curve(acq, 1.0)
 
 
-def read(path: Path) -> Curve:
+def read(path: Path) -> DetectorResponse:
     """Read a detector's curves from a file.
 
     Parameters
@@ -179,8 +179,8 @@ def read(path: Path) -> Curve:
     return _checked(frequency, mtf, dqe, str(path))
 
 
-def from_text(text: str, where: str) -> Curve:
-    """Read what :meth:`Curve.as_text` wrote; ``where`` names it in messages.
+def from_text(text: str, where: str) -> DetectorResponse:
+    """Read what :meth:`DetectorResponse.as_text` wrote; ``where`` names it in messages.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def from_text(text: str, where: str) -> Curve:
 
 def _checked(
     frequency: NDArray[np.float64], mtf: NDArray[np.float64], dqe: NDArray[np.float64], where: str
-) -> Curve:
+) -> DetectorResponse:
     if len(frequency) < 2 or not np.isfinite([frequency, mtf, dqe]).all():
         raise InputError(f"{where}: a detector's curve needs two frequencies at least, all of them numbers")
     if abs(frequency[0]) > 1e-6 or (np.diff(frequency) <= 0).any():
@@ -209,7 +209,7 @@ def _checked(
         )
     if not (mtf > 0).all() or not (dqe > 0).all() or mtf.max() > 1.05 or dqe.max() > 1.0:
         raise InputError(f"{where}: MTF and DQE must be more than 0 and no more than 1")
-    return Curve(frequency, mtf, dqe)
+    return DetectorResponse(frequency, mtf, dqe)
 
 
 def _star(path: Path) -> dict[str, list[float]]:

@@ -78,7 +78,7 @@ def check(acq: Acquisition) -> None:
         )
 
 
-def kept(scene: Scene, acq: Acquisition, angle: float) -> NDArray[np.float32] | None:
+def zero_loss_share(scene: Scene, acq: Acquisition, angle: float) -> NDArray[np.float32] | None:
     """Compute the share of electrons that lose no energy in each column of the image: (nx,).
 
     It is exp(-path / mean free path), as in Parakeet's zero-loss model (Parkhurst et al., Open Biology 11,

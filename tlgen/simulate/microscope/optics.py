@@ -232,7 +232,7 @@ def energy_filtered(
     image: NDArray[np.float32], scene: Scene, acq: Acquisition, tilt: Tilt
 ) -> NDArray[np.float32]:
     """Take the electrons that lost energy from a mean intensity (ny, nx) in the scene's voxels, if asked."""
-    share = ice.kept(scene, acq, tilt.angle)
+    share = ice.zero_loss_share(scene, acq, tilt.angle)
     return image if share is None else image * share
 
 

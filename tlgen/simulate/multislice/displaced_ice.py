@@ -37,7 +37,7 @@ _BEAMS = np.array(
 
 
 @dataclass(frozen=True, eq=False)
-class Cover:
+class DisplacedVolume:
     """Covered volume of a structure.
 
     Attributes
@@ -56,7 +56,7 @@ class Cover:
 
 
 @lru_cache(maxsize=KEPT)
-def cover(molecule: Molecule, slice_thickness: float, cell: float = CELL) -> Cover:
+def volume_of(molecule: Molecule, slice_thickness: float, cell: float = CELL) -> DisplacedVolume:
     """Find the volume that a structure takes from the ice, in slices so thick (Å).
 
     The molecule is one of points (:attr:`tlgen.molecules.molecule.Molecule.points`).
@@ -66,10 +66,10 @@ def cover(molecule: Molecule, slice_thickness: float, cell: float = CELL) -> Cov
         positions, volumes, squared = _found(molecule, slice_thickness, cell)
         return {"positions": positions, "volumes": volumes, "squared_radius": np.array(squared)}
 
-    found = array_cache.kept(
+    found = array_cache.cached(
         "displaced-ice", [molecule.digest, slice_thickness, cell], (__name__, *_DECIDED_BY), made
     )
-    return Cover(found["positions"], found["volumes"], float(found["squared_radius"]))
+    return DisplacedVolume(found["positions"], found["volumes"], float(found["squared_radius"]))
 
 
 def _found(
@@ -168,4 +168,4 @@ def _unite(
                 s[4] += volume * (a * a + b * b + c * c)
 
 
-__all__ = ["CELL", "Cover", "cover", "memory"]
+__all__ = ["CELL", "DisplacedVolume", "memory", "volume_of"]

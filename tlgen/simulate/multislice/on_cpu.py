@@ -68,7 +68,7 @@ def fill(layout: Layout, acq: Acquisition, grid: Grid) -> Contents:
         for slabs, weights in weighed:
             splat.place_atoms(slabs, molecule.positions, molecule.elements, occupancy, weights, matrix, shift)
         if acq.ice_density:
-            cells = displaced_ice.cover(molecule, acq.slice_thickness)
+            cells = displaced_ice.volume_of(molecule, acq.slice_thickness)
             splat.place(made.covered, cells.positions, cells.volumes, matrix, shift)
     if layout.scene.decorations:
         channels = [*weighed, *([(made.covered, None)] if acq.ice_density else [])]

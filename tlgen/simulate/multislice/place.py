@@ -137,7 +137,7 @@ def _weighed(
 
 def _cells_of(layout: Layout, acq: Acquisition, grid: Grid) -> Iterator[_Copy]:
     def of(molecule: Molecule) -> Iterator[Points]:
-        cells = displaced_ice.cover(molecule, acq.slice_thickness)
+        cells = displaced_ice.volume_of(molecule, acq.slice_thickness)
         yield cells.positions, cells.volumes
 
     for molecule, matrix, shift in layout.standing:

@@ -153,7 +153,7 @@ def _squared_radii(scene: Scene, molecules: dict[int, Molecule], acq: Acquisitio
         weight = copies[k] * counts * scattering.integral
         radii[0] += weight.sum(), (weight * scattering.squared_radius).sum()
         if acq.ice_density:
-            cells = displaced_ice.cover(molecule, acq.slice_thickness)
+            cells = displaced_ice.volume_of(molecule, acq.slice_thickness)
             volume = copies[k] * float(cells.volumes.sum(dtype=np.float64))
             radii[1] += volume, volume * cells.squared_radius
     of_atoms, of_cover = (float(moment / total) if total else 0.0 for total, moment in radii)

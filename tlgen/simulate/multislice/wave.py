@@ -107,7 +107,7 @@ class InIce(NamedTuple):
 
     Attributes
     ----------
-    cover, cover_scale
+    displaced, displaced_scale
         What the transform of covered volume is multiplied by to be potential.
     field, field_scale
         What that of noise is multiplied by, on top of :attr:`Common.ice`.
@@ -121,8 +121,8 @@ class InIce(NamedTuple):
         Å² that a column of ice loses, and that a covered Å³ of it loses less.
     """
 
-    cover: Axes
-    cover_scale: Array
+    displaced: Axes
+    displaced_scale: Array
     field: Axes
     field_scale: Array
     share: Array
@@ -194,7 +194,7 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
     shape = sizes.shape
     of_atoms = _outer(view.atoms) / common.area
     if view.ice is not None:
-        of_cover = _outer(view.ice.cover) * view.ice.cover_scale
+        of_displaced = _outer(view.ice.displaced) * view.ice.displaced_scale
         of_field = common.ice * _outer(view.ice.field) * view.ice.field_scale
     step = _outer(view.step)
 
@@ -206,7 +206,9 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
             covered = filled.covered(k)
             white = ops.damp(filled.white(k), covered, view.ice.share[k], view.ice.volume)
             # atoms, less the ice that they displace, plus the ice's field
-            projected = ops.mix(projected, of_atoms, ops.rfft2(covered), of_cover, ops.rfft2(white), of_field)
+            projected = ops.mix(
+                projected, of_atoms, ops.rfft2(covered), of_displaced, ops.rfft2(white), of_field
+            )
             projected = ops.add_to_row(projected, view.ice.mean[k])
         return ops.irfft2(projected, shape)
 
@@ -215,8 +217,8 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
         if filled.lost is not None:
             lost = filled.lost(k)
             if view.ice is not None and filled.covered is not None:
-                of_ice, of_cover = view.ice.lost
-                lost = ops.with_ice(lost, filled.covered(k), view.ice.share[k], of_cover, of_ice)
+                of_ice, of_displaced = view.ice.lost
+                lost = ops.with_ice(lost, filled.covered(k), view.ice.share[k], of_displaced, of_ice)
             wave = ops.fade(wave, lost, common.area)
         return ops.fft2(wave)
 
@@ -300,8 +302,8 @@ def _in_ice(
     lost = inelastic.of_water(acq, grid.step)
     along_x = np.exp(-b * qx**2) * density * thickness * grid.ny
     return InIce(
-        cover=_gaussian(qy, qx, b + pi**2 * layout.squared_radius_covered, pixel),
-        cover_scale=np.float32(potentials.DISPLACED * density / grid.step**2),
+        displaced=_gaussian(qy, qx, b + pi**2 * layout.squared_radius_covered, pixel),
+        displaced_scale=np.float32(potentials.DISPLACED * density / grid.step**2),
         field=_gaussian(qy, qx, b),
         field_scale=np.float32(np.sqrt(variance) / grid.step),
         share=layout.ice,

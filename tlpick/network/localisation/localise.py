@@ -27,6 +27,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from catalogs.former_names import accepts_former
 from catalogs.plugins import Known
 from catalogs.schema import ClassInfo
 from tlpick.network.localisation.blocks import Volume8
@@ -85,6 +86,7 @@ LOCALISERS: Known[Localiser | None] = Known(
 )
 
 
+@accepts_former(exclusion="min_separation")
 @dataclass(frozen=True)
 class Options:
     """How particles are found in a segmentation.
@@ -97,7 +99,7 @@ class Options:
         Clusters with less or more than this share of a particle's volume are no picks; None: however large.
     sizes
         Class -> (min_size, max_size) of its own.
-    exclusion
+    min_separation
         Of two picks nearer than this share of the sum of their classes' radii, the one with the lower
         score is dropped, whatever their classes; 0 keeps all.
     border
@@ -108,7 +110,7 @@ class Options:
     min_size: float = 0.1
     max_size: float | None = None
     sizes: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
-    exclusion: float = 0.5
+    min_separation: float = 0.5
     border: Literal["flag", "drop"] = "flag"
 
 
@@ -200,7 +202,7 @@ def localise(
     """
     options = options or Options()
     found = find(labels, score, classes, voxel_size, options, block=block, run=run)
-    return judge(found, classes, voxel_size, options, volumes)
+    return score_clusters(found, classes, voxel_size, options, volumes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +232,7 @@ def find(
     return Found(_clusters(labels, score, radii, options, block, run) if radii else {}, shape)
 
 
-def judge(
+def score_clusters(
     found: Found,
     classes: Sequence[ClassInfo],
     voxel_size: float,
@@ -253,7 +255,7 @@ def judge(
         if options.border == "drop":
             keep &= ~clusters.border
         picks.append(clusters[keep])
-    return without_duplicates(picks, {info.label: info.radius for info in classes}, options.exclusion)
+    return without_duplicates(picks, {info.label: info.radius for info in classes}, options.min_separation)
 
 
 def size_agreement(size: Floats) -> Floats:
@@ -274,7 +276,9 @@ def size_agreement(size: Floats) -> Floats:
     return agreement
 
 
-def without_duplicates(picks: Sequence[Picks], radii: Mapping[int, float], exclusion: float) -> list[Picks]:
+def without_duplicates(
+    picks: Sequence[Picks], radii: Mapping[int, float], min_separation: float
+) -> list[Picks]:
     """Drop picks that stand where a better one of any class does.
 
     Parameters
@@ -283,7 +287,7 @@ def without_duplicates(picks: Sequence[Picks], radii: Mapping[int, float], exclu
         Of one tomogram, one entry for each class.
     radii
         Label -> radius of the class, Å.
-    exclusion
+    min_separation
         Two picks are of one particle if they are nearer than this share of the sum of their radii.
 
     Returns
@@ -293,13 +297,13 @@ def without_duplicates(picks: Sequence[Picks], radii: Mapping[int, float], exclu
     """
     ordered = [each[np.lexsort((*each.centres.T, -each.scores))] for each in picks]
     centres = np.concatenate([np.empty((0, 3)), *(each.centres for each in ordered)])
-    if not len(centres) or exclusion <= 0:
+    if not len(centres) or min_separation <= 0:
         return ordered
     scores = np.concatenate([each.scores for each in ordered])
     radius = np.concatenate([np.full(len(each), radii[each.label]) for each in ordered])
-    pairs = cKDTree(centres).query_pairs(2 * exclusion * radius.max(), output_type="ndarray")
+    pairs = cKDTree(centres).query_pairs(2 * min_separation * radius.max(), output_type="ndarray")
     far = np.linalg.norm(centres[pairs[:, 0]] - centres[pairs[:, 1]], axis=1)
-    pairs = pairs[far < exclusion * (radius[pairs[:, 0]] + radius[pairs[:, 1]])]
+    pairs = pairs[far < min_separation * (radius[pairs[:, 0]] + radius[pairs[:, 1]])]
     rank = np.empty(len(centres), np.int64)
     rank[np.argsort(-scores, kind="stable")] = np.arange(len(centres))
     better, worse = np.sort(rank[pairs], axis=1).T

@@ -1,1 +1,1 @@
-"""Tomograms of users: which are meant, and how one is brought to what a model knows, to train or to pick."""
+"""Tomograms of users: which are meant, and their preprocessing for a model, to train on or to pick."""

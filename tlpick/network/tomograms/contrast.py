@@ -14,7 +14,9 @@ CLEAR = 0.25
 ERRORS = 6.0
 
 
-def looks(values: NDArray[np.float32], scale: int) -> tuple[Literal["dark", "bright"] | None, float]:
+def apparent_contrast(
+    values: NDArray[np.float32], scale: int
+) -> tuple[Literal["dark", "bright"] | None, float]:
     """Guess the sign of the contrast from the skewness of grey values.
 
     Molecules fill the smaller part of a volume, so that the side on which they stand is the longer tail.

@@ -1,4 +1,4 @@
-"""A tomogram on its way to the network: read slab by slab, cropped, binned, brought to the model's terms."""
+"""Preprocessing: a tomogram is read slab by slab, cropped, binned, resampled and normalised for the model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.former_names import accepts_former
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
-from catalogs.plausible import doubt
+from catalogs.plausible import doubt, refuse_unusual
 from catalogs.volumes import Volume, open_volume
 from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.beads import Beads, find_beads
-from tlpick.network.tomograms.contrast import looks
+from tlpick.network.tomograms.contrast import apparent_contrast
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.masks import Region, check_mask, mask_path
 from tlpick.network.tomograms.scratch import Scratch
@@ -34,9 +35,10 @@ _REACH = 100.0
 _ENOUGH = 20_000_000
 
 
+@accepts_former(unusual="yes")
 @dataclass(frozen=True)
-class Terms:
-    """How tomograms are brought to what the model knows.
+class Preprocessing:
+    """How tomograms are preprocessed for the model.
 
     Attributes
     ----------
@@ -54,8 +56,8 @@ class Terms:
         Only these planes (first, one after the last) along z are looked at.
     mask
         Path or URL of a mask; ``{name}`` in it stands for the tomogram's name.
-    unusual
-        Resample by whatever factor; otherwise one that is most often a wrong unit is refused.
+    yes
+        Go on with values that are unusual, such as resampling by a factor of 10; otherwise they are refused.
     slab
         Find the ice, and look only there; where a mask is given, that says where.
     beads
@@ -69,7 +71,7 @@ class Terms:
     bin: int = 1
     crop: tuple[int, int] | None = None
     mask: str | None = None
-    unusual: bool = False
+    yes: bool = False
     slab: bool = True
     beads: bool = True
 
@@ -120,7 +122,7 @@ class Prepared:
 def prepare(
     tomogram: Tomogram,
     card: ModelCard,
-    terms: Terms,
+    preprocessing: Preprocessing,
     scratch: Scratch,
     memory: float,
     volume: Volume | None = None,
@@ -133,7 +135,7 @@ def prepare(
         What to read.
     card
         Of the model.
-    terms
+    preprocessing
         What was asked for.
     scratch
         Where the voxels are kept.
@@ -152,8 +154,8 @@ def prepare(
         If the tomogram cannot be read, or does not fit the model and nothing was said about that.
     """
     path = tomogram.path
-    volume, size, (z0, z1), rescale, contrast = _at_the_door(tomogram, card, terms, volume)
-    grid, shift = size * terms.bin, size * (terms.bin - 1) / 2
+    volume, size, (z0, z1), rescale, contrast = _checked_header(tomogram, card, preprocessing, volume)
+    grid, shift = size * preprocessing.bin, size * (preprocessing.bin - 1) / 2
     chunk = math.prod(getattr(volume.data, "chunks", None) or ()) * volume.dtype.itemsize
     if chunk > max(memory, _LARGE_CHUNK):
         raise InputError(
@@ -161,11 +163,11 @@ def prepare(
             f"{max(memory, 0) / 1e9:.1f} GB; give more, or write it with smaller chunks"
         )
     region = None
-    if terms.mask is not None:
-        region = Region(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
+    if preprocessing.mask is not None:
+        region = Region(mask_path(preprocessing.mask, tomogram.name or volume.name), volume.shape, size)
 
     try:
-        values = _read(volume, z0, z1, terms, scratch)
+        values = _read(volume, z0, z1, preprocessing, scratch)
         offset = (shift, shift, z0 * size + shift)
         if rescale:
             if 24 * values.size > memory:
@@ -181,12 +183,14 @@ def prepare(
                 raise InputError("nothing of the mask is left in the planes of `crop`")
         else:
             measure(values)  # refuses what cannot be measured, before anything is looked for in it
-            slab = find_slab(values, grid, offset) if terms.slab else None
+            slab = find_slab(values, grid, offset) if preprocessing.slab else None
         if slab is not None:
             mask, sample = (scratch.array(values.shape, np.bool_) for _ in range(2))
             slab.at(places, out=sample)
             slab.at(places, margin=_REACH, out=mask)
-        beads = find_beads(values, grid, sample, offset) if terms.beads else Beads(np.empty((0, 3)), grid)
+        beads = (
+            find_beads(values, grid, sample, offset) if preprocessing.beads else Beads(np.empty((0, 3)), grid)
+        )
         if len(beads.places):
             kept = scratch.array(values.shape, np.bool_)
             kept[...] = True if sample is None else sample
@@ -195,13 +199,15 @@ def prepare(
         _normalise(values, sample, scratch, holes=region is not None)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if contrast is None and not terms.trust_contrast:
-        _check_contrast(values, card, grid, path, terms)
+    if contrast is None and not preprocessing.trust_contrast:
+        _check_contrast(values, card, grid, path, preprocessing)
     scratch.release()
     return Prepared(values, mask, region, slab, beads, sample, grid, offset, volume.shape, size)
 
 
-def check(tomogram: Tomogram, card: ModelCard, terms: Terms, volume: Volume | None = None) -> None:
+def check(
+    tomogram: Tomogram, card: ModelCard, preprocessing: Preprocessing, volume: Volume | None = None
+) -> None:
     """Refuse what a tomogram's header and its mask's show, before hours or a network are spent on it.
 
     Raises
@@ -209,30 +215,30 @@ def check(tomogram: Tomogram, card: ModelCard, terms: Terms, volume: Volume | No
     InputError
         As :func:`prepare`.
     """
-    volume, size, _, _, _ = _at_the_door(tomogram, card, terms, volume)
-    if terms.mask is not None:
-        check_mask(mask_path(terms.mask, tomogram.name or volume.name), volume.shape, size)
-    if min(n // terms.bin for n in volume.shape) < 1:
-        raise InputError(f"{tomogram.path}: nothing is left of it by `bin={terms.bin}`")
+    volume, size, _, _, _ = _checked_header(tomogram, card, preprocessing, volume)
+    if preprocessing.mask is not None:
+        check_mask(mask_path(preprocessing.mask, tomogram.name or volume.name), volume.shape, size)
+    if min(n // preprocessing.bin for n in volume.shape) < 1:
+        raise InputError(f"{tomogram.path}: nothing is left of it by `bin={preprocessing.bin}`")
 
 
-def _at_the_door(
-    tomogram: Tomogram, card: ModelCard, terms: Terms, volume: Volume | None
+def _checked_header(
+    tomogram: Tomogram, card: ModelCard, preprocessing: Preprocessing, volume: Volume | None
 ) -> tuple[Volume, float, tuple[int, int], bool, str | None]:
     """Open a volume, and compare its header with the model's: volume, size, planes, rescaling, contrast."""
     path = tomogram.path
-    volume = volume or open_volume(path, voxel_size=terms.voxel_size)
+    volume = volume or open_volume(path, voxel_size=preprocessing.voxel_size)
     if card.normalisation != NORMALISATION:
         raise InputError(
             f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
             f"this program does {NORMALISATION!r}; use the version that trained it"
         )
-    size = terms.voxel_size or tomogram.voxel_size or volume.voxel_size
+    size = preprocessing.voxel_size or tomogram.voxel_size or volume.voxel_size
     if size is None:
         raise InputError(f"{path} does not say its voxel size; give it with `voxel_size`, in Å")
-    planes = _crop(terms.crop, volume.shape, path)
-    rescale = _rescaling(path, size * terms.bin, card, terms)
-    return volume, float(size), planes, rescale, _stated_contrast(volume, card, terms, path)
+    planes = _crop(preprocessing.crop, volume.shape, path)
+    rescale = _rescaling(path, size * preprocessing.bin, card, preprocessing)
+    return volume, float(size), planes, rescale, _stated_contrast(volume, card, preprocessing, path)
 
 
 def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> NDArray[np.float32]:
@@ -274,14 +280,14 @@ def _crop(crop: tuple[int, int] | None, shape: Triple, path: str) -> tuple[int, 
     return first, last
 
 
-def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
+def _rescaling(path: str, grid: float, card: ModelCard, preprocessing: Preprocessing) -> bool:
     """Tell whether the tomogram must be brought to the model's voxel size."""
     if abs(grid / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE:
         return False
-    if not terms.rescale:
-        after = f" after binning by {terms.bin}" if terms.bin > 1 else ""
-        whole = round(card.voxel_size / grid) * terms.bin
-        near = abs(grid / terms.bin * whole / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE
+    if not preprocessing.rescale:
+        after = f" after binning by {preprocessing.bin}" if preprocessing.bin > 1 else ""
+        whole = round(card.voxel_size / grid) * preprocessing.bin
+        near = abs(grid / preprocessing.bin * whole / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE
         bins = f" or `bin={whole}`" if near and whole > 1 else ""
         raise InputError(
             f"{path} has voxels of {grid:.5g} Å{after}, the model {card.name!r} was trained at "
@@ -292,19 +298,18 @@ def _rescaling(path: str, grid: float, card: ModelCard, terms: Terms) -> bool:
         card.voxel_size / grid,
         called=f"resampling {path} from {grid:.5g} to {card.voxel_size:.5g} Å a voxel, the factor",
     )
-    if words is not None and not terms.unusual:
-        raise InputError(f"{words}; if it is meant, add `unusual`")
+    refuse_unusual([words], preprocessing.yes)
     return True
 
 
-def _stated_contrast(volume: Volume, card: ModelCard, terms: Terms, path: str) -> str | None:
+def _stated_contrast(volume: Volume, card: ModelCard, preprocessing: Preprocessing, path: str) -> str | None:
     """Compare the contrast that a file states with the model's; None if it states none."""
     stated = getattr(volume, "contrast", None)
-    if stated is None or terms.trust_contrast:
+    if stated is None or preprocessing.trust_contrast:
         return stated
-    shown = {"dark": "bright", "bright": "dark"}[stated] if terms.invert else stated
+    shown = {"dark": "bright", "bright": "dark"}[stated] if preprocessing.invert else stated
     if shown != card.contrast:
-        fix = "leave out `invert`" if terms.invert else "add `invert`"
+        fix = "leave out `invert`" if preprocessing.invert else "add `invert`"
         raise InputError(
             f"{path} states that protein is {stated}, the model {card.name!r} knows it {card.contrast}; {fix}"
         )
@@ -312,22 +317,24 @@ def _stated_contrast(volume: Volume, card: ModelCard, terms: Terms, path: str) -
 
 
 def _check_contrast(
-    values: NDArray[np.float32], card: ModelCard, grid: float, path: str, terms: Terms
+    values: NDArray[np.float32], card: ModelCard, grid: float, path: str, preprocessing: Preprocessing
 ) -> None:
     smallest = min(info.radius for info in card.classes)
-    shown, skewness = looks(values, max(2, round(smallest / grid / 2)))
+    shown, skewness = apparent_contrast(values, max(2, round(smallest / grid / 2)))
     if shown is not None and shown != card.contrast:
-        turned = " with `invert`" if terms.invert else ""
-        fix = "leave out `invert`" if terms.invert else "add `invert`"
+        turned = " with `invert`" if preprocessing.invert else ""
+        fix = "leave out `invert`" if preprocessing.invert else "add `invert`"
         raise InputError(
             f"{path}: protein seems to be {shown}{turned} (skewness {skewness:+.2f}), the model "
             f"{card.name!r} knows it {card.contrast}; {fix}, or `trust_contrast` if that is wrong"
         )
 
 
-def _read(volume: Volume, z0: int, z1: int, terms: Terms, scratch: Scratch) -> NDArray[np.float32]:
+def _read(
+    volume: Volume, z0: int, z1: int, preprocessing: Preprocessing, scratch: Scratch
+) -> NDArray[np.float32]:
     """Copy the planes that are wanted, binned and with the sign that is wanted."""
-    b = terms.bin
+    b = preprocessing.bin
     z, y, x = (n // b for n in (z1 - z0, *volume.shape[1:]))
     if min(z, y, x) < 1:
         raise InputError(f"nothing is left of it by `bin={b}`")
@@ -338,7 +345,7 @@ def _read(volume: Volume, z0: int, z1: int, terms: Terms, scratch: Scratch) -> N
         slab = volume.read((slice(z0 + k * b, z0 + end * b), slice(0, y * b), slice(0, x * b)))
         if b > 1:
             slab = slab.reshape(end - k, b, y, b, x, b).mean(axis=(1, 3, 5), dtype=np.float32)
-        values[k:end] = -slab if terms.invert else slab
+        values[k:end] = -slab if preprocessing.invert else slab
         scratch.release()
     return values
 
