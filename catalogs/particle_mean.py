@@ -25,7 +25,11 @@ class ParticleMean(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     spacing: float = Field(
-        gt=0, le=1e4, allow_inf_nan=False, json_schema_extra={"unit": "Å"}, description="Of the cubes' voxels."
+        gt=0,
+        le=1e4,
+        allow_inf_nan=False,
+        json_schema_extra={"unit": "Å"},
+        description="Of the cubes' voxels.",
     )
     edge: int = Field(ge=3, le=_LARGEST, json_schema_extra={"unit": "voxels"}, description="Odd.")
     n: int = Field(ge=1, description="Particles that were averaged.")

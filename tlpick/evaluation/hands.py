@@ -1,4 +1,4 @@
-"""Whether picks look more like the particle than like its mirror image: a witness that knows of other molecules.
+"""Whether picks look more like the particle than like its mirror image, which tells other molecules apart.
 
 A right pick looks like the particle, in some orientation, rather than like its mirror image. Whatever else a
 network took for the particle (other molecules, membranes, noise) has no reason to prefer one of the two,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs.corpus.catalog import Catalog
+from catalogs.errors import InputError
 from catalogs.intensity import normalise
 from catalogs.particle_mean import ParticleMean, layout
-from catalogs.schema import SampleRecord
+from catalogs.schema import ClassInfo, SampleRecord
+
+Floats = NDArray[np.float64]
 
 #: Particles of a class that are averaged at most, and at least.
 MOST, LEAST = 300, 5
@@ -24,7 +29,7 @@ def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[st
     catalog
         The corpus.
     records
-        Samples of one voxel size.
+        Samples of one voxel size. What cannot be read of them is left out.
 
     Returns
     -------
@@ -32,59 +37,74 @@ def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[st
         Class -> mean; without classes that have fewer than :data:`LEAST` particles. If a class has several
         structures, the mean in the particle's own orientation is that of the most frequent one.
     """
-    from scipy.ndimage import map_coordinates
-    from scipy.spatial.transform import Rotation
-
     classes = [info for info in catalog.classes if info.is_particle]
     tables = {record.sample_id: catalog.particles(record.sample_id) for record in records}
-    wanted = {info.name: _structure([table[table["class_name"] == info.name] for table in tables.values()])
-              for info in classes}  # fmt: skip
-    sums: dict[str, list[NDArray[np.float64]]] = {}
-    counts = {info.name: [0, 0] for info in classes}
+    sums = {}
+    for info in classes:
+        names = pd.concat([t.loc[t["class_name"] == info.name, "structure"] for t in tables.values()])
+        if len(names):
+            sums[info.name] = _Sums(info, records[0].acquisition.voxel_size, str(names.mode().iloc[0]))
     for record in records:
-        if all(n[0] >= MOST for n in counts.values()):
+        if all(each.n_aligned >= MOST for each in sums.values()):
             break
-        values = None
-        size = record.acquisition.voxel_size
-        for info in classes:
-            table = tables[record.sample_id]
-            table = table[table["class_name"] == info.name]
-            binning, edge = layout(info.radius, size)
-            half = edge // 2
-            grid = np.arange(-half, half + 1) * size * binning
-            offsets = np.stack(np.meshgrid(grid, grid, grid, indexing="ij"), axis=-1).reshape(-1, 3)[:, ::-1]
-            ends = (np.array(record.shape[::-1]) - 1) * size
-            for row in table.itertuples():
-                centre = np.array([row.x, row.y, row.z], np.float64)
-                if counts[info.name][0] >= MOST or ((centre < info.radius) | (centre > ends - info.radius)).any():
-                    continue
-                if values is None:
-                    grey = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
-                    values = normalise(grey, record.intensity)
-                both = sums.setdefault(info.name, [np.zeros((edge,) * 3), np.zeros((edge,) * 3)])
-                rotation = Rotation.from_quat([row.qx, row.qy, row.qz, row.qw])
-                same = row.structure == wanted[info.name]
-                for k, places in ((0, rotation.apply(offsets) if same else None), (1, offsets)):
-                    if places is None:
-                        continue
-                    at = ((centre + places) / size)[:, ::-1].T
-                    both[k] += map_coordinates(values, at, order=1, mode="nearest").reshape((edge,) * 3)
-                    counts[info.name][k] += 1
-    return {
-        info.name: ParticleMean.of(
-            (sums[info.name][0] / counts[info.name][0]).astype(np.float32),
-            (sums[info.name][1] / counts[info.name][1]).astype(np.float32),
-            records[0].acquisition.voxel_size * layout(info.radius, records[0].acquisition.voxel_size)[0],
-            counts[info.name][0],
+        try:
+            grey = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
+        except (InputError, OSError, ValueError):
+            continue
+        values = normalise(grey, record.intensity)
+        if np.isfinite(values).all():
+            for each in sums.values():
+                each.add(values, tables[record.sample_id])
+    return {name: each.mean() for name, each in sums.items() if each.n_aligned >= LEAST}
+
+
+@dataclass
+class _Sums:
+    """Sums over the particles of a class."""
+
+    info: ClassInfo
+    voxel_size: float
+    structure: str
+    n_aligned: int = 0
+    n: int = 0
+    aligned: Floats = field(init=False)
+    unaligned: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._binning, self._edge = layout(self.info.radius, self.voxel_size)
+        self.aligned, self.unaligned = np.zeros((2, *(self._edge,) * 3))
+
+    def add(self, values: NDArray[np.float32], table: pd.DataFrame) -> None:
+        """Add the particles of a tomogram that lie whole in it."""
+        from scipy.spatial.transform import Rotation
+
+        half = self._edge // 2
+        steps = np.arange(-half, half + 1) * self.voxel_size * self._binning
+        cube = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)[:, ::-1]
+        ends = (np.array(values.shape[::-1]) - 1) * self.voxel_size - self.info.radius
+        ours = table[table["class_name"] == self.info.name]
+        centres = ours[["x", "y", "z"]].to_numpy(np.float64)
+        turns = ours[["qx", "qy", "qz", "qw"]].to_numpy(np.float64)
+        for centre, turn, name in zip(centres, turns, ours["structure"], strict=True):
+            if self.n_aligned >= MOST or (centre < self.info.radius).any() or (centre > ends).any():
+                continue
+            self.unaligned += self._around(values, centre + cube)
+            self.n += 1
+            if name == self.structure:
+                self.aligned += self._around(values, centre + Rotation.from_quat(turn).apply(cube))
+                self.n_aligned += 1
+
+    def _around(self, values: NDArray[np.float32], places: Floats) -> Floats:
+        from scipy.ndimage import map_coordinates
+
+        at = (places / self.voxel_size)[:, ::-1].T
+        return np.asarray(map_coordinates(values, at, order=1, mode="nearest")).reshape((self._edge,) * 3)
+
+    def mean(self) -> ParticleMean:
+        """Divide the sums by the numbers."""
+        return ParticleMean.of(
+            (self.aligned / self.n_aligned).astype(np.float32),
+            (self.unaligned / self.n).astype(np.float32),
+            self.voxel_size * self._binning,
+            self.n_aligned,
         )
-        for info in classes
-        if counts[info.name][0] >= LEAST
-    }
-
-
-def _structure(tables: Sequence[object]) -> str:
-    """Name the structure that most particles have."""
-    import pandas as pd
-
-    names = pd.concat([table["structure"] for table in tables])  # type: ignore[index]
-    return str(names.mode().iloc[0]) if len(names) else ""
