@@ -39,9 +39,7 @@ def with_steps(page: Page) -> tuple[pd.DataFrame, Slider | None]:
     if page.result is not None or every["score"].isna().any() or len(every) < 2:
         return every, None
     ranked = in_order(every)
-    if not all(
-        ranked.loc[ranked["class_name"] == name, "kept"].is_monotonic_decreasing for name in page.radii
-    ):
+    if not ranked["kept"].is_monotonic_decreasing:  # each tomogram and class has a cut of its own
         ranked = ranked.sort_values("kept", ascending=False, kind="stable")
     n, kept = len(ranked), int(ranked["kept"].sum())
     ends = np.unique(np.append(np.linspace(1, n, min(STEPS, n)).round().astype(int), max(kept, 1)))

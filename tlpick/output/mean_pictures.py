@@ -61,7 +61,7 @@ def means(page: Page) -> list[Means]:
         if known is not None:
             cube = known.cube("unaligned")
             rows.append(Row("particles of the corpus", known.n, _pictures(cube, _span(cube))))
-            lines.append(_line("truth", "corpus", cube, known.spacing))
+            lines.append(_line("c1", "corpus", cube, known.spacing))
         for tomogram in page.tomograms[:TOMOGRAMS]:
             ours = page.picks[(page.picks["tomogram"] == tomogram.name) & (page.picks["class_name"] == name)]
             if len(ours) < 2 or tomogram.name not in paths or tomogram.name not in sizes:
@@ -75,7 +75,8 @@ def means(page: Page) -> list[Means]:
             n = min(len(ours), MOST)
             rows.append(Row(f"{tomogram.title}: picks", n, _pictures(found, span)))
             rows.append(Row(f"{tomogram.title}: random places", n, _pictures(chance, span)))
-            lines.append(_line("c0", f"{tomogram.title}: picks", found, spacing))
+            colour = (0, 2, 3, 4)[len(rows) // 2 % 4]
+            lines.append(_line(f"c{colour}", f"{tomogram.title}: picks", found, spacing))
             lines.append(_line("wrong", f"{tomogram.title}: random places", chance, spacing))
         if len(lines) > 1:
             title = f"Mean grey value around {name} over the distance from the middle"

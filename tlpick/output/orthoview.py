@@ -97,7 +97,7 @@ def orthoview(
                     "kind": "slab" if k == 0 else "side",
                     "hidden": k == 0 and j != shown,
                     "image": f"jpeg;base64,{jpeg(grey)}" if k == 0 else f"png;base64,{png(grey)}",
-                    "raw": f"jpeg;base64,{jpeg(raw, 60)}",
+                    "raw": f"jpeg;base64,{jpeg(raw, 40)}",
                     "circles": circles,
                     "caption": _caption(panel, depth),
                 }

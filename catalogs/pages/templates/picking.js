@@ -23,7 +23,7 @@ for (const box of document.querySelectorAll("[data-raw]")) {
   box.closest("label").hidden = false;
   box.addEventListener("change", () => { document.body.classList.toggle("show-raw", box.checked); });
 }
-for (const label of document.querySelectorAll(".cut")) {
+for (const label of document.querySelectorAll(".choice")) {
   const slider = label.querySelector("input");
   const words = JSON.parse(slider.dataset.words);
   const marks = document.querySelectorAll("[data-step]");
