@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from catalogs.model_archive import ModelRefused, check_network, member, members,
 from catalogs.particle_mean import ParticleMean
 from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Calibration
+from catalogs.whole_files import replacing
 
 #: Version of the model file. A reader refuses a newer one and reads older ones.
 #:
@@ -103,18 +103,9 @@ def write_model(path: str | os.PathLike[str], card: ModelCard, network: bytes) -
     ValueError
         If ``network`` is no archive.
     """
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
     card = card.model_copy(update={"format_version": max(card.format_version, MODEL_FORMAT_VERSION)})
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with open(unfinished, "wb") as raw:
-            _archive(raw, {CARD: card.model_dump_json(indent=1).encode()} | _members(network))
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path, durable=True) as unfinished, open(unfinished, "wb") as raw:
+        _archive(raw, {CARD: card.model_dump_json(indent=1).encode()} | _members(network))
 
 
 def read_card(path: str | os.PathLike[str]) -> ModelCard:

@@ -20,7 +20,8 @@ from catalogs.pages.cards import Card
 from catalogs.pages.pictures import kind_of
 from catalogs.pages.render import share
 from catalogs.volumes import open_volume
-from tlpick.batch.files import REPORT, write_text
+from catalogs.whole_files import write_text
+from tlpick.batch.files import REPORT
 from tlpick.batch.run_folder import read_picks
 from tlpick.evaluation.matching import Score
 from tlpick.output.cuts import curves, with_steps

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
+from catalogs.amounts import duration
 from catalogs.console import DISTRIBUTION
 from catalogs.corpus.catalog import Catalog
 from catalogs.former_names import as_stored
@@ -21,7 +22,7 @@ from catalogs.schema import SampleRecord
 from tlpick.evaluation.particle_means import particle_means
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import Architecture
-from tltrain.reporting.progress import Progress, duration
+from tltrain.reporting.progress import Progress
 from tltrain.training.checkpoint import State
 from tltrain.training.settings import Settings
 from tltrain.training.validation import Scores

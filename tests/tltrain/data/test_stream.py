@@ -208,12 +208,12 @@ FORKED = """
 import os, sys
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
-from tltrain.data.splits import choose
+from tltrain.data.splits import split_samples
 from tltrain.data.stream import open_stream
 
 def open_it():
     catalog = Catalog.open(sys.argv[1])
-    return open_stream(catalog, choose(catalog).train, patch=24, batch=4, seed=0, readers=3)
+    return open_stream(catalog, split_samples(catalog).train, patch=24, batch=4, seed=0, readers=3)
 
 stream = open_it()
 begun = stream.batches()
