@@ -17,14 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.pages import render as pages
 from catalogs.pages.pictures import jpeg
 from catalogs.seeds import digest
 from catalogs.volumes import Volume, open_volume
 from catalogs.whole_files import write_text
-from tlpick.batch.files import ALL, CURATE, PARTICLES
+from tlpick.batch.files import CURATE
 from tlpick.batch.run_folder import read_picks
 from tlpick.output.orthoview import stretch
 from tlpick.output.page import Tomogram, page_of
@@ -81,14 +80,13 @@ def write_curation(folder: str | Path) -> Path | None:
     place = Path(folder)
     picks = read_picks(str(folder))
     page = page_of(picks, picks.tomograms)
-    every = particles.read(place / ALL) if (place / ALL).exists() else picks.table
-    every = every[every["class_name"].isin(list(page.radii))]
+    every = page.every[page.every["class_name"].isin(list(page.radii))]
     shown = every.sort_values("score", ascending=False, kind="stable", na_position="last")[:MOST]
     rows, pictures = _pictures(shown, page.radii, page.tomograms)
     if not len(rows):
         (place / CURATE).unlink(missing_ok=True)
         return None
-    chosen = choice(rows, particles.read(place / PARTICLES))
+    chosen = choice(rows)
     write_text(
         place / CURATE,
         pages.page(
@@ -109,11 +107,9 @@ def write_curation(folder: str | Path) -> Path | None:
     return place / CURATE
 
 
-def choice(table: pd.DataFrame, kept: pd.DataFrame) -> list[Pick]:
-    """Say of each pick whether it is kept and how near to the cut it lies, in the order of the table."""
-    place = ["tomogram", "class_name", "x", "y", "z"]
-    known = set(kept[place].itertuples(index=False, name=None))
-    is_kept = np.array([row in known for row in table[place].itertuples(index=False, name=None)], bool)
+def choice(table: pd.DataFrame) -> list[Pick]:
+    """Say of each pick how near to the cut it lies; the table has a column ``kept``, and its order stays."""
+    is_kept = table["kept"].to_numpy(bool)
     score = table["score"].to_numpy(np.float64)
     near = np.full(len(table), np.inf)
     for name in set(table["class_name"]):

@@ -47,6 +47,8 @@ class Page:
         Picks against truth, or None.
     facts
         How it came about, word -> value.
+    every
+        Also the picks that were not kept, with a column ``kept``; the picks alone where the truth is known.
     curated
         Whether the page where picks are accepted and rejected lies beside this one.
     """
@@ -58,6 +60,7 @@ class Page:
     run: Mapping[str, Any]
     result: Result | None
     facts: Mapping[str, str]
+    every: pd.DataFrame
     curated: bool = False
 
 
@@ -85,7 +88,17 @@ def page_of(
         radii = {name: radius for name, radius in picks.radii.items() if not math.isnan(radius)}
     facts = _facts(picks, truth, sizes, names)
     curated = (picks.folder / CURATE).exists()
-    return Page(table, there, radii, tomograms, picks.run, result, facts, curated)
+    every = table.assign(kept=True)
+    if result is None and picks.every is not None:
+        every = _marked(picks.every[picks.every["tomogram"].isin(list(names))], table)
+    return Page(table, there, radii, tomograms, picks.run, result, facts, every, curated)
+
+
+def _marked(every: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``kept`` to all picks; the two lists are of one run, so places are equal."""
+    key = ["tomogram", "class_name", "x", "y", "z"]
+    there = set(kept[key].itertuples(index=False, name=None))
+    return every.assign(kept=[row in there for row in every[key].itertuples(index=False, name=None)])
 
 
 def _facts(

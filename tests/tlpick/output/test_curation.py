@@ -71,7 +71,7 @@ def test_picks_around_the_cut_come_first_by_nearness() -> None:
     table = particles.make(
         x=np.arange(6.0), y=[0.0] * 6, z=[0.0] * 6, score=[0.9, 0.8, 0.62, 0.6, 0.3, np.nan]
     )
-    made = choice(table, table[:3])
+    made = choice(table.assign(kept=[True] * 3 + [False] * 3))
     assert [pick.kept for pick in made] == [True, True, True, False, False, False]
     assert sorted(range(6), key=lambda k: made[k].near) == [2, 3, 1, 0, 4, 5]
     assert made[5].score is None
