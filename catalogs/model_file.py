@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused, check_network, member, members, names
+from catalogs.particle_mean import ParticleMean
 from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Calibration
 from catalogs.whole_files import replacing
@@ -28,7 +29,8 @@ from catalogs.whole_files import replacing
 #:
 #: 1. A zip of the Keras archive and the card.
 #: 2. The Keras archive with the card inside; the card says which task the network does.
-MODEL_FORMAT_VERSION = 2
+#: 3. The card may hold what particles look like, class by class.
+MODEL_FORMAT_VERSION = 3
 
 CARD = "card.json"
 NETWORK = "network.keras"
@@ -78,6 +80,9 @@ class ModelCard(BaseModel):
     provenance: dict[str, Any] = Field(description="Corpus, its digest, the samples, software.")
     calibration: dict[str, Calibration] = Field(
         default_factory=dict, description="Class -> what its scores mean; tlpick calibrate writes it."
+    )
+    means: dict[str, ParticleMean] = Field(
+        default_factory=dict, description="Class -> what its particles look like on average in the corpus."
     )
 
 

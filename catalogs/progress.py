@@ -161,7 +161,7 @@ def two_rows(title: str, share: float, words: Sequence[str], notes: Sequence[str
     words
         What the first row says after the bar; the first ones are the most important.
     notes
-        What the second row says.
+        What the second row says; where there is little room, those before the last are dropped.
     width
         Of the window, in characters.
     """
@@ -178,7 +178,10 @@ def two_rows(title: str, share: float, words: Sequence[str], notes: Sequence[str
     bar = [ProgressBar(total=1.0, completed=min(1.0, share), width=min(30, room))] if room >= 8 else []
     cells = [Text(word, no_wrap=True, overflow="ellipsis") for word in head]
     first.add_row(cells[0], *bar, *cells[1:])
-    second = Text("  ") + Text(" · ").join(Text(note) for note in filter(None, notes))
+    told = list(filter(None, notes))
+    while len(told) > 2 and sum(map(len, told)) + 3 * len(told) - 1 > width:
+        told.pop(-2)
+    second = Text("  ") + Text(" · ").join(map(Text, told))
     second.highlight_regex(r"\b[1-9]\d* failed", "red")
     second.truncate(width, overflow="ellipsis")
     second.no_wrap = True

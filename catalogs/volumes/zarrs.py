@@ -151,7 +151,17 @@ def _plain(
     voxel = voxel * 3 if len(voxel) == 1 else voxel
     size = cube(text, voxel) if len(voxel) == 3 else voxel_size
     binning, contrast = _ours(attributes, label=False)
-    return Volume(array, size, (0.0, 0.0, 0.0), name, binning, contrast)
+    return Volume(_in_order(array, attributes, text), size, (0.0, 0.0, 0.0), name, binning, contrast)
+
+
+def _in_order(array: zarr.Array[Any], attributes: dict[str, Any], text: str) -> Any:
+    """Turn an array whose axes have names (Zarr 3, or xarray's attribute) to z, y, x."""
+    named = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
+    names = [str(name).lower() for name in named] if isinstance(named, list | tuple) else []
+    if sorted(names) != ["x", "y", "z"] or names == [*"zyx"]:
+        return array
+    notes.warn(f"the axes of {text} are called {', '.join(names)}; they are turned to z, y, x")
+    return Reordered(array, (names.index("z"), names.index("y"), names.index("x")))
 
 
 def _check(array: Any, text: str) -> None:

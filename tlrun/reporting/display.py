@@ -175,17 +175,18 @@ class Display:
     def _words(self, progress: Progress) -> list[str]:
         counted = sum(n * self._pieces.get(group, 0.0) for group, n in progress.calls_done.items())
         rate = counted / progress.seconds if progress.seconds else 0.0
-        words = [_rate(rate, self._unit)] if counted else []
-        share = f"{100 * progress.running / progress.workers:.0f} % of " if progress.workers else ""
-        words.append(f"{share}{progress.workers} worker{'s' * (progress.workers != 1)} busy")
-        words.append(f"{data_size(progress.bytes_written)} written")
+        words = []  # the more important come first: a narrow window drops the others
         if progress.items_failed or progress.retried:
             words.append(f"{progress.items_failed} failed")
         if progress.retried:
             words.append(f"{progress.retried} tried again")
-        words.append(f"{duration(progress.seconds)} spent")
         if progress.stopping:
             words.append("finishing what has begun")
+        words += [_rate(rate, self._unit)] if counted else []
+        share = f"{100 * progress.running / progress.workers:.0f} % of " if progress.workers else ""
+        words.append(f"{share}{progress.workers} worker{'s' * (progress.workers != 1)} busy")
+        words.append(f"{data_size(progress.bytes_written)} written")
+        words.append(f"{duration(progress.seconds)} spent")
         return words
 
 
