@@ -1,10 +1,10 @@
-"""Amounts in words: a time and a number of bytes, said the same way by all programs."""
+"""Formats times and numbers of bytes in the same way for all programs."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Say a time, e.g. ``45 s``, ``3 min 20 s``, ``25 min``, ``2 h 05 min`` or ``3.5 days``."""
+    """Format a time, e.g. ``45 s``, ``3 min 20 s``, ``25 min``, ``2 h 05 min`` or ``3.5 days``."""
     if seconds < 59.5:
         return f"{seconds:.0f} s" if seconds >= 0.95 or seconds <= 0 else f"{seconds:.1g} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -17,7 +17,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """Say a number of bytes, e.g. ``1.2 GB``; a GB is 10⁹ bytes, as in the settings that take gigabytes."""
+    """Format a number of bytes, e.g. ``1.2 GB``; a GB is 10⁹ bytes, as in the settings."""
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 999.5:
             return f"{n_bytes:.3g} {unit}"
