@@ -218,7 +218,7 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    with pytest.raises(InputError, match="there are 2 GPUs here"), open_cluster("gpu:3"):
+    with pytest.raises(InputError, match="this machine has 2 GPUs"), open_cluster("gpu:3"):
         pass
 
 
@@ -493,5 +493,5 @@ def test_pods_are_what_the_operator_takes() -> None:
 
 def test_a_scheduler_that_has_gone_is_said_where_workers_are_counted() -> None:
     gone = SimpleNamespace(scheduler_info=lambda n_workers: {})
-    with pytest.raises(ClusterLost, match="the Dask scheduler has gone"):
+    with pytest.raises(ClusterLost, match="the Dask scheduler is gone"):
         n_workers(gone)
