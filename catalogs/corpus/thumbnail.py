@@ -1,4 +1,4 @@
-"""The small picture of a sample: the middle of its tomogram, as PNG."""
+"""Thumbnail of a sample: the middle of its tomogram as PNG."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from catalogs.schema import Intensity
 
-#: Key of the object in a sample's group: beside the chunks of the tomogram, where no reader of Zarr looks. In
-#: a group, every reader that lists its members would warn of a file that is none.
+#: Key of the object in a sample's group: beside the chunks of the tomogram, where Zarr readers do not look.
+#: Directly in a group, readers that list its members would warn about an unknown file.
 THUMBNAIL = "0/thumbnail.png"
-#: Pixels of its longer edge at most.
+#: Largest length of its longer edge in pixels.
 EDGE = 128
-_PLANES = 5  # that are averaged: one alone is mostly noise
-_SPREADS = 3.0  # grey values are shown as far as so many spreads from their centre
+_PLANES = 5  # planes that are averaged; one alone is mostly noise
+_SPREADS = 3.0  # grey values are shown up to so many spreads from their centre
 
 
 class _Volume(Protocol):
@@ -33,7 +33,7 @@ def draw(tomogram: _Volume, intensity: Intensity) -> bytes:
     tomogram
         (z, y, x) float32, in memory or stored; only the planes in the middle are read.
     intensity
-        Of the tomogram: what is shown as mid-grey, and how far around it.
+        Grey values of the tomogram: the centre is shown as mid-grey.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def draw(tomogram: _Volume, intensity: Intensity) -> bytes:
 def grey_values(
     values: NDArray[np.floating], intensity: Intensity, spreads: float = _SPREADS
 ) -> NDArray[np.uint8]:
-    """Turn values of a tomogram into grey ones, 0 to 255, its centre in the middle."""
+    """Map values of a tomogram to grey levels, 0 to 255, with its centre in the middle."""
     reach = spreads * intensity.spread
     shades = (values - (intensity.centre - reach)) * (255 / (2 * reach))
     return np.asarray(np.rint(np.clip(shades, 0, 255)), np.uint8)
