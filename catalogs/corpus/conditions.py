@@ -90,7 +90,7 @@ def rows_where(samples: pd.DataFrame, where: str) -> pd.Series[bool]:
         said = error.msg if isinstance(error, SyntaxError) else str(error)
         raise InputError(f"the selection {shown!r} cannot be understood ({said})") from error
     if not _is_condition(chosen):
-        raise InputError(f"the selection {shown!r} is not a condition; write one such as dose < 100")
+        raise InputError(f"the selection {shown!r} is no condition; write one such as dose < 100")
     return pd.Series(chosen.to_numpy(bool), index=samples.index)
 
 
