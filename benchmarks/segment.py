@@ -142,9 +142,9 @@ def pick(model: Any, volume: NDArray[np.float32], memory: float, folder: Path) -
     from catalogs.schema import ClassInfo
     from catalogs.volumes import write_mrc
     from tlpick.batch.pipeline import Picked, Settings, pick_tomogram
+    from tlpick.network.geometry import read_graph
     from tlpick.network.tomograms.inputs import Tomogram
     from tlpick.network.tomograms.intake import Preprocessing
-    from tltrain.networks.architectures import halo
 
     write_mrc(folder / "tomogram.mrc", volume, 10.0)
     some = normalise(volume[:64, :64, :64], measure(volume))[np.newaxis, ..., np.newaxis]
@@ -161,15 +161,19 @@ def pick(model: Any, volume: NDArray[np.float32], memory: float, folder: Path) -
         network=model.name,
         n_parameters=model.count_params(),
         pooling=4,
-        halo=halo(model, 4),
+        halo=read_graph(model).halo,
         patch=40,
         thresholds={info.name: float(np.quantile(said, 1 - SHARE)) for info in classes},
         training={},
         provenance={},
     )
     write_model(folder / "model.tlm", card, (folder / "network.keras").read_bytes())
+    # without a decoy, which would be segmented too
     settings = Settings(
-        max_memory=memory, preprocessing=Preprocessing(trust_contrast=True), keep_segmentation="zarr"
+        max_memory=memory,
+        preprocessing=Preprocessing(trust_contrast=True),
+        keep_segmentation="zarr",
+        decoys=0,
     )
     outcome = pick_tomogram(
         str(folder / "model.tlm"), Tomogram(str(folder / "tomogram.mrc")), str(folder / "picks"), settings

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from catalogs.storage.hdf5_data import n_filters
 
@@ -94,8 +95,8 @@ def _check(archive: zipfile.ZipFile, size: int, where: object) -> None:
     total = sum(entry.file_size for entry in entries)
     if total > max(_LEAST, _RATIO * size) or len(entries) > _MEMBERS:
         raise ModelRefused(
-            f"{where} is no model: {size / 1e6:.3g} MB that unpack to {total / 1e6:.3g} MB in {len(entries)} "
-            "parts cannot be a network"
+            f"{where} is no model: {data_size(size)} that unpack to {data_size(total)} in "
+            f"{len(entries)} parts are no network"
         )
     for entry in entries:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
@@ -104,7 +105,7 @@ def _check(archive: zipfile.ZipFile, size: int, where: object) -> None:
         text = entry.filename.endswith(".json")
         if text and entry.file_size > MOST_TEXT:
             raise ModelRefused(
-                f"{where} is not a model: {entry.filename!r} in it has {entry.file_size / 1e6:.3g} MB"
+                f"{where} is not a model: {entry.filename!r} in it has {data_size(entry.file_size)}"
             )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +20,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused, check_network, member, members, names
+from catalogs.particle_mean import ParticleMean
 from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Calibration
+from catalogs.whole_files import replacing
 
 #: Version of the model file. Readers refuse newer versions and read older ones.
 #:
 #: 1. A zip of the Keras archive and the card.
 #: 2. The Keras archive with the card inside; the card names the task of the network.
-MODEL_FORMAT_VERSION = 2
+#: 3. The card may hold what particles look like, class by class.
+MODEL_FORMAT_VERSION = 3
 
 CARD = "card.json"
 NETWORK = "network.keras"
@@ -79,6 +81,9 @@ class ModelCard(BaseModel):
     calibration: dict[str, Calibration] = Field(
         default_factory=dict, description="Class -> what its scores mean; tlpick calibrate writes it."
     )
+    means: dict[str, ParticleMean] = Field(
+        default_factory=dict, description="Class -> what its particles look like on average in the corpus."
+    )
 
 
 def write_model(path: str | os.PathLike[str], card: ModelCard, network: bytes) -> None:
@@ -98,18 +103,9 @@ def write_model(path: str | os.PathLike[str], card: ModelCard, network: bytes) -
     ValueError
         If ``network`` is not a Keras archive.
     """
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
     card = card.model_copy(update={"format_version": max(card.format_version, MODEL_FORMAT_VERSION)})
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with open(unfinished, "wb") as raw:
-            _archive(raw, {CARD: card.model_dump_json(indent=1).encode()} | _members(network))
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path, durable=True) as unfinished, open(unfinished, "wb") as raw:
+        _archive(raw, {CARD: card.model_dump_json(indent=1).encode()} | _members(network))
 
 
 def read_card(path: str | os.PathLike[str]) -> ModelCard:

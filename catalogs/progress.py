@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from rich.console import Group
 
+from catalogs.amounts import duration
+
 #: Seconds between two lines where the output is not a terminal.
 LOG_EVERY = 15.0
 
@@ -116,7 +118,7 @@ class ProgressLine:
             self._first = now, done
         if self._live is None and now - self._last >= LOG_EVERY:
             self._last, left = now, self._left(now)
-            spent = in_time(now - self._started) + (f", about {left} left" if left else "")
+            spent = duration(now - self._started) + (f", about {left} left" if left else "")
             words = [f"  {self._title} {done}/{self._total} {self._unit}", spent, note]
             sys.stdout.write("; ".join(filter(None, words)) + "\n")
             sys.stdout.flush()
@@ -130,7 +132,7 @@ class ProgressLine:
     def _picture(self) -> Group:
         now = time.monotonic()
         left = self._left(now)
-        spent = f"{in_time(now - self._started)} spent"
+        spent = f"{duration(now - self._started)} spent"
         return two_rows(
             self._title,
             self._done / self._total if self._total else 0.0,
@@ -144,7 +146,7 @@ class ProgressLine:
         if self._first is None or self._done <= self._first[1]:
             return ""
         began, before = self._first
-        return in_time((now - began) / (self._done - before) * (self._total - self._done))
+        return duration((now - began) / (self._done - before) * (self._total - self._done))
 
 
 def two_rows(title: str, share: float, words: Sequence[str], notes: Sequence[str], width: int) -> Group:
@@ -159,7 +161,7 @@ def two_rows(title: str, share: float, words: Sequence[str], notes: Sequence[str
     words
         Words of the first row after the bar, the most important first.
     notes
-        Words of the second row.
+        What the second row says; where there is little room, those before the last are dropped.
     width
         Width of the window in characters.
     """
@@ -176,19 +178,11 @@ def two_rows(title: str, share: float, words: Sequence[str], notes: Sequence[str
     bar = [ProgressBar(total=1.0, completed=min(1.0, share), width=min(30, room))] if room >= 8 else []
     cells = [Text(word, no_wrap=True, overflow="ellipsis") for word in head]
     first.add_row(cells[0], *bar, *cells[1:])
-    second = Text("  ") + Text(" · ").join(Text(note) for note in filter(None, notes))
+    told = list(filter(None, notes))
+    while len(told) > 2 and sum(map(len, told)) + 3 * len(told) - 1 > width:
+        told.pop(-2)
+    second = Text("  ") + Text(" · ").join(map(Text, told))
     second.highlight_regex(r"\b[1-9]\d* failed", "red")
     second.truncate(width, overflow="ellipsis")
     second.no_wrap = True
     return Group(first, second)
-
-
-def in_time(seconds: float) -> str:
-    """Format a duration, e.g. ``3 min`` or ``2 h 05 min``."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours / 24:.1f} days"

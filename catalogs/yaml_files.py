@@ -20,7 +20,7 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:
 
     These are: a key that appears twice in a mapping, of which YAML keeps the last; ``1:10``, which YAML 1.1
     reads as a number to base 60, 70; ``010``, which it reads as 8; and ``no:``, which it reads as the key
-    false.
+    false. Other keys that look like numbers or dates are names, and stay as they are written.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:
         if node is not None:
             for line, what in _misread(node, as_text):
                 raise InputError(f"{path}, line {line}: {what}.")
-        return yaml.load(text, loader)
+            _keep_names(node)
+        return None if node is None else _construct(loader, node)
     except InputError:  # a ValueError, too
         raise
     except RecursionError as error:
@@ -60,6 +61,32 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:
         raise InputError(f"{path} is not valid YAML{where}: {reason}.") from error
 
 
+def _keep_names(root: yaml.Node) -> None:
+    """Let keys be the words that stand there: a class may be called 1914, 12.10 or 2024-05-15."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    key.tag = "tag:yaml.org,2002:str"
+                waiting += [key, value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+def _construct(loader: type[yaml.BaseLoader] | type[yaml.SafeLoader], node: yaml.Node) -> Any:
+    made = loader("")
+    try:
+        return made.construct_document(node)
+    finally:
+        made.dispose()
+
+
 def _misread(root: yaml.Node, as_text: bool) -> Iterator[tuple[int, str]]:
     """Find what people mean differently: the line and the problem."""
     seen: set[int] = set()  # an anchor may be used many times
@@ -71,7 +98,13 @@ def _misread(root: yaml.Node, as_text: bool) -> Iterator[tuple[int, str]]:
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             yield from _keys(node)
-            waiting += [part for pair in node.value[::-1] for part in pair[::-1]]
+            # keys that look like numbers are names
+            waiting += [
+                part
+                for pair in node.value[::-1]
+                for part in pair[::-1]
+                if part is pair[1] or not isinstance(part, yaml.ScalarNode)
+            ]
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value[::-1]
         elif isinstance(node, yaml.ScalarNode) and not as_text and node.tag in _NUMBERS:

@@ -238,17 +238,13 @@ def clusters(name: str | None) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 def new(template: str, path: Path) -> None:
     """Write a commented recipe to PATH, to make your own of."""
+    from tlgen.commands.enough import lines
     from tlgen.recipes.recipe_file import new_recipe
 
     name = new_recipe(template, path)
     click.echo(f"{path}: recipe {name}, as {template}; edit it, then: tlgen plan {path} --to {name}/corpus")
-    click.echo(
-        "how much is enough, under samples:\n"
-        "  a first look      8 boxes to train, 1 that validates; tltrain fit as it is   (minutes)\n"
-        "  a working model   40 and 5, conditions drawn around yours; --steps 5000      (an hour or two)\n"
-        "  a paper           100, several structures and variants, as the recipe ribosome;\n"
-        "                    --network deepfinder --steps 10000 on a GPU                (a day)"
-    )
+    for line in lines():
+        click.echo(line)
 
 
 @tlgen.command()

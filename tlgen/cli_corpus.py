@@ -37,6 +37,21 @@ def ls(
 
 @click.command()
 @click.argument("url")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of this machine; any that is free if left out.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def browse(url: str, port: int | None, no_browser: bool) -> None:
+    """Show the corpus at URL as a page in the browser: samples, parameters, sections, labels, tilts.
+
+    The page is served to this machine only, to whoever has its address, and nothing is changed. Ctrl-C
+    ends it.
+    """
+    from tlgen.commands.browse import browse as show
+
+    show(url, port, not no_browser)
+
+
+@click.command()
+@click.argument("url")
 @click.option("--quick", is_flag=True, help="Compare names and sizes only; read no volumes.")
 def verify(url: str, quick: bool) -> None:
     """Compare every object of the corpus at URL with its checksum, and the index with the samples.
@@ -113,4 +128,4 @@ def index(url: str) -> None:
 
 
 #: All of them, for the program.
-COMMANDS = (ls, verify, repair, copy, export, index)
+COMMANDS = (ls, browse, verify, repair, copy, export, index)

@@ -26,6 +26,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.connection import Pipe as pipe
 from typing import Any
 
+from catalogs.amounts import duration
+
 #: A worker is one thread: BLAS, FFT and numba must not start one thread per core in each process.
 _POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA")
 ONE_THREAD = {f"{pool}_NUM_THREADS": "1" for pool in _POOLS}
@@ -82,7 +84,7 @@ class Child:
             if not self._connection.poll(time_limit):
                 self._stop(say_where=True)
                 assert time_limit is not None
-                raise TimeLimit(f"it was stopped after {_in_words(time_limit)}")
+                raise TimeLimit(f"it was stopped after {duration(time_limit)}")
             answer = pickle.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionError) as error:
             self._stop()
@@ -157,12 +159,6 @@ def child_of_this_thread() -> Child:
         _of_thread.child = Child()
     child: Child = _of_thread.child
     return child
-
-
-def _in_words(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _how(returncode: int) -> str:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from catalogs.amounts import data_size
 from catalogs.private import private_folder
 
 #: Share of the host's memory that calls may use; the rest is for the workers and other programs.
@@ -103,7 +104,7 @@ def reserved(needed: int, *, folder: Path | None = None, total: int | None = Non
         most[f"{cluster}-"] = int(SHARE * share)
     if needed > (there := min(most.values())):
         raise TooLarge(
-            f"it needs {in_words(needed)} of memory, and {os.uname().nodename} has {in_words(there)} for "
+            f"it needs {data_size(needed)} of memory, and {os.uname().nodename} has {data_size(there)} for "
             "calls; make the box smaller or the voxels larger, or give workers with more memory"
         )
     folder = folder or _ledger()
@@ -147,10 +148,3 @@ def _entries(folder: Path) -> Iterator[tuple[str, int]]:
                 path.unlink(missing_ok=True)  # its process died
         except FileNotFoundError:  # it has just ended
             continue
-
-
-def in_words(n: int) -> str:
-    """Write a number of bytes for people."""
-    if n < 1e8:
-        return f"{n / 1e6:.0f} MB"
-    return f"{n / 1e9:.1f} GB" if n < 1e11 else f"{n / 1e9:.0f} GB"

@@ -339,7 +339,7 @@ class Catalog:
         try:
             return self._store.read(f"{record.path}/{thumbnail.THUMBNAIL}")
         except FileNotFoundError:
-            return thumbnail.draw(self.arrays(sample_id)["tomogram"], record.intensity)
+            return thumbnail.draw(self.arrays(sample_id)["tomogram"])
 
     def particles(self, sample_id: str) -> pd.DataFrame:
         """Read the particle table of a sample, including distractors (label 0)."""

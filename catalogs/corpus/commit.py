@@ -67,7 +67,7 @@ def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> Sample
         voxel_size=draft.acquisition.voxel_size,
         attributes=draft.model_dump(mode="json", exclude={"checksums", "n_objects", "n_bytes", "path"}),
         classes=classes,
-        thumbnail=thumbnail.draw(sample.tomogram, draft.intensity),
+        thumbnail=thumbnail.draw(sample.tomogram),
     )
     measured = {
         "checksums": {ROOT: checksum(objects[ROOT])},

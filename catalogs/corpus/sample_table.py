@@ -25,7 +25,8 @@ COLUMNS = [
     *("occupancy", "centre", "spread", "cpu_seconds", "n_bytes"),
 ]
 
-_UNITS = {
+#: Unit of each column that has one.
+UNITS = {
     **units(Acquisition),
     **dict.fromkeys(("shape_z", "shape_y", "shape_x"), "voxel"),
     "cpu_seconds": "s",
@@ -99,7 +100,7 @@ def to_xarray(samples: pd.DataFrame) -> xr.Dataset:
     import xarray as xr
 
     variables = {
-        name: ("sample", samples[name].to_numpy(), {"units": _UNITS[name]} if name in _UNITS else {})
+        name: ("sample", samples[name].to_numpy(), {"units": UNITS[name]} if name in UNITS else {})
         for name in samples.columns
     }
     ids = np.asarray(samples.index, dtype=object)

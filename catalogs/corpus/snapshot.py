@@ -84,7 +84,8 @@ class Snapshot:
             import pyarrow as pa
             import pyarrow.parquet as pq
 
-            table = pq.ParquetFile(pa.BufferReader(self.data)).read_row_group(group, columns=list(_TEXT))
+            file = pq.ParquetFile(pa.BufferReader(self.data))
+            table = file.read_row_group(group, columns=list(_TEXT), use_threads=False)
             return list(zip(*(table.column(name).to_pylist() for name in _TEXT), strict=True))
 
         return lru_cache(4)(read)
@@ -141,9 +142,8 @@ def encode(base: Snapshot | None, without: Iterable[str], fresh: Mapping[str, Sa
             # both are sorted by sample id, so the old records come in the order in which they are needed
             texts = [_texts_of(fresh[i]) if i in fresh else next(kept)[1] for i in part["sample_id"]]
             whole = part.assign(**dict(zip(_TEXT, zip(*texts, strict=True), strict=True)))
-            writer.write_table(
-                pa.Table.from_pandas(whole, schema, preserve_index=False), row_group_size=_ROWS
-            )
+            table = pa.Table.from_pandas(whole, schema, preserve_index=False, nthreads=1)
+            writer.write_table(table, row_group_size=_ROWS)
     return file.getvalue()
 
 
@@ -172,7 +172,9 @@ def decode(data: bytes, sequence: int, where: str) -> Snapshot:
         if missing := {"sample_id", "path", *_TEXT} - set(file.schema_arrow.names):
             raise KeyError(missing)
         names = [name for name in file.schema_arrow.names if name not in _TEXT]
-        table = file.read(columns=names).to_pandas().set_index("sample_id")
+        # Arrow's threads may still end when the program does, which then aborts now and then (arrow#34314)
+        read = file.read(columns=names, use_threads=False)
+        table = read.to_pandas(use_threads=False).set_index("sample_id")
         wrong = [path for i, path in zip(table.index, table["path"], strict=True) if not _fits(i, path)]
         if wrong or not table.index.is_unique:
             raise ValueError(f"{wrong[:1]} is not the path of a sample")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from catalogs.schema import SampleRecord
 from catalogs.storage.reader import StoredArray
 from catalogs.storage.store import Store, filesystem, in_parallel, open_store
 from catalogs.volumes import Contrast, write_mrc
+from catalogs.whole_files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,7 @@ class Target:
             if self.store.local is None:  # where objects appear completely
                 self.store.write({key: data})
                 return
-            file = self.store.local / key
-            file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
-            try:
-                unfinished.write_bytes(data)
-                os.replace(unfinished, file)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            write_bytes(self.store.local / key, data)
         except Exception as error:  # each storage has its own errors for "no such bucket" or "no permission"
             raise InputError(f"{self.store.at(key)} cannot be written ({error})") from error
 

@@ -15,7 +15,7 @@ the centre of the first voxel at the centre of the first pixel: unbinned = i b. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -47,6 +47,9 @@ NOTES = "notes"
 POSITION = frozenset("xyz")
 ORIENTATION = frozenset(["qx", "qy", "qz", "qw"])
 
+#: So many particles never lie all in the first voxel.
+#: So many particles never lie all in the first voxel.
+SEVERAL = 3
 _Value = TypeVar("_Value")
 
 _VOLUMES = (
@@ -152,6 +155,44 @@ class Context:
             )
         return float(_known("voxel size", self.voxel_size, name))
 
+    def stating(self, path: Path, sizes: Mapping[str, float], where: str) -> Context:
+        """Take the voxel sizes that a list states, where none are given.
+
+        Parameters
+        ----------
+        path
+            Of the list, for errors.
+        sizes
+            Å of a voxel of each of its tomograms; 1 is what programs write that do not know it.
+        where
+            What in the list states them.
+
+        Raises
+        ------
+        InputError
+            If another size of a tomogram is given, and nothing says which of them the list counts in.
+        """
+        if self.in_pixels or self.list_pixel is not None or self.unit is not None:
+            return self
+        known: dict[str, float] = {}
+        for name, size in sizes.items():
+            if size == 1:
+                continue
+            try:
+                given = self.voxel(name)
+            except InputError:
+                known[name] = size
+                continue
+            if abs(given - size) > 0.01 * size:
+                raise InputError(
+                    f"{path} may count in the voxels of {size:g} Å that {where}, or in the voxels of "
+                    f"{given:g} Å of the tomogram {name!r}; say which (`from_pixel_size={size:g}`, or "
+                    "`unit=voxels`)"
+                )
+        if not known:
+            return self
+        return replace(self, voxel_size={**(self.voxel_size or {}), **known})  # type: ignore[dict-item]
+
     def pixel(self, name: str) -> float:
         """Return the unit of a list in Å: a voxel of the tomogram, or a pixel of the tilt series."""
         if self.list_pixel is not None:
@@ -196,6 +237,11 @@ class Context:
         index = np.asarray(index, np.float64).reshape(-1, 3)
         if self.unit == "angstrom":
             return index
+        if self.unit is None and len(index) >= SEVERAL and all_shares(index):
+            raise InputError(
+                "its coordinates all lie between 0 and 1: they may be shares of the tomogram's edges, or "
+                "voxels; say which (`unit=shares` with `voxel_size` and `shape`, or `unit=voxels`)"
+            )
         if self.unit == "shares":
             edges = {name: self.size(name) * self.voxel(name) for name in dict.fromkeys(tomograms)}
             return index * np.array([edges[name] for name in tomograms]).reshape(-1, 3)
@@ -273,6 +319,11 @@ class Format:
     one_class: bool = False
     numbers_tomograms: bool = False
     rounding: float = 0.001
+
+
+def all_shares(index: NDArray[np.float64]) -> bool:
+    """Whether all coordinates lie between 0 and 1, and not only on them."""
+    return bool(len(index) and (index >= 0).all() and (index <= 1).all() and (index % 1 != 0).any())
 
 
 def positions(table: pd.DataFrame) -> NDArray[np.float64]:

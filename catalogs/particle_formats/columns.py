@@ -16,17 +16,8 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.particle_formats import names
 from catalogs.particle_formats.base import POSITION, Context, Format, as_columns, one_of
-from catalogs.particle_formats.sniff import SniffedFile
+from catalogs.particle_formats.sniff import SniffedFile, read_numbers
 from catalogs.particle_table import make
-
-
-def _values(path: Path, count: int, what: str) -> NDArray[np.float64]:
-    rows = SniffedFile(path).numbers
-    if rows is None and not path.read_text(errors="replace").strip():
-        return np.zeros((0, count))
-    if rows is None or len(rows[0]) != count:
-        raise InputError(f"{path} is not {what}: {count} numbers in each line are needed")
-    return np.array(rows, np.float64)
 
 
 def _four(sniffed: SniffedFile) -> NDArray[np.float64] | None:
@@ -67,7 +58,7 @@ def _few(values: NDArray[np.float64]) -> bool:
 
 
 def _read_class(path: Path, context: Context) -> pd.DataFrame:
-    values = _values(path, 4, "a list of class x y z")
+    values = read_numbers(path, [4], "a list of class x y z")
     tomogram = context.name_of(path)
     columns: dict[str, Any] = as_columns(
         ["x", "y", "z"], context.to_angstrom(values[:, 1:], [tomogram] * len(values))
@@ -77,7 +68,7 @@ def _read_class(path: Path, context: Context) -> pd.DataFrame:
 
 
 def _read_value(path: Path, context: Context) -> pd.DataFrame:
-    values = _values(path, 4, "a list of x y z and a score")
+    values = read_numbers(path, [4], "a list of x y z and a score")
     tomogram = context.name_of(path)
     columns = as_columns(["x", "y", "z"], context.to_angstrom(values[:, :3], [tomogram] * len(values)))
     return make(tomogram=tomogram, score=values[:, 3], **columns)
@@ -106,7 +97,7 @@ def _read_box(path: Path, context: Context) -> pd.DataFrame:
     rows = SniffedFile(path).numbers
     if rows is not None and len(rows[0]) in (4, 5):
         raise InputError(f"{path} has boxes of a micrograph (x y width height), not of a tomogram (x y z)")
-    values = _values(path, 3, "a list of boxes x y z")
+    values = read_numbers(path, [3], "a list of boxes x y z")
     tomogram = context.name_of(path)
     columns = as_columns(["x", "y", "z"], context.to_angstrom(values, [tomogram] * len(values)))
     return make(tomogram=tomogram, **columns)

@@ -19,7 +19,7 @@ import pandas as pd
 from catalogs.errors import InputError
 from catalogs.particle_formats import names, star
 from catalogs.particle_formats.base import POSITION, Context, Format, as_columns, one_of
-from catalogs.particle_formats.sniff import SniffedFile
+from catalogs.particle_formats.sniff import SniffedFile, read_numbers
 from catalogs.particle_table import make
 
 # TomoTwin's window, where the radius of a class is not known.
@@ -101,12 +101,7 @@ def _detect_coords(sniffed: SniffedFile) -> str | None:
 
 
 def _read_coords(path: Path, context: Context) -> pd.DataFrame:
-    rows = SniffedFile(path).numbers
-    if rows is None or len(rows[0]) != 3:
-        if not path.read_text(errors="replace").strip():
-            return make(x=[], y=[], z=[])
-        raise InputError(f"{path} is not a list of x y z: three numbers in each line are needed")
-    values = np.loadtxt(path, comments=("#", ";"), ndmin=2)
+    values = read_numbers(path, [3], "a list of x y z")
     tomogram = context.name_of(path)
     return make(
         tomogram=tomogram,

@@ -29,7 +29,7 @@ from catalogs.particle_formats.base import (
 from catalogs.particle_formats.chimerax import read_xml, write_xml
 from catalogs.particle_formats.eulers import eulers, from_eulers, quaternions
 from catalogs.particle_formats.imod import counts_contours
-from catalogs.particle_formats.sniff import SniffedFile
+from catalogs.particle_formats.sniff import SniffedFile, read_numbers
 from catalogs.particle_table import make
 
 _ANGLES = ["phi", "the", "psi"]
@@ -121,12 +121,7 @@ def _detect_text(sniffed: SniffedFile) -> str | None:
 
 
 def _read_text(path: Path, context: Context) -> pd.DataFrame:
-    rows = SniffedFile(path).numbers
-    if rows is None or len(rows[0]) not in (4, 5):
-        raise InputError(
-            f"{path} is not DeepFinder's text: lines of label z y x, and perhaps a size, are needed"
-        )
-    values = np.loadtxt(path, ndmin=2)
+    values = read_numbers(path, [4, 5], "DeepFinder's text (label z y x, and perhaps a size)")
     tomogram = context.name_of(path)
     columns = as_columns(["x", "y", "z"], context.to_angstrom(values[:, 3:0:-1], [tomogram] * len(values)))
     if values.shape[1] == 5:

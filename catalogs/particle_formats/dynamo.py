@@ -43,7 +43,7 @@ def _table(path: Path) -> pd.DataFrame:
     try:
         text = pd.read_csv(path, header=None, sep=r"\s+", dtype=str, comment="#", keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a Dynamo table ({error})") from error
+        raise InputError(f"{path} is not a Dynamo table ({' '.join(str(error).split())})") from error
     if text.shape[1] < max(_XYZ):
         raise InputError(
             f"{path} is not a Dynamo table: it has {text.shape[1]} columns, 26 or more are needed"
@@ -62,12 +62,7 @@ def _learn(path: Path, context: Context) -> Context:
     listed, text = path.with_suffix(".doc"), _table(path)
     if not context.tomograms and listed.is_file():
         context = replace(context, tomograms=names.read_tomogram_list(str(listed)))
-    if (
-        context.voxel_size is None
-        and not context.in_pixels
-        and context.list_pixel is None
-        and text.shape[1] >= _PIXEL
-    ):
+    if text.shape[1] >= _PIXEL:
         tomograms = _tomograms(path, text, context)
         sizes: dict[str, float] = {}
         for name, size in zip(tomograms, _numbers(path, text, _PIXEL), strict=True):
@@ -76,7 +71,7 @@ def _learn(path: Path, context: Context) -> Context:
                     f"column {_PIXEL} of {path} says that a pixel of the tomogram {name!r} is "
                     f"{sizes[name]:g} and {size:g} Å; one must be right"
                 )
-        context = replace(context, voxel_size=sizes or None)
+        context = context.stating(path, sizes, f"column {_PIXEL} says")
     return context
 
 

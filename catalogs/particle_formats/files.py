@@ -10,9 +10,8 @@ particles may be deleted, added and reordered by another program in between.
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from catalogs.particle_formats.base import (
 from catalogs.particle_formats.relion import unwritable
 from catalogs.particle_formats.relion_columns import BLOCKS
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
+from catalogs.whole_files import replacing
 
 _SIDECAR = ".tl.csv"
 # Largest distance in Å between a particle and its row in the sidecar, besides rounding of the format.
@@ -322,16 +322,9 @@ def _pair(these: np.ndarray, those: np.ndarray, near: float) -> np.ndarray:
 
 def _write(files: dict[Path, bytes]) -> None:
     """Write files, each completely or not at all, and none unless all could be written."""
-    unfinished: dict[Path, Path] = {}
     try:
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished[path] = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-            unfinished[path].write_bytes(content)
-        for path, finished in unfinished.items():
-            os.replace(finished, path)
+        with ExitStack() as all_of_them:
+            for path, content in files.items():
+                all_of_them.enter_context(replacing(path)).write_bytes(content)
     except OSError as error:
         raise InputError(f"{error.filename or path} cannot be written ({error.strerror})") from error
-    finally:
-        for left in unfinished.values():
-            left.unlink(missing_ok=True)

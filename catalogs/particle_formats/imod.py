@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.particle_formats import names
 from catalogs.particle_formats.base import NOTES, POSITION, Context, Format, as_columns, one_of
-from catalogs.particle_formats.sniff import SniffedFile
+from catalogs.particle_formats.sniff import SniffedFile, read_numbers
 from catalogs.particle_table import make
 
 #: Index of the centre of the first voxel.
@@ -92,16 +92,19 @@ class _Model:
 
 
 def _learn_mod(path: Path, context: Context) -> Context:
-    if context.voxel_size is not None or context.in_pixels or context.list_pixel is not None:
+    if context.in_pixels or context.list_pixel is not None or context.unit is not None:
         return context
-    model = read_model(path)
-    pixel = model.pixel if model.pixel is not None else model.shown
-    if pixel is not None and model.shown is not None and abs(pixel - model.shown) > 0.01 * pixel:
+    model, name = read_model(path), context.name_of(path)
+    stated = [size for size in (model.pixel, model.shown) if size is not None and size != 1]
+    apart = len(stated) == 2 and abs(stated[1] - stated[0]) > 0.01 * stated[0]
+    if apart and context.voxel_size is None:
         raise InputError(
-            f"{path} says that a pixel is {pixel:g} Å, and that it was last shown on an image with pixels of "
-            f"{model.shown:g} Å; say which its points count in (`voxel_size`)"
+            f"{path} says that a pixel is {stated[0]:g} Å, and that it was last shown on an image with "
+            f"pixels of {stated[1]:g} Å; say which its points count in (`voxel_size`)"
         )
-    return context if pixel is None else replace(context, voxel_size={context.name_of(path): pixel})
+    if apart and abs(stated[1] - context.voxel(name)) <= 0.01 * stated[1]:
+        return context
+    return context.stating(path, {name: stated[0]}, "its header says") if stated else context
 
 
 def read_model(path: Path) -> _Model:
@@ -325,12 +328,9 @@ def counts_contours(values: NDArray[np.float64]) -> bool:
 
 
 def _read_text(path: Path, context: Context) -> pd.DataFrame:
-    rows = SniffedFile(path).numbers
-    if rows is None or len(rows[0]) not in (3, 4, 5):
-        raise InputError(
-            f"{path} is not point text of IMOD: lines of x y z, contour x y z or object contour x y z"
-        )
-    values = np.loadtxt(path, comments=("#", ";"), ndmin=2)
+    values = read_numbers(
+        path, [3, 4, 5], "point text of IMOD (x y z, contour x y z or object contour x y z)"
+    )
     tomogram = context.name_of(path)
     xyz = context.to_angstrom(values[:, -3:], [tomogram] * len(values), FIRST)
     labels = values[:, 0] if values.shape[1] == 5 else np.zeros(len(values))

@@ -2,7 +2,7 @@
 
 Positions are Å from the centre of the first voxel, angles RELION's. A particle that moves during the exposure
 has several positions, ``wrpCoordinateX1``, ``wrpCoordinateX2``, ...: the first is the particle's, and the
-others stay as columns.
+others stay as columns. Some versions leave out the 1 where there is one position only.
 """
 
 from __future__ import annotations
@@ -21,19 +21,32 @@ from catalogs.particle_table import COLUMNS, OPTIONAL, make
 
 _XYZ = [f"wrpCoordinate{axis}1" for axis in "XYZ"]
 _ANGLES = ["wrpAngleRot1", "wrpAngleTilt1", "wrpAnglePsi1"]
+_XYZ_ALONE, _ANGLES_ALONE = ([name[:-1] for name in names] for names in (_XYZ, _ANGLES))
 _SOURCE = "wrpSourceName"
 _SCORE = "tlScore"
 
 
 def _detect(sniffed: SniffedFile) -> str | None:
-    block = sniffed.star_with(*_XYZ)
-    return None if block is None else f"data_{block} has {_XYZ[0]}: M's particles, Å from the first voxel"
+    found = [(block, xyz[0]) for xyz in (_XYZ, _XYZ_ALONE) if (block := sniffed.star_with(*xyz)) is not None]
+    if not found:
+        return None
+    block, first = found[0]
+    return f"data_{block} has {first}: M's particles, Å from the first voxel"
+
+
+def _columns(path: Path) -> list[str]:
+    """Names of the columns of the positions in a file."""
+    return (
+        _XYZ_ALONE
+        if SniffedFile(path).star_with(*_XYZ) is None and SniffedFile(path).star_with(*_XYZ_ALONE)
+        else _XYZ
+    )
 
 
 def _read(path: Path, context: Context) -> pd.DataFrame:
-    frame, _ = star.read_loop(
-        path, _XYZ, [_SOURCE, *(theirs for ours, theirs in SAME.items() if ours != "label")]
-    )
+    text = [_SOURCE, *(theirs for ours, theirs in SAME.items() if ours != "label")]
+    frame, _ = star.read_loop(path, _columns(path), text)
+    frame = frame.rename(columns=dict(zip([*_XYZ_ALONE, *_ANGLES_ALONE], [*_XYZ, *_ANGLES], strict=True)))
     columns: dict[str, Any] = as_columns(["x", "y", "z"], star.numbers(path, frame, _XYZ))
     if set(_ANGLES) <= set(frame):
         columns |= quaternions(from_eulers(star.numbers(path, frame, _ANGLES), "relion"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +76,12 @@ def _tomogram_of(path: Path, context: Context) -> str:
 
 def _learn(path: Path, context: Context) -> Context:
     """Take the voxel size from the folder's name."""
-    if context.voxel_size is not None or context.in_pixels or context.list_pixel is not None:
-        return context
     sizes = {}
     for file in _files(path) if path.is_dir() else [path.absolute()]:
         spacing = next((found for parent in file.parents if (found := _SPACING.match(parent.name))), None)
         if spacing is not None:
             sizes[_tomogram_of(file, context)] = float(spacing.group(1))
-    return replace(context, voxel_size=sizes) if sizes else context
+    return context.stating(path, sizes, "its folder says")
 
 
 def _read_file(path: Path, context: Context) -> dict[str, Any]:

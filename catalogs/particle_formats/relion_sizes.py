@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.particle_formats import star
-from catalogs.particle_formats.base import Context, as_columns
+from catalogs.particle_formats.base import Context, all_shares, as_columns
 from catalogs.particle_formats.relion_columns import (
     BINNING,
     GROUP,
@@ -110,6 +110,7 @@ def _of_relion3(path: Path, stars: pd.DataFrame, given: Context, context: Contex
                 f"coordinates count in (`from_pixel_size`)"
             )
     if not stated:
+        _refuse_sizes_of_others(path, stars, given)
         return context
     for name, size in stated[0].items():
         if given.voxel_size is not None and _differ(size, given.voxel(name)):
@@ -118,6 +119,25 @@ def _of_relion3(path: Path, stars: pd.DataFrame, given: Context, context: Contex
                 f"{given.voxel(name):g} Å; say which (`from_pixel_size={size:g}`, or `unit=voxels`)"
             )
     return replace(context, list_pixel=stated[0])
+
+
+def _refuse_sizes_of_others(path: Path, stars: pd.DataFrame, given: Context) -> None:
+    """Refuse a table that only says the pixels of its images, or of the micrographs before them."""
+    for column in (IMAGE_PIXEL, _ORIGINAL):
+        if column not in stars:
+            continue
+        for name, size in _by_tomogram(path, stars, column).items():
+            if given.voxel_size is None:
+                raise InputError(
+                    f"{path} states a {column} of {size:g} Å, and its coordinates may count in that or in "
+                    f"voxels of the tomogram {name!r}; say which (`from_pixel_size={size:g}`, or "
+                    "`unit=voxels` with `voxel_size`)"
+                )
+            if _differ(size, given.voxel(name)):
+                raise InputError(
+                    f"{path} may count in pixels of {size:g} Å ({column}) or in voxels of "
+                    f"{given.voxel(name):g} Å; say which (`from_pixel_size={size:g}`, or `unit=voxels`)"
+                )
 
 
 def _statements(path: Path, stars: pd.DataFrame) -> list[tuple[str, NDArray[np.float64]]]:
@@ -187,7 +207,7 @@ def _refuse_shares(path: Path, stars: pd.DataFrame, given: Context) -> None:
     if given.in_pixels or not len(stars):
         return
     index = star.numbers(path, stars, PIXELS)
-    if (index >= 0).all() and (index <= 1).all() and (index % 1 != 0).any():
+    if all_shares(index):
         raise InputError(
             f"the coordinates of {path} all lie between 0 and 1: they may be shares of the tomogram's edges, "
             "as Warp's template matching writes them, or pixels; say which (`unit=shares` with `voxel_size` "

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.particle_formats.star import read_text
@@ -63,19 +67,18 @@ class SniffedFile:
         """Names of the columns of a CSV file."""
         line = self.text.lstrip().partition("\n")[0]
         try:
-            return [] if "," not in line else next(csv.reader([line]), [])
+            return [] if "," not in line else [name.strip() for name in next(csv.reader([line]), [])]
         except csv.Error:  # not a table, for example a lone carriage return
             return []
 
     @cached_property
     def rows(self) -> list[list[str]]:
         """Words of the first lines that are not comments."""
-        lines = self.text.splitlines()[:_ROWS]
-        return [line.split() for line in lines if line.strip() and not line.lstrip().startswith(("#", ";"))]
+        return [words for _, words in _lines(self.text.splitlines()[:_ROWS])]
 
     @cached_property
     def numbers(self) -> list[list[float]] | None:
-        """The lines as equally many numbers; None if they are not."""
+        """Its first lines as numbers, all of the same count; None if they are not."""
         try:
             values = [[float(word) for word in row] for row in self.rows]
         except ValueError:
@@ -91,3 +94,43 @@ class SniffedFile:
             return json.loads(self.text)
         except (ValueError, RecursionError):
             return None
+
+
+def read_numbers(path: Path, counts: Sequence[int], what: str) -> NDArray[np.float64]:
+    """Read all lines of a text as numbers.
+
+    Parameters
+    ----------
+    path
+        Of the text; lines that begin with ``#`` or ``;`` and empty ones are none of it.
+    counts
+        How many numbers a line may have; all have the same.
+    what
+        What the text should be, for errors.
+
+    Returns
+    -------
+    ndarray
+        (n, k); (0, k) with the first of the counts if there are no lines.
+
+    Raises
+    ------
+    InputError
+        If a line is something else; it says which.
+    """
+    rows: list[list[float]] = []
+    for number, words in _lines(read_text(path).splitlines()):
+        try:
+            rows.append([float(word) for word in words])
+        except ValueError:
+            raise InputError(f"line {number} of {path} is not {what}: its words must be numbers") from None
+        if len(words) not in counts or len(words) != len(rows[0]):
+            raise InputError(f"line {number} of {path} is not {what}: it has {len(words)} numbers")
+    return np.array(rows, np.float64) if rows else np.zeros((0, counts[0]))
+
+
+def _lines(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and words of every line that is neither empty nor a comment."""
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.lstrip().startswith(("#", ";")):
+            yield number, line.split()

@@ -17,6 +17,7 @@ import pandas as pd
 import starfile
 from numpy.typing import NDArray
 
+from catalogs import notes
 from catalogs.errors import InputError
 
 _MOST_COLUMNS = 2000  # labels of all blocks; RELION has some dozens
@@ -25,6 +26,9 @@ _LONGEST_LINE = 1 << 20
 _MISSING = ("nan", "NaN", "<NA>")
 #: Written for missing values: it cannot be a name, and starfile and pandas read it as missing.
 NOTHING = "<NA>"
+_QUOTED = frozenset("#'")  # names with these stand in double quotes
+# What STAR takes for a part of its grammar.
+_RESERVED = re.compile(r"_|;|\$|\[|\]|(data|loop|save|stop|global)_", re.IGNORECASE)
 #: RELION's value for an unknown figure of merit.
 NO_SCORE = -999.0
 #: Attribute of a block: whether it has single values instead of a loop.
@@ -274,6 +278,15 @@ def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:
         If a name has characters that a STAR file cannot hold.
     """
     written: dict[str, Any] = {name: _writable(block) for name, block in blocks.items()}
+    words = (
+        word for block in blocks.values() for name in block.select_dtypes(object) for word in block[name]
+    )
+    if (quoted := next((word for word in words if set(str(word)) & _QUOTED), None)) is not None:
+        notes.warn(
+            f"names with an apostrophe or #, such as {quoted}, stand in double quotes in STAR files, as STAR "
+            "has it; programs that read them with the Python package starfile take them for others: rename "
+            "them for those"
+        )
     for name, block in blocks.items():
         if block.attrs.get(VALUES) and len(block) == 1:
             written[name] = written[name].iloc[0].to_dict()
@@ -307,11 +320,13 @@ def _writable_word(value: Any) -> Any:
         return NOTHING
     text = str(value)
     refuse_name(text)
-    return value if text.strip() else NOTHING
+    if not set(text) & _QUOTED and not _RESERVED.match(text):
+        return value if text.strip() else NOTHING
+    return text if " " in text else f'"{text}"'  # starfile itself quotes what has a blank
 
 
 def refuse_name(text: str) -> None:
     """Refuse a name that a STAR file cannot hold (InputError)."""
-    # other readers treat an apostrophe within a word as a quotation mark
-    if not text.isprintable() or set(text) & set("#\"'") or text in _MISSING:
+    # Apostrophes and # stand in double quotes; what holds those would need quotes that nobody reads.
+    if not text.isprintable() or '"' in text or text in _MISSING:
         raise InputError(f"a STAR file cannot hold the name {text!r}; rename it or write .csv")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from catalogs.errors import InputError
 from catalogs.particle_formats import star
-from catalogs.particle_formats.base import EVERYTHING, Context, Format
+from catalogs.particle_formats.base import EVERYTHING, SEVERAL, Context, Format, all_shares, positions
 from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 
@@ -65,7 +65,8 @@ def read_text(path: Path) -> pd.DataFrame:
     """
     try:
         text = star.read_text(path)
-        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        return frame.rename(columns=str.strip)
     except InputError:  # a ValueError, too
         raise
     except ValueError as error:  # pandas' parser errors are ValueErrors
@@ -97,6 +98,12 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     table = read(path)
     if context.tomogram is not None and not table["tomogram"].any():
         table["tomogram"] = context.tomogram
+    unsaid = context.unit is None and context.list_pixel is None
+    if unsaid and len(table) >= SEVERAL and all_shares(positions(table)):
+        raise InputError(
+            f"the coordinates of {path} all lie between 0 and 1: they may be shares of the tomogram's edges, "
+            "or Å; say which (`unit=shares` with `voxel_size` and `shape`, or `unit=angstrom`)"
+        )
     if context.unit in ("voxels", "shares") or context.list_pixel is not None:
         table[["x", "y", "z"]] = context.to_angstrom(
             table[["x", "y", "z"]].to_numpy(), list(table["tomogram"])

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.storage.hdf5_data import lies_elsewhere, read_box
-from catalogs.volumes.lazy import Box, LazyArray
+from catalogs.volumes.lazy import Box, LazyArray, Reordered
 from catalogs.volumes.mrc import edges_of
 from catalogs.volumes.source import Source, explained
 from catalogs.volumes.volume import Volume, cube
@@ -89,7 +90,11 @@ def open_hdf5(source: Source, text: str, name: str, voxel_size: float | None = N
         chunks = first.chunks if len(names) == 1 else None
         facts = _attributes(first) if len(names) == 1 else _attributes(first) | dict(file[_IMAGES].attrs)
         size, origin = _grid(facts, text, (shape[2], shape[1], shape[0]), voxel_size)
-        data = Hdf5Array(source, names, shape, first.dtype, chunks)
+        data: Any = Hdf5Array(source, names, shape, first.dtype, chunks)
+        axes = [str(each.label).lower() for each in first.dims] if len(names) == 1 else []
+    if sorted(axes) == ["x", "y", "z"] and axes != [*"zyx"]:
+        notes.warn(f"the axes of {text} are called {', '.join(axes)}; they are turned to z, y, x")
+        data = Reordered(data, (axes.index("z"), axes.index("y"), axes.index("x")))
     return Volume(data=data, voxel_size=size, origin=origin, name=name)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.storage.unpacking import Packed, unpacks_within
 from catalogs.volumes.lazy import Box, LazyArray
@@ -25,6 +26,7 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: TIFF's number of a compression -> how it is packed. All others tifffile unpacks into the size of a plane.
 _PACKERS = {8: "zlib", 32946: "zlib", 50013: "zlib", 34925: "lzma", 50000: "zstd"}
 _ROOM = 1 << 16  # bytes
+_NO_DEPTH = {"C": "channels", "T": "of different times"}
 _LONGEST = 1 << 20  # pixels along an axis
 _LARGEST_PLANE = 1 << 32  # bytes
 
@@ -90,6 +92,11 @@ def open_tiff(source: Source, text: str, name: str, voxel_size: float | None = N
             raise InputError(
                 f"{text} is not one volume: it has the axes {series.axes} of sizes"
                 f" {' x '.join(map(str, shape))}; give a stack of grey images, one for each plane"
+            )
+        if series.axes[0] in _NO_DEPTH:
+            notes.warn(
+                f"{text} says that its images are {_NO_DEPTH[series.axes[0]]}; they are taken for the planes "
+                "of a volume"
             )
         if dtype.kind not in "iuf":
             raise InputError(f"{text} holds {dtype}; a volume has real numbers")

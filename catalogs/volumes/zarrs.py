@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from catalogs import notes
+from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from catalogs.storage.bounded import bound
 from catalogs.storage.store import zarr_store
@@ -150,7 +151,17 @@ def _plain(
     voxel = voxel * 3 if len(voxel) == 1 else voxel
     size = cube(text, voxel) if len(voxel) == 3 else voxel_size
     binning, contrast = _ours(attributes, label=False)
-    return Volume(array, size, (0.0, 0.0, 0.0), name, binning, contrast)
+    return Volume(_in_order(array, attributes, text), size, (0.0, 0.0, 0.0), name, binning, contrast)
+
+
+def _in_order(array: zarr.Array[Any], attributes: dict[str, Any], text: str) -> Any:
+    """Turn an array whose axes have names (Zarr 3, or xarray's attribute) to z, y, x."""
+    named = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
+    names = [str(name).lower() for name in named] if isinstance(named, list | tuple) else []
+    if sorted(names) != ["x", "y", "z"] or names == [*"zyx"]:
+        return array
+    notes.warn(f"the axes of {text} are called {', '.join(names)}; they are turned to z, y, x")
+    return Reordered(array, (names.index("z"), names.index("y"), names.index("x")))
 
 
 def _check(array: Any, text: str) -> None:
@@ -169,8 +180,8 @@ def _check_size(array: zarr.Array[Any], text: str) -> None:
     chunk = math.prod(array.chunks) * array.dtype.itemsize
     if min(array.chunks, default=1) < 1 or chunk > _LARGEST_CHUNK:
         raise InputError(
-            f"{text} has chunks of {array.chunks} voxels, {chunk / 1e9:.3g} GB each; a chunk has at most "
-            f"{_LARGEST_CHUNK / 1e9:.3g} GB"
+            f"{text} has chunks of {array.chunks} voxels, {data_size(chunk)} each; a chunk has at most "
+            f"{data_size(_LARGEST_CHUNK)}"
         )
 
 

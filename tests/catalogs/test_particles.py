@@ -216,7 +216,7 @@ class TestRelion:
         assert relion.read_classes(tmp_path / "p.star") == classes
         same(particles.read(tmp_path / "p.star"), table, 1e-9)
 
-    @pytest.mark.parametrize("name", ['a"b', "a'b", "a#b", "a\tb", "a\nb", "nan"])
+    @pytest.mark.parametrize("name", ['a"b', "a\tb", "a\nb", "nan"])
     def test_names_that_star_cannot_hold(self, tmp_path: Path, name: str) -> None:
         table = particles.make(tomogram=name, x=[1.0], y=[2.0], z=[3.0])
         with pytest.raises(InputError, match="cannot hold"):

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from catalogs import progress
+from catalogs.amounts import duration
 from catalogs.progress import ProgressLine
 
 
@@ -49,7 +50,7 @@ def test_an_estimate_does_not_jump_after_a_slow_start(said):
     assert told
     for line in told:
         done = int(line.split()[1].split("/")[0])
-        assert line.endswith(f", about {progress.in_time(200 - done)} left")
+        assert line.endswith(f", about {duration(200 - done)} left")
 
 
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 200])

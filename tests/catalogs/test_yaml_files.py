@@ -53,3 +53,11 @@ def test_as_text_a_time_is_a_time_and_a_key_still_stands_once(tmp_path: Path) ->
     path.write_text("walltime: 1\nwalltime: 2\n")
     with pytest.raises(InputError, match="line 2: the key walltime"):
         read_yaml(path, as_text=True)
+
+
+def test_keys_that_look_like_numbers_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text("1914: 1\n12.10: 2\n2024-05-15: 3\n00255: 4\n1e5: 5\n0x1f: 6\nnull: {7: 8}\n1:10: 9\n")
+    assert read_yaml(path) == {
+        "1914": 1, "12.10": 2, "2024-05-15": 3, "00255": 4, "1e5": 5, "0x1f": 6, "null": {"7": 8}, "1:10": 9,
+    }  # fmt: skip

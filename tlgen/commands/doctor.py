@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from catalogs.amounts import data_size
 from catalogs.machine import backends, chosen_backend, machine, prefer_onednn
 
 #: Bytes of free disk and of shared memory under which a line is a warning.
@@ -125,11 +126,11 @@ def _clusters() -> Iterator[Line]:
 def _room() -> Iterator[Line]:
     for name, folder in (("disk here", Path.cwd()), ("temporary folder", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
-        state = f"{free / 1e9:.1f} GB free in {folder}"
+        state = f"{data_size(free)} free in {folder}"
         mend = "set TMPDIR to a larger disk" if "temporary" in name else "use another folder"
         yield Line(name, state, mend if free < LITTLE_DISK else "")
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
         small = "give the container more, e.g. --shm-size 4g" if free < LITTLE_SHARED else ""
-        yield Line("shared memory", f"{free / 1e9:.1f} GB", small)
+        yield Line("shared memory", data_size(free), small)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from catalogs.amounts import data_size
 from catalogs.corpus.catalog import Catalog
 from catalogs.progress import ProgressLine
 
@@ -26,12 +27,12 @@ def verify(url: str, quick: bool) -> bool:
         def tell(done: int, total: int, n_bytes: int) -> None:
             nonlocal samples, checked
             samples, checked = done, n_bytes
-            line.update(done, "" if quick else f"{n_bytes / 1e6:.0f} MB", total=total)
+            line.update(done, "" if quick else data_size(n_bytes), total=total)
 
         for problem in catalog.problems(deep=not quick, on_progress=tell):
             found += 1
             click.echo(problem.text)
-    read = "names and sizes compared" if quick else f"{checked / 1e6:.1f} MB compared with their checksums"
+    read = "names and sizes compared" if quick else f"{data_size(checked)} compared with their checksums"
     if not found:
         click.echo(f"{url} is whole: {_n(samples, 'sample')}, {read}")
     else:
@@ -90,13 +91,13 @@ def copy(source: str, target: str, where: str | None) -> bool:
         done = catalog.copy_to(
             target,
             where,
-            on_progress=lambda n, total, n_bytes: line.update(n, f"{n_bytes / 1e6:.0f} MB", total=total),
+            on_progress=lambda n, total, n_bytes: line.update(n, data_size(n_bytes), total=total),
         )
     for sample_id, reason in done.failed.items():
         click.echo(f"{sample_id} is damaged and was not copied: {reason}", err=True)
     were = "was" if len(done.present) == 1 else "were"
     there = f", {len(done.present)} {were} there already" if done.present else ""
-    click.echo(f"{_n(len(done.copied), 'sample')} copied ({done.n_bytes / 1e6:.1f} MB){there}")
+    click.echo(f"{_n(len(done.copied), 'sample')} copied ({data_size(done.n_bytes)}){there}")
     return not done.failed
 
 

@@ -14,7 +14,6 @@ import json
 import mmap
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from catalogs import seeds
 from catalogs.errors import InputError
+from catalogs.whole_files import replacing
 
 #: Bytes that the folder may hold, unless ``$TLGEN_PREPARED_GB`` says otherwise; the longest unused go first.
 MOST = 10 * 10**9
@@ -149,20 +149,16 @@ def _write(path: Path, arrays: Arrays) -> None:
     header = json.dumps({"bytes": at, "arrays": described}).encode()
     header += b" " * (-(len(header) + 8) % _ALIGNED)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # readable for the owner alone
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(len(header).to_bytes(8, "little") + header)
-            for array in arrays.values():
-                file.write(np.ascontiguousarray(array).tobytes())
-                file.write(b"\0" * (-array.nbytes % _ALIGNED))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with replacing(path, durable=True) as unfinished, open(unfinished, "wb", opener=_for_the_owner) as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).tobytes())
+            file.write(b"\0" * (-array.nbytes % _ALIGNED))
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    """Open a new file that nobody else may read."""
+    return os.open(path, flags | os.O_EXCL, 0o600)
 
 
 def _mapped(path: Path) -> dict[str, NDArray[Any]] | None:

@@ -11,13 +11,13 @@ import hashlib
 import http.client
 import os
 import re
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from catalogs.errors import InputError
 from catalogs.storage.unpacking import gunzip
+from catalogs.whole_files import write_bytes
 
 #: Where entries are fetched from unless ``$TLGEN_PDB_URL`` names another place; ``/4v5d.cif.gz`` is appended.
 PDB_URL = "https://files.rcsb.org/download"
@@ -187,22 +187,11 @@ def _keep(content: bytes, target: Path) -> Path:
     """Put a file and its checksum in place; readers never see a part of it."""
     checksum = hashlib.sha256(content).hexdigest()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         for path, data in (
             (_checksum_file(target), f"{checksum}  {target.name}\n".encode()),
             (target, content),
         ):
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".fetching-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            write_bytes(path, data, durable=True)
     except OSError as error:
         raise InputError(
             f"{target} cannot be written ({error.strerror or error}); set TLGEN_CACHE to a folder that can"

@@ -22,7 +22,9 @@ from tlgen.molecules.structure_file import Contents, kind_of
 
 #: H, C, N, O, P, S and Se.
 _NUMBERS_OF_POLYMERS = frozenset({1, 6, 7, 8, 15, 16, 34})
-_BACKBONE = {"N", "CA", "C", "O", "OXT"}
+_IN_POLYMERS = np.isin(np.arange(256), list(_NUMBERS_OF_POLYMERS))
+_BACKBONE = [b"N", b"CA", b"C", b"O", b"OXT"]
+_LAST_ELEMENT = 118
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +41,6 @@ class Residue:
         Of gemmi.
     amino, nucleic
         Whether it is an amino acid, or a nucleotide.
-    atoms
-        Those of its atoms that are kept, with their atomic numbers.
     """
 
     model: int
@@ -48,7 +48,28 @@ class Residue:
     residue: Any
     amino: bool
     nucleic: bool
-    atoms: list[tuple[Any, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Atoms:
+    """Atoms as arrays: a file has millions, and Python takes a microsecond for each look at one.
+
+    Attributes
+    ----------
+    numbers
+        (n,) atomic numbers.
+    names
+        (n,) what the file calls them, as bytes.
+    positions
+        (n, 3) x, y, z in Å.
+    residue
+        (n,) which residue of a list each belongs to.
+    """
+
+    numbers: NDArray[np.uint8]
+    names: NDArray[np.bytes_]
+    positions: NDArray[np.float64]
+    residue: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +82,15 @@ class SelectedResidues:
         The file.
     residues
         Of the first model, or of all.
+    atoms
+        Those of its atoms that are kept, residue by residue.
     copies
         Whether its models are the copies of an assembly.
     """
 
     contents: Contents
     residues: list[Residue]
+    atoms: Atoms
     copies: bool
 
 
@@ -87,35 +111,75 @@ def read(path: Path, assembly: str) -> SelectedResidues:
     """
     contents = structure_file.read(path)
     structure = contents.structure
+    listed = _listed(structure)
     told = _Told()
-    models = [_residues(structure, 0, told)]
+    models = [_residues(structure, 0, listed, told)]
     together = assembly == "models" and len(structure) > 1
     if len(structure) > 1 and assembly in ("first", "models"):
         silent = _Told()
-        models += [_residues(structure, k, silent) for k in range(1, len(structure))]
+        models += [_residues(structure, k, listed, silent) for k in range(1, len(structure))]
         if assembly == "first":
-            names = [[atom.name for each in model for atom, _ in each.atoms] for model in models]
-            there = [k for k, atoms in enumerate(names) if atoms]
+            there = [atoms for _, atoms in models if len(atoms.names)]
             together = copies.are_copies(
-                [_positions(models[k]) for k in there], [names[k] == names[there[0]] for k in there], path
+                [atoms.positions for atoms in there],
+                [np.array_equal(atoms.names, there[0].names) for atoms in there],
+                path,
             )
     if not together:
         models = models[:1]
-    residues = [each for model in models for each in model]
-    for text in told.notes(residues):
+    residues = [each for found, _ in models for each in found]
+    atoms = _joined(models)
+    for text in told.notes(residues, atoms):
         notes.warn(f"{path} {text}")
-    if not any(each.atoms for each in residues):
+    if not len(atoms.names):
         what = " and what has no element" if told.dummies else ""
         raise InputError(
             f"{path} holds no atoms but hydrogens and waters{what}; give a structure of a "
             "molecule with all atoms"
         )
-    return SelectedResidues(contents, residues, together)
+    return SelectedResidues(contents, residues, atoms, together)
 
 
-def _positions(model: Sequence[Residue]) -> NDArray[np.float64]:
-    return np.array([atom.pos.tolist() for each in model for atom, _ in each.atoms], np.float64).reshape(
-        -1, 3
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """All atoms of a structure, model by model: numbers, names, positions, letters of alternatives or 0."""
+
+    numbers: NDArray[np.uint8]
+    names: NDArray[np.bytes_]
+    positions: NDArray[np.float64]
+    alternative: NDArray[Any]
+
+
+def _listed(structure: Any) -> _Listed:
+    import gemmi
+
+    try:
+        flat = gemmi.FlatStructure(structure)
+    except RuntimeError:  # a name of eight letters or more
+        atoms = [
+            atom for model in structure for chain in model for residue in chain for atom in residue
+        ]  # fmt: skip
+        return _Listed(
+            np.array([atom.element.atomic_number for atom in atoms], np.uint8),
+            np.array([atom.name.encode() for atom in atoms]),
+            np.array([atom.pos.tolist() for atom in atoms], np.float64).reshape(-1, 3),
+            np.array([ord(atom.altloc) for atom in atoms]),
+        )
+    numbers = np.array(flat.elements, np.uint8)
+    numbers[numbers > _LAST_ELEMENT] = 1  # deuterium
+    names = np.ascontiguousarray(flat.atom_names).view("S8")[:, 0]
+    return _Listed(numbers, names, np.array(flat.pos), np.array(flat.altlocs))
+
+
+def _joined(models: Sequence[tuple[list[Residue], Atoms]]) -> Atoms:
+    """Put the atoms of models one after the other."""
+    first = np.cumsum([0, *(len(found) for found, _ in models)]).tolist()
+    parts = [atoms for _, atoms in models]
+    return Atoms(
+        np.concatenate([atoms.numbers for atoms in parts]),
+        np.concatenate([atoms.names for atoms in parts]),
+        np.concatenate([atoms.positions for atoms in parts]),
+        np.concatenate([atoms.residue + n for n, atoms in zip(first, parts, strict=False)]),
     )
 
 
@@ -127,7 +191,7 @@ class _Told:
         self.mended: Counter[str] = Counter()
         self.bath = 0
 
-    def notes(self, residues: Sequence[Residue]) -> Iterator[str]:
+    def notes(self, residues: Sequence[Residue], atoms: Atoms) -> Iterator[str]:
         """Say it, a sentence each without the file's name at the beginning."""
         if self.dummies:
             names = ", ".join(name for name, _ in self.dummies.most_common(4))
@@ -145,54 +209,67 @@ class _Told:
         if self.bath:
             salt = counted(self.bath, "ion")
             yield f"is the box of a simulation: {salt} of its salt left out, as is its water"
-        amino = [each for each in residues if each.amino]
-        nucleic = [each for each in residues if each.nucleic]
-        bare = sum(len(each.atoms) == 1 for each in (*amino, *nucleic))
-        spine = sum(
-            {atom.name for atom, _ in each.atoms} <= {"N", "CA", "C", "O", "OXT"}
-            and each.residue.name != "GLY"
-            for each in amino
-        )
-        whole = len(amino) + len(nucleic)
+        amino = np.array([each.amino for each in residues], bool)
+        nucleic = np.array([each.nucleic for each in residues], bool)
+        sizes = np.bincount(atoms.residue, minlength=len(residues))
+        aside = np.bincount(
+            atoms.residue[~np.isin(atoms.names, _BACKBONE)], minlength=len(residues)
+        )  # fmt: skip
+        bare = int((sizes[amino] == 1).sum() + (sizes[nucleic] == 1).sum())
+        spine = sum(residues[k].residue.name != "GLY" for k in np.flatnonzero(amino & (aside == 0)).tolist())
+        n_amino = int(amino.sum())
+        whole = n_amino + int(nucleic.sum())
         if whole and bare > whole / 2:
             yield (
                 "holds only the CA or P atoms of its residues: the molecule will have about a tenth of its "
                 "mass and contrast; give a model with all atoms"
             )
-        elif amino and spine > len(amino) / 2:
+        elif n_amino and spine > n_amino / 2:
             yield (
                 "holds only the backbone of its residues: the molecule will have about half of its mass and "
                 "contrast; give a model with all atoms"
             )
 
 
-def _residues(structure: Any, model: int, told: _Told) -> list[Residue]:
-    """List the residues of a model without waters, each with its atoms without hydrogens and dummies.
+def _residues(structure: Any, model: int, listed: _Listed, told: _Told) -> tuple[list[Residue], Atoms]:
+    """List the residues of a model without waters, and their atoms without hydrogens and dummies.
 
     Of the kinds of residue at one position, and of the alternative locations of an atom, the first is taken.
     """
-    found, simulated = [], False
+    found: list[Residue] = []
+    rows, simulated = [], False
+    end = sum(structure[k].count_atom_sites() for k in range(model))
     for chain in structure[model]:
-        last: tuple[str, str] | None = None
+        name, last = chain.name, None
         for residue in chain:
+            begin, end = end, end + len(residue)
             if residue.is_water():
                 simulated |= residue.name in ("WAT", "H2O")
                 continue
             amino, nucleic = kind_of(residue.name, (atom.name for atom in residue))
-            if not amino and not nucleic and _is_water(chain.name, residue):
+            if not amino and not nucleic and _is_water(name, residue):
                 simulated = True
                 continue
-            here = (str(residue.seqid), residue.subchain)
+            seqid = residue.seqid
+            here = (seqid.num, seqid.icode, residue.subchain)
             if here == last and all(atom.has_altloc() for atom in residue):
                 continue
             last = here
-            atoms = _one_atom_each(residue, amino or nucleic, told)
-            found.append(Residue(model, chain.name, residue, amino, nucleic, atoms))
+            found.append(Residue(model, name, residue, amino, nucleic))
+            rows.append((begin, end))
+    atoms = _one_atom_each(found, rows, listed, told)
     if simulated:
-        salt = [each for each in found if _is_salt(each)]
-        told.bath += len(salt)
-        found = [each for each in found if not _is_salt(each)]
-    return found
+        salt = np.array([_is_salt(each) for each in found], bool)
+        told.bath += int(salt.sum())
+        found = [each for each, left in zip(found, salt, strict=True) if not left]
+        stays = ~salt[atoms.residue]
+        atoms = Atoms(
+            atoms.numbers[stays],
+            atoms.names[stays],
+            atoms.positions[stays],
+            (np.cumsum(~salt) - 1)[atoms.residue[stays]],
+        )
+    return found, atoms
 
 
 def _is_water(chain: str, residue: Any) -> bool:
@@ -206,20 +283,43 @@ def _is_salt(each: Residue) -> bool:
     return len(each.residue) == 1 and each.residue[0].element.name in elements.BATH
 
 
-def _one_atom_each(residue: Any, polymer: bool, told: _Told) -> list[tuple[Any, int]]:
-    """List a residue's atoms without hydrogens and dummies, of alternative locations the first."""
+def _one_atom_each(
+    found: Sequence[Residue], rows: Sequence[tuple[int, int]], listed: _Listed, told: _Told
+) -> Atoms:
+    """Take the atoms of residues without hydrogens and dummies, of alternative locations the first."""
+    begin, end = np.array(rows, np.int64).reshape(-1, 2).T
+    sizes = end - begin
+    first = np.cumsum(sizes) - sizes
+    of = np.repeat(np.arange(len(found)), sizes)
+    at = np.arange(len(of)) + (begin - first)[of]
+    numbers = listed.numbers[at]
+    kept = numbers > 1
+    polymer = np.array([each.amino or each.nucleic for each in found], bool)[of]
+    # only where there is something to decide are atoms looked at one by one
+    unclear = (numbers == 0) | (listed.alternative[at] != 0) | (polymer & ~_IN_POLYMERS[numbers])
+    for k in np.unique(of[unclear]).tolist():
+        part = slice(int(first[k]), int(first[k] + sizes[k]))
+        numbers[part], kept[part] = _decided(found[k], told)
+    at = at[kept]
+    return Atoms(numbers[kept], listed.names[at], listed.positions[at], of[kept])
+
+
+def _decided(each: Residue, told: _Told) -> tuple[list[int], list[bool]]:
+    """Tell the atomic numbers of a residue's atoms, and which of them are kept."""
     seen: set[str] = set()
-    found = []
-    for atom in residue:
+    numbers, kept = [], []
+    for atom in each.residue:
         number = atom.element.atomic_number
-        if polymer and number not in _NUMBERS_OF_POLYMERS:
-            number = _number_in_polymer(atom, residue, number, told)
+        if (each.amino or each.nucleic) and number not in _NUMBERS_OF_POLYMERS:
+            number = _number_in_polymer(atom, each.residue, number, told)
         if number == 0:
             told.dummies[atom.name] += 1
-        if number > 1 and not (atom.has_altloc() and atom.name in seen):
+        stays = number > 1 and not (atom.has_altloc() and atom.name in seen)
+        if stays:
             seen.add(atom.name)
-            found.append((atom, number))
-    return found
+        numbers.append(number)
+        kept.append(stays)
+    return numbers, kept
 
 
 def _number_in_polymer(atom: Any, residue: Any, number: int, told: _Told) -> int:

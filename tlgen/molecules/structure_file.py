@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ MAP_SUFFIXES = (".mrc", ".map", ".ccp4", ".rec", ".em", ".zarr")
 #: A rotation and a shift in Å: x -> matrix @ x + shift.
 Operator = tuple[NDArray[np.float64], NDArray[np.float64]]
 _SITE = "_atom_site."
+_LETTER = np.array([chr(code).isalpha() and code < 128 for code in range(256)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +146,10 @@ def _of_pdb(content: bytes) -> Contents:
 
 def with_elements(content: bytes) -> bytes:
     """Write the elements of a PDB file into columns 77 and 78 where it does not state them."""
+    if _all_state_elements(content):
+        return content
     lines = content.split(b"\n")
     atoms = [k for k, line in enumerate(lines) if line[:6] in (b"ATOM  ", b"HETATM")]
-    if all(_states_element(lines[k]) for k in atoms):
-        return content
     text = {k: lines[k].decode("latin-1").rstrip("\r") for k in atoms}
     residues = [list(run) for _, run in itertools.groupby(atoms, key=lambda k: text[k][17:27])]
     padded = _begins_in_its_column(text, residues)
@@ -164,6 +166,25 @@ def with_elements(content: bytes) -> bytes:
             )
             lines[k] = f"{text[k][:76]:76}{symbol or 'X':>2}{text[k][78:80]}".encode("latin-1")
     return b"\n".join(lines)
+
+
+def _all_state_elements(content: bytes) -> bool:
+    """Tell whether all atoms of a PDB file state their elements in plain letters: nearly always they do."""
+    text = np.frombuffer(content, np.uint8)
+    ends = np.append(np.flatnonzero(text == ord("\n")), len(text))
+    begins = np.append(0, ends[:-1] + 1)
+    begins, ends = (places[ends - begins >= 6] for places in (begins, ends))
+    atoms = np.zeros(len(begins), bool)
+    for record in (b"ATOM  ", b"HETATM"):
+        like = np.ones(len(begins), bool)
+        for k, letter in enumerate(record):
+            like &= text[begins + k] == letter
+        atoms |= like
+    begins, ends = begins[atoms], ends[atoms]
+    if (ends - begins < 78).any():
+        return False
+    one, two = text[begins + 76], text[begins + 77]
+    return bool(((_LETTER[one] & (_LETTER[two] | (two == 32))) | ((one == 32) & _LETTER[two])).all())
 
 
 def _states_element(line: bytes) -> bool:
@@ -366,10 +387,16 @@ def kind_of(residue: str, atoms: Iterable[str]) -> tuple[bool, bool]:
     Gemmi's table knows the common ones; modified ones are told by their atoms. Calcium ions, named CA too,
     and the phosphates of lipids and buffers are neither.
     """
+    known = _tabulated(residue)
+    if any(known):
+        return known
+    names = set(atoms)
+    return {"N", "CA", "C"} <= names, {"P", "C1'"} <= names or {"P", "C1*"} <= names
+
+
+@cache
+def _tabulated(residue: str) -> tuple[bool, bool]:
     import gemmi
 
     kind = gemmi.find_tabulated_residue(residue)
-    if kind.is_amino_acid() or kind.is_nucleic_acid():
-        return bool(kind.is_amino_acid()), bool(kind.is_nucleic_acid())
-    names = set(atoms)
-    return {"N", "CA", "C"} <= names, {"P", "C1'"} <= names or {"P", "C1*"} <= names
+    return bool(kind.is_amino_acid()), bool(kind.is_nucleic_acid())

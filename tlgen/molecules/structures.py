@@ -388,13 +388,13 @@ def sites(path_or_name: str | Path, *, assembly: str = "first") -> list[Site]:
     kept = residues.read(path, assembly)
     named: list[Site] = []
     subchains: list[str] = []
-    for each in kept.residues:
+    for name, k in zip(kept.atoms.names.tolist(), kept.atoms.residue.tolist(), strict=True):
+        each = kept.residues[k]
         seqid = each.residue.seqid
         chain = each.chain if each.model == 0 else f"{each.chain}-{each.model + 1}"
-        for atom, _ in each.atoms:
-            polymer = each.amino or each.nucleic
-            named.append(Site(atom.name, each.residue.name, seqid.num, seqid.icode.strip(), chain, polymer))
-            subchains.append(each.residue.subchain)
+        polymer = each.amino or each.nucleic
+        named.append(Site(name.decode(), each.residue.name, seqid.num, seqid.icode.strip(), chain, polymer))
+        subchains.append(each.residue.subchain)
     chains = np.array([site.chain for site in named])
     found: list[Site] = []
     for part in _assembly(kept, chains, np.array(subchains), assembly, path):
@@ -437,28 +437,32 @@ def _polymers(kept: SelectedResidues, path: Path, assembly: str) -> list[Polymer
 
 def _letter(each: Residue) -> tuple[Kind, str] | None:
     """Kind of polymer and one-letter code of a residue; None for what is no part of a polymer."""
-    import gemmi
-
     if not each.amino and not each.nucleic:
         return None
-    known = gemmi.find_tabulated_residue(each.residue.name)
-    kind: Kind = "protein" if each.amino else "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
-    return kind, known.one_letter_code.strip().upper() or "X"
+    dna, letter = _tabulated(each.residue.name)
+    return "protein" if each.amino else "DNA" if dna else "RNA", letter
+
+
+@cache
+def _tabulated(residue: str) -> tuple[bool, str]:
+    """Look up whether a residue is one of DNA, and its one-letter code."""
+    import gemmi
+
+    known = gemmi.find_tabulated_residue(residue)
+    return known.kind == gemmi.ResidueKind.DNA, known.one_letter_code.strip().upper() or "X"
 
 
 def _atoms(kept: SelectedResidues, path: Path) -> _Atoms:
-    numbers, positions, backbone, chains, subchains = [], [], [], [], []
-    for each in kept.residues:
-        for atom, number in each.atoms:
-            numbers.append(number)
-            positions.append(atom.pos.tolist())
-            backbone.append((each.amino and atom.name == "CA") or (each.nucleic and atom.name == "P"))
-            chains.append(each.chain)
-            subchains.append(each.residue.subchain)
-    xyz = np.array(positions, np.float64)
+    numbers, names, xyz, of = kept.atoms.numbers, kept.atoms.names, kept.atoms.positions, kept.atoms.residue
     if not np.isfinite(xyz).all():
         raise InputError(f"{path} has atoms without coordinates; mend the file or leave them out")
-    return _Atoms(np.array(numbers, np.uint8), xyz, np.array(backbone), np.array(chains), np.array(subchains))
+    amino, nucleic = (
+        np.array([getattr(r, kind) for r in kept.residues], bool) for kind in ("amino", "nucleic")
+    )
+    backbone = (amino[of] & (names == b"CA")) | (nucleic[of] & (names == b"P"))
+    chains = np.array([each.chain for each in kept.residues])[of]
+    subchains = np.array([each.residue.subchain for each in kept.residues])[of]
+    return _Atoms(numbers, xyz, backbone, chains, subchains)
 
 
 def _assembly(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -12,6 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from catalogs.errors import InputError
+from catalogs.whole_files import replacing
 from tlgen.molecules import modes
 from tlgen.molecules.molecule import Molecule
 from tlgen.molecules.structures import Site, sites
@@ -149,10 +149,5 @@ def _write_table(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 def _whole(path: Path, write: Callable[[TextIO], None]) -> None:
     """Write a text file beside its place and move it there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        write(file)

@@ -16,6 +16,7 @@ import yaml
 from catalogs import notes
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
+from catalogs.whole_files import replacing
 from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
@@ -124,15 +125,11 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]
     words = {"shape": content["shape"], "acquisition": acquisition, "samples": samples}
     for key, value in words.items():
         text = _with_key(text, key, _in_yaml({key: value}))
-    aside = path.with_name(f".{path.stem}.new{path.suffix}")
-    aside.write_text(text, encoding="utf-8")
-    try:
+    with replacing(path, ending=path.suffix) as aside:
+        aside.write_text(text, encoding="utf-8")
         read_recipe(str(aside))
         backup = path.with_name(path.name + ".before")
         shutil.copy2(path, backup)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return [
         *differences(words["acquisition"], below),
         f"{path}: shape, acquisition and samples are as the series was taken, the rest is as it was (the old "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -156,6 +157,8 @@ def in_words(error: ValidationError, model: type[BaseModel] | None = None) -> st
         return "unknown key " + ".".join([*where, message.removeprefix("unknown key ")])
     if re.match(r"\w+: ", message) and message.split(":")[0] in ACQUISITION_UNITS:
         return ".".join([*where, message])
+    if first["type"] in ("string_type", "model_type") and isinstance(first["input"], float | int | date):
+        message = f"YAML reads this as {first['input']!s} and not as a name; write it in quotes"
     return f"{'.'.join(where)}: {message}" if where else message
 
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from catalogs.amounts import data_size, duration
 from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
-from catalogs.progress import in_time
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import Classified, SampleSpec, classify, expand
 from tlgen.runs import contents, cost_calibration, prepare_structures, recipe_checks
@@ -19,7 +19,6 @@ from tlgen.runs.costs import SIMULATE, like, work
 from tlgen.tilts.scheme import tilt_series
 from tlrun.cluster import launch
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Queue, read_cluster
-from tlrun.reporting.display import in_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -202,17 +201,17 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     hours, off = costs.core_hours, costs.factor
     _log.info("by one small sample of each kind, made just now or within the last hours on this machine:")
     for kind, steps in costs.seconds.items():
-        parts = ", ".join(f"{step} {in_time(seconds)}" for step, seconds in steps.items())
+        parts = ", ".join(f"{step} {duration(seconds)}" for step, seconds in steps.items())
         _log.info(f"  {kind}: {parts}")
     _log.info(f"  core-hours      {hours:.3g}  ({hours / off:.2g} to {hours * off:.2g})")
     _log.info("  GPU-hours       none were measured: it was simulated on cores")
-    _log.info(f"  bytes           {in_bytes(costs.n_bytes)}")
+    _log.info(f"  bytes           {data_size(costs.n_bytes)}")
     if each is not None:
         _log.info(
             f"  money           {hours * each:.3g}  ({hours * each / off:.2g} to {hours * each * off:.2g})"
         )
     if workers:
-        wall = in_time(3600 * hours / min(workers, max(1, counts.together)))
+        wall = duration(3600 * hours / min(workers, max(1, counts.together)))
         _log.info(
             f"  time            {wall} with {counted(workers, 'worker')}, if their cores are as fast "
             "as this one"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from catalogs.amounts import data_size
 from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
 from catalogs.progress import Progress, progress_of
@@ -25,7 +26,7 @@ from tlrun.cluster.cluster_file import read_cluster
 from tlrun.cluster.connect import check_cluster, describe, open_pools, slots
 from tlrun.fan_out import Call, Failure, Job, Steps, Summary, fan_out
 from tlrun.interrupts import finish_first, terminated_in_order
-from tlrun.memory import TooLarge, in_words
+from tlrun.memory import TooLarge
 from tlrun.on_dask import lost_in_words
 from tlrun.reporting.display import Display, account
 from tlrun.reporting.journal import Journal
@@ -311,7 +312,7 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
     images = max(tilts[spec.sample_id] * spec.shape[1] * spec.shape[2] * 4 for spec in todo)
     begun = min(len(todo), 2 * workers)
     return (
-        f"memory: at most {counted(begun, 'sample')} begun, {in_words(begun * images)} of images in this "
+        f"memory: at most {counted(begun, 'sample')} begun, {data_size(begun * images)} of images in this "
         "process; on each host steps wait for each other where they do not fit together"
     )
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from catalogs.corpus import molecules
 from catalogs.errors import InputError
 from catalogs.storage.store import Store
 from catalogs.volumes import write_mrc
+from catalogs.whole_files import write_text
 from tlgen.molecules.molecule import Library, Molecule, from_arrays, to_arrays
 from tlgen.scene.decorations import from_dict, to_dict
 from tlgen.scene.density import density
@@ -99,9 +99,7 @@ def write_scene(
     particles.write(table, at / "particles.star", voxel_size=scene.voxel_size, shape=scene.shape)
     grid = scene.grid_of(voxel_size)
     write_mrc(at / "density.mrc", density(scene, library, grid=grid), voxel_size, origin=grid.origin)
-    unfinished = at / f".{NAME}.{uuid.uuid4().hex[:8]}"
-    unfinished.write_text(_format(to_words(scene)), encoding="utf-8")
-    os.replace(unfinished, at / NAME)
+    write_text(at / NAME, _format(to_words(scene)))
 
 
 def check_target(folder: str | os.PathLike[str], voxel_size: float) -> None:

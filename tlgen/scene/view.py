@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from colorsys import hls_to_rgb
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from catalogs.errors import InputError
+from catalogs.pages import charts
+from catalogs.pages import render as pages
+from catalogs.pages.charts import Chart, Group
 from catalogs.pages.pictures import PALETTE, bar_length, png
 from catalogs.particles import DISTRACTOR
+from catalogs.whole_files import write_text
 from tlgen.molecules.molecule import DALTON_PER_CUBIC_ANGSTROM, Library
 from tlgen.packing.distances import nearest_of
 from tlgen.scene.labels import label
@@ -115,7 +118,7 @@ def view(scene: Scene, library: Library, path: str | os.PathLike[str], *, title:
     if file.suffix.lower() == ".png":
         _sheet(scene, library, facts, title).save(file)
     else:
-        file.write_text(_page(scene, library, facts, title), encoding="utf-8")
+        write_text(file, _page(scene, library, facts, title))
     return facts
 
 
@@ -284,42 +287,37 @@ def _ticks(draw: Any, left: int, top: int, wide: int, high: int) -> None:
 # ---------------------------------------------------------------- gaps and counts
 
 
-def _histogram(nearest_distances: NDArray[np.float64], width: int, height: int) -> Any:
-    """Draw how many molecules are how near to their nearest neighbour."""
+def _gaps(gaps: NDArray[np.float64]) -> tuple[str, Chart]:
+    """Draw how many molecules are how near to their nearest neighbour, and say it in a line."""
+    near = gaps[np.isfinite(gaps)]
+    beyond = len(gaps) - len(near)
+    words = f"none within {FARTHEST:g} angstrom"
+    if len(near):
+        words = f"least {near.min():.1f}, median {np.median(near):.1f} angstrom"
+        words += f"; {beyond} beyond {FARTHEST:g}" if beyond else ""
+    chart = charts.histogram(
+        "Histogram of the gaps between neighbouring molecules",
+        "angstrom, atom to atom",
+        [Group("c0", "molecules", near)],
+        low=0,
+        high=FARTHEST,
+        bins=round(FARTHEST / _BIN),
+    )
+    return words, chart
+
+
+def _drawn_gaps(gaps: NDArray[np.float64], width: int) -> Any:
+    """Put the chart of the gaps below its title."""
     from PIL import Image, ImageDraw
 
-    image = Image.new("RGB", (width, height), _PAPER)
+    words, chart = _gaps(gaps)
+    colours = {"c0": PALETTE[0], "grid": (225, 227, 230), "text": _QUIET}
+    drawn = chart.picture(width, colours) if chart.shapes else Image.new("RGB", (width, 1), _PAPER)
+    image = Image.new("RGB", (width, drawn.height + 56), _PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((0, 0), "Gap to the nearest molecule", font=_font(20), fill=_INK)
-    near = nearest_distances[np.isfinite(nearest_distances)]
-    if not len(near):
-        draw.text((0, 34), f"none within {FARTHEST:g} angstrom", font=_font(16), fill=_QUIET)
-        return image
-    counts, _ = np.histogram(near, np.arange(0, FARTHEST + _BIN, _BIN))
-    left, right, top, low = 44, width - 8, 66, height - 52
-    highest = max(int(counts.max()), 1)
-    beyond = len(nearest_distances) - len(near)
-    words = f"least {near.min():.1f}, median {np.median(near):.1f} angstrom"
-    draw.text(
-        (0, 30), words + (f"; {beyond} beyond {FARTHEST:g}" if beyond else ""), font=_font(16), fill=_QUIET
-    )
-    for value in sorted({0, highest // 2, highest}):
-        y = low - value / highest * (low - top)
-        draw.line((left, y, right, y), fill=(225, 227, 230))
-        draw.text((left - 8, y), str(value), font=_font(14), fill=_QUIET, anchor="rm")
-    step = (right - left) / len(counts)
-    for k, count in enumerate(counts.tolist()):
-        if count:
-            x, y = left + k * step, low - count / highest * (low - top)
-            draw.rectangle((x + 1, y, x + step - 2, low), fill=PALETTE[0])
-    draw.line((left, low, right, low), fill=_INK)
-    for value in range(0, int(FARTHEST) + 1, 10):
-        x = left + value / FARTHEST * (right - left)
-        draw.line((x, low, x, low + 5), fill=_INK)
-        draw.text((x, low + 8), str(value), font=_font(14), fill=_QUIET, anchor="ma")
-    draw.text(
-        ((left + right) / 2, low + 28), "angstrom, atom to atom", font=_font(15), fill=_QUIET, anchor="ma"
-    )
+    draw.text((0, 30), words, font=_font(16), fill=_QUIET)
+    image.paste(drawn, (0, 56))
     return image
 
 
@@ -378,7 +376,7 @@ def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Image.Im
     column = _WIDTH - 3 * _MARGIN - _SECTIONS
     lines = describe(scene, facts)
     head = 84 + 24 * len(lines)
-    parts = [_table(facts.rows, column), _histogram(facts.nearest_distances, column, 330)]
+    parts = [_table(facts.rows, column), _drawn_gaps(facts.nearest_distances, column)]
     sections = _sections(scene, library, _SECTIONS)
     height = head + max(sections.height, sum(part.height for part in parts) + 30) + _MARGIN
     image = Image.new("RGB", (_WIDTH, height), _PAPER)
@@ -394,40 +392,25 @@ def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Image.Im
     return image
 
 
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;color:#1c1e21;background:#fff}
-body{margin:2rem auto;max-width:1040px;padding:0 1rem}
-p{color:#6e737a;margin:.1rem 0}img{max-width:100%;height:auto;margin:1.2rem 0}
-table{border-collapse:collapse}th,td{padding:.2rem 1.2rem .2rem 0;text-align:right}
-th:first-child,td:first-child{text-align:left}th{font-weight:400;color:#6e737a}
-i{display:inline-block;width:.9em;height:.9em;border:2px solid;margin-right:.6em;vertical-align:-.1em}
-"""
-
-
 def _page(scene: Scene, library: Library, facts: Facts, title: str) -> str:
     """Put everything onto a page that needs nothing else."""
-    rows = "".join(
-        f'<tr><td><i style="border-color:rgb{row.colour};background:rgb{_paler(row)}"></i>'
-        f"{DISTRACTOR + ' ' if row.is_part else ''}{escape(row.name)}</td>"
-        f"<td>{'as many as fit' if row.asked is None else _asked(row)}</td><td>{row.placed}</td></tr>"
+    rows = [
+        {
+            "name": f"{DISTRACTOR} {row.name}" if row.is_part else row.name,
+            "colour": row.colour,
+            "paler": _paler(row),
+            "asked": "as many as fit" if row.asked is None else _asked(row),
+            "placed": row.placed,
+        }
         for row in facts.rows
-    )
-    lines = "".join(f"<p>{escape(line.replace('angstrom', 'Å'))}</p>" for line in describe(scene, facts))
-    pictures = (
-        (_sections(scene, library, _SECTIONS), "Three sections through the middle of the box"),
-        (
-            _histogram(facts.nearest_distances, 640, 330),
-            "Histogram of the gaps between neighbouring molecules",
-        ),
-    )
-    images = [
-        f'<img alt="{words}" src="data:image/png;base64,{png(picture)}">' for picture, words in pictures
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
-        f"<h1>{escape(title)}</h1>{lines}\n{images[0]}\n"
-        f"<table><tr><th>class</th><th>asked</th><th>placed</th></tr>{rows}</table>\n{images[1]}\n"
-        "</body></html>\n"
+    words, chart = _gaps(facts.nearest_distances)
+    return pages.page(
+        "scene.html",
+        title=title,
+        lines=[line.replace("angstrom", "Å") for line in describe(scene, facts)],
+        sections=png(_sections(scene, library, _SECTIONS)),
+        rows=rows,
+        said_of_gaps=words.replace("angstrom", "Å"),
+        gaps=chart,
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,15 @@ from catalogs.console import nearest
 from catalogs.corpus.catalog import Catalog, sample_record_of
 from catalogs.corpus.sample_names import names_for_people
 from catalogs.errors import InputError
+from catalogs.pages import render as pages
 from catalogs.pages.pictures import bar_length, png
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import SampleRecord
+from catalogs.whole_files import write_text
 from tlgen.scene.view import Colour, class_colours
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _SPREADS = 3.0  # grey values are shown as far as so many spreads from their centre
 _WIDTH, _MARGIN, _GAP, _LINE = 1480, 36, 14, 26
@@ -52,19 +57,21 @@ def view_sample(url: str, sample: str | None, path: str | os.PathLike[str]) -> t
         raise InputError(f"{file}: a tomogram is drawn as .png or .html")
     catalog, record, name = _chosen(url, sample)
     lines = describe(record)
-    sheet = _sheet(catalog, record, name, lines)
     file.parent.mkdir(parents=True, exist_ok=True)
+    sections, legend = _sections(catalog, record), _legend(catalog, record)
     if file.suffix.lower() == ".png":
-        sheet.save(file)
+        _sheet(sections, legend, name, lines).save(file)
     else:
-        file.write_text(
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f"<title>{escape(name)}</title></head><body>\n"
-            f'<img style="max-width:100%" alt="{escape("; ".join([name, *lines]))}" '
-            f'src="data:image/png;base64,{png(sheet)}">\n</body></html>\n',
-            encoding="utf-8",
-        )
+        said = [_for_a_page(line) for line in lines]
+        page = pages.page("sample.html", title=name, lines=said, sections=png(sections), legend=legend)
+        write_text(file, page)
     return name, lines
+
+
+def _for_a_page(line: str) -> str:
+    """Write units as they are where the font has all letters."""
+    line = line.replace("e per square angstrom", "e/Å²").replace("angstrom", "Å")
+    return line.replace("um under focus", "µm underfocus").replace(" degrees", "°")
 
 
 def is_sample(url: str) -> bool:
@@ -104,31 +111,54 @@ def describe(record: SampleRecord) -> list[str]:
     ]
 
 
-def _sheet(catalog: Catalog, record: SampleRecord, name: str, lines: list[str]) -> Any:
+def _colours(catalog: Catalog) -> dict[str, Colour]:
+    return class_colours([info.name for info in sorted(catalog.classes, key=lambda info: info.label)])
+
+
+def _legend(catalog: Catalog, record: SampleRecord) -> list[tuple[str, int, Colour]]:
+    """List the classes with the number of their particles and their colours."""
+    colours = _colours(catalog)
+    return [
+        *((each, record.class_counts.get(each, 0), colours[each]) for each in record.class_counts),
+        (DISTRACTOR, record.n_distractors, colours[DISTRACTOR]),
+    ]
+
+
+def _sections(catalog: Catalog, record: SampleRecord) -> Image.Image:
+    """Draw three sections, bare and beside them with the outlines of the labels."""
     from PIL import Image, ImageDraw
 
-    colours = class_colours([info.name for info in sorted(catalog.classes, key=lambda info: info.label)])
+    colours = _colours(catalog)
     numbers = {info.label: colours[info.name] for info in catalog.classes} | {0: colours[DISTRACTOR]}
     arrays = catalog.arrays(record.sample_id)
     z, y, x = record.shape
     width = (_WIDTH - 2 * _MARGIN - 2 * _GAP) // 2
     scale = (width - _GAP) / (x + z)
+    image = Image.new("RGB", (_WIDTH - 2 * _MARGIN, round((y + z) * scale) + _GAP), _PAPER)
+    for axis, left, top in ((0, 0.0, 0.0), (2, x * scale + _GAP, 0.0), (1, 0.0, y * scale + _GAP)):
+        for k, picture in enumerate(_pictures(arrays, record, axis, scale, numbers)):
+            place = (round(left) + k * (width + 2 * _GAP), round(top))
+            image.paste(Image.fromarray(picture), place)
+    _draw_bar(ImageDraw.Draw(image), round(y * scale), scale / record.acquisition.voxel_size)
+    return image
+
+
+def _sheet(
+    sections: Image.Image, legend: Sequence[tuple[str, int, Colour]], name: str, lines: Sequence[str]
+) -> Image.Image:
+    """Put the sections below the name and what the sample is, and the legend below them."""
+    from PIL import Image, ImageDraw
+
     head = 72 + _LINE * len(lines) + _LINE
-    high = round((y + z) * scale) + _GAP
-    legend = [(each, record.class_counts.get(each, 0), colours[each]) for each in record.class_counts]
-    legend.append((DISTRACTOR, record.n_distractors, colours[DISTRACTOR]))
-    image = Image.new("RGB", (_WIDTH, head + high + 2 * _GAP + _LINE * len(legend) + _MARGIN), _PAPER)
+    below = head + sections.height + 2 * _GAP
+    image = Image.new("RGB", (_WIDTH, below + _LINE * len(legend) + _MARGIN), _PAPER)
+    image.paste(sections, (_MARGIN, head))
     draw = ImageDraw.Draw(image)
     draw.text((_MARGIN, 24), name, font=_font(30), fill=_INK)
     for k, line in enumerate(lines):
         draw.text((_MARGIN, 72 + _LINE * k), line, font=_font(17), fill=_QUIET)
-    for axis, left, top in ((0, 0.0, 0.0), (2, x * scale + _GAP, 0.0), (1, 0.0, y * scale + _GAP)):
-        for k, picture in enumerate(_pictures(arrays, record, axis, scale, numbers)):
-            place = (_MARGIN + round(left) + k * (width + 2 * _GAP), head + round(top))
-            image.paste(Image.fromarray(picture), place)
-    _draw_bar(draw, head + round(y * scale), scale / record.acquisition.voxel_size)
     for k, (each, count, colour) in enumerate(legend):
-        top = head + high + 2 * _GAP + _LINE * k
+        top = below + _LINE * k
         draw.rectangle((_MARGIN, top + 2, _MARGIN + 16, top + 18), outline=colour, width=3)
         draw.text((_MARGIN + 28, top), f"{count} {each}", font=_font(17), fill=_INK)
     return image
@@ -136,10 +166,10 @@ def _sheet(catalog: Catalog, record: SampleRecord, name: str, lines: list[str]) 
 
 def _draw_bar(draw: Any, low: int, per_angstrom: float) -> None:
     length = bar_length(200 / per_angstrom)
-    right = _MARGIN + 14 + round(length * per_angstrom)
-    draw.rectangle((_MARGIN + 8, low - 46, max(right, _MARGIN + 80) + 8, low - 6), fill=_PAPER)
-    draw.rectangle((_MARGIN + 14, low - 16, right, low - 12), fill=_INK)
-    draw.text((_MARGIN + 14, low - 42), f"{length / 10:g} nm", font=_font(16), fill=_INK)
+    right = 14 + round(length * per_angstrom)
+    draw.rectangle((8, low - 46, max(right, 80) + 8, low - 6), fill=_PAPER)
+    draw.rectangle((14, low - 16, right, low - 12), fill=_INK)
+    draw.text((14, low - 42), f"{length / 10:g} nm", font=_font(16), fill=_INK)
 
 
 def _pictures(

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from catalogs.amounts import data_size
 from catalogs.errors import InputError
 
 # What JAX says where memory runs out: its own allocator, CUDA, and the FFT for its working space.
@@ -53,8 +54,8 @@ def choose(device: str, number: int, needed: int, free: int | None = None) -> bo
         if device == "auto":
             return False
         raise InputError(
-            f"device: the GPU has {free / 1e9:.1f} GB free and a tilt of this scene takes"
-            f" {needed / 1e9:.1f} GB; make the box smaller, give each worker its own GPU, or use device: cpu"
+            f"device: the GPU has {data_size(free)} free and a tilt of this scene takes"
+            f" {data_size(needed)}; make the box smaller, give each worker its own GPU, or use device: cpu"
         )
     return True
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from catalogs.whole_files import write_text
+
 SEGMENTATION = "segmentation.zarr"
 PARTICLES = "particles.star"
 #: All picks, including those that are kept; and the picks in decoys.
@@ -22,17 +24,6 @@ REPORT = "report.html"
 #: Reserved names in the folder of a run, which the folder of a tomogram cannot have.
 RESERVED = (PARTICLES, ALL, RUN, REPORT, "lists", "score.json")
 _WORK = ".work-"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

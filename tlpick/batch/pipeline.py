@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from catalogs import particles
@@ -27,7 +26,6 @@ from catalogs.errors import InputError
 from catalogs.file_names import file_name
 from catalogs.former_names import accepts_former, as_stored
 from catalogs.model_archive import ModelRefused
-from catalogs.model_file import ModelCard
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
 from catalogs.volumes import open_volume
@@ -44,8 +42,8 @@ from tlpick.batch.files import (
 )
 from tlpick.batch.identity import checksum, stamp
 from tlpick.batch.save_segmentation import SegmentationFormat, save_segmentation
-from tlpick.evaluation.cut import WRONG, Cut, decide
-from tlpick.evaluation.decoys import estimate_wrong
+from tlpick.evaluation.cut import Cut, decide
+from tlpick.evaluation.wrong_share import add_wrong_share
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
 from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
@@ -58,7 +56,7 @@ from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
 #: Increased whenever the same model, tomogram and settings would give other picks.
-PICKER_VERSION = 4
+PICKER_VERSION = 5
 
 
 @accepts_former(terms="preprocessing", keep="keep_segmentation")
@@ -127,6 +125,9 @@ class Picked:
         Number of decoys that were picked.
     stands_out
         Class -> whether its picks are better than those in the decoys; empty without decoys.
+    hands
+        Class -> how clearly its picks look like the particle and not like its mirror image; see
+        :class:`tlpick.evaluation.wrong_share.Judgement`.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Picked:
     beads: int = 0
     decoys: int = 0
     stands_out: dict[str, bool] = field(default_factory=dict)
+    hands: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -267,9 +269,10 @@ def pick_tomogram(
         if n_decoys:
             chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
-        stands_out = _add_wrong_share(table, chance, card, n_decoys)
+        judgement = add_wrong_share(table, chance, card, n_decoys, prepared)
+        clock.lap("judge")
         names = [info.name for info in card.classes if info.is_particle]
-        kept = table[decide(table, names, stands_out, Cut()).rows]
+        kept = table[decide(table, names, judgement.stands_out, Cut()).rows]
         for file, rows in ((ALL, table), (PARTICLES, kept), *([(DECOYS, chance)] if n_decoys else [])):
             particles.write(
                 rows.reset_index(drop=True),
@@ -302,7 +305,8 @@ def pick_tomogram(
         ice="" if prepared.slab is None else prepared.slab.words(),
         beads=count(prepared.beads),
         decoys=n_decoys,
-        stands_out=stands_out,
+        stands_out=judgement.stands_out,
+        hands=judgement.hands,
     )
     write_json(target / DONE, asdict(picked))
     return TomogramResult(picked)
@@ -383,34 +387,6 @@ def _in_decoys(
             )
             tables.append(table.assign(instance=number + 1))
     return pd.concat(tables, ignore_index=True)
-
-
-def _add_wrong_share(
-    table: pd.DataFrame, chance: pd.DataFrame, card: ModelCard, n_decoys: int
-) -> dict[str, bool]:
-    """Add the expected share of wrong picks to a table; return which classes exceed their decoys.
-
-    If the model is calibrated, the larger of two shares counts: decoys reflect this tomogram's noise, the
-    calibration reflects the molecules of the corpus.
-    """
-    if not n_decoys:
-        return {}
-    table[WRONG] = np.nan
-    stands_out = {}
-    for info in card.classes:
-        if not info.is_particle:
-            continue
-        ours = (table["class_name"] == info.name).to_numpy()
-        scores = table.loc[ours, "score"].to_numpy(np.float64)
-        theirs = chance.loc[chance["class_name"] == info.name, "score"].to_numpy(np.float64)
-        estimate = estimate_wrong(scores, theirs, n_decoys)
-        wrong = estimate.wrong
-        if info.name in card.calibration:
-            expected = [card.calibration[info.name].expected(score).precision for score in scores]
-            wrong = np.maximum(wrong, 1 - np.array(expected, np.float64))
-        table.loc[ours, WRONG] = np.round(wrong, 6)
-        stands_out[info.name] = estimate.stands_out
-    return stands_out
 
 
 class _Part:

@@ -148,7 +148,11 @@ def collect(
         Path(folder) / RUN,
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": {"path": absolute(model), "fingerprint": fingerprint(model), **card.model_dump()},
+            "model": {
+                "path": absolute(model),
+                "fingerprint": fingerprint(model),
+                **card.model_dump(exclude={"means"}),
+            },
             "radii": {info.name: info.radius for info in card.classes},
             "settings": as_stored(settings),
             "thresholds": {

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from catalogs import particles
+from catalogs.amounts import duration
 from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused
@@ -216,7 +217,7 @@ class _Book:
         if not left or not self._fresh:
             return f"  [{self._done}/{self.total}]"
         each = (time.monotonic() - self._started - self._once) / (self._fresh + len(self.failed))
-        return f"  [{self._done}/{self.total}, about {_duration(each * left)} left]"
+        return f"  [{self._done}/{self.total}, about {duration(each * left)} left]"
 
 
 def _here(
@@ -323,7 +324,7 @@ def _table(done: Sequence[Picked], card: ModelCard) -> list[str]:
         for stage, seconds in picked.seconds.items():
             stages[stage] = stages.get(stage, 0.0) + seconds
     voxels = sum(picked.shape[0] * picked.shape[1] * picked.shape[2] for picked in done)
-    spent = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in stages.items())
+    spent = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stages.items())
     return [*lines, f"  {voxels / 1e6:.1f} million voxels; {spent}", ""]
 
 
@@ -333,9 +334,3 @@ def _promise(name: str, point: Expectation) -> str:
         f"{name}: score at least {point.threshold:.3f}, expected precision {point.precision:.2f} "
         f"({low:.2f} to {high:.2f}) and recall {point.recall:.2f}, by {point.n_picks} held-out picks"
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -13,7 +13,7 @@ import pandas as pd
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.particles import DISTRACTOR
-from tlpick.batch.files import PARTICLES, RUN
+from tlpick.batch.files import ALL, PARTICLES, RUN
 from tlpick.evaluation.matching import Evaluation, Localisation, PrecisionRecallCurve
 from tlpick.evaluation.metrics import Field
 from tlpick.evaluation.truth import stated_radii, unique
@@ -37,6 +37,8 @@ class Picks:
         Class -> radius in Å, where known.
     run
         Content of ``run.json``; empty for a particle list.
+    every
+        Also the picks that the run did not keep; None if it kept all, or this is a bare list.
     """
 
     source: str
@@ -45,6 +47,7 @@ class Picks:
     tomograms: list[str]
     radii: dict[str, float]
     run: dict[str, Any] = field(default_factory=dict)
+    every: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +105,8 @@ def read_picks(path: str) -> Picks:
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{file / RUN} is damaged; run tlpick run again") from error
-        return Picks(path, file, particles.read(file / PARTICLES), names, radii, run)
+        every = particles.read(file / ALL) if (file / ALL).exists() else None
+        return Picks(path, file, particles.read(file / PARTICLES), names, radii, run, every)
     if not file.exists():
         raise InputError(
             f"{path} does not exist; give the folder that tlpick run wrote to, or a particle list"

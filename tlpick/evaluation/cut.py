@@ -15,6 +15,13 @@ from tlpick.evaluation.decoys import best_cut
 
 #: Column of the expected share of wrong picks among those that are as good or better; nan if unknown.
 WRONG = "wrong"
+#: The most that this share can be, if the mirror image was compared: right picks that lose count as wrong.
+WRONG_MOST = "wrong_at_most"
+#: Correlation of a pick with the mean particle of the training data, and with its mirror image.
+LIKENESS, MIRROR = "likeness", "mirror"
+#: Where other molecules are counted, expected F1 hardly changes over hundreds of picks. Wrong picks can be
+#: sorted out later and missed particles are lost, so the longest list is kept that costs this share of it.
+SLACK = 0.08
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class ClassCut:
         False if the picks are no better than those in decoys; None if there were no decoys.
     least
         Lowest score that was kept; None if none was.
+    at_most
+        The most that the share of wrong ones can be; None if nobody knows how many other molecules there are.
     """
 
     class_name: str
@@ -71,6 +80,7 @@ class ClassCut:
     at_tenth: int | None = None
     stands_out: bool | None = None
     least: float | None = None
+    at_most: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,12 +120,16 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
     wrong = np.full(len(table), np.nan)
     if WRONG in table:  # a list has no number where nothing is known
         wrong = pd.to_numeric(table[WRONG], errors="coerce").to_numpy(np.float64)
+    most = np.full(len(table), np.nan)
+    if WRONG_MOST in table:
+        most = pd.to_numeric(table[WRONG_MOST], errors="coerce").to_numpy(np.float64)
     said = []
     for each in classes:
         ours = np.flatnonzero(name == each)
         clear = stands_out.get(each)
         known = clear is not None and bool(np.isfinite(wrong[ours]).all())
-        stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut)]
+        counted = known and len(ours) > 0 and bool(np.isfinite(most[ours]).all())
+        stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut, SLACK if counted else 0.0)]
         rows[stay] = True
         promised = known and bool(clear)
         said.append(
@@ -127,13 +141,19 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
                 at_tenth=int((wrong[ours] <= 0.1).sum()) if promised else None,
                 stands_out=clear if known and len(ours) else None,
                 least=float(score[stay].min()) if len(stay) else None,
+                at_most=float(most[stay].max()) if promised and counted and len(stay) else None,
             )
         )
     return Decision(rows, said)
 
 
 def _stay(
-    score: NDArray[np.float64], wrong: NDArray[np.float64], clear: bool, known: bool, cut: Cut
+    score: NDArray[np.float64],
+    wrong: NDArray[np.float64],
+    clear: bool,
+    known: bool,
+    cut: Cut,
+    slack: float,
 ) -> NDArray[np.bool_]:
     if cut.by == "all":
         return np.ones(len(score), bool)
@@ -152,7 +172,7 @@ def _stay(
         return np.ones(len(score), bool)
     if not clear:
         return np.zeros(len(score), bool)
-    bar = best_cut(wrong) if cut.by == "best" else cut.value
+    bar = best_cut(wrong, slack) if cut.by == "best" else cut.value
     return np.asarray(wrong <= bar)
 
 
@@ -171,5 +191,8 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
     if kept.wrong is None:
         return start + weaker
     share = f"at least about {100 * kept.wrong:.0f} % of them wrong"
+    if kept.at_most is not None:
+        low, high = round(100 * kept.wrong), round(100 * kept.at_most)
+        share = f"about {f'{low} to ' if high - low > 2 else ''}{high} % of them wrong"
     tenth = "" if cut.by == "fdr" else f"; --fdr 0.1 keeps {kept.at_tenth or 0:,}"
     return f"{start} ({share}{tenth}){weaker}"

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from catalogs.errors import InputError
-from tlpick.batch.files import REPORT, write_json, write_text
+from catalogs.whole_files import write_text
+from tlpick.batch.files import REPORT, write_json
 from tlpick.batch.run_folder import Picks, Result, read_picks
 from tlpick.evaluation.matching import (
     Evaluation,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from tlpick.network.geometry import Graph, Triple
 from tlpick.network.sweep import peak_bytes
@@ -162,8 +163,8 @@ def plan(shape: Triple, graph: Graph, memory: float, tile: int | None = None) ->
             f"give at least {math.ceil(math.sqrt(least_tile))}"
         )
     raise InputError(
-        f"the network needs {math.ceil(least_memory / 1e6)} MB besides what is loaded already, "
-        f"{max(memory, 0) / 1e6:.0f} MB are left; give more `max_memory`"
+        f"the network needs {data_size(least_memory)} besides what is loaded already, "
+        f"{data_size(max(memory, 0))} are left; give more `max_memory`"
     )
 
 

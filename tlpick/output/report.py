@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from catalogs.amounts import duration
@@ -19,10 +20,13 @@ from catalogs.pages.cards import Card
 from catalogs.pages.pictures import kind_of
 from catalogs.pages.render import share
 from catalogs.volumes import open_volume
-from tlpick.batch.files import REPORT, write_text
+from catalogs.whole_files import write_text
+from tlpick.batch.files import REPORT
 from tlpick.batch.run_folder import read_picks
 from tlpick.evaluation.matching import Score
-from tlpick.output.orthoview import orthoview, slices_averaged
+from tlpick.output.cuts import curves, with_steps
+from tlpick.output.mean_pictures import means
+from tlpick.output.orthoview import SMOOTH, orthoview, slices_averaged
 from tlpick.output.page import Page, Tomogram, page_of
 from tlpick.output.previews import best_and_worst, distances, per_tomogram, scores, sizes
 from tlpick.output.report_quality import quality
@@ -57,6 +61,7 @@ def render(page: Page) -> str:
     """
     title, lead = _title(page)
     words, rows = _by_tomogram(page)
+    every, slider = with_steps(page)
     return pages.page(
         "picking.html",
         title=title,
@@ -67,13 +72,16 @@ def render(page: Page) -> str:
         failed=page.run.get("failed", []),
         thresholds=_thresholds(page.run.get("thresholds", {})),
         classes=[(name, kind_of(k)) for k, name in enumerate(page.radii)],
-        slices=[_slices(tomogram, page) for tomogram in page.tomograms[:SHOWN]],
+        slider=slider,
+        curves=curves(page),
+        slices=[_slices(tomogram, page, every) for tomogram in page.tomograms[:SHOWN]],
         not_shown=len(page.tomograms) - SHOWN,
         scores=scores(page),
         per_tomogram=per_tomogram(page),
         without=_without_picks(page),
         distances=distances(page),
         sizes=sizes(page),
+        means=means(page),
         galleries=[(name, strips) for name in page.radii if (strips := best_and_worst(name, page))],
         tomogram_words=words,
         tomogram_rows=rows,
@@ -150,7 +158,7 @@ def _thresholds(chosen: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]
     return rows
 
 
-def _slices(tomogram: Tomogram, page: Page) -> dict[str, Any]:
+def _slices(tomogram: Tomogram, page: Page, every: pd.DataFrame) -> dict[str, Any]:
     shown: dict[str, Any] = {"title": tomogram.title, "problem": "", "thick": "", "picture": ""}
     try:
         if tomogram.path is None:
@@ -164,10 +172,12 @@ def _slices(tomogram: Tomogram, page: Page) -> dict[str, Any]:
     averaged = slices_averaged(voxel_size, page.radii)
     if averaged > 1:
         shown["thick"] = f", each the mean of {averaged} slices ({averaged * voxel_size:.0f} Å)"
+    sigma = SMOOTH * min(page.radii.values(), default=voxel_size)
+    shown["thick"] += f", smoothed by a Gaussian of {sigma:.0f} Å"
     shown["picture"] = orthoview(
         volume,
         voxel_size,
-        page.picks[page.picks["tomogram"] == tomogram.name],
+        every[every["tomogram"] == tomogram.name],
         None if page.truth is None else page.truth[page.truth["tomogram"] == tomogram.name],
         page.radii,
     )

@@ -25,8 +25,6 @@ POOLS = ("simulate", "rest")
 SHORTEST_WALLTIME = 300
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BYTES |= {f"{unit}i": 2 ** (10 * k) for k, unit in enumerate("kmgt", start=1)}
 
 
 def seconds_of(text: Any) -> int:
@@ -42,10 +40,15 @@ def seconds_of(text: Any) -> int:
 
 def bytes_of(text: Any) -> int:
     """Read an amount of memory: ``4GB``, ``16 GiB``, ``800M``."""
-    found = re.fullmatch(r"([\d.]+)\s*([kmgt]?i?)b?", str(text).strip().lower())
-    if not found or found[2] not in _BYTES or float(found[1]) <= 0:
+    from dask.utils import parse_bytes
+
+    try:
+        n_bytes = round(parse_bytes(str(text)))
+    except (ValueError, OverflowError):
+        n_bytes = 0
+    if n_bytes <= 0:
         raise ValueError(f"{text!r} is not an amount of memory; give one such as 4GB")
-    return round(float(found[1]) * _BYTES[found[2]])
+    return n_bytes
 
 
 class Workers(BaseModel):

@@ -11,8 +11,9 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 
+from catalogs.amounts import data_size, duration
 from catalogs.progress import Progress as Shown
-from catalogs.progress import Silent, in_time, two_rows
+from catalogs.progress import Silent, two_rows
 from tlrun.account import Failure, Progress
 from tlrun.reporting.estimate import Work, seconds_left, share_done
 from tlrun.reporting.journal import Journal
@@ -169,22 +170,23 @@ class Display:
 
     def _left(self, progress: Progress) -> str:
         left = seconds_left(self._work, self._items, progress)
-        return "" if left is None else f"{in_time(left)} left"
+        return "" if left is None else f"{duration(left)} left"
 
     def _words(self, progress: Progress) -> list[str]:
         counted = sum(n * self._pieces.get(group, 0.0) for group, n in progress.calls_done.items())
         rate = counted / progress.seconds if progress.seconds else 0.0
-        words = [_rate(rate, self._unit)] if counted else []
-        share = f"{100 * progress.running / progress.workers:.0f} % of " if progress.workers else ""
-        words.append(f"{share}{progress.workers} worker{'s' * (progress.workers != 1)} busy")
-        words.append(f"{in_bytes(progress.bytes_written)} written")
+        words = []  # the more important come first: a narrow window drops the others
         if progress.items_failed or progress.retried:
             words.append(f"{progress.items_failed} failed")
         if progress.retried:
             words.append(f"{progress.retried} tried again")
-        words.append(f"{in_time(progress.seconds)} spent")
         if progress.stopping:
             words.append("finishing what has begun")
+        words += [_rate(rate, self._unit)] if counted else []
+        share = f"{100 * progress.running / progress.workers:.0f} % of " if progress.workers else ""
+        words.append(f"{share}{progress.workers} worker{'s' * (progress.workers != 1)} busy")
+        words.append(f"{data_size(progress.bytes_written)} written")
+        words.append(f"{duration(progress.seconds)} spent")
         return words
 
 
@@ -201,10 +203,10 @@ def account(progress: Progress, items: int) -> list[str]:
     for group, n in sorted(progress.calls_done.items()):
         seconds = progress.call_seconds.get(group, 0.0)
         each = f"{seconds / max(1, n):.3g} s"
-        lines.append(f"  {group:{wide}} {n:7d} {each:>8} {in_time(seconds):>8}")
+        lines.append(f"  {group:{wide}} {n:7d} {each:>8} {duration(seconds):>8}")
     lines.append(
         f"  {progress.items_done} of {items} made, {progress.items_failed} failed, {progress.retried} tried "
-        f"again; {in_bytes(progress.bytes_written)} written in {in_time(progress.seconds)}, "
+        f"again; {data_size(progress.bytes_written)} written in {duration(progress.seconds)}, "
         f"workers {100 * busy(progress):.0f} % busy"
     )
     return lines
@@ -212,12 +214,3 @@ def account(progress: Progress, items: int) -> list[str]:
 
 def _rate(rate: float, unit: str) -> str:
     return f"{rate:.3g} {unit}/s" if rate >= 1 else f"{60 * rate:.3g} {unit}/min"
-
-
-def in_bytes(number: float) -> str:
-    """Write an amount of data, e.g. ``1.2 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.schema import Intensity
 from catalogs.seeds import digest
+from catalogs.whole_files import write_text
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 from tltrain.data.sampling import Sites, Source
@@ -148,9 +148,7 @@ def _make(
         )
     facts = {key: value for key, value in asdict(made).items() if key not in ("grey", "mask")}
     text = json.dumps({"terms": _identity(place, card, preprocessing), "masked": mask is not None, **facts})
-    unfinished = folder / f"{stem}.tmp"
-    unfinished.write_text(text)
-    os.replace(unfinished, folder / f"{stem}.json")  # last: without it the rest does not count
+    write_text(folder / f"{stem}.json", text)  # last: without it the rest does not count
     return made
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from catalogs.amounts import duration
 from catalogs.console import DISTRIBUTION, counted
 from catalogs.corpus.catalog import Catalog
 from catalogs.former_names import as_stored
@@ -33,7 +34,7 @@ from tltrain.finetune.page import facts_of
 from tltrain.finetune.settings import FineTuning, check
 from tltrain.networks.architectures import Architecture, architecture
 from tltrain.reporting.journal import Journal, journal_of
-from tltrain.reporting.progress import Progress, duration
+from tltrain.reporting.progress import Progress
 from tltrain.training import checkpoint, loop
 from tltrain.training.cards import history, keras_file, now, plain, software
 from tltrain.training.checkpoint import State

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import logging
 import math
@@ -14,10 +13,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from catalogs.errors import InputError
 from catalogs.model_file import read_card
+from catalogs.pages import charts
+from catalogs.pages import render as pages
+from catalogs.pages.charts import Line
 from catalogs.progress import Progress as ProgressBar
 from catalogs.progress import Silent
+from catalogs.whole_files import write_text
 from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.annotations import Annotations
 from tltrain.finetune.data import divide
@@ -185,86 +190,34 @@ def _write(folder: Path, name: str, points: Sequence[Point]) -> None:
     rows.writerow(columns)
     rows.writerows([getattr(point, column) for column in columns] for point in points)
     for file, text in (("curve.csv", out.getvalue()), ("curve.html", page(name, points))):
-        unfinished = folder / f".{file}"
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, folder / file)
+        write_text(folder / file, text)
 
 
 # ---------------------------------------------------------------- the page
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 560, 340, 56, 48
-_COLOURS = {TUNED: "#1f6f8b", SCRATCH: "#b5651d"}
+_KINDS = {TUNED: "tuned", SCRATCH: "scratch"}
 
 
 def page(name: str, points: Sequence[Point]) -> str:
     """Draw the curve; a page that needs nothing else."""
-    most = max([point.annotations for point in points] or [1]) or 1
-    right, top = _WIDTH - 16, 16
-    bottom = _HEIGHT - _BOTTOM
-
-    def x(n: float) -> float:
-        return _LEFT + (right - _LEFT) * n / most
-
-    def y(f1: float) -> float:
-        return bottom - (bottom - top) * f1
-
-    parts = []
-    for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for n in sorted({point.annotations for point in points}):
-        parts.append(f'<text x="{x(n):.1f}" y="{bottom + 18}" text-anchor="middle">{n}</text>')
-    parts.append(
-        f'<text x="{(_LEFT + right) / 2:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">annotations</text>'
-    )
-    parts.append(
-        f'<text transform="translate(14 {(top + bottom) / 2:.1f}) rotate(-90)" text-anchor="middle">F1</text>'
-    )
-    for kind, colour in _COLOURS.items():
-        line = [point for point in points if point.training == kind and not math.isnan(point.f1)]
-        if not line:
-            continue
-        path = " ".join(f"{x(p.annotations):.1f},{y(p.f1):.1f}" for p in line)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        for p in line:
-            at = f'cx="{x(p.annotations):.1f}" cy="{y(p.f1):.1f}"'
-            parts.append(
-                f'<circle {at} r="4" fill="{colour}"><title>{p.annotations}: {p.f1:.3f}</title></circle>'
-            )
-    legend = " ".join(
-        f'<span style="color:{colour}">● {kind}</span>'
-        for kind, colour in _COLOURS.items()
-        if any(point.training == kind for point in points)
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{html.escape(str(value))}</td>"
-            for value in (
-                point.annotations,
-                point.training,
-                *(_number(value) for value in _shares(point)),
-                point.note,
-            )
-        )
-        + "</tr>"
+    lines = []
+    for training, kind in _KINDS.items():
+        known = [(point.annotations, point.f1) for point in points if point.training == training]
+        if known:
+            xy = np.array(known, np.float64)
+            lines.append(Line(kind, training, xy[:, 0], xy[:, 1], dots=True))
+    numbers = sorted({point.annotations for point in points})
+    rows = [
+        (point.annotations, point.training, *(_number(value) for value in _shares(point)), point.note)
         for point in points
+    ]
+    return pages.page(
+        "learning_curve.html",
+        title=f"Learning curve of {name}",
+        chart=charts.lines("F1 over annotations", "annotations", lines, low=0, top=1, at=numbers),
+        words=("annotations", "training", "F1", "precision", "recall", "F1 simulated", ""),
+        rows=rows,
     )
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Learning curve of {html.escape(name)}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222 }}
-body {{ margin: 2rem auto; max-width: 44rem; padding: 0 1rem }}
-svg {{ width: 100%; height: auto }} svg text {{ font: 13px system-ui, sans-serif; fill: #444 }}
-.grid {{ stroke: #ddd }} table {{ border-collapse: collapse; width: 100% }}
-th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd }}
-</style>
-<h1>Learning curve of {html.escape(name)}</h1>
-<p>F1 of picks on annotated tomograms that no model has seen. {legend}</p>
-<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="F1 over annotations">{"".join(parts)}</svg>
-<table><tr><th>annotations<th>training<th>F1<th>precision<th>recall<th>F1 simulated<th></tr>{rows}</table>
-</html>
-"""
 
 
 def _shares(point: Point) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from catalogs.model_file import ModelCard, write_model
 from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
 from catalogs.schema import ClassInfo
 from catalogs.storage.hdf5_data import lies_elsewhere, n_filters
+from catalogs.whole_files import replacing
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import architecture
 from tltrain.training.cards import keras_file, now, software
@@ -113,9 +114,8 @@ def write_deepfinder(path: str | os.PathLike[str], network: Any) -> None:
             f"only the network deepfinder can be written for DeepFinder; this one is {network.name}"
         )
     target = Path(path)
-    unfinished = target.with_name(f".{target.name}.tmp")
     try:
-        with h5py.File(unfinished, "w") as file:
+        with replacing(target) as unfinished, h5py.File(unfinished, "w") as file:
             layers = [layer for layer in network.layers if layer.weights]
             names = [f"conv3d_{k}" if k else "conv3d" for k in range(len(layers))]
             file.attrs["layer_names"] = np.array([name.encode() for name in names])
@@ -127,11 +127,8 @@ def write_deepfinder(path: str | os.PathLike[str], network: Any) -> None:
                 group.attrs["weight_names"] = np.array([word.encode() for word in words])
                 for word, value in zip(words, layer.get_weights(), strict=True):
                     group.create_dataset(word, data=value)
-        os.replace(unfinished, target)
     except OSError as error:
         raise InputError(f"the weights cannot be written to {target} ({error.strerror})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def import_deepfinder(

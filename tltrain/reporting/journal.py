@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catalogs.whole_files import replacing, write_text
 from tltrain.reporting.page import Facts, page
 from tltrain.training.checkpoint import State
 from tltrain.training.validation import Preview
@@ -54,8 +54,8 @@ class Journal:
     def write(self, state: State, *, done: bool = False) -> None:
         """Write everything; a finished page no longer loads itself again."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _replace(self.folder / TABLE, table(state))
-        _replace(self.folder / PAGE, page(state, self.facts, self.previews, done=done))
+        write_text(self.folder / TABLE, table(state))
+        write_text(self.folder / PAGE, page(state, self.facts, self.previews, done=done))
         if done or (state.history and "score" in state.history[-1]):
             events(self.folder / EVENTS, state)
         self._written = time.monotonic()
@@ -101,10 +101,9 @@ def events(folder: Path, state: State) -> None:
     import tensorflow as tf
 
     messages = tf.compat.v1
-    folder.mkdir(exist_ok=True)
-    unfinished = folder / ".events"
     begun = time.time() - state.seconds
-    with tf.io.TFRecordWriter(str(unfinished)) as writer:
+    file = folder / "events.out.tfevents.0.training"
+    with replacing(file) as unfinished, tf.io.TFRecordWriter(str(unfinished)) as writer:
         writer.write(messages.Event(wall_time=begun, file_version="brain.Event:2").SerializeToString())
         for row in state.history:
             values = [
@@ -118,15 +117,7 @@ def events(folder: Path, state: State) -> None:
                 summary=messages.Summary(value=values),
             )
             writer.write(event.SerializeToString())
-    os.replace(unfinished, folder / "events.out.tfevents.0.training")
 
 
 def _short(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one step: a browser never loads half a page."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

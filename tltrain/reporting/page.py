@@ -5,25 +5,26 @@ One file without scripts; a browser loads it again every few seconds while the t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.pages.pictures import PALETTE, png
-from tltrain.reporting.progress import duration
+from catalogs.amounts import duration
+from catalogs.pages import charts
+from catalogs.pages import render as pages
+from catalogs.pages.cards import Card
+from catalogs.pages.charts import Chart, Line, Mark
+from catalogs.pages.pictures import PALETTE, kind_of, png
+from catalogs.pages.render import share
 from tltrain.training.checkpoint import State
 from tltrain.training.validation import Preview
 
 #: Seconds after which a browser loads the page again.
 REFRESH = 5
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 52.0, 470.0, 12.0, 190.0, 480.0, 232.0
 _ENLARGED = 512  # a plane is shown with at least so many pixels
 _PAINT = 0.75  # share of a class' colour over the grey value
 
@@ -94,16 +95,6 @@ class Facts:
     measures: Sequence[Measure] = MEASURES
 
 
-@dataclass(frozen=True)
-class ChartLine:
-    """A line of a chart: a CSS class for its colour, words for the legend, its points."""
-
-    kind: str
-    words: str
-    points: Sequence[tuple[float, float]]
-    dots: bool = False
-
-
 def page(state: State, facts: Facts, previews: Sequence[Preview] = (), *, done: bool = False) -> str:
     """Make the page.
 
@@ -123,29 +114,28 @@ def page(state: State, facts: Facts, previews: Sequence[Preview] = (), *, done: 
     str
         HTML with its style and pictures inside.
     """
-    style = files("tltrain.reporting").joinpath("page.css").read_text(encoding="utf-8")
-    refresh = "" if done else f'<meta http-equiv="refresh" content="{REFRESH}">\n'
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    body = [
-        f"<h1>{escape(facts.title)}</h1>",
-        f'<p class="lead">{escape(facts.lead)}</p>',
-        _state(state, facts, done),
-        _cards(state, facts),
-        _curves(state, facts),
-        _planes(previews, facts.classes, done),
-        _facts(facts.table),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"{refresh}<title>{escape(facts.title)}: training</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n<main>\n{chr(10).join(part for part in body if part)}\n</main>\n</body>\n</html>\n"
+    shown = []
+    for preview in previews:
+        pictures = [(name, png(_enlarged(picture))) for name, picture in _pictures(preview)]
+        shown.append({"title": preview.title, "pictures": pictures})
+    return pages.page(
+        "training.html",
+        title=facts.title,
+        lead=facts.lead,
+        refresh=None if done else REFRESH,
+        over=done or bool(state.stopped),
+        done_share=state.step / max(facts.steps, 1),
+        state=_state(state, facts, done),
+        cards=_cards(state, facts),
+        curves=_curves(state, facts),
+        planes=shown,
+        network="that is kept" if done else "of the last validation",
+        classes=[(name, kind_of(k)) for k, name in enumerate(facts.classes)],
+        facts=facts.table,
     )
 
 
-def _state(state: State, facts: Facts, done: bool) -> str:
-    share = 100 * state.step / max(facts.steps, 1)
+def _state(state: State, facts: Facts, done: bool) -> list[str]:
     rate = state.step * facts.batch / state.seconds if state.seconds else 0.0
     left = state.seconds / max(state.step, 1) * (facts.steps - state.step)
     words = [f"step {state.step:,} of {facts.steps:,}", f"{duration(state.seconds)} so far"]
@@ -157,176 +147,70 @@ def _state(state: State, facts: Facts, done: bool) -> str:
         words.append("finished")
     elif state.step:
         words.append(f"about {duration(left)} left")
-    return (
-        f'<div class="state{" done" if done or state.stopped else ""}"><div class="bar">'
-        f'<i style="width:{share:.1f}%"></i></div><p>{escape(" · ".join(words))}</p></div>'
-    )
+    return words
 
 
-def _cards(state: State, facts: Facts) -> str:
-    cards: list[tuple[str, str, str, int | None]] = []
+def _cards(state: State, facts: Facts) -> list[Card]:
+    cards = []
     losses = [row["loss"] for row in state.history if row["loss"] is not None]
     if losses:
-        cards.append(("loss", f"{losses[-1]:.3f}", "of the last steps", None))
+        cards.append(Card("loss", f"{losses[-1]:.3f}", note="of the last steps"))
     best = next((row for row in state.history if row["step"] == state.best_step), {})
     for k, name in enumerate(facts.classes):
         for measure in facts.measures:
             found = measure.of(best)
             if name in found:
                 note = f"{measure.where}, of step {best['step']}"
-                cards.append((f"{measure.title}, {name}", _share(found[name]), note, k))
-    if not cards:
-        return ""
-    body = [
-        f'<div class="card{"" if k is None else f" c{k % len(PALETTE)}"}">'
-        f'<div class="label">{escape(label)}</div>'
-        f'<div class="value">{escape(value)}</div><div class="label">{escape(note)}</div></div>'
-        for label, value, note, k in cards
-    ]
-    return f'<div class="cards">{"".join(body)}</div>'
+                label = f"{measure.title}, {name}"
+                cards.append(Card(label, share(found[name], 3), kind=kind_of(k), note=note))
+    return cards
 
 
-def _curves(state: State, facts: Facts) -> str:
+def _curves(state: State, facts: Facts) -> list[tuple[str, Chart]]:
     if not state.history:
-        return ""
+        return []
     rows = state.history
-    charts = [
-        (
-            "Loss",
-            chart("loss", [ChartLine("loss", "loss", _points(rows, lambda row: row["loss"]))], facts.steps),
-        ),
-    ]
-    best = state.best_step if state.best_score is not None else None
+    loss = [_line("loss", "loss", rows, lambda row: row["loss"])]
+    shown = [("Loss", charts.lines("loss", "step", loss, low=0, high=facts.steps))]
+    best = [Mark(state.best_step, "best")] if state.best_score is not None else []
     for measure in facts.measures:
-        curves = [
-            ChartLine(f"c{k % len(PALETTE)}", name, _points(rows, _value(measure, name)), dots=True)
+        lines = [
+            _line(kind_of(k), name, rows, _value(measure, name), dots=True)
             for k, name in enumerate(facts.classes)
             if any(name in measure.of(row) for row in rows)
         ]
-        if curves:
+        if lines:
             title = f"{measure.title}, {measure.where}"
-            charts.append((title, chart(title, curves, facts.steps, share=True, mark=best)))
+            shown.append((title, charts.lines(title, "step", lines, best, low=0, high=facts.steps, top=1)))
     if any("learning_rate" in row for row in rows):
-        points = _points(rows, lambda row: row.get("learning_rate"))
-        charts.append(
-            (
-                "Learning rate",
-                chart("learning rate", [ChartLine("rate", "learning rate", points)], facts.steps),
-            )
-        )
-    body = "".join(
-        f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>" for title, picture in charts
-    )
-    return f'<section><h2>Curves</h2><div class="charts">{body}</div></section>'
+        rate = [_line("rate", "learning rate", rows, lambda row: row.get("learning_rate"))]
+        shown.append(("Learning rate", charts.lines("learning rate", "step", rate, low=0, high=facts.steps)))
+    return shown
 
 
 def _value(measure: Measure, name: str) -> Callable[[Mapping[str, Any]], float | None]:
     return lambda row: measure.of(row).get(name)
 
 
-def _points(
-    rows: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float | None]
-) -> list[tuple[float, float]]:
-    pairs = ((float(row["step"]), value(row)) for row in rows)
-    return [(step, y) for step, y in pairs if y is not None and math.isfinite(y)]
+def _line(
+    kind: str,
+    words: str,
+    rows: Sequence[Mapping[str, Any]],
+    value: Callable[[Mapping[str, Any]], float | None],
+    dots: bool = False,
+) -> Line:
+    known = [(row["step"], y) for row in rows if (y := value(row)) is not None]
+    points = np.array(known, np.float64).reshape(-1, 2)
+    return Line(kind, words, points[:, 0], points[:, 1], dots)
 
 
-def chart(
-    title: str, curves: Sequence[ChartLine], steps: int, *, share: bool = False, mark: int | None = None
-) -> str:
-    """Draw curves over the steps of a training as SVG.
-
-    Parameters
-    ----------
-    title
-        For people who cannot see the picture.
-    curves
-        What to draw.
-    steps
-        End of the axis.
-    share
-        Whether the values lie between 0 and 1; else the axis begins at 0 and ends above the largest.
-    mark
-        A step to mark, with the word "best".
-
-    Returns
-    -------
-    str
-        An ``svg`` element, with a legend if there are several curves.
-    """
-    values = [y for curve in curves for _, y in curve.points]
-    if not values:
-        return '<p class="quiet">Nothing yet.</p>'
-    top = 1.0 if share else _round_up(float(np.percentile(values, 99)) if len(values) > 20 else max(values))
-
-    def x(step: float) -> float:
-        return _LEFT + step / max(steps, 1) * (_RIGHT - _LEFT)
-
-    def y(value: float) -> float:
-        return _BOTTOM - min(value / top, 1.02) * (_BOTTOM - _TOP)
-
-    body = []
-    for k in range(5):
-        at = y(top * k / 4)
-        body.append(f'<path class="grid" d="M{_LEFT} {at:.1f}H{_RIGHT}"/>')
-        body.append(f'<text x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{top * k / 4:.3g}</text>')
-    for k in range(5):
-        step = steps * k / 4
-        anchor = "middle" if k < 4 else "end"
-        body.append(f'<text x="{x(step):.1f}" y="{_BOTTOM + 18}" text-anchor="{anchor}">{step:,.0f}</text>')
-    middle = (_LEFT + _RIGHT) / 2
-    body.append(f'<text x="{middle}" y="{_BOTTOM + 36}" text-anchor="middle">step</text>')
-    if mark is not None:
-        body.append(f'<path class="mark" d="M{x(mark):.1f} {_TOP}V{_BOTTOM}"/>')
-        side, shift = ("end", -5) if x(mark) > middle else ("start", 5)
-        body.append(
-            f'<text class="mark" x="{x(mark) + shift:.1f}" y="{_BOTTOM - 6}" text-anchor="{side}">best</text>'
-        )
-    for curve in curves:
-        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in curve.points)
-        body.append(f'<polyline class="{curve.kind}" points="{points}"/>')
-        if curve.dots:
-            body += [
-                f'<circle class="{curve.kind}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="2.6">'
-                f"<title>{escape(f'{curve.words}, step {a:.0f}: {b:.3f}')}</title></circle>"
-                for a, b in curve.points
-            ]
-    keys = "".join(f'<li><i class="{curve.kind}"></i>{escape(curve.words)}</li>' for curve in curves)
-    legend = f'<ul class="keys">{keys}</ul>' if len(curves) > 1 else ""
-    return (
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"{''.join(body)}</svg>{legend}"
-    )
-
-
-def _planes(previews: Sequence[Preview], classes: Sequence[str], done: bool) -> str:
-    if not previews:
-        return ""
-    shown = "".join(_plane(preview) for preview in previews)
-    network = "that is kept" if done else "of the last validation"
-    keys = "".join(
-        f'<li><i class="c{k % len(PALETTE)}"></i>{escape(name)}</li>' for k, name in enumerate(classes)
-    )
-    return (
-        "<section><h2>What the network sees</h2>"
-        f'<p class="quiet">By the network {network}. No tomogram shown here was trained on.</p>'
-        f'{shown}<ul class="keys">{keys}</ul></section>'
-    )
-
-
-def _plane(preview: Preview) -> str:
+def _pictures(preview: Preview) -> list[tuple[str, NDArray[np.uint8]]]:
     grey = grey_levels(preview.grey)
-    pictures = [
+    return [
         ("The tomogram", np.repeat(grey[..., None], 3, axis=-1)),
         (preview.called, painted(grey, preview.truth)),
         ("Prediction", painted(grey, preview.found)),
     ]
-    shown = "".join(
-        f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{png(_enlarged(picture))}">'
-        f"<figcaption>{escape(title)}</figcaption></figure>"
-        for title, picture in pictures
-    )
-    return f'<p class="quiet">{escape(preview.title)}</p><div class="planes">{shown}</div>'
 
 
 def grey_levels(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -358,22 +242,3 @@ def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Repeat pixels: a browser would smooth them, and hide what the network decided on."""
     times = max(_ENLARGED // max(picture.shape[:2]), 1)
     return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def _facts(table: Mapping[str, str]) -> str:
-    rows = "".join(
-        f"<tr><th>{escape(word)}</th><td>{escape(value)}</td></tr>" for word, value in table.items()
-    )
-    return f'<section><h2>How</h2><table class="facts">{rows}</table></section>'
-
-
-def _share(value: float | None) -> str:
-    return "n/a" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def _round_up(value: float) -> float:
-    """Give the next of 1, 1.5, 2, 3, 4, 6, 8 times a power of ten: a quarter of it is a round number."""
-    if not value > 0:
-        return 1.0
-    unit = 10.0 ** math.floor(math.log10(value))
-    return next(k * unit for k in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if k * unit >= value)

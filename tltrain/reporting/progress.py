@@ -73,12 +73,3 @@ class Progress:
             f"waited {100 * self.wait_share:.1f} %",
         )
         self.line.update(step, "  ".join(filter(None, words)))
-
-
-def duration(seconds: float) -> str:
-    """Say a time: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
+from catalogs.amounts import duration
 from catalogs.console import DISTRIBUTION
 from catalogs.corpus.catalog import Catalog
 from catalogs.former_names import as_stored
@@ -18,9 +19,10 @@ from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
 from catalogs.private import scratch_folder
 from catalogs.schema import SampleRecord
+from tlpick.evaluation.particle_means import particle_means
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import Architecture
-from tltrain.reporting.progress import Progress, duration
+from tltrain.reporting.progress import Progress
 from tltrain.training.checkpoint import State
 from tltrain.training.settings import Settings
 from tltrain.training.validation import Scores
@@ -91,6 +93,7 @@ def card_of(
             "patches_per_second": round(progress.rate(state.step), 2),
             "wait_share": round(progress.wait_share, 4),
         },
+        means=particle_means(catalog, train),
         provenance={
             "corpus": catalog.url,
             "corpus_digest": catalog.digest,

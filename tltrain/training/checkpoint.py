@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from catalogs.whole_files import write_bytes
 
 
 @dataclass
@@ -67,15 +68,9 @@ def save(path: Path, state: State) -> None:
     facts["lengths"] = {name: len(getattr(state, name)) for name in _ARRAYS}
     data = io.BytesIO()
     np.savez(data, facts=np.array(json.dumps(facts)), **arrays)
-    unfinished = path.with_suffix(".tmp")
     try:
-        with open(unfinished, "wb") as file:
-            file.write(data.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        write_bytes(path, data.getbuffer(), durable=True)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         error.filename = error.filename or str(path)  # writing does not say what
         raise
 

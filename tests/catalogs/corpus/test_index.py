@@ -125,6 +125,32 @@ def test_a_snapshot_is_plain_parquet(tmp_path: Path) -> None:
     assert table["path"].tolist() == [record(3).path]
 
 
+_THREADS = """
+import os, sys
+from pathlib import Path
+import pyarrow.parquet
+from catalogs.corpus import snapshot
+
+def threads():
+    return sorted(Path(f"/proc/self/task/{each}/comm").read_text() for each in os.listdir("/proc/self/task"))
+
+before = threads()
+held = snapshot.decode(Path(sys.argv[1]).read_bytes(), 1, "index")
+assert list(held.records())
+after = [name for name in threads() if not name.startswith("jemalloc")]
+assert after == [name for name in before if not name.startswith("jemalloc")], (before, after)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_reading_an_index_starts_no_threads_that_outlive_the_program(tmp_path: Path) -> None:
+    """Now and then one of Arrow's ended with the program, which then aborted with status 134."""
+    path = tmp_path / "index.parquet"
+    path.write_bytes(snapshot.encode(None, (), {record(k).sample_id: record(k) for k in range(50)}))
+    done = subprocess.run([sys.executable, "-c", _THREADS, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_removed_and_made_again(store: Store) -> None:
     for k in range(3):
         commit(store, record(k))

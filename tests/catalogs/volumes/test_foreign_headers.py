@@ -345,3 +345,57 @@ def test_garbage_is_refused_in_a_sentence(
     with pytest.raises(InputError) as error:
         open_volume(file)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("axes", ["xyz", "zyx", "yxz", "xzy"])
+@pytest.mark.parametrize("kind", ["dimension_names", "xarray", "hdf5"])
+def test_axes_that_have_names(tmp_path: Path, axes: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A volume is z, y, x whatever the order in which it is stored, if its axes say which they are."""
+    import h5py
+
+    zyx = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    stored = zyx.transpose([*("zyx".index(axis) for axis in axes)])
+    path = tmp_path / f"{axes}.{'h5' if kind == 'hdf5' else 'zarr'}"
+    if kind == "hdf5":
+        with h5py.File(path, "w") as file:
+            made = file.create_dataset("volume", data=stored)
+            for k, axis in enumerate(axes):
+                made.dims[k].label = axis.upper()
+    else:
+        named: dict[str, Any] = (
+            {"dimension_names": [*axes]} if kind == "dimension_names" else {"zarr_format": 2}
+        )
+        array = zarr.create_array(path, shape=stored.shape, chunks=(2, 2, 2), dtype="f4", **named)
+        array[:] = stored
+        if kind == "xarray":
+            array.attrs["_ARRAY_DIMENSIONS"] = [*axes]
+    volume = open_volume(path)
+    np.testing.assert_array_equal(volume.read(), zyx)
+    np.testing.assert_array_equal(volume.data[1:, :2, 3], zyx[1:, :2, 3])
+    assert (axes != "zyx") == any("turned to z, y, x" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize(("unit", "scale", "size"), [(None, 1, None), (None, 7.5, 7.5)])
+def test_a_scale_of_1_without_a_unit_is_none(
+    tmp_path: Path, unit: str | None, scale: float, size: Any
+) -> None:
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=3)
+    group.create_array("0", shape=(4, 4, 4), dtype="f4")
+    axes = [{"name": axis, "type": "space"} for axis in "zyx"]
+    steps = [{"type": "scale", "scale": [scale] * 3}]
+    image = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    assert open_volume(tmp_path / "a.zarr").voxel_size == size
+
+
+def test_images_of_a_tiff_that_are_no_planes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import tifffile
+
+    data = np.zeros((3, 8, 9), np.float32)
+    tifffile.imwrite(tmp_path / "z.tif", data, imagej=True, metadata={"axes": "ZYX"})
+    assert open_volume(tmp_path / "z.tif").shape == (3, 8, 9)
+    assert not caplog.records
+    for axis, word in (("C", "channels"), ("T", "of different times")):
+        tifffile.imwrite(tmp_path / f"{axis}.tif", data, imagej=True, metadata={"axes": f"{axis}YX"})
+        assert open_volume(tmp_path / f"{axis}.tif").shape == (3, 8, 9)
+        assert word in caplog.records[-1].message

@@ -380,6 +380,18 @@ def test_a_large_mmcif_file_without_elements(tmp_path: Path) -> None:
     assert np.array_equal(less.elements, whole.elements)
 
 
+def test_names_of_chains_may_be_long(tmp_path: Path) -> None:
+    structure = gemmi.read_structure(str(shipped()["3enl"]))
+    structure.setup_entities()
+    for residue in (residue for chain in structure[0] for residue in chain):
+        residue.subchain = f"a_long_name_{residue.subchain}"
+    (tmp_path / "3enl.cif").write_text(structure.make_mmcif_document().as_string())
+    long, short = load_structure(tmp_path / "3enl.cif"), load_structure("3enl")
+    assert np.array_equal(long.elements, short.elements)
+    assert np.array_equal(long.backbone, short.backbone)
+    assert np.abs(long.positions - short.positions).max() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("name", "digest"),
     [("1ubi", "d6a6710aba342571"), ("3o21", "cfff7e72213b91eb"), ("7pbl", "e0a19be6c4fc4be6")],

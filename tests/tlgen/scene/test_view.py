@@ -59,9 +59,11 @@ def test_pack_writes_the_scene_and_view_draws_it(tmp_path: Path, recipe: Path, t
     assert blue.sum() > 1000
     assert tlgen("view", tmp_path / "s" / "scene.json", "--to", tmp_path / "s.html")[0] == 0
     page = (tmp_path / "s.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 1
+    assert page.count('<svg class="plot"') == 1
     assert "<td>3</td><td>3</td>" in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,19 @@ def test_dates(words: str, found: tuple[int, ...] | None) -> None:
     assert found is None or len(found) == 6 or (read and read.microsecond == found[6])
 
 
+def test_an_mdoc_is_what_another_reader_makes_of_it(mdoc: Callable[..., Path], tmp_path: Path) -> None:
+    mdocfile = pytest.importorskip("mdocfile")
+    for kind in ({}, {"by_angle": False}, {"prior": False}):
+        path = mdoc(tmp_path, **kind)
+        theirs, ours = mdocfile.read(path), read_one(path)
+        assert list(ours.angles) == pytest.approx(theirs["TiltAngle"].tolist())
+        assert list(ours.doses) == pytest.approx(theirs["ExposureDose"].tolist())
+        assert ours.voltage == theirs["Voltage"].iloc[0]
+        assert ours.pixel_size == pytest.approx(theirs["PixelSpacing"].iloc[0])
+        if "PriorRecordDose" in theirs and theirs["PriorRecordDose"].notna().all():
+            assert list(ours.taken) == theirs["PriorRecordDose"].argsort().tolist()
+
+
 def test_months_of_another_language_tell_no_order(shared: Path) -> None:
     series = read_one(shared / "faults" / "german_months.mdoc")
     assert not series.ordered
@@ -337,7 +350,7 @@ def reconstruct(folder: Path, angles: str, *options: str, to: str = "out.mrc") -
         "--threads",
         "2",
     ]
-    return CliRunner().invoke(tlgen, [*command, "--thickness", "60", *options])
+    return CliRunner().invoke(tlgen, [*command, "--thickness", "60", "--yes", *options])
 
 
 def test_dose_weighting_needs_an_order(shared: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from catalogs.errors import InputError
-from catalogs.progress import ProgressLine, in_time
+from catalogs.progress import ProgressLine
 from tlgen.recipes.recipe_file import read_recipe
 from tlgen.recipes.samples import SampleSpec, expand
 from tlgen.runs import costs as costs_of_samples
@@ -23,7 +23,7 @@ from tlgen.tilts.scheme import tilt_series
 from tlrun.account import Progress
 from tlrun.calls import Call, CallResult, Executor, Task
 from tlrun.fan_out import Job, Steps, fan_out
-from tlrun.reporting.display import Display, account, busy, in_bytes
+from tlrun.reporting.display import Display, account, busy
 from tlrun.reporting.estimate import Work, costs, seconds_left, share_done
 from tlrun.reporting.journal import Journal
 
@@ -395,25 +395,6 @@ def test_the_account_adds_up() -> None:
         "  1 of 2 made, 0 failed, 0 tried again; 12.3 MB written in 2 min, workers 88 % busy"
     )
     assert busy(progress(worker_seconds=0.0)) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (3.4, "3 s"),
-        (99, "99 s"),
-        (100, "2 min"),
-        (6000, "1 h 40 min"),
-        (9000, "2 h 30 min"),
-        (400_000, "4.6 days"),
-    ],
-)
-def test_times_are_said_as_people_do(seconds: float, text: str) -> None:
-    assert in_time(seconds) == text
-
-
-def test_bytes_are_said_in_their_units() -> None:
-    assert [in_bytes(n) for n in (0, 999, 12_345, 7e9, 3e12)] == ["0 B", "999 B", "12.3 kB", "7 GB", "3 TB"]
 
 
 def test_what_a_first_call_loads_and_compiles_is_not_expected_again() -> None:

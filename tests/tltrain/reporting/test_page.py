@@ -55,7 +55,7 @@ def preview(**changes):
     return Preview("val-0, plane 3 of 9", grey, truth, found, **changes)
 
 
-VOID = {"meta", "img", "br", "path", "circle", "polyline", "line"}
+VOID = {"meta", "link", "img", "br", "path", "circle", "polyline", "line"}
 
 
 class Reader(HTMLParser):
@@ -87,7 +87,7 @@ class Reader(HTMLParser):
 def test_the_page_shows_curves_scores_and_how_long_it_takes():
     text = page(fitted(), facts())
     read = Reader(text)
-    for word in ("balls & co", "step 30 of 40 · 1 min 00 s so far · 4.0 patches/s, validation included · "
+    for word in ("balls & co", "step 30 of 40 · 60 s so far · 4.0 patches/s, validation included · "
                  "about 20 s left", "s3://a<b", "Loss", "Learning rate"):  # fmt: skip
         assert word in read.texts
     # the best network's scores, of each class by name

@@ -6,7 +6,7 @@ import pytest
 import catalogs.progress
 from catalogs.progress import ProgressLine
 from tltrain.reporting import progress
-from tltrain.reporting.progress import Progress, duration
+from tltrain.reporting.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -54,13 +54,6 @@ def test_steps_before_this_start_do_not_count(clock):
     assert len(told) == 20
     assert told[-1][0] == 70
     assert "32.0 patches/s" in told[-1][1]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
-)
-def test_durations_are_said_as_people_do(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_what_went_before_a_restart_does_not_count(clock):

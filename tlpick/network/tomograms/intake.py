@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
@@ -159,8 +160,8 @@ def prepare(
     chunk = math.prod(getattr(volume.data, "chunks", None) or ()) * volume.dtype.itemsize
     if chunk > max(memory, _LARGE_CHUNK):
         raise InputError(
-            f"{path} has chunks that unpack to {chunk / 1e9:.1f} GB each, and `max_memory` leaves "
-            f"{max(memory, 0) / 1e9:.1f} GB; give more, or write it with smaller chunks"
+            f"{path} has chunks that unpack to {data_size(chunk)} each, and `max_memory` leaves "
+            f"{data_size(max(memory, 0))}; give more, or write it with smaller chunks"
         )
     region = None
     if preprocessing.mask is not None:
@@ -171,7 +172,7 @@ def prepare(
         offset = (shift, shift, z0 * size + shift)
         if rescale:
             if 24 * values.size > memory:
-                raise InputError(f"resampling needs {24 * values.size / 1e9:.1f} GB; give more `max_memory`")
+                raise InputError(f"resampling needs {data_size(24 * values.size)}; give more `max_memory`")
             values, grid = resample(values, grid, card.voxel_size), card.voxel_size
         mask = sample = slab = None
         places = [

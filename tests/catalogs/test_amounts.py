@@ -1,0 +1,31 @@
+"""Times and numbers of bytes in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from catalogs.amounts import data_size, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.5, "0.5 s"),
+        (3.44, "3 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (6000, "1 h 40 min"),
+        (7500, "2 h 05 min"),
+        (9000, "2 h 30 min"),
+        (400_000, "4.6 days"),
+    ],
+)
+def test_times_are_said_as_people_do(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_bytes_are_said_in_their_units() -> None:
+    assert [data_size(n) for n in (0, 999, 12_345, 999_600, 7e9, 3e12, 1e15)] == [
+        "0 B", "999 B", "12.3 kB", "1 MB", "7 GB", "3 TB", "1 PB",
+    ]  # fmt: skip
