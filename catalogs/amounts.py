@@ -1,4 +1,4 @@
-"""Formats times and numbers of bytes in the same way for all programs."""
+"""Amounts in words: times and numbers of bytes, said and read the same way by all programs."""
 
 from __future__ import annotations
 
@@ -21,3 +21,23 @@ def data_size(n_bytes: float) -> str:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.3g} PB"
+
+
+def read_data_size(text: object) -> int:
+    """Read a number of bytes: ``4GB``, ``16 GiB``, ``800M``; a GB is 10⁹ bytes, a GiB 2³⁰.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or not more than 0.
+    """
+    from dask.utils import parse_bytes
+
+    words = str(text).strip()
+    try:
+        n_bytes = round(parse_bytes(words)) if words[:1] in set("0123456789.") else 0  # it takes GB for 1 GB
+    except (ValueError, OverflowError):
+        n_bytes = 0
+    if n_bytes <= 0:
+        raise ValueError(f"{text!r} is not an amount of memory; give one such as 4GB or 800MB")
+    return n_bytes

@@ -101,11 +101,23 @@ def run(
     RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
     after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
     """
-    from tlgen.runs.run import run as make
+    from catalogs.errors import IncompleteError
+    from tlgen.api import make
 
-    recipe_ = _with_a_word(recipe, yes)
-    done = make(recipe_, url, cluster, retries, 60 * time_limit, log_json, progress=True)
-    sys.exit(0 if done else 1)
+    read = _with_a_word(recipe, yes)
+    try:
+        make(
+            read,
+            url,
+            cluster=cluster,
+            retries=retries,
+            time_limit=60 * time_limit,
+            log_json=log_json,
+            yes=True,  # or it would have been refused by now
+            progress=True,
+        )
+    except IncompleteError:  # what is missing, and why, was said at the end of the run
+        sys.exit(1)
 
 
 @tlgen.command()
@@ -156,9 +168,8 @@ def view(source: str, path: str, sample: str | None) -> None:
     drawn, the gaps between molecules, and counts.
     """
     from catalogs.errors import InputError
-    from tlgen.scene.scene_file import read_scene
+    from tlgen.api import open_scene
     from tlgen.scene.view import describe
-    from tlgen.scene.view import view as draw
     from tlgen.scene.view_sample import is_sample, view_sample
 
     if is_sample(source):
@@ -167,9 +178,9 @@ def view(source: str, path: str, sample: str | None) -> None:
         return
     if sample is not None:
         raise InputError(f"--sample {sample}: {source} is no corpus; a scene is of one sample")
-    read, library = read_scene(source)
-    facts = draw(read, library, path, title=Path(source).resolve().name)
-    click.echo(f"{path}: " + "; ".join(describe(read, facts)))
+    packed = open_scene(source)
+    facts = packed.draw(path)
+    click.echo(f"{path}: " + "; ".join(describe(packed.scene, facts)))
 
 
 @tlgen.command()
@@ -356,8 +367,8 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     The tilt axis is y and goes through the middle of the images, as in IMOD's .ali.
     """
     from catalogs.errors import InputError
-    from catalogs.progress import ProgressLine
-    from tlgen.reconstruct.from_file import Request, reconstruct_file, settings_of
+    from tlgen.api import reconstruct_series
+    from tlgen.reconstruct.from_file import settings_of
 
     try:
         left_out = tuple(int(word) for word in given["leave_out"].replace(",", " ").split())
@@ -371,13 +382,13 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
         "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
         "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt", "yes",
     )  # fmt: skip
-    request = Request(
+    (z, y, x), voxel_size = reconstruct_series(
+        series, angles, path, progress=True,
         bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],
         handedness=int(given["defocus_handedness"] or 0) or None, settings=settings,
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip
-    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request, progress=ProgressLine)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
 
 

@@ -10,11 +10,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from catalogs import particles
+from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.particles import DISTRACTOR
@@ -22,9 +23,13 @@ from catalogs.progress import Progress
 from tlpick.batch.pipeline import Settings
 from tlpick.batch.results import Lists
 from tlpick.batch.run import Run, run
+from tlpick.batch.run_folder import Result
+from tlpick.batch.save_segmentation import SegmentationFormat
+from tlpick.evaluation.calibrate import HELD_OUT
+from tlpick.evaluation.cut import asked_cut
 from tlpick.evaluation.matching import Evaluation, evaluate
 from tlpick.network.localisation.localise import Options
-from tlpick.network.model import Model
+from tlpick.network.model import Model, load_model
 from tlpick.network.tomograms.inputs import Selection
 from tlpick.network.tomograms.intake import Preprocessing
 
@@ -42,9 +47,17 @@ def pick_many(
     localising: Options | None = None,
     tta: int = 1,
     max_memory: float = 4e9,
+    tile: int | None = None,
+    decoys: int | None = None,
+    keep_segmentation: SegmentationFormat | None = None,
     selection: Selection | None = None,
     precision: float | None = None,
+    fdr: float | Literal["off"] | None = None,
+    top: int | None = None,
+    min_score: float | None = None,
     formats: Sequence[str] = (),
+    pixel_size: float | None = None,
+    tomograms_star: str | None = None,
     yes: bool = False,
     progress: bool | Progress = False,
 ) -> Run:
@@ -72,12 +85,25 @@ def pick_many(
         Number of orientations to average over: 1, 4 or 8.
     max_memory
         Bytes that a process may use.
+    tile
+        The network sees at most a square of this edge, in voxels, times the length of the volume at a time;
+        None: as much as the memory allows.
+    decoys
+        How many decoys of noise are picked, too, to tell how many picks are wrong; 0: none; None: as many as
+        are worth their time.
+    keep_segmentation
+        ``zarr`` or ``mrc``: the classes and probabilities of all voxels are kept.
     selection
         Which tomograms to take from sources with several.
     precision
-        Keep the picks down to the score with this expected precision; needs a calibrated model. None: all.
+        Keep the picks that promise this share of right ones; needs a calibrated model.
+    fdr, top, min_score
+        Instead of it: the share of wrong picks that may be expected by the decoys (``off``: keep all), the
+        number of each class and tomogram, or the least score. Without any, the expected F1 is made greatest.
     formats
         Further formats of the list, such as ``relion5``.
+    pixel_size, tomograms_star
+        Å of the unbinned tilt series, and RELION 5's ``tomograms.star``, for formats that need them.
     yes
         Accept unusual values; False: refuse them, unless ``preprocessing`` accepts them.
     progress
@@ -103,6 +129,9 @@ def pick_many(
         preprocessing=replace(preprocessing, yes=yes or preprocessing.yes),
         tta=tta,
         localising=localising or Options(),
+        tile=tile,
+        decoys=decoys,
+        keep_segmentation=keep_segmentation,
     )
     return run(
         path,
@@ -112,7 +141,8 @@ def pick_many(
         cluster=cluster,
         selection=selection,
         precision=precision,
-        lists=Lists(tuple(formats)),
+        cut=asked_cut(fdr, top, min_score, precision),
+        lists=Lists(tuple(formats), pixel_size, tomograms_star),
         progress=progress,
     )
 
@@ -125,9 +155,12 @@ class Comparison:
     ----------
     evaluation
         Scores of each class, and both tables with matched partners.
+    result
+        With a report also its path, curves, intervals, the metrics of others, and notes on what was left out.
     """
 
     evaluation: Evaluation
+    result: Result | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -161,7 +194,14 @@ class Comparison:
 
 
 def score(
-    picks: _Table, truth: _Table, *, radii: Mapping[str, float] | None = None, radius: float | None = None
+    picks: _Table,
+    truth: _Table,
+    *,
+    radii: Mapping[str, float] | None = None,
+    radius: float | None = None,
+    report: bool = False,
+    reviewed: str | os.PathLike[str] | None = None,
+    join: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Compare picks with the true particles, one to one, class by class.
 
@@ -174,6 +214,13 @@ def score(
         Class -> radius of its particles in Å, such as ``model.radii``: the largest distance of a right pick.
     radius
         The same for all classes; has priority over ``radii``.
+    report
+        Write ``score.json`` and a page with charts and the metrics of other programs beside the picks, as
+        ``tlpick score`` does. ``picks`` is then the folder of a run or a list, and ``truth`` may also be a
+        corpus, a sample of one, or a volume with the classes' labels; the radii are those of the run.
+    reviewed, join
+        With ``report``: a mask of where the truth is complete, or a folder with one for each tomogram; and
+        the name of a picked tomogram -> what the truth calls it.
 
     Returns
     -------
@@ -184,6 +231,11 @@ def score(
     InputError
         If a radius is missing, or the tables have no tomogram in common.
     """
+    if report:
+        return _with_report(picks, truth, radii, radius, reviewed, join)
+    for unused, given in (("reviewed", reviewed), ("join", join)):
+        if given:
+            raise InputError(f"`{unused}` is for comparisons with `report=True`")
     ours, theirs = _read(picks, "picks"), _read(truth, "truth")
     names = sorted({*ours["class_name"], *theirs["class_name"], *(radii or {})})
     far = {name: radius if radius is not None else (radii or {}).get(name, math.nan) for name in names}
@@ -200,6 +252,70 @@ def score(
     return Comparison(evaluate(ours, theirs, far))
 
 
+def _with_report(
+    picks: _Table,
+    truth: _Table,
+    radii: Mapping[str, float] | None,
+    radius: float | None,
+    reviewed: str | os.PathLike[str] | None,
+    join: Mapping[str, str] | None,
+) -> Comparison:
+    """Compare files and leave a report."""
+    from tlpick.evaluation.score import score_files
+
+    if isinstance(picks, pd.DataFrame) or isinstance(truth, pd.DataFrame):
+        raise InputError("`report` goes beside picks in files; give paths of the picks and of the truth")
+    if radii is not None:
+        raise InputError("`report` takes the radii of the run; leave out `radii`, or give one `radius`")
+    mask = None if reviewed is None else os.fspath(reviewed)
+    result = score_files(os.fspath(picks), os.fspath(truth), radius, mask, join)
+    return Comparison(result.evaluation, result)
+
+
+def calibrate(
+    model: Model | str | os.PathLike[str],
+    corpus: Catalog | str | os.PathLike[str],
+    *,
+    where: str = HELD_OUT,
+    to: str | os.PathLike[str] | None = None,
+    localising: Options | None = None,
+) -> Model:
+    """Learn from held-out samples of a corpus what the scores of a model's picks mean.
+
+    After it, picks have the probability that they are right, and :func:`pick_many` takes ``precision``.
+
+    Parameters
+    ----------
+    model
+        A model or its file.
+    corpus
+        A corpus, or its path or URL.
+    where
+        Which samples; never those that the model was trained on.
+    to
+        Where the calibrated model goes; None: it replaces the file of ``model``.
+    localising
+        How voxels become particles; pick with the same. None: the defaults.
+
+    Returns
+    -------
+    Model
+        The calibrated model.
+
+    Raises
+    ------
+    InputError
+        If no sample fits, one was trained on, or their voxel size is not the model's.
+    """
+    from tlpick.evaluation.calibrate import calibrate as learn
+
+    path = model.path if isinstance(model, Model) else os.fspath(model)
+    url = corpus.url if isinstance(corpus, Catalog) else os.fspath(corpus)
+    target = None if to is None else os.fspath(to)
+    learn(path, url, where, target, localising)
+    return load_model(target or path)
+
+
 def _read(table: _Table, parameter: str) -> pd.DataFrame:
     """Use a particle table, or read it; leave out distractors."""
     if not isinstance(table, pd.DataFrame):
@@ -213,4 +329,4 @@ def _read(table: _Table, parameter: str) -> pd.DataFrame:
     return table[table["class_name"] != DISTRACTOR].reset_index(drop=True)
 
 
-__all__ = ["Comparison", "Run", "pick_many", "score"]
+__all__ = ["Comparison", "Run", "calibrate", "pick_many", "score"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from catalogs import console
-from tlpick.options import asked_cut, cutting, localising, localising_options, pairs, thresholding
+from tlpick.options import cutting, localising, localising_options, pairs, thresholding
 from tlpick.output.convert import command as convert
-from tlpick.run_options import running, settings
+from tlpick.run_options import run_arguments, running
 
 tlpick = console.program(
     "tlpick",
@@ -53,7 +53,7 @@ def run_command(
     tomogram_type: str,
     where: str | None,
     precision: float | None,
-    fdr: float | str | None,
+    fdr: float | Literal["off"] | None,
     top: int | None,
     min_score: float | None,
     formats: tuple[str, ...],
@@ -68,21 +68,24 @@ def run_command(
     corpus, or one of its samples. Tomograms are skipped if FOLDER has their picks, made with the same model
     and settings from the same voxels; failed ones are tried again.
     """
-    from tlpick.batch.results import Lists
-    from tlpick.batch.run import run
+    from tlpick.api import pick_many
     from tlpick.network.tomograms.inputs import Selection
 
-    done = run(
+    done = pick_many(
         model,
         tomograms,
         folder,
-        settings(options),
         cluster=cluster or (f"local:{workers}" if workers > 1 else None),
         selection=Selection(tomogram_type, where),
         precision=precision,
-        cut=asked_cut(fdr, top, min_score, precision),
-        lists=Lists(formats, pixel_size, tomograms_star),
+        fdr=fdr,
+        top=top,
+        min_score=min_score,
+        formats=formats,
+        pixel_size=pixel_size,
+        tomograms_star=tomograms_star,
         progress=True,
+        **run_arguments(options),
     )
     return 1 if done.failed else 0
 
@@ -94,6 +97,7 @@ def run_command(
 def select(folder: str, to: str, fdr: float | str | None, top: int | None, min_score: float | None) -> None:
     """Write another selection of the picks in a run's FOLDER, without picking again."""
     from tlpick.batch.select import select_picks
+    from tlpick.evaluation.cut import asked_cut
 
     for line in select_picks(folder, to, asked_cut(fdr, top, min_score)):
         click.echo(line)
@@ -141,11 +145,14 @@ def score(picks: str, truth: str, radius: float | None, reviewed: str | None, jo
     are matched one to one. score.json and report.html are written beside the picks, and also contain the
     metrics of SHREC'21, CZII, DeePiCt, octopi, DeepFinder and TomoTwin.
     """
-    from tlpick.evaluation.score import score_files, sentences
+    from tlpick.api import score as compare
+    from tlpick.evaluation.score import sentences
 
     if radius is not None:
         console.tell_unusual("radius", radius, "--radius")
-    result = score_files(picks, truth, radius, reviewed, pairs("--join", join))
+    joined = pairs("--join", join)
+    result = compare(picks, truth, radius=radius, report=True, reviewed=reviewed, join=joined).result
+    assert result is not None
     for line in result.notes:
         click.echo(line, err=True)
     for line in sentences(result):
@@ -181,9 +188,9 @@ def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -
 
     Afterwards, tlpick run accepts --precision or --fdr, and every pick has a probability of being right.
     """
-    from tlpick.evaluation.calibrate import calibrate as learn
+    from tlpick.api import calibrate as learn
 
-    learn(model, corpus, where, to, localising_options(**how))
+    learn(model, corpus, where=where, to=to, localising=localising_options(**how))
 
 
 @tlpick.command()

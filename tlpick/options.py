@@ -15,7 +15,6 @@ from catalogs.console import Choice, Renamed
 from catalogs.errors import InputError
 
 if TYPE_CHECKING:
-    from tlpick.evaluation.cut import Cut
     from tlpick.network.localisation.localise import Options
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def thresholding(command: _Command) -> _Command:
 
 
 def cutting(command: _Command) -> _Command:
-    """Add ``--fdr``, ``--top`` and ``--min-score`` to a command; :func:`asked_cut` reads them."""
+    """Add ``--fdr``, ``--top`` and ``--min-score``; :func:`tlpick.evaluation.cut.asked_cut` reads them."""
     for option in reversed(_CUTTING):
         command = option(command)
     return command
@@ -165,29 +164,6 @@ def localising_options(
         min_separation=min_separation,
         border=border,  # type: ignore[arg-type]
     )
-
-
-def asked_cut(
-    fdr: float | str | None, top: int | None, min_score: float | None, precision: float | None = None
-) -> Cut:
-    """Determine which picks to keep.
-
-    Raises
-    ------
-    InputError
-        If more than one of the options is given.
-    """
-    from tlpick.evaluation.cut import Cut
-
-    given = {"--fdr": fdr, "--top": top, "--min-score": min_score, "--precision": precision}
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise InputError(f"{' and '.join(named)} all say which picks are kept; give one of them")
-    if fdr is not None:
-        return Cut("all") if fdr == "off" else Cut("fdr", float(fdr))
-    if top is not None:
-        return Cut("top", top)
-    return Cut() if min_score is None else Cut("score", min_score)
 
 
 def pairs(option: str, given: Sequence[str]) -> dict[str, str]:

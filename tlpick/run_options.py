@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from catalogs.amounts import read_data_size
 from catalogs.console import Choice
 from catalogs.errors import InputError
 from tlpick.options import localising_options
-
-if TYPE_CHECKING:
-    from tlpick.batch.pipeline import Settings
 
 if TYPE_CHECKING:
     _Parameter = click.ParamType[Any]
@@ -21,7 +19,6 @@ else:
     _Parameter = click.ParamType
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 class Memory(_Parameter):
@@ -33,14 +30,10 @@ class Memory(_Parameter):
         """Read it."""
         if isinstance(value, float):
             return value
-        found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)i?B?\s*", str(value), re.IGNORECASE)
         try:
-            size = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
-        except ValueError:
-            size = 0.0
-        if size <= 0:
-            self.fail(f"{value!r} is not an amount of memory; give one such as 4GB or 800MB")
-        return size
+            return float(read_data_size(value))
+        except ValueError as error:
+            self.fail(str(error))
 
 
 class Decoys(_Parameter):
@@ -178,21 +171,20 @@ _OPTIONS = (
 
 
 def running(command: _Command) -> _Command:
-    """Add the options to a command; :func:`settings` turns most of their values into ``Settings``."""
+    """Add the options to a command; :func:`run_arguments` reads most of their values."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def settings(options: dict[str, Any]) -> Settings:
-    """Turn the options, including those of localising, into the settings of a run.
+def run_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn the values of the options, those of localising among them, into what ``tlpick.pick_many`` takes.
 
     Raises
     ------
     InputError
         If they exclude each other.
     """
-    from tlpick.batch.pipeline import Settings
     from tlpick.network.tomograms.intake import Preprocessing
 
     of_preprocessing = ("voxel_size", "rescale", "invert", "trust_contrast", "crop", "mask")
@@ -201,14 +193,7 @@ def settings(options: dict[str, Any]) -> Settings:
     preprocessing = Preprocessing(bin=options.pop("binning"), yes=options.pop("yes"), **given, **found)
     if preprocessing.mask == "":
         raise InputError("--mask '' is empty; leave it out")
-    means = {name: options.pop(name) for name in ("max_memory", "tile")}
-    tta, keep = int(options.pop("tta")), options.pop("keep_segmentation")
-    decoys = options.pop("decoys")
-    return Settings(
-        **means,
-        preprocessing=preprocessing,
-        tta=tta,
-        keep_segmentation=keep,
-        localising=localising_options(**options),
-        decoys=decoys,
-    )
+    same = ("max_memory", "tile", "keep_segmentation", "decoys")
+    means = {name: options.pop(name) for name in same}
+    tta = int(options.pop("tta"))
+    return {**means, "preprocessing": preprocessing, "tta": tta, "localising": localising_options(**options)}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from catalogs.amounts import read_data_size
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.yaml_files import read_yaml
@@ -38,19 +39,6 @@ def seconds_of(text: Any) -> int:
     raise ValueError(f"{text!r} is not a time; give one such as 04:00:00, 90min or 4h")
 
 
-def bytes_of(text: Any) -> int:
-    """Read an amount of memory: ``4GB``, ``16 GiB``, ``800M``."""
-    from dask.utils import parse_bytes
-
-    try:
-        n_bytes = round(parse_bytes(str(text)))
-    except (ValueError, OverflowError):
-        n_bytes = 0
-    if n_bytes <= 0:
-        raise ValueError(f"{text!r} is not an amount of memory; give one such as 4GB")
-    return n_bytes
-
-
 class Workers(BaseModel):
     """Smallest and largest number of workers; a single number sets both."""
 
@@ -76,7 +64,7 @@ class Workers(BaseModel):
 
 
 Seconds: TypeAlias = Annotated[int, BeforeValidator(seconds_of)]
-Bytes: TypeAlias = Annotated[int, BeforeValidator(bytes_of)]
+Bytes: TypeAlias = Annotated[int, BeforeValidator(read_data_size)]
 
 
 class _Pool(BaseModel):
