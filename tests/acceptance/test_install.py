@@ -44,7 +44,7 @@ def test_wheels_alone_are_enough(tmp_path: Path) -> None:
     )  # fmt: skip
     binaries = tmp_path / "venv" / "bin"
     size = sum(file.stat().st_size for file in (tmp_path / "venv").rglob("*") if file.is_file())
-    assert size < 2e9
+    assert size < 2 << 30  # with TensorFlow, which is more than half of it
     assert "backends of Keras: tensorflow" in run(binaries / "tlgen", "--version")
     assert "10.1038/s41467-025-63895-0" in run(binaries / "tlpick", "cite")  # of a file that the wheel brings
     doctor = run(binaries / "tlgen", "doctor")
