@@ -66,7 +66,7 @@ def compare_looks(look: TomogramLook, known: Sequence[TomogramLook]) -> list[Dif
             if math.isinf(coarsest)
             else f"from {coarsest:.0f} to {finest:.0f} Å"
         )
-        most = "most" if side == 0 else "least"
+        most, edge = ("most", max(theirs)) if side == 0 else ("least", min(theirs))
         found.append(
             Difference(
                 f"details {where} have {100 * ours:.0f} % of the power, at {most} "
