@@ -47,7 +47,7 @@ from tlpick.evaluation.fit_check import check_fit
 from tlpick.evaluation.wrong_share import add_wrong_share
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
-from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
+from tlpick.network.model import ASIDE, IN_MEMORY, Model, give_back, load_model, resident
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
@@ -379,6 +379,7 @@ def _in_decoys(
     for number in range(n_decoys):
         part.next()
         with Scratch(work, 0.0) as scratch:  # all in files: memory is the network's
+            give_back()
             left = settings.max_memory - resident() - ASIDE
             values = model.make(number, scratch, seed=content, memory=left)
             segmentation = loaded.segment_prepared(
