@@ -137,7 +137,7 @@ class Scores:
                     "f1": score.f1,
                     "precision": score.precision,
                     "recall": score.recall,
-                    "average_precision": list(score.average_precision),
+                    "average_precision": _mean(score.average_precision),
                 }
                 for name, score in self.picks.items()
             }
