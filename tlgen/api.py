@@ -79,11 +79,17 @@ class PackedScene:
         PIL.Image.Image
             The picture; a notebook displays it.
         """
-        from tlgen.scene.view import picture, view
+        from tlgen.scene.view import picture
 
         if to is not None:
-            view(self.scene, self.library, to, title=self.name)
+            self.draw(to)
         return picture(self.scene, self.library, title=self.name)
+
+    def draw(self, to: str | os.PathLike[str]) -> Facts:
+        """Draw the same into a file, ``.png`` or ``.html``; returns the numbers that are in it."""
+        from tlgen.scene.view import view
+
+        return view(self.scene, self.library, to, title=self.name)
 
     def _repr_png_(self) -> bytes:
         """Show the scene in a notebook."""

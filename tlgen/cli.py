@@ -103,11 +103,23 @@ def run(
     an interruption: finished samples are kept. Ctrl-C finishes the samples that have begun; a second Ctrl-C
     stops at once.
     """
-    from tlgen.runs.run import run as make
+    from catalogs.errors import IncompleteError
+    from tlgen.api import make
 
-    recipe_ = _with_a_word(recipe, yes)
-    done = make(recipe_, url, cluster, retries, 60 * time_limit, log_json, progress=True)
-    sys.exit(0 if done else 1)
+    read = _with_a_word(recipe, yes)
+    try:
+        make(
+            read,
+            url,
+            cluster=cluster,
+            retries=retries,
+            time_limit=60 * time_limit,
+            log_json=log_json,
+            yes=True,  # or it would have been refused by now
+            progress=True,
+        )
+    except IncompleteError:  # what is missing, and why, was said at the end of the run
+        sys.exit(1)
 
 
 @tlgen.command()
@@ -170,9 +182,8 @@ def view(source: str, path: str, sample: str | None) -> None:
     shows three sections, the gaps between molecules, and counts.
     """
     from catalogs.errors import InputError
-    from tlgen.scene.scene_file import read_scene
+    from tlgen.api import open_scene
     from tlgen.scene.view import describe
-    from tlgen.scene.view import view as draw
     from tlgen.scene.view_sample import is_sample, view_sample
 
     if is_sample(source):
@@ -181,9 +192,9 @@ def view(source: str, path: str, sample: str | None) -> None:
         return
     if sample is not None:
         raise InputError(f"--sample {sample}: {source} is not a corpus; a scene has only one sample")
-    read, library = read_scene(source)
-    facts = draw(read, library, path, title=Path(source).resolve().name)
-    click.echo(f"{path}: " + "; ".join(describe(read, facts)))
+    packed = open_scene(source)
+    facts = packed.draw(path)
+    click.echo(f"{path}: " + "; ".join(describe(packed.scene, facts)))
 
 
 @tlgen.command()

@@ -98,26 +98,61 @@ def copy(source: str, target: str, where: str | None) -> None:
 
 @click.command()
 @click.argument("url")
-@click.option("--to", "folder", required=True, metavar="FOLDER", help="A new folder, s3://... or gs://...")
+@click.option("--to", "folder", metavar="FOLDER", help="A new folder, s3://... or gs://...")
 @click.option(
     "--format",
     "layout",
     cls=console.Renamed,
     former=["--as"],
-    required=True,
     type=console.Choice(["mrc", "deepfinder", "copick", "original"]),
     help="MRC with STAR, DeepFinder's training set, a copick project, the original scripts' results.",
 )
 @click.option("--where", metavar="QUERY", help="Export only these samples, e.g. \"split == 'test'\".")
 @click.option("--copy", "copies", is_flag=True, help="copick: copy volumes instead of making hard links.")
-def export(url: str, folder: str, layout: str, where: str | None, copies: bool) -> None:
-    """Export the samples of the corpus at URL for other programs.
+@click.option(
+    "--croissant",
+    is_flag=True,
+    help="To publish it: write croissant.json, README.md and samples.parquet into the corpus, or to --to.",
+)
+@click.option("--licence", metavar="NAME|URL", help="With --croissant: such as CC-BY-4.0.")
+@click.option("--creator", "creators", multiple=True, metavar="NAME", help="With --croissant; repeat it.")
+@click.option("--home", metavar="URL", help="With --croissant: where the corpus will be found.")
+def export(
+    url: str,
+    folder: str | None,
+    layout: str | None,
+    where: str | None,
+    copies: bool,
+    croissant: bool,
+    licence: str | None,
+    creators: tuple[str, ...],
+    home: str | None,
+) -> None:
+    """Export the samples of the corpus at URL for other programs, or describe it to publish it.
 
     Run it again after an interruption or when the corpus has grown: existing files are kept.
     """
-    from tlgen.commands.maintenance import export as make_export
+    from catalogs.errors import InputError
+    from tlgen.commands import maintenance
 
-    sys.exit(0 if make_export(url, folder, layout, where, copies) else 1)
+    if croissant:
+        for given, name in ((layout, "--format"), (where, "--where"), (copies, "--copy")):
+            if given:
+                raise InputError(
+                    f"--croissant describes the corpus as it is, and takes no {name}; "
+                    "tlgen copy --where makes a smaller one"
+                )
+        if licence is None:
+            raise InputError("--croissant needs --licence, such as CC-BY-4.0: only you can give one")
+        maintenance.publish(url, folder, licence, creators, home)
+        return
+    for given, name in ((licence, "--licence"), (creators != (), "--creator"), (home, "--home")):
+        if given:
+            raise InputError(f"{name} is for --croissant")
+    if folder is None or layout is None:
+        missing = "--to" if folder is None else "--format"
+        raise InputError(f"{missing} is missing: give --to FOLDER and --format, or --croissant to publish")
+    sys.exit(0 if maintenance.export(url, folder, layout, where, copies) else 1)
 
 
 @click.command()

@@ -114,8 +114,8 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
     The tilt axis is y and goes through the middle of the images, as in IMOD's .ali.
     """
     from catalogs.errors import InputError
-    from catalogs.progress import ProgressLine
-    from tlgen.reconstruct.from_file import Request, reconstruct_file, settings_of
+    from tlgen.api import reconstruct_series
+    from tlgen.reconstruct.from_file import settings_of
 
     try:
         left_out = tuple(int(word) for word in given["leave_out"].replace(",", " ").split())
@@ -129,11 +129,11 @@ def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
         "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
         "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt", "yes",
     )  # fmt: skip
-    request = Request(
+    (z, y, x), voxel_size = reconstruct_series(
+        series, angles, path, progress=True,
         bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],
         handedness=int(given["defocus_handedness"] or 0) or None, settings=settings,
         threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
         **{name: given[name] for name in same},
     )  # fmt: skip
-    (z, y, x), voxel_size = reconstruct_file(series, angles, path, request, progress=ProgressLine)
     click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from catalogs.amounts import data_size
@@ -130,6 +132,21 @@ def export(url: str, folder: str, layout: str, where: str | None, copies: bool) 
     for remark in done.remarks:
         click.echo(f"  {remark}")
     return not done.failed
+
+
+def publish(url: str, folder: str | None, licence: str, creators: Sequence[str], home: str | None) -> None:
+    """Describe a corpus for those who will find it, and say what was written.
+
+    Raises
+    ------
+    InputError
+        If there is no corpus, or the place cannot be written.
+    """
+    from catalogs.export.published import Owner
+    from catalogs.export.published import publish as write
+
+    for path in write(url, Owner(licence, tuple(creators), home or ""), folder):
+        click.echo(path)
 
 
 def index(url: str) -> None:
