@@ -51,6 +51,52 @@ class Cut:
         }[self.by]
 
 
+def asked_cut(
+    fdr: float | str | None = None,
+    top: int | None = None,
+    min_score: float | None = None,
+    precision: float | None = None,
+) -> Cut:
+    """Tell which picks are to be kept, by at most one of several wishes.
+
+    Parameters
+    ----------
+    fdr
+        Share of wrong picks that may be expected among the kept ones; ``off`` keeps all.
+    top
+        So many of each class and tomogram.
+    min_score
+        Those with at least this score.
+    precision
+        A promise of the model's calibration, which is not a cut: nothing else may be asked for with it.
+
+    Returns
+    -------
+    Cut
+        Without a wish, the greatest expected F1.
+
+    Raises
+    ------
+    InputError
+        If more than one is given, or one cannot be.
+    """
+    given = {"fdr": fdr, "top": top, "min_score": min_score, "precision": precision}
+    named = [f"`{name}`" for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} all say which picks are kept; give one of them")
+    if fdr == "off":
+        return Cut("all")
+    if fdr is not None:
+        if isinstance(fdr, str) or not 0 < fdr < 1:
+            raise InputError(f"`fdr={fdr}` is no share of wrong picks; give a number between 0 and 1, or off")
+        return Cut("fdr", fdr)
+    if top is not None:
+        if top < 1:
+            raise InputError(f"`top={top}` keeps nothing; give 1 or more")
+        return Cut("top", top)
+    return Cut() if min_score is None else Cut("score", min_score)
+
+
 @dataclass(frozen=True)
 class ClassCut:
     """What a cut left of one class in one tomogram.

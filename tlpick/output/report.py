@@ -74,7 +74,7 @@ def render(page: Page) -> str:
         thresholds=_thresholds(page.run.get("thresholds", {})),
         classes=[(name, kind_of(k)) for k, name in enumerate(page.radii)],
         slider=slider,
-        wrong_shares=curves(page),
+        wrong_curves=curves(page),
         slices=[_slices(tomogram, page, every) for tomogram in page.tomograms[:SHOWN]],
         not_shown=len(page.tomograms) - SHOWN,
         scores=scores(page),
