@@ -51,6 +51,52 @@ class Cut:
         }[self.by]
 
 
+def asked_cut(
+    fdr: float | str | None = None,
+    top: int | None = None,
+    min_score: float | None = None,
+    precision: float | None = None,
+) -> Cut:
+    """Tell which picks are to be kept, by at most one of several wishes.
+
+    Parameters
+    ----------
+    fdr
+        Share of wrong picks that may be expected among the kept ones; ``off`` keeps all.
+    top
+        So many of each class and tomogram.
+    min_score
+        Those with at least this score.
+    precision
+        A promise of the model's calibration, which is not a cut: nothing else may be asked for with it.
+
+    Returns
+    -------
+    Cut
+        Without a wish, the greatest expected F1.
+
+    Raises
+    ------
+    InputError
+        If more than one is given, or one cannot be.
+    """
+    given = {"fdr": fdr, "top": top, "min_score": min_score, "precision": precision}
+    named = [f"`{name}`" for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} all say which picks are kept; give one of them")
+    if fdr == "off":
+        return Cut("all")
+    if fdr is not None:
+        if isinstance(fdr, str) or not 0 < fdr < 1:
+            raise InputError(f"`fdr={fdr}` is no share of wrong picks; give a number between 0 and 1, or off")
+        return Cut("fdr", fdr)
+    if top is not None:
+        if top < 1:
+            raise InputError(f"`top={top}` keeps nothing; give 1 or more")
+        return Cut("top", top)
+    return Cut() if min_score is None else Cut("score", min_score)
+
+
 @dataclass(frozen=True)
 class ClassCut:
     """What a cut left of one class in one tomogram.
@@ -71,6 +117,9 @@ class ClassCut:
         Lowest score that was kept; None if none was.
     at_most
         The most that the share of wrong ones can be; None if nobody knows how many other molecules there are.
+    unlike
+        The tomogram is unlike what the model learned from, and nothing but noise was counted: no precision is
+        promised.
     """
 
     class_name: str
@@ -81,6 +130,7 @@ class ClassCut:
     stands_out: bool | None = None
     least: float | None = None
     at_most: float | None = None
+    unlike: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +141,13 @@ class Decision:
     classes: list[ClassCut] = field(default_factory=list)
 
 
-def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, bool], cut: Cut) -> Decision:
+def decide(
+    table: pd.DataFrame,
+    classes: list[str],
+    stands_out: Mapping[str, bool],
+    cut: Cut,
+    unlike: bool = False,
+) -> Decision:
     """Cut the picks of one tomogram.
 
     Parameters
@@ -104,6 +160,8 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
         Class -> whether its picks are better than those in the decoys; empty without decoys.
     cut
         What is asked for.
+    unlike
+        Whether the tomogram is unlike what the model learned from.
 
     Returns
     -------
@@ -131,7 +189,8 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
         counted = known and len(ours) > 0 and bool(np.isfinite(most[ours]).all())
         stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut, SLACK if counted else 0.0)]
         rows[stay] = True
-        promised = known and bool(clear)
+        strange = unlike and not counted
+        promised = known and bool(clear) and not strange
         said.append(
             ClassCut(
                 class_name=each,
@@ -141,6 +200,7 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
                 at_tenth=int((wrong[ours] <= 0.1).sum()) if promised else None,
                 stands_out=clear if known and len(ours) else None,
                 least=float(score[stay].min()) if len(stay) else None,
+                unlike=strange,
                 at_most=float(most[stay].max()) if promised and counted and len(stay) else None,
             )
         )
@@ -188,6 +248,11 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
         )
         return f"{told}; {kept.kept:,} kept by {cut.words()}{weaker}" if kept.kept else f"{told}{weaker}"
     start = f"{tomogram}: {kept.kept:,} {kept.class_name}"
+    if kept.unlike and kept.all:
+        return (
+            f"{start}, and no precision is promised: the tomogram is unlike what the model was trained on "
+            f"(`tlpick check` says how){weaker}"
+        )
     if kept.wrong is None:
         return start + weaker
     share = f"at least about {100 * kept.wrong:.0f} % of them wrong"
@@ -196,3 +261,11 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
         share = f"about {f'{low} to ' if high - low > 2 else ''}{high} % of them wrong"
     tenth = "" if cut.by == "fdr" else f"; --fdr 0.1 keeps {kept.at_tenth or 0:,}"
     return f"{start} ({share}{tenth}){weaker}"
+
+
+def other_hand(tomogram: str, class_name: str) -> str:
+    """Say that a tomogram has the other hand."""
+    return (
+        f"{tomogram}: the picks look like the mirror image of the {class_name} of the training data, so the "
+        "tomogram seems to have the other hand; check the sign of the tilt angles and the tilt axis"
+    )
