@@ -21,6 +21,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 # Distributions that bring the same package under another name.
 _DISTRIBUTIONS = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 _SWITCH, _LIMIT = "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"
+_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
 # Instruction sets that matter for speed, best first: name, and the flags of /proc/cpuinfo that all mean it.
 _SETS = (
     ("AMX", ("amx_tile", "amx_bf16")),
@@ -82,13 +83,20 @@ def machine() -> Machine:
     return Machine(name, best, cores, _onednn())
 
 
-def prefer_onednn() -> None:
+def prefer_onednn(*, keep_memory: bool) -> None:
     """Let TensorFlow use oneDNN on every processor, unless the user has decided about that.
 
     TensorFlow looks at the environment once, when it is imported; processes that are started from here
     inherit it.
+
+    Parameters
+    ----------
+    keep_memory
+        oneDNN may keep the memory that it once took, as suits a training. Otherwise it gives back what it
+        does not need any more.
     """
     os.environ.setdefault(_SWITCH, "1")
+    os.environ.setdefault(_ALLOCATOR, "0" if keep_memory else "1")
 
 
 def prefer_installed_backend() -> None:

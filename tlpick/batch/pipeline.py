@@ -48,7 +48,8 @@ from tlpick.evaluation.cut import WRONG, Cut, decide
 from tlpick.evaluation.decoys import estimate_wrong
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
-from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
+from tlpick.network.memory import resident
+from tlpick.network.model import IN_MEMORY, Model, load_model
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
@@ -260,9 +261,13 @@ def pick_tomogram(
             card.classes,
         )
         clock.lap("write")
+        tiling = segmentation.tiling
+        del segmentation  # the memory is that of the decoys now
         chance = particles.empty()
         if n_decoys:
-            chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
+            noise = decoys.learn(prepared.values, prepared.grid, prepared.sample)
+            prepared = replace(prepared, values=np.empty((0, 0, 0), np.float32))
+            chance = _in_decoys(name, loaded, noise, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
         stands_out = _add_wrong_share(table, chance, card, n_decoys)
         names = [info.name for info in card.classes if info.is_particle]
@@ -278,7 +283,6 @@ def pick_tomogram(
         if not n_decoys:
             (target / DECOYS).unlink(missing_ok=True)
 
-    tiling = segmentation.tiling
     picked = Picked(
         name=name,
         path=absolute(tomogram.path),
@@ -352,6 +356,7 @@ def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
 def _in_decoys(
     name: str,
     loaded: Model,
+    noise: decoys.Model,
     prepared: Prepared,
     settings: Settings,
     n_decoys: int,
@@ -360,13 +365,13 @@ def _in_decoys(
     part: _Part,
 ) -> pd.DataFrame:
     """Pick in decoys of a tomogram as in the tomogram itself; returns the picks of all of them."""
-    model = decoys.learn(prepared.values, prepared.grid, prepared.sample)
     tables = []
     for number in range(n_decoys):
         part.next()
-        with Scratch(work, 0.0) as scratch:  # all in files: memory is the network's
-            left = settings.max_memory - resident() - ASIDE
-            values = model.make(number, scratch, seed=content, memory=left)
+        with Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
+            left = settings.max_memory - resident() - loaded.aside
+            with Scratch(work, 0.0) as aside:
+                values = noise.make(number, scratch, seed=content, memory=left, aside=aside)
             segmentation = loaded.segment_prepared(
                 replace(prepared, values=values),
                 max_memory=settings.max_memory,

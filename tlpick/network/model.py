@@ -23,6 +23,7 @@ from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.keras_network import in_float32, load_keras
 from tlpick.network.localisation.localise import Options, localise
+from tlpick.network.memory import resident
 from tlpick.network.picks import as_table, particle_volumes, refuse_unknown_classes
 from tlpick.network.segment import Segmentation, load_network, predict, segment
 from tlpick.network.threads import pool
@@ -41,8 +42,9 @@ Predictor = Callable[[NDArray[Any]], Iterator[tuple[Box, NDArray[np.float32]]]]
 
 #: Bytes that the sweep takes at most unless something else is asked for.
 MEMORY = 3e9
-#: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
-ASIDE = 250e6
+#: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs: in the first
+#: sweep, and in later ones, when the process holds most of them already.
+ASIDE, ASIDE_LATER = 250e6, 120e6
 #: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
 IN_MEMORY = 0.25
 
@@ -64,6 +66,7 @@ class Model:
 
     def __init__(self, path: str, card: ModelCard, fingerprint: str) -> None:
         self.path, self.card, self.fingerprint = path, card, fingerprint
+        self._has_swept = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load_model, (self.path,)
@@ -95,6 +98,11 @@ class Model:
     def radii(self) -> dict[str, float]:
         """Class -> radius of its particles in Å."""
         return {info.name: info.radius for info in self.card.classes}
+
+    @property
+    def aside(self) -> float:
+        """Bytes that the next sweep takes beside its slabs."""
+        return ASIDE_LATER if self._has_swept else ASIDE
 
     @cached_property
     def network(self) -> Graph:
@@ -220,8 +228,8 @@ class Model:
         arrays = [voxels, voxels, *sums]
         to_come = scratch.will_hold(arrays) if scratch is not None else sum(arrays)
         z, y, x = prepared.values.shape
-        tiling = plan((z, y, x), network, max_memory - resident() - to_come - ASIDE, tile)
-        return segment(
+        tiling = plan((z, y, x), network, max_memory - resident() - to_come - self.aside, tile)
+        segmentation = segment(
             prepared.values,
             network,
             tiling,
@@ -232,6 +240,8 @@ class Model:
             scratch=scratch,
             progress=progress,
         )
+        self._has_swept = True
+        return segmentation
 
     def localise(
         self,
@@ -367,12 +377,6 @@ def predictor(network: Any, memory: float = MEMORY) -> Predictor:
             yield box, probabilities
 
     return over
-
-
-def resident() -> int:
-    """Bytes that this process holds in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _opened(volume: Volume | NDArray[Any] | da.Array | str | os.PathLike[str]) -> Volume:
