@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from s3_server import Client, serve
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from catalogs import intensity, particles
+from catalogs import particles
 from catalogs.corpus import index, sample_group, snapshot, thumbnail
 from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.schema import Acquisition, ClassInfo, Intensity, SampleRecord
@@ -439,7 +439,7 @@ def weights() -> dict[str, float]:
         voxel_size=8.0,
         attributes={},
         classes=CLASSES,
-        thumbnail=thumbnail.draw(kept, intensity.measure(kept)),
+        thumbnail=thumbnail.draw(kept),
     )
     parts = {"tomogram": "0/c/", "thumbnail": "0/thumbnail",
              "classes": "labels/classes/", "instances": "labels/instances/",

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from catalogs import plausible, schema
+from tlgen.commands import enough
 from tlgen.recipes import recipe
 from tlgen.recipes.recipe_file import json_schema
 from tlgen.scene import decorate
@@ -45,7 +46,7 @@ def _usual_values() -> str:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace ``{{ table NAME }}`` by the table of that model, and ``{{ usual values }}``."""
+    """Replace ``{{ table NAME }}`` by the table of that model, ``{{ usual values }}`` and the like."""
 
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -53,6 +54,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         return _table(model)
 
     markdown = markdown.replace("{{ usual values }}", _usual_values())
+    markdown = markdown.replace("{{ how much is enough }}", enough.table())
     return re.sub(r"\{\{ table (\w+) \}\}", table, markdown)
 
 

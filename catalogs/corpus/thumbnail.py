@@ -1,4 +1,4 @@
-"""The small picture of a sample: the middle of its tomogram, as PNG."""
+"""Thumbnail of a sample: the middle of its tomogram as PNG."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import io
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from catalogs.schema import Intensity
-
-#: Key of the object in a sample's group: beside the chunks of the tomogram, where no reader of Zarr looks. In
-#: a group, every reader that lists its members would warn of a file that is none.
+#: Key of the object in a sample's group: beside the chunks of the tomogram, where Zarr readers do not look.
+#: Directly in a group, readers that list its members would warn about an unknown file.
 THUMBNAIL = "0/thumbnail.png"
-#: Pixels of its longer edge at most.
+#: Largest length of its longer edge in pixels.
 EDGE = 128
-_PLANES = 5  # that are averaged: one alone is mostly noise
-_SPREADS = 3.0  # grey values are shown as far as so many spreads from their centre
+_PLANES = 5  # planes that are averaged; one alone is mostly noise
 
 
 class _Volume(Protocol):
@@ -25,15 +21,13 @@ class _Volume(Protocol):
     def __getitem__(self, where: Any, /) -> Any: ...
 
 
-def draw(tomogram: _Volume, intensity: Intensity) -> bytes:
+def draw(tomogram: _Volume) -> bytes:
     """Draw the mean of the planes in the middle of a tomogram, seen along the beam.
 
     Parameters
     ----------
     tomogram
         (z, y, x) float32, in memory or stored; only the planes in the middle are read.
-    intensity
-        Of the tomogram: what is shown as mid-grey, and how far around it.
 
     Returns
     -------
@@ -45,18 +39,11 @@ def draw(tomogram: _Volume, intensity: Intensity) -> bytes:
 
     middle = tomogram.shape[0] // 2
     planes = np.asarray(tomogram[max(0, middle - _PLANES // 2) : middle + _PLANES // 2 + 1])
-    grey = grey_values(planes.mean(axis=0, dtype=np.float64), intensity, _SPREADS / np.sqrt(len(planes)))
-    image = Image.fromarray(grey)
+    mean = planes.mean(axis=0, dtype=np.float64)
+    low, high = np.percentile(mean, (0.5, 99.5))
+    shades = np.clip((mean - low) / ((high - low) or 1.0), 0, 1) * 255
+    image = Image.fromarray(np.rint(shades).astype(np.uint8))
     image.thumbnail((EDGE, EDGE), Image.Resampling.BOX)
     raw = io.BytesIO()
     image.save(raw, "PNG")
     return raw.getvalue()
-
-
-def grey_values(
-    values: NDArray[np.floating], intensity: Intensity, spreads: float = _SPREADS
-) -> NDArray[np.uint8]:
-    """Turn values of a tomogram into grey ones, 0 to 255, its centre in the middle."""
-    reach = spreads * intensity.spread
-    shades = (values - (intensity.centre - reach)) * (255 / (2 * reach))
-    return np.asarray(np.rint(np.clip(shades, 0, 255)), np.uint8)

@@ -45,6 +45,12 @@ def reused() -> Iterator[None]:
     finally:
         for parameter, value in _DEFAULTS.items():
             library.mallopt(parameter, value)
+        give_back()
+
+
+def give_back() -> None:
+    """Return freed memory to the system: the C library keeps it for later, and it would count as used."""
+    if (library := _glibc()) is not None:
         library.malloc_trim(0)
 
 

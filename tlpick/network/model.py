@@ -23,7 +23,7 @@ from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.keras_network import in_float32, load_keras
 from tlpick.network.localisation.localise import Options, localise
-from tlpick.network.memory import resident
+from tlpick.network.memory import give_back, resident
 from tlpick.network.picks import as_table, particle_volumes, refuse_unknown_classes
 from tlpick.network.segment import Segmentation, load_network, predict, segment
 from tlpick.network.threads import pool
@@ -223,6 +223,7 @@ class Model:
         tta, scratch, progress
             As for :func:`tlpick.network.segment.segment`.
         """
+        give_back()  # what an earlier sweep let go of is no longer taken
         network, voxels = self.network, prepared.values.size
         sums = [4 * network.n_classes * voxels] if tta > 1 else []
         arrays = [voxels, voxels, *sums]

@@ -299,11 +299,4 @@ def _make(model: Model, number: int, scratch: Scratch, aside: Scratch, seed: str
                 total += share * filtered[r : r + nz, r : r + ends[1] - y, r : r + ends[2] - x]
             np.clip(total, -CLIP, CLIP, out=out[box])
             aside.release()
-    if scratch is aside:
-        return out
-    kept: Real = scratch.array(model.shape, np.float32)
-    for z in range(0, nz, _DRAWN):
-        kept[z : z + _DRAWN] = out[z : z + _DRAWN]
-        aside.release()
-        scratch.release()
-    return kept
+    return out if scratch is aside else scratch.copied(out, aside)

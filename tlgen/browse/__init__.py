@@ -1,0 +1,1 @@
+"""``tlgen browse``: a corpus as a local web page, read only."""

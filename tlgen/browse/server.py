@@ -1,0 +1,308 @@
+"""The server of ``tlgen browse``: this machine only, read only, and only for who has the token.
+
+It listens on the loopback interface. The address that is printed holds a token; the first request with it
+sets a cookie, and whatever comes without either is refused. The name of the host is checked too: a page from
+elsewhere could let its own name point to this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+import tornado.httpserver
+import tornado.web
+
+from catalogs.corpus import sample_table
+from catalogs.corpus.catalog import Catalog
+from catalogs.errors import InputError
+from catalogs.schema import SAMPLE_ID
+from tlgen.browse import in_neuroglancer, sample, table
+from tlgen.browse.planes import Planes
+
+HOST = "127.0.0.1"
+#: Tried first where no port is asked for.
+PORT = 8642
+_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_THREADS = 4
+
+
+@dataclass
+class Browser:
+    """A corpus that is being browsed.
+
+    Attributes
+    ----------
+    catalog
+        The corpus.
+    token
+        What a request must know.
+    """
+
+    catalog: Catalog
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    def __post_init__(self) -> None:
+        """Prepare what requests share."""
+        self.planes = Planes(self.catalog)
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="browse")
+        self._samples: pd.DataFrame | None = None
+        self._version = 0
+        self._table = 0, b""
+        self._lock = threading.Lock()
+
+    def samples(self, *, anew: bool = False) -> tuple[int, pd.DataFrame]:
+        """Return the table of samples by name, and its number: another one if samples came or went.
+
+        Parameters
+        ----------
+        anew
+            Look which samples there are now.
+        """
+        with self._lock:
+            if anew or self._samples is None:
+                found = self.catalog.samples.sort_values(["name", "sample_id"])
+                if self._samples is None or not found.index.equals(self._samples.index):
+                    self._samples, self._version = found, self._version + 1
+            return self._version, self._samples
+
+    def table(self) -> bytes:
+        """Describe all samples that are there now, as JSON."""
+        version, samples = self.samples(anew=True)
+        if self._table[0] != version:
+            content = {
+                "name": self.catalog.info["name"],
+                "url": self.catalog.url,
+                "version": version,
+                "rows": len(samples),
+                "columns": table.columns(samples),
+            }
+            self._table = version, _json(content)
+        return self._table[1]
+
+    def select(self, where: str) -> bytes:
+        """Return the numbers of the rows for which a condition holds, as JSON; InputError if it is wrong."""
+        version, samples = self.samples()
+        chosen = sample_table.select(samples, where.strip() or None).index
+        return _json({"version": version, "rows": samples.index.get_indexer(chosen).tolist()})
+
+
+def application(browser: Browser, port: int) -> tornado.web.Application:
+    """Make the web application of a corpus that is browsed at a port."""
+    shared = {"browser": browser, "port": port}
+    one = f"({SAMPLE_ID})"
+    return tornado.web.Application(
+        [
+            (r"/", Page, {**shared, "name": "index.html"}),
+            (rf"/sample/{one}", Page, {**shared, "name": "sample.html"}),
+            (r"/static/([a-z]+\.(?:js|css|svg))", Page, {**shared, "name": ""}),
+            (r"/api/table", Answer, {**shared, "work": lambda _: browser.table()}),
+            (r"/api/select", Answer, {**shared, "work": lambda ask: browser.select(ask("where"))}),
+            (
+                rf"/api/sample/{one}",
+                Answer,
+                {**shared, "work": lambda _, i: _json(sample.facts(browser.catalog, i))},
+            ),
+            (
+                rf"/thumbnail/{one}\.png",
+                Picture,
+                {**shared, "work": lambda _, i: browser.catalog.thumbnail(i)},
+            ),
+            (
+                rf"/plane/{one}/(tomogram|classes|instances|density)/([zyx])/(\d{{1,6}})\.png",
+                Picture,
+                {**shared, "work": lambda _, i, volume, axis, n: browser.planes.png(i, volume, axis, int(n))},
+            ),
+            (
+                rf"/tilt/{one}/(\d{{1,6}})\.png",
+                Picture,
+                {**shared, "work": lambda _, i, n: browser.planes.tilt(i, int(n))},
+            ),
+            (rf"/neuroglancer/{one}", Neuroglancer, shared),
+        ],
+        default_handler_class=Nothing,
+        default_handler_args=shared,
+        log_function=lambda _: None,
+    )
+
+
+class Handler(tornado.web.RequestHandler):
+    """What all requests have in common: who may ask, and what a refusal looks like."""
+
+    def initialize(self, browser: Browser, port: int, **more: Any) -> None:
+        """Take what the application gives to each request."""
+        self.browser, self.port = browser, port
+        for name, value in more.items():
+            setattr(self, name, value)
+
+    def set_default_headers(self) -> None:
+        """Let the page load nothing from elsewhere, and nobody else show it."""
+        self.set_header("Content-Security-Policy", _POLICY)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cache-Control", "no-store")
+        self.clear_header("Server")
+
+    def prepare(self) -> None:
+        """Refuse whoever does not know the token."""
+        if self.request.method not in ("GET", "HEAD"):
+            raise tornado.web.HTTPError(405, reason="this page only reads")
+        if self.request.host not in (f"{HOST}:{self.port}", f"localhost:{self.port}"):
+            raise tornado.web.HTTPError(403, reason="this is not the address of tlgen browse")
+        token, cookie = self.browser.token, f"tlgen-browse-{self.port}"
+        if hmac.compare_digest(self.get_query_argument("token", "").encode(), token.encode()):
+            self.set_cookie(cookie, token, httponly=True, samesite="Strict")
+        elif not hmac.compare_digest(self.get_cookie(cookie, "").encode(), token.encode()):
+            raise tornado.web.HTTPError(
+                403, reason="the token is missing or wrong: open the address that tlgen browse printed"
+            )
+
+    async def head(self, *found: str) -> None:
+        """Answer as GET does; the body is left out."""
+        await self.get(*found)  # type: ignore[misc]
+
+    async def later(self, work: Callable[..., Any], *words: Any) -> Any:
+        """Do something in a thread, so that other requests are answered meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self.browser.threads, work, *words)
+
+    def write_error(self, status_code: int, **more: Any) -> None:
+        """Say in one sentence what is wrong."""
+        error = more.get("exc_info", (None, None, None))[1]
+        sentence = self._reason
+        if isinstance(error, InputError):
+            self.set_status(400)
+            sentence = str(error)
+        elif status_code == 500:
+            sentence = f"unexpected {type(error).__name__}: {error}"
+        self.set_header("Content-Type", "application/json")
+        self.finish(_json({"error": sentence}))
+
+    def log_exception(self, *error: Any) -> None:
+        """Leave out of the terminal what the browser is told, but for --debug."""
+        if os.environ.get("TL_DEBUG"):
+            super().log_exception(*error)
+
+
+class Nothing(Handler):
+    """Any other address."""
+
+    async def get(self, *found: str) -> None:
+        """Refuse it."""
+        raise tornado.web.HTTPError(404, reason="there is no such page")
+
+
+class Page(Handler):
+    """A file that comes with the program; only those of the folder ``static``, by their plain names."""
+
+    name: str
+
+    async def get(self, found: str = "") -> None:
+        """Send it."""
+        file = files("tlgen.browse").joinpath("static", self.name or found)
+        if not file.is_file():
+            raise tornado.web.HTTPError(404, reason="there is no such page")
+        kind = _TYPES[file.name.rpartition(".")[2]]
+        self.set_header("Content-Type", f"{kind}; charset=utf-8")
+        self.finish(file.read_bytes())
+
+
+class Answer(Handler):
+    """Facts as JSON."""
+
+    work: Callable[..., bytes]
+
+    async def get(self, *found: str) -> None:
+        """Gather and send them."""
+        content = await self.later(self.work, lambda name: self.get_query_argument(name, ""), *found)
+        self.set_header("Content-Type", "application/json")
+        self.finish(content)
+
+
+class Picture(Handler):
+    """A PNG; that of a sample never changes."""
+
+    work: Callable[..., bytes]
+
+    async def get(self, *found: str) -> None:
+        """Draw and send it."""
+        content = await self.later(self.work, None, *found)
+        self.set_header("Content-Type", "image/png")
+        self.set_header("Cache-Control", "private, max-age=3600")
+        self.finish(content)
+
+
+class Neuroglancer(Handler):
+    """A sample in Neuroglancer."""
+
+    async def get(self, sample_id: str) -> None:
+        """Open a viewer and go there."""
+        self.redirect(await self.later(in_neuroglancer.viewer_url, self.browser.catalog, sample_id))
+
+
+def listen(port: int | None) -> tuple[socket.socket, int]:
+    """Take a port of the loopback interface.
+
+    Parameters
+    ----------
+    port
+        Which; None for the usual one, or any that is free.
+
+    Returns
+    -------
+    listening, port
+        The socket, and the port that it has.
+
+    Raises
+    ------
+    InputError
+        If the port is taken, or this user may not have it.
+    """
+    for wanted in (PORT, 0) if port is None else (port,):
+        try:
+            listening = socket.create_server((HOST, wanted))
+            listening.setblocking(False)
+            return listening, int(listening.getsockname()[1])
+        except OSError as error:
+            reason = error.strerror or str(error)
+    raise InputError(f"port {port} cannot be used ({reason}); leave `port` out, or give another one")
+
+
+async def serve(browser: Browser, listening: socket.socket, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until this task is cancelled.
+
+    Parameters
+    ----------
+    browser
+        The corpus.
+    listening, port
+        From :func:`listen`.
+    ready
+        Called with the address, token included, as soon as it answers.
+    """
+    server = tornado.httpserver.HTTPServer(application(browser, port))
+    server.add_socket(listening)
+    try:
+        ready(f"http://{HOST}:{port}/?token={browser.token}")
+        await asyncio.Event().wait()
+    finally:
+        server.stop()
+        browser.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
