@@ -15,9 +15,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-#: glibc's parameters: pieces that are mapped each on its own, at most; and what stays at the heap's end.
-_MMAP_MAX, _TRIM_THRESHOLD = -4, -1
-_DEFAULTS = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 << 10}
+#: glibc's parameters: pieces that are mapped each on its own, at most; from which size on; and what stays at
+#: the heap's end.
+_MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -4, -3, -1
+_DEFAULTS = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 128 << 10, _TRIM_THRESHOLD: 128 << 10}
+#: Bytes: where a sweep may take less, none may be lost between pieces.
+_LITTLE = 500_000_000
 
 
 def resident() -> int:
@@ -27,19 +30,28 @@ def resident() -> int:
 
 
 @contextmanager
-def reused() -> Iterator[None]:
+def reused(n_bytes: float) -> Iterator[None]:
     """Keep what is freed meanwhile for what is allocated next, and give it back to the system at the end.
 
     A sweep allocates and frees the same few large pieces again and again; mapped anew each time, their pages
-    would have to be cleared each time, which takes a tenth of the sweep. Where the C library is not glibc,
-    it does as it always does.
+    would have to be cleared each time, which takes a tenth of the sweep. But some memory is lost between
+    pieces that are kept, so where there is little, each piece is mapped anew. Where the C library is not
+    glibc, it does as it always does.
+
+    Parameters
+    ----------
+    n_bytes
+        What the sweep needs.
     """
     library = _glibc()
     if library is None:
         yield
         return
-    library.mallopt(_MMAP_MAX, 0)
-    library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    if n_bytes < _LITTLE:
+        library.mallopt(_MMAP_THRESHOLD, 1 << 20)
+    else:
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield
     finally:

@@ -45,6 +45,8 @@ MEMORY = 3e9
 #: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs: in the first
 #: sweep, and in later ones, when the process holds most of them already.
 ASIDE, ASIDE_LATER = 250e6, 120e6
+#: Share of the sweep's memory that is lost between the pieces that it is allocated in.
+_LOST = 0.1
 #: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
 IN_MEMORY = 0.25
 
@@ -229,7 +231,8 @@ class Model:
         arrays = [voxels, voxels, *sums]
         to_come = scratch.will_hold(arrays) if scratch is not None else sum(arrays)
         z, y, x = prepared.values.shape
-        tiling = plan((z, y, x), network, max_memory - resident() - to_come - self.aside, tile)
+        left = max_memory - resident() - to_come - self.aside
+        tiling = plan((z, y, x), network, (1 - _LOST) * left, tile)
         segmentation = segment(
             prepared.values,
             network,

@@ -171,7 +171,10 @@ def segment(
     along = tiling.padded[tiling.axis]
     total, done = len(orientations) * len(tiling) * along, 0
 
-    with reused(), pool() as threads:  # they decide on these planes while the network is at the next ones
+    with (
+        reused(tiling.bytes),
+        pool() as threads,
+    ):  # they decide on these planes while the network is at the next ones
         for axes in orientations:
             seen = None if mask is None else turned(mask, axes)
             for columns, end, target, answer in predict(turned(volume, axes), network, tiling, seen):
