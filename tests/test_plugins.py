@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,9 @@ import tlpick
 import tltrain
 from catalogs import particles, plugins
 from catalogs.errors import InputError
+from catalogs.volumes import write_mrc
+
+DATA = Path(__file__).parent / "data"
 
 PACKAGE = '''
 import numpy as np
@@ -202,3 +207,38 @@ def test_formats_of_particles_and_volumes(package: Path, tmp_path: Path) -> None
     volume = catalogs.open_volume(tmp_path / "v.npy")
     assert (volume.shape, volume.voxel_size, volume.name) == ((3, 4, 5), 7.0, "from npy")
     assert catalogs.open_volume(tmp_path / "v.npy", voxel_size=8.0).voxel_size == 8.0
+
+
+def program(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> int:
+    """Run a program as its console script does; returns the exit status."""
+    monkeypatch.setattr(sys, "argv", [name, *(str(argument) for argument in arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"{name}.cli").main()
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def test_a_network_and_a_localiser_from_the_command_line(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(DATA / "corpus-before.zip") as archive:
+        archive.extractall(tmp_path)
+    model = tmp_path / "m.tlm"
+    fit = (tmp_path / "corpus", "--to", model, "--steps", 2, "--batch", 2)
+    assert program(monkeypatch, "tltrain", "fit", *fit, "--patch", 11, "--network", "one-layer") == 0
+    assert tlpick.load_model(model).card.network == "one-layer"
+    assert program(monkeypatch, "tltrain", "fit", *fit, "--network", "one-lair") == 2
+    assert "one-lair" in capsys.readouterr().err
+
+    grid = np.indices((24, 32, 32)) * 10.0
+    balls = [(120, 150, 80), (120, 150, 240)]
+    dark = sum((sum((g - c) ** 2 for g, c in zip(grid, at, strict=True)) <= 50**2) * 1 for at in balls)
+    noise = np.random.default_rng(0).standard_normal(grid.shape[1:])
+    write_mrc(tmp_path / "ts.mrc", (0.3 * noise - 3 * dark).astype(np.float32), 10.0)
+    run = (DATA / "balls-before.tlm", tmp_path / "ts.mrc", "--to", tmp_path / "picks", "--fdr", "off")
+    assert program(monkeypatch, "tlpick", "run", *run, "--slab", "off", "--localise", "middles") == 0
+    (pick,) = particles.read(tmp_path / "picks" / "particles.star").itertuples()
+    # the middle of both balls; mean shift finds two
+    assert (pick.x, pick.y, pick.z) == pytest.approx((160, 150, 120), abs=10)
+    assert program(monkeypatch, "tlpick", "run", *run, "--localise", "middels") == 2
+    assert "did you mean 'middles'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Uses a model: segments tomograms, localises particles, scores and reports them."""
+"""Uses models: segments tomograms, localises particles, scores and reports picks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from catalogs.lazy import exports
 from catalogs.machine import prefer_installed_backend, prefer_onednn
 
 if TYPE_CHECKING:
-    from tlpick.api import Comparison, Run, pick_many, score
+    from tlpick.api import Comparison, Run, calibrate, pick_many, score
     from tlpick.network.localisation.localise import Options as Localising
     from tlpick.network.model import Model, load_model
     from tlpick.network.segment import Segmentation
@@ -21,6 +21,7 @@ __all__ = [
     "Preprocessing",
     "Run",
     "Segmentation",
+    "calibrate",
     "load_model",
     "pick_many",
     "score",
@@ -35,6 +36,7 @@ __getattr__, __dir__ = exports(
         "Run": "tlpick.api",
         "Segmentation": "tlpick.network.segment",
         "Preprocessing": "tlpick.network.tomograms.intake",
+        "calibrate": "tlpick.api",
         "load_model": "tlpick.network.model",
         "pick_many": "tlpick.api",
         "score": "tlpick.api",

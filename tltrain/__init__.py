@@ -8,11 +8,11 @@ from catalogs.lazy import exports
 from catalogs.machine import prefer_installed_backend, prefer_onednn
 
 if TYPE_CHECKING:
-    from tltrain.api import fine_tune, fit
+    from tltrain.api import fine_tune, fit, learning_curve
     from tltrain.finetune.settings import FineTuning
     from tltrain.training.settings import Settings
 
-__all__ = ["FineTuning", "Settings", "fine_tune", "fit"]
+__all__ = ["FineTuning", "Settings", "fine_tune", "fit", "learning_curve"]
 
 __getattr__, __dir__ = exports(
     __name__,
@@ -21,6 +21,7 @@ __getattr__, __dir__ = exports(
         "Settings": "tltrain.training.settings",
         "fine_tune": "tltrain.api",
         "fit": "tltrain.api",
+        "learning_curve": "tltrain.api",
     },
 )
 

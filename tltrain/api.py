@@ -5,11 +5,13 @@ The command line ``tltrain`` is a thin layer over the same functions.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -22,8 +24,13 @@ from catalogs.progress import Progress, progress_of
 from tlpick.network.model import Model, load_model
 from tlpick.network.tomograms.inputs import Selection, expand, named
 from tlpick.network.tomograms.intake import Preprocessing
-from tltrain.finetune.settings import FineTuning
+from tltrain.finetune.settings import FineTuning, check
 from tltrain.training.settings import Settings
+
+if TYPE_CHECKING:
+    from tltrain.finetune.annotations import Annotations
+
+_log = logging.getLogger(__name__)
 
 _Settings = TypeVar("_Settings", Settings, FineTuning)
 
@@ -95,6 +102,9 @@ def fine_tune(
     preprocessing: Preprocessing | None = None,
     held_out: Sequence[str] = (),
     classes: Mapping[str, str] | None = None,
+    format: str | None = None,
+    pixel_size: float | None = None,
+    tomogram_type: str = "",
     overwrite: bool = False,
     yes: bool = False,
     progress: bool | Progress = False,
@@ -120,7 +130,13 @@ def fine_tune(
     held_out
         Names of tomograms that are not learned from but choose the best network.
     classes
-        Class of the lists -> class of the model, where they differ.
+        Class of the lists -> class of the model, where they differ; "" leaves a class out.
+    format
+        Of the lists; None: what is in them says it.
+    pixel_size
+        Å of the unbinned tilt series, for lists that count in its pixels.
+    tomogram_type
+        Which tomograms of a copick project.
     overwrite
         Replace a model that was tuned otherwise; False: refuse to.
     yes
@@ -140,36 +156,143 @@ def fine_tune(
     InputError
         If a setting cannot be, the tomograms do not fit the model, or the picks name none of them.
     """
-    from tempfile import TemporaryDirectory
-
-    from tltrain.finetune.annotations import read_annotations, read_sizes
     from tltrain.finetune.finetune import finetune
 
+    chosen = _with(settings or FineTuning(), options)
+    check(chosen)  # before anything is read
     start = model if isinstance(model, Model) else load_model(model)
-    preprocessing = preprocessing or Preprocessing()
-    preprocessing = replace(preprocessing, yes=yes or preprocessing.yes)
-    found, wrong = expand(_paths(tomograms), Selection(voxel_size=start.card.voxel_size))
-    if wrong:
-        raise wrong[0][1]
-    places = read_sizes(named(found), preprocessing.voxel_size)
-    with TemporaryDirectory(prefix="tltrain-") as folder:
-        if isinstance(picks, pd.DataFrame):
-            lists = [str(Path(folder) / "picks.csv")]
-            particles.write(picks, lists[0])
-        else:
-            lists = _paths(picks)
-        annotations = read_annotations(lists, places, start.card, classes=dict(classes or {}))
+    preprocessing = _preprocessing(preprocessing, yes)
+    reading: dict[str, Any] = {
+        "classes": classes,
+        "format": format,
+        "pixel_size": pixel_size,
+        "tomogram_type": tomogram_type,
+    }
+    with _annotations(start, tomograms, picks, preprocessing.voxel_size, **reading) as annotations:
         finetune(
             start.path,
             annotations,
             to,
-            _with(settings or FineTuning(), options),
+            chosen,
             preprocessing=preprocessing,
             held_out=held_out,
             overwrite=overwrite,
             progress=progress_of(progress),
         )
     return load_model(to)
+
+
+def learning_curve(
+    model: Model | str | os.PathLike[str],
+    tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    picks: pd.DataFrame | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    to: str | os.PathLike[str],
+    counts: Sequence[int],
+    *,
+    settings: FineTuning | None = None,
+    preprocessing: Preprocessing | None = None,
+    held_out: Sequence[str] = (),
+    classes: Mapping[str, str] | None = None,
+    format: str | None = None,
+    pixel_size: float | None = None,
+    tomogram_type: str = "",
+    yes: bool = False,
+    progress: bool | Progress = False,
+    **options: Any,
+) -> pd.DataFrame:
+    """Fine-tune with several numbers of annotations, and compare on tomograms that none of them saw.
+
+    Models, ``curve.csv`` and ``curve.html`` are left in a folder; the same call goes on where another was
+    interrupted.
+
+    Parameters
+    ----------
+    model, tomograms, picks, settings, preprocessing, held_out, classes, format, pixel_size, tomogram_type
+        As for :func:`fine_tune`; with ``from_scratch`` both are done, fine-tuning and training from scratch.
+    to
+        The folder.
+    counts
+        Numbers of annotations; 0 is the model as it is.
+    yes, progress, options
+        As for :func:`fine_tune`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each training: annotations, F1, precision, recall, and F1 on simulated tomograms.
+
+    Raises
+    ------
+    InputError
+        If no tomogram is held out, there are not so many annotations, or :func:`fine_tune` would refuse.
+    """
+    from tltrain.finetune.learning_curve import learn
+
+    chosen = _with(settings or FineTuning(), options)
+    check(chosen)  # before anything is read
+    if chosen.annotations is not None:
+        raise InputError("`annotations` and `learning_curve` exclude each other; give one of them")
+    start = model if isinstance(model, Model) else load_model(model)
+    preprocessing = _preprocessing(preprocessing, yes)
+    reading: dict[str, Any] = {
+        "classes": classes,
+        "format": format,
+        "pixel_size": pixel_size,
+        "tomogram_type": tomogram_type,
+    }
+    with _annotations(start, tomograms, picks, preprocessing.voxel_size, **reading) as annotations:
+        points = learn(
+            start.path,
+            annotations,
+            to,
+            sorted(set(counts)),
+            chosen,
+            preprocessing=preprocessing,
+            held_out=held_out,
+            progress=progress_of(progress),
+        )
+    return pd.DataFrame([asdict(point) for point in points])
+
+
+def _preprocessing(given: Preprocessing | None, yes: bool) -> Preprocessing:
+    given = given or Preprocessing()
+    return replace(given, yes=yes or given.yes)
+
+
+@contextmanager
+def _annotations(
+    model: Model,
+    tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    picks: pd.DataFrame | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    voxel_size: float | None,
+    *,
+    classes: Mapping[str, str] | None,
+    format: str | None,
+    pixel_size: float | None,
+    tomogram_type: str,
+) -> Iterator[Annotations]:
+    """Find the tomograms and the particles in them; what is noteworthy about them is logged."""
+    from tempfile import TemporaryDirectory
+
+    from tltrain.finetune.annotations import read_annotations, read_sizes
+
+    selection = Selection(kind=tomogram_type, voxel_size=model.card.voxel_size)
+    found, wrong = expand(_paths(tomograms), selection)
+    if wrong:
+        raise wrong[0][1]
+    places = read_sizes(named(found), voxel_size)
+    with TemporaryDirectory(prefix="tltrain-") as folder:
+        if isinstance(picks, pd.DataFrame):
+            lists = [str(Path(folder) / "picks.csv")]
+            particles.write(picks, lists[0])
+        else:
+            lists = _paths(picks)
+        read = read_annotations(
+            lists, places, model.card, classes=dict(classes or {}), format=format, pixel_size=pixel_size
+        )
+        for note in read.notes:
+            _log.info(note)
+        yield read
 
 
 def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -118,9 +118,8 @@ def fit(
     Beside the model it leaves a folder MODEL.training with a page of curves, a table and events for
     TensorBoard.
     """
-    from catalogs.progress import ProgressLine
+    from tltrain.api import fit as train
     from tltrain.data.augment import augmentation_of
-    from tltrain.training.fit import fit as train
     from tltrain.training.settings import Settings, read_sampling, read_weights
 
     settings = Settings(
@@ -130,7 +129,7 @@ def fit(
         augmentation=augmentation_of(augment),
         **options,
     )
-    train(url, to, settings, overwrite=overwrite, yes=yes, progress=ProgressLine)
+    train(url, to, settings=settings, overwrite=overwrite, yes=yes, progress=True)
 
 
 @tltrain.command()

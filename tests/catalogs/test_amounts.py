@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from catalogs.amounts import data_size, duration
+from catalogs.amounts import data_size, duration, read_data_size
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,25 @@ def test_bytes_are_said_in_their_units() -> None:
     assert [data_size(n) for n in (0, 999, 12_345, 999_600, 7e9, 3e12, 1e15)] == [
         "0 B", "999 B", "12.3 kB", "1 MB", "7 GB", "3 TB", "1 PB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("4GB", 4e9),
+        ("4 GiB", 2**32),
+        ("800M", 8e8),
+        ("1.5g", 1.5e9),
+        ("2Mi", 2**21),
+        ("17", 17),
+        ("3kB", 3000),
+    ],
+)
+def test_bytes_are_read_in_their_units(text: str, n_bytes: float) -> None:
+    assert read_data_size(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["lots", "4 elephants", "0", "-3GB", "", "GB", "1e400"])
+def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an amount of memory; give one such as 4GB"):
+        read_data_size(text)

@@ -73,7 +73,7 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
         (["--hold-out", "defocus > 0"], "holds out 4 of the 4 that fit"),
         (["--hold-out", "dose > 0", "--hold-out-by", "dose"], "exclude each other"),
         (["--hold-out-by", "defokus"], "did you mean"),
-        (["--hold-out-by", ""], "--hold-out-by names '', no column of the corpus"),
+        (["--hold-out-by", ""], "--hold-out-by names '', which is not a column of the corpus"),
         (["--hold-out", ""], "the selection '' cannot be understood"),
         (
             ["--sampling", "distractors=0.3"],

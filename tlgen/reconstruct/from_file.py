@@ -152,6 +152,8 @@ def reconstruct_file(
     if np.ptp([series.angles[k] for k in kept]) == 0:
         raise InputError(f"{angles}: all images have the same angle; a tomogram needs more than one")
     times = request.bin or max(1, round((request.voxel_size or pixel_size) / pixel_size))
+    if (smallest := min(images.shape[1:])) < 2 * times:  # the impossible is refused before the unusual
+        raise InputError(f"{stack}: images of {smallest} pixels cannot be binned {times} times")
     voxel_size = pixel_size * times
     known = _known(series, angles, kept, voxel_size, request)
     refuse_unusual(_doubts(series, stack, angles, pixel_size, voxel_size, known, request), request.yes)
@@ -384,8 +386,6 @@ def _contrast(
     cut, offset = [], []
     for n in (images.shape[2], images.shape[1]):
         rest = n % times
-        if n < 2 * times:
-            raise InputError(f"{stack}: images of {n} pixels cannot be binned {times} times")
         cut.append(slice(rest // 2, n - (rest - rest // 2)))
         offset.append((rest % 2) / 2 / times)
     size = [(part.stop - part.start) // times for part in cut]

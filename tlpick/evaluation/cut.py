@@ -15,6 +15,13 @@ from tlpick.evaluation.decoys import best_cut
 
 #: Column of the expected share of wrong picks among those that are as good or better; nan if unknown.
 WRONG = "wrong"
+#: The most that this share can be, if the mirror image was compared: right picks that lose count as wrong.
+WRONG_MOST = "wrong_at_most"
+#: Correlation of a pick with the mean particle of the training data, and with its mirror image.
+LIKENESS, MIRROR = "likeness", "mirror"
+#: Where other molecules are counted, expected F1 hardly changes over hundreds of picks. Wrong picks can be
+#: sorted out later and missed particles are lost, so the longest list is kept that costs this share of it.
+SLACK = 0.08
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,52 @@ class Cut:
         }[self.by]
 
 
+def asked_cut(
+    fdr: float | str | None = None,
+    top: int | None = None,
+    min_score: float | None = None,
+    precision: float | None = None,
+) -> Cut:
+    """Tell which picks are to be kept, by at most one of several wishes.
+
+    Parameters
+    ----------
+    fdr
+        Share of wrong picks that may be expected among the kept ones; ``off`` keeps all.
+    top
+        So many of each class and tomogram.
+    min_score
+        Those with at least this score.
+    precision
+        A promise of the model's calibration, which is not a cut: nothing else may be asked for with it.
+
+    Returns
+    -------
+    Cut
+        Without a wish, the greatest expected F1.
+
+    Raises
+    ------
+    InputError
+        If more than one is given, or one cannot be.
+    """
+    given = {"fdr": fdr, "top": top, "min_score": min_score, "precision": precision}
+    named = [f"`{name}`" for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} all say which picks are kept; give one of them")
+    if fdr == "off":
+        return Cut("all")
+    if fdr is not None:
+        if isinstance(fdr, str) or not 0 < fdr < 1:
+            raise InputError(f"`fdr={fdr}` is no share of wrong picks; give a number between 0 and 1, or off")
+        return Cut("fdr", fdr)
+    if top is not None:
+        if top < 1:
+            raise InputError(f"`top={top}` keeps nothing; give 1 or more")
+        return Cut("top", top)
+    return Cut() if min_score is None else Cut("score", min_score)
+
+
 @dataclass(frozen=True)
 class ClassCut:
     """What a cut left of one class in one tomogram.
@@ -62,6 +115,11 @@ class ClassCut:
         False if the picks are no better than those in decoys; None if there were no decoys.
     least
         Lowest score that was kept; None if none was.
+    at_most
+        The most that the share of wrong ones can be; None if nobody knows how many other molecules there are.
+    unlike
+        The tomogram is unlike what the model learned from, and nothing but noise was counted: no precision is
+        promised.
     """
 
     class_name: str
@@ -71,6 +129,8 @@ class ClassCut:
     at_tenth: int | None = None
     stands_out: bool | None = None
     least: float | None = None
+    at_most: float | None = None
+    unlike: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +141,13 @@ class Decision:
     classes: list[ClassCut] = field(default_factory=list)
 
 
-def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, bool], cut: Cut) -> Decision:
+def decide(
+    table: pd.DataFrame,
+    classes: list[str],
+    stands_out: Mapping[str, bool],
+    cut: Cut,
+    unlike: bool = False,
+) -> Decision:
     """Cut the picks of one tomogram.
 
     Parameters
@@ -94,6 +160,8 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
         Class -> whether its picks are better than those in the decoys; empty without decoys.
     cut
         What is asked for.
+    unlike
+        Whether the tomogram is unlike what the model learned from.
 
     Returns
     -------
@@ -110,14 +178,19 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
     wrong = np.full(len(table), np.nan)
     if WRONG in table:  # a list has no number where nothing is known
         wrong = pd.to_numeric(table[WRONG], errors="coerce").to_numpy(np.float64)
+    most = np.full(len(table), np.nan)
+    if WRONG_MOST in table:
+        most = pd.to_numeric(table[WRONG_MOST], errors="coerce").to_numpy(np.float64)
     said = []
     for each in classes:
         ours = np.flatnonzero(name == each)
         clear = stands_out.get(each)
         known = clear is not None and bool(np.isfinite(wrong[ours]).all())
-        stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut)]
+        counted = known and len(ours) > 0 and bool(np.isfinite(most[ours]).all())
+        stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut, SLACK if counted else 0.0)]
         rows[stay] = True
-        promised = known and bool(clear)
+        strange = unlike and not counted
+        promised = known and bool(clear) and not strange
         said.append(
             ClassCut(
                 class_name=each,
@@ -127,13 +200,20 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
                 at_tenth=int((wrong[ours] <= 0.1).sum()) if promised else None,
                 stands_out=clear if known and len(ours) else None,
                 least=float(score[stay].min()) if len(stay) else None,
+                unlike=strange,
+                at_most=float(most[stay].max()) if promised and counted and len(stay) else None,
             )
         )
     return Decision(rows, said)
 
 
 def _stay(
-    score: NDArray[np.float64], wrong: NDArray[np.float64], clear: bool, known: bool, cut: Cut
+    score: NDArray[np.float64],
+    wrong: NDArray[np.float64],
+    clear: bool,
+    known: bool,
+    cut: Cut,
+    slack: float,
 ) -> NDArray[np.bool_]:
     if cut.by == "all":
         return np.ones(len(score), bool)
@@ -152,7 +232,7 @@ def _stay(
         return np.ones(len(score), bool)
     if not clear:
         return np.zeros(len(score), bool)
-    bar = best_cut(wrong) if cut.by == "best" else cut.value
+    bar = best_cut(wrong, slack) if cut.by == "best" else cut.value
     return np.asarray(wrong <= bar)
 
 
@@ -168,8 +248,24 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
         )
         return f"{told}; {kept.kept:,} kept by {cut.words()}{weaker}" if kept.kept else f"{told}{weaker}"
     start = f"{tomogram}: {kept.kept:,} {kept.class_name}"
+    if kept.unlike and kept.all:
+        return (
+            f"{start}, and no precision is promised: the tomogram is unlike what the model was trained on "
+            f"(`tlpick check` says how){weaker}"
+        )
     if kept.wrong is None:
         return start + weaker
     share = f"at least about {100 * kept.wrong:.0f} % of them wrong"
+    if kept.at_most is not None:
+        low, high = round(100 * kept.wrong), round(100 * kept.at_most)
+        share = f"about {f'{low} to ' if high - low > 2 else ''}{high} % of them wrong"
     tenth = "" if cut.by == "fdr" else f"; --fdr 0.1 keeps {kept.at_tenth or 0:,}"
     return f"{start} ({share}{tenth}){weaker}"
+
+
+def other_hand(tomogram: str, class_name: str) -> str:
+    """Say that a tomogram has the other hand."""
+    return (
+        f"{tomogram}: the picks look like the mirror image of the {class_name} of the training data, so the "
+        "tomogram seems to have the other hand; check the sign of the tilt angles and the tilt axis"
+    )

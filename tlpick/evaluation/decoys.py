@@ -82,13 +82,15 @@ def estimate_wrong(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Decoy
     return DecoyEstimate(wrong, float((n_picks * (1 - q)).max()), bool((clear | few).any()))
 
 
-def best_cut(wrong: ArrayLike) -> float:
-    """Find the cut with the greatest expected F1.
+def best_cut(wrong: ArrayLike, slack: float = 0.0) -> float:
+    """Find the cut with the greatest expected F1, or the longest list that is nearly as good.
 
     Parameters
     ----------
     wrong
         (n,) expected shares of wrong ones, as :class:`DecoyEstimate` has them.
+    slack
+        Share of the greatest expected F1 that a longer list may cost.
 
     Returns
     -------
@@ -104,4 +106,4 @@ def best_cut(wrong: ArrayLike) -> float:
     if there <= 0:
         return -1.0
     f1 = 2 * right / (n + there)
-    return float(q[np.flatnonzero(f1 == f1.max())[-1]])
+    return float(q[np.flatnonzero(f1 >= (1 - slack) * f1.max())[-1]])

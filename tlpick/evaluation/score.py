@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from catalogs.errors import InputError
+from catalogs.pages.render import share
 from catalogs.whole_files import write_text
 from tlpick.batch.files import REPORT, write_json
 from tlpick.batch.run_folder import Picks, Result, read_picks
@@ -109,7 +110,7 @@ def sentence(score: Score) -> str:
     false = score.n_picks - score.n_found
     distance = "" if math.isnan(score.mean_distance) else f"; mean distance {score.mean_distance:.1f} Å"
     return (
-        f"F1 {number(score.f1)}  precision {number(score.precision)}  recall {number(score.recall)}  "
+        f"F1 {share(score.f1)}  precision {share(score.precision)}  recall {share(score.recall)}  "
         f"({score.class_name}: {score.n_found} found of {score.n_truth}, {false} false{distance})"
     )
 
@@ -119,15 +120,10 @@ def sentences(result: Result) -> list[str]:
     lines = []
     for score in result.evaluation.scores:
         low, high = result.intervals[score.class_name]["f1"]
-        between = "" if math.isnan(low) else f"  F1 of other tomograms {number(low)} to {number(high)}"
+        between = "" if math.isnan(low) else f"  F1 of other tomograms {share(low)} to {share(high)}"
         lines.append(sentence(score) + between)
-    others = ", ".join(f"{each.name} {number(each.value)} ({each.headline})" for each in result.field)
+    others = ", ".join(f"{each.name} {share(each.value)} ({each.headline})" for each in result.field)
     return [*lines, f"as others count: {others}"]
-
-
-def number(value: float) -> str:
-    """Write a share with two digits, or n/a where there is none."""
-    return "n/a" if math.isnan(value) else f"{value:.2f}"
 
 
 def _radii(picks: Picks, truth: Truth, radius: float | None) -> dict[str, float]:

@@ -1,4 +1,9 @@
-"""Small pictures of picks: what is there where a particle was picked."""
+"""Small pictures of picks: what is there where a particle was picked.
+
+A single plane of a tomogram shows little but noise. So a picture is a projection through the whole particle,
+smoothed by a Gaussian that takes away what is much finer than it. The raw voxels of the plane in the middle
+are there, too.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +13,39 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.pages.pictures import png
 from catalogs.volumes import Volume, open_volume
-from tlpick.output.orthoview import SLAB, stretch
+from tlpick.output.orthoview import SMOOTH, stretch
 
-#: Pictures of the best and of the worst picks of a class.
+#: Pictures of the best and of the worst picks of a class, and of those on either side of the cut.
 SHOWN = 20
 #: Edge of a picture in radii of the class; a particle fills two thirds of it.
 WIDE = 3.0
+#: Pixels along an edge of a picture, at least.
+_PIXELS = 96
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A picture of a pick: PNG in base64, its score, what is said of it; ``right``, ``wrong`` or nothing."""
+    """A picture of a pick.
+
+    Attributes
+    ----------
+    image, raw
+        PNG in base64: the projection, and the raw plane.
+    score
+        Of the pick.
+    words
+        What is said of it.
+    state
+        ``right``, ``wrong`` or nothing.
+    """
 
     image: str
+    raw: str
     score: float
     words: str
     state: str
@@ -41,13 +62,14 @@ class Strip:
 def gallery(
     picks: pd.DataFrame, radius: float, paths: Mapping[str, str], sizes: Mapping[str, float]
 ) -> list[Strip]:
-    """Show the picks of one class with the highest and with the lowest scores.
+    """Show the best and the worst picks of one class, and those around the cut.
 
     Parameters
     ----------
     picks
-        Particle table of one class with the columns ``title`` (of the tomogram) and, where the truth is
-        known, ``partner``.
+        Particle table of one class with the columns ``title`` (of the tomogram), ``kept`` and, where they
+        are known, ``partner`` and ``wrong``. The best have the least expected share of wrong ones, or the
+        highest score.
     radius
         Of the class, Å.
     paths, sizes
@@ -58,14 +80,17 @@ def gallery(
     list of Strip
         Empty if no pick has a score, or no tomogram can be read.
     """
-    ranked = picks[picks["score"].notna()].sort_values("score", ascending=False, kind="stable")
+    ranked = in_order(picks[picks["score"].notna()])
+    kept, left = ranked[ranked["kept"]], ranked[~ranked["kept"]]
     if len(ranked) <= 2 * SHOWN:
         parts = [("All, by score", ranked)]
     else:
-        parts = [
-            (f"Best {SHOWN}", ranked[:SHOWN]),
-            (f"Worst {SHOWN}", ranked[: len(ranked) - SHOWN - 1 : -1]),
-        ]
+        last = "Worst" if left.empty else "Worst of all"
+        parts = [(f"Best {SHOWN}", ranked[:SHOWN])]
+        if len(left) and len(kept):
+            half = SHOWN // 2
+            parts += [("Last that are kept", kept[-half:]), ("First that are not kept", left[:half])]
+        parts.append((f"{last} {SHOWN}", ranked[: len(ranked) - SHOWN - 1 : -1]))
     opened: dict[str, Volume | None] = {}
     strips = []
     for title, table in parts:
@@ -73,6 +98,13 @@ def gallery(
         if crops := [crop for crop in found if crop is not None]:
             strips.append(Strip(title, crops))
     return strips
+
+
+def in_order(picks: pd.DataFrame) -> pd.DataFrame:
+    """Sort picks, the best first."""
+    if "wrong" in picks and picks["wrong"].notna().all():
+        return picks.sort_values(["wrong", "score"], ascending=[True, False], kind="stable")
+    return picks.sort_values("score", ascending=False, kind="stable")
 
 
 def _crop_of(
@@ -92,7 +124,7 @@ def _crop_of(
     if volume is None or name not in sizes:
         return None
     xyz = [float(pick[axis]) for axis in "xyz"]
-    image = _crop(volume, xyz, radius, sizes[name])
+    image, raw = _crop(volume, xyz, radius, sizes[name])
     place = ", ".join(f"{value:.0f}" for value in xyz)
     partner = pick.get("partner")
     state, words = "", ""
@@ -101,23 +133,44 @@ def _crop_of(
     flags = f", {pick['flags']}" if pick.get("flags") else ""
     score = float(pick["score"])
     said = f"{pick.get('title', name)} at ({place}) Å, score {score:.3f}{words}{flags}"
-    return Crop(image, score, said, state)
+    seen = f"; projection of {2 * radius:.0f} Å, Gaussian of {SMOOTH * radius:.0f} Å"
+    return Crop(image, raw, score, said + seen, state)
 
 
-def _crop(volume: Volume, xyz: Sequence[float], radius: float, voxel_size: float) -> str:
-    """Cut out a square in x and y, the mean of the slices within a quarter of the radius; black outside."""
+def _crop(volume: Volume, xyz: Sequence[float], radius: float, voxel_size: float) -> tuple[str, str]:
+    """Cut out a square in x and y: the projection, and the raw plane in the middle; black outside."""
+    from scipy.ndimage import gaussian_filter
+
     half = max(int(np.ceil(WIDE / 2 * radius / voxel_size)), 2)
-    thick = int(SLAB * radius / voxel_size)
+    thick = max(int(radius / voxel_size), 0)
+    sigma = SMOOTH * radius / voxel_size
+    rim = int(np.ceil(3 * sigma))
     x, y, z = (round(value / voxel_size) for value in xyz)
     nz, ny, nx = volume.shape
     z = min(max(z, 0), nz - 1)
+    first = max(z - thick, 0)
     box = (
-        slice(max(z - thick, 0), min(z + thick + 1, nz)),
-        slice(max(y - half, 0), max(min(y + half + 1, ny), 1)),
-        slice(max(x - half, 0), max(min(x + half + 1, nx), 1)),
+        slice(first, min(z + thick + 1, nz)),
+        slice(max(y - half - rim, 0), max(min(y + half + rim + 1, ny), 1)),
+        slice(max(x - half - rim, 0), max(min(x + half + rim + 1, nx), 1)),
     )
-    seen = stretch(volume.read(box).mean(axis=0))
-    whole = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
-    top, left = box[1].start - (y - half), box[2].start - (x - half)
-    whole[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
-    return png(whole)
+    block = volume.read(box)
+    corner = (y - half - box[1].start, x - half - box[2].start)
+    seen = gaussian_filter(block.mean(axis=0), sigma, mode="nearest")
+    return tuple(_square(each, corner, 2 * half + 1) for each in (seen, block[z - first]))  # type: ignore[return-value]
+
+
+def _square(plane: NDArray[np.float32], corner: tuple[int, int], edge: int) -> str:
+    """Cut a square out of a plane, and enlarge it smoothly; black where the plane ends."""
+    from PIL import Image
+
+    low = [max(at, 0) for at in corner]
+    high = [min(at + edge, n) for at, n in zip(corner, plane.shape, strict=True)]
+    whole = np.zeros((edge, edge), np.uint8)
+    part = plane[low[0] : high[0], low[1] : high[1]]
+    if part.size:
+        top, left = low[0] - corner[0], low[1] - corner[1]
+        whole[top : top + part.shape[0], left : left + part.shape[1]] = stretch(part)
+    factor = max(1, -(-_PIXELS // edge))
+    image = Image.fromarray(whole)
+    return png(image.resize((edge * factor, edge * factor), Image.Resampling.BICUBIC))

@@ -20,7 +20,9 @@ from catalogs.volumes import Volume
 WIDTH = 1000.0
 GAP = 8.0
 #: Slices are averaged over this share of the smallest radius on either side: noise falls, particles stay.
-SLAB = 0.25
+SLAB = 0.4
+#: And planes are smoothed by a Gaussian of this share of it: what is much finer than a particle goes.
+SMOOTH = 1 / 6
 #: Depths of the x-y plane, about.
 DEPTHS = 11
 
@@ -72,14 +74,19 @@ def orthoview(
         _Panel(2, 1, 0, wide[0] + GAP, 0.0),
         _Panel(0, 2, 1, 0.0, wide[1] + GAP),
     )
-    half = int(SLAB * min(radii.values(), default=voxel_size) / voxel_size)
+    from scipy.ndimage import gaussian_filter
+
+    smallest = min(radii.values(), default=voxel_size)
+    half, sigma = int(SLAB * smallest / voxel_size), SMOOTH * smallest / voxel_size
     depths = _depths(int(n[2]), half)
     shown = len(depths) // 2
     drawn = []
     for k, panel in enumerate(panels):
         layers = []
         for j, middle in enumerate(depths if k == 0 else [int(n[panel.into] // 2)]):
-            grey = stretch(_slab(volume, panel, middle, half))
+            plane = _slab(volume, panel, middle, half)
+            grey = stretch(gaussian_filter(plane, sigma, mode="nearest"))
+            raw = stretch(_slab(volume, panel, middle, 0))
             depth = middle * voxel_size
             circles = (
                 [] if truth is None else _circles(truth, "truth", panel, depth, voxel_size, scale, radii)
@@ -90,6 +97,7 @@ def orthoview(
                     "kind": "slab" if k == 0 else "side",
                     "hidden": k == 0 and j != shown,
                     "image": f"jpeg;base64,{jpeg(grey)}" if k == 0 else f"png;base64,{png(grey)}",
+                    "raw": f"jpeg;base64,{jpeg(raw, 40)}",
                     "circles": circles,
                     "caption": _caption(panel, depth),
                 }
@@ -183,9 +191,11 @@ def _circles(
         table["class_name"],
         table["partner"] if "partner" in table else [None] * len(table),
         table["score"],
+        table["step"] if "step" in table else [None] * len(table),
+        table["kept"] if "kept" in table else [True] * len(table),
         strict=True,
     )
-    for xyz, name, partner, score in columns:
+    for xyz, name, partner, score, step, kept in columns:
         if name not in radii:
             continue
         square = radii[name] ** 2 - (xyz[panel.into] - depth) ** 2
@@ -197,7 +207,8 @@ def _circles(
         state = "plain" if partner is None else "paired" if partner >= 0 else "alone"
         drawn.append(
             {
-                "kind": f"{kind} {state} {kind_of(order[name])}",
+                "kind": f"{kind} {state} {kind_of(order[name])}{'' if kept else ' weak'}",
+                "step": step,
                 "words": _title(kind, state, name, xyz, score),
                 "x": x,
                 "y": y,

@@ -46,6 +46,8 @@ class Page:
         Picks against truth, or None.
     facts
         How it came about, word -> value.
+    every
+        Also the picks that were not kept, with a column ``kept``; the picks alone where the truth is known.
     """
 
     picks: pd.DataFrame
@@ -55,6 +57,7 @@ class Page:
     run: Mapping[str, Any]
     result: Result | None
     facts: Mapping[str, str]
+    every: pd.DataFrame
 
 
 def page_of(
@@ -79,7 +82,18 @@ def page_of(
     else:
         table, there = picks.table[picks.table["tomogram"].isin(list(names))], None
         radii = {name: radius for name, radius in picks.radii.items() if not math.isnan(radius)}
-    return Page(table, there, radii, tomograms, picks.run, result, _facts(picks, truth, sizes, names))
+    facts = _facts(picks, truth, sizes, names)
+    every = table.assign(kept=True)
+    if result is None and picks.every is not None:
+        every = _marked(picks.every[picks.every["tomogram"].isin(list(names))], table)
+    return Page(table, there, radii, tomograms, picks.run, result, facts, every)
+
+
+def _marked(every: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``kept`` to all picks; the two lists are of one run, so places are equal."""
+    key = ["tomogram", "class_name", "x", "y", "z"]
+    there = set(kept[key].itertuples(index=False, name=None))
+    return every.assign(kept=[row in there for row in every[key].itertuples(index=False, name=None)])
 
 
 def _facts(

@@ -129,8 +129,15 @@ def sizes(page: Page) -> Figures:
 
 
 def best_and_worst(name: str, page: Page) -> list[Strip]:
-    """Show pictures of the picks of one class with the highest and the lowest scores."""
+    """Show pictures of the best and the worst picks of one class, and of those around the cut."""
     titles = {tomogram.name: tomogram.title for tomogram in page.tomograms}
+    paths, sizes = places(page)
+    ours = page.every[page.every["class_name"] == name]
+    return gallery(ours.assign(title=ours["tomogram"].map(titles)), page.radii[name], paths, sizes)
+
+
+def places(page: Page) -> tuple[dict[str, str], dict[str, float]]:
+    """Tell where the tomograms lie, and their voxel sizes in Å; without those that cannot be opened."""
     paths = {tomogram.name: tomogram.path for tomogram in page.tomograms if tomogram.path is not None}
     sizes = {}
     for tomogram in page.tomograms:
@@ -144,5 +151,4 @@ def best_and_worst(name: str, page: Page) -> list[Strip]:
                 continue
             if size is not None:
                 sizes[each] = size
-    ours = page.picks[page.picks["class_name"] == name]
-    return gallery(ours.assign(title=ours["tomogram"].map(titles)), page.radii[name], paths, sizes)
+    return paths, sizes

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from catalogs.amounts import duration
@@ -23,7 +24,9 @@ from catalogs.whole_files import write_text
 from tlpick.batch.files import REPORT
 from tlpick.batch.run_folder import read_picks
 from tlpick.evaluation.matching import Score
-from tlpick.output.orthoview import orthoview, slices_averaged
+from tlpick.output.cuts import curves, with_steps
+from tlpick.output.mean_pictures import means
+from tlpick.output.orthoview import SMOOTH, orthoview, slices_averaged
 from tlpick.output.page import Page, Tomogram, page_of
 from tlpick.output.previews import best_and_worst, distances, per_tomogram, scores, sizes
 from tlpick.output.report_quality import quality
@@ -58,6 +61,7 @@ def render(page: Page) -> str:
     """
     title, lead = _title(page)
     words, rows = _by_tomogram(page)
+    every, slider = with_steps(page)
     return pages.page(
         "picking.html",
         title=title,
@@ -66,15 +70,19 @@ def render(page: Page) -> str:
         cards=_cards(page),
         notes=page.result.notes if page.result else (),
         failed=page.run.get("failed", []),
+        fits=_fits(page),
         thresholds=_thresholds(page.run.get("thresholds", {})),
         classes=[(name, kind_of(k)) for k, name in enumerate(page.radii)],
-        slices=[_slices(tomogram, page) for tomogram in page.tomograms[:SHOWN]],
+        slider=slider,
+        wrong_curves=curves(page),
+        slices=[_slices(tomogram, page, every) for tomogram in page.tomograms[:SHOWN]],
         not_shown=len(page.tomograms) - SHOWN,
         scores=scores(page),
         per_tomogram=per_tomogram(page),
         without=_without_picks(page),
         distances=distances(page),
         sizes=sizes(page),
+        means=means(page),
         galleries=[(name, strips) for name in page.radii if (strips := best_and_worst(name, page))],
         tomogram_words=words,
         tomogram_rows=rows,
@@ -140,6 +148,21 @@ def _cards(page: Page) -> list[Card]:
     ]
 
 
+def _fits(page: Page) -> list[tuple[str, list[str], bool]]:
+    """Say of each of the first tomograms how it differs from the training data, and whether strongly."""
+    titles = {tomogram.name: tomogram.title for tomogram in page.tomograms[:SHOWN]}
+    fits = []
+    for each in page.run.get("tomograms", []):
+        if each["name"] in titles and "differs" in each:
+            words = each["differs"]
+            if words is None:
+                words = [
+                    "the model does not say what its training data look like: train or calibrate it again"
+                ]
+            fits.append((titles[each["name"]], words, bool(each.get("unlike"))))
+    return fits
+
+
 def _thresholds(chosen: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, each in chosen.items():
@@ -151,7 +174,7 @@ def _thresholds(chosen: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]
     return rows
 
 
-def _slices(tomogram: Tomogram, page: Page) -> dict[str, Any]:
+def _slices(tomogram: Tomogram, page: Page, every: pd.DataFrame) -> dict[str, Any]:
     shown: dict[str, Any] = {"title": tomogram.title, "problem": "", "thick": "", "picture": ""}
     try:
         if tomogram.path is None:
@@ -165,10 +188,12 @@ def _slices(tomogram: Tomogram, page: Page) -> dict[str, Any]:
     averaged = slices_averaged(voxel_size, page.radii)
     if averaged > 1:
         shown["thick"] = f", each the mean of {averaged} slices ({averaged * voxel_size:.0f} Å)"
+    sigma = SMOOTH * min(page.radii.values(), default=voxel_size)
+    shown["thick"] += f", smoothed by a Gaussian of {sigma:.0f} Å"
     shown["picture"] = orthoview(
         volume,
         voxel_size,
-        page.picks[page.picks["tomogram"] == tomogram.name],
+        every[every["tomogram"] == tomogram.name],
         None if page.truth is None else page.truth[page.truth["tomogram"] == tomogram.name],
         page.radii,
     )

@@ -1,4 +1,4 @@
-"""Opens Dask clusters from one word or one file. Nothing else in the project knows how Dask is deployed."""
+"""Opens Dask clusters from one word or one file; no other module knows how Dask is deployed."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two remarks about workers that have not come yet.
+#: Seconds between two messages about waiting for the first worker.
 REMIND_EVERY = 60.0
 
-# How many workers a cluster may grow to, where that is more than there are now.
+# Largest number of workers of a cluster, where it may grow.
 _most: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def check_cluster(cluster: str) -> None:
-    """Refuse a word or file that cannot start a cluster here, before anything is begun.
+    """Refuse a word or file that cannot start a cluster here, before any work begins.
 
     Raises
     ------
@@ -57,17 +57,17 @@ def check_cluster(cluster: str) -> None:
 def open_cluster(
     cluster: str, *, one_call_per_process: bool = False, constants: Sequence[str] = ()
 ) -> Iterator[Client]:
-    """Start or join one cluster; a started one ends with the context.
+    """Start or join one cluster. A cluster that was started ends with the context.
 
-    A worker is one slot: one process with one thread (a thread of this process with ``threads``). MULTEM
-    crashes when two threads call it, and a process that dies takes nothing else with it.
+    A worker is one process with one thread (with ``threads``, a thread of this process). MULTEM crashes when
+    two threads call it, and a process that dies leaves the others alone.
 
     Parameters
     ----------
     cluster
         One word or a file; see :data:`tlrun.cluster.cluster_file.FORMS`.
     one_call_per_process
-        What will be called crashes if two threads call it: ``threads`` then has one worker.
+        Two threads must not call what will be run; ``threads`` then has one worker.
     constants
         As :func:`tlrun.cluster.agreement.versions` takes them.
 
@@ -79,7 +79,7 @@ def open_cluster(
     ------
     InputError
         The word is unknown, the file is wrong or has two pools, a package or a GPU is missing, no
-        scheduler answers, or the workers run something else than this process.
+        scheduler answers, or the workers run other versions than this process.
     """
     pools = read_cluster(cluster)
     if pools["simulate"] is not pools["rest"]:
@@ -94,14 +94,14 @@ def open_cluster(
 def open_pools(
     cluster: str, *, one_call_per_process: bool = False, constants: Sequence[str] = ()
 ) -> Iterator[Mapping[str, Client]]:
-    """Start or join the clusters of a run: one, or one that simulates beside one for the rest.
+    """Start or join the clusters of a run: one for all, or one that simulates and one for the rest.
 
     Parameters and errors are those of :func:`open_cluster`.
 
     Yields
     ------
     mapping
-        Clients by pool (``simulate``, ``rest``); both are the same object where there is one cluster.
+        Clients by pool (``simulate``, ``rest``); the same object twice if there is one cluster.
     """
     pools = read_cluster(cluster)
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def open_pools(
 
 
 def n_workers(client: Client) -> int:
-    """Count the cluster's workers: the number of tasks that run at the same time.
+    """Count the cluster's workers, that is, the tasks that can run at the same time.
 
     Raises
     ------
@@ -124,8 +124,8 @@ def n_workers(client: Client) -> int:
         The scheduler does not answer.
     """
     known = client.scheduler_info(n_workers=-1)
-    if "workers" not in known:  # Dask's way to say so
-        raise ClusterLost("the Dask scheduler has gone")
+    if "workers" not in known:  # this is how Dask reports it
+        raise ClusterLost("the Dask scheduler is gone")
     return len(known["workers"])
 
 
@@ -135,12 +135,12 @@ def slots(clients: Mapping[str, Client]) -> int:
 
 
 def most_workers(client: Client) -> int:
-    """Count the workers that there may be: those of now, or what the cluster may grow to."""
+    """Count the workers that a cluster has, or may grow to."""
     return max(n_workers(client), _most.get(client, 1))
 
 
 def describe(clients: Mapping[str, Client]) -> list[str]:
-    """Say of each cluster how many workers it has, and where its dashboard is."""
+    """Describe each cluster: its number of workers and the address of its dashboard."""
     several = len({id(client) for client in clients.values()}) > 1
     lines: list[str] = []
     for name, client in clients.items():
@@ -156,7 +156,7 @@ def describe(clients: Mapping[str, Client]) -> list[str]:
 def _dashboard(client: Client) -> str:
     link: str = client.dashboard_link or ""
     address: str = getattr(client.scheduler, "address", "")
-    if address.startswith("inproc://"):  # Dask names this host, and listens at the loopback interface
+    if address.startswith("inproc://"):  # Dask shows this host's name but listens at the loopback interface
         link = re.sub(r"(?<=//)[^/:]+(?=:)", "127.0.0.1", link)
     return link
 
@@ -224,7 +224,7 @@ def _joined(address: str) -> Iterator[Client]:
 
 
 def _wait_for_workers(client: Client, pool: Pool) -> None:
-    """Wait for the first worker, for hours if the queue is long, and say so now and then."""
+    """Wait for the first worker, for hours if the queue is long, with a message now and then."""
     from distributed import TimeoutError as NotYet
 
     started = time.monotonic()
@@ -242,7 +242,7 @@ def _wait_for_workers(client: Client, pool: Pool) -> None:
 
 
 def _what_jobs_say(client: Client, pool: Pool) -> str:
-    """Name the jobs and the last line of their output, for a job that cannot start says why only there."""
+    """Name the jobs and the last line of their output, where a job that cannot start says why."""
     if not isinstance(pool, Queue):
         return ""
     cluster: Any = client.cluster
@@ -256,7 +256,7 @@ def _what_jobs_say(client: Client, pool: Pool) -> str:
 
 @contextmanager
 def _refusing_others(client: Client, constants: Sequence[str]) -> Iterator[None]:
-    """Close workers that come later and run something else, and say why, each reason once."""
+    """Close workers that connect later with other versions, and report each reason once."""
     from tlrun.cluster import agreement
 
     said: set[str] = set()
@@ -274,6 +274,6 @@ def _refusing_others(client: Client, constants: Sequence[str]) -> Iterator[None]
     try:
         yield
     finally:
-        if client.status == "running":  # otherwise the scheduler is gone, and its plugins with it
+        if client.status == "running":  # otherwise the scheduler and its plugins are gone
             client.unregister_worker_plugin(name)
             client.unsubscribe_topic(agreement.REFUSALS)

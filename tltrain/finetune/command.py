@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from catalogs.console import Renamed, in_flags
 from catalogs.errors import InputError
-
-if TYPE_CHECKING:
-    from catalogs.model_file import ModelCard
-    from tltrain.finetune.annotations import Annotations
 
 #: Exit status where the training was stopped because it forgot too much: a model is written all the same.
 FORGOT = 3
@@ -202,88 +200,40 @@ def finetune(
     input, nothing written; 3: stopped because it forgot too much of the simulated tomograms, and the best
     network before was written.
     """
-    from pathlib import Path
-
-    from catalogs.model_file import read_card
-    from catalogs.progress import ProgressLine
     from tlpick.network.tomograms.intake import Preprocessing
-    from tltrain.finetune.settings import FineTuning, check
+    from tltrain import api
+    from tltrain.finetune.settings import FineTuning
 
     of_preprocessing = ("voxel_size", "rescale", "invert", "trust_contrast", "mask")
     given = {name: options.pop(name) for name in of_preprocessing}
-    preprocessing = Preprocessing(bin=options.pop("binning"), yes=options.pop("yes"), **given)
-    of_lists = ("classes", "format", "pixel_size", "tomogram_type")
-    reading = {name: options.pop(name) for name in of_lists}
-    settings = FineTuning(**options)
-    check(settings)
-    card = read_card(model)
-    annotations = _annotations(card, tomograms, picks, preprocessing.voxel_size, reading)
-    for note in annotations.notes:
-        click.echo(note)
+    same: dict[str, Any] = {name: options.pop(name) for name in ("format", "pixel_size", "tomogram_type")}
+    same["preprocessing"] = Preprocessing(bin=options.pop("binning"), yes=options.pop("yes"), **given)
+    same["classes"] = _renamed(options.pop("classes"))
+    same["settings"] = FineTuning(**options)
     beside = Path(model).with_name(Path(model).stem)
     if learning_curve is not None:
-        if settings.annotations is not None:
-            raise InputError("--annotations and --learning-curve exclude each other; give one of them")
-        from tltrain.finetune.learning_curve import learn
-
         where = to or f"{beside}-curve"
-        learn(
-            model,
-            annotations,
-            where,
-            learning_curve,
-            settings,
-            preprocessing=preprocessing,
-            held_out=held_out,
-            progress=ProgressLine,
+        api.learning_curve(
+            model, tomograms, picks, where, learning_curve, held_out=held_out, progress=True, **same
         )
         return 0
-
-    from tltrain.finetune.finetune import finetune as tune
-
     target = to or f"{beside}-tuned.tlm"
-    tuned = tune(
-        model,
-        annotations,
-        target,
-        settings,
-        preprocessing=preprocessing,
-        held_out=held_out,
-        overwrite=overwrite,
-        progress=ProgressLine,
+    tuned = api.fine_tune(
+        model, tomograms, picks, target, held_out=held_out, overwrite=overwrite, progress=True, **same
     )
-    if tuned.forgot:
-        text = f"tltrain: stopped: {tuned.forgot}; what was best before is kept"
+    if forgot := tuned.card.training["fine_tuning"].get("stopped"):
+        text = f"tltrain: stopped: {forgot}; what was best before is kept"
         click.echo(in_flags(text, click.get_current_context().command), err=True)
         return FORGOT
     return 0
 
 
-def _annotations(
-    card: ModelCard,
-    tomograms: tuple[str, ...],
-    picks: tuple[str, ...],
-    voxel_size: float | None,
-    reading: dict[str, Any],
-) -> Annotations:
-    """Find the tomograms and the particles in them."""
-    from tlpick.network.tomograms.inputs import Selection, expand, named
-    from tltrain.finetune.annotations import read_annotations, read_sizes
-
+def _renamed(words: Sequence[str]) -> dict[str, str]:
+    """Read THEIRS=OURS, given several times."""
     classes = {}
-    for word in reading["classes"]:
+    for word in words:
         theirs, sign, ours = word.partition("=")
         if not sign or not theirs:
             raise InputError(f"--class {word} is not THEIRS=OURS; give one such as --class 80S=ribosome")
         classes[theirs] = ours
-    found, wrong = expand(tomograms, Selection(kind=reading["tomogram_type"], voxel_size=card.voxel_size))
-    if wrong:
-        raise wrong[0][1]
-    return read_annotations(
-        picks,
-        read_sizes(named(found), voxel_size),
-        card,
-        classes=classes,
-        format=reading["format"],
-        pixel_size=reading["pixel_size"],
-    )
+    return classes

@@ -19,3 +19,18 @@ for (const box of document.querySelectorAll("[data-toggle]")) {
   box.closest("label").hidden = false;
   box.addEventListener("change", () => { document.body.classList.toggle(`no-${box.dataset.toggle}`, !box.checked); });
 }
+for (const box of document.querySelectorAll("[data-raw]")) {
+  box.closest("label").hidden = false;
+  box.addEventListener("change", () => { document.body.classList.toggle("show-raw", box.checked); });
+}
+for (const label of document.querySelectorAll(".choice")) {
+  const slider = label.querySelector("input");
+  const words = JSON.parse(slider.dataset.words);
+  const marks = document.querySelectorAll("[data-step]");
+  label.hidden = false;
+  slider.addEventListener("input", () => {
+    const last = Number(slider.value);
+    for (const mark of marks) mark.classList.toggle("weak", Number(mark.dataset.step) > last);
+    label.querySelector("output").textContent = words[last];
+  });
+}

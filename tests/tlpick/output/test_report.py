@@ -182,3 +182,48 @@ def test_a_browser_opens_the_report_without_a_complaint(
         assert seen == {
             "first": True, "others": False, "hidden": True, "wide": True, "images": True, "slider": True
         }  # fmt: skip
+
+
+def test_the_report_shows_what_was_not_kept_and_the_mean(picked: Path) -> None:
+    """The slider and the curve know all picks, the pictures those around the cut."""
+    text, page = read(picked / "report.html")
+    assert "<h2>How many</h2>" in text
+    assert "8 picks, about" in unescape(text)
+    assert page.classes.count("raw") > page.classes.count("crop")
+    assert len(set(re.findall(r'data-step="(\d+)"', text))) == 8
+    assert "<h2>The mean of the picks</h2>" in text
+    assert "tomo-1: random places (8)" in text
+
+
+def test_pictures_around_the_cut_and_means_are_of_the_places(tmp_path: Path) -> None:
+    from tlpick.output.gallery import SHOWN, gallery
+    from tlpick.output.mean_pictures import _averages
+
+    volume = np.zeros((40, 60, 60), np.float32)
+    rng = np.random.default_rng(0)
+    n = 3 * SHOWN
+    xyz = rng.uniform(100, 480, (n, 3)) * [1, 1, 0.6]
+    for x, y, z in np.rint(xyz / 10).astype(int):
+        volume[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] -= 5
+    volume += rng.standard_normal(volume.shape, np.float32)
+    write_mrc(tmp_path / "t.mrc", volume, 10.0)
+    table = particles.make(
+        tomogram="t", class_name="ball", label=1, x=xyz[:, 0], y=xyz[:, 1], z=xyz[:, 2],
+        score=np.linspace(0.9, 0.3, n),
+    )  # fmt: skip
+    table = table.assign(kept=np.arange(n) < 2 * SHOWN, title="t")
+    strips = gallery(table, 40.0, {"t": str(tmp_path / "t.mrc")}, {"t": 10.0})
+    assert [strip.title for strip in strips] == [
+        "Best 20", "Last that are kept", "First that are not kept", "Worst of all 20",
+    ]  # fmt: skip
+    assert len(strips[1].crops) == SHOWN // 2
+    assert strips[1].crops[-1].score > strips[2].crops[0].score
+    assert "projection of 80 Å, Gaussian of 7 Å" in strips[0].crops[0].words
+    assert strips[0].crops[0].image != strips[0].crops[0].raw
+
+    from catalogs.volumes import open_volume
+
+    found, chance, spacing = _averages(open_volume(tmp_path / "t.mrc"), table, 40.0, 10.0, {})
+    middle = len(found) // 2
+    assert spacing == 10.0
+    assert found[middle, middle, middle] < chance.min() - 0.5

@@ -163,7 +163,7 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
     )
 
     before = tuned.read_bytes()
-    status, out, _ = tltrain(*command(model, data, *more))
+    status, out, _ = tltrain(*command(model, data, *more, "--simulated-share", 0.25))
     assert status == 0
     assert f"{tuned} is already fine-tuned by these settings on these annotations" in out
     assert tuned.read_bytes() == before

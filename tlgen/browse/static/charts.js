@@ -88,7 +88,7 @@ export function pair(canvas, across, up, all, some) {
   context.strokeRect(box.x, box.y, box.width, box.height);
   bars(context, across, all, some, { x: box.x, y: 6, width: box.width, height: FRAME.top - 12 }, true);
   bars(context, up, all, some, { x: box.x + box.width + 6, y: box.y, width: FRAME.right - 12, height: box.height }, false);
-  const size = some.length > 3000 ? 2 : 3;
+  const size = some.length > 3000 ? 2 : some.length > 300 ? 3 : 6;
   const layers = [[some, colour("accent"), some.length > 3000 ? 0.45 : 0.8]];
   if (some.length < all.length) layers.unshift([all, colour("quiet"), 0.25]);
   for (const [rows, fill, opacity] of layers) {

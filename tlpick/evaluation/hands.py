@@ -1,0 +1,212 @@
+"""Whether picks look more like the particle than like its mirror image, which tells other molecules apart.
+
+A right pick looks like the particle, in some orientation, rather than like its mirror image. Whatever else a
+network took for the particle (other molecules, membranes, noise) has no reason to prefer one of the two,
+since they have the same size, density and power. So among wrong picks each hand wins as often, and the mirror
+image's wins tell how many of the particle's wins are chance: targets compete with decoys, as in mass
+spectrometry (Elias & Gygi, Nat. Methods 4 (2007) 207), and the decoy is a molecule and no noise.
+
+Both are compared by the correlation coefficient of a pick's surroundings with the mean of the particle that
+the model learned from, over some thousand orientations and small shifts, at about a third of the particle's
+radius and leaving out the missing wedge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalogs.particle_mean import ParticleMean
+
+Real = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+#: Orientations tried first, at low resolution, and then: some 29 and 19 degrees apart.
+ROUGH, FINE = 600, 2000
+#: Resolution, in radii of the particle: of the first try and of the second.
+LOW, HIGH = 0.65, 0.3
+#: Shifts that are tried: how far and in which steps, and the finer steps around the best; in radii.
+_REACH, _STEP, _FINER = 0.3, 0.15, 0.07
+#: So many of the first try's best shifts are looked at again.
+_AGAIN = 2
+#: A frequency with less than this share of its shell's median power is in the missing wedge.
+_EMPTY = 0.02
+#: The mean's Fourier transform is sampled so many times finer than its cube asks for.
+_PAD = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Hands:
+    """Best correlation coefficients of picks with both hands of the particle.
+
+    Attributes
+    ----------
+    straight, mirrored
+        (n,) with the particle as it is, and with its mirror image.
+    """
+
+    straight: Floats
+    mirrored: Floats
+
+    @property
+    def margin(self) -> Floats:
+        """(n,) by how much the particle as it is wins; negative where its mirror image does."""
+        return self.straight - self.mirrored
+
+
+def compare(values: Real, voxel_size: float, xyz: Floats, mean: ParticleMean, radius: float) -> Hands:
+    """Compare the surroundings of picks with a particle and with its mirror image.
+
+    Parameters
+    ----------
+    values
+        (z, y, x) normalised grey values.
+    voxel_size
+        Å.
+    xyz
+        (n, 3) places x, y, z from the centre of voxel 0, Å.
+    mean
+        Of the particle.
+    radius
+        Of the particle, Å.
+
+    Returns
+    -------
+    Hands
+    """
+    from scipy import fft
+
+    if not len(xyz):
+        return Hands(np.empty(0), np.empty(0))
+    binning = max(1, round(mean.spacing / voxel_size))
+    spacing = binning * voxel_size
+    n = fft.next_fast_len(mean.edge + 1, real=True)
+    n += n % 2
+    mask = _mask(n, 1.5 * radius / spacing)
+    spectra = np.empty((len(xyz), n, n, n // 2 + 1), np.complex64)
+    for k, place in enumerate(xyz):
+        block = _cut(values, place[::-1] / voxel_size, n, binning) * mask
+        spectra[k] = fft.rfftn(fft.ifftshift(block))
+    return _compared(spectra, mean, spacing, radius, mask)
+
+
+def _compared(
+    spectra: NDArray[np.complex64], mean: ParticleMean, spacing: float, radius: float, mask: Real
+) -> Hands:
+    n = spectra.shape[1]
+    frequency = _frequencies(n) / spacing
+    length = np.sqrt((frequency**2).sum(axis=-1))
+    seen = _seen(spectra)
+    rough = seen & (length > 0) & (length <= 1 / max(LOW * radius, 2.5 * spacing))
+    fine = seen & (length > 0) & (length <= 1 / max(HIGH * radius, 2.5 * spacing))
+    if rough.sum() < 8:  # a particle of a few voxels has no hand that can be seen
+        zero = np.zeros(len(spectra))
+        return Hands(zero, zero)
+    transform = _transform(mean, spacing, n, mask)
+    banks = [
+        _bank(transform, turns(count), frequency[where], mean.spacing)
+        for count, where in ((ROUGH, rough), (FINE, fine))
+    ]
+    steps = np.arange(-_REACH, _REACH + 1e-6, _STEP) * radius
+    shifts = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    near = np.vstack([np.zeros(3), np.eye(3), -np.eye(3)]) * _FINER * radius
+    waves = [np.exp(2j * np.pi * (frequency[where] @ shifts.T)).astype(np.complex64) for where in (rough,)]
+    best = np.zeros((2, len(spectra)))
+    for k, spectrum in enumerate(spectra):
+        for hand, each in enumerate((spectrum, _mirrored(spectrum))):
+            first = banks[0] @ _halves(_unit(each[rough])[:, None] * waves[0])
+            top = np.argsort(-first.max(axis=0))[:_AGAIN]
+            closer = (shifts[top][:, None] + near).reshape(-1, 3)
+            wave = np.exp(2j * np.pi * (frequency[fine] @ closer.T)).astype(np.complex64)
+            best[hand, k] = (banks[1] @ _halves(_unit(each[fine])[:, None] * wave)).max()
+    return Hands(best[0], best[1])
+
+
+def turns(n: int) -> Floats:
+    """Spread rotations evenly: super-Fibonacci spirals (Alexa, CVPR 2022); (n, 4) quaternions x, y, z, w."""
+    s = np.arange(n) + 0.5
+    a, b = 2 * np.pi * s / np.sqrt(2), 2 * np.pi * s / 1.533751168755204288118041
+    inner, outer = np.sqrt(s / n), np.sqrt(1 - s / n)
+    return np.column_stack([inner * np.sin(a), inner * np.cos(a), outer * np.sin(b), outer * np.cos(b)])
+
+
+def _mask(n: int, radius: float) -> Real:
+    """Ball with a soft edge around the voxel n / 2 of a cube."""
+    at = np.arange(n) - n // 2
+    far = np.sqrt(at[:, None, None] ** 2 + at[:, None] ** 2 + at**2)
+    return np.asarray(np.clip((min(radius, n / 2 - 0.5) - far) / 2, 0, 1), np.float32)
+
+
+def _cut(values: Real, centre: Floats, n: int, binning: int) -> Real:
+    """Cut a cube around a place, in voxels along z, y, x; beyond the faces the last planes are repeated."""
+    first = np.rint(centre).astype(np.int64) - n // 2 * binning - (binning - 1) // 2
+    index = [
+        np.clip(np.arange(a, a + n * binning), 0, m - 1) for a, m in zip(first, values.shape, strict=True)
+    ]
+    block = values[np.ix_(*index)]
+    if binning > 1:
+        block = block.reshape(n, binning, n, binning, n, binning).mean(axis=(1, 3, 5))
+    return np.asarray(block, np.float32)
+
+
+def _frequencies(n: int) -> Floats:
+    """Give (n, n, n / 2 + 1, 3) frequencies along z, y, x in cycles a voxel."""
+    each = np.fft.fftfreq(n)
+    return np.stack(np.meshgrid(each, each, np.fft.rfftfreq(n), indexing="ij"), axis=-1)
+
+
+def _seen(spectra: NDArray[np.complex64]) -> NDArray[np.bool_]:
+    """Tell which frequencies were measured; the same ones for both hands."""
+    power = np.mean(np.abs(spectra) ** 2, axis=0)
+    n = len(power)
+    shell = np.rint(np.sqrt((_frequencies(n) ** 2).sum(axis=-1)) * n).astype(np.int64)
+    median = np.array([np.median(power[shell == k]) for k in range(int(shell.max()) + 1)])
+    seen = power >= _EMPTY * median[shell]
+    return np.asarray(seen & _mirrored(seen))
+
+
+def _mirrored(half: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Mirror a volume at z = 0, given the half of its Fourier transform; its centre is voxel n / 2."""
+    return half[np.r_[0, len(half) - 1 : 0 : -1]]
+
+
+def _transform(mean: ParticleMean, spacing: float, n: int, mask: Real) -> NDArray[np.complex64]:
+    """Fourier transform of the mean around its centre, finely sampled, with frequency 0 in the middle."""
+    from scipy import fft
+
+    cube = mean.cube("aligned")
+    half = len(cube) // 2
+    at = np.arange(len(cube)) - half
+    far = np.sqrt(at[:, None, None] ** 2 + at[:, None] ** 2 + at**2) * mean.spacing / spacing
+    reach = float(np.flatnonzero(mask[n // 2, n // 2] > 0).max() - n // 2 + 1)
+    cube = cube * np.clip((reach - far) / 2, 0, 1).astype(np.float32)
+    size = _PAD * (len(cube) + 1)
+    padded = np.zeros((size,) * 3, np.float32)
+    corner = size // 2 - half
+    padded[(slice(corner, corner + len(cube)),) * 3] = cube
+    return np.asarray(fft.fftshift(fft.fftn(fft.ifftshift(padded))), np.complex64)
+
+
+def _bank(transform: NDArray[np.complex64], rotations: Floats, frequency: Floats, spacing: float) -> Real:
+    """Rotate the mean; (rotations, 2 x frequencies) of unit length, real parts first."""
+    from scipy.ndimage import map_coordinates
+    from scipy.spatial.transform import Rotation
+
+    size = len(transform)
+    bank = np.empty((len(rotations), 2 * len(frequency)), np.float32)
+    xyz = frequency[:, ::-1] * spacing * size
+    for k, rotation in enumerate(Rotation.from_quat(rotations)):
+        at = rotation.inv().apply(xyz)[:, ::-1].T + size // 2
+        parts = [map_coordinates(part, at, order=1) for part in (transform.real, transform.imag)]
+        bank[k] = np.concatenate(parts)
+    return bank / np.maximum(np.linalg.norm(bank, axis=1, keepdims=True), 1e-20)
+
+
+def _unit(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    return spectrum / max(float(np.linalg.norm(spectrum)), 1e-20)
+
+
+def _halves(spectrum: NDArray[np.complex64]) -> Real:
+    return np.concatenate([spectrum.real, spectrum.imag])
