@@ -201,7 +201,7 @@ def _started(pool: Pool, one_call_per_process: bool) -> AbstractContextManager[A
 
 async def _greet(address: str) -> None:
     from distributed import Security
-    from distributed.comm import connect
+    from distributed.comm.core import connect
 
     comm = await connect(address, timeout=10, **Security().get_connection_args("client"))
     comm.abort()
