@@ -1,4 +1,4 @@
-"""Which picks of a run are kept: by the expected share of wrong ones, by number, or by score."""
+"""Selects the picks of a run: by the expected share of wrong ones, by number, or by score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from tlpick.evaluation.decoys import best_cut
 
-#: Column of the expected share of wrong picks among those that are as good or better; nan if unknown.
+#: Column of the expected share of wrong picks among those at least as good; nan if unknown.
 WRONG = "wrong"
 #: The most that this share can be, if the mirror image was compared: right picks that lose count as wrong.
 WRONG_MOST = "wrong_at_most"
@@ -26,13 +26,13 @@ SLACK = 0.08
 
 @dataclass(frozen=True)
 class Cut:
-    """What was asked for.
+    """The requested selection.
 
     Attributes
     ----------
     by
-        ``best``: the greatest expected F1; ``fdr``: a share of wrong picks; ``top``: so many of each class;
-        ``score``: a least score; ``all``.
+        ``best``: the largest expected F1; ``fdr``: a share of wrong picks; ``top``: a number for each class;
+        ``score``: a score threshold; ``all``.
     value
         The share, the number or the score.
     """
@@ -41,7 +41,7 @@ class Cut:
     value: float = 0.0
 
     def words(self) -> str:
-        """Say it as options of the command line."""
+        """Describe it by command-line options."""
         return {
             "best": "the greatest expected F1",
             "fdr": f"--fdr {self.value:g}",
@@ -99,22 +99,22 @@ def asked_cut(
 
 @dataclass(frozen=True)
 class ClassCut:
-    """What a cut left of one class in one tomogram.
+    """The picks of one class that a cut keeps in one tomogram.
 
     Attributes
     ----------
     class_name
-        Of the class.
+        Name of the class.
     kept, all
         Numbers of picks.
     wrong
-        Expected share of wrong ones among the kept; None if nothing can be said.
+        Expected share of wrong ones among the kept picks; None if unknown.
     at_tenth
-        Picks that ``--fdr 0.1`` keeps; None if nothing can be said.
+        Number of picks that ``--fdr 0.1`` keeps; None if unknown.
     stands_out
         False if the picks are no better than those in decoys; None if there were no decoys.
     least
-        Lowest score that was kept; None if none was.
+        Lowest score of the kept picks; None if there are none.
     at_most
         The most that the share of wrong ones can be; None if nobody knows how many other molecules there are.
     """
@@ -131,14 +131,14 @@ class ClassCut:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Which rows of a table stay, and what that means class by class."""
+    """The rows of a table that are kept, and the result for each class."""
 
     rows: NDArray[np.bool_]
     classes: list[ClassCut] = field(default_factory=list)
 
 
 def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, bool], cut: Cut) -> Decision:
-    """Cut the picks of one tomogram.
+    """Select the picks of one tomogram.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
     stands_out
         Class -> whether its picks are better than those in the decoys; empty without decoys.
     cut
-        What is asked for.
+        The requested selection.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
     Raises
     ------
     InputError
-        If a share of wrong picks is asked for and there were no decoys.
+        If a share of wrong picks is requested without decoys.
     """
     rows = np.zeros(len(table), bool)
     name = table["class_name"].to_numpy()
@@ -223,7 +223,7 @@ def _stay(
 
 
 def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
-    """Say in one sentence how many picks there are, and what can be promised of them."""
+    """Describe in one sentence the number of picks and their expected share of wrong ones."""
     left = kept.all - kept.kept
     weaker = f", {left:,} weaker {'one' if left == 1 else 'ones'} in {every}" if left else ""
     if kept.stands_out is False:

@@ -71,7 +71,7 @@ class Tiling:
         return len(self) * math.prod(self.tile) / math.prod(self.shape)
 
     def __iter__(self) -> Iterator[tuple[Box, Box, Box]]:
-        """Yield the box to read from the padded volume, its used part, and the place of that in the volume."""
+        """Yield the box to read from the padded volume, its used part, and its place in the volume."""
         for parts in itertools.product(*(self._along(axis) for axis in range(3))):
             read, used, target = zip(*parts, strict=True)
             yield read, used, target
