@@ -24,7 +24,7 @@ from catalogs.model_file import ModelCard, with_card
 from catalogs.schema import SampleRecord
 from catalogs.score_calibration import Calibration, Expectation
 from tlpick.evaluation.matching import evaluate
-from tlpick.evaluation.particle_means import particle_means
+from tlpick.evaluation.particle_means import particle_means, tomogram_looks
 from tlpick.network.localisation.localise import Found, Options, find, score_clusters
 from tlpick.network.model import MEMORY, load_model
 from tlpick.network.picks import as_table, refuse_unknown_classes
@@ -122,8 +122,9 @@ def calibrate(
         },
     }
     means = card.means or particle_means(catalog, records)
+    looks = card.looks or tomogram_looks(catalog, records)
     calibrated = card.model_copy(
-        update={"calibration": calibration, "provenance": provenance, "means": means}
+        update={"calibration": calibration, "provenance": provenance, "means": means, "looks": looks}
     )
     with_card(model, calibrated, to or model)
     say(f"wrote {to or model}")

@@ -117,6 +117,9 @@ class ClassCut:
         Lowest score of the kept picks; None if there are none.
     at_most
         The most that the share of wrong ones can be; None if nobody knows how many other molecules there are.
+    unlike
+        The tomogram is unlike what the model learned from, and nothing but noise was counted: no precision is
+        promised.
     """
 
     class_name: str
@@ -127,6 +130,7 @@ class ClassCut:
     stands_out: bool | None = None
     least: float | None = None
     at_most: float | None = None
+    unlike: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +141,13 @@ class Decision:
     classes: list[ClassCut] = field(default_factory=list)
 
 
-def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, bool], cut: Cut) -> Decision:
+def decide(
+    table: pd.DataFrame,
+    classes: list[str],
+    stands_out: Mapping[str, bool],
+    cut: Cut,
+    unlike: bool = False,
+) -> Decision:
     """Select the picks of one tomogram.
 
     Parameters
@@ -150,6 +160,8 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
         Class -> whether its picks are better than those in the decoys; empty without decoys.
     cut
         The requested selection.
+    unlike
+        Whether the tomogram is unlike what the model learned from.
 
     Returns
     -------
@@ -177,7 +189,8 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
         counted = known and len(ours) > 0 and bool(np.isfinite(most[ours]).all())
         stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut, SLACK if counted else 0.0)]
         rows[stay] = True
-        promised = known and bool(clear)
+        strange = unlike and not counted
+        promised = known and bool(clear) and not strange
         said.append(
             ClassCut(
                 class_name=each,
@@ -187,6 +200,7 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
                 at_tenth=int((wrong[ours] <= 0.1).sum()) if promised else None,
                 stands_out=clear if known and len(ours) else None,
                 least=float(score[stay].min()) if len(stay) else None,
+                unlike=strange,
                 at_most=float(most[stay].max()) if promised and counted and len(stay) else None,
             )
         )
@@ -234,6 +248,11 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
         )
         return f"{told}; {kept.kept:,} kept by {cut.words()}{weaker}" if kept.kept else f"{told}{weaker}"
     start = f"{tomogram}: {kept.kept:,} {kept.class_name}"
+    if kept.unlike and kept.all:
+        return (
+            f"{start}, and no precision is promised: the tomogram is unlike what the model was trained on "
+            f"(`tlpick check` says how){weaker}"
+        )
     if kept.wrong is None:
         return start + weaker
     share = f"at least about {100 * kept.wrong:.0f} % of them wrong"
@@ -242,3 +261,11 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
         share = f"about {f'{low} to ' if high - low > 2 else ''}{high} % of them wrong"
     tenth = "" if cut.by == "fdr" else f"; --fdr 0.1 keeps {kept.at_tenth or 0:,}"
     return f"{start} ({share}{tenth}){weaker}"
+
+
+def other_hand(tomogram: str, class_name: str) -> str:
+    """Say that a tomogram has the other hand."""
+    return (
+        f"{tomogram}: the picks look like the mirror image of the {class_name} of the training data, so the "
+        "tomogram seems to have the other hand; check the sign of the tilt angles and the tilt axis"
+    )

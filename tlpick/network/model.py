@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tempfile
@@ -215,6 +216,7 @@ class Model:
         tta, scratch, progress
             As for :func:`tlpick.network.segment.segment`.
         """
+        give_back()  # what an earlier sweep let go of is no longer taken
         network, voxels = self.network, prepared.values.size
         sums = [4 * network.n_classes * voxels] if tta > 1 else []
         arrays = [voxels, voxels, *sums]
@@ -367,6 +369,14 @@ def predictor(network: Any, memory: float = MEMORY) -> Predictor:
             yield box, probabilities
 
     return over
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system: the C library keeps pieces for later, and they count."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # a C library that does not know it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident() -> int:

@@ -70,6 +70,7 @@ def render(page: Page) -> str:
         cards=_cards(page),
         notes=page.result.notes if page.result else (),
         failed=page.run.get("failed", []),
+        fits=_fits(page),
         thresholds=_thresholds(page.run.get("thresholds", {})),
         classes=[(name, kind_of(k)) for k, name in enumerate(page.radii)],
         slider=slider,
@@ -145,6 +146,21 @@ def _cards(page: Page) -> list[Card]:
         Card("Found", str(score.n_found), f"of {score.n_truth}"),
         Card("Mean distance", "n/a") if math.isnan(far) else Card("Mean distance", f"{far:.1f}", "Å"),
     ]
+
+
+def _fits(page: Page) -> list[tuple[str, list[str], bool]]:
+    """Say of each of the first tomograms how it differs from the training data, and whether strongly."""
+    titles = {tomogram.name: tomogram.title for tomogram in page.tomograms[:SHOWN]}
+    fits = []
+    for each in page.run.get("tomograms", []):
+        if each["name"] in titles and "differs" in each:
+            words = each["differs"]
+            if words is None:
+                words = [
+                    "the model does not say what its training data look like: train or calibrate it again"
+                ]
+            fits.append((titles[each["name"]], words, bool(each.get("unlike"))))
+    return fits
 
 
 def _thresholds(chosen: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
