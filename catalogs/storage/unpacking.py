@@ -93,6 +93,9 @@ class Packed:
     def __getitem__(self, part: slice) -> Packed:
         return Packed(self._content[part])
 
+    def __len__(self) -> int:
+        return len(self._content)
+
     def to_bytes(self) -> bytes:
         """All of them."""
         return self._content
@@ -103,7 +106,10 @@ def _head(packed: Any, n: int) -> bytes:
 
 
 def _blosc(packed: Any, most: int) -> bool:
-    return int.from_bytes(_head(packed, 16)[4:8], "little") <= most
+    head = _head(packed, 16)
+    if int.from_bytes(head[12:16], "little") > len(packed):  # which Blosc would read beyond
+        raise InputError("a chunk is cut off; copy the data again")
+    return int.from_bytes(head[4:8], "little") <= most
 
 
 def _lz4(packed: Any, most: int) -> bool:

@@ -47,7 +47,7 @@ class TiffArray(LazyArray):
         with _opened(self._source) as file:
             pages = file.series[0].pages
             for k in range(box[0].start, box[0].stop):
-                _refuse_too_large(pages[k], self._source, f"plane {k} of {self._source.url}")
+                _check_plane(pages[k], self._source, f"plane {k} of {self._source.url}")
                 try:
                     out[k - box[0].start] = pages[k].asarray()[box[1], box[2]]
                 except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
@@ -58,16 +58,20 @@ class TiffArray(LazyArray):
         return out
 
 
-def _refuse_too_large(page: Any, source: Source, what: str) -> None:
-    """Refuse a plane with a strip or tile that would unpack to more than it can be (InputError)."""
+def _check_plane(page: Any, source: Source, what: str) -> None:
+    """Refuse a plane with a strip or tile that is not all there or would unpack to too much (InputError).
+
+    tifffile puts zeros where a strip is missing.
+    """
     packer = _PACKERS.get(int(page.compression))
-    if packer is None:
-        return
     page = page.aspage()  # some of a series are read only in part
     edges = page.chunks if page.is_tiled else (page.rowsperstrip or page.imagelength, page.imagewidth)
     most = math.prod(edges) * page.dtype.itemsize * page.samplesperpixel + _ROOM
+    size = source.size()
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if not unpacks_within(packer, Packed(source.read(offset, count)), most):
+        if offset + count > size:
+            raise InputError(f"{what} is cut off; copy the data again")
+        if packer is not None and not unpacks_within(packer, Packed(source.read(offset, count)), most):
             raise InputError(
                 f"{what} would unpack to more than it can have: it is damaged, or made to fill the memory; "
                 "get the data anew"
