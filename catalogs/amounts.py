@@ -1,4 +1,4 @@
-"""Amounts in words: times and numbers of bytes, said and read the same way by all programs."""
+"""Formats and reads times and numbers of bytes in the same way for all programs."""
 
 from __future__ import annotations
 

@@ -23,13 +23,14 @@ from catalogs.model_archive import ModelRefused, check_network, member, members,
 from catalogs.particle_mean import ParticleMean
 from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Calibration
+from catalogs.tomogram_look import TomogramLook
 from catalogs.whole_files import replacing
 
 #: Version of the model file. Readers refuse newer versions and read older ones.
 #:
 #: 1. A zip of the Keras archive and the card.
 #: 2. The Keras archive with the card inside; the card names the task of the network.
-#: 3. The card may hold what particles look like, class by class.
+#: 3. The card may hold what particles and tomograms look like.
 MODEL_FORMAT_VERSION = 3
 
 CARD = "card.json"
@@ -83,6 +84,9 @@ class ModelCard(BaseModel):
     )
     means: dict[str, ParticleMean] = Field(
         default_factory=dict, description="Class -> what its particles look like on average in the corpus."
+    )
+    looks: list[TomogramLook] = Field(
+        default_factory=list, description="How tomograms look that it learned from, a sample of them."
     )
 
 

@@ -16,7 +16,7 @@ tlpick = console.program(
     "Pick particles in tomograms with a trained model, and score picks against truth.",
     {
         "Pick": ["run", "select", "convert", "mask", "report"],
-        "Evaluate": ["score", "calibrate"],
+        "Evaluate": ["check", "score", "calibrate"],
         "Other": ["cite"],
     },
 )
@@ -113,6 +113,43 @@ def mask(folder: str, to: str) -> None:
     from tlpick.batch.select import write_masks
 
     for line in write_masks(folder, to):
+        click.echo(line)
+
+
+@tlpick.command()
+@click.argument("model")
+@click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
+@click.option(
+    "--voxel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the tomograms, whatever their headers say.",
+)
+@click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
+@click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms.")
+@click.option(
+    "--trust-contrast", is_flag=True, help="Do not refuse tomograms whose protein seems to be bright."
+)
+def check(
+    model: str,
+    tomograms: tuple[str, ...],
+    voxel_size: float | None,
+    rescale: bool,
+    invert: bool,
+    trust_contrast: bool,
+) -> None:
+    """Say in which way every TOMOGRAM is unlike what MODEL learned from, and what to change.
+
+    Power by frequency, the missing wedge, the first zero of the transfer function and the thickness are
+    compared with those of the training data. Nothing is picked.
+    """
+    from tlpick.batch.check import check_tomograms
+    from tlpick.network.tomograms.intake import Preprocessing
+
+    preprocessing = Preprocessing(
+        voxel_size=voxel_size, rescale=rescale, invert=invert, trust_contrast=trust_contrast
+    )
+    for line in check_tomograms(model, tomograms, preprocessing):
         click.echo(line)
 
 

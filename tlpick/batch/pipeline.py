@@ -43,10 +43,11 @@ from tlpick.batch.files import (
 from tlpick.batch.identity import checksum, stamp
 from tlpick.batch.save_segmentation import SegmentationFormat, save_segmentation
 from tlpick.evaluation.cut import Cut, decide
+from tlpick.evaluation.fit_check import check_fit
 from tlpick.evaluation.wrong_share import add_wrong_share
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
-from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
+from tlpick.network.model import ASIDE, IN_MEMORY, Model, give_back, load_model, resident
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
@@ -128,6 +129,10 @@ class Picked:
     hands
         Class -> how clearly its picks look like the particle and not like its mirror image; see
         :class:`tlpick.evaluation.wrong_share.Judgement`.
+    differs
+        What lies outside of what the model learned from, in words; None if the model's card does not say.
+    unlike
+        Whether the tomogram is so unlike them that no precision is promised.
     """
 
     name: str
@@ -151,6 +156,8 @@ class Picked:
     decoys: int = 0
     stands_out: dict[str, bool] = field(default_factory=dict)
     hands: dict[str, float] = field(default_factory=dict)
+    differs: list[str] | None = None
+    unlike: bool = False
 
 
 @dataclass(frozen=True)
@@ -269,6 +276,7 @@ def pick_tomogram(
         if n_decoys:
             chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
+        differences = check_fit(prepared, card)
         judgement = add_wrong_share(table, chance, card, n_decoys, prepared)
         clock.lap("judge")
         names = [info.name for info in card.classes if info.is_particle]
@@ -307,6 +315,8 @@ def pick_tomogram(
         decoys=n_decoys,
         stands_out=judgement.stands_out,
         hands=judgement.hands,
+        differs=None if differences is None else [each.words for each in differences],
+        unlike=any(each.strong for each in differences or ()),
     )
     write_json(target / DONE, asdict(picked))
     return TomogramResult(picked)
@@ -372,6 +382,7 @@ def _in_decoys(
     for number in range(n_decoys):
         part.next()
         with Scratch(work, 0.0) as scratch:  # all in files, so that the network has the memory
+            give_back()
             left = settings.max_memory - resident() - ASIDE
             values = model.make(number, scratch, seed=content, memory=left)
             segmentation = loaded.segment_prepared(

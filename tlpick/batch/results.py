@@ -126,7 +126,7 @@ def collect(
     tables, every, said = [], [], list[tuple[Picked, ClassCut]]()
     for place in sorted(ours, key=lambda at: ours[at].name):
         picked, table = ours[place], particles.read(place / ALL)
-        decision = decide(table, names, picked.stands_out, cut)
+        decision = decide(table, names, picked.stands_out, cut, picked.unlike)
         kept = table[decision.rows].reset_index(drop=True)
         if least:
             kept = above(table, {n: at for n, at in least.items() if picked.stands_out.get(n, True)})
@@ -151,7 +151,7 @@ def collect(
             "model": {
                 "path": absolute(model),
                 "fingerprint": fingerprint(model),
-                **card.model_dump(exclude={"means"}),
+                **card.model_dump(exclude={"means", "looks"}),
             },
             "radii": {info.name: info.radius for info in card.classes},
             "settings": as_stored(settings),

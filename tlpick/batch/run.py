@@ -24,7 +24,7 @@ from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
 from tlpick.batch.pipeline import Failed, Picked, Settings, TomogramResult, attempt
 from tlpick.batch.results import Lists, collect
-from tlpick.evaluation.cut import Cut, sentence
+from tlpick.evaluation.cut import Cut, other_hand, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
 from tlpick.output.next_step import next_step
@@ -153,10 +153,14 @@ def run(
     done, counts, kept = collect(model, folder, settings, book.failed, least, lists, cut)
     for line in _table(done, card):
         _log.info(line)
+    for picked in done:
+        for class_name, level in picked.hands.items():
+            if level < 0:
+                _log.warning(other_hand(picked.name, class_name))
     for picked, each in kept:
-        if each.all and (each.stands_out is False or not least):
+        if each.all and (each.stands_out is False or each.unlike or not least):
             _log.info(sentence(picked.name, each, cut or Cut(), ALL))
-    clear = {each.class_name for _, each in kept if each.stands_out is not False}
+    clear = {each.class_name for _, each in kept if each.stands_out is not False and not each.unlike}
     for name, point in least.items():
         if name in clear or not kept:
             _log.info(_promise(name, point))

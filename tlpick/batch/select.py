@@ -48,7 +48,7 @@ def select_picks(folder: str, to: str, cut: Cut) -> Iterator[str]:
     for picked in run["tomograms"]:
         place = Path(folder) / file_name(picked["name"], RESERVED)
         table = particles.read(place / ALL if (place / ALL).exists() else place / PARTICLES)
-        decision = decide(table, names, picked.get("stands_out", {}), cut)
+        decision = decide(table, names, picked.get("stands_out", {}), cut, bool(picked.get("unlike", False)))
         tables.append(table[decision.rows])
         lines += [sentence(picked["name"], each, cut, str(place / ALL)) for each in decision.classes]
     table = pd.concat(tables[1:] or tables, ignore_index=True)

@@ -19,7 +19,7 @@ from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
 from catalogs.private import scratch_folder
 from catalogs.schema import SampleRecord
-from tlpick.evaluation.particle_means import particle_means
+from tlpick.evaluation.particle_means import particle_means, tomogram_looks
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import Architecture
 from tltrain.reporting.progress import Progress
@@ -94,6 +94,7 @@ def card_of(
             "wait_share": round(progress.wait_share, 4),
         },
         means=particle_means(catalog, train),
+        looks=tomogram_looks(catalog, train),
         provenance={
             "corpus": catalog.url,
             "corpus_digest": catalog.digest,

@@ -36,6 +36,8 @@ class State:
         Step at which ``best`` was taken.
     best_score
         Its validation score; None before the first validation.
+    top_score, top_error
+        The largest score so far, and the standard error of its first number.
     stale
         Number of validations since the best one.
     stopped
@@ -51,6 +53,8 @@ class State:
     losses: list[float] = field(default_factory=list)
     best_step: int = 0
     best_score: list[float] | None = None
+    top_score: list[float] | None = None
+    top_error: float = 0.0
     stale: int = 0
     stopped: str = ""
     variables: list[NDArray[Any]] = field(default_factory=list)

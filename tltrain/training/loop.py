@@ -50,6 +50,8 @@ class ValidationResult:
     ----------
     score
         The network with the largest score is kept; the first number decides, then the next.
+    error
+        Standard error of the first number: later networks that come so near to the largest are kept instead.
     words
         For the line of progress.
     facts
@@ -62,6 +64,7 @@ class ValidationResult:
     words: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     stop: str = ""
+    error: float = 0.0
 
 
 #: Evaluates a network.
@@ -217,13 +220,16 @@ def _remember(
         with learner.averaged() as network:
             outcome = validate(network)
             row |= {"words": outcome.words, "score": list(outcome.score), **outcome.facts}
-            if state.best_score is None or list(outcome.score) >= state.best_score:
-                better = state.best_score is None or list(outcome.score) > state.best_score
-                state.best_step, state.best_score = state.step, list(outcome.score)
+            score = list(outcome.score)
+            better = state.top_score is None or score > state.top_score
+            if better:
+                state.top_score, state.top_error = score, outcome.error
+            top, error = state.top_score or score, state.top_error
+            # what is as good for all that can be told: the later one has learned from more
+            if score >= top or (error > 0 and score[0] >= top[0] - error):
+                state.best_step, state.best_score = state.step, score
                 state.best = checkpoint.values(network.variables)
-                state.stale = 0 if better else state.stale + 1
-            else:
-                state.stale += 1
+            state.stale = 0 if better else state.stale + 1
         progress.score = outcome.words
         progress.paused += time.monotonic() - begun
         progress.show(state.step, row["loss"])

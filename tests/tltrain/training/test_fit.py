@@ -15,6 +15,7 @@ from catalogs.intensity import normalise
 from catalogs.model_file import read_card, read_network, with_card
 from catalogs.schema import ClassInfo
 from tltrain.training import checkpoint, loop
+from tltrain.training import fit as fit_module
 from tltrain.training.fit import fit
 from tltrain.training.settings import Settings
 
@@ -136,6 +137,18 @@ def test_a_card_of_another_network_is_no_beginning(trained, corpus, tmp_path, ch
     with pytest.raises(InputError, match=r"foreign\.tlm says .*: the card is of another network"):
         fit(corpus.url, tmp_path / "m.tlm", start, say=lambda _: None, yes=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["foreign.tlm"]
+
+
+def test_two_trainings_to_one_model(corpus, tmp_path):
+    """The second is refused, and leaves the first one's folder as it is."""
+    to, quick = tmp_path / "m.tlm", Settings(steps=1, patch=16, batch=1, validate_every=1)
+    partial = fit_module.partial_folder(to)
+    (partial / "of-the-first").touch()
+    with fit_module.alone(partial):
+        with pytest.raises(InputError, match=r"another training writes .*m\.tlm\.partial at this moment"):
+            fit(corpus.url, to, quick, say=lambda _: None, yes=True)
+        assert (partial / "of-the-first").exists()
+        assert not to.exists()
 
 
 def assert_same_weights(one, two, folder):
