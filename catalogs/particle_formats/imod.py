@@ -264,9 +264,7 @@ def _encode_mod(table: pd.DataFrame, path: Path, context: Context) -> dict[Path,
         rows = np.flatnonzero((table["label"] == label) & (table["class_name"] == name))
         encoded = name.encode()
         if len(encoded) > 63 or b"\x00" in encoded:
-            raise InputError(
-                f"an IMOD model has no room for the class name {name!r}; shorten it to 63 letters"
-            )
+            raise InputError(f"an IMOD model cannot hold the class name {name!r}; shorten it to 63 letters")
         scores = table["score"].to_numpy(np.float64)[rows]
         stored = [(k, score) for k, score in enumerate(scores) if np.isfinite(score)]
         radius = context.radius_of(name)

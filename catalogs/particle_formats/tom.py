@@ -58,7 +58,7 @@ def _detect_em(sniffed: SniffedFile) -> str | None:
 
 
 def _em_header(head: bytes) -> tuple[tuple[int, int, int], np.dtype[Any]] | None:
-    """Size along x, y, z and type of the numbers of an EM file; None if it is none."""
+    """Return the size along x, y, z and the type of the numbers of an EM file; None if it is not one."""
     if len(head) < _HEADER or head[0] not in _ORDERS or head[3] not in _TYPES:
         return None
     order = _ORDERS[head[0]]
