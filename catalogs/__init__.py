@@ -1,4 +1,4 @@
-"""Data at rest: what a corpus, a volume, a particle list and a model file are on disk."""
+"""Files and folders: corpora, volumes, particle lists and model files."""
 
 from __future__ import annotations
 

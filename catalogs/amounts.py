@@ -1,10 +1,10 @@
-"""Amounts in words: times and numbers of bytes, said and read the same way by all programs."""
+"""Formats and reads times and numbers of bytes in the same way for all programs."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Say a time, e.g. ``45 s``, ``3 min``, ``2 h 05 min`` or ``3.5 days``."""
+    """Format a time, e.g. ``45 s``, ``3 min``, ``2 h 05 min`` or ``3.5 days``."""
     if seconds < 99.5:
         return f"{seconds:.2g} s" if 0 < seconds < 0.95 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -15,7 +15,7 @@ def duration(seconds: float) -> str:
 
 
 def data_size(n_bytes: float) -> str:
-    """Say a number of bytes, e.g. ``1.2 GB``; a GB is 10⁹ bytes, as in the settings that take gigabytes."""
+    """Format a number of bytes, e.g. ``1.2 GB``; a GB is 10⁹ bytes, as in the settings."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if n_bytes < 999.5:
             return f"{n_bytes:.3g} {unit}"
@@ -39,5 +39,5 @@ def read_data_size(text: object) -> int:
     except (ValueError, OverflowError):
         n_bytes = 0
     if n_bytes <= 0:
-        raise ValueError(f"{text!r} is no amount of memory; give one such as 4GB or 800MB")
+        raise ValueError(f"{text!r} is not an amount of memory; give one such as 4GB or 800MB")
     return n_bytes

@@ -1,4 +1,4 @@
-"""How to cite the program: what ``CITATION.cff`` says, as a sentence, as BibTeX, or as it is."""
+"""How to cite the program: ``CITATION.cff`` as a sentence, as BibTeX, or as the file itself."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def cite(form: str = "text") -> str:
     Raises
     ------
     ValueError
-        If the form is another one.
+        If the form is unknown.
     InputError
-        If the installation has lost the file.
+        If the file is missing from the installation.
     """
     text = _read()
     if form == "cff":
@@ -42,13 +42,13 @@ def cite(form: str = "text") -> str:
 
 
 def _read() -> str:
-    """Read the file from the top of a checkout, or from what a wheel has brought."""
+    """Read the file from the top of a checkout, or from an installed wheel."""
     checkout = Path(str(files("catalogs"))).parent / FILE
     if checkout.is_file():
         return checkout.read_text(encoding="utf-8")
     brought = distribution(DISTRIBUTION).read_text(f"licenses/{FILE}")
     if brought is None:
-        raise InputError(f"{FILE} is not in this installation; install template-learning anew")
+        raise InputError(f"{FILE} is not in this installation; install template-learning again")
     return brought
 
 

@@ -1,4 +1,4 @@
-"""How the command-line programs start, speak and fail; the same for all of them."""
+"""What all command-line programs share: how they start, print and report errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DISTRIBUTION = "template-learning"
 _LIBRARIES = (("NumPy", "numpy"), ("Zarr", "zarr"), ("Dask", "dask"), ("Keras", "keras"))
 #: The packages whose log a program shows.
 _OURS = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
-#: Parameters that command lines call otherwise.
+#: Parameters that have another name on the command line.
 _OTHERWISE = {"format": "source_format", "spherical_aberration": "cs"}
 F = TypeVar("F", bound=Callable[..., Any])
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _click_echo = click.echo
 _URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:/")
 
-# TensorFlow writes these from C++ while it starts, before any log level counts.
+# TensorFlow prints these from C++ while it starts, before any log level is in force.
 _GREETINGS = (
     "absl::InitializeLog()",
     "oneDNN custom operations are on",
@@ -50,7 +50,7 @@ def program(name: str, summary: str, sections: Mapping[str, Sequence[str]] | Non
     summary
         One sentence for ``--help``.
     sections
-        Titles and the commands under them, in the order of ``--help``; other commands come last.
+        Titles and the commands below them, in the order of ``--help``; other commands come last.
 
     Returns
     -------
@@ -71,14 +71,14 @@ def program(name: str, summary: str, sections: Mapping[str, Sequence[str]] | Non
         is_eager=True,
         expose_value=False,
         callback=_tell_version,
-        help="Show the version, and those of what it computes with.",
+        help="Show the version, and the versions of the libraries that it computes with.",
     )
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @click.pass_context
     def group(context: click.Context, debug: bool) -> None:
         if debug:
             os.environ["TL_DEBUG"] = "1"
-        if context.invoked_subcommand is None:  # who asks for nothing wants to know what there is
+        if context.invoked_subcommand is None:  # without a command, show the help
             click.echo(context.get_help())
 
     if isinstance(group, _Program):
@@ -87,7 +87,7 @@ def program(name: str, summary: str, sections: Mapping[str, Sequence[str]] | Non
 
 
 def _tell_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """Print what a question about a fault should say first, and exit."""
+    """Print the versions that a bug report should give, and exit."""
     if not value or context.resilient_parsing:
         return
     import platform
@@ -106,12 +106,12 @@ def _tell_version(context: click.Context, parameter: click.Parameter, value: boo
 
 
 class _Program(click.Group):
-    """A group whose commands show what the libraries log, and say in flags what they say of parameters."""
+    """A group whose commands print the log of the libraries, with flags in place of parameter names."""
 
     sections: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands section by section, the first sentence of each whole."""
+        """Write the commands section by section, with the whole first sentence of each."""
         named = {name for names in self.sections.values() for name in names}
         others = [name for name in self.commands if name not in named]
         for title, names in [*self.sections.items(), ("Commands", others)]:
@@ -122,7 +122,7 @@ class _Program(click.Group):
                     )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the chosen command."""
         with shown_log(str(self.name)):
             try:
                 return super().invoke(ctx)
@@ -134,7 +134,7 @@ class _Program(click.Group):
 
 @contextlib.contextmanager
 def shown_log(program: str) -> Iterator[None]:
-    """Print what our libraries log meanwhile: bare sentences, warnings on standard error.
+    """Print the log of our libraries during the context: plain sentences, warnings on standard error.
 
     Notes (:mod:`catalogs.notes`) begin with ``program: warning:``.
     """
@@ -155,7 +155,7 @@ def shown_log(program: str) -> Iterator[None]:
 
 
 class _Printer(logging.Handler):
-    """Prints records as the programs always print."""
+    """Prints log records in the same way as other output."""
 
     def __init__(self, prefix: str = "") -> None:
         super().__init__()
@@ -168,14 +168,14 @@ class _Printer(logging.Handler):
 
 
 def in_flags(text: str, command: click.Command | None) -> str:
-    """Write the flags of a command where a sentence names parameters.
+    """Replace parameters in a sentence by the flags of a command.
 
     Parameters
     ----------
     text
-        With parameters in backquotes, as :class:`catalogs.errors.InputError` has them.
+        Sentence with parameters in backquotes, as in :class:`catalogs.errors.InputError`.
     command
-        Whose flags; a parameter that it does not have stays as it is.
+        The command; parameters for which it has no flag stay as they are.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def in_flags(text: str, command: click.Command | None) -> str:
 
 
 class Renamed(click.Option):
-    """An option that had another name, which still works for one version and is not shown.
+    """An option with former names, which still work for one version and are not shown.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ else:
 
 
 class Choice(_Choice):
-    """One of several words; of a misspelt one the nearest is named."""
+    """One of several words; the error for a misspelt word names the nearest one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Read it."""
@@ -244,20 +244,20 @@ class Choice(_Choice):
 
 
 def refuse_url(value: str | os.PathLike[str]) -> None:
-    """Refuse the URL of a bucket for what is written to a disk only (InputError)."""
+    """Refuse the URL of a bucket where only a path on a disk will do (InputError)."""
     if _URL.match(os.fspath(value)):
         raise InputError(f"`to={value}`: this is written to a disk; give a path, and copy it then")
 
 
 def to_disk(*names: str, **more: Any) -> Callable[[F], F]:
-    """Make the option ``--to`` of what is written to a disk only; it takes the URL of no bucket.
+    """Make an option ``--to`` that takes a path on a disk, and no URL of a bucket.
 
     Parameters
     ----------
     names
-        Of the parameter, if it is not ``to``.
+        Name of the parameter, if it is not ``to``.
     more
-        As ``click.option`` takes them.
+        Further arguments of ``click.option``.
     """
 
     def refused(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -280,22 +280,22 @@ def run(group: click.Group) -> None:
         status = _refuse(
             group, f"no such option {error.option_name}{nearest(error.option_name, known)}", error
         )
-    except click.ClickException as error:  # bad usage: click's own words, in our shape
+    except click.ClickException as error:  # wrong usage: click's own message
         status = _refuse(group, error.format_message(), error)
     except InputError as error:
         status = _refuse(group, str(error), error)
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{group.name}: interrupted; what was finished is kept", err=True)
         status = 130
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
+    except BrokenPipeError:  # the reader of our output (head, less) has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
         status = 0
     except Exception as error:
         if os.environ.get("TL_DEBUG"):
             raise
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" that holds {error.filename}" if error.filename else ""
-            told = f"the disk{where} is full; make room, and give the same command again: it goes on"
+            told = f"the disk{where} is full; free some space and give the same command again; it will go on"
             click.echo(f"{group.name}: {told}", err=True)
             sys.exit(1)
         text = f"unexpected {type(error).__name__}: {error} (run {group.name} --debug ... for the traceback)"
@@ -305,17 +305,17 @@ def run(group: click.Group) -> None:
 
 
 def shown(text: str) -> str:
-    """Write out the characters that would steer a terminal; names in other people's files may hold them."""
+    """Escape control characters, which names in other people's files may contain."""
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _echo(message: Any = None, *args: Any, **words: Any) -> None:
-    """Print as click does, in all programs, whatever a name holds."""
+    """Print as click does, with control characters escaped."""
     _click_echo(shown(message) if isinstance(message, str) else message, *args, **words)
 
 
 def _options(command: click.Command) -> list[str]:
-    """List the options of a command, without names that they had before."""
+    """List the options of a command, without former names."""
     return [
         name
         for parameter in command.params
@@ -333,13 +333,13 @@ def _refuse(group: click.Group, text: str, error: Exception) -> int:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which known word was probably meant: ``"; did you mean 'dose'?"``, or nothing."""
+    """Suggest the nearest known word: ``"; did you mean 'dose'?"``, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def tell_unusual(quantity: str, value: float, called: str) -> None:
-    """Say on stderr what is unusual about a value of :data:`catalogs.plausible.USUAL`, if anything is."""
+    """Warn on stderr if a value of :data:`catalogs.plausible.USUAL` is unusual."""
     from catalogs.plausible import doubt
 
     if (words := doubt(quantity, value, called=called)) is not None:
@@ -347,15 +347,15 @@ def tell_unusual(quantity: str, value: float, called: str) -> None:
 
 
 def counted(number: int, thing: str) -> str:
-    """Say how many: ``1 tomogram``, ``2 tomograms``."""
+    """Count things in words: ``1 tomogram``, ``2 tomograms``."""
     return f"{number} {thing}{'s' * (number != 1)}"
 
 
 @contextlib.contextmanager
 def without_greetings() -> Iterator[None]:
-    """Drop what TensorFlow says on stderr wherever it starts; what is said besides comes afterwards.
+    """Drop the messages that TensorFlow prints on stderr when it starts; other output comes afterwards.
 
-    The file descriptor itself is turned aside, since the greetings do not pass through Python.
+    The file descriptor itself is redirected, because these messages do not pass through Python.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryFile() as aside:
@@ -371,4 +371,4 @@ def without_greetings() -> Iterator[None]:
             aside.seek(0)
             for line in aside.read().decode(errors="replace").splitlines():
                 if not any(words in line for words in _GREETINGS):
-                    sys.stderr.write(f"{line}\n")  # it was on its way there
+                    sys.stderr.write(f"{line}\n")  # other output goes to stderr after all

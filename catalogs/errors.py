@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The error that users see when something that they gave is wrong."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ PARAMETER = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
 class InputError(ValueError):
     """Something that the user gave is wrong.
 
-    The message is one sentence that names the file or the parameter, says what is wrong and what to do. It
-    names parameters in backquotes, as Python has them: ``give it as `voxel_size` ``. The command-line
-    programs write their flags instead, print it without a traceback and exit with status 2.
+    The message is one sentence that names the file or the parameter, what is wrong and what to do. It names
+    parameters in backquotes, as in Python: ``give it as `voxel_size` ``. The command-line programs write
+    their flags instead, print the message without a traceback and exit with status 2.
 
     Parameters
     ----------
     message
         The sentence.
     parameter
-        Which parameter is wrong or missing; None: the first that the sentence names in backquotes, if any.
+        The wrong or missing parameter; None: the first one in backquotes, if any.
 
     Attributes
     ----------
     parameter
-        Name of the parameter; None if a file or something else is at fault.
+        Name of the parameter; None if the cause is a file or something else.
     """
 
     def __init__(self, message: str = "", *, parameter: str | None = None) -> None:
@@ -35,4 +35,4 @@ class InputError(ValueError):
 
 
 class IncompleteError(RuntimeError):
-    """Some of many items failed; the others are done, and the same call goes on with those that are not."""
+    """Some of many items failed. The others are done; the same call tries the failed ones again."""

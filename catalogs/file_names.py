@@ -1,4 +1,4 @@
-"""Names of tomograms and classes as names of files: any name gets a file of its own, in the folder meant."""
+"""Turns names of tomograms and classes into safe and distinct file names."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Collection, Iterable
 
 from catalogs.errors import InputError
 
-_LONGEST = 180  # bytes; file systems take 255, and endings and marks of what is unfinished are added
+_LONGEST = 180  # bytes; file systems allow 255, and endings are added
 
 
 def file_name(name: str, reserved: Collection[str] = ()) -> str:
-    """Make a name that a file can have; most names are ones already and stay as they are.
+    """Turn a name into a file name; most names can stay as they are.
 
-    Others lose what leads to another folder or what no file can hold, and get a short hash of the whole
-    name, so that ``a/b`` and ``a-b`` stay two.
+    In other names, characters that lead to another folder or that files cannot have are replaced, and a short
+    hash of the whole name is added, so that ``a/b`` and ``a-b`` stay distinct.
 
     Parameters
     ----------
     name
-        Of a tomogram or a class.
+        Name of a tomogram or a class.
     reserved
-        Names that are taken for something else in the same folder.
+        Names that have another use in the same folder.
 
     Raises
     ------
@@ -42,12 +42,12 @@ def file_name(name: str, reserved: Collection[str] = ()) -> str:
 
 
 def file_names(names: Iterable[str], reserved: Collection[str] = ()) -> dict[str, str]:
-    """Make names that files can have, each once: name -> name of its file.
+    """Turn names into distinct file names: name -> file name.
 
     Raises
     ------
     InputError
-        If two names would have one file, or one is empty.
+        If two names would get the same file, or one is empty.
     """
     found: dict[str, str] = {}
     for name in dict.fromkeys(names):

@@ -1,4 +1,4 @@
-"""Parameters that had another name in the version before: the old names still work, and files keep them."""
+"""Renamed parameters: the former names still work in calls, and files keep them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TABLE = "__former_names__"
 
 
 def accepts_former(**former: str) -> Callable[[T], T]:
-    """Let a function, or the fields of a dataclass, be named in calls as they were in the version before.
+    """Let the parameters of a function, or the fields of a dataclass, be given by their former names.
 
     A call with an old name gives a ``FutureWarning``. Instances of a dataclass also have the old names as
     attributes that can be read, and :func:`as_stored` uses them.
@@ -67,21 +67,21 @@ def _now(
 
 
 def names_now(settings: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Give values for the fields of a dataclass the names that the fields have now, with a warning."""
+    """Translate former names of the fields of a dataclass to the names now, with a warning."""
     former = {old: name for name, old in getattr(settings, _TABLE, {}).items()}
     return _now(type(settings).__name__, former, options, stacklevel=4)
 
 
 def as_stored(settings: Any) -> dict[str, Any]:
-    """Give the fields of a dataclass under the names that they have in files and in fingerprints.
+    """Return the fields of a dataclass under the names that files and fingerprints use.
 
-    A field that was renamed keeps its first name there, so that files of other versions are read, and what
-    was done before counts as done.
+    A renamed field keeps its first name there, so that files of other versions can be read, and finished work
+    still counts as done.
 
     Parameters
     ----------
     settings
-        An instance of a dataclass; fields that are dataclasses themselves are treated in the same way.
+        An instance of a dataclass; its fields may be dataclasses too.
     """
     names = getattr(settings, _TABLE, {})
     found = {}

@@ -1,4 +1,4 @@
-"""Grey values: the one definition of normalisation, for training and for picking."""
+"""Normalisation of grey values, the same for training and for picking."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from numpy.typing import ArrayLike, NDArray
 from catalogs.errors import InputError
 from catalogs.schema import Intensity
 
-#: Normalised values are cut at this many spreads: gold and ice would drown the rest.
+#: Normalised values are clipped at this many spreads; gold and ice would dominate otherwise.
 CLIP = 6.0
 
 #: Name of this normalisation in a model file.
 NORMALISATION = "robust-clip6"
 
-# Where more than this share of the voxels is one value, the percentiles say nothing of the others.
+# If more than this share of the voxels has one value, the percentiles do not describe the others.
 _MOST = 0.68
-# The smallest number that single precision holds with all of its digits.
+# The smallest number that single precision represents with full precision.
 _TINY = float(np.finfo(np.float32).tiny)
-_ENOUGH = 20_000_000  # voxels: percentiles of more would not differ
+_ENOUGH = 20_000_000  # voxels; more of them would give the same percentiles
 
 
 def measure(array: ArrayLike) -> Intensity:
     """Measure the robust centre and spread of a tomogram.
 
-    The median, and half of the distance from the 16th to the 84th percentile, which is the standard
-    deviation of a normal distribution but hardly moves when a few voxels are gold or a contaminant.
-    More than 2e7 voxels are thinned out evenly, the same way every time.
+    The centre is the median. The spread is half of the distance from the 16th to the 84th percentile: the
+    standard deviation of a normal distribution, but hardly affected by a few voxels of gold or contamination.
+    If there are more than 2e7 voxels, a regular subset of them is used.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def measure(array: ArrayLike) -> Intensity:
 
 
 def _one_value(same: float, value: float) -> str:
-    """Say why a volume has no spread: all of it is one value, or most of it, as where it is masked."""
+    """Explain why a volume has no spread: it is constant, or mostly so because it was masked."""
     if same == 1:
         return "the volume is constant: nothing can be seen in it"
     return (
@@ -78,14 +78,14 @@ def _one_value(same: float, value: float) -> str:
 
 
 def normalise(array: ArrayLike, intensity: Intensity) -> NDArray[np.float32]:
-    """Bring grey values to centre 0 and spread 1, and cut them at ±:data:`CLIP`.
+    """Scale grey values to centre 0 and spread 1, and clip them at ±:data:`CLIP`.
 
     Parameters
     ----------
     array
         Grey values, of any shape.
     intensity
-        Of the whole tomogram, never of a part of it.
+        Centre and spread of the whole tomogram, never of a part of it.
 
     Returns
     -------
@@ -101,12 +101,12 @@ def normalise(array: ArrayLike, intensity: Intensity) -> NDArray[np.float32]:
 
 
 def scale_of(intensity: Intensity) -> np.float32:
-    """Return what values less the centre are multiplied by."""
+    """Return the factor by which centred values are multiplied."""
     return np.float32(1 / intensity.spread)
 
 
 def _thin_out(values: NDArray[Any]) -> NDArray[Any]:
-    """Every k-th voxel; k shares no divisor with any axis, so that all columns are met."""
+    """Take every k-th voxel, with k coprime to the length of each axis, so that all columns are sampled."""
     if values.size <= _ENOUGH:
         return values
     step = math.ceil(values.size / _ENOUGH)
@@ -116,5 +116,5 @@ def _thin_out(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _all_finite(values: NDArray[Any]) -> bool:
-    """Look at every voxel, plane by plane: a mask of the whole volume would be large."""
+    """Check every voxel, plane by plane, because a mask of the whole volume would be large."""
     return all(bool(np.isfinite(plane).all()) for plane in np.atleast_1d(values))

@@ -1,4 +1,4 @@
-"""Names that a package exports, imported when they are first used: importing a package costs nothing."""
+"""Lazy exports of a package: names are imported on first use, so that importing the package is quick."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def exports(
     Parameters
     ----------
     package
-        Its ``__name__``.
+        ``__name__`` of the package.
     names
-        Exported name -> the module that has it; ``module:name`` where it has another name there, and
-        ``module:`` for the module itself.
+        Exported name -> its module; ``module:name`` if it has another name there, and ``module:`` for the
+        module itself.
     former
         Name of the version before -> the name now. It still works, with a warning, and is not listed.
     """

@@ -1,8 +1,8 @@
-"""The machine that a program runs on: processor, instruction set, cores, and what oneDNN may use.
+"""Describes the machine: processor, instruction set, cores, and what oneDNN may use.
 
-oneDNN has the convolutions that fit the processor. TensorFlow uses them by itself only on processors with
-AVX-512 VNNI, bf16 or AMX; on all others its own take tens of times as long. So the packages that compute with
-TensorFlow call :func:`prefer_onednn` as soon as they are imported, which is before TensorFlow is.
+oneDNN has fast convolutions for every processor. By default, TensorFlow uses them only on processors with
+AVX-512 VNNI, bf16 or AMX; on others, its own convolutions take tens of times as long. So the packages that
+compute with TensorFlow call :func:`prefer_onednn` when they are imported, before TensorFlow is.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 from catalogs.errors import InputError
 
-#: What Keras can compute with, the best first, as its variable KERAS_BACKEND names them.
+#: Backends of Keras, the best first, named as in its variable KERAS_BACKEND.
 BACKENDS = ("tensorflow", "jax", "torch")
-# Distributions that bring the same package under another name.
+# Other distributions that contain the same package.
 _DISTRIBUTIONS = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 _SWITCH, _LIMIT = "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"
-# Instruction sets that matter for speed, best first: name, and the flags of /proc/cpuinfo that all mean it.
+# Instruction sets that matter for speed, best first: name, and flags of /proc/cpuinfo, any of which shows it.
 _SETS = (
     ("AMX", ("amx_tile", "amx_bf16")),
     ("AVX-512 with bf16", ("avx512f", "avx512_bf16")),
@@ -37,18 +37,18 @@ _SETS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What a figure depends on.
+    """The properties of a machine on which timings depend.
 
     Attributes
     ----------
     processor
-        Its name, with family and model where the name alone is shared by several generations.
+        Name of the processor, with family and model where several generations share the name.
     instruction_set
-        The best one that it has.
+        The best instruction set that the processor has.
     cores
-        That this process may use.
+        Number of cores that this process may use.
     onednn
-        The variables of the environment that steer oneDNN, and what holds for those that are not set.
+        The environment variables of oneDNN, or its defaults.
     """
 
     processor: str
@@ -57,11 +57,11 @@ class Machine:
     onednn: str
 
     def __str__(self) -> str:
-        """Say it in one line, to stand above a table."""
+        """Describe the machine in one line, to print above a table."""
         return f"{self.processor}, {self.instruction_set}, {self.cores} cores; oneDNN: {self.onednn}"
 
     def figures(self) -> dict[str, object]:
-        """Give it for the last line of a benchmark."""
+        """Return the properties for the JSON line of a benchmark."""
         return {
             "processor": self.processor,
             "instruction_set": self.instruction_set,
@@ -71,7 +71,7 @@ class Machine:
 
 
 def machine() -> Machine:
-    """Describe the machine that this process runs on, and the settings of oneDNN in force now."""
+    """Describe the machine of this process and the current settings of oneDNN."""
     facts = _cpuinfo()
     name = facts.get("model name") or platform.processor() or platform.machine()
     if "cpu family" in facts:
@@ -83,27 +83,26 @@ def machine() -> Machine:
 
 
 def prefer_onednn() -> None:
-    """Let TensorFlow use oneDNN on every processor, unless the user has decided about that.
+    """Let TensorFlow use oneDNN on every processor, unless the user has set this.
 
-    TensorFlow looks at the environment once, when it is imported; processes that are started from here
-    inherit it.
+    TensorFlow reads the environment once, when it is imported. Child processes inherit it.
     """
     os.environ.setdefault(_SWITCH, "1")
 
 
 def prefer_installed_backend() -> None:
-    """Let Keras compute with JAX or PyTorch where TensorFlow is not installed and the user has not chosen."""
+    """Let Keras use JAX or PyTorch if TensorFlow is not installed and the user has not chosen a backend."""
     if "KERAS_BACKEND" not in os.environ and (backend := next(iter(backends()), BACKENDS[0])) != BACKENDS[0]:
         os.environ["KERAS_BACKEND"] = backend
 
 
 def require_backend() -> None:
-    """Refuse to train or pick where nothing is installed that Keras can compute with.
+    """Refuse to train or pick if no backend of Keras is installed.
 
     Raises
     ------
     InputError
-        Neither TensorFlow nor JAX nor PyTorch is installed; says how to install one.
+        If neither TensorFlow nor JAX nor PyTorch is installed; the message says how to install one.
     """
     if not backends():
         raise InputError(
@@ -113,12 +112,12 @@ def require_backend() -> None:
 
 
 def backends() -> dict[str, str]:
-    """Find what Keras can compute with here, the best first: name -> version; nothing is imported."""
+    """Find the installed backends of Keras, the best first: name -> version; nothing is imported."""
     return {name: _version(name) for name in BACKENDS if find_spec(name) is not None}
 
 
 def chosen_backend() -> str | None:
-    """Name what Keras computes with: what KERAS_BACKEND says, else the best that is installed, if any is."""
+    """Name the backend of Keras: KERAS_BACKEND, else the best that is installed, if any."""
     return os.environ.get("KERAS_BACKEND") or next(iter(backends()), None)
 
 
@@ -132,13 +131,13 @@ def _version(backend: str) -> str:
 
 
 def best_for_onednn() -> str:
-    """Name the best instruction set that oneDNN may use: the processor's, or what the user limits it to."""
+    """Name the best instruction set that oneDNN may use: the processor's, or a limit of the user."""
     most = os.environ.get(_LIMIT, "ALL")
     return machine().instruction_set if most.upper() in ("", "ALL", "DEFAULT") else f"at most {most}"
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Read what Linux says of the first core; nothing elsewhere."""
+    """Read what Linux reports about the first core; empty on other systems."""
     try:
         first = Path("/proc/cpuinfo").read_text().split("\n\n", maxsplit=1)[0]
     except OSError:
@@ -148,7 +147,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _onednn() -> str:
-    # where it is not set, TensorFlow switches oneDNN on only on processors with AVX-512 VNNI, bf16 or AMX
+    # by default, TensorFlow uses oneDNN only on processors with AVX-512 VNNI, bf16 or AMX
     switch = os.environ.get(_SWITCH, "left to TensorFlow")
     return f"{_SWITCH} {switch}, {_LIMIT} {os.environ.get(_LIMIT, 'all')}"
 

@@ -1,7 +1,7 @@
-"""What is inside of a model file, read as if a stranger had made it.
+"""Reads the content of a model file without trusting it.
 
-A model is a zip: sizes are compared with what they can be before anything is unpacked, and the network's
-description and weights before Keras sees them. Keras' own safe mode comes on top of that.
+A model is a zip archive. Sizes are checked before anything is unpacked, and the description and the weights
+of the network before Keras loads them. In addition, Keras' safe mode is used.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from catalogs.storage.hdf5_data import n_filters
 
-#: Bytes that a card, or the description of a network, may have.
+#: Largest size in bytes of a card or of a network's description.
 MOST_TEXT = 64 << 20
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
-_MEMBERS = 100  # of an archive; Keras writes three
-_RATIO = 8  # weights are numbers without a pattern: they compress to nearly their size
+_MEMBERS = 100  # members of an archive; Keras writes three
+_RATIO = 8  # weights have no pattern, so they hardly compress
 _NODES = 5000  # groups and arrays of weights
-_LEAST = 16 << 20  # bytes that may be unpacked however small the file is
-#: Where the layers of a network come from; ``builtins`` are tuples and slices.
+_LEAST = 16 << 20  # bytes that may be unpacked even from a very small file
+#: Modules that layers may come from; ``builtins`` are tuples and slices.
 _MODULES = ("keras", "builtins")
 _CODE = frozenset(
     {
@@ -38,7 +38,7 @@ _LONGEST_EDGE = 1024  # voxels of a kernel, a pooling or a stride
 
 
 class ModelRefused(InputError):
-    """A model that is at fault, whatever it is used on."""
+    """A model that is damaged or unsafe, whatever it is used for."""
 
 
 def members(file: Path | bytes, where: object) -> dict[str, bytes]:
@@ -49,7 +49,7 @@ def members(file: Path | bytes, where: object) -> dict[str, bytes]:
     file
         The archive, or its path.
     where
-        What messages name.
+        Name for messages.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def members(file: Path | bytes, where: object) -> dict[str, bytes]:
     Raises
     ------
     ModelRefused
-        If it would unpack to more than a network can hold, or is packed in another way than Keras does.
+        If it would unpack to more than a network can hold, or is compressed in an unknown way.
     zipfile.BadZipFile
         If it is no zip.
     """
@@ -68,7 +68,7 @@ def members(file: Path | bytes, where: object) -> dict[str, bytes]:
 
 
 def member(file: Path, name: str, where: object) -> bytes | None:
-    """Read one member of an archive as :func:`members` does; None if there is none of its name."""
+    """Read one member of an archive as :func:`members` does; None if it is missing."""
     with _opened(file, where) as archive:
         return archive.read(name) if name in archive.namelist() else None
 
@@ -101,23 +101,23 @@ def _check(archive: zipfile.ZipFile, size: int, where: object) -> None:
     for entry in entries:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
             how = "encrypted" if entry.flag_bits & 1 else "compressed in a way that Keras does not use"
-            raise ModelRefused(f"{where} is no model: {entry.filename!r} in it is {how}")
+            raise ModelRefused(f"{where} is not a model: {entry.filename!r} in it is {how}")
         text = entry.filename.endswith(".json")
         if text and entry.file_size > MOST_TEXT:
             raise ModelRefused(
-                f"{where} is no model: {entry.filename!r} in it has {data_size(entry.file_size)}"
+                f"{where} is not a model: {entry.filename!r} in it has {data_size(entry.file_size)}"
             )
 
 
 def check_network(parts: Mapping[str, bytes], where: object) -> int:
-    """Refuse a network that asks for code, for other files, or for more than its weights hold.
+    """Refuse a network that asks for code or other files, or that does not fit its weights.
 
     Parameters
     ----------
     parts
         Members of a Keras archive.
     where
-        What messages name.
+        Name for messages.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def check_network(parts: Mapping[str, bytes], where: object) -> int:
     Raises
     ------
     ModelRefused
-        The sentence says what is wrong with it.
+        If it is unsafe or damaged; the message says why.
     """
     if _CONFIG not in parts or _WEIGHTS not in parts:
         raise ModelRefused(f"Keras cannot load the network in {where}: it lacks {_CONFIG} or {_WEIGHTS}")
@@ -136,7 +136,7 @@ def check_network(parts: Mapping[str, bytes], where: object) -> int:
         described = json.loads(parts[_CONFIG])
         for each in _described(described):
             _check_object(each, n, where)
-    except ModelRefused:  # which is a ValueError, too
+    except ModelRefused:  # a ValueError, too
         raise
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelRefused(f"Keras cannot load the network in {where}: its description is damaged") from error
@@ -144,7 +144,7 @@ def check_network(parts: Mapping[str, bytes], where: object) -> int:
 
 
 def _described(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every dictionary of a description."""
+    """Yield every dictionary inside a description."""
     waiting = [node]
     while waiting:
         each = waiting.pop()
@@ -173,7 +173,7 @@ def _check_object(each: dict[str, Any], n: int, where: object) -> None:
     if channels * max(volume, 1) > n or channels < 0 or volume < 0:
         raise ModelRefused(
             f"{what} has {channels:g} channels, a kernel of {each.get('kernel_size')}, and all its weights "
-            f"are {n}: the one does not belong to the other"
+            f"are {n}: these do not fit together"
         )
 
 
@@ -184,7 +184,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 def _n_weights(data: bytes, where: object) -> int:
-    """Count the weights of a network's HDF5 file, without reading them."""
+    """Count the weights in a network's HDF5 file without reading them."""
     import h5py
 
     n = seen = 0
@@ -194,7 +194,7 @@ def _n_weights(data: bytes, where: object) -> int:
             while waiting:
                 group = waiting.pop()
                 for name in group:
-                    seen += 1  # a group may hold itself
+                    seen += 1  # a group may contain itself
                     if seen > _NODES:
                         raise ModelRefused(f"the weights in {where} are in more than {_NODES} parts")
                     link = group.get(name, getlink=True)
@@ -205,16 +205,16 @@ def _n_weights(data: bytes, where: object) -> int:
                         waiting.append(node)
                     elif not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
                         raise ModelRefused(f"the weights in {where} lie in other files: {node.name}")
-                    elif n_filters(node):  # Keras writes numbers as they are
+                    elif n_filters(node):  # Keras writes weights uncompressed
                         raise ModelRefused(f"the weights in {where} are compressed: {node.name}")
                     else:
                         n += math.prod(node.shape or ())
                         if n * 2 > len(data) * _RATIO + _LEAST:  # half precision at least
                             raise ModelRefused(
-                                f"the weights in {where} would be {n} numbers, and they are {len(data)} bytes"
+                                f"the weights in {where} should be {n} numbers, but have {len(data)} bytes"
                             )
     except ModelRefused:
         raise
-    except Exception as error:  # h5py lets anything through that HDF5 says
+    except Exception as error:  # h5py raises whatever HDF5 reports
         raise ModelRefused(f"the weights in {where} are damaged ({error})") from error
     return n

@@ -1,8 +1,8 @@
-"""A model on disk: a Keras archive (``.keras``) that also holds the card that says what it is.
+"""Model files: a Keras archive (``.keras``) that also contains a card, which describes the model.
 
-Keras alone opens it, since it does not mind one more member in its zip; we read the card without Keras. The
-suffix ``.tlm`` is as good as ``.keras`` to us, but Keras insists on its own. Files of version 1 were a zip of
-``network.keras`` and the card; they are still read.
+Keras can open the file, because it ignores the additional member of the zip archive; the card is read without
+Keras. We accept the suffixes ``.tlm`` and ``.keras``, Keras only the latter. Files of version 1, a zip of
+``network.keras`` and the card, can still be read.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from catalogs.model_archive import ModelRefused, check_network, member, members,
 from catalogs.particle_mean import ParticleMean
 from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Calibration
+from catalogs.tomogram_look import TomogramLook
 from catalogs.whole_files import replacing
 
-#: Version of the model file. A reader refuses a newer one and reads older ones.
+#: Version of the model file. Readers refuse newer versions and read older ones.
 #:
 #: 1. A zip of the Keras archive and the card.
-#: 2. The Keras archive with the card inside; the card says which task the network does.
-#: 3. The card may hold what particles look like, class by class.
+#: 2. The Keras archive with the card inside; the card names the task of the network.
+#: 3. The card may hold what particles and tomograms look like.
 MODEL_FORMAT_VERSION = 3
 
 CARD = "card.json"
 NETWORK = "network.keras"
 T = TypeVar("T")
 
-#: Relative difference of voxel sizes that are taken for the same.
+#: Relative difference below which voxel sizes count as equal.
 _SAME_VOXEL = 0.01
 
 
 class ModelCard(BaseModel):
-    """What a picker must know about a network, and a person about where it comes from."""
+    """What the picker must know about a network, and where the network comes from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,52 +57,55 @@ class ModelCard(BaseModel):
         le=1e4,
         allow_inf_nan=False,
         json_schema_extra={"unit": "Å"},
-        description="Of the tomograms it knows.",
+        description="Voxel size of the tomograms that the network was trained on.",
     )
-    contrast: Literal["dark", "bright"] = Field("dark", description="How protein looks in them.")
+    contrast: Literal["dark", "bright"] = Field("dark", description="Whether protein is dark or bright.")
     classes: list[ClassInfo] = Field(min_length=1)
-    normalisation: str = Field(description="Of the grey values; catalogs.intensity.NORMALISATION.")
+    normalisation: str = Field(description="Normalisation of grey values; catalogs.intensity.NORMALISATION.")
     network: str = Field(description="Name of the architecture.")
     n_parameters: int = Field(ge=0)
     pooling: int = Field(
-        ge=1, le=1024, json_schema_extra={"unit": "voxels"}, description="Product of all poolings."
+        ge=1, le=1024, json_schema_extra={"unit": "voxels"}, description="Product of all pooling factors."
     )
     halo: int = Field(
         ge=0,
         le=4096,
         json_schema_extra={"unit": "voxels"},
-        description="The network sees this far on each side; a multiple of pooling.",
+        description="Voxels that the network sees on each side; a multiple of pooling.",
     )
     patch: int = Field(
-        ge=1, le=4096, json_schema_extra={"unit": "voxels"}, description="Edge of a training patch."
+        ge=1, le=4096, json_schema_extra={"unit": "voxels"}, description="Edge of a training patch in voxels."
     )
-    thresholds: dict[str, float] = Field(description="Class -> least probability of its voxels.")
-    training: dict[str, Any] = Field(description="Settings and final metrics.")
-    provenance: dict[str, Any] = Field(description="Corpus, its digest, the samples, software.")
+    thresholds: dict[str, float] = Field(description="Class -> smallest probability of its voxels.")
+    training: dict[str, Any] = Field(description="Settings and final metrics of the training.")
+    provenance: dict[str, Any] = Field(description="Corpus, its digest, samples, software versions.")
     calibration: dict[str, Calibration] = Field(
         default_factory=dict, description="Class -> what its scores mean; tlpick calibrate writes it."
     )
     means: dict[str, ParticleMean] = Field(
         default_factory=dict, description="Class -> what its particles look like on average in the corpus."
     )
+    looks: list[TomogramLook] = Field(
+        default_factory=list, description="How tomograms look that it learned from, a sample of them."
+    )
 
 
 def write_model(path: str | os.PathLike[str], card: ModelCard, network: bytes) -> None:
-    """Write a model file, whole or not at all; equal contents give equal bytes.
+    """Write a model file completely or not at all; equal contents give equal bytes.
 
     Parameters
     ----------
     path
-        Ends in ``.tlm`` or ``.keras`` by convention.
+        Path, by convention with the suffix ``.tlm`` or ``.keras``.
     card
-        What it is.
+        Its card.
     network
         Bytes of the Keras archive.
 
     Raises
     ------
     ValueError
-        If ``network`` is no archive.
+        If ``network`` is not a Keras archive.
     """
     card = card.model_copy(update={"format_version": max(card.format_version, MODEL_FORMAT_VERSION)})
     with replacing(path, durable=True) as unfinished, open(unfinished, "wb") as raw:
@@ -109,7 +113,7 @@ def write_model(path: str | os.PathLike[str], card: ModelCard, network: bytes) -
 
 
 def read_card(path: str | os.PathLike[str]) -> ModelCard:
-    """Read what a model is.
+    """Read the card of a model.
 
     Raises
     ------
@@ -147,19 +151,19 @@ def with_card(path: str | os.PathLike[str], card: ModelCard, to: str | os.PathLi
 
 
 def read_network(path: str | os.PathLike[str], to: Path) -> Path:
-    """Unpack the Keras network of a model, under a name that Keras accepts; :func:`check` it before.
+    """Unpack the Keras network of a model under a name that Keras accepts; call :func:`check` before.
 
     Parameters
     ----------
     path
-        Of the model.
+        Path of the model.
     to
         An existing folder.
 
     Returns
     -------
     Path
-        Of ``network.keras`` in that folder.
+        Path of ``network.keras`` in that folder.
 
     Raises
     ------
@@ -172,19 +176,19 @@ def read_network(path: str | os.PathLike[str], to: Path) -> Path:
 
 
 def check(path: str | os.PathLike[str]) -> None:
-    """Refuse a model whose network nobody should load, without loading it.
+    """Refuse a model whose network is not safe to load, without loading it.
 
     Raises
     ------
     ModelRefused
-        If the network asks for code or files, or its card is of another network.
+        If the network asks for code or files, or its card belongs to another network.
     InputError
         If it is not a model file.
     """
     card = read_card(path)
     try:
         n = check_network(members(_network(Path(path)), path), path)
-    except zipfile.BadZipFile as error:  # of version 1, which holds an archive in the archive
+    except zipfile.BadZipFile as error:  # version 1 contains an archive inside the archive
         raise _no_model(Path(path)) from error
     if card.n_parameters > n:
         raise ModelRefused(
@@ -210,25 +214,25 @@ def require(
     voxel_size: float | None = None,
     network: str | None = None,
 ) -> None:
-    """Refuse a model that was made for another task than what it is to be used for.
+    """Refuse a model that does not fit its intended use.
 
     Parameters
     ----------
     card
-        Of the model.
+        Card of the model.
     path
-        Where it lies, for the message.
+        Path of the model, for the message.
     classes
         Names and labels that its classes must have.
     voxel_size
-        Å, of the tomograms that it is for.
+        Voxel size in Å of the tomograms that it will be used on.
     network
-        Name of its architecture.
+        Name of the architecture that it must have.
 
     Raises
     ------
     InputError
-        It says what the model is for and what is wanted.
+        If it does not fit; the message says what the model is for and what is wanted.
     """
     if classes is not None:
         wanted, there = (
@@ -252,7 +256,7 @@ def _listed(classes: list[tuple[str, int]]) -> str:
 def _archive(to: IO[bytes], members: Mapping[str, bytes]) -> None:
     with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():
-            # A fixed date: the fingerprint must speak of the contents only.
+            # a fixed date, so that the fingerprint depends on the contents only
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content)
@@ -267,7 +271,7 @@ def _members(archive: bytes) -> dict[str, bytes]:
 
 
 def _network(file: Path) -> bytes:
-    """Read the Keras archive of a model, without the card; equal networks give equal bytes."""
+    """Read the Keras archive of a model without the card; equal networks give equal bytes."""
     parts = _readable(file, members)
     if CARD not in parts:
         raise _no_model(file)
@@ -296,7 +300,7 @@ def _readable(file: Path, read: Callable[[Path, object], T]) -> T:
         raise InputError(f"there is no model {file}")
     try:
         return read(file, file)
-    except InputError:  # which is a ValueError, too
+    except InputError:  # a ValueError, too
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
         raise _no_model(file) from error
@@ -307,7 +311,7 @@ def _no_model(file: Path) -> InputError:
 
 
 def _version(text: bytes) -> int:
-    """Read the version of a card that may have fields from the future."""
+    """Read the version of a card, which may have fields of a later version."""
 
     class Version(BaseModel):
         format_version: int = 0

@@ -1,7 +1,7 @@
-"""What a user should know of a file that is read, though it can be read: warnings in one sentence.
+"""Warnings about input that can be used but may not be what the user thinks, one sentence each.
 
-They go to the logger ``template-learning``, each once a process; the command-line programs print them on
-stderr as ``tlgen: warning: ...``. In Python, ``logging`` decides what becomes of them.
+They go to the logger ``template-learning``, each once per process. The command-line programs print them on
+stderr as ``tlgen: warning: ...``. In Python they are handled by ``logging``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _listening: list[list[str]] = []
 
 
 def warn(text: str) -> None:
-    """Tell the user something that may not be as they think; the same sentence once only."""
+    """Warn the user; the same sentence appears only once."""
     for heard in _listening:
         heard.append(text)
     if text not in _told:
@@ -28,7 +28,7 @@ def warn(text: str) -> None:
 
 @contextlib.contextmanager
 def heard() -> Iterator[list[str]]:
-    """List what is told meanwhile, also what was told before, so that it can be kept and told again."""
+    """Collect the warnings of the context, also repeated ones, so that they can be stored and shown again."""
     texts: list[str] = []
     _listening.append(texts)
     try:
@@ -39,7 +39,7 @@ def heard() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Warn of nothing: somebody else has read the same files and told it."""
+    """Suppress warnings: the same files have been read, and warned about, before."""
     before, _logger.disabled = _logger.disabled, True
     try:
         yield

@@ -1,25 +1,25 @@
-"""The particle table: one pandas row for each particle, the same in a corpus, in a run and in memory.
+"""The particle table: one pandas row per particle, the same in a corpus, in a run and in memory.
 
-Columns, in this order; a table may have more after them, which every reader and writer keeps:
+The columns in order; a table may have more after them, which all readers and writers keep:
 
 ======================  =======  ==============================================================
-``tomogram``            str      Name of the tomogram that it lies in.
+``tomogram``            str      Name of the tomogram that contains it.
 ``class_name``          str      Name of its class.
 ``label``               int      Value of the class in a class volume; 0 for a distractor.
 ``instance``            int      Value in the instance volume; 0 if unknown.
 ``x``, ``y``, ``z``     float    Å; the centre of the tomogram's voxel 0 is 0 Å.
 ``qx qy qz qw``         float    Unit quaternion of the active rotation particle -> tomogram.
-``score``               float    Of the pick; nan if there is none.
+``score``               float    Score of the pick; nan if there is none.
 ``structure``           str      Name of the structure it was made from; empty if unknown.
 ``variant``             int      Number of the flexible variant; -1 if unknown.
 ======================  =======  ==============================================================
 
-Three more have a meaning wherever a table has them; a table without them says nothing about them:
+Three more columns are optional and have the same meaning in every table:
 
 ======================  =======  ==============================================================
 ``calibrated``          float    The score as a probability that the pick is right; nan if unknown.
 ``size``                float    Voxels of the pick's cluster; nan if unknown.
-``flags``               str      Words, e.g. ``border``; empty if there is nothing to say.
+``flags``               str      Words, e.g. ``border``; empty if there are none.
 ======================  =======  ==============================================================
 
 :mod:`catalogs.particles` reads and writes it.
@@ -54,10 +54,10 @@ COLUMNS: dict[str, type[str] | type[int] | type[float]] = {
     "variant": int,
 }
 
-#: Name -> type of the columns that a table may have, and that mean the same in every table.
+#: Name -> type of the optional columns, which mean the same in every table.
 OPTIONAL: dict[str, type[str] | type[float]] = {"calibrated": float, "size": float, "flags": str}
 
-#: Class name of what is in the scene but is not to be picked.
+#: Class name of particles in the scene that are not to be picked.
 DISTRACTOR = "distractor"
 
 _DEFAULTS: dict[str, Any] = {
@@ -73,9 +73,9 @@ _DEFAULTS: dict[str, Any] = {
     "variant": -1,
 }
 
-#: A length for every tomogram of a table, or one by the tomogram's name.
+#: One length for all tomograms of a table, or one for each by the tomogram's name.
 VoxelSize = float | Mapping[str, float]
-#: Voxels along z, y, x for every tomogram of a table, or by the tomogram's name.
+#: Voxels along z, y, x for all tomograms of a table, or for each by the tomogram's name.
 Shape = tuple[int, int, int] | Mapping[str, tuple[int, int, int]]
 
 
@@ -91,7 +91,7 @@ def make(**columns: Any) -> pd.DataFrame:
     ----------
     **columns
         Sequences of equal length by column name, or one value for all rows; ``x``, ``y`` and ``z``
-        (Å) must be there as sequences. What is left out gets the value that stands for unknown;
+        (Å) must be given as sequences. Missing columns get the value for unknown;
         without ``label`` the class names are numbered 1, 2, ... in alphabetical order, and
         ``distractor`` is 0. Unknown columns are kept after the known ones.
 

@@ -1,8 +1,8 @@
-"""Particle lists: read and written in any format of the field.
+"""Reads and writes particle lists in the formats of the field.
 
 :func:`read` and :func:`write` go through the formats of :mod:`catalogs.particle_formats`; :func:`load` and
-:func:`save` do the same and say what was recognised and what had no room. The table itself, its columns and
-their meaning, is :mod:`catalogs.particle_table`.
+:func:`save` do the same and also report which format was recognised and what the format could not hold. The
+table and its columns are described in :mod:`catalogs.particle_table`.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ def read(
     Parameters
     ----------
     path
-        Of the list. What is in it says which format it is.
+        Path of the list. Its content determines the format.
     format
         Name of the format (see :data:`catalogs.particle_formats.FORMATS`); recognised from the content unless
         given.
     voxel_size, shape
-        Of the tomograms in Å and voxels (z, y, x), one for all or by name. Formats that count in
-        voxels need the first, those that count from the centre of the tomogram both, unless the file
-        says it itself.
+        Voxel size (Å) and shape (voxels, z, y, x) of the tomograms, one for all or by name. Formats that
+        count in voxels need the first, formats that count from the centre of the tomogram need both, unless
+        the file states them.
     context
-        Everything else that a list may leave open: binning, names of the tomograms, classes.
+        Everything else that a list may not state: binning, names of the tomograms, classes.
 
     Returns
     -------
@@ -77,8 +77,8 @@ def read(
     Raises
     ------
     InputError
-        If the file is missing, of an unknown or an ambiguous kind, does not hold particles, or lacks
-        something that has to be given.
+        If the file is missing, has an unknown or ambiguous format, contains no particles, or lacks
+        something that must be given.
     """
     return load(path, format, _context(context, voxel_size, shape)).table
 
@@ -94,36 +94,36 @@ def write(
     context: Context | None = None,
     sidecar: bool = False,
 ) -> None:
-    """Write a particle table to a file or a folder, whole or not at all.
+    """Write a particle table to a file or a folder, completely or not at all.
 
     Parameters
     ----------
     table
         See :data:`COLUMNS`.
     path
-        Of the list; its ending says the format where that is clear (``.star`` is RELION 5).
+        Path of the list; its suffix determines the format where it is clear (``.star`` is RELION 5).
     format
         Name of the format (see :data:`catalogs.particle_formats.FORMATS`).
     voxel_size, shape
-        Of the tomograms in Å and voxels (z, y, x), one for all or by name.
+        Voxel size (Å) and shape (voxels, z, y, x) of the tomograms, one for all or by name.
     classes
-        Labels and radii of the classes, where the format has room for them.
+        Labels and radii of the classes, for formats that hold them.
     context
         Everything else that a format may need.
     sidecar
-        Whether to write what the format has no room for to a CSV file beside it.
+        Whether to write what the format cannot hold to a CSV file beside it.
 
     Raises
     ------
     InputError
-        If the ending is unknown, a tomogram has no size, or a name cannot be written in the format.
+        If the suffix is unknown, the size of a tomogram is missing, or the format cannot hold a name.
     """
     context = _context(context, voxel_size, shape)
     save(table, path, format, replace(context, classes=tuple(classes)) if classes else context, sidecar)
 
 
 def load(path: str | os.PathLike[str], format: str | None = None, context: Context | None = None) -> Loaded:
-    """Do as :func:`read`, and tell what was recognised and why."""
+    """Do as :func:`read`, and also return which format was recognised and why."""
     from catalogs.particle_formats import files
 
     return files.load(Path(path), format, context)
@@ -136,7 +136,7 @@ def save(
     context: Context | None = None,
     sidecar: bool = False,
 ) -> Saved:
-    """Do as :func:`write`, and tell which files were written and what they have no room for."""
+    """Do as :func:`write`, and also return which files were written and what they do not hold."""
     from catalogs.particle_formats import files
 
     return files.save(table, Path(path), format, context, sidecar)

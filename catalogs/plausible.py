@@ -1,7 +1,7 @@
-"""Which values are usual, which are possible, and why: a wrong unit is noticed before it costs hours.
+"""Usual and possible values of quantities, so that a wrong unit is noticed before it costs hours.
 
-One table for all programs. A value outside of the possible is refused. One that is possible but unusual is
-most often a wrong unit: the programs say so, and go on where the user means it.
+All programs use this table. Impossible values are refused. A possible but unusual value most often has a
+wrong unit: the programs ask about it, and go on if the user means it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from catalogs.errors import InputError
 
 @dataclass(frozen=True)
 class Limits:
-    """What a quantity may be.
+    """Usual and possible values of a quantity.
 
     Attributes
     ----------
     low, high
-        Between them a value is usual, both included.
+        Range of usual values, both ends included.
     least, most
-        Between them it is possible.
+        Range of possible values.
     unit
-        Of all numbers.
+        Unit of all numbers.
     why
-        What is usual, and where it comes from; a clause.
+        What is usual and why; a clause.
     below, above
-        What a smaller or larger value often is; a question or a clause, empty if nobody knows.
+        What a smaller or larger value often means; a question or a clause, empty if unknown.
     """
 
     low: float
@@ -41,7 +41,7 @@ class Limits:
     above: str = ""
 
 
-#: Quantities by name. Those of the acquisition have its names; docs/recipe.md shows the table.
+#: Quantities by name. Parameters of the acquisition keep their names; docs/recipe.md shows the table.
 USUAL: dict[str, Limits] = {
     "voxel_size": Limits(
         3, 40, 0.5, 200, "Å", "tomograms to pick in have voxels of 4 to 25 Å",
@@ -127,7 +127,7 @@ USUAL: dict[str, Limits] = {
 
 
 def doubt(quantity: str, value: float, *, called: str | None = None) -> str | None:
-    """Say what is unusual about a value; None if nothing is.
+    """Describe what is unusual about a value; None if nothing is.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def doubt(quantity: str, value: float, *, called: str | None = None) -> str | No
     value
         In its unit.
     called
-        What the user calls it, such as ``samples.train.shape``; the quantity's own name unless given.
+        Name for the user, such as ``samples.train.shape``; the quantity's own name unless given.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def doubt(quantity: str, value: float, *, called: str | None = None) -> str | No
         ``voxel_size is 1 Å: tomograms to pick in have voxels of 4 to 25 Å; is it in nm? 1 nm is 10 Å``
     """
     limits = USUAL[quantity]
-    if limits.low <= value <= limits.high or not math.isfinite(value):  # no number is refused, not doubted
+    if limits.low <= value <= limits.high or not math.isfinite(value):  # nan is refused elsewhere
         return None
     hint = limits.below if value < limits.low else limits.above
     said = f"{called or quantity} is {_number(value, limits.unit)}: {limits.why}"
@@ -152,7 +152,7 @@ def doubt(quantity: str, value: float, *, called: str | None = None) -> str | No
 
 
 def impossible(quantity: str, value: float) -> str | None:
-    """Say which values are possible if this one is not: ``must be 0.5 to 200 Å, not 1e+09 (...)``."""
+    """Describe the possible values if this one is not: ``must be 0.5 to 200 Å, not 1e+09 (...)``."""
     limits = USUAL[quantity]
     if math.isnan(value) or not limits.least <= value <= limits.most:
         unit = f" {limits.unit}" if limits.unit and limits.unit != "°" else limits.unit
@@ -164,12 +164,12 @@ def impossible(quantity: str, value: float) -> str | None:
 
 
 def refuse_impossible(quantity: str, value: float, called: str) -> None:
-    """Refuse a value that cannot be.
+    """Refuse an impossible value.
 
     Raises
     ------
     InputError
-        It says what is possible.
+        If it is impossible; the message says what is possible.
     """
     words = impossible(quantity, value)
     if words is not None:
@@ -177,19 +177,19 @@ def refuse_impossible(quantity: str, value: float, called: str) -> None:
 
 
 def refuse_unusual(doubts: Iterable[str | None], yes: bool) -> None:
-    """Refuse values that are most often in a wrong unit, unless the user means them.
+    """Refuse unusual values, which most often have a wrong unit, unless the user means them.
 
     Parameters
     ----------
     doubts
-        What :func:`doubt` said of each value; None where nothing is unusual.
+        Results of :func:`doubt` for each value.
     yes
         Whether the user means them.
 
     Raises
     ------
     InputError
-        It says what is unusual and how to go on.
+        If any is unusual; the message says what is unusual and how to go on.
     """
     said = [words for words in doubts if words is not None]
     if said and not yes:
@@ -197,14 +197,14 @@ def refuse_unusual(doubts: Iterable[str | None], yes: bool) -> None:
 
 
 def doubts_of_model(voxel_size: float, radii: Mapping[str, float], called: str) -> list[str | None]:
-    """Doubt the voxel size (Å) and the radii of the classes (Å) of a model or a corpus.
+    """Check the voxel size (Å) and the radii of the classes (Å) of a model or a corpus with :func:`doubt`.
 
     Parameters
     ----------
     voxel_size, radii
-        Of the tomograms, and of the particles by class.
+        Voxel size of the tomograms, and radius of the particles of each class.
     called
-        What has them, such as ``the model 'ribosome'``.
+        Name of the model or corpus for the message, such as ``the model 'ribosome'``.
     """
     return [
         doubt("voxel_size", voxel_size, called=f"the voxel size of {called}"),

@@ -1,11 +1,11 @@
-"""What other packages add: engines, networks, localisers, formats of particles and volumes.
+"""Extensions by other packages: engines, networks, localisers, formats of particles and volumes.
 
-A package adds one by an entry point, one line in its ``pyproject.toml``::
+A package adds an extension by an entry point, one line in its ``pyproject.toml``::
 
     [project.entry-points."template_learning.engines"]
     mine = "my_package.engine:Mine"
 
-Names of ours always mean our own. A package that cannot be imported is named and left out.
+Built-in names cannot be replaced. A package that cannot be imported is reported and left out.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ T = TypeVar("T")
 
 
 class Known(Mapping[str, T], Generic[T]):
-    """What is known of one kind by name: ours, then what installed packages add.
+    """Registry of one kind of extension by name: the built-in ones, then those of installed packages.
 
     Parameters
     ----------
     group
-        Of the entry points, after ``template_learning.``.
+        Group of the entry points, without ``template_learning.``.
     kind
-        Word for one of them, for messages.
+        Word for one extension, for messages.
     ours
-        Name -> a function that gives it, so that nothing is imported before it is asked for.
+        Name -> a function that imports and returns it, so that nothing is imported before it is needed.
     parameter
-        That names one; None: no parameter does.
+        Parameter that takes such a name; None: there is none.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Known(Mapping[str, T], Generic[T]):
         point = _added(self._group)[name]
         try:
             added: T = point.load()
-        except Exception as error:  # another package may raise anything
+        except Exception as error:  # another package may raise any exception
             raise InputError(
                 f"the {self._kind} {name!r} of the package {_package(point)} cannot be loaded ({error}); "
                 "update the package or remove it"
@@ -68,19 +68,19 @@ class Known(Mapping[str, T], Generic[T]):
         return added
 
     def named(self, name: str) -> T:
-        """Find one by its name.
+        """Find an extension by its name.
 
         Raises
         ------
         InputError
-            If there is none of that name: it lists those that there are, and the one that was probably
-            meant; or if its package cannot be loaded.
+            If the name is unknown (with the known names and the nearest one), or if its package cannot be
+            loaded.
         """
         self.check(name)
         return self[name]
 
     def check(self, name: str) -> None:
-        """Refuse a name that there is not; nothing is loaded (InputError)."""
+        """Refuse an unknown name (InputError); nothing is loaded."""
         if name not in self:
             raise InputError(
                 f"there is no {self._kind} {name!r}; use one of {', '.join(self)}{nearest(name, self)}",
@@ -88,7 +88,7 @@ class Known(Mapping[str, T], Generic[T]):
             )
 
     def loadable(self) -> Iterator[T]:
-        """Yield all, in order; a package that cannot be loaded is named in a note and left out."""
+        """Yield all in order; a package that cannot be loaded is left out with a warning."""
         for name in self:
             try:
                 found = self[name]
@@ -104,7 +104,7 @@ def _added(group: Group) -> dict[str, EntryPoint]:
 
 @functools.lru_cache(maxsize=32)
 def _entry_points(group: Group, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """Look at what is installed; again only when the path has changed."""
+    """Find the installed packages; repeated only when the path has changed."""
     return {point.name: point for point in entry_points(group=f"template_learning.{group}")}
 
 

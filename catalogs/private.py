@@ -1,8 +1,8 @@
-"""A folder of the user's own on this machine, for files whose names others could guess.
+"""Folders that only this user can access, for files whose names others could guess.
 
-In a shared temporary folder anybody may make what a program is about to open: a link to another file of its
-user, for example. So what is there is believed only if it is a folder, no link, that belongs to the user and
-that nobody else can enter.
+In a shared temporary folder, anybody can create the file that a program is about to open, for example as a
+link to another file of its user. So an existing folder is used only if it is not a link, belongs to the user
+and cannot be entered by others.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 
 from catalogs.errors import InputError
 
-_ALIVE = ".alive"  # in a scratch folder; locked as long as its process lives
+_ALIVE = ".alive"  # in a scratch folder; locked as long as its process runs
 
 
 def private_folder(*parts: str) -> Path:
-    """Make a folder of the user's own, or find it.
+    """Make or find a folder of the user's own.
 
-    It is in the temporary folder, or in the user's cache where somebody else has taken its name there.
+    It is in the temporary folder, or in the user's cache if somebody else has taken its name there.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def private_folder(*parts: str) -> Path:
     Raises
     ------
     InputError
-        If no folder can be made that is the user's alone.
+        If no folder can be made that only the user can access.
     """
     host = os.uname().nodename
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "template-learning" / host
@@ -64,22 +64,22 @@ def _made(top: Path, *parts: str) -> Path:
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """Make a folder for the time of the context; it is removed at the end, also of a process that is killed.
+    """Make a temporary folder for the context, and remove it at the end.
 
-    The latter is done by the next one of the same user on the same machine that makes such a folder.
+    Folders of processes that were killed are removed when a process of the same user makes the next one.
 
     Parameters
     ----------
     prefix
-        Begins its name.
+        Beginning of its name.
     """
     top = private_folder("scratch")
-    with open(top / ".lock", "wb") as lock:  # nobody clears a folder between its making and its locking
+    with open(top / ".lock", "wb") as lock:  # so that nobody removes a folder before it is locked
         fcntl.flock(lock, fcntl.LOCK_EX)
         _clear(top)
         folder = top / f"{prefix}{uuid.uuid4().hex[:12]}"
         folder.mkdir(mode=0o700)
-        alive = open(folder / _ALIVE, "wb")  # noqa: SIM115 - it is locked as long as it is open
+        alive = open(folder / _ALIVE, "wb")  # noqa: SIM115 - locked as long as it is open
         fcntl.flock(alive, fcntl.LOCK_EX)
     try:
         yield folder
@@ -89,11 +89,11 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
 
 
 def _clear(top: Path) -> None:
-    """Remove the scratch folders of processes that are no more."""
+    """Remove the scratch folders of processes that have ended."""
     for folder in (each for each in top.iterdir() if each.is_dir() and not each.is_symlink()):
         try:
             file = os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except OSError:  # its owner removes it at this moment
+        except OSError:  # its owner is removing it
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

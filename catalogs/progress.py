@@ -1,8 +1,8 @@
-"""How far a piece of work is: the one protocol through which every part of the project reports it.
+"""The protocol through which all parts of the project report progress.
 
-Nothing but a command line prints. A function that takes long has an argument ``progress``; it begins each
-piece of work by calling ``progress(title, total, unit)``, and tells the result, a context manager, what is
-done. What else there is to say goes to :mod:`logging`.
+Only command lines print. A function that takes long has a parameter ``progress``. It begins each piece of
+work by calling ``progress(title, total, unit)``, and reports to the result, a context manager, what is done.
+All other messages go to :mod:`logging`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Line(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End, whether the work is finished or has failed."""
+        """End the piece of work, whether it is finished or has failed."""
 
     def update(self, done: int, note: str = "", *, total: int | None = None) -> None:
-        """Tell that ``done`` units are finished, with a word on what matters now; the total may change."""
+        """Report that ``done`` units are finished, with a short note; the total may change."""
 
 
 class Progress(Protocol):
-    """Begins a piece of work; anything that can be called like this may be given as ``progress``."""
+    """Begins a piece of work; any callable with this signature can be given as ``progress``."""
 
     def __call__(self, title: str, total: int, unit: str) -> Line:
         """Begin a piece of work.
@@ -73,14 +73,14 @@ class Silent:
 
 
 def progress_of(progress: bool | Progress) -> Progress:
-    """Turn what a user gave as ``progress`` into a protocol: False is silent, True a bar, else their own."""
+    """Turn ``progress`` into the protocol: False is silent, True shows a bar, objects are used as given."""
     if isinstance(progress, bool):
         return ProgressLine if progress else Silent
     return progress
 
 
 class ProgressLine:
-    """Shows how far a piece of work is: a bar in a terminal or notebook, a line now and then in a log.
+    """Shows progress: a bar in a terminal or notebook, a line now and then in a log.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class ProgressLine:
         self._live: Any = None
         self._done, self._note = 0, ""
         self._started = self._last = time.monotonic()
-        self._first: tuple[float, int] | None = None  # when something was first done, and how much
+        self._first: tuple[float, int] | None = None  # when the first units were done, and how many
 
     def __enter__(self) -> ProgressLine:
         from rich.console import Console
@@ -111,7 +111,7 @@ class ProgressLine:
         return self
 
     def update(self, done: int, note: str = "", *, total: int | None = None) -> None:
-        """Show that ``done`` units are finished, with a word on what matters now; the total may change."""
+        """Show that ``done`` units are finished, with a short note; the total may change."""
         self._total = self._total if total is None else total
         self._done, self._note, now = done, note, time.monotonic()
         if self._first is None and done > 0:
@@ -142,7 +142,7 @@ class ProgressLine:
         )
 
     def _left(self, now: float) -> str:
-        """Estimate the rest by the pace since the first piece: what came before it happens once."""
+        """Estimate the time left from the pace since the first unit, since the start-up happens once."""
         if self._first is None or self._done <= self._first[1]:
             return ""
         began, before = self._first
@@ -150,20 +150,20 @@ class ProgressLine:
 
 
 def two_rows(title: str, share: float, words: Sequence[str], notes: Sequence[str], width: int) -> Group:
-    """Draw how far a piece of work is, in two rows that fit a window of any width.
+    """Draw the progress in two rows that fit a window of any width.
 
     Parameters
     ----------
     title
-        What is being done.
+        Title of the work.
     share
-        How much of it is done, 0 to 1; a bar shows it where there is room.
+        Share that is done, 0 to 1; shown as a bar if there is room.
     words
-        What the first row says after the bar; the first ones are the most important.
+        Words of the first row after the bar, the most important first.
     notes
         What the second row says; where there is little room, those before the last are dropped.
     width
-        Of the window, in characters.
+        Width of the window in characters.
     """
     from rich.console import Group
     from rich.progress_bar import ProgressBar

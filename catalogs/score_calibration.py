@@ -1,6 +1,6 @@
-"""What a pick's score means: the probability that it is right, and what a threshold is expected to give.
+"""Calibration of scores: the probability that a pick is right, and what a threshold is expected to give.
 
-Made from held-out samples whose truth is known, stored in the model file, class by class.
+It is made from held-out samples with known truth and stored in the model file for each class.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _Z90 = 1.6448536269514722
 
 
 class Expectation(BaseModel):
-    """What a least score is expected to give, by the held-out picks.
+    """What a score threshold is expected to give, according to the held-out picks.
 
-    The interval is Wilson's, of 90 %, on the share of right picks among those that were counted.
+    The interval is Wilson's 90 % interval of the share of right picks among the held-out picks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,11 +32,11 @@ class Expectation(BaseModel):
     precision: float
     recall: float
     n_picks: int = Field(description="Held-out picks with at least this score.")
-    n_right: int = Field(description="Of these, those that are particles.")
+    n_right: int = Field(description="Right ones among these.")
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Between which values the precision lies with a probability of 90 %."""
+        """Interval that contains the precision with a probability of 90 %."""
         n, p = self.n_picks, self.n_right / self.n_picks if self.n_picks else 0.5
         if not n:
             return 0.0, 1.0
@@ -46,7 +46,7 @@ class Expectation(BaseModel):
 
 
 class Calibration(BaseModel):
-    """How the score of one class turns into a probability."""
+    """The map from scores of one class to probabilities."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +57,11 @@ class Calibration(BaseModel):
     intercept: float = 0.0
     scores: list[float] = Field(default_factory=list, description="Isotonic: knots, ascending.")
     probabilities: list[float] = Field(default_factory=list, description="Isotonic: their values.")
-    radius: float = Field(gt=0, json_schema_extra={"unit": "Å"}, description="A right pick is this near.")
+    radius: float = Field(
+        gt=0,
+        json_schema_extra={"unit": "Å"},
+        description="Largest distance of a right pick from its particle.",
+    )
     volume: float | None = Field(
         None,
         json_schema_extra={"unit": "Å³"},
@@ -65,7 +69,7 @@ class Calibration(BaseModel):
     )
     n_picks: int
     n_right: int
-    n_truth: int = Field(description="Particles that there were.")
+    n_truth: int = Field(description="Number of true particles.")
     curve: list[Expectation] = Field(description="By ascending threshold.")
 
     @model_validator(mode="after")
@@ -77,7 +81,7 @@ class Calibration(BaseModel):
         return self
 
     def probability(self, score: ArrayLike) -> Floats:
-        """Give the probability that picks with these scores are right; nan where there is no score."""
+        """Return the probability that picks with these scores are right; nan where there is no score."""
         values = np.asarray(score, np.float64)
         if self.method == "isotonic":
             return np.asarray(np.interp(values, self.scores, self.probabilities), np.float64)
@@ -89,7 +93,7 @@ class Calibration(BaseModel):
         Raises
         ------
         InputError
-            If no threshold gives it by the held-out picks.
+            If no threshold gives it according to the held-out picks.
         """
         for point in self.curve:
             if point.precision >= precision:
@@ -103,7 +107,7 @@ class Calibration(BaseModel):
         raise InputError(f"no score of {name} promises a precision of {precision:g}: {reason}; ask for less")
 
     def expected(self, threshold: float) -> Expectation:
-        """Say what a threshold is expected to give: the point of the curve at or above it."""
+        """Return what a threshold is expected to give: the point of the curve at or above it."""
         if not self.curve:
             return Expectation(threshold=threshold, precision=0.0, recall=0.0, n_picks=0, n_right=0)
         at = [point.threshold for point in self.curve]

@@ -1,4 +1,4 @@
-"""Where randomness comes from: a generator for each (corpus seed, sample, stage), and no global state."""
+"""Random generators: one for each (corpus seed, sample, stage), without global state."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def seed(*words: str | int) -> int:
 
 
 def generator(*words: str | int) -> np.random.Generator:
-    """Make the random generator of one stage; the same words give the same numbers anywhere."""
+    """Make the random generator of one stage; the same words give the same numbers on every machine."""
     return np.random.default_rng(seed(*words))

@@ -1,4 +1,4 @@
-"""Format versions: what older programs wrote is brought up to date as it is read, the future is refused."""
+"""Format versions: older versions are converted when they are read, newer ones are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from catalogs.schema import FORMAT_VERSION, SampleRecord
 
 
 class NewerFormat(InputError):
-    """Something was written by a newer version of this program; it is not damaged."""
+    """The file was written by a newer version of this program; it is not damaged."""
 
 
 def require_known(version: int, where: str) -> None:
@@ -41,8 +41,8 @@ def require_known(version: int, where: str) -> None:
 def parse_record(data: bytes | str, where: str) -> SampleRecord:
     """Read a record of this or an older format version.
 
-    What a later version has added to :class:`~catalogs.schema.Acquisition` gets its default: a new
-    parameter's default must say what was done before there was the parameter.
+    Parameters that a later version has added to :class:`~catalogs.schema.Acquisition` get their defaults. So
+    the default of a new parameter must describe what was done before the parameter existed.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def parse_record(data: bytes | str, where: str) -> SampleRecord:
     NewerFormat
         If it was written by a newer version of this program.
     InputError
-        If it is no record.
+        If it is not a record.
     """
     try:
         content = json.loads(data)
@@ -64,7 +64,7 @@ def parse_record(data: bytes | str, where: str) -> SampleRecord:
         require_known(version, where)
         for older in range(version, FORMAT_VERSION):
             content = _UPGRADES[older](content)
-        # again as text: in JSON a list may stand for a tuple
+        # as text again, because a list in JSON may stand for a tuple
         return SampleRecord.model_validate_json(data if version == FORMAT_VERSION else json.dumps(content))
     except InputError:
         raise
@@ -76,9 +76,9 @@ def parse_record(data: bytes | str, where: str) -> SampleRecord:
 
 
 def _from_1(content: dict[str, Any]) -> dict[str, Any]:
-    # format_version stays: it says how the group is laid out
+    # format_version stays, because it describes the layout of the group
     return {**content, "n_objects": len(content["checksums"])}
 
 
-#: Version -> what turns the JSON of a record of this version into that of the next.
+#: Version -> function that converts the JSON of a record to the next version.
 _UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}

@@ -1,4 +1,4 @@
-"""YAML files that people write, read so that nothing in them silently means something else."""
+"""Reads YAML files that people write, and refuses what YAML understands in another way than people do."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
 
 def read_yaml(path: Path, *, as_text: bool = False) -> Any:
-    """Read a YAML file, and refuse what YAML reads otherwise than people do.
+    """Read a YAML file, and refuse what YAML reads differently than people mean.
 
-    That is a key that stands twice in a mapping, of which YAML keeps the last; ``1:10``, which YAML 1.1 reads
-    as the number 70 to the base of 60; ``010``, which it reads as 8; and ``no:``, the key false. Other keys
-    that look like numbers or dates are names, and stay as they are written.
+    These are: a key that appears twice in a mapping, of which YAML keeps the last; ``1:10``, which YAML 1.1
+    reads as a number to base 60, 70; ``010``, which it reads as 8; and ``no:``, which it reads as the key
+    false. Other keys that look like numbers or dates are names, and stay as they are written.
 
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     as_text
-        Leave every scalar a string: then ``12:00:00`` is a time and is not refused.
+        Read every scalar as a string, so that ``12:00:00`` is a time and is not refused.
 
     Returns
     -------
     Any
-        What is in the file; None if it is empty.
+        Content of the file; None if it is empty.
 
     Raises
     ------
     InputError
-        It names the file and the line.
+        If the file cannot be read; the message names the file and the line.
     """
     loader = yaml.BaseLoader if as_text else yaml.SafeLoader
     try:
@@ -48,13 +48,13 @@ def read_yaml(path: Path, *, as_text: bool = False) -> Any:
                 raise InputError(f"{path}, line {line}: {what}.")
             _keep_names(node)
         return None if node is None else _construct(loader, node)
-    except InputError:  # which is a ValueError, too
+    except InputError:  # a ValueError, too
         raise
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply to be read.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, too, and dates such as 2026-02-31
+    except (yaml.YAMLError, ValueError) as error:  # also text that is not UTF-8, and dates such as 2026-02-31
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place else ""
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
@@ -88,8 +88,8 @@ def _construct(loader: type[yaml.BaseLoader] | type[yaml.SafeLoader], node: yaml
 
 
 def _misread(root: yaml.Node, as_text: bool) -> Iterator[tuple[int, str]]:
-    """Find what people mean otherwise: the line, and what is wrong there."""
-    seen: set[int] = set()  # an anchor may be named again and again
+    """Find what people mean differently: the line and the problem."""
+    seen: set[int] = set()  # an anchor may be used many times
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -120,8 +120,7 @@ def _keys(node: yaml.MappingNode) -> Iterator[tuple[int, str]]:
         if key.value in lines:
             yield (
                 line,
-                f"the key {key.value} stands in line {lines[key.value]} already; put both into one, "
-                "or take one away",
+                f"the key {key.value} is already in line {lines[key.value]}; merge both, or remove one",
             )
         lines[key.value] = line
         if key.tag == "tag:yaml.org,2002:bool":

@@ -1,4 +1,4 @@
-"""Makes a corpus: structures, variants, packing, simulation, reconstruction, labels."""
+"""Generate a corpus: structures, variants, packing, simulation, reconstruction, labels."""
 
 from __future__ import annotations
 

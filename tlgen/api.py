@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class PackedScene:
-    """A scene with its molecules: what stands where in one sample. It shows itself in a notebook.
+    """A scene with its molecules: everything in the box of one sample. A notebook shows it as a picture.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class PackedScene:
     seconds
         CPU time of the packing.
     occupancy, packing
-        Share of the box that the molecules fill, and what was asked of the packing; None if not known.
+        Share of the box that the molecules fill, and the settings of the packing; None if not known.
     """
 
     scene: Scene
@@ -72,12 +72,12 @@ class PackedScene:
         Parameters
         ----------
         to
-            Where to write it as well, ``.png`` or ``.html``; None: nowhere.
+            File to write the picture to, ``.png`` or ``.html``; None: no file.
 
         Returns
         -------
         PIL.Image.Image
-            The picture, which a notebook shows.
+            The picture; a notebook displays it.
         """
         from tlgen.scene.view import picture
 
@@ -99,11 +99,11 @@ class PackedScene:
 
     @property
     def particles(self) -> pd.DataFrame:
-        """The particle table, as a tomogram of the scene would have it."""
+        """The particle table of a tomogram of this scene."""
         return self.scene.particles(self.name, self.library)
 
     def measure(self) -> Facts:
-        """Count what stands in the scene and measure the gaps between molecules."""
+        """Count the molecules in the scene and measure the gaps between them."""
         from tlgen.scene.view import measure
 
         return measure(self.scene, self.library)
@@ -114,7 +114,7 @@ class PackedScene:
         Parameters
         ----------
         folder
-            Where to; see :func:`tlgen.scene.scene_file.write_scene`.
+            Folder to write to; see :func:`tlgen.scene.scene_file.write_scene`.
         voxel_size
             Å; of the coarse density.
         """
@@ -134,7 +134,7 @@ class TiltImages:
     pixel_size
         Å.
     engine, devices
-        What simulated them, with its version, and where.
+        The engine that simulated them, with its version, and the devices that it ran on.
     """
 
     images: NDArray[np.float32]
@@ -145,7 +145,7 @@ class TiltImages:
 
     @property
     def angles(self) -> NDArray[np.float64]:
-        """(tilts,) degrees, as an alignment would believe them."""
+        """(tilts,) nominal angles in degrees, without alignment errors."""
         return np.array([tilt.angle for tilt in self.tilts])
 
 
@@ -205,7 +205,7 @@ def open_scene(folder: str | os.PathLike[str]) -> PackedScene:
     Raises
     ------
     InputError
-        If there is no scene, or a hand has put something into it that cannot be.
+        If there is no scene, or it was edited by hand and is not valid.
     """
     scene, library = read_scene(folder)
     return PackedScene(scene, library, Path(folder).resolve().name)
@@ -221,20 +221,20 @@ def simulate_tilts(
 ) -> TiltImages:
     """Simulate tilt images of a scene with the acquisition of one sample of a recipe.
 
-    Ice, counts and errors of the alignment are random, but the same every time.
+    Ice, counts and alignment errors are random, but the same in every call.
 
     Parameters
     ----------
     scene
         From :func:`pack` or :func:`open_scene`.
     recipe
-        Whose acquisition counts.
+        Recipe with the acquisition.
     sample
         Name of the sample; the first one of the recipe if left out.
     angles
-        Of the series, in degrees: only these. All of them if there are none.
+        Angles in degrees: only these tilts of the series. If empty, all of them.
     noise
-        False: mean intensities, where vacuum is 1, instead of counts.
+        True gives counts; False gives mean intensities, where vacuum is 1.
 
     Returns
     -------
@@ -296,16 +296,16 @@ def make(
     recipe
         From :func:`tlgen.load_recipe`, or made in Python.
     to
-        Path or URL of the corpus; it is made if it is not there.
+        Path or URL of the corpus; it is created if it does not exist.
     cluster
         Where to run, in one word or as a file: ``local``, ``local:4``, ``slurm``, ``tcp://HOST:PORT``, ...;
         see :func:`tlrun.cluster.connect.open_pools`.
     retries
-        How often a step that fails is tried again.
+        How often a failed step is tried again.
     time_limit
         Seconds that one step may take.
     log_json
-        File that gets the run as JSON lines.
+        File to which the progress of the run is written, as JSON lines.
     yes
         Go on with values that are unusual, such as voxels of 1 Å; False: refuse them.
     progress
@@ -319,7 +319,7 @@ def make(
     Raises
     ------
     InputError
-        A value is unusual, a structure is missing, an engine cannot honour a setting, or the corpus has
+        A value is unusual, a structure is missing, an engine does not support a setting, or the corpus has
         other classes.
     IncompleteError
         Some samples could not be made; the others are in the corpus.
@@ -330,11 +330,11 @@ def make(
 
     url, found = os.fspath(to), doubts(recipe)
     if found and not yes:
-        check_recipe(recipe)  # what is impossible is refused first
+        check_recipe(recipe)  # impossible values are refused first
         refuse_unusual(found, yes, told=False)
     if not run(recipe, url, cluster, retries, time_limit, log_json, progress=progress):
         raise IncompleteError(
-            f"not all samples of the recipe {recipe.name} are in {url}; the same call tries the others again"
+            f"not all samples of the recipe {recipe.name} are in {url}; the same call makes the missing ones"
         )
     return Catalog.open(url)
 
@@ -381,7 +381,7 @@ def reconstruct_series(
 
 
 def _with_angles(tilts: list[Tilt], angles: Sequence[float]) -> list[Tilt]:
-    """Choose tilts by their angles, all of those that a series takes again and again; by rising angle."""
+    """Select tilts by their angles, including repeated ones, and sort them by angle."""
     known = {tilt.angle for tilt in tilts}
     for angle in angles:
         if angle not in known:

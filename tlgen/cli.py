@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from catalogs import console
 from tlgen.cli_corpus import COMMANDS
+from tlgen.cli_reconstruct import reconstruct
 
 if TYPE_CHECKING:
     from tlgen.recipes.recipe import Recipe
@@ -22,16 +23,16 @@ tlgen = console.program(
         "Write a recipe": ["new", "recipes", "match", "structures", "fetch"],
         "Look before you run": ["plan", "pack", "view", "simulate", "variants"],
         "Make a corpus": ["run", "clusters"],
-        "Use a corpus": ["ls", "export", "copy", "verify", "repair", "index"],
+        "Use a corpus": ["ls", "browse", "export", "copy", "verify", "repair", "index"],
         "Other": ["reconstruct", "doctor"],
     },
 )
-for command in COMMANDS:
+for command in (*COMMANDS, reconstruct):
     tlgen.add_command(command)
 
 
 def _take_folder(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Look for structures in a folder too, as long as the command runs."""
+    """Also look for structures in a folder while the command runs."""
     from catalogs.errors import InputError
 
     if value is not None:
@@ -54,7 +55,7 @@ _structures = click.option(
     expose_value=False,
     callback=_take_folder,
     metavar="FOLDER",
-    help="Look for PDB entries there first, as in the folders that $TLGEN_STRUCTURES names.",
+    help="Folder with PDB entries, searched first; $TLGEN_STRUCTURES names others.",
 )
 
 
@@ -67,15 +68,15 @@ _structures = click.option(
     default="local",
     show_default=True,
     metavar="WORD|FILE",
-    help="Where to run: local (one process a core), local:WORKERS, threads, gpu, slurm, pbs, sge, "
-    "kubernetes, tcp://HOST:PORT of a Dask scheduler, or a file as tlgen clusters writes it.",
+    help="Where to run: local (one process per core), local:WORKERS, threads, gpu, slurm, pbs, sge, "
+    "kubernetes, tcp://HOST:PORT of a Dask scheduler, or a cluster file (see tlgen clusters).",
 )
 @click.option(
     "--retries",
     default=2,
     show_default=True,
     type=click.IntRange(0),
-    help="How often a step that fails is tried again.",
+    help="How often a failed step is tried again.",
 )
 @click.option(
     "--time-limit",
@@ -83,10 +84,10 @@ _structures = click.option(
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     metavar="MINUTES",
-    help="A step (packing, one tilt, ...) that takes longer is stopped and counts as failed.",
+    help="A step (packing, one tilt, ...) that takes longer is stopped and has failed.",
 )
-@click.option("--log-json", metavar="FILE", help="Append what happens to FILE as JSON, one object a line.")
-@click.option("--yes", is_flag=True, help="Go on with values that are unusual, such as voxels of 1 Å.")
+@click.option("--log-json", metavar="FILE", help="Append the progress to FILE as JSON, one object per line.")
+@click.option("--yes", is_flag=True, help="Continue although values are unusual, such as voxels of 1 Å.")
 def run(
     recipe: str,
     url: str,
@@ -98,8 +99,9 @@ def run(
 ) -> None:
     """Make the samples of RECIPE that the corpus does not have yet.
 
-    RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again
-    after an interruption: finished samples are kept. Ctrl-C finishes what has begun; twice stops at once.
+    RECIPE is a YAML file or the name of a recipe that comes with the program, e.g. demo. Run it again after
+    an interruption: finished samples are kept. Ctrl-C finishes the samples that have begun; a second Ctrl-C
+    stops at once.
     """
     from catalogs.errors import IncompleteError
     from tlgen.api import make
@@ -124,14 +126,19 @@ def run(
 @click.argument("recipe")
 @_structures
 @console.to_disk("folder", required=True, metavar="FOLDER", help="Where to write the scene.")
-@click.option("--sample", metavar="NAME", help="E.g. train-003; the recipe's first sample if left out.")
+@click.option("--sample", metavar="NAME", help="E.g. train-003; by default the first sample of the recipe.")
 @click.option(
-    "--voxel-size", default=16.0, show_default=True, metavar="Å", help="Of the coarse density (density.mrc)."
+    "--voxel-size",
+    default=16.0,
+    show_default=True,
+    metavar="Å",
+    help="Voxel size of the coarse density (density.mrc).",
 )
 def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> None:
-    """Pack the scene of one sample of RECIPE, to look at before anything is simulated.
+    """Pack the scene of one sample of RECIPE, to look at it before anything is simulated.
 
-    FOLDER gets scene.json, the molecules, a particle table and a coarse density; `tlgen view` draws it.
+    Writes scene.json, the molecules, a particle table and a coarse density into FOLDER; `tlgen view` draws
+    it.
     """
     from tlgen.commands.pack import pack as make
 
@@ -141,16 +148,23 @@ def pack(recipe: str, folder: str, sample: str | None, voxel_size: float) -> Non
 @tlgen.command()
 @click.argument("scene")
 @click.argument("recipe")
-@console.to_disk("path", required=True, metavar="FILE", help="The stack: .mrc; angles go beside it.")
-@click.option("--sample", metavar="NAME", help="Whose acquisition; the recipe's first sample if left out.")
+@console.to_disk(
+    "path", required=True, metavar="FILE", help="The stack, .mrc; the angles are written beside it."
+)
+@click.option(
+    "--sample", metavar="NAME", help="Sample whose acquisition is used; by default the first of the recipe."
+)
 @click.option("--angle", "angles", type=float, multiple=True, metavar="°", help="Only these tilts of it.")
-@click.option("--noise/--no-noise", default=True, help="Counts, or the mean intensity (vacuum is 1).")
+@click.option(
+    "--noise/--no-noise", default=True, help="Images of counts, or of the mean intensity (vacuum is 1)."
+)
 def simulate(
     scene: str, recipe: str, path: str, sample: str | None, angles: tuple[float, ...], noise: bool
 ) -> None:
-    """Simulate tilt images of SCENE, a folder that `tlgen pack` wrote, as RECIPE says.
+    """Simulate tilt images of SCENE, a folder that `tlgen pack` wrote, with the acquisition of RECIPE.
 
-    The scene may be changed by hand: what stands in something else, or out of the ice, is refused.
+    You may edit the scene by hand; a molecule that overlaps another, or that is outside of the ice, is
+    refused.
     """
     from tlgen.commands.simulate_scene import simulate_scene
 
@@ -160,12 +174,12 @@ def simulate(
 @tlgen.command()
 @click.argument("source")
 @console.to_disk("path", required=True, metavar="FILE", help="The picture: .png or .html.")
-@click.option("--sample", metavar="NAME", help="Of a corpus; the first one by name if left out.")
+@click.option("--sample", metavar="NAME", help="Sample of a corpus; by default the first by name.")
 def view(source: str, path: str, sample: str | None) -> None:
     """Draw SOURCE: a scene, or a simulated tomogram with its labels.
 
-    SOURCE is a folder that `tlgen pack` wrote, a corpus, or a sample of one. Of a scene three sections are
-    drawn, the gaps between molecules, and counts.
+    SOURCE is a folder that `tlgen pack` wrote, a corpus, or a sample of a corpus. The picture of a scene
+    shows three sections, the gaps between molecules, and counts.
     """
     from catalogs.errors import InputError
     from tlgen.api import open_scene
@@ -177,7 +191,7 @@ def view(source: str, path: str, sample: str | None) -> None:
         click.echo(f"{path}: {name}; {'; '.join(lines)}")
         return
     if sample is not None:
-        raise InputError(f"--sample {sample}: {source} is no corpus; a scene is of one sample")
+        raise InputError(f"--sample {sample}: {source} is not a corpus; a scene has only one sample")
     packed = open_scene(source)
     facts = packed.draw(path)
     click.echo(f"{path}: " + "; ".join(describe(packed.scene, facts)))
@@ -201,8 +215,8 @@ def recipes(schema: bool) -> None:
 @tlgen.command()
 @click.argument("recipe")
 @_structures
-@click.option("--to", "url", required=True, metavar="URL", help="The corpus, whether it is there or not.")
-@click.option("--price", metavar="MONEY", help="Of a core for an hour, e.g. 0.05/core-hour.")
+@click.option("--to", "url", required=True, metavar="URL", help="The corpus; it need not exist yet.")
+@click.option("--price", metavar="MONEY", help="Price per core-hour, e.g. 0.05/core-hour.")
 @click.option(
     "--cluster", default="local", show_default=True, metavar="WORD|FILE", help="As tlgen run takes it."
 )
@@ -212,13 +226,13 @@ def recipes(schema: bool) -> None:
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="What the calibration may take, about.",
+    help="About how long the cost measurement may take.",
 )
 def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) -> None:
-    """Say what tlgen run would do with RECIPE, and what that would cost; nothing is changed.
+    """Show what tlgen run would do with RECIPE and what it would cost; nothing is changed.
 
-    Counts are exact. Costs come from one small sample of each kind, which is made on this machine and
-    thrown away; what was measured is remembered for some hours.
+    Counts are exact. Costs are estimated from one small sample of each kind, which is made on this machine
+    and thrown away. The measurement is remembered for some hours.
     """
     from tlgen.runs.plan import plan as tell
 
@@ -228,10 +242,10 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
 @tlgen.command()
 @click.argument("name", required=False)
 def clusters(name: str | None) -> None:
-    """List where tlgen run can compute, or print the commented cluster file NAME to start from.
+    """List the kinds of clusters, or print the commented cluster file NAME as a template.
 
-    E.g. tlgen clusters slurm > cluster.yaml, then: tlgen run RECIPE --to URL --cluster cluster.yaml.
-    With a file of yours as NAME, it is checked, and what would be submitted is printed.
+    E.g. tlgen clusters slurm > cluster.yaml, then: tlgen run RECIPE --to URL --cluster cluster.yaml. If NAME
+    is your own file, it is checked, and the job script that would be submitted is printed.
     """
     from tlrun.cluster.cluster_file import presets
     from tlrun.cluster.preview import listing, preview
@@ -248,7 +262,7 @@ def clusters(name: str | None) -> None:
 @click.option("--template", default="demo", show_default=True, help="A recipe that `tlgen recipes` lists.")
 @click.argument("path", type=click.Path(path_type=Path))
 def new(template: str, path: Path) -> None:
-    """Write a commented recipe to PATH, to make your own of."""
+    """Write a commented recipe to PATH as a template for your own."""
     from tlgen.commands.enough import lines
     from tlgen.recipes.recipe_file import new_recipe
 
@@ -263,9 +277,9 @@ def new(template: str, path: Path) -> None:
 @_structures
 @console.to_disk("folder", required=True, type=click.Path(path_type=Path), help="Where to write them.")
 def variants(recipe: str, folder: Path) -> None:
-    """Write the flexible variants of RECIPE's targets, as mmCIF files of several models and a table.
+    """Write the flexible variants of RECIPE's targets: mmCIF files with several models, and a table.
 
-    They are those that `tlgen run` packs. ChimeraX opens the files and plays the models as a film.
+    These are the variants that `tlgen run` packs. ChimeraX opens the files and plays the models as a movie.
     """
     from tlgen.molecules.variant_files import write_variants
     from tlgen.recipes.recipe_file import read_recipe
@@ -274,141 +288,22 @@ def variants(recipe: str, folder: Path) -> None:
 
 
 @tlgen.command()
-@click.argument("series")
-@click.option(
-    "--angles", required=True, metavar="FILE", help=".tlt, .mdoc, STAR, .tomostar, Warp's .xml, .aln."
-)
-@click.option("--to", "path", required=True, metavar="FILE", help="The tomogram: .mrc, .rec or .zarr.")
-@click.option("--pixel-size", type=float, metavar="Å", help="Of the images, where no file states it.")
-@click.option("--bin", "times", type=int, metavar="N", help="Pixels along a voxel's edge.")
-@click.option("--voxel-size", type=float, metavar="Å", help="Bin to about this, instead of --bin.")
-@click.option(
-    "--binning",
-    type=console.Choice(["fourier", "average"]),
-    default="fourier",
-    show_default=True,
-    help="How images are binned.",
-)
-@click.option("--thickness", default=3000.0, show_default=True, metavar="Å", help="Of the tomogram.")
-@click.option(
-    "--tilt-axis",
-    default=0.0,
-    show_default=True,
-    metavar="DEGREES",
-    help="From the images' y, anticlockwise; leave it at 0 for aligned images.",
-)
-@click.option("--negate-angles", is_flag=True, help="Tilts count the other way round: mirrors along z.")
-@click.option(
-    "--align", metavar="FILE", help="Move the images of a raw stack as an IMOD .xf or an AreTomo .aln says."
-)
-@click.option("--leave-out", metavar="N,N,...", default="", help="Images to leave out, counted from 0.")
-@click.option(
-    "--filter", "kind", type=console.Choice(["ramp", "exact", "sirt"]), default="ramp", show_default=True
-)
-@click.option("--iterations", default=10, show_default=True, help="Of the SIRT that --filter sirt is like.")
-@click.option(
-    "--rolloff",
-    type=console.Choice(["hann", "gaussian", "none"]),
-    default="hann",
-    show_default=True,
-    help="What ends the filter: a Hann window at Nyquist, or a Gaussian.",
-)
-@click.option("--cutoff", default=0.35, show_default=True, help="Where the Gaussian begins, cycles a pixel.")
-@click.option("--falloff", default=0.035, show_default=True, help="The Gaussian's sigma, cycles a pixel.")
-@click.option(
-    "--dose-weighting",
-    is_flag=True,
-    help="Fade out what the dose has destroyed; needs doses and their order.",
-)
-@click.option(
-    "--order",
-    metavar="WORD|FILE",
-    help="When images were taken, where no file tells it: stack, dose_symmetric:negative, "
-    "dose_symmetric:positive, or a file with a number for each.",
-)
-@click.option("--dose-per-tilt", type=float, metavar="e/Å²", help="Of each image, where no file tells it.")
-@click.option(
-    "--ctf",
-    type=console.Choice(["none", "phase_flip", "wiener"]),
-    default="none",
-    show_default=True,
-    help="Correct the contrast transfer, slab by slab.",
-)
-@click.option(
-    "--ctf-slab", default=150.0, show_default=True, metavar="Å", help="Of equal defocus along the beam."
-)
-@click.option(
-    "--wiener-snr", default=1.0, show_default=True, help="Signal to noise that --ctf wiener expects."
-)
-@click.option("--defocus", type=float, metavar="µm", help="Under focus, where the angles' file has none.")
-@click.option("--voltage", type=float, metavar="kV", help="Where no file states it; else 300.")
-@click.option(
-    "--cs", type=float, metavar="mm", help="Spherical aberration, where no file states it; else 2.7."
-)
-@click.option("--amplitude-contrast", default=0.07, show_default=True, help="Share of the contrast.")
-@click.option("--phase-shift", default=0.0, show_default=True, metavar="DEGREES", help="By a phase plate.")
-@click.option(
-    "--defocus-handedness",
-    type=console.Choice(["1", "-1"]),
-    help="-1 if what is higher in the tomogram is less under focus; else as rlnTomoHand says, or 1.",
-)
-@click.option("--threads", type=int, help="To compute with; all of the machine's if left out.")
-@click.option(
-    "--device",
-    type=console.Choice(["cpu", "gpu", "auto"]),
-    default="cpu",
-    show_default=True,
-    help="Where images are filtered and back-projected; auto: on a GPU where there is one.",
-)
-@click.option("--yes", is_flag=True, help="Go on with values that are unusual, such as a thickness of 30 Å.")
-def reconstruct(series: str, angles: str, path: str, **given: Any) -> None:
-    """Make a tomogram of SERIES, a stack of aligned images (MRC), by weighted back-projection.
-
-    The tilt axis is y and goes through the middle of the images, as in IMOD's .ali.
-    """
-    from catalogs.errors import InputError
-    from tlgen.api import reconstruct_series
-    from tlgen.reconstruct.from_file import settings_of
-
-    try:
-        left_out = tuple(int(word) for word in given["leave_out"].replace(",", " ").split())
-    except ValueError:
-        raise InputError(f"--leave-out {given['leave_out']}: give numbers of images, such as 0,17") from None
-    names = (
-        "iterations", "rolloff", "cutoff", "falloff", "dose_weighting", "ctf", "ctf_slab", "wiener_snr",
-    )  # fmt: skip
-    settings = settings_of({"filter": given["kind"], **{name: given[name] for name in names}})
-    same = (
-        "pixel_size", "voxel_size", "binning", "thickness", "tilt_axis", "negate_angles", "defocus",
-        "voltage", "amplitude_contrast", "phase_shift", "device", "align", "order", "dose_per_tilt", "yes",
-    )  # fmt: skip
-    (z, y, x), voxel_size = reconstruct_series(
-        series, angles, path, progress=True,
-        bin=given["times"], leave_out=left_out, spherical_aberration=given["cs"],
-        handedness=int(given["defocus_handedness"] or 0) or None, settings=settings,
-        threads=given["threads"] if given["threads"] is not None else os.cpu_count() or 1,
-        **{name: given[name] for name in same},
-    )  # fmt: skip
-    click.echo(f"{path}: {x} x {y} x {z} voxels of {voxel_size:g} Å")
-
-
-@tlgen.command()
 @click.argument("acquisition")
-@console.to_disk("path", metavar="FILE", help="The recipe, .yaml; it is printed if left out.")
+@console.to_disk("path", metavar="FILE", help="The recipe, .yaml; if left out, it is printed.")
 @click.option("--template", help="The recipe that a new one extends: a name or a path.  [default: demo]")
 @click.option(
     "--voxel-size",
     default=10.0,
     show_default=True,
     metavar="Å",
-    help="Bin your pixels to about this, by a whole number.",
+    help="Bin your pixels to about this voxel size, by a whole number.",
 )
 def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
-    """Write a recipe whose tilt series are taken as ACQUISITION was: an .mdoc, STAR, .tomostar, ...
+    """Write a recipe with tilt series like ACQUISITION: an .mdoc, STAR, .tomostar, ... file.
 
-    Tilts, order and voltage are those of the file, dose and defocus are drawn from around its own. Structures
-    and counts of a new recipe come from the template; edit them. In a recipe that is there, only shape,
-    acquisition and samples are changed.
+    Tilts, order and voltage are those of the file; dose and defocus are drawn from ranges around its values.
+    Structures and counts of a new recipe come from the template; edit them. If the recipe exists, only its
+    shape, acquisition and samples are changed.
     """
     from tlgen.recipes.from_series import write_recipe
 
@@ -423,9 +318,9 @@ def match(acquisition: str, path: str | None, template: str | None, voxel_size: 
 @tlgen.command()
 @click.argument("names", nargs=-1, metavar="[FILE|PDB-ID]...")
 def structures(names: tuple[str, ...]) -> None:
-    """List the structures that installed packages ship, or read structures and say what each is.
+    """List the structures that come with installed packages, or read structures and describe them.
 
-    A recipe may name any other PDB entry too.
+    A recipe may also name any other PDB entry.
     """
     from tlgen.commands.structure_list import described_lines, shipped_lines
 
@@ -439,12 +334,12 @@ def structures(names: tuple[str, ...]) -> None:
     "folder",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where they go; the cache (~/.cache/template-learning/pdb) if left out.",
+    help="Where to write them; by default the cache (~/.cache/template-learning/pdb).",
 )
 def fetch(recipe: str, folder: Path | None) -> None:
-    """Fetch all structures of RECIPE from the PDB, for a machine that has no network.
+    """Fetch all structures of RECIPE from the PDB, for use on a machine without a network.
 
-    There, --structures FOLDER or $TLGEN_STRUCTURES finds them.
+    On that machine, name the folder with --structures FOLDER or $TLGEN_STRUCTURES.
     """
     from tlgen.commands.structure_list import fetch_all
     from tlgen.recipes.recipe_file import read_recipe
@@ -455,7 +350,7 @@ def fetch(recipe: str, folder: Path | None) -> None:
 
 @tlgen.command()
 def doctor() -> int:
-    """Show what is installed and what works here, with the command that mends what does not."""
+    """Show what is installed and what works, and how to fix what does not."""
     from tlgen.commands.doctor import examine
 
     lines = examine()
@@ -469,10 +364,10 @@ def doctor() -> int:
 
 
 def _with_a_word(name: str, yes: bool | None = None) -> Recipe:
-    """Read a recipe, and say what is unusual about it.
+    """Read a recipe, and print what is unusual about it.
 
-    ``yes`` says of something that takes hours whether the user means what is unusual; None stands for
-    something that takes minutes, which goes on anyway.
+    For commands that take hours, ``yes`` says whether the user means the unusual values. None is for commands
+    that take minutes; they always continue.
     """
     from tlgen.recipes.doubts import doubts, refuse_unusual
     from tlgen.recipes.recipe_file import read_recipe
@@ -484,7 +379,7 @@ def _with_a_word(name: str, yes: bool | None = None) -> Recipe:
     if found and yes is False:
         from tlgen.runs.recipe_checks import check_recipe
 
-        check_recipe(recipe)  # the impossible is refused before the unusual is asked about
+        check_recipe(recipe)  # impossible values are refused before the user is asked about unusual ones
         refuse_unusual(found, yes)
     return recipe
 

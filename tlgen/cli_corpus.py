@@ -1,4 +1,4 @@
-"""The commands of ``tlgen`` that list, check, mend and copy a corpus that is there."""
+"""The commands of ``tlgen`` that list, check, repair and copy a corpus."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from catalogs import console
 @click.option("--where", metavar="QUERY", help="E.g. \"dose < 100 and defocus > 2 and split == 'test'\".")
 @click.option("--columns", metavar="A,B,...", help="Show these columns, or all.")
 @click.option("--sort", default="name", show_default=True, metavar="A,-B,...", help="-B: downwards.")
-@click.option("--csv", "form", flag_value="csv", help="All columns, or those chosen, as CSV.")
-@click.option("--json", "form", flag_value="json", help="The same as JSON, one object a line.")
-@click.option("--paths", is_flag=True, help="Print only where the samples lie, one a line.")
+@click.option("--csv", "form", flag_value="csv", help="Print all columns, or the chosen ones, as CSV.")
+@click.option("--json", "form", flag_value="json", help="Print the same as JSON, one object per line.")
+@click.option("--paths", is_flag=True, help="Print only the paths of the samples, one per line.")
 @click.option(
-    "--failed", is_flag=True, help="List instead what could not be made, and why; --json: all of it."
+    "--failed",
+    is_flag=True,
+    help="List the samples that could not be made, and why; with --json, all details.",
 )
 def ls(
     url: str, where: str | None, columns: str | None, sort: str, form: str | None, paths: bool, failed: bool
@@ -37,13 +39,13 @@ def ls(
 
 @click.command()
 @click.argument("url")
-@click.option("--port", type=click.IntRange(1, 65535), help="Of this machine; any that is free if left out.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of this machine; by default any free one.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def browse(url: str, port: int | None, no_browser: bool) -> None:
     """Show the corpus at URL as a page in the browser: samples, parameters, sections, labels, tilts.
 
-    The page is served to this machine only, to whoever has its address, and nothing is changed. Ctrl-C
-    ends it.
+    The page can be opened on this machine only, with the address that is printed. Nothing is changed. Ctrl-C
+    stops it.
     """
     from tlgen.commands.browse import browse as show
 
@@ -56,7 +58,7 @@ def browse(url: str, port: int | None, no_browser: bool) -> None:
 def verify(url: str, quick: bool) -> None:
     """Compare every object of the corpus at URL with its checksum, and the index with the samples.
 
-    Prints what is wrong, one a line, and ends with status 1 if anything is.
+    Prints each problem on a line, and ends with status 1 if there is any.
     """
     from tlgen.commands.maintenance import verify as check
 
@@ -65,13 +67,13 @@ def verify(url: str, quick: bool) -> None:
 
 @click.command()
 @click.argument("url")
-@click.option("--yes", is_flag=True, help="Do it; without it, only say what would be done.")
+@click.option("--yes", is_flag=True, help="Repair; without it, only print what would be done.")
 @click.option("--grace", default=24.0, show_default=True, metavar="HOURS", help="Leave what is younger.")
 @click.option("--quick", is_flag=True, help="Compare names and sizes only; read no volumes.")
 def repair(url: str, yes: bool, grace: float, quick: bool) -> None:
-    """Take out of the corpus at URL what is damaged or given up, and write its index anew.
+    """Remove damaged and abandoned data from the corpus at URL, and write a new index.
 
-    Says what it would do; with --yes it does it. Damaged samples are listed: tlgen run makes them again.
+    Prints what it would do; with --yes it does it. Damaged samples are listed: tlgen run makes them again.
     Ends with status 1 if something is left to do.
     """
     from tlgen.commands.maintenance import repair as mend
@@ -86,8 +88,8 @@ def repair(url: str, yes: bool, grace: float, quick: bool) -> None:
 def copy(source: str, target: str, where: str | None) -> None:
     """Copy the samples of the corpus SOURCE to TARGET, a folder, s3://... or gs://...
 
-    Every object is compared with its checksum. Run it again after an interruption: what is there already is
-    not copied again.
+    Every object is compared with its checksum. Run it again after an interruption: existing samples are not
+    copied again.
     """
     from tlgen.commands.maintenance import copy as make_copy
 
@@ -106,7 +108,7 @@ def copy(source: str, target: str, where: str | None) -> None:
     help="MRC with STAR, DeepFinder's training set, a copick project, the original scripts' results.",
 )
 @click.option("--where", metavar="QUERY", help="Export only these samples, e.g. \"split == 'test'\".")
-@click.option("--copy", "copies", is_flag=True, help="copick: copy volumes instead of hard links to them.")
+@click.option("--copy", "copies", is_flag=True, help="copick: copy volumes instead of making hard links.")
 @click.option(
     "--croissant",
     is_flag=True,
@@ -128,7 +130,7 @@ def export(
 ) -> None:
     """Export the samples of the corpus at URL for other programs, or describe it to publish it.
 
-    Run it again after an interruption or when the corpus has grown: files that are there are kept.
+    Run it again after an interruption or when the corpus has grown: existing files are kept.
     """
     from catalogs.errors import InputError
     from tlgen.commands import maintenance

@@ -1,4 +1,4 @@
-"""Uses a model: segments tomograms, localises particles, scores and reports them."""
+"""Uses models: segments tomograms, localises particles, scores and reports picks."""
 
 from __future__ import annotations
 

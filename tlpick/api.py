@@ -1,4 +1,4 @@
-"""What ``import tlpick`` offers besides :class:`tlpick.Model`: pick many tomograms, score picks.
+"""The API of ``tlpick`` besides :class:`tlpick.Model`: pick many tomograms, score picks.
 
 The command line ``tlpick`` is a thin layer over the same functions.
 """
@@ -63,26 +63,26 @@ def pick_many(
 ) -> Run:
     """Pick the particles of many tomograms.
 
-    Call it again after an interruption: tomograms that the folder holds picks of, by the same model and
-    settings and from the same voxels, are skipped. One tomogram that fails stops no other.
+    It can be called again after an interruption. Tomograms are skipped if the folder has their picks, made
+    with the same model and settings from the same voxels. If one tomogram fails, the others go on.
 
     Parameters
     ----------
     model
         A model or its file.
     tomograms
-        Volumes (paths or URLs), patterns such as ``data/*.mrc``, text files with one of these a line,
+        Volumes (paths or URLs), patterns such as ``data/*.mrc``, text files with one of these per line,
         RELION's ``tomograms.star``, copick projects, corpora.
     to
-        Folder where the picks go.
+        Folder for the picks.
     cluster
         Where to run, in one word or as a file, such as ``local:4`` or ``slurm``; None: this process.
     preprocessing
         How tomograms are preprocessed for the model; None: they must fit as they are.
     localising
-        How voxels become particles, and which particles count; None: the defaults.
+        How particles are found in the segmentation, and which of them count; None: the defaults.
     tta
-        Orientations whose mean counts: 1, 4 or 8.
+        Number of orientations to average over: 1, 4 or 8.
     max_memory
         Bytes that a process may use.
     tile
@@ -94,7 +94,7 @@ def pick_many(
     keep_segmentation
         ``zarr`` or ``mrc``: the classes and probabilities of all voxels are kept.
     selection
-        What to take of sources that hold several tomograms.
+        Which tomograms to take from sources with several.
     precision
         Keep the picks that promise this share of right ones; needs a calibrated model.
     fdr, top, min_score
@@ -105,19 +105,19 @@ def pick_many(
     pixel_size, tomograms_star
         Å of the unbinned tilt series, and RELION 5's ``tomograms.star``, for formats that need them.
     yes
-        Go on with values that are unusual; False: refuse them, unless ``preprocessing`` says yes.
+        Accept unusual values; False: refuse them, unless ``preprocessing`` accepts them.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
 
     Returns
     -------
     Run
-        What was picked, what failed, and where the results are.
+        The picks, the failures, and the location of the results.
 
     Raises
     ------
     InputError
-        If the model is none, a setting cannot be, or nothing is left to pick.
+        If the model is not valid, a setting is impossible, or there is nothing to pick.
     """
     path = model.path if isinstance(model, Model) else os.fspath(model)
     given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
@@ -149,12 +149,12 @@ def pick_many(
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Picks against truth. It shows itself as a table in a notebook.
+    """Comparison of picks with truth. Notebooks show it as a table.
 
     Attributes
     ----------
     evaluation
-        Scores of each class, and both tables with their partners.
+        Scores of each class, and both tables with matched partners.
     result
         With a report also its path, curves, intervals, the metrics of others, and notes on what was left out.
     """
@@ -164,7 +164,7 @@ class Comparison:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each class: F1, precision, recall, counts, and the mean distance of pairs in Å."""
+        """One row per class: F1, precision, recall, counts, and the mean distance of pairs in Å."""
         rows: list[dict[str, Any]] = [
             {
                 "class_name": each.class_name,
@@ -203,7 +203,7 @@ def score(
     reviewed: str | os.PathLike[str] | None = None,
     join: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Compare picks with the particles that there are, one to one, class by class.
+    """Compare picks with the true particles, one to one, class by class.
 
     Parameters
     ----------
@@ -211,9 +211,9 @@ def score(
         Particle tables, or lists in any format that :func:`catalogs.particles.read` knows. Distractors of a
         simulated truth do not count.
     radii
-        Class -> radius of its particles in Å, such as ``model.radii``: how far a pick may be off.
+        Class -> radius of its particles in Å, such as ``model.radii``: the largest distance of a right pick.
     radius
-        The same for all classes; goes before ``radii``.
+        The same for all classes; has priority over ``radii``.
     report
         Write ``score.json`` and a page with charts and the metrics of other programs beside the picks, as
         ``tlpick score`` does. ``picks`` is then the folder of a run or a list, and ``truth`` may also be a
@@ -229,7 +229,7 @@ def score(
     Raises
     ------
     InputError
-        If a radius is missing, or both tables have no tomogram in common.
+        If a radius is missing, or the tables have no tomogram in common.
     """
     if report:
         return _with_report(picks, truth, radii, radius, reviewed, join)
@@ -241,12 +241,12 @@ def score(
     far = {name: radius if radius is not None else (radii or {}).get(name, math.nan) for name in names}
     for name, value in far.items():
         if not value > 0:
-            raise InputError(f"the radius of {name} is not known; give `radii` or `radius`, in Å")
+            raise InputError(f"the radius of {name} is unknown; give `radii` or `radius`, in Å")
     both = set(ours["tomogram"]) & set(theirs["tomogram"])
     if not both and len(ours) and len(theirs):
         raise InputError(
             f"picks and truth have no tomogram in common: {ours['tomogram'].iloc[0]!r} is the first of the "
-            f"picks, {theirs['tomogram'].iloc[0]!r} of the truth; name them alike",
+            f"picks, {theirs['tomogram'].iloc[0]!r} of the truth; use the same names",
             parameter="truth",
         )
     return Comparison(evaluate(ours, theirs, far))
@@ -317,13 +317,13 @@ def calibrate(
 
 
 def _read(table: _Table, parameter: str) -> pd.DataFrame:
-    """Take a particle table as it is, or read it; leave out distractors."""
+    """Use a particle table, or read it; leave out distractors."""
     if not isinstance(table, pd.DataFrame):
         table = particles.read(Path(table))
     missing = [name for name in ("tomogram", "class_name", "x", "y", "z") if name not in table]
     if missing:
         raise InputError(
-            f"`{parameter}` is no particle table: it has no column {', '.join(missing)}; "
+            f"`{parameter}` is not a particle table: it has no column {', '.join(missing)}; "
             "catalogs.particles.make makes one"
         )
     return table[table["class_name"] != DISTRACTOR].reset_index(drop=True)

@@ -16,7 +16,7 @@ tlpick = console.program(
     "Pick particles in tomograms with a trained model, and score picks against truth.",
     {
         "Pick": ["run", "select", "convert", "mask", "report"],
-        "Evaluate": ["score", "calibrate"],
+        "Evaluate": ["check", "score", "calibrate"],
         "Other": ["cite"],
     },
 )
@@ -25,24 +25,22 @@ tlpick = console.program(
 @tlpick.command("run")
 @click.argument("model")
 @click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
-@console.to_disk("folder", required=True, metavar="FOLDER", help="Where the picks go.")
+@console.to_disk("folder", required=True, metavar="FOLDER", help="Folder for the picks.")
 @click.option(
     "--format",
     "formats",
     multiple=True,
     metavar="NAME",
-    help="Write the picks in this format, too, e.g. relion4, dynamo or copick; repeat it for several. "
+    help="Also write the picks in this format, e.g. relion4, dynamo or copick; repeat for several. "
     "`tlpick convert --formats` lists them.",
 )
 @click.option(
     "--pixel-size",
     type=click.FloatRange(0, min_open=True),
     metavar="Å",
-    help="Of the unbinned tilt series, for formats that count in its pixels.",
+    help="Pixel size of the unbinned tilt series, for formats that count in its pixels.",
 )
-@click.option(
-    "--tomograms-star", metavar="FILE", help="RELION 5's tomograms.star, which --format relion5-set names."
-)
+@click.option("--tomograms-star", metavar="FILE", help="RELION 5's tomograms.star, for --format relion5-set.")
 @running
 @localising
 @thresholding
@@ -66,9 +64,9 @@ def run_command(
     """Pick the particles of every TOMOGRAM with MODEL.
 
     TOMOGRAM is a volume (MRC, OME-Zarr, HDF5, ...; a path or URL), a folder of them, a quoted glob such as
-    'data/*.mrc', a text file with one of these a line (.txt), RELION's tomograms.star, a copick project, a
-    corpus, or one of its samples. Those that FOLDER already holds picks of, by the same model and settings
-    and from the same voxels, are skipped; what failed is tried again.
+    'data/*.mrc', a text file with one of these per line (.txt), RELION's tomograms.star, a copick project, a
+    corpus, or one of its samples. Tomograms are skipped if FOLDER has their picks, made with the same model
+    and settings from the same voxels; failed ones are tried again.
     """
     from tlpick.api import pick_many
     from tlpick.network.tomograms.inputs import Selection
@@ -94,10 +92,10 @@ def run_command(
 
 @tlpick.command()
 @click.argument("folder")
-@console.to_disk("to", required=True, metavar="FILE", help="Where the list goes, e.g. strict.star.")
+@console.to_disk("to", required=True, metavar="FILE", help="The list to write, e.g. strict.star.")
 @cutting
 def select(folder: str, to: str, fdr: float | str | None, top: int | None, min_score: float | None) -> None:
-    """Write another choice of the picks of a run's FOLDER; nothing is picked anew."""
+    """Write another selection of the picks in a run's FOLDER, without picking again."""
     from tlpick.batch.select import select_picks
     from tlpick.evaluation.cut import asked_cut
 
@@ -108,13 +106,50 @@ def select(folder: str, to: str, fdr: float | str | None, top: int | None, min_s
 @tlpick.command()
 @click.argument("folder")
 @console.to_disk(
-    "to", required=True, metavar="FOLDER", help="Where the masks go, NAME.mrc for each tomogram."
+    "to", required=True, metavar="FOLDER", help="Folder for the masks, NAME.mrc for each tomogram."
 )
 def mask(folder: str, to: str) -> None:
-    """Write the masks that the run in FOLDER used: 1 where it looked, 0 outside of the ice and at beads."""
+    """Write the masks of the run in FOLDER: 1 where it picked, 0 outside of the ice and at beads."""
     from tlpick.batch.select import write_masks
 
     for line in write_masks(folder, to):
+        click.echo(line)
+
+
+@tlpick.command()
+@click.argument("model")
+@click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
+@click.option(
+    "--voxel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the tomograms, whatever their headers say.",
+)
+@click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
+@click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms.")
+@click.option(
+    "--trust-contrast", is_flag=True, help="Do not refuse tomograms whose protein seems to be bright."
+)
+def check(
+    model: str,
+    tomograms: tuple[str, ...],
+    voxel_size: float | None,
+    rescale: bool,
+    invert: bool,
+    trust_contrast: bool,
+) -> None:
+    """Say in which way every TOMOGRAM is unlike what MODEL learned from, and what to change.
+
+    Power by frequency, the missing wedge, the first zero of the transfer function and the thickness are
+    compared with those of the training data. Nothing is picked.
+    """
+    from tlpick.batch.check import check_tomograms
+    from tlpick.network.tomograms.intake import Preprocessing
+
+    preprocessing = Preprocessing(
+        voxel_size=voxel_size, rescale=rescale, invert=invert, trust_contrast=trust_contrast
+    )
+    for line in check_tomograms(model, tomograms, preprocessing):
         click.echo(line)
 
 
@@ -125,27 +160,27 @@ def mask(folder: str, to: str) -> None:
     "--radius",
     type=click.FloatRange(0, min_open=True),
     metavar="Å",
-    help="How far a pick may be off; half of a particle's diameter unless given.",
+    help="Largest distance of a right pick from its particle; by default half of the particle's diameter.",
 )
 @click.option(
     "--reviewed",
     metavar="MASK",
     help="Where the truth is complete: a volume that is not 0 there, or a folder with one named as each "
-    "tomogram. What lies outside counts neither as right nor as wrong.",
+    "tomogram. Picks outside count neither as right nor as wrong.",
 )
 @click.option(
     "--join",
     multiple=True,
     metavar="PICKED=TRUTH",
-    help="A tomogram of the picks and what the truth calls it, where that is another name; repeat it for "
-    "several. One tomogram and the truth of one need it not.",
+    help="A tomogram of the picks and its name in the truth, if these differ; repeat for "
+    "several. Not needed for a single tomogram.",
 )
 def score(picks: str, truth: str, radius: float | None, reviewed: str | None, join: tuple[str, ...]) -> None:
     """Compare PICKS (folder of a run, or a particle list) with TRUTH.
 
-    TRUTH is a corpus or a sample of it, a particle list, or a volume with the classes' labels. Picks and
-    particles of a class are joined one to one; score.json and report.html go beside the picks, with the
-    metrics of SHREC'21, CZII, DeePiCt, octopi, DeepFinder and TomoTwin besides.
+    TRUTH is a corpus or a sample of it, a particle list, or a label volume. Picks and particles of a class
+    are matched one to one. score.json and report.html are written beside the picks, and also contain the
+    metrics of SHREC'21, CZII, DeePiCt, octopi, DeepFinder and TomoTwin.
     """
     from tlpick.api import score as compare
     from tlpick.evaluation.score import sentences
@@ -168,7 +203,7 @@ tlpick.add_command(convert)
 @tlpick.command()
 @click.argument("folder")
 def report(folder: str) -> None:
-    """Write the report of a run's FOLDER again, from the picks that lie in it."""
+    """Write the report of a run's FOLDER again, from the picks in it."""
     from tlpick.output.report import write_report
 
     click.echo(f"report: {write_report(folder)}")
@@ -181,14 +216,14 @@ def report(folder: str) -> None:
     "--where",
     default="split == 'val'",
     show_default=True,
-    help="Which samples; never those that the model was trained on.",
+    help="Which samples to use; those that the model was trained on are left out.",
 )
-@console.to_disk(metavar="MODEL", help="Where the calibrated model goes; it replaces MODEL unless given.")
+@console.to_disk(metavar="MODEL", help="The calibrated model to write; by default it replaces MODEL.")
 @localising
 def calibrate(model: str, corpus: str, where: str, to: str | None, **how: Any) -> None:
-    """Learn from held-out samples of CORPUS what the scores of MODEL's picks mean, and keep it in MODEL.
+    """Calibrate the scores of MODEL's picks on held-out samples of CORPUS, and store this in MODEL.
 
-    After it, tlpick run takes --precision or --fdr, and every pick has the probability that it is right.
+    Afterwards, tlpick run accepts --precision or --fdr, and every pick has a probability of being right.
     """
     from tlpick.api import calibrate as learn
 

@@ -1,6 +1,6 @@
-"""The options of the command line that say how particles are found and which of them count.
+"""Command-line options for how particles are found and which of them count.
 
-Used by every command that localises; importing this module loads neither NumPy nor numba.
+They are used by every command that localises. Importing this module loads neither NumPy nor numba.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ _LOCALISING = (
         metavar="[meanshift|components|peaks]",
         default="meanshift",
         show_default=True,
-        help="How voxels become particles: mean shift with the class's radius, connected bodies (touching "
-        "ones are parted), peaks of the probability, or a way that an installed package adds.",
+        help="How particles are found: mean shift with the class's radius, connected components (touching "
+        "ones are split), peaks of the probability, or a method of an installed package.",
     ),
     click.option(
         "--min-size",
         multiple=True,
         metavar="[CLASS=]SHARE",
-        help="Drop what is smaller than this share of a particle's volume; of one class with CLASS=. "
+        help="Drop picks smaller than this share of a particle's volume; for one class with CLASS=. "
         "[default: 0.1]",
     ),
     click.option(
         "--max-size",
         multiple=True,
         metavar="[CLASS=]SHARE",
-        help="Drop what is larger than so many particles' volumes; of one class with CLASS=.",
+        help="Drop picks larger than so many particles' volumes; for one class with CLASS=.",
     ),
     click.option(
         "--min-separation",
@@ -84,7 +84,7 @@ _LOCALISING = (
         type=Choice(["flag", "drop"]),
         default="flag",
         show_default=True,
-        help="Picks within a radius of the volume's faces are flagged or dropped.",
+        help="Flag or drop picks within a radius of the volume's faces.",
     ),
 )
 
@@ -103,7 +103,7 @@ class _Share(_Parameter):
         except ValueError:
             share = math.nan
         if not 0 < share < 1:
-            self.fail(f"{value!r} is no share of wrong picks; give a number between 0 and 1, or off")
+            self.fail(f"{value!r} is not a share of wrong picks; give a number between 0 and 1, or off")
         return share
 
 
@@ -111,8 +111,8 @@ _CUTTING = (
     click.option(
         "--fdr",
         type=_Share(),
-        help="Keep the picks of which this share is expected to be wrong, by decoys (false discovery rate); "
-        "off keeps all. Unless given, the expected F1 is made greatest.",
+        help="Keep picks of which this share is expected to be wrong, by decoys (false discovery rate); "
+        "off keeps all. By default, the expected F1 is maximised.",
     ),
     click.option(
         "--top", type=click.IntRange(1), metavar="N", help="Keep the N best of each class and tomogram."
@@ -124,7 +124,7 @@ _THRESHOLDING = (
     click.option(
         "--precision",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Keep the picks that promise this share of right ones by the model's calibration.",
+        help="Keep the picks with this expected precision, according to the model's calibration.",
     ),
     *_CUTTING,
 )
@@ -137,12 +137,12 @@ def localising_options(
     min_separation: float = 0.5,
     border: str = "flag",
 ) -> Options:
-    """Turn the values of the options into what :func:`tlpick.network.localisation.localise.localise` takes.
+    """Turn the options into those of :func:`tlpick.network.localisation.localise.localise`.
 
     Raises
     ------
     InputError
-        If a size is no number, negative, or the smallest is larger than the largest.
+        If a size is not a number or negative, or the smallest is larger than the largest.
     """
     from tlpick.network.localisation.localise import LOCALISERS, Options
 
@@ -167,25 +167,25 @@ def localising_options(
 
 
 def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
-    """Read A=B, given several times.
+    """Read repeated options A=B.
 
     Raises
     ------
     InputError
-        If one is no pair, or A stands in two.
+        If one is not a pair, or A appears twice.
     """
     found: dict[str, str] = {}
     for text in given:
         ours, equals, theirs = text.partition("=")
         if not (ours and equals and theirs):
-            raise InputError(f"{option} {text} is no pair of names; give one such as tomo-1=held-out-000")
+            raise InputError(f"{option} {text} is not a pair of names; give one such as tomo-1=held-out-000")
         if found.setdefault(ours, theirs) != theirs:
-            raise InputError(f"{option} joins {ours} twice; give it one name")
+            raise InputError(f"{option} names {ours} twice; give it one name")
     return found
 
 
 def _sizes(option: str, given: Sequence[str]) -> dict[str, float]:
-    """Read CLASS=SHARE or SHARE, the latter under an empty name."""
+    """Read CLASS=SHARE, or SHARE under an empty name."""
     sizes = {}
     for text in given:
         name, _, number = text.rpartition("=")

@@ -1,4 +1,4 @@
-"""The options of ``tlpick run`` that say what is picked, and with which means; light to import."""
+"""Options of ``tlpick run`` for what is picked and how; quick to import."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Decoys(_Parameter):
             return value
         words = {"auto": None, "off": 0}
         if value not in words and not re.fullmatch(r"\d{1,3}", str(value)):
-            self.fail(f"{value!r} is no number of decoys; give one such as 2, or auto or off")
+            self.fail(f"{value!r} is not a number of decoys; give one such as 2, or auto or off")
         return words[value] if value in words else int(value)
 
 
@@ -64,7 +64,7 @@ class Planes(_Parameter):
             return value
         found = re.fullmatch(r"(\d*):(\d*)", str(value))
         if not found:
-            self.fail(f"{value!r} is no range of planes; give one such as 50:200")
+            self.fail(f"{value!r} is not a range of planes; give one such as 50:200")
         return int(found[1] or 0), int(found[2] or 2**31)
 
 
@@ -72,8 +72,8 @@ _OPTIONS = (
     click.option(
         "--cluster",
         metavar="WORD",
-        help="Workers that pick one tomogram each at a time: local, local:WORKERS, or whatever else "
-        "tlgen run takes. [default: this process]",
+        help="Workers, each of which picks one tomogram at a time: local, local:WORKERS, or what "
+        "tlgen run accepts. [default: this process]",
     ),
     click.option(
         "--workers",
@@ -87,40 +87,40 @@ _OPTIONS = (
         default="4GB",
         show_default=True,
         type=Memory(),
-        help="What a process may use; more of it saves time, and changes nothing else.",
+        help="Memory that a process may use; more memory only saves time.",
     ),
     click.option(
         "--tile",
         type=click.IntRange(8),
         metavar="VOXELS",
-        help="Let the network see at most a square of this edge times the length of the volume at a time.",
+        help="Largest cross-section that the network processes at a time, as the edge of a square.",
     ),
     click.option(
         "--voxel-size",
         type=click.FloatRange(0, min_open=True),
         metavar="Å",
-        help="Of the tomograms, whatever their headers say.",
+        help="Voxel size of the tomograms, instead of that in their headers.",
     ),
-    click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's."),
+    click.option("--rescale", is_flag=True, help="Resample tomograms to the model's voxel size."),
     click.option(
         "--bin",
         "binning",
         default=1,
         show_default=True,
         type=click.IntRange(1),
-        help="Average boxes of so many voxels along each axis first.",
+        help="First average boxes of so many voxels along each axis.",
     ),
-    click.option("--crop", type=Planes(), help="Look at these planes along z only."),
+    click.option("--crop", type=Planes(), help="Use only these planes along z."),
     click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms."),
     click.option(
         "--trust-contrast",
         is_flag=True,
-        help="Do not refuse tomograms whose protein seems to be bright where the model knows it dark.",
+        help="Do not check whether protein is dark or bright as in the model's training.",
     ),
     click.option(
         "--mask",
         metavar="MASK",
-        help="Look only where this volume is not 0, e.g. in a lamella; {name} in it stands for the "
+        help="Pick only where this volume is not 0, e.g. in a lamella; {name} in it stands for the "
         "tomogram's name. It may be binned.",
     ),
     click.option(
@@ -128,34 +128,34 @@ _OPTIONS = (
         type=click.Choice(["auto", "off"]),
         default="auto",
         show_default=True,
-        help="Find the faces of the ice, and look only between them; with --mask the mask says where.",
+        help="Find the faces of the ice and pick only between them; --mask has priority.",
     ),
     click.option(
         "--beads",
         type=click.Choice(["auto", "off"]),
         default="auto",
         show_default=True,
-        help="Leave out what is denser than protein, such as gold: of the grey values, and of the picks.",
+        help="Leave out what is denser than protein, such as gold, from grey values and picks.",
     ),
     click.option(
         "--decoys",
         type=Decoys(),
         default="auto",
         show_default=True,
-        help="Noise with the tomogram's own power that is picked, too, to tell how many picks are wrong: one "
-        "of a large tomogram, up to four of a small one, or so many; off: none.",
+        help="Volumes of noise with the tomogram's power spectrum, to estimate the share of wrong picks: one "
+        "for a large tomogram, up to four for a small one, or this number; off: none.",
     ),
     click.option(
         "--tta",
         default="1",
         show_default=True,
         type=Choice(["1", "4", "8"]),
-        help="Average over so many orientations of the tomogram: 4 are half turns, 8 have mirror images too.",
+        help="Average over so many orientations of the tomogram: 4 are half turns, 8 add mirror images.",
     ),
     click.option(
         "--keep-segmentation",
         type=Choice(["zarr", "mrc"]),
-        help="Keep the classes and probabilities of all voxels.",
+        help="Save the classes and probabilities of all voxels.",
     ),
     click.option(
         "--tomogram-type",
@@ -163,9 +163,7 @@ _OPTIONS = (
         metavar="TYPE",
         help="Which tomograms of a copick project, e.g. wbp; denoised: those of a tomograms.star.",
     ),
-    click.option(
-        "--yes", is_flag=True, help="Go on with what is unusual, such as resampling by a factor of 10."
-    ),
+    click.option("--yes", is_flag=True, help="Accept unusual values, such as resampling by a factor of 10."),
     click.option(
         "--where", metavar="EXPRESSION", help="Which samples of a corpus, e.g. \"split == 'test'\"."
     ),
@@ -185,7 +183,7 @@ def run_arguments(options: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If they do not go together.
+        If they exclude each other.
     """
     from tlpick.network.tomograms.intake import Preprocessing
 
@@ -194,7 +192,7 @@ def run_arguments(options: dict[str, Any]) -> dict[str, Any]:
     given = {name: options.pop(name) for name in of_preprocessing}
     preprocessing = Preprocessing(bin=options.pop("binning"), yes=options.pop("yes"), **given, **found)
     if preprocessing.mask == "":
-        raise InputError("--mask '' names no mask; leave it out")
+        raise InputError("--mask '' is empty; leave it out")
     same = ("max_memory", "tile", "keep_segmentation", "decoys")
     means = {name: options.pop(name) for name in same}
     tta = int(options.pop("tta"))

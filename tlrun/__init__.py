@@ -1,1 +1,1 @@
-"""Work in motion: one fan-out over Dask for many independent, resumable items."""
+"""Runs many independent, resumable items over a Dask cluster."""

@@ -1,4 +1,4 @@
-"""What is told of a fan-out: how far it is, what failed, what became of it."""
+"""Reports of a fan-out: its progress, its failures and its results."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that was given up.
+    """An item that failed.
 
     Attributes
     ----------
     name
-        Of the item.
+        Name of the item.
     error
         The last error, in one line.
     details
-        Where it happened: the traceback.
+        The traceback.
     kind
         Name of the function that was called.
     attempts
-        How often that call was tried.
+        How often the call was tried.
     causes
         The error of each attempt, in one line.
     host
-        Of the last attempt.
+        Host of the last attempt.
     log
         The end of what its process printed.
     """
@@ -43,20 +43,20 @@ class Failure:
 
 @dataclass
 class Summary:
-    """What became of the items.
+    """Results and failures of all items.
 
     Attributes
     ----------
     results
-        By name, where they are kept.
+        Results by item name, if they are kept.
     failures
-        Items that were given up.
+        Items that failed.
     done
         Number of items that are finished.
     stopped
-        Why the rest was not tried; empty if all was.
+        Why the remaining items were not tried; empty if all were.
     progress
-        The last that was told.
+        The last progress report.
     """
 
     results: dict[str, Any] = field(default_factory=dict)
@@ -68,37 +68,37 @@ class Summary:
 
 @dataclass(frozen=True)
 class Progress:
-    """Told to ``on_progress`` whenever calls have finished, and about once a second.
+    """Progress report, passed to ``on_progress`` when calls have finished and about once a second.
 
     Attributes
     ----------
     seconds
-        Since the fan-out began.
+        Seconds since the fan-out began.
     items_done, items_failed, items_begun
-        Items finished; given up; begun and neither.
+        Numbers of items that are finished, that failed, and that have begun but not ended.
     calls_done
-        Calls that succeeded, by group (name of the function, and what a call is like).
+        Calls that succeeded, by group (name of the function and kind of call).
     call_seconds
-        Wall seconds that workers spent in calls that have ended, failed attempts too, by group.
+        Wall seconds that workers spent in calls that have ended, by group; includes failed attempts.
     occupied_seconds
-        Wall seconds for which workers were taken by calls that have ended: what ``worker_seconds`` is to be
-        compared with.
+        Wall seconds for which workers were occupied by calls that have ended; compare with
+        ``worker_seconds``.
     retried
-        Attempts that failed and are, or were, tried again.
+        Attempts that failed and were tried again.
     running
-        Calls that run now; those that wait behind them are not counted.
+        Calls that run now, without those that wait.
     workers
-        Calls that could run now.
+        Calls that could run at the same time now.
     worker_seconds
-        Sum over time of ``workers``.
+        Integral of ``workers`` over time.
     bytes_written
-        As ``measure`` says of the results.
+        Bytes of the results, as ``measure`` counts them.
     failures
-        All items given up so far.
+        All items that have failed so far.
     stopping
-        Whether no new items are begun.
+        Whether the fan-out begins no new items.
     longest_call
-        Wall seconds of the longest call of each group: often the first, which loads and compiles.
+        Wall seconds of the longest call of each group; often the first, which loads and compiles code.
     """
 
     seconds: float
@@ -119,5 +119,5 @@ class Progress:
 
     @property
     def busy(self) -> float:
-        """Share of the workers that run a call now."""
+        """Share of the workers that are running a call now."""
         return self.running / self.workers if self.workers else 0.0

@@ -1,4 +1,4 @@
-"""What is run where: a call, the task it becomes, its outcome, and what can run tasks."""
+"""Calls, the tasks made of them, their results, and the protocol of what runs tasks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-#: The pools of a run: workers that simulate, and workers for all the rest; they may be the same.
+#: The worker pools of a run: one simulates, one does the rest. They may be the same workers.
 SIMULATE, REST = "simulate", "rest"
 
 
 class Call:
-    """A function with its arguments, to be run on a worker; all of it must pickle, and be small.
+    """A function with its arguments, to be run on a worker. It must be small and possible to pickle.
 
     Attributes
     ----------
     pool
-        Which workers run it.
+        Pool of the workers that run it.
     time_limit
-        Seconds after which it is stopped; None: as long as the fan-out says.
+        Seconds after which the call is stopped; None: the limit of the fan-out.
     memory
-        Bytes that it needs on its host; it waits until they are free. 0: it does not say.
+        Bytes that the call needs on its host; it waits until they are free. 0: unknown.
     like
-        What calls of its kind have in common that take about as long; empty: all of them do.
+        Kind of call: calls of one kind take about the same time. Empty: all calls of the function do.
     """
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ class Call:
     def needs(
         self, *, pool: str = REST, time_limit: float | None = None, memory: int = 0, like: str = ""
     ) -> Call:
-        """Return the same call with what it needs."""
+        """Return the same call with its needs filled in."""
         call = copy(self)
         call.pool, call.time_limit, call.memory, call.like = pool, time_limit, memory, like
         return call
@@ -51,7 +51,7 @@ class Call:
 
     @property
     def group(self) -> str:
-        """What the call is counted under: the name of the function, and what it is like."""
+        """Group in which the call is counted: name of the function and kind of call."""
         return f"{self.kind} {self.like}".rstrip()
 
 
@@ -62,13 +62,13 @@ class Task:
     Attributes
     ----------
     key
-        Its name, unique in a run.
+        Name of the task, unique in a run.
     call
-        What is run.
+        The call to run.
     pool
-        One of the executor's.
+        One of the executor's pools.
     priority
-        The higher comes first.
+        Tasks of higher priority run first.
     time_limit
         Seconds, or None.
     """
@@ -82,28 +82,28 @@ class Task:
 
 @dataclass(frozen=True)
 class CallResult:
-    """What became of a task.
+    """Result or error of a task.
 
     Attributes
     ----------
     key
-        Of the task.
+        Key of the task.
     value
-        What the function returned.
+        Return value of the function.
     error
-        What it raised, or what happened to its process.
+        Exception that it raised, or what happened to its process.
     details
-        Where, as text.
+        Traceback.
     log
         The end of what its process printed.
     host
-        Where it ran.
+        Host on which it ran.
     seconds
-        Wall time in the function.
+        Wall time spent in the function.
     occupied
-        Wall time for which the worker was taken: with sending to its child, waiting for memory, and back.
+        Wall time for which the worker was occupied, including transfer to its child and waiting for memory.
     lost
-        Whether its worker went away, which may not be its doing.
+        Whether its worker was lost, which the call need not have caused.
     """
 
     key: str
@@ -118,41 +118,41 @@ class CallResult:
 
 
 class ClusterLost(Exception):
-    """The scheduler does not answer any more."""
+    """The scheduler no longer answers."""
 
 
 class Executor(ABC):
-    """Runs tasks: a Dask cluster or two, or the imagined one of a simulation."""
+    """Runs tasks: one or two Dask clusters, or a simulated cluster in tests and benchmarks."""
 
     @abstractmethod
     def pools(self) -> Mapping[str, int]:
-        """Pool -> tasks that it can run at the same time, now."""
+        """Pool -> number of tasks that it can run at the same time now."""
 
     @abstractmethod
     def pool_of(self, name: str) -> str:
-        """Which of the pools a call that names ``name`` runs in."""
+        """Return the pool in which calls for ``name`` run."""
 
     @abstractmethod
     def submit(self, task: Task) -> None:
-        """Take a task."""
+        """Submit a task."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[CallResult]:
-        """Return what has finished since the last call; waits for something, but not longer than that.
+        """Return what has finished since the last call; wait up to so many seconds for a first result.
 
         Raises
         ------
         ClusterLost
-            Nothing will ever finish.
+            The scheduler is gone, so that nothing can finish any more.
         """
 
     @abstractmethod
     def cancel(self, keys: Iterable[str]) -> None:
-        """Forget tasks: those that run may run on, but their outcomes are not told."""
+        """Forget tasks. Those that are running may go on, but their results are dropped."""
 
     @abstractmethod
     def now(self) -> float:
-        """Seconds since whenever, steadily."""
+        """Monotonic clock, in seconds."""
 
     def close(self) -> None:  # noqa: B027 - nothing to do for most
         """Forget all tasks."""

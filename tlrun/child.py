@@ -1,10 +1,9 @@
-"""A child process that runs calls one after the other, and can be stopped whatever it does.
+"""A child process that runs calls one after the other and can be killed at any time.
 
-Nothing can stop a thread, and what crashes a library takes its process with it; so a worker hands each
-call to a process of its own. The process stays for the next call, because importing libraries and
-reading structures cost seconds; it is killed, with all that it started, when a call takes too long.
-It ends with the thread that started it, however that ends, and is what the kernel kills first where
-memory runs out.
+A thread cannot be stopped, and a crash in a library kills its whole process. So a worker hands each call to
+a child process. The child stays for the next call, because importing libraries and reading structures take
+seconds. It is killed, with all processes that it started, when a call takes too long. It ends when the thread
+that started it ends, and the kernel kills it first when memory runs out.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from typing import Any
 
 from catalogs.amounts import duration
 
-#: One slot is one thread: BLAS, FFT and numba must not start as many as there are cores in each process.
+#: A worker is one thread: BLAS, FFT and numba must not start one thread per core in each process.
 _POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA")
 ONE_THREAD = {f"{pool}_NUM_THREADS": "1" for pool in _POOLS}
-_TAIL = 4000  # characters of the log that are kept of a call that failed
-_MODULES = re.compile(r"^Extension modules: .*\n?", re.MULTILINE)  # of a crash, in one line of kilobytes
-_TO_SAY_WHERE = 0.3  # seconds that a process which hangs has to write where it is
+_TAIL = 4000  # characters of the log that are kept when a call fails
+_MODULES = re.compile(r"^Extension modules: .*\n?", re.MULTILINE)  # a long line after a crash
+_TO_SAY_WHERE = 0.3  # seconds for a process that hangs to write its stack
 _PR_SET_PDEATHSIG = 1
 
 
@@ -43,12 +42,12 @@ class TimeLimit(Exception):
 
 
 class ChildDied(Exception):
-    """The process of a call ended before the call did."""
+    """The process of a call ended before the call was finished."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a child sends back: whether the call returned, the pickled result or error, and where from."""
+    """Answer of a child: whether the call returned, the pickled result or error, and the traceback."""
 
     ok: bool
     blob: bytes
@@ -57,7 +56,7 @@ class Answer:
 
 
 class Child:
-    """The process of one thread; started when it is first needed, and again after it has died."""
+    """The child process of one thread, started when it is first needed and again after it has died."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,7 +71,7 @@ class Child:
         TimeLimit
             It took longer than ``time_limit`` seconds.
         ChildDied
-            Its process died; the message says by which signal or with which status.
+            Its process died; the message gives the signal or the exit status.
         """
         if self._process is None or self._process.poll() is not None:
             self._start()
@@ -90,7 +89,7 @@ class Child:
         except (EOFError, ConnectionError) as error:
             self._stop()
             raise ChildDied(_how(self._process.returncode)) from error
-        except BaseException:  # this thread is being stopped itself
+        except BaseException:  # this thread itself is being stopped
             self._stop()
             raise
         assert isinstance(answer, Answer)
@@ -128,7 +127,7 @@ class Child:
             stdout=self._log,
             stderr=self._log,
             pass_fds=[theirs.fileno()],
-            start_new_session=True,  # so that Ctrl-C is the driver's alone, and all it starts can be killed
+            start_new_session=True,  # only the driver gets Ctrl-C, and the whole group can be killed
             env={**ONE_THREAD, **os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))},
         )
         theirs.close()
@@ -155,7 +154,7 @@ _of_thread = threading.local()
 
 
 def child_of_this_thread() -> Child:
-    """Return the child of the calling thread: a call at a time in a process, as MULTEM needs."""
+    """Return the child of the calling thread. It runs one call at a time, as MULTEM needs."""
     if not hasattr(_of_thread, "child"):
         _of_thread.child = Child()
     child: Child = _of_thread.child
@@ -169,7 +168,7 @@ def _how(returncode: int) -> str:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
-    hint = "; the kernel does that where memory runs out" if name == "SIGKILL" else ""
+    hint = "; the kernel does this when memory runs out" if name == "SIGKILL" else ""
     return f"its process was ended by {name}{hint}"
 
 
@@ -177,10 +176,10 @@ def _how(returncode: int) -> str:
 
 
 def main() -> None:
-    """Run calls until the other end is gone."""
+    """Run calls until the parent is gone."""
     number, parent = int(sys.argv[1]), int(sys.argv[2])
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before that was said
+    if os.getppid() != parent:  # the parent died before this was set
         return
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
@@ -212,7 +211,7 @@ def _run(payload: bytes) -> Answer:
 
 
 def _pickled(error: BaseException) -> bytes:
-    """Pickle an error; one that does not come back whole becomes one that says the same."""
+    """Pickle an error. One that cannot be unpickled is replaced by a plain error with the same message."""
     with contextlib.suppress(Exception):
         blob = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
         if str(pickle.loads(blob)) == str(error):

@@ -1,7 +1,7 @@
-"""One fan-out for many independent items, each made by a few steps of remote calls.
+"""Makes many independent items, each by a few steps of remote calls.
 
-An item is a generator that yields lists of calls and is sent their results, so that it reads like a
-sequential program while its calls run on the cluster beside those of other items::
+An item is a generator that yields lists of calls and receives their results. It reads like a sequential
+program, while its calls run on the cluster at the same time as those of other items::
 
     def sample(spec):
         [scene] = yield [Call(pack, spec)]
@@ -9,9 +9,9 @@ sequential program while its calls run on the cluster beside those of other item
         [record] = yield [Call(finish, scene, images)]
         return record
 
-Only a bounded window of calls is ever with the scheduler, and items that have begun come before new
-ones, so results arrive whole from the first minutes on however many items there are. What a call does
-to its process, its worker or itself is that item's affair and no other's.
+The scheduler holds only a bounded window of calls, and items that have begun come before new ones. So whole
+items are finished from the first minutes on, however many there are. A call that fails, hangs or kills its
+worker affects only its own item.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ __all__ = ["Call", "Failure", "Job", "Progress", "Steps", "Summary", "fan_out"]
 
 Steps = Generator[list[Call], list[Any], Any]
 
-#: Seconds before a call that failed is tried again, and how that grows: storage that is busy needs time.
+#: Seconds before a failed call is tried again, and the factor by which they grow: busy storage needs time.
 FIRST_DELAY, GROWTH = 0.5, 4.0
-_TICK = 1.0  # seconds at most between two looks at the workers and at whether to stop
+_TICK = 1.0  # longest time in seconds between two checks of the workers and of the wish to stop
 _LOOK_AT_WORKERS = 5.0  # seconds
 
 
 @dataclass(frozen=True)
 class Job:
-    """One item: its name, which keys its tasks, and the function that makes its steps."""
+    """One item: its name, part of the keys of its tasks, and the function that makes its steps."""
 
     name: str
     steps: Callable[[], Steps]
@@ -62,7 +62,7 @@ class _Item:
 
     @property
     def has_work(self) -> bool:
-        """Whether more would be lost than its first step."""
+        """Whether the item is beyond its first step, so that stopping it would lose work."""
         return self.step > 2 or (
             self.step == 2 and (bool(self.in_flight) or self.waiting < len(self.results))
         )
@@ -97,37 +97,37 @@ def fan_out(
     on_result: Callable[[str, Any], None] = lambda _name, _result: None,
     on_failure: Callable[[Failure], None] = lambda _: None,
 ) -> Summary:
-    """Run the jobs and come back when each is done or given up.
+    """Run the jobs and return when each is done or has failed for good.
 
     Parameters
     ----------
     jobs
-        The items; the iterable is drawn from as places fall free.
+        The items; the next is taken from the iterable when there is room for it.
     where
         A Dask client of a cluster whose workers have one thread each, clients by pool, or an executor.
     retries
-        How often a call that raises, dies or hangs is tried again before its item is given up, and how often
-        one whose worker is lost again and again.
+        How often a call that raises, crashes or hangs is tried again before its item counts as failed. The
+        same number holds for calls whose workers are lost.
     time_limit
-        Seconds after which a call is stopped, unless it says otherwise itself.
+        Seconds after which a call is stopped, unless the call has a limit of its own.
     window
-        Calls of each pool with its scheduler at any time; twice its workers unless given.
+        Calls of each pool that its scheduler holds at any time; twice the number of workers unless given.
     keep_results
-        Whether the summary has the results: there may be 100,000.
+        Whether the summary contains the results; there may be 100,000.
     measure
-        Bytes that an item has written, from its result.
+        Function from an item's result to the bytes that it has written.
     stop
-        Asked about once a second; from True on no item is begun, and those with no more than a first step
-        are left.
+        Asked about once a second. Once it returns True, no new item is begun, and items that are still in
+        their first step are dropped.
     hopeless
-        Whether after such an error its call is not worth trying again: every attempt would raise it.
+        Whether an error would be the same on every attempt, so that its call is not tried again.
     fatal
-        Whether after such an error nothing else is worth trying.
+        Whether an error makes all further work pointless.
     most_in_a_row
-        Stop after so many items were given up and none finished in between; never if None.
+        Stop after so many failed items with no finished one in between; None: never.
     on_progress, on_result, on_failure
-        Called in this process: as time goes on; with each finished item's name and result; with each that
-        is given up.
+        Called in this process: regularly; with the name and result of each finished item; with each item
+        that failed.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def fan_out(
         engine.summary.stopped = str(lost)
     finally:
         executor.close()
-    if not engine.something_is_left():  # it was asked to stop when there was nothing more to begin
+    if not engine.something_is_left():  # the wish to stop came when there was nothing left to begin
         engine.summary.stopped = ""
     engine.summary.progress = engine.progress()
     return engine.summary
@@ -182,14 +182,14 @@ class _Engine:
         self._hopeless, self._fatal = hopeless, fatal
         self._run = uuid4().hex[:6]  # two runs on one scheduler must not share tasks
         self._numbers = itertools.count()
-        # what waits: by pool, a heap where calls of items that began earlier go first
+        # waiting calls: one heap per pool, in which calls of items that began earlier come first
         self._ready: dict[str, list[tuple[int, int, _Try]]] = {}
         self._delayed: list[tuple[float, int, _Try]] = []
-        self._suspects: deque[_Try] = deque()  # calls whose workers were lost, tried a few at a time
-        self._flying: dict[str, tuple[_Try, bool]] = {}  # by key; whether as a suspect
+        self._suspects: deque[_Try] = deque()  # calls whose workers were lost; they are tried a few at a time
+        self._flying: dict[str, tuple[_Try, bool]] = {}  # by key; whether the call may have killed its worker
         self._in_pool: Counter[str] = Counter()
         self._begun: dict[int, _Item] = {}
-        self._entry = executor.pool_of(REST)  # the pool that new items begin in
+        self._entry = executor.pool_of(REST)  # the pool in which new items begin
         self._stopping = self._left = False
         self._pools: Mapping[str, int] = {}
         self._calls_done: Counter[str] = Counter()
@@ -202,7 +202,7 @@ class _Engine:
     # ------------------------------------------------------------------ what comes next
 
     def top_up(self, stop: bool) -> bool:
-        """Fill the windows; False if there is nothing left to wait for."""
+        """Fill the windows; return False if there is nothing left to wait for."""
         self._look_at_workers()
         if stop and not self._stopping:
             self._leave_what_has_not_begun("interrupted")
@@ -226,7 +226,7 @@ class _Engine:
         return bool(self._flying or self._delayed or self._suspects or self._begun)
 
     def patience(self) -> float:
-        """Seconds to wait for results before something else is due."""
+        """Return the seconds to wait for results before something else is due."""
         if not self._delayed:
             return _TICK
         return min(_TICK, max(0.0, self._delayed[0][0] - self._executor.now()))
@@ -248,7 +248,7 @@ class _Engine:
         return self._in_pool[pool] < self._size(pool)
 
     def _most_begun(self) -> int:
-        """Items begun at the same time: enough for every window, and no more packed ahead of the tilts."""
+        """Return how many items may be begun at a time: enough to fill the windows, and no more."""
         return sum(self._size(pool) for pool in self._pools)
 
     def _next(self, pool: str) -> _Try | None:
@@ -273,7 +273,7 @@ class _Engine:
         self._executor.submit(Task(key, call, attempt.pool, -item.order, limit))
 
     def _try_suspects(self) -> None:
-        """Try again, a few at a time, what was lost with its workers: so a call that kills them is alone."""
+        """Try lost calls again, a few at a time, so that a call that kills its worker is soon alone."""
         flying = sum(suspect for _, suspect in self._flying.values()) if self._suspects else 0
         while self._suspects and flying < max(1, sum(self._pools.values()) // 8):
             attempt = self._suspects.popleft()
@@ -284,7 +284,7 @@ class _Engine:
     # ------------------------------------------------------------------ what has come back
 
     def take(self, outcomes: Iterable[CallResult]) -> None:
-        """Send results into their items; see to what failed."""
+        """Send results to their items, and handle failures."""
         for outcome in outcomes:
             if outcome.key not in self._flying:
                 continue
@@ -308,7 +308,7 @@ class _Engine:
                 self._advance(item)
 
     def _advance(self, item: _Item) -> None:
-        """Send the step's results into the item and queue what it wants next."""
+        """Send the step's results to the item and queue its next calls."""
         calls: list[Call] = []
         while not calls:
             try:
@@ -392,7 +392,7 @@ class _Engine:
         self._end(item)
 
     def something_is_left(self) -> bool:
-        """Whether there are items that are neither done nor given up; draws one that has not begun."""
+        """Return whether any item is neither done nor failed; takes one that has not begun."""
         return self._left or bool(self._begun) or next(self._source, None) is not None
 
     def _end(self, item: _Item) -> None:
@@ -409,7 +409,7 @@ class _Engine:
     # ------------------------------------------------------------------
 
     def progress(self) -> Progress:
-        """Say how far it is."""
+        """Report the progress."""
         now = self._executor.now()
         workers = sum(self._pools.values())
         return Progress(

@@ -1,4 +1,4 @@
-"""Ctrl-C once: finish what has begun. Twice, or before anything has begun: stop at once."""
+"""Ctrl-C once finishes what has begun; twice, or before anything has begun, it stops at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def terminated_in_order() -> Iterator[None]:
-    """Take SIGTERM as Python takes Ctrl-C: what was started ends too, such as jobs that wait in a queue."""
+    """Treat SIGTERM like Ctrl-C, so that started jobs end too, such as those that wait in a queue."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -28,17 +28,17 @@ def terminated_in_order() -> Iterator[None]:
 
 @contextmanager
 def finish_first(tell: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Take the first Ctrl-C (SIGINT) or SIGTERM as a wish.
+    """Treat the first Ctrl-C (SIGINT) or SIGTERM as a request to stop.
 
     Parameters
     ----------
     tell
-        Called at the first; the second raises KeyboardInterrupt wherever the program is.
+        Called at the first signal; the second raises KeyboardInterrupt wherever the program is.
 
     Yields
     ------
     callable
-        Whether there has been one.
+        Returns whether there has been a signal.
     """
     asked = False
 

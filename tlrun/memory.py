@@ -1,8 +1,8 @@
-"""The memory of one host, shared out to the calls that say how much they need.
+"""Shares the memory of one host among the calls that say how much they need.
 
-Each call enters its bytes into a folder that all processes of this user on this host share (those of one
-batch job, where a batch system divides the host), in a file that it keeps locked: of a process that
-died, the lock is gone and the entry with it. A call that does not fit beside the others waits.
+Each call enters its bytes as a locked file in a folder that all processes of this user on this host share
+(those of one batch job, where a batch system divides the host). When a process dies, its lock is released and
+its entry no longer counts. A call that does not fit beside the others waits.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import IO
 from catalogs.amounts import data_size
 from catalogs.private import private_folder
 
-#: Share of the host's memory that calls may have; the rest is for the workers and all else.
+#: Share of the host's memory that calls may use; the rest is for the workers and other programs.
 SHARE = 0.9
-#: Variable that says what the workers of one cluster on this host may take together, see :func:`share_of`.
+#: Environment variable: the memory that the workers of one cluster on this host may use together.
 VARIABLE = "TLRUN_MEMORY"
 _LOOK_AGAIN = 0.5  # seconds
 
@@ -33,7 +33,7 @@ class TooLarge(MemoryError):
 
 
 def host_memory() -> int:
-    """Return the bytes that processes here may use: the host's, or what a batch system or container gives."""
+    """Return the bytes that processes here may use: of the host, the batch job or the container."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([total, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
@@ -52,21 +52,21 @@ def _limits(own: Path, root: Path) -> Iterator[int]:
         place = top / name.lstrip("/")
         for folder in (place, *place.parents):
             with contextlib.suppress(OSError, ValueError):
-                yield int((folder / file).read_text())  # "max" is no number: no limit
+                yield int((folder / file).read_text())  # "max" means no limit
             if folder == top:
                 break
 
 
 def share_of(n_bytes: int) -> dict[str, str]:
-    """Make the variable that keeps the workers of one cluster on this host to so many bytes together.
+    """Make the environment variable that limits the workers of one cluster on this host to so many bytes.
 
-    Dask cannot: it sees of a worker no more than its own process, and calls run in children of it.
+    Dask cannot do this: it sees only a worker's own process, and calls run in child processes.
     """
     return {VARIABLE: f"{uuid.uuid4().hex[:8]} {n_bytes}"}
 
 
 def _own_share() -> tuple[str, int]:
-    """Return the name of this process' cluster and its bytes; no name: they are not limited."""
+    """Return the name of this process' cluster and its bytes; an empty name means no limit."""
     name, _, n_bytes = os.environ.get(VARIABLE, "").partition(" ")
     return name, int(n_bytes or 0)
 
@@ -81,19 +81,19 @@ def _ledger() -> Path:
 
 @contextmanager
 def reserved(needed: int, *, folder: Path | None = None, total: int | None = None) -> Iterator[None]:
-    """Wait until the host has so many bytes to spare, and keep them for the context.
+    """Wait until the host has so many bytes free, and reserve them for the context.
 
     Parameters
     ----------
     needed
         Bytes; 0: nothing to wait for.
     folder, total
-        Of the ledger, and of memory in bytes; the host's own if left out.
+        Folder of the entries, and memory in bytes; those of the host if left out.
 
     Raises
     ------
     TooLarge
-        The host would not have so many if nothing else ran, or this process' cluster may not take so many.
+        The host, or this process' cluster, never has so many bytes, even if nothing else runs.
     """
     if not needed:
         yield
@@ -120,7 +120,7 @@ def reserved(needed: int, *, folder: Path | None = None, total: int | None = Non
 
 
 def _enter(folder: Path, needed: int, most: Mapping[str, int], cluster: str) -> tuple[Path, IO[str]] | None:
-    """Enter a call, unless the entries whose names begin alike would then be more than there may be."""
+    """Enter a call, unless the entries whose names begin in the same way would exceed the limit."""
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         there = list(_entries(folder))
@@ -128,7 +128,7 @@ def _enter(folder: Path, needed: int, most: Mapping[str, int], cluster: str) -> 
             if sum(n for name, n in there if name.startswith(start)) + needed > limit:
                 return None
         path = folder / f"{cluster or 'any'}-{os.getpid()}-{uuid.uuid4().hex[:8]}.bytes"
-        file = open(path, "w")  # noqa: SIM115 - it is the entry as long as it is open
+        file = open(path, "w")  # noqa: SIM115 - the entry counts as long as the file is open
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(str(needed))
         file.flush()
@@ -136,7 +136,7 @@ def _enter(folder: Path, needed: int, most: Mapping[str, int], cluster: str) -> 
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield the calls of living processes: names of their entries, and bytes."""
+    """Yield the entries of living processes: their names and bytes."""
     for path in folder.glob("*.bytes"):
         try:
             with open(path) as file:

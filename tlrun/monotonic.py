@@ -1,4 +1,4 @@
-"""Dask with a clock that does not jump."""
+"""Gives Dask a monotonic clock."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _AHEAD = time.time() - time.monotonic()
 
 
 def now() -> float:
-    """Seconds since 1970 by the clock as it was when this was loaded, however it is set since then."""
+    """Return seconds since 1970 that do not jump when the system clock is set."""
     return _AHEAD + time.monotonic()
 
 
 def use_monotonic_clock() -> None:
-    """Let Dask and Tornado measure waiting times of this process by :func:`now`; more than once is once.
+    """Let Dask and Tornado measure waiting times in this process by :func:`now`; may be called repeatedly.
 
-    Both add a wait to the time of day and compare with it later. A clock that is set back within the
-    milliseconds between two messages stops a connection for as long as it was set back by: a worker that has
-    finished seems busy, for hours and without a word.
+    Both compute deadlines from the time of day. If the clock is set back by an hour in the milliseconds
+    between two messages, a connection stops for an hour: a worker that has finished seems busy, without any
+    message.
     """
     from distributed import batched
     from tornado.ioloop import IOLoop

@@ -1,4 +1,4 @@
-"""Runs tasks on the workers of one Dask cluster or two; and what runs on a worker for a task."""
+"""Runs tasks on the workers of one or two Dask clusters: the driver's side and the workers'."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _QUIET = {"distributed.admin.large-graph-warning-threshold": "1 GB"}  # a sample
 
 @dataclass(frozen=True)
 class Parcel:
-    """What travels back from a worker; result and error stay pickled until they are with the driver."""
+    """Answer of a worker; result and error stay pickled until they reach the driver."""
 
     ok: bool
     blob: bytes
@@ -48,7 +48,7 @@ def execute(payload: bytes, time_limit: float | None, needed: int) -> Parcel:
     taken = started = time.perf_counter()
     try:
         with memory.reserved(needed):
-            started = time.perf_counter()  # waiting for memory is not its doing
+            started = time.perf_counter()  # the call is not to blame for waiting
             child = child_of_this_thread()
             answer = child.call(payload, time_limit)
     except Exception as error:
@@ -67,7 +67,7 @@ class DaskExecutor(Executor):
     Parameters
     ----------
     clients
-        One, or one for each pool; the same one may stand for several.
+        One client, or one for each pool; pools may share a client.
     """
 
     def __init__(self, clients: Client | Mapping[str, Client]) -> None:
@@ -87,7 +87,7 @@ class DaskExecutor(Executor):
             _shield(client)
 
     def pools(self) -> Mapping[str, int]:
-        """Pool -> workers, now."""
+        """Pool -> number of workers now."""
         from tlrun.cluster.connect import n_workers
 
         self._look_alive()
@@ -97,7 +97,7 @@ class DaskExecutor(Executor):
             raise self._lost(next(iter(self._clients.values()))) from error
 
     def pool_of(self, name: str) -> str:
-        """Which pool stands for ``name``."""
+        """Return the pool that serves ``name``."""
         return self._names.get(name, next(iter(self._clients)))
 
     def submit(self, task: Task) -> None:
@@ -127,14 +127,14 @@ class DaskExecutor(Executor):
         loop.add_callback(self._follow, task.key, future, client)
 
     async def _follow(self, key: str, future: Future[Any], client: Client) -> None:
-        """Fetch the result when it is there; Dask fetches all that are there together."""
+        """Fetch the result when it is ready; Dask fetches all ready results together."""
         from distributed.scheduler import KilledWorker
 
         try:
             [parcel] = await client.gather([future], asynchronous=True)  # type: ignore[misc,unused-ignore]
             outcome = _outcome(key, parcel)
         except KilledWorker as error:
-            text = f"the workers that it ran on went away, {error.allowed_failures + 1} one after the other"
+            text = f"the workers that it ran on were lost, {error.allowed_failures + 1} one after the other"
             outcome = CallResult(key, error=WorkerLost(text), lost=True)
         except CancelledError:
             outcome = CallResult(key, error=WorkerLost("the scheduler has dropped it"), lost=True)
@@ -143,7 +143,7 @@ class DaskExecutor(Executor):
         self._finished.put(outcome)
 
     def wait(self, seconds: float) -> list[CallResult]:
-        """Return what has finished since the last call."""
+        """Return the tasks that have finished since the last call."""
         found: list[CallResult] = []
         try:
             found.append(self._finished.get(timeout=seconds))
@@ -156,7 +156,7 @@ class DaskExecutor(Executor):
         kept = []
         for outcome in found:
             if (entry := self._futures.pop(outcome.key, None)) is not None:
-                entry[0].release()  # a worker that dies must not take results with it that are here already
+                entry[0].release()  # results that have arrived must survive the death of their worker
                 kept.append(outcome)
         return kept
 
@@ -183,17 +183,17 @@ class DaskExecutor(Executor):
 
     def _lost(self, client: Client) -> ClusterLost:
         where = getattr(client.scheduler, "address", None) or "of this run"
-        return ClusterLost(f"the Dask scheduler {where} has gone")
+        return ClusterLost(f"the Dask scheduler {where} is gone")
 
 
 @contextmanager
 def lost_in_words() -> Iterator[None]:
-    """Turn what Dask raises where its scheduler has gone into ClusterLost.
+    """Turn the errors that Dask raises when its scheduler is gone into ClusterLost.
 
     Raises
     ------
     ClusterLost
-        The scheduler did not answer any more.
+        The scheduler no longer answers.
     """
     from distributed.comm.core import CommClosedError
 
@@ -209,7 +209,7 @@ def lost_in_words() -> Iterator[None]:
 
 
 class WorkerLost(Exception):
-    """The worker of a call went away before the call was done."""
+    """The worker of a call was lost before the call was done."""
 
 
 def _outcome(key: str, parcel: Parcel) -> CallResult:
@@ -228,12 +228,12 @@ def _outcome(key: str, parcel: Parcel) -> CallResult:
 
 
 def _hush() -> None:
-    """Keep Dask from logging that the scheduler has gone: ClusterLost says it once, in words."""
+    """Keep Dask from logging that the scheduler is gone; ClusterLost reports it once."""
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
 
 
 def _shield(client: Client) -> None:
-    """Keep Ctrl-C, which a terminal sends to all processes that it started, from this host's workers."""
+    """Shield the workers of this host from Ctrl-C, which a terminal sends to all its processes."""
     from distributed import WorkerPlugin
     from distributed.deploy.spec import SpecCluster
 

@@ -1,1 +1,1 @@
-"""A corpus: samples, their records, the index, and what is done with the whole of it."""
+"""Corpora: samples, their records, the index, and operations on the whole corpus."""

@@ -1,4 +1,4 @@
-"""A corpus as xarray shows it: volumes and tilt series of a sample, and all samples as one lazy tree."""
+"""Opens a corpus in xarray: the volumes and tilts of a sample, and all samples as one lazy tree."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from catalogs.storage.store import Store, zarr_store
 if TYPE_CHECKING:
     from xarray.core.indexing import IndexSelResult
 
-#: What every sample has, with its type: known without opening any.
+#: Volumes that every sample has, with their types, so that no sample need be opened.
 _VOLUMES = {"tomogram": np.float32, "classes": np.uint8, "instances": np.uint16}
 
-#: Opens the volumes of a sample by its id; what comes back is sliced as NumPy's arrays are.
+#: Opens the volumes of a sample by its id; they are sliced like NumPy arrays.
 Opener = Callable[[str], Mapping[str, Any]]
 
 
@@ -46,7 +46,7 @@ def open_tilts(store: Store, record: SampleRecord) -> xr.Dataset:
 
 
 def tree(samples: pd.DataFrame, open_arrays: Opener, attributes: Mapping[str, Any]) -> xr.DataTree:
-    """Show samples as one lazy tree; nothing of them is read until voxels are asked for.
+    """Open samples as one lazy tree; volumes are read only when their voxels are used.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ def tree(samples: pd.DataFrame, open_arrays: Opener, attributes: Mapping[str, An
     open_arrays
         Opens the volumes of a sample.
     attributes
-        Of the root.
+        Attributes of the root.
 
     Returns
     -------
     xarray.DataTree
-        ``samples``: the table, as :func:`catalogs.corpus.sample_table.to_xarray` makes it. A node below
+        ``samples``: the table, as made by :func:`catalogs.corpus.sample_table.to_xarray`. A node below
         ``volumes`` for each shape and voxel size: ``tomogram``, ``classes`` and ``instances`` over
         (sample, z, y, x), indexed by the parameters that vary: ``.sel(dose=slice(80, 120), split="train")``.
     """
@@ -98,7 +98,7 @@ def _stacked(
 
 
 def _places(shape: Sequence[int], voxel_size: float) -> dict[str, Any]:
-    """Places of the voxels along each axis in Å."""
+    """Return the positions of the voxels along each axis in Å."""
     return {
         axis: (axis, np.arange(n) * voxel_size, {"units": "Å"}) for axis, n in zip("zyx", shape, strict=True)
     }
@@ -111,7 +111,7 @@ def _opened(store: Any, group: str) -> xr.Dataset:
 
 
 class _Volumes(BackendArray):
-    """The same volume of many samples, (sample, z, y, x); a sample is opened when voxels of it are read."""
+    """One kind of volume of many samples, (sample, z, y, x); a sample is opened when its voxels are read."""
 
     def __init__(
         self, name: str, ids: list[str], shape: tuple[int, ...], dtype: np.dtype[Any], open_arrays: Opener
@@ -136,7 +136,7 @@ class _Volumes(BackendArray):
         volume = self._open(self._ids[number])[self._name]
         around: list[Any] = []
         rest: list[Any] = []
-        for where in inside:  # lists of places: the box around them is read, then they are taken out of it
+        for where in inside:  # for lists of positions, read the box around them and select from it
             if isinstance(where, np.ndarray):
                 first = int(where.min()) if len(where) else 0
                 around.append(slice(first, int(where.max()) + 1 if len(where) else 0))
@@ -154,15 +154,15 @@ class _Volumes(BackendArray):
 
 
 class ParameterIndex(xr.Index):
-    """Chooses samples by their parameters: by one value, several, or a slice from a value to a value.
+    """Selects samples by their parameters: by one value, by several, or by a slice between two values.
 
-    Values may come in any order and more than once, which an index of pandas does not take slices of; and
-    several parameters at once, which xarray does not take from one index each.
+    Values may be in any order and repeat, where a pandas index allows no slices. Several parameters can be
+    used at once, which xarray does not allow with one index for each.
 
     Attributes
     ----------
     dim
-        Along which the samples lie.
+        Dimension of the samples.
     values
         Name of each parameter -> its value for each sample.
     """
@@ -174,14 +174,14 @@ class ParameterIndex(xr.Index):
     def from_variables(
         cls, variables: Mapping[Any, xr.Variable], *, options: Mapping[str, Any]
     ) -> ParameterIndex:
-        """Make it of coordinates over one dimension."""
+        """Make the index from coordinates over one dimension."""
         [dim] = {dim for variable in variables.values() for dim in variable.dims}
         return cls(dim, {name: np.asarray(variable.values) for name, variable in variables.items()})
 
     def create_variables(
         self, variables: Mapping[Any, xr.Variable] | None = None
     ) -> dict[Hashable, xr.Variable]:
-        """Make the coordinates of this index's samples, with what those before said of themselves."""
+        """Make the coordinates of this index's samples, with the attributes of the previous ones."""
         before = {name: variable.attrs for name, variable in (variables or {}).items()}
         return {name: xr.Variable(self.dim, values, before.get(name)) for name, values in self.values.items()}
 
@@ -189,7 +189,7 @@ class ParameterIndex(xr.Index):
         """Find the samples; with ``method="nearest"`` the one whose value is nearest to a number."""
         if method is not None:
             if method != "nearest" or len(labels) != 1:
-                raise ValueError("of the methods only nearest is there, for one parameter at a time")
+                raise ValueError("the only method is nearest, for one parameter at a time")
             [(name, wanted)] = labels.items()
             return indexing.IndexSelResult({self.dim: int(np.abs(self.values[name] - wanted).argmin())})
         fits = np.ones(len(next(iter(self.values.values()))), bool)
@@ -201,7 +201,7 @@ class ParameterIndex(xr.Index):
         return indexing.IndexSelResult({self.dim: np.flatnonzero(fits)})
 
     def isel(self, indexers: Mapping[Any, Any]) -> ParameterIndex | None:
-        """Keep the index of some samples; None of a single one, which has nothing to choose from."""
+        """Return the index of some samples; None for a single one, which needs no selection."""
         where = indexers[self.dim]
         where = where.values if isinstance(where, xr.Variable) else where
         if np.ndim(np.empty(len(next(iter(self.values.values()))))[where]) != 1:
@@ -209,7 +209,7 @@ class ParameterIndex(xr.Index):
         return type(self)(self.dim, {name: values[where] for name, values in self.values.items()})
 
     def equals(self, other: xr.Index, **more: Any) -> bool:
-        """Tell whether another index is the same."""
+        """Return whether another index is the same."""
         return (
             isinstance(other, ParameterIndex)
             and self.values.keys() == other.values.keys()
@@ -217,13 +217,13 @@ class ParameterIndex(xr.Index):
         )
 
     def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> ParameterIndex:
-        """Follow when coordinates or the dimension get other names."""
+        """Return the index after coordinates or the dimension were renamed."""
         values = {name_dict.get(name, name): each for name, each in self.values.items()}
         return type(self)(dims_dict.get(self.dim, self.dim), values)
 
 
 def _fitting(values: NDArray[Any], wanted: Any) -> NDArray[np.bool_]:
-    """Tell which values are the one, or among those, or in the slice that is wanted."""
+    """Return which values equal a value, are in a list, or lie in a slice."""
     if isinstance(wanted, slice):
         fits = np.ones(len(values), bool)
         fits &= True if wanted.start is None else values >= wanted.start

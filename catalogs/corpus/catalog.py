@@ -1,15 +1,15 @@
-"""A corpus: simulated tomograms with their labels, at any path or fsspec URL.
+"""Corpora: simulated tomograms with their labels, at any path or fsspec URL.
 
 ::
 
     corpus.json                         name, classes, recipe, format version
-    commits/<aa>/<id>.json              the record of a sample; it exists if, and only if, this does
+    commits/<aa>/<id>.json              the record of a sample; the sample exists if and only if this does
     recent/, index/                     how readers find the records; see :mod:`catalogs.corpus.index`
     samples/<aa>/<id>-<attempt>.zarr    the sample; see :mod:`catalogs.corpus.sample_group`
-    structures/<digest>.npz             molecules that scenes name by their digest
+    structures/<digest>.npz             molecules, which scenes refer to by their digest
 
-Writers need no lock. Each writes under a name that only it has, then creates the record, which the
-storage lets exactly one of them do. A writer that dies leaves nothing that a reader sees.
+Writers need no lock. Each writes under a name of its own and then creates the record; the storage lets only
+one writer succeed. A writer that dies leaves nothing that readers see.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = ["Catalog", "Sample", "read_particles_of", "sample_record_of"]
 
 
 class Catalog:
-    """A corpus that is open for reading and writing; make one by :meth:`create` or :meth:`open`.
+    """A corpus, open for reading and writing; made by :meth:`create` or :meth:`open`.
 
     Attributes
     ----------
     info
-        What ``corpus.json`` says.
+        Content of ``corpus.json``.
     """
 
     def __init__(self, store: Store, info: dict[str, Any]) -> None:
@@ -59,14 +59,14 @@ class Catalog:
         self._known: dict[str, SampleRecord] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel without what has been read: a worker needs one sample, not the index."""
+        """Pickle without the index that has been read; a worker needs only one sample."""
         return {**self.__dict__, "_view": None, "_known": {}}
 
     @classmethod
     def create(
         cls, url: str | os.PathLike[str], *, classes: Sequence[ClassInfo], recipe: dict[str, Any], name: str
     ) -> Catalog:
-        """Create a corpus, or open the one that is there if it has the same classes.
+        """Create a corpus, or open an existing one with the same classes.
 
         Parameters
         ----------
@@ -75,14 +75,14 @@ class Catalog:
         classes
             Target classes.
         recipe
-            What it is made by, JSON-like; kept for people.
+            The recipe of the corpus, JSON-like, stored for people.
         name
-            For people.
+            Name for people.
 
         Raises
         ------
         InputError
-            If there is a corpus with other classes, or the place cannot be written.
+            If there is a corpus with other classes, or the path cannot be written.
         """
         store = open_store(url)
         info: dict[str, Any] = {
@@ -93,7 +93,7 @@ class Catalog:
             "recipe": recipe,
             "software": {DISTRIBUTION: version(DISTRIBUTION), "zarr": zarr.__version__},
         }
-        digest(info)  # raises on what JSON cannot say, before the storage is touched
+        digest(info)  # fails on values that JSON cannot hold, before the storage is touched
         try:
             if not store.exists(CORPUS):
                 refuse_what_is_there(store)
@@ -116,7 +116,7 @@ class Catalog:
         Raises
         ------
         InputError
-            If there is none, it is damaged, or it was written by a newer version of this program.
+            If there is no corpus, it is damaged, or a newer version of this program wrote it.
         """
         store = open_store(url)
         try:
@@ -139,7 +139,7 @@ class Catalog:
 
     @staticmethod
     def exists(url: str | os.PathLike[str]) -> bool:
-        """Tell whether there is a corpus at a path or URL; InputError if it cannot be looked at."""
+        """Return whether there is a corpus at a path or URL (InputError if it cannot be read)."""
         store = open_store(url)
         try:
             return store.exists(CORPUS)
@@ -158,12 +158,12 @@ class Catalog:
 
     @property
     def digest(self) -> str:
-        """Hash of what the corpus is made by: its name, classes and recipe."""
+        """Hash of the name, classes and recipe of the corpus."""
         return digest([self.info["name"], self.info["classes"], self.info["recipe"]])
 
     @property
     def voxel_size(self) -> float:
-        """Voxel size in Å of all samples; InputError if there are none or they differ."""
+        """Voxel size in Å of all samples (InputError if there are none or they differ)."""
         sizes = sorted({float(size) for size in self.samples["voxel_size"].unique()})
         if not sizes:
             raise InputError(f"the corpus at {self.url} has no samples yet; tlgen run makes them")
@@ -175,11 +175,11 @@ class Catalog:
     # ------------------------------------------------------------------ samples
 
     def has(self, sample_id: str) -> bool:
-        """Tell whether a sample is there, whole."""
+        """Return whether a sample exists, complete."""
         return self._store.exists(index.commit_key(sample_id))
 
     def record(self, sample_id: str) -> SampleRecord | None:
-        """Return the record of a sample, or None if it is not there."""
+        """Return the record of a sample, or None if there is none."""
         found = self._view.get(sample_id) if self._view else None
         if found is None and sample_id not in self._known:
             standing = self._standing(sample_id)
@@ -189,16 +189,16 @@ class Catalog:
         return found or self._known[sample_id]
 
     def sample_ids(self) -> list[str]:
-        """Return the ids of all samples that are there now, sorted: quicker than their records."""
+        """Return the sorted ids of all samples, which is faster than their records."""
         return self._find_samples().ids()
 
     def records(self) -> list[SampleRecord]:
-        """Return the records of all samples that are there now, by sample id."""
+        """Return the records of all samples, by sample id."""
         return self._find_samples().records()
 
     @property
     def samples(self) -> pd.DataFrame:
-        """All samples that are there now, as a table; ``path`` is given in full.
+        """All samples as a table, with full paths.
 
         The columns are those of :func:`catalogs.corpus.sample_table.as_table`.
         """
@@ -206,7 +206,7 @@ class Catalog:
         return frame.assign(path=f"{self.url}/" + frame["path"])
 
     def query(self, where: str | None) -> pd.DataFrame:
-        """Return the samples for which an expression holds.
+        """Return the samples for which a condition holds.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class Catalog:
         Raises
         ------
         InputError
-            If the expression is wrong; the sentence names the nearest column.
+            If the condition is wrong; the message names the nearest column.
         """
         return sample_table.select(self.samples, where)
 
@@ -244,23 +244,23 @@ class Catalog:
         where: str | None = None,
         seed: int = 0,
     ) -> dict[str, pd.DataFrame]:
-        """Divide the samples, the same way every time and however many samples come later.
+        """Split the samples; the split is reproducible and does not change when samples are added.
 
         Parameters
         ----------
         by
-            ``sample_id`` deals out single samples. A column or several keep together all samples that are
-            equal in them: what a network is tested on has then parameters that it never saw. ``split``
-            takes the recipe's own division.
+            ``sample_id`` splits single samples. With one or several columns, samples with equal values stay
+            together, so that a network is tested on parameters that it never saw. ``split`` takes the
+            split of the recipe.
         shares
-            Name of a part -> its share; 80 % ``train``, 10 % ``val``, 10 % ``test`` if left out. A share is
-            met on average: whether a sample goes into a part depends on no other sample.
+            Name of a part -> its share; by default 80 % ``train``, 10 % ``val``, 10 % ``test``. Shares hold
+            on average, because the part of a sample does not depend on other samples.
         hold_out
-            A query; the samples for which it holds are all in ``test``, whatever the shares say.
+            A query; all its samples are in ``test``, whatever the shares.
         where
-            A query; only these samples are divided.
+            A query; only its samples are split.
         seed
-            Another seed gives another division.
+            Another seed gives another split.
 
         Returns
         -------
@@ -270,26 +270,26 @@ class Catalog:
         Raises
         ------
         InputError
-            If a column or a query is wrong, or the shares are.
+            If a column, a query or the shares are wrong.
         """
         wanted = shares if shares is not None else {"train": 0.8, "val": 0.1, "test": 0.1}
         return sample_table.split(self.query(where), by, wanted, hold_out, seed)
 
     def write(self, sample: Sample) -> SampleRecord:
-        """Store a sample: whole, or not at all.
+        """Store a sample completely or not at all.
 
-        Of several writers of one sample, one wins; the others remove what they wrote and get the
+        If several writers store the same sample, one wins; the others remove what they wrote and get the
         winner's record.
 
         Parameters
         ----------
         sample
-            Its ``facts`` hold all fields of the record that are not measured here.
+            The sample; its ``facts`` are all fields of the record that are not measured here.
 
         Returns
         -------
         SampleRecord
-            Of the sample that is in the corpus now.
+            Record of the sample that is in the corpus now.
 
         Raises
         ------
@@ -313,7 +313,7 @@ class Catalog:
         Raises
         ------
         InputError
-            If there is no such sample or objects of it are lost; Zarr alone would read zeros.
+            If there is no such sample, or objects of it are lost, where Zarr alone would read zeros.
         """
         check_complete(self._store, self._record_of(sample_id))
         url = self.sample_url(sample_id)
@@ -328,7 +328,7 @@ class Catalog:
         return as_xarray.open_volumes(self._store, self._record_of(sample_id))
 
     def thumbnail(self, sample_id: str) -> bytes:
-        """Return the small picture of a sample, as PNG; it is drawn now if the sample was made without one.
+        """Return the thumbnail of a sample as PNG; it is drawn now if the sample has none.
 
         Raises
         ------
@@ -342,7 +342,7 @@ class Catalog:
             return thumbnail.draw(self.arrays(sample_id)["tomogram"])
 
     def particles(self, sample_id: str) -> pd.DataFrame:
-        """Read the particle table of a sample, distractors (label 0) among it."""
+        """Read the particle table of a sample, including distractors (label 0)."""
         return sample_group.read_particles(sample_group.open_group(self.sample_url(sample_id)))
 
     def tilts(self, sample_id: str) -> xr.Dataset:
@@ -357,7 +357,7 @@ class Catalog:
         Returns
         -------
         dict
-            Among others ``acquisition`` and its ``units``, ``recipe``, ``seed`` and ``seeds``, ``software``,
+            Includes ``acquisition`` and its ``units``, ``recipe``, ``seed`` and ``seeds``, ``software``,
             ``structures`` (name -> checksum). A sample of format version 1 has no recipe, seeds and units.
         """
         attributes = sample_group.open_group(self.sample_url(sample_id)).attrs
@@ -367,9 +367,9 @@ class Catalog:
     # ------------------------------------------------------------------ the corpus as a whole
 
     def compact(self) -> int:
-        """Write a new index if there are new samples; any number of programs may, at any time.
+        """Write a new index if there are new samples; any number of programs may do so at any time.
 
-        It makes opening a corpus quick and is never needed: a sample is visible as soon as it is there.
+        The index makes opening a corpus fast, but is never needed: samples are visible at once.
 
         Returns
         -------
@@ -385,19 +385,19 @@ class Catalog:
         Returns
         -------
         list of str
-            One sentence a problem; empty if all is well. Samples that are being written at this moment
-            are listed as unfinished.
+            One sentence for each problem; empty if there are none. Samples that are being written now are
+            listed as unfinished.
         """
         return [problem.text for problem in self.problems()]
 
     def problems(self, *, deep: bool = True, on_progress: OnProgress | None = None) -> Iterator[Problem]:
-        """Yield what is wrong as it is found; see :func:`catalogs.corpus.verification.examine`."""
+        """Yield problems as they are found; see :func:`catalogs.corpus.verification.examine`."""
         return examine(self._store, deep=deep, journal=self._journal, on_progress=on_progress)
 
     def plan_repair(
         self, *, grace: float = index.GRACE, deep: bool = True, on_progress: OnProgress | None = None
     ) -> repair.Repairs:
-        """Find what is wrong and what :meth:`repair` would do (:func:`catalogs.corpus.repair.plan`)."""
+        """Find problems and what :meth:`repair` would do (:func:`catalogs.corpus.repair.plan`)."""
         return repair.plan(
             self._store, grace=grace, deep=deep, journal=self._journal, on_progress=on_progress
         )
@@ -414,14 +414,14 @@ class Catalog:
         *,
         on_progress: copying.OnProgress | None = None,
     ) -> copying.Copied:
-        """Copy the samples for which a query holds to another corpus, which is made if it is not there.
+        """Copy the samples for which a query holds to another corpus, which is created if needed.
 
-        Run it again after an interruption, or when there are new samples: what is there is not copied again.
+        Call it again after an interruption, or for new samples; existing copies are not made again.
 
         Raises
         ------
         InputError
-            If the query is wrong, the place cannot be written, or there is a corpus of other classes.
+            If the query is wrong, the target cannot be written, or it has other classes.
         """
         ids = [str(sample_id) for sample_id in self.query(where).index]
         refuse_one_in_the_other(self._store, open_store(url))
@@ -435,22 +435,22 @@ class Catalog:
     # ------------------------------------------------------------------ molecules
 
     def put_molecule(self, digest: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Store the arrays of a molecule under its digest, unless they are there."""
+        """Store the arrays of a molecule under its digest, unless they exist."""
         molecules.put(self._store, digest, arrays)
 
     def has_molecule(self, digest: str) -> bool:
-        """Tell whether there are arrays under this digest."""
+        """Return whether there are arrays under this digest."""
         return molecules.has(self._store, digest)
 
     def get_molecule(self, digest: str) -> dict[str, NDArray[Any]]:
-        """Read the arrays of a molecule; InputError if there is none of this digest."""
+        """Read the arrays of a molecule (InputError if the digest is unknown)."""
         return dict(molecules.get(self._store, digest))
 
     # ------------------------------------------------------------------
 
     @property
     def _journal(self) -> bool:
-        """Whether every writer of this corpus says in ``recent/`` what it makes."""
+        """Whether all writers of this corpus announce their samples in ``recent/``."""
         return int(self.info["format_version"]) > 1
 
     def _find_samples(self) -> index.View:
@@ -458,7 +458,7 @@ class Catalog:
         return self._view
 
     def _standing(self, sample_id: str) -> SampleRecord | None:
-        """Read a record as the storage has it now."""
+        """Read the current record from the storage."""
         try:
             return index.read_record(self._store, index.commit_key(sample_id))
         except FileNotFoundError:

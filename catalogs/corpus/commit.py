@@ -1,7 +1,8 @@
-"""How a sample enters a corpus: whole or not at all, without locks, whoever else writes it."""
+"""Adds samples to a corpus: completely or not at all, without locks, even with other writers."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,27 +19,28 @@ from catalogs.storage.checksums import ROOT, checksum
 from catalogs.storage.store import Store
 
 SAMPLES = "samples"
+_WAITS = (0.5, 2.0, 5.0)  # seconds: some storages list an object a while after it was written
 
 
 def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> SampleRecord:
     """Write a sample and create its record.
 
-    The objects go under a name that no other attempt has, the record last; the storage lets exactly one
-    writer create it. Who comes second removes what it wrote.
+    The objects get a name that no other attempt has, and the record is written last. The storage lets only
+    one writer create the record; others remove what they wrote.
 
     Parameters
     ----------
     store
-        Of the corpus.
+        Store of the corpus.
     sample
         See :class:`~catalogs.corpus.sample_group.Sample`.
     classes
-        Of the corpus.
+        Classes of the corpus.
 
     Returns
     -------
     SampleRecord
-        Of the sample that is in the corpus now: this one or the winner's.
+        Record of the sample that is in the corpus now: this one or the winner's.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> Sample
         **sample.facts,
         path=path,
         created=now(),
-        # Measured on what a reader will get: picking this very tomogram normalises it the same way.
+        # measured on the stored values, so that picking this tomogram normalises it in the same way
         intensity=intensity.measure(sample.tomogram),
         checksums={},
         n_objects=0,
@@ -81,7 +83,7 @@ def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> Sample
     except BaseException:
         store.remove(path)
         raise
-    # From here on nothing is removed on an error: the record may stand, only its answer be lost.
+    # from here on, nothing is removed after an error: the record may exist, and only the answer be lost
     if index.create_record(store, sample_id, attempt, record.model_dump_json(indent=1).encode()):
         return record
     store.remove(path)
@@ -89,32 +91,38 @@ def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> Sample
 
 
 def write_group(store: Store, record: SampleRecord, objects: Mapping[str, bytes]) -> None:
-    """Write the objects of a sample, the root last, and look whether the storage has them all.
+    """Write the objects of a sample, the root last, and check that the storage has them all.
 
     Raises
     ------
     InputError
-        If it does not.
+        If objects are missing.
     """
     root = {key: data for key, data in objects.items() if key == ROOT}
     for part in ({key: data for key, data in objects.items() if key not in root}, root):
         store.write({f"{record.path}/{key}": data for key, data in part.items()})
+    for wait in _WAITS:
+        try:
+            check_complete(store, record)
+            return
+        except InputError:
+            time.sleep(wait)
     check_complete(store, record)
 
 
 def check_complete(store: Store, record: SampleRecord) -> None:
-    """Compare number and total size of a sample's objects with its record, in one request.
+    """Compare the number and total size of a sample's objects with its record, in one request.
 
     Raises
     ------
     InputError
-        If they differ. Zarr alone would read zeros where an object is lost.
+        If they differ. Zarr alone would read zeros for a lost object.
     """
     found = store.sizes(record.path)
     if len(found) != record.n_objects or sum(found.values()) != record.n_bytes:
         raise InputError(
             f"the sample {store.at(record.path)} is damaged ({len(found)} objects of {record.n_objects}, "
-            f"{sum(found.values())} bytes of {record.n_bytes}); tlgen repair takes it out of the corpus, "
+            f"{sum(found.values())} bytes of {record.n_bytes}); tlgen repair removes it from the corpus, "
             "and tlgen run makes it again"
         )
 
@@ -133,5 +141,5 @@ def _check_arrays(sample: Sample, shape: tuple[int, int, int]) -> None:
 
 
 def now() -> str:
-    """Say when: UTC, ISO 8601, to the second."""
+    """Return the current time: UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,8 +1,8 @@
-"""Conditions over the table of samples, such as ``dose < 100 and split == 'train'``: a grammar of its own.
+"""Conditions on the table of samples, such as ``dose < 100 and split == 'train'``.
 
-A condition may come from another person's file, so it is parsed and walked, never run: comparisons,
-``and or not in``, arithmetic, numbers, text, columns, a few functions of numbers and three of text. They
-mean what they mean to pandas' ``eval``, which can do anything that Python can.
+A condition may come from another person's file, so it is parsed and evaluated, but never run as Python code.
+It may contain comparisons, ``and or not in``, arithmetic, numbers, text, columns, a few functions of numbers
+and three of text, with the same meaning as in pandas' ``eval``, which could run any Python code.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "ceil": np.ceil, "sin": np.sin, "cos": np.cos, "tan": np.tan,
 }  # fmt: skip
 _OF_TEXT = ("contains", "startswith", "endswith")
-_REPEATS = 3  # of a pattern: more of them may take for ever
+_REPEATS = 3  # repeats of a pattern; more of them may take forever
 
 
 class _Refused(Exception):
-    """What no condition may hold, or what does not fit together."""
+    """A condition that contains something forbidden, or does not fit together."""
 
 
 def rows_where(samples: pd.DataFrame, where: str) -> pd.Series[bool]:
-    """Tell for which rows of a table a condition holds.
+    """Find the rows of a table for which a condition holds.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ def rows_where(samples: pd.DataFrame, where: str) -> pd.Series[bool]:
     Raises
     ------
     InputError
-        If the condition is wrong; the sentence names the nearest column.
+        If the condition is wrong; the message names the nearest column.
     """
     shown = where if len(where) <= 200 else f"{where[:200]}..."
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a division by zero is no match; odd escapes in text
+            warnings.simplefilter("ignore")  # division by zero is no match; unusual escapes in text
             chosen = _Walk(samples, where).value(_parsed(where))
     except InputError:
         raise
@@ -102,7 +102,7 @@ def _parsed(where: str) -> ast.expr:
 
 
 def _with_words(text: str) -> str:
-    """Write ``and`` and ``or`` for ``&`` and ``|``, which bind more weakly here than in Python."""
+    """Replace ``&`` and ``|`` by ``and`` and ``or``, because they bind more weakly here than in Python."""
     words = {"&": "and", "|": "or"}
     try:
         tokens = [
@@ -121,7 +121,7 @@ class _Walk:
         self._samples, self._where = samples, where
 
     def value(self, node: ast.expr) -> Any:
-        """Work out a node: a column's values, one value, or a list of values."""
+        """Evaluate a node: a column, one value, or a list of values."""
         match node:
             case ast.Constant(value=bool() | str() as constant):
                 return constant
@@ -156,7 +156,9 @@ class _Walk:
         if name in (samples.index.name, "index"):
             return samples.index.to_series()
         near = nearest(name, map(str, samples.columns))
-        raise InputError(f"the selection {self._where!r} names {name!r}, no column of the corpus{near}")
+        raise InputError(
+            f"the selection {self._where!r} names {name!r}, which is not a column of the corpus{near}"
+        )
 
     def _listed(self, node: ast.expr) -> Any:
         value = self.value(node)
@@ -184,7 +186,7 @@ class _Walk:
         if isinstance(node.op, ast.Add) and _is_text(left) and _is_text(right):
             return left + right
         left, right = _numeric(left), _numeric(right)
-        if isinstance(node.op, ast.Pow):  # of whole numbers, the result could fill the memory
+        if isinstance(node.op, ast.Pow):  # with whole numbers, the result could fill the memory
             left, right = _as_float(left), _as_float(right)
         with np.errstate(all="ignore"):
             return _ARITHMETIC[type(node.op)](left, right)
@@ -232,7 +234,7 @@ def _of_text(column: Any, name: str, text: str) -> Any:
 
 
 def _number(value: float) -> Any:
-    """Keep whole numbers that numpy can hold, so that nothing grows without bounds."""
+    """Limit whole numbers to those of NumPy, so that nothing grows without bounds."""
     if isinstance(value, int) and abs(value) < 2**53:
         return np.int64(value)
     try:
@@ -253,7 +255,7 @@ def _as_float(value: Any) -> Any:
 
 def _is_text(value: Any) -> bool:
     if isinstance(value, pd.Series):
-        # a corpus without samples has columns of no type
+        # in an empty corpus, columns have no type
         return (
             bool(len(value))
             and bool(pd.api.types.is_string_dtype(value))

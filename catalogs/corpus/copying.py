@@ -1,7 +1,7 @@
-"""Copy samples from one corpus to another, between any two stores; what is there already is not copied again.
+"""Copies samples from one corpus to another, between any two stores; existing copies are kept.
 
-Every object is compared with its checksum on the way, and a sample appears in the copy as it would have
-from its maker: its record last, in one step.
+Every object is compared with its checksum on the way. A sample appears in the copy in one step, when its
+record is written.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from catalogs.versions import parse_record
 
 _SAMPLES_AT_A_TIME = 4
 
-#: Samples copied or found so far, samples in all, bytes copied so far.
+#: Number of samples copied or found, number of all samples, bytes copied.
 OnProgress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What became of a copy.
+    """Result of copying.
 
     Attributes
     ----------
     copied, present
-        Ids of the samples that were copied, and of those that were there before.
+        Ids of the samples that were copied, and of those that existed before.
     failed
-        Sample id -> what is wrong with the sample in the source.
+        Sample id -> problem of the sample in the source.
     n_bytes
-        Copied.
+        Bytes copied.
     """
 
     copied: tuple[str, ...]
@@ -53,9 +53,9 @@ def copy(
     Parameters
     ----------
     source, target
-        Of two corpora that are there.
+        Stores of two existing corpora.
     ids
-        Of the samples.
+        Ids of the samples.
     on_progress
         Called after each sample.
     """
@@ -90,16 +90,16 @@ def copy(
 
 
 def _copy_sample(source: Store, target: Store, sample_id: str) -> int:
-    """Copy one sample and return its bytes; InputError if it is damaged in the source."""
+    """Copy one sample and return its bytes (InputError if it is damaged in the source)."""
     key = index.commit_key(sample_id)
     data = source.read(key)
     record = parse_record(data, source.at(key))
     objects = _read_checked(source, record)
-    # Under the name that it has in the source: a copy that was interrupted is written over, not left behind.
+    # the same name as in the source, so that an interrupted copy is overwritten
     write_group(target, record, objects)
     attempt = record.path.removesuffix(".zarr").rpartition("-")[2]
     ours = index.create_record(target, sample_id, attempt, data)
-    if not ours and index.read_record(target, key).path != record.path:  # made there meanwhile
+    if not ours and index.read_record(target, key).path != record.path:  # made in the target meanwhile
         target.remove(record.path)
     return record.n_bytes
 
@@ -120,7 +120,7 @@ def _read_checked(store: Store, record: SampleRecord) -> dict[str, bytes]:
 
 
 def _copy_structures(source: Store, target: Store) -> None:
-    """Copy the molecules that the target lacks; samples name what they were made from."""
+    """Copy the molecules that the target lacks, because samples refer to them."""
     there = target.entries(STRUCTURES)
     missing = [key for key in keys_of(source.entries(STRUCTURES)) if key not in there]
     in_parallel(lambda key: target.create(key, source.read(key)), missing)

@@ -1,7 +1,7 @@
-"""What could not be made: ``failures/<name>.json`` in a corpus, as long as it is not there.
+"""Failed items of a corpus: ``failures/<name>.json``, until the item has been made.
 
-For people who look for the reason, on any machine and days later. Nothing reads them to decide anything, so
-one that is lost or half written does no harm.
+They are for people who look for the cause on any machine, days later. No program depends on them, so a lost
+or incomplete one does no harm.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _NAME = re.compile(rf"{FAILURES}/([0-9a-f]{{1,64}})\.json")
 
 
 def note(url: str, name: str, content: dict[str, Any]) -> None:
-    """Write down why an item was given up, in place of what was written before.
+    """Store why an item failed, in place of an earlier entry.
 
     Parameters
     ----------
     url
-        Of the corpus.
+        URL of the corpus.
     name
-        Of the item: a sample's id.
+        Name of the item: a sample's id.
     content
         JSON-like; the time is added.
     """
@@ -35,19 +35,19 @@ def note(url: str, name: str, content: dict[str, Any]) -> None:
 
 
 def names(url: str) -> set[str]:
-    """List the items that are written down."""
+    """List the stored items."""
     found = (_NAME.fullmatch(key) for key in open_store(url).entries(FAILURES))
     return {match[1] for match in found if match}
 
 
 def read(url: str) -> list[dict[str, Any]]:
-    """Read what is written down, by name."""
+    """Read the stored failures, by name."""
     store = open_store(url)
     found = []
     for data in store.read_those_there([_key(name) for name in sorted(names(url))]):
         try:
             content = json.loads(data or b"")
-        except (ValueError, RecursionError):  # half of it: its writer died
+        except (ValueError, RecursionError):  # incomplete, because its writer died
             continue
         if isinstance(content, dict):
             found.append(content)
@@ -55,7 +55,7 @@ def read(url: str) -> list[dict[str, Any]]:
 
 
 def forget(url: str, items: Iterable[str]) -> None:
-    """Remove what is written down of items that have been made."""
+    """Remove the entries of items that have been made."""
     open_store(url).remove_objects([_key(name) for name in items])
 
 

@@ -1,17 +1,17 @@
-"""Which samples there are: a record each, what is new since the last snapshot, and the snapshot.
+"""The index of a corpus: one record per sample, snapshots of all records, and what is newer.
 
 ::
 
-    commits/<aa>/<id>.json       the record of a sample; it exists if, and only if, this does
-    recent/<id>-<attempt>        says that the record of <id> is about to be created, or to be removed
+    commits/<aa>/<id>.json       the record of a sample; the sample exists if and only if this does
+    recent/<id>-<attempt>        announces that the record of <id> will be created or removed
     index/index-<number>.parquet a snapshot of all records; the highest number is the newest
 
-Reading 100,000 records, or only listing their names, would take hundreds of requests. So a reader takes
-the newest snapshot, and reads again the records that ``recent/`` names: two listings, one file, and a
-request for each new sample. A writer puts its name into ``recent/`` before it creates the record, so no
-record is ever in neither place; a name whose record is not there is nothing. :func:`compact` makes the
-next snapshot. It may run anywhere, any time, by many at once: its name is created only if absent, so one
-wins; names leave ``recent/`` only after a snapshot with their records stands.
+Reading 100,000 records, or only listing their names, would take hundreds of requests. So a reader takes the
+newest snapshot and then the records that ``recent/`` names: two listings, one file, and one request for each
+new sample. A writer puts a name into ``recent/`` before it creates the record, so that every record is in at
+least one of both places; a name without a record is ignored. :func:`compact` makes the next snapshot. Many
+programs may do so at any time: a snapshot's name is created only if absent, so one of them wins. Names leave
+``recent/`` only when a snapshot with their records exists.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from catalogs.versions import NewerFormat, parse_record
 
 COMMITS, RECENT, INDEX = "commits", "recent", "index"
 
-#: Seconds after which a name without a record is taken for what a dead writer left.
+#: Seconds after which a name without a record counts as left by a dead writer.
 GRACE = 24 * 3600.0
 _COMMIT = re.compile(rf"{COMMITS}/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})\.json")
 _EVENT = re.compile(rf"{RECENT}/(?P<event>{SAMPLE_ID}-[0-9a-z]+)")
 _SNAPSHOT = re.compile(rf"{INDEX}/index-(\d{{8,18}})\.parquet", re.ASCII)
-_KEPT = 2  # snapshots: a reader may just have listed the one before
+_KEPT = 2  # snapshots to keep; a reader may just have listed an older one
 _TRIES = 5
 
 
@@ -54,7 +54,7 @@ def commit_ids(entries: Mapping[str, Entry]) -> dict[str, str]:
 
 
 def unfinished_keys(entries: Mapping[str, Entry]) -> list[str]:
-    """Find in a listing what writers that died left beside what they were creating."""
+    """Find in a listing the temporary files of writers that died."""
     return sorted(key for key in entries if key.rsplit("/", 1)[-1].startswith("."))
 
 
@@ -64,9 +64,9 @@ def read_record(store: Store, key: str) -> SampleRecord:
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If there is no record.
     InputError
-        If it is damaged, or was written by a newer version of this program.
+        If it is damaged, or a newer version of this program wrote it.
     """
     return _of_key(parse_record(store.read(key), store.at(key)), store, key)
 
@@ -83,49 +83,49 @@ def create_record(store: Store, sample_id: str, attempt: str, data: bytes) -> bo
     Parameters
     ----------
     store
-        Of the corpus.
+        Store of the corpus.
     sample_id
-        Of the sample.
+        Id of the sample.
     attempt
-        Ends the name of the sample's group.
+        End of the name of the sample's group.
     data
         The record.
 
     Returns
     -------
     bool
-        Whether the record that stands is this one.
+        Whether the record in the corpus is this one.
     """
     _announce(store, sample_id, attempt)
     return store.create(commit_key(sample_id), data)
 
 
 def remove_record(store: Store, sample_id: str) -> None:
-    """Make a sample invisible, in the index too; the group stays."""
+    """Remove the record of a sample, also from the index; its group stays."""
     _announce(store, sample_id, uuid4().hex[:6])
     store.remove_objects([commit_key(sample_id)])
 
 
 def _announce(store: Store, sample_id: str, attempt: str) -> None:
-    # not empty: some stores drop objects without content
+    # not empty, because some stores drop empty objects
     key = f"{RECENT}/{sample_id}-{attempt}"
     store.write({key: b"see commits/\n"})
-    if not store.exists(key):  # the sample would be there and no reader know of it
-        raise OSError(f"{store.at(key)} was written and is not there: the storage loses data")
+    if not store.exists(key):  # otherwise the sample would exist, but no reader would find it
+        raise OSError(f"{store.at(key)} was written but is missing: the storage loses data")
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a reader has found.
+    """The samples that a reader has found.
 
     Attributes
     ----------
     base
         The newest snapshot, if there is one.
     fresh
-        Records that are not in it, or are others there, by sample id.
+        Records that the snapshot lacks, or that have changed, by sample id.
     gone
-        Samples of it that are no more.
+        Samples of the snapshot that no longer exist.
     handled
         Names in ``recent/`` whose records are in ``base`` or ``fresh``.
     idle
@@ -167,18 +167,18 @@ class View:
 def find_samples(
     store: Store, before: View | None = None, *, journal: bool = True, base: bool = True
 ) -> View:
-    """Find all samples that are there now.
+    """Find all current samples.
 
     Parameters
     ----------
     store
-        Of the corpus.
+        Store of the corpus.
     before
-        What was found last time; what it has is not read again.
+        Result of the previous call; its records are not read again.
     journal
-        Believe ``recent/``. Otherwise, and where there is no snapshot, all records are listed.
+        Rely on ``recent/``. Otherwise, and without a snapshot, all records are listed.
     base
-        Use the newest snapshot. Otherwise all records are read.
+        Use the newest snapshot; otherwise all records are read.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def find_samples(
         If a record or the snapshot is damaged or newer than this program.
     """
     before = before or View()
-    # recent/ first: a name that has left it is in a snapshot that a later listing shows
+    # list recent/ first: a name that has left it is in a snapshot that a later listing shows
     named = ((_EVENT.fullmatch(key), entry) for key, entry in store.entries(RECENT).items())
     events = {match["event"]: entry for match, entry in named if match}
     newest = _newest(store, before.base) if base else None
@@ -210,16 +210,16 @@ def find_samples(
 
 
 def compact(store: Store, *, journal: bool = True, rebuild: bool = False) -> View:
-    """Write the next snapshot, if there is anything new.
+    """Write the next snapshot if there is anything new.
 
     Parameters
     ----------
     store
-        Of the corpus.
+        Store of the corpus.
     journal
-        As :func:`find_samples` takes it.
+        As in :func:`find_samples`.
     rebuild
-        Read all records again, whatever the snapshot and ``recent/`` say.
+        Read all records again, independent of the snapshot and ``recent/``.
 
     Returns
     -------
@@ -231,7 +231,7 @@ def compact(store: Store, *, journal: bool = True, rebuild: bool = False) -> Vie
     InputError
         If a record or the snapshot is damaged or newer than this program.
     OSError
-        If others keep writing snapshots all the time.
+        If other programs keep writing snapshots.
     """
     for _ in range(_TRIES):
         view = find_samples(store, journal=journal and not rebuild, base=not rebuild)
@@ -240,19 +240,21 @@ def compact(store: Store, *, journal: bool = True, rebuild: bool = False) -> Vie
             return view
         sequence = max(_sequences(store), default=0) + 1
         if view.base is not None and sequence != view.base.sequence + 1:
-            continue  # another snapshot has come meanwhile
+            continue  # another snapshot has been written meanwhile
         data = snapshot.encode(view.base, view.gone, view.fresh)
         if store.create(_snapshot_key(sequence), data):
             made = snapshot.decode(data, sequence, store.at(_snapshot_key(sequence)))
             _tidy(store, view)
             store.remove_objects([_snapshot_key(n) for n in _sequences(store) if n <= sequence - _KEPT])
             return replace(view, base=made, fresh={}, gone=frozenset())
-    raise OSError(f"the index of {store.url} was written by others {_TRIES} times meanwhile; try again later")
+    raise OSError(
+        f"the index of {store.url} was written by other programs {_TRIES} times meanwhile; try again later"
+    )
 
 
 def _tidy(store: Store, view: View) -> None:
-    """Take out of ``recent/`` what a snapshot that stands has, and what dead writers left."""
-    # Where two may create the same snapshot, this one may not be the one that stays.
+    """Remove from ``recent/`` what an existing snapshot contains, and what dead writers left."""
+    # where two programs create the same snapshot, this one may not be the one that stays
     done = view.handled if store.conditional else frozenset()
     dead = {event for event, written in view.idle.items() if written < time.time() - GRACE}
     store.remove_objects([f"{RECENT}/{event}" for event in sorted(done | dead)])
@@ -281,13 +283,13 @@ def _newest(store: Store, known: Snapshot | None) -> Snapshot | None:
         key = _snapshot_key(sequence)
         try:
             return snapshot.decode(store.read(key), sequence, store.at(key))
-        except FileNotFoundError:  # two newer ones have come since it was listed
+        except FileNotFoundError:  # two newer snapshots have been written since the listing
             continue
     raise OSError(f"the index of {store.url} changes faster than it can be read")
 
 
 def _read(store: Store, ids: Iterable[str]) -> dict[str, SampleRecord]:
-    """Read records, many at a time; what is not there is left out."""
+    """Read records, many at a time; missing ones are left out."""
     keys = {sample_id: commit_key(sample_id) for sample_id in ids}
     found: dict[str, SampleRecord] = {}
     newer: list[NewerFormat] = []

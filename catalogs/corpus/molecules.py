@@ -1,4 +1,4 @@
-"""Molecules of a corpus: arrays that scenes name by their digest, stored once however many use them."""
+"""Molecules of a corpus: arrays that scenes refer to by their digest; each is stored once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEY = re.compile(rf"{STRUCTURES}/[0-9a-f]{{1,64}}\.npz")
 
 
 def put(store: Store, digest: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Store the arrays of a molecule under its digest, unless they are there."""
+    """Store the arrays of a molecule under its digest, unless they exist."""
     if not has(store, digest):
         packed = io.BytesIO()
         np.savez(packed, allow_pickle=False, **arrays)
@@ -27,23 +27,23 @@ def put(store: Store, digest: str, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def has(store: Store, digest: str) -> bool:
-    """Tell whether there are arrays under this digest."""
+    """Return whether there are arrays under this digest."""
     return store.exists(_key(digest))
 
 
 @lru_cache(maxsize=256)
 def get(store: Store, digest: str) -> Mapping[str, NDArray[Any]]:
-    """Read the arrays of a molecule; InputError if there is none of this digest."""
+    """Read the arrays of a molecule (InputError if the digest is unknown)."""
     try:
         data = store.read(_key(digest))
     except FileNotFoundError:
-        raise InputError(f"{store.at(_key(digest))} is missing; run tlgen again, it makes it anew") from None
+        raise InputError(f"{store.at(_key(digest))} is missing; run tlgen again to make it") from None
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 def keys_of(listing: Iterable[str]) -> list[str]:
-    """Choose the molecules from a listing."""
+    """Select the molecules in a listing."""
     return sorted(key for key in listing if _KEY.fullmatch(key))
 
 

@@ -1,4 +1,4 @@
-"""Volumes in OME-Zarr 0.5 groups (ngff.openmicroscopy.org): how they are described and laid out."""
+"""Volumes in OME-Zarr 0.5 groups (ngff.openmicroscopy.org): metadata and layout."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 #: Edge of a chunk, and of the largest shard, in voxels.
 CHUNK, LARGEST_SHARD = 64, 512
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; without their black.
+# Okabe and Ito's colours, which colour-blind people can distinguish, without black.
 _COLOURS = ["e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"]
 
 
 def colour(label: int) -> tuple[int, int, int, int]:
-    """Colour (red, green, blue, alpha; 0 to 255) that viewers show a class in."""
+    """Return the colour (red, green, blue, alpha; 0 to 255) in which viewers show a class."""
     red, green, blue = bytes.fromhex(_COLOURS[(label - 1) % len(_COLOURS)])
     return red, green, blue, 255
 
@@ -35,15 +35,16 @@ def describe(
     Parameters
     ----------
     name
-        For people.
+        Name for people.
     voxel_size
         Å; None if it is unknown.
     origin
-        Of the centre of voxel 0, (x, y, z) in Å.
+        Position of the centre of voxel 0, (x, y, z) in Å.
     levels
-        Arrays, each with voxels twice as large as the one before.
+        Arrays, each with voxels twice as large as those of the one before.
     averaged
-        Whether a voxel is the mean of those it stands for, whose middle it then lies in, or the first.
+        Whether a voxel is the mean of the voxels that it replaces, and lies in their middle, or the first
+        one.
     """
     size = 1.0 if voxel_size is None else voxel_size
     unit = {} if voxel_size is None else {"unit": "angstrom"}
@@ -67,7 +68,7 @@ def describe(
 def write_volume(
     root: zarr.Group, path: str, data: NDArray[Any], codec: BloscCodec | ZstdCodec, **attributes: Any
 ) -> None:
-    """Write a volume (z, y, x) as one array: small chunks to read any part, few objects to hold them."""
+    """Write a volume (z, y, x) as one array, with small chunks in few objects."""
     create_volume(root.store_path, path, data.shape, data.dtype, codec, **attributes)[...] = data
 
 
@@ -80,7 +81,7 @@ def create_volume(
     largest_shard: int = LARGEST_SHARD,
     **attributes: Any,
 ) -> zarr.Array[Any]:
-    """Create the array of a volume (z, y, x) without its voxels; whole shards are to be written at a time."""
+    """Create the array of a volume (z, y, x) without voxels; later, whole shards are written at a time."""
     return zarr.create_array(
         store,
         name=path,
@@ -89,10 +90,10 @@ def create_volume(
         zarr_format=3,
         chunks=(CHUNK,) * 3,
         shards=tuple(min(CHUNK * -(-n // CHUNK), largest_shard) for n in shape),
-        compressors=(codec, Crc32cCodec()),  # a reader of any chunk notices that it has changed
+        compressors=(codec, Crc32cCodec()),  # so that a reader notices if a chunk has changed
         fill_value=0,
         dimension_names=("z", "y", "x"),
         attributes=attributes,
-        # An absent chunk reads as zeros: nobody could tell an empty volume from a lost one.
+        # missing chunks read as zeros, so an empty volume would look like a lost one
         config={"write_empty_chunks": True},
     )

@@ -1,4 +1,4 @@
-"""Where a corpus may be: not among other files, and not copied into itself."""
+"""Checks of a corpus's location: not among other files, and not copied into itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CORPUS = "corpus.json"
 
 
 def refuse_what_is_there(store: Store) -> None:
-    """Refuse a place that holds something else: nobody wants a corpus among other files."""
+    """Refuse a folder that contains other files."""
     ours = {SAMPLES, index.COMMITS, index.RECENT, index.INDEX, molecules.STRUCTURES, "failures", "runs"}
     marker = store.url.rsplit("/", 1)[-1]  # some buckets list the folder itself
     names = [name for name in store.folders("") if store.local is not None or name != marker]
@@ -26,11 +26,11 @@ def refuse_what_is_there(store: Store) -> None:
 
 
 def refuse_one_in_the_other(source: Store, target: Store) -> None:
-    """Refuse to copy a corpus to itself or into itself, by whatever names."""
+    """Refuse to copy a corpus to itself or into itself, under any name."""
     here, there = (
         os.path.realpath(store.url) if store.local is not None else store.url for store in (source, target)
     )
     if here == there:
         raise InputError(f"{source.url} cannot be copied to itself; give another place")
     if f"{there}/".startswith(f"{here}/") or f"{here}/".startswith(f"{there}/"):
-        raise InputError(f"{target.url} and {source.url} lie one in the other; give another place")
+        raise InputError(f"{target.url} and {source.url} lie inside each other; give another place")

@@ -1,4 +1,4 @@
-"""Mend a corpus: take out what is damaged so that it is made again, what nobody needs, and index anew."""
+"""Repairs a corpus: removes damaged samples, so that they are made again, and leftovers; renews the index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from catalogs.corpus.verification import OnProgress, Problem, examine
 from catalogs.schema import SAMPLE_ID
 from catalogs.storage.store import Store
 
-# A group, or what a writer that died left beside what it was creating.
+# A group, or a temporary file of a writer that died.
 _MADE = re.compile(
     rf"samples/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})-[0-9a-z]+\.zarr|("
     rf"{index.COMMITS}/[0-9a-f]{{2}}|{STRUCTURES})/\.[^/]+\.[0-9a-f]{{8}}"
@@ -26,20 +26,20 @@ class Repairs:
     Attributes
     ----------
     problems
-        Everything that was found.
+        All problems that were found.
     remake
-        Sample id -> name of the samples that are damaged; the name is empty if it is not known. Their
-        records and what is left of them are removed.
+        Sample id -> name of the damaged samples; the name is empty if unknown. Their records and what is left
+        of them are removed.
     groups
-        Groups, or files, that no record names and that are older than the grace time; removed.
+        Groups or files without a record that are older than the grace time; removed.
     objects
-        Single objects that belong to nothing, and damaged molecules; removed.
+        Single objects that belong to no sample, and damaged molecules; removed.
     young
-        What no record names but somebody may be writing; stays.
+        Groups or files without a record that somebody may be writing; kept.
     newer
-        Records of a newer format version; they stay, and so does what they name.
+        Records of a newer format version; they and their groups are kept.
     foreign
-        What is not named as this program names things, or lies behind a symbolic link; it stays.
+        Files whose names are not of this program, or that lie behind a symbolic link; kept.
     """
 
     problems: tuple[Problem, ...]
@@ -59,14 +59,14 @@ def plan(
     journal: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Repairs:
-    """Find what is wrong and decide what to do; nothing is changed.
+    """Find problems and decide what to do; nothing is changed.
 
     Parameters
     ----------
     store
-        Of the corpus.
+        Store of the corpus.
     grace
-        Seconds that what no record names must be old to be removed.
+        Age in seconds from which files without a record are removed.
     deep, journal, on_progress
         See :func:`catalogs.corpus.verification.examine`.
     """
@@ -91,30 +91,30 @@ def plan(
 
 
 def _ours(store: Store, key: str) -> bool:
-    """Tell whether something that no record names was made by this program, and lies in the corpus itself."""
+    """Return whether a file without a record was made by this program and lies in the corpus itself."""
     made = _MADE.fullmatch(key)
     named = made is not None and (made["id"] is None or made["id"].startswith(made["folder"]))
     return named and not store.link_on_the_way(key)
 
 
 def apply(store: Store, todo: Repairs, *, journal: bool = True) -> None:
-    """Do what a plan says, and write the index anew from the records unless there are newer ones.
+    """Carry out the repairs, and write the index anew from the records unless there are newer ones.
 
-    Stopped anywhere, it leaves a corpus that the next repair mends: a sample loses its record first.
+    It may be stopped at any time: a sample loses its record first, and the next repair does the rest.
 
     Parameters
     ----------
     store
-        Of the corpus.
+        Store of the corpus.
     todo
         From :func:`plan`.
     journal
-        As :func:`catalogs.corpus.index.compact` takes it.
+        As in :func:`catalogs.corpus.index.compact`.
 
     Raises
     ------
     NewerFormat
-        If there are records of a newer version: all else is done, the index is not.
+        If there are records of a newer version; everything but the index is done.
     """
     for sample_id in todo.remake:
         index.remove_record(store, sample_id)
@@ -124,5 +124,5 @@ def apply(store: Store, todo: Repairs, *, journal: bool = True) -> None:
                 store.remove(group)
     for group in todo.groups:
         store.remove(group)
-    store.remove_objects([*todo.groups, *todo.objects])  # a group that is a single file, too
+    store.remove_objects([*todo.groups, *todo.objects])  # also a group that is a single file
     index.compact(store, journal=journal, rebuild=True)

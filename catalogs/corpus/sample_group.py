@@ -1,4 +1,4 @@
-"""One sample as objects of a Zarr v3 group that is an OME-Zarr 0.5 image as well.
+"""A sample as objects of a Zarr v3 group, which is an OME-Zarr 0.5 image as well.
 
 ::
 
@@ -10,13 +10,13 @@
     particles/position            (particle, xyz) Å; quaternion (particle, xyzw); one array for each other
                                   column, text as codes with the words in the attribute ``categories``
     tilts/angle, dose[, images]   degrees, e/Å² before the tilt, (tilt, y, x)
-    tilts/*_error                 what the reconstruction did not know of each tilt, if there is such
-    0/thumbnail.png               the middle of the tomogram, for people; samples made before have none
+    tilts/*_error                 errors of each tilt that the reconstruction did not know, if any
+    0/thumbnail.png               the middle of the tomogram, for people; older samples have none
 
-The attribute ``template_learning`` says how the sample was made: its acquisition and the units of that, the
-recipe, seeds, versions of software, checksums of the structures; and the checksum of every other object.
-Every array has named dimensions, so xarray opens each group as it is. One shard holds a volume or a tilt
-series: a corpus of 100,000 samples must not be a billion files.
+The attribute ``template_learning`` describes how the sample was made: acquisition with units, recipe, seeds,
+software versions, checksums of the structures. It also has the checksum of every other object. All arrays
+have named dimensions, so that xarray can open each group. A volume or a tilt series is one shard, because a
+corpus of 100,000 samples should not have a billion files.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ from catalogs.storage.store import in_parallel, zarr_store
 
 TOMOGRAM = "0"
 LABELS = {"classes": "labels/classes/0", "instances": "labels/instances/0"}
-#: Name that people use -> path of the array in the group.
+#: Name of each volume -> path of its array in the group.
 ARRAYS = {"tomogram": TOMOGRAM, **LABELS}
-#: The same for those that a sample may be without.
+#: The same for optional volumes.
 OPTIONAL_ARRAYS = {"density": "density/0"}
 
 _LARGEST_SHARD = 1 << 29  # bytes of a tilt series in one object
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names of columns that serve as names of arrays
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # column names that are valid names of arrays
 _MANTISSA = 23  # bits of float32
-_KEPT = 10  # as many as float16 has: the noise of a tomogram is far above 5e-4 of its values
+_KEPT = 10  # as in float16; the noise of a tomogram is far above 5e-4 of its values
 _SEPARATE = ("tomogram", "x", "y", "z", "qx", "qy", "qz", "qw")
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Everything that is stored of one simulated tomogram.
+    """A simulated tomogram with everything that is stored with it.
 
     Attributes
     ----------
@@ -67,21 +67,21 @@ class Sample:
     classes, instances
         (z, y, x) uint8 and uint16; 0 is background.
     particles
-        The particle table, of this tomogram only.
+        The particle table of this tomogram.
     tilt_images
         (t, y, x) float32, or None to leave them out.
     tilt_angles, tilt_doses
         (t,) float32: degrees, and e/Å² accumulated before each tilt.
     facts
-        The fields of :class:`~catalogs.schema.SampleRecord` that its maker knows: all but path, created,
+        The fields of :class:`~catalogs.schema.SampleRecord` that are known beforehand: all but path, created,
         intensity, checksums, n_objects, n_bytes and format_version.
     density
         (z, y, x) float32, Da/Å³: the density of the scene; None to leave it out.
     tilt_errors
-        Name -> (t,) degrees or (t, 2) x, y in Å: what the reconstruction did not know of each tilt; None if
-        there is nothing of the kind.
+        Name -> (t,) degrees or (t, 2) x, y in Å: errors of each tilt that the reconstruction did not know;
+        None if there are none.
     recipe
-        JSON-like; what the sample was made by.
+        Recipe of the sample, JSON-like.
     seeds
         Name of each random stream -> its seed.
     """
@@ -113,15 +113,15 @@ def encode(
     Parameters
     ----------
     sample
-        Its tomogram already rounded by :func:`round_mantissa`.
+        The sample; its tomogram is already rounded by :func:`round_mantissa`.
     voxel_size
         Å.
     attributes
         JSON-like; becomes the attribute ``template_learning``, with the recipe, seeds, units and checksums.
     classes
-        Of the corpus, to name the labels.
+        Classes of the corpus, to name the labels.
     thumbnail
-        PNG; an object of its own that Zarr does not know of.
+        PNG; stored as an object that is not part of the Zarr group.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def encode(
 
 
 def round_mantissa(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Round float32 to 10 bits of mantissa, to nearest and ties to even: half of the bytes once compressed.
+    """Round float32 to 10 bits of mantissa (to nearest, ties to even), which halves its compressed size.
 
     The error is that of float16 (5e-4 of the value), but every reader opens float32.
     """
@@ -180,7 +180,7 @@ def round_mantissa(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def read_particles(group: zarr.Group) -> pd.DataFrame:
-    """Read the particle table of a sample's group, all columns at a time: each is an object of its own."""
+    """Read the particle table of a sample's group; all columns are read at once, as each is an object."""
     stored: Any = group["particles"]
     names: list[str] = stored.attrs["columns"]
     arrays = stored.attrs.get("arrays", {})
@@ -195,7 +195,7 @@ def read_particles(group: zarr.Group) -> pd.DataFrame:
     columns |= dict(zip("xyz", position.T, strict=True))
     columns |= dict(zip(("qx", "qy", "qz", "qw"), quaternion.T, strict=True))
     for name, (values, words) in zip(names, rest, strict=True):
-        # the code -1 stands for a missing word and finds the last one
+        # the code -1 stands for a missing word and selects the last entry
         columns[name] = values if words is None else np.array([*words, None], dtype=object)[values]
     return make(**columns)
 
@@ -247,7 +247,7 @@ def _write_particles(group: zarr.Group, sample: Sample, codec: ZstdCodec) -> Non
     _flat(group, "position", position, ("particle", "xyz"), codec, unit="angstrom")
     _flat(group, "quaternion", quaternion, ("particle", "xyzw"), codec, rotates="particle to tomogram")
     columns = [str(name) for name in table.columns if name not in _SEPARATE]
-    if table["score"].isna().all():  # the truth has no score
+    if table["score"].isna().all():  # true particles have no score
         columns.remove("score")
     arrays: dict[str, str] = {}
     for k, name in enumerate(columns):
@@ -265,7 +265,7 @@ def _write_particles(group: zarr.Group, sample: Sample, codec: ZstdCodec) -> Non
 
 
 def _storable(name: str, column: pd.Series[Any]) -> NDArray[Any]:
-    """Turn a column into an array of numbers, or of text and None; ValueError if it holds anything else."""
+    """Turn a column into an array of numbers, or of text and None (ValueError if it has anything else)."""
     values = column.infer_objects().to_numpy()
     if values.dtype == object and not column.isna().any():
         values = np.array(column.tolist()) if pd.api.types.is_numeric_dtype(column) else values
@@ -290,14 +290,18 @@ def _write_tilts(group: zarr.Group, sample: Sample, codec: BloscCodec) -> None:
     if sample.tilt_images is not None:
         images = round_mantissa(sample.tilt_images)
         t, y, x = images.shape
-        wide = 8 * -(-x // 8)  # of a number of values that 8 does not divide Blosc leaves the bits unsorted
-        shard = (min(t, max(1, _LARGEST_SHARD // (4 * y * wide))), y, wide)  # few objects, each tilt readable
+        wide = 8 * -(-x // 8)  # Blosc does not shuffle bits unless the number of values is a multiple of 8
+        shard = (
+            min(t, max(1, _LARGEST_SHARD // (4 * y * wide))),
+            y,
+            wide,
+        )  # few objects, but each tilt can be read alone
         chunk = (1, y, wide)
         _create(group, "images", images, ("tilt", "y", "x"), codec, chunk, shard, {"unit": "electrons"})
 
 
 def _finish_root(objects: dict[str, bytes], provenance: dict[str, Any]) -> bytes:
-    """Put the metadata of all nodes into the root's, so that one request opens the whole sample."""
+    """Add the metadata of all nodes to the root, so that one request opens the whole sample."""
     nodes = {
         key.removesuffix("/zarr.json"): json.loads(data)
         for key, data in objects.items()
@@ -310,13 +314,13 @@ def _finish_root(objects: dict[str, bytes], provenance: dict[str, Any]) -> bytes
 
 
 def volumes_in(group: zarr.Group) -> dict[str, str]:
-    """Name of each volume that a sample has -> path of its array."""
+    """Return name -> path of the array for each volume of a sample."""
     optional = {name: path for name, path in OPTIONAL_ARRAYS.items() if path in group}
     return {**ARRAYS, **optional}
 
 
 def open_group(url: str) -> zarr.Group:
-    """Open the Zarr group of a sample for reading (InputError if it is none)."""
+    """Open the Zarr group of a sample for reading (InputError if it is not one)."""
     from zarr.errors import GroupNotFoundError
 
     try:

@@ -1,4 +1,4 @@
-"""What samples are called: as their recipe names them, not by the hash of what determines them."""
+"""Names of samples for people: those of the recipe instead of ids, which are hashes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from catalogs.schema import SampleRecord
 
 
 def names_for_people(records: Iterable[SampleRecord]) -> dict[str, str]:
-    """Name samples as the recipe does, ``held-out-000``, by id; where several have a name, with their ids."""
+    """Return id -> name in the recipe, ``held-out-000``; ids are added where several share a name."""
     named = {record.sample_id: record.name for record in records}
     often = Counter(named.values())
     return {

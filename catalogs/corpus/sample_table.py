@@ -1,4 +1,4 @@
-"""The table of samples that people query: one pandas row a record; as xarray; split by its columns."""
+"""The table of samples: one pandas row per record; also as xarray, and split by columns."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def as_table(records: Iterable[SampleRecord]) -> pd.DataFrame:
 
 
 def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Put tables one below the other, by sample id; empty ones have no say in the columns' types."""
+    """Concatenate tables in the order of sample ids; empty ones do not affect the types of columns."""
     filled = [table for table in tables if len(table)]
     if not filled:
         return tables[0]
@@ -59,12 +59,12 @@ def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def select(samples: pd.DataFrame, where: str | None) -> pd.DataFrame:
-    """Keep the rows for which an expression holds; all for None.
+    """Select the rows for which a condition holds; None: all.
 
     Raises
     ------
     InputError
-        If the expression is wrong; the sentence names the nearest column.
+        If the condition is wrong; the message names the nearest column.
     """
     if where is None:
         return samples
@@ -72,28 +72,30 @@ def select(samples: pd.DataFrame, where: str | None) -> pd.DataFrame:
 
 
 def known_columns(samples: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:
-    """Return the names if all are columns of the table (or ``sample_id``); InputError otherwise.
+    """Return the names if all are columns of the table or ``sample_id`` (InputError otherwise).
 
     Parameters
     ----------
     samples
         The table.
     names
-        What a person typed.
+        Names that the user gave.
     what
-        The option that they typed it for.
+        The option for which they were given.
     """
     known = ["sample_id", *samples.columns]
     for name in names:
         if name not in known:
-            raise InputError(f"{what} names {name!r}, no column of the corpus{nearest(name, known)}")
+            raise InputError(
+                f"{what} names {name!r}, which is not a column of the corpus{nearest(name, known)}"
+            )
     return list(names)
 
 
 def to_xarray(samples: pd.DataFrame) -> xr.Dataset:
-    """Turn the table into a dataset: one variable a column over the dimension ``sample``.
+    """Turn the table into a dataset: one variable per column over the dimension ``sample``.
 
-    The coordinate ``sample`` holds the ids; variables have the attribute ``units`` where they have a unit.
+    The coordinate ``sample`` contains the ids; variables with a unit have the attribute ``units``.
     """
     import xarray as xr
 
@@ -112,7 +114,7 @@ def split(
     hold_out: str | None,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
-    """Divide the table; see :meth:`catalogs.corpus.catalog.Catalog.split`."""
+    """Split the table; see :meth:`catalogs.corpus.catalog.Catalog.split`."""
     columns = known_columns(samples, [by] if isinstance(by, str) else list(by), "split(by=...)")
     total = sum(shares.values())
     if not shares or total <= 0 or min(shares.values()) < 0:
@@ -120,7 +122,7 @@ def split(
     held = select(samples, hold_out).index if hold_out else samples.index[:0]
     rest = samples[~samples.index.isin(held)]
 
-    if columns == ["split"]:  # as the recipe says
+    if columns == ["split"]:  # the split of the recipe
         names = rest["split"].to_numpy(object)
         parts = {name: rest[names == name] for name in dict.fromkeys([*shares, *sorted(set(names))])}
     else:
@@ -135,7 +137,7 @@ def split(
 
 
 def _keys(samples: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """Hash the values of some columns of each row; what is equal there gets equal keys."""
+    """Hash the values of some columns of each row; equal rows get equal keys."""
     table = samples.reset_index()[list(columns)]
     return [digest([_plain(value) for value in row]) for row in table.itertuples(index=False)]
 
@@ -145,14 +147,14 @@ def _plain(value: Any) -> Any:
 
 
 def _place(seed: int, key: str) -> float:
-    """Turn a key into a number from 0 to 1 that depends on nothing else: no other sample moves it."""
+    """Turn a key into a number from 0 to 1 that does not depend on other samples."""
     hashed = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(hashed) / 2**64
 
 
 def _row(record: SampleRecord) -> dict[str, Any]:
     flat = {name: getattr(record, name) for name in ("name", "path", "split", "created", "seed")}
-    flat |= record.acquisition.__dict__  # flat already; model_dump would copy it slowly
+    flat |= record.acquisition.__dict__  # flat already; model_dump would be slow
     flat |= dict(zip(("shape_z", "shape_y", "shape_x"), record.shape, strict=True))
     flat |= {name: getattr(record, name) for name in ("n_tilts", "n_particles", "n_distractors")}
     flat["structures"] = ",".join(sorted(record.structures))

@@ -1,9 +1,9 @@
-"""All records of a corpus in one Parquet file, as they were at a moment; the file never changes.
+"""Snapshots: all records of a corpus at one time, in one Parquet file that never changes.
 
-One row a sample, sorted by its id: the columns of :mod:`catalogs.corpus.sample_table`, and the record as JSON
-in the columns ``record`` and ``checksums_of_structures``: apart, because most samples of a corpus share the
-latter. Any reader of Parquet can query it (``path`` is relative to the corpus). Of a snapshot that has been
-read, the records stay compressed until they are asked for.
+There is one row per sample, sorted by id, with the columns of :mod:`catalogs.corpus.sample_table` and the
+record as JSON in the columns ``record`` and ``checksums_of_structures``. The latter is separate because most
+samples of a corpus share it. Any Parquet reader can query the file (``path`` is relative to the corpus).
+After reading, the records stay compressed in memory until they are used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from catalogs.versions import parse_record, require_known
 _TEXT = ("record", "checksums_of_structures")
 _VERSION = b"template_learning.format_version"
 _PATH = re.compile(rf"samples/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})-[0-9a-z]+\.zarr")
-_ROWS = 1000  # of a group: what is unpacked to read one record
+_ROWS = 1000  # rows of a group, which is unpacked to read one record
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +36,13 @@ class Snapshot:
     Attributes
     ----------
     sequence
-        Its number; the highest is the newest.
+        Number of the snapshot; the highest is the newest.
     where
         Path or URL of the file, for messages.
     data
-        The file.
+        Content of the file.
     table
-        All but the records: columns as in the file, index ``sample_id``.
+        The columns of the file without the records, with the index ``sample_id``.
     """
 
     sequence: int
@@ -61,18 +61,18 @@ class Snapshot:
         return self._parse(sample_id, *self._texts(row // _ROWS)[row % _ROWS])
 
     def records(self, without: Iterable[str] = ()) -> Iterator[SampleRecord]:
-        """Yield the records of all samples but some, by sample id."""
+        """Yield the records of all samples except some, by sample id."""
         return (self._parse(i, *texts) for i, texts in self.texts(without))
 
     def texts(self, without: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, str]]]:
-        """Yield id and record, as the file has it, of all samples but some, by sample id."""
+        """Yield the id and stored record of all samples except some, by sample id."""
         leave = set(without)
         for row, sample_id in enumerate(self.table.index):
             if sample_id not in leave:
                 yield sample_id, self._texts(row // _ROWS)[row % _ROWS]
 
     def frame(self, without: Iterable[str] = ()) -> pd.DataFrame:
-        """Return the table of all samples but some, as :func:`catalogs.corpus.sample_table.as_table` does."""
+        """Return the table of all samples except some (:func:`catalogs.corpus.sample_table.as_table`)."""
         leave = list(without)
         if list(self.table.columns) != sample_table.COLUMNS:  # written by an older program
             return sample_table.as_table(self.records(leave))
@@ -94,7 +94,7 @@ class Snapshot:
         parsed = parse_record(record, self.where)
         if (parsed.sample_id, parsed.path) != (sample_id, self.paths[sample_id]):
             raise InputError(f"the index {self.where} is damaged; tlgen repair writes a new one")
-        # one dictionary for all samples that share it: there may be 100,000 of them
+        # one dictionary for all samples that share it, which may be 100,000
         return parsed.model_copy(update={"structures": _shared(structures)})
 
 
@@ -110,14 +110,14 @@ def _fits(sample_id: object, path: object) -> bool:
 
 
 def encode(base: Snapshot | None, without: Iterable[str], fresh: Mapping[str, SampleRecord]) -> bytes:
-    """Write the snapshot that follows another one.
+    """Write the next snapshot.
 
     Parameters
     ----------
     base
-        The one before, if there is one.
+        The previous snapshot, if any.
     without
-        Samples of it that are no more.
+        Samples of it that no longer exist.
     fresh
         New or changed records, by sample id.
 
@@ -139,7 +139,7 @@ def encode(base: Snapshot | None, without: Iterable[str], fresh: Mapping[str, Sa
     with pq.ParquetWriter(file, schema, compression="zstd", compression_level=6) as writer:
         for start in range(0, len(frame), _ROWS):
             part = frame.iloc[start : start + _ROWS]
-            # both are sorted by sample id, so the old records come as they are needed
+            # both are sorted by sample id, so the old records come in the order in which they are needed
             texts = [_texts_of(fresh[i]) if i in fresh else next(kept)[1] for i in part["sample_id"]]
             whole = part.assign(**dict(zip(_TEXT, zip(*texts, strict=True), strict=True)))
             table = pa.Table.from_pandas(whole, schema, preserve_index=False, nthreads=1)
@@ -158,7 +158,7 @@ def decode(data: bytes, sequence: int, where: str) -> Snapshot:
     Raises
     ------
     NewerFormat
-        If it was written by a newer version of this program.
+        If a newer version of this program wrote it.
     InputError
         If it is damaged.
     """
@@ -177,7 +177,7 @@ def decode(data: bytes, sequence: int, where: str) -> Snapshot:
         table = read.to_pandas(use_threads=False).set_index("sample_id")
         wrong = [path for i, path in zip(table.index, table["path"], strict=True) if not _fits(i, path)]
         if wrong or not table.index.is_unique:
-            raise ValueError(f"{wrong[:1]} is no path of a sample")
+            raise ValueError(f"{wrong[:1]} is not the path of a sample")
     except InputError:
         raise
     except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:

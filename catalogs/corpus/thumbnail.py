@@ -1,4 +1,4 @@
-"""The small picture of a sample: the middle of its tomogram, as PNG."""
+"""Thumbnail of a sample: the middle of its tomogram as PNG."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-#: Key of the object in a sample's group: beside the chunks of the tomogram, where no reader of Zarr looks. In
-#: a group, every reader that lists its members would warn of a file that is none.
+#: Key of the object in a sample's group: beside the chunks of the tomogram, where Zarr readers do not look.
+#: Directly in a group, readers that list its members would warn about an unknown file.
 THUMBNAIL = "0/thumbnail.png"
-#: Pixels of its longer edge at most.
+#: Largest length of its longer edge in pixels.
 EDGE = 128
-_PLANES = 5  # that are averaged: one alone is mostly noise
+_PLANES = 5  # planes that are averaged; one alone is mostly noise
 
 
 class _Volume(Protocol):

@@ -1,4 +1,4 @@
-"""Whether a corpus holds what its records say, and its index says the same."""
+"""Verifies that a corpus contains what its records list, and that its index agrees."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ from catalogs.storage.checksums import checksum_of, checksums_of
 from catalogs.storage.store import Entry, Store, in_parallel
 from catalogs.versions import NewerFormat
 
-#: What may be wrong:
-#: a sample that lacks objects or has changed ones; a record that cannot be read; one of a newer version; an
-#: object that is no part of the sample it lies in; a group, or part of one, that no record names; a
-#: molecule that cannot be read; an index that says something else than the records; a folder, or a link,
-#: that this program did not make.
+#: Kinds of problems: a sample with missing or changed objects; a record that cannot be read; a record of a
+#: newer version; an object that does not belong to its sample; a group, or a part of one, without a record; a
+#: molecule that cannot be read; an index that differs from the records; a folder or link that this program
+#: did not make.
 Kind = Literal["sample", "record", "newer", "stranger", "orphan", "structure", "index", "foreign"]
 
 _FOLDER = re.compile("[0-9a-f]{2}")
 
-#: Samples looked at so far, samples in all, bytes read so far.
+#: Number of samples checked, number of all samples, bytes read.
 OnProgress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """A problem of a corpus.
 
     Attributes
     ----------
     kind
         See :data:`Kind`.
     key
-        What it is about, relative to the corpus: an object, or a group.
+        The object or group with the problem, relative to the corpus.
     text
         One sentence.
     sample_id, name
-        Of the sample; empty if there is none, or it is not known.
+        Id and name of the sample; empty if there is none, or it is unknown.
     modified
         When the newest object of an orphan was written (seconds since 1970).
     """
@@ -59,33 +58,33 @@ class Problem:
 def examine(
     store: Store, *, deep: bool = True, journal: bool = True, on_progress: OnProgress | None = None
 ) -> Iterator[Problem]:
-    """Yield what is wrong with a corpus; samples that are being written at this moment are orphans.
+    """Yield the problems of a corpus; samples that are being written now count as orphans.
 
     Parameters
     ----------
     store
-        Of the corpus.
+        Store of the corpus.
     deep
         Read every object and compare its checksum; otherwise only their names and sizes.
     journal
-        As :func:`catalogs.corpus.index.find_samples` takes it.
+        As in :func:`catalogs.corpus.index.find_samples`.
     on_progress
         Called after each sample.
     """
     try:
         total = len(index.find_samples(store, journal=journal).ids())
-    except InputError:  # will be found again below, with everything else that is wrong
+    except InputError:  # found again below, with all other problems
         total = 0
     seen: dict[str, SampleRecord] = {}
     unreadable: set[str] = set()
     n_bytes = 0
-    # One of the 256 folders at a time, for there may be millions of objects.
+    # one of the 256 folders at a time, since there may be millions of objects
     folders = {*store.folders("samples"), *store.folders(index.COMMITS)}
     foreign = _foreign(store, folders)
     yield from foreign.values()
     for folder in sorted(name for name in folders if _FOLDER.fullmatch(name)):
-        # The samples are listed before the records: what is committed meanwhile is no orphan. What a link
-        # points to is not listed: it may be anything, and only what records name of it is ours.
+        # The samples are listed before the records, so that samples committed meanwhile are no orphans.
+        # Targets of links are not listed: they may be anything, and only what records name is ours.
         linked = bool(store.link_on_the_way(f"samples/{folder}"))
         groups = {} if linked else _by_group(store.entries(f"samples/{folder}"))
         entries = store.entries(f"{index.COMMITS}/{folder}")
@@ -94,7 +93,7 @@ def examine(
         for sample_id, key in commits.items():
             try:
                 record = index.read_record(store, key)
-            except FileNotFoundError:  # removed a moment ago
+            except FileNotFoundError:  # just removed
                 continue
             except InputError as error:
                 kind: Kind = "newer" if isinstance(error, NewerFormat) else "record"
@@ -103,7 +102,7 @@ def examine(
                 continue
             seen[sample_id] = record
             named.add(record.path)
-            # written since the listing, perhaps
+            # perhaps written since the listing
             present = groups.get(record.path) or _by_group(store.entries(record.path)).get(record.path, {})
             yield from _problems_of(store, record, present, deep)
             n_bytes += record.n_bytes if deep else 0
@@ -119,7 +118,7 @@ def examine(
 
 
 def _foreign(store: Store, folders: Collection[str]) -> dict[str, Problem]:
-    """Find links, and folders that no program of ours makes, where the folders of samples lie."""
+    """Find links and foreign folders among the folders of samples."""
     found: dict[str, Problem] = {}
     for folder in sorted(folders):
         odd = not _FOLDER.fullmatch(folder) and not folder.startswith(".")
@@ -133,7 +132,7 @@ def _foreign(store: Store, folders: Collection[str]) -> dict[str, Problem]:
 
 
 def _by_group(entries: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
-    """Sort a listing below ``samples/`` by the groups: path of the group -> name in it -> entry."""
+    """Sort a listing of ``samples/`` by group: path of the group -> name in it -> entry."""
     groups: dict[str, dict[str, Entry]] = {}
     for key, entry in entries.items():
         sample, _, inside = key.partition(".zarr/")
@@ -142,7 +141,7 @@ def _by_group(entries: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
 
 
 def _orphan(store: Store, key: str, entries: Mapping[str, Entry]) -> Problem:
-    text = f"{store.at(key)} has no readable record: unfinished, or given up and free to remove"
+    text = f"{store.at(key)} has no readable record: it is unfinished, or was abandoned and can be removed"
     return Problem("orphan", key, text, modified=max(entry.modified for entry in entries.values()))
 
 
@@ -164,7 +163,7 @@ def _problems_of(
     try:
         expected = checksums_of(store, record)
     except InputError as error:
-        yield problem("sample", "", f"{error}, and with it what the other objects are checked by")
+        yield problem("sample", "", f"{error}, which has the checksums of the other objects")
         return
     for key in sorted(expected.keys() - present.keys()):
         yield problem("sample", key, f"{group}/{key} is missing")
@@ -197,18 +196,18 @@ def _structures(store: Store, deep: bool) -> Iterator[Problem]:
     keys = keys_of(entries) if deep else []
     for key, bad in zip(keys, in_parallel(broken, keys), strict=True):
         if bad:
-            yield Problem("structure", key, f"{store.at(key)} is damaged; tlgen run makes it anew")
+            yield Problem("structure", key, f"{store.at(key)} is damaged; tlgen run makes it again")
 
 
 def _index(
     store: Store, seen: Mapping[str, SampleRecord], unreadable: set[str], journal: bool
 ) -> Iterator[Problem]:
-    """Compare the records with what a reader finds; it is read last, so what was seen must be in it."""
+    """Compare the records with the index, which is read last, so that it must have all records seen."""
     try:
         view = index.find_samples(store, journal=journal)
         found = {record.sample_id: record for record in view.records()}
     except InputError as error:
-        if not unreadable:  # else said already
+        if not unreadable:  # otherwise reported already
             yield Problem("index", index.INDEX, str(error))
         return
     for sample_id in sorted(seen.keys() | found.keys()):
@@ -219,9 +218,9 @@ def _index(
         if sample_id not in found:
             says = "is not in the index" if there else ""
         elif sample_id not in seen:
-            says = "" if there else "is in the index and is not there"
+            says = "" if there else "is in the index but does not exist"
         else:
-            says = "is not what the index says"
+            says = "differs from the index"
         if says:
             name = (seen.get(sample_id) or found[sample_id]).name
             yield Problem("index", key, f"{store.at(key)} {says}", sample_id, name)

@@ -25,23 +25,23 @@ MANIFEST = "export.json"
 _SAMPLES_AT_A_TIME = 2
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
-#: Samples exported or found so far, samples in all.
+#: Number of samples exported or found, number of all samples.
 OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How samples lie in a folder.
+    """A layout of samples in a folder.
 
     Attributes
     ----------
     title
-        For people.
+        Title for people.
     sample
-        Writes what is missing of one sample; whether anything was.
+        Writes the missing files of one sample; returns whether there were any.
     begin, finish
-        Write what belongs to all samples, before and after them; given the records of all samples in the
-        folder. What ``finish`` returns are remarks for people.
+        Write files that concern all samples, before and after the samples, from the records of all samples in
+        the folder. ``finish`` returns remarks for people.
     """
 
     title: str
@@ -67,14 +67,14 @@ LAYOUTS: dict[str, Layout] = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of an export.
+    """Result of an export.
 
     Attributes
     ----------
     written, present
-        Names of the samples that were written, and of those that were there before.
+        Names of the samples that were written, and of those that existed before.
     failed
-        Name -> what is wrong with the sample in the corpus.
+        Name -> problem of the sample in the corpus.
     remarks
         Sentences for people.
     """
@@ -96,28 +96,28 @@ def export(
 ) -> Exported:
     """Export samples of a corpus.
 
-    Every file appears whole or not at all. What is there already is not written again, so that an export
-    that was interrupted goes on where it was, and one of a corpus that has grown adds what is new.
+    Every file is written completely or not at all. Existing files are not written again, so that an
+    interrupted export goes on where it stopped, and a second export adds the new samples of a corpus.
 
     Parameters
     ----------
     corpus
         Path or URL.
     to
-        Path or URL of a folder that is empty, or of an earlier export of the same kind.
+        Path or URL of an empty folder, or of an earlier export of the same kind.
     layout
         Name in :data:`LAYOUTS`.
     where
-        A query over :attr:`catalogs.corpus.catalog.Catalog.samples`; all samples without it.
+        A query on :attr:`catalogs.corpus.catalog.Catalog.samples`; None: all samples.
     copies
-        Copy what could be hard links into the corpus (copick only, on one disk).
+        Make copies instead of hard links into the corpus (copick only, on one disk).
     on_progress
         Called after each sample.
 
     Raises
     ------
     InputError
-        If there is no corpus, the query is wrong or finds nothing, or the folder holds something else.
+        If there is no corpus, the query is wrong or finds nothing, or the folder has other content.
     """
     if layout not in LAYOUTS:
         raise InputError(
@@ -135,7 +135,7 @@ def export(
         try:
             record = catalog.record(ids[name])
             if record is None:
-                return name, "it was taken out of the corpus"
+                return name, "it was removed from the corpus"
             return name, chosen.sample(Job(catalog, record, target, there))
         except (InputError, FileNotFoundError) as error:
             return name, str(error)
@@ -165,7 +165,7 @@ def export(
 
 
 def _choose(catalog: Catalog, where: str | None) -> dict[str, str]:
-    """Choose the samples: name -> id, in the order of names, which become names of files."""
+    """Select the samples: name -> id, in the order of names, which become file names."""
     frame = catalog.query(where).sort_values("name")
     if frame.empty:
         which = f" for which {where}" if where else ""
@@ -182,10 +182,9 @@ def _choose(catalog: Catalog, where: str | None) -> dict[str, str]:
 
 
 def _claim(target: Target, catalog: Catalog, layout: str, ids: dict[str, str]) -> dict[str, Any]:
-    """Write down which samples the folder is of, before any of them; returns what is written.
+    """Store which samples the folder will contain, before any of them; return what is stored.
 
-    The names of files say nothing of the sample they hold: without this, samples of another corpus would
-    pass for those that are finished.
+    File names do not identify the samples. Without this, samples of another corpus would count as finished.
     """
     url, store = target.store.url, target.store
     try:
@@ -193,7 +192,7 @@ def _claim(target: Target, catalog: Catalog, layout: str, ids: dict[str, str]) -
         samples = dict(before["samples"])
     except FileNotFoundError:
         if store.sizes(""):
-            raise InputError(f"{url} is not empty and is no export; give another place") from None
+            raise InputError(f"{url} is neither empty nor an export; give another place") from None
         before, samples = {"layout": layout}, {}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{store.at(MANIFEST)} is damaged; export to another place") from error
@@ -205,7 +204,7 @@ def _claim(target: Target, catalog: Catalog, layout: str, ids: dict[str, str]) -
     manifest = {
         "layout": layout,
         "corpus": catalog.url,
-        # Whether what belongs to all samples is written for all of them.
+        # whether the files that concern all samples are complete
         "finished": bool(before.get("finished")) and ids.keys() <= samples.keys(),
         "samples": dict(sorted((samples | ids).items())),
     }
@@ -218,7 +217,7 @@ def _write(target: Target, manifest: dict[str, Any]) -> None:
 
 
 def _window(threads: ThreadPoolExecutor, function: Callable[[str], Any], names: list[str]) -> Iterator[Any]:
-    """Call a function on all names in order, with a few calls under way: an error stops what is to come."""
+    """Call a function on all names in order, a few at a time; an error stops further calls."""
     rest = iter(names)
     waiting = [threads.submit(function, name) for name in islice(rest, 2 * _SAMPLES_AT_A_TIME)]
     while waiting:

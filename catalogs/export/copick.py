@@ -1,4 +1,4 @@
-"""A copick project (copick.github.io): its configuration and its tree.
+"""Exports to a copick project (copick.github.io): its configuration and its tree.
 
 ::
 
@@ -7,7 +7,7 @@
     ExperimentRuns/NAME/Segmentations/8.000_tlgen_0_classes-multilabel.zarr           the class labels
     ExperimentRuns/NAME/Picks/tlgen_0_CLASS.json                                      the particles
 
-The volumes are those of the corpus: on one disk hard links, which cost no space and outlive the corpus.
+On the same disk, the volumes are hard links into the corpus, which take no space and outlive the corpus.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _UNFINISHED = ".unfinished"
 
 
 def begin(target: Target, catalog: Catalog) -> None:
-    """Write the configuration, which opens the project wherever it has got to."""
+    """Write the configuration, which also works after the project was moved."""
     root = target.store.url
     content: dict[str, Any] = {
         "config_type": "filesystem",
@@ -57,14 +57,14 @@ def begin(target: Target, catalog: Catalog) -> None:
 
 
 def sample(job: Job) -> bool:
-    """Write one run: on a disk it appears in one step, in a bucket its tomogram comes last."""
+    """Write one run; on a disk it appears in one step, in a bucket its tomogram is written last."""
     run = f"{_RUNS}/{job.name}"
     spacing = f"{job.record.acquisition.voxel_size:.3f}"
     tomogram = f"{run}/VoxelSpacing{spacing}/{_TOMOGRAM}.zarr"
     labels = f"{run}/Segmentations/{spacing}_{job.context.user}_{job.context.session}_{_SEGMENTATION}"
     if f"{tomogram}/zarr.json" in job.there:
         return False
-    _ = job.arrays  # refuses a damaged sample before anything of it is written
+    _ = job.arrays  # refuses a damaged sample before anything is written
     folder = job.target.store.local
     if folder is None:
         _fill(job, job.target, tomogram, f"{labels}-multilabel.zarr")
@@ -81,7 +81,7 @@ def sample(job: Job) -> bool:
 
 
 def finish(target: Target, catalog: Catalog, records: list[SampleRecord]) -> list[str]:
-    """Remove what an interrupted export left, and say how to open the project."""
+    """Remove leftovers of an interrupted export, and say how to open the project."""
     if target.store.local is not None:
         shutil.rmtree(target.store.local / _UNFINISHED, ignore_errors=True)
     return [f"open it with copick.from_file({target.store.at(CONFIG)!r})"]
@@ -95,11 +95,11 @@ def _fill(job: Job, target: Target, tomogram: str, labels: str) -> None:
 
 
 def _take_image(job: Job, target: Target, group: str, name: str) -> None:
-    """Bring one image of the sample as a group of its own, its metadata last."""
+    """Export one image of the sample as its own group, with its metadata last."""
     source, inside = job.group, f"{group}/" if group else ""
     for key in source.sizes(f"{inside}0"):
         target.take(source, key, f"{name}/{key.removeprefix(inside)}")
     metadata: dict[str, Any] = json.loads(source.read(f"{inside}zarr.json"))
-    metadata.pop("consolidated_metadata", None)  # it tells of groups that stay in the corpus
-    metadata["attributes"]["ome"].get("image-label", {}).pop("source", None)  # and so does this
+    metadata.pop("consolidated_metadata", None)  # refers to groups that stay in the corpus
+    metadata["attributes"]["ome"].get("image-label", {}).pop("source", None)  # so does this
     target.put(f"{name}/zarr.json", json.dumps(metadata).encode())

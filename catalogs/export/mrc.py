@@ -1,4 +1,4 @@
-"""Exports as MRC files and lists: plain, for DeepFinder, and as the original TemplateLearning scripts write.
+"""Exports to MRC files and lists: plain, for DeepFinder, or like the original TemplateLearning scripts.
 
 ::
 
@@ -8,7 +8,7 @@
                 Dataloader takes them; params_train.xml, objl_train.xml and objl_valid.xml for its bin/train
     original    tomograms/NAME.mrc, segmentations/NAME.mrc (0 and 1), coordinates/NAME.txt (x y z in voxels)
 
-Distractors are in the tomograms and in no list: a network is to learn that they are background.
+Distractors are in the tomograms but in no list, because a network must learn that they are background.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def finish(target: Target, catalog: Catalog, records: list[SampleRecord]) -> lis
 
 
 def deepfinder_sample(job: Job) -> bool:
-    """Write one tomogram, its target and its object list, which is what makes DeepFinder see the others."""
+    """Write one tomogram, its target and its object list, by which DeepFinder finds the other two."""
     stem = f"{_FOLDERS[job.record.split]}/{job.name}"
     wrote = [
         job.volume(f"{stem}.mrc", "tomogram", contrast="dark"),
@@ -73,7 +73,7 @@ def deepfinder_sample(job: Job) -> bool:
 def deepfinder_finish(target: Target, catalog: Catalog, records: list[SampleRecord]) -> list[str]:
     """Write the parameters of ``bin/train`` and the object lists that it reads.
 
-    A tomogram's number is its place in the parameters, whichever of the two lists it is in.
+    A tomogram's number is its position in the parameters, in either of the two lists.
     """
     used = [record for split in ("train", "val") for record in records if record.split == split]
     if not used:
@@ -85,7 +85,9 @@ def deepfinder_finish(target: Target, catalog: Catalog, records: list[SampleReco
         target.put(key, encode(table, key, "deepfinder", context))
     target.put("params_train.xml", _parameters(target, catalog, used))
     if target.store.local is not None:
-        (target.store.local / "out").mkdir(exist_ok=True)  # DeepFinder trains first and then does not make it
+        (target.store.local / "out").mkdir(
+            exist_ok=True
+        )  # DeepFinder does not create it, and would fail after the training
     remarks = ["train with DeepFinder's Dataloader on the folder, or with bin/train -p params_train.xml"]
     if all(record.split != "val" for record in used):
         remarks.append("no sample is of the split val: DeepFinder does not train without a validation set")
@@ -93,7 +95,7 @@ def deepfinder_finish(target: Target, catalog: Catalog, records: list[SampleReco
 
 
 def _parameters(target: Target, catalog: Catalog, records: list[SampleRecord]) -> bytes:
-    """Make DeepFinder's parameters of training: its defaults and our files."""
+    """Make DeepFinder's training parameters: its defaults with our files."""
     root = ET.Element("paramsTrain")
     ET.SubElement(root, "path_out", path=target.store.at("out/"))
     for tag, ending in (("path_tomo", ".mrc"), ("path_target", "_target.mrc")):
@@ -135,11 +137,11 @@ def original_sample(job: Job) -> bool:
 
 
 def original_finish(target: Target, catalog: Catalog, records: list[SampleRecord]) -> list[str]:
-    """Say what was lost: the original knows particle and background only."""
+    """Report what was lost, since the original scripts distinguish only particle and background."""
     names = [info.name for info in catalog.classes]
     if len(names) < 2:
         return []
-    return [f"the classes {', '.join(names)} became one: the original knows particle and background only"]
+    return [f"the classes {', '.join(names)} were merged: the original has only one"]
 
 
 def _label_type(catalog: Catalog) -> str:

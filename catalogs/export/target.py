@@ -1,4 +1,4 @@
-"""Where an export goes, and one sample on its way there."""
+"""The target folder of an export, and the export of one sample."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from catalogs.whole_files import write_bytes
 
 @dataclass(frozen=True)
 class Target:
-    """A folder on a disk or in a bucket, whose files appear whole.
+    """A folder on a disk or in a bucket, whose files are written completely or not at all.
 
     Attributes
     ----------
     store
-        Of the folder.
+        Store of the folder.
     copies
-        Copy what could be hard links.
+        Make copies instead of hard links.
     """
 
     store: Store
     copies: bool = False
 
     def put(self, key: str, data: bytes) -> None:
-        """Write a file, whole or not at all; one of its name is replaced."""
+        """Write a file completely or not at all; an existing one is replaced."""
         try:
-            if self.store.local is None:  # where every object appears whole
+            if self.store.local is None:  # where objects appear completely
                 self.store.write({key: data})
                 return
             write_bytes(self.store.local / key, data)
-        except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
+        except Exception as error:  # each storage has its own errors for "no such bucket" or "no permission"
             raise InputError(f"{self.store.at(key)} cannot be written ({error})") from error
 
     def take(self, source: Store, key: str, name: str) -> None:
-        """Bring an object of a corpus here: as a hard link on one disk, else as a copy."""
+        """Export an object of a corpus as a hard link on the same disk, else as a copy."""
         if source.local is not None and self.store.local is not None:
             file = self.store.local / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,11 +61,11 @@ class Target:
                 shutil.copyfile(source.local / key, file)
             return
         kind = self.store.url.split("://")[0]
-        if source.local is None and source.url.split("://")[0] == kind:  # the storage copies by itself
+        if source.local is None and source.url.split("://")[0] == kind:  # the storage makes the copy
             fs, here = filesystem(source.at(key))
             fs.cp_file(
                 here, filesystem(self.store.at(name))[1]
-            )  # copy() would take * in a name for a pattern
+            )  # copy() would treat * in a name as a pattern
             return
         self.store.write({name: source.read(key)})
 
@@ -79,9 +79,9 @@ class Job:
     catalog, record
         The corpus and the sample.
     target
-        Where it goes.
+        The target folder.
     there
-        Names of the files that are finished.
+        Names of the finished files.
     """
 
     catalog: Catalog
@@ -101,7 +101,7 @@ class Job:
 
     @cached_property
     def arrays(self) -> dict[str, StoredArray]:
-        """Volumes of the sample; InputError if it is damaged."""
+        """Volumes of the sample (InputError if it is damaged)."""
         return self.catalog.arrays(self.record.sample_id)
 
     @cached_property
@@ -111,13 +111,13 @@ class Job:
 
     @property
     def context(self) -> Context:
-        """What particle lists need to know."""
+        """Context for particle lists."""
         return context_of(self.catalog, [self.record])
 
     def volume(
         self, key: str, array: str, *, dtype: DTypeLike | None = None, contrast: Contrast | None = None
     ) -> bool:
-        """Write a volume as MRC unless it is there; returns whether it was written."""
+        """Write a volume as MRC unless it exists; return whether it was written."""
         if key in self.there:
             return False
         size = self.record.acquisition.voxel_size
@@ -125,7 +125,7 @@ class Job:
         return True
 
     def particles(self, key: str, layout: str) -> bool:
-        """Write the particles of the target classes unless they are there; returns whether it did."""
+        """Write the particles of the target classes unless the list exists; return whether it was written."""
         if key in self.there:
             return False
         self.target.put(key, encode(self.targets, key, layout, self.context))
@@ -145,7 +145,7 @@ def all_particles(catalog: Catalog, records: list[SampleRecord]) -> pd.DataFrame
 
 
 def context_of(catalog: Catalog, records: list[SampleRecord]) -> Context:
-    """Tell particle lists the classes, and the voxels of the tomograms."""
+    """Make the context of particle lists: classes, and voxels of the tomograms."""
     return Context(
         voxel_size={record.name: record.acquisition.voxel_size for record in records},
         shape={record.name: record.shape for record in records},
@@ -156,6 +156,6 @@ def context_of(catalog: Catalog, records: list[SampleRecord]) -> Context:
 
 
 def encode(table: pd.DataFrame, key: str, layout: str, context: Context) -> bytes:
-    """Make the one file of a particle list."""
+    """Make a particle list that is one file."""
     (data,) = named(layout).encode(table, Path(key), context).values()
     return data

@@ -1,1 +1,1 @@
-"""The pages and pictures that the programs write: templates, charts, pictures, colours."""
+"""HTML pages and pictures that the programs write: templates, charts, pictures, colours."""

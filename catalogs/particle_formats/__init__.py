@@ -1,6 +1,6 @@
-"""Particle lists of the field's programs, one module a format.
+"""Particle lists of other programs, one module per format.
 
-:mod:`~catalogs.particle_formats.base` says what a format is, :mod:`~catalogs.particle_formats.registry` lists
-them, and :mod:`~catalogs.particle_formats.files` reads and writes; :func:`catalogs.particles.read` is the way
-in.
+:mod:`~catalogs.particle_formats.base` defines a format, :mod:`~catalogs.particle_formats.registry` lists all
+formats, and :mod:`~catalogs.particle_formats.files` reads and writes files. Users call
+:func:`catalogs.particles.read`.
 """

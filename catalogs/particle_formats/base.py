@@ -1,16 +1,15 @@
-"""What a format of particle lists is, and what a list may leave open.
+"""Defines a format of particle lists, and the context that lists do not contain.
 
-A :class:`Format` is a value: a name, what it has room for, and three functions. ``detect`` says in words why
-a file is of this format, ``read`` makes a particle table of it, ``encode`` makes bytes of a table. Nothing in
-a format touches the disk when it writes: :mod:`catalogs.particle_formats.files` does, whole or not at all.
+A :class:`Format` has a name, the columns that it can hold, and three functions. ``detect`` explains why a
+file has this format, ``read`` turns it into a particle table, ``encode`` turns a table into bytes. Formats do
+not write to the disk themselves; :mod:`catalogs.particle_formats.files` does so, completely or not at all.
 
-A :class:`Context` carries what lists do not say themselves. Its methods turn the positions of a format into
-Å of the particle table and back, in one place for all formats.
+A :class:`Context` has the facts that lists do not contain. Its methods convert the positions of a format to Å
+of the particle table and back, for all formats.
 
-Binning. A tomogram's voxel is ``b`` pixels of the unbinned tilt series. Fourier cropping (RELION, Warp)
-leaves the centre of the first voxel on the centre of the first pixel: unbinned = i b. Averaging boxes of
-pixels (IMOD's newstack and binvol) puts it at the middle of the first ``b`` pixels: unbinned = i b + (b - 1)
-/ 2.
+Binning. A tomogram's voxel is ``b`` pixels of the unbinned tilt series. Fourier cropping (RELION, Warp) keeps
+the centre of the first voxel at the centre of the first pixel: unbinned = i b. Averaging boxes of pixels
+(IMOD's newstack and binvol) moves it to the middle of the first ``b`` pixels: unbinned = i b + (b - 1) / 2.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ from catalogs.schema import ClassInfo
 if TYPE_CHECKING:
     from catalogs.particle_formats.sniff import SniffedFile
 
-#: How the voxels of the tomogram were made from the pixels of the tilt series.
+#: How the pixels of the tilt series were binned to voxels of the tomogram.
 BinningKind = Literal["fourier", "box"]
-#: RELION 5's two rules for the centre of a tomogram: size/2 where it extracts, size/2 - 1 where it picks.
+#: RELION 5's two rules for the centre of a tomogram: size/2 in extraction, size/2 - 1 in picking.
 CentreRule = Literal["extract", "picker"]
-#: What a list counts in, where its kind leaves that open; shares are of the tomogram's edges.
+#: Unit of a list whose format allows several; shares are fractions of the tomogram's edges.
 Unit = Literal["angstrom", "voxels", "shares"]
 #: A position or offset in Å or voxels, along x, y, z.
 Vector = tuple[float, float, float]
 
-#: In ``Format.holds``: every column of any name.
+#: In ``Format.holds``: all columns, of any name.
 EVERYTHING = "*"
-#: Attribute of a particle table: sentences for the user about how it was read.
+#: Attribute of a particle table: notes for the user on how it was read.
 NOTES = "notes"
 POSITION = frozenset("xyz")
 ORIENTATION = frozenset(["qx", "qy", "qz", "qw"])
@@ -69,12 +68,12 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Context:
-    """What a particle list leaves open.
+    """Facts that particle lists may not contain.
 
     Parameters
     ----------
     voxel_size, shape
-        Of the tomograms, Å and voxels (z, y, x); one for all or by name.
+        Voxel size (Å) and shape (voxels, z, y, x) of the tomograms; one for all or by name.
     pixel_size
         Å of the pixels of the unbinned tilt series, which RELION 4 and 5 and EMAN2 count in; Warp's
         ``--coords_angpix`` for a list in other pixels.
@@ -82,25 +81,24 @@ class Context:
         Whether lists that may count in either (Dynamo's, TOM's, IMOD's, ...) count in these pixels and
         not in the tomogram's voxels.
     binning
-        Pixels a voxel: with it one of the two sizes follows from the other.
+        Pixels per voxel: relates the two sizes.
     unit
-        What the list that is read counts in, if not in what its kind mostly does.
+        Unit of the list to read, if not the usual one of its format.
     list_pixel
-        Å of what the list that is read counts in, whatever its tomogram's voxels are.
+        Pixel size in Å of the list to read, independent of the tomogram's voxels.
     unbinned_shape
         Pixels (z, y, x) of the unbinned tomogram; binning times the shape unless given. Only RELION 5
         uses it: half of it is its centre.
     binning_kind
-        ``fourier`` or ``box``: how voxels were made from pixels.
+        ``fourier`` or ``box``: how pixels were binned to voxels.
     centre
-        RELION 5's centre rule; what the file says, else ``extract``, unless given.
+        RELION 5's centre rule; by default that of the file, else ``extract``.
     first_voxel
-        Index of the first voxel in Dynamo, TOM and STOPGAP lists: 1 as MATLAB counts, or 0 as many converters
-        write.
+        Index of the first voxel in Dynamo, TOM and STOPGAP lists: 1 as in MATLAB, or 0 as in many converters.
     origin
         Å (x, y, z) of the tomogram's voxel 0 in its MRC header, which ChimeraX adds.
     tomogram
-        Name of the tomogram of a list that does not name it.
+        Name of the tomogram, for lists that do not contain it.
     tomograms
         Number of a tomogram in a list -> its name.
     classes
@@ -134,7 +132,7 @@ class Context:
     session: str = "0"
 
     def __post_init__(self) -> None:
-        """Refuse sizes that none can have, wherever they come from."""
+        """Refuse impossible sizes from any source."""
         for what, value in [
             ("voxel size", self.voxel_size),
             ("pixel size of the unbinned tilt series", self.pixel_size),
@@ -145,10 +143,10 @@ class Context:
             for name, size in named:
                 if size is not None and not (np.isfinite(size) and size > 0):
                     of = f" of the tomogram {name!r}" if name else ""
-                    raise InputError(f"a {what} of {size:g}{of} is none; only a number above 0 can be one")
+                    raise InputError(f"a {what} of {size:g}{of} is impossible; it must be above 0")
 
     def voxel(self, name: str) -> float:
-        """Å of a voxel of one tomogram."""
+        """Return the voxel size of one tomogram in Å."""
         if self.voxel_size is None and self.binning is not None and self.pixel_size is not None:
             return self.unbinned(name) * self.binning
         if self.voxel_size is None and self.binning is not None:
@@ -196,13 +194,13 @@ class Context:
         return replace(self, voxel_size={**(self.voxel_size or {}), **known})  # type: ignore[dict-item]
 
     def pixel(self, name: str) -> float:
-        """Å that a list counts in: a voxel of the tomogram, or a pixel if it counts in those."""
+        """Return the unit of a list in Å: a voxel of the tomogram, or a pixel of the tilt series."""
         if self.list_pixel is not None:
             return float(_known("pixel size of the list", self.list_pixel, name))
         return self.unbinned(name) if self.in_pixels else self.voxel(name)
 
     def unbinned(self, name: str) -> float:
-        """Å of a pixel of the unbinned tilt series of one tomogram."""
+        """Return the pixel size in Å of the unbinned tilt series of one tomogram."""
         if self.pixel_size is None and self.binning is not None:
             return self.voxel(name) / self.binning
         size = float(_known("pixel size of the unbinned tilt series", self.pixel_size, name))
@@ -216,15 +214,15 @@ class Context:
         return size
 
     def size(self, name: str) -> NDArray[np.float64]:
-        """Voxels of one tomogram along x, y, z."""
+        """Return the number of voxels of one tomogram along x, y, z."""
         return np.array(_known("size in voxels", self.shape, name)[::-1], np.float64)
 
     def shift(self, name: str) -> float:
-        """Å from the centre of the first pixel to the centre of the first voxel."""
+        """Return the distance in Å from the centre of the first pixel to that of the first voxel."""
         return 0.0 if self.binning_kind == "fourier" else (self.voxel(name) - self.unbinned(name)) / 2
 
     def centre_of(self, name: str, rule: CentreRule) -> NDArray[np.float64]:
-        """Å (x, y, z) of RELION 5's centre of one tomogram."""
+        """Return the position (x, y, z) in Å of RELION 5's centre of one tomogram."""
         if self.unbinned_shape is not None:
             shape = _known("size in unbinned pixels", self.unbinned_shape, name)
             half = np.array(shape[::-1], np.float64) / 2 * self.unbinned(name)
@@ -235,7 +233,7 @@ class Context:
     def to_angstrom(
         self, index: NDArray[np.float64], tomograms: Sequence[str], first: float | Vector = 0.0
     ) -> NDArray[np.float64]:
-        """Turn positions in pixels, (n, 3), into Å; ``first`` is the index of the first pixel's centre."""
+        """Convert positions in pixels, (n, 3), to Å; ``first`` is the index of the first pixel's centre."""
         index = np.asarray(index, np.float64).reshape(-1, 3)
         if self.unit == "angstrom":
             return index
@@ -251,7 +249,7 @@ class Context:
         return (index - np.asarray(first)) * step - shift
 
     def to_pixels(self, table: pd.DataFrame, first: float | Vector = 0.0) -> NDArray[np.float64]:
-        """Turn the positions of a table into pixels, (n, 3)."""
+        """Convert the positions of a table to pixels, (n, 3)."""
         step, shift = self._steps(list(table["tomogram"]))
         return (positions(table) + shift) / step + np.asarray(first)
 
@@ -264,11 +262,11 @@ class Context:
         return rows[:, :1], rows[:, 1:]
 
     def origin_of(self, name: str) -> NDArray[np.float64]:
-        """Å of voxel 0 of one tomogram in its own header."""
+        """Return the origin in Å in the header of one tomogram."""
         return np.array(_known("origin", self.origin, name), np.float64)
 
     def name_of(self, path: Path) -> str:
-        """Name of the tomogram of a list that does not name it: as given, else the file's."""
+        """Return the tomogram's name for a list without names: as given, else from the file name."""
         return path.stem if self.tomogram is None else self.tomogram
 
     def radius_of(self, class_name: str) -> float | None:
@@ -278,34 +276,34 @@ class Context:
 
 @dataclass(frozen=True)
 class Format:
-    """One format of particle lists.
+    """A format of particle lists.
 
     Parameters
     ----------
     name, title
-        For the command line, and for people.
+        Name for the command line, and title for people.
     suffixes
-        Of its files.
+        Suffixes of its files.
     holds
-        Columns of the particle table that come back from it; :data:`EVERYTHING` for all.
+        Columns of the particle table that the format can hold; :data:`EVERYTHING` for all.
     detect
-        Why a file is of this format, in words; None if it is not.
+        Function that explains why a file has this format; None if it does not.
     read
-        Particle table of a file.
+        Function that reads the particle table of a file.
     encode
-        Path -> content of the files that hold a table; the path given is that of the list itself.
+        Function that returns path -> content of the files for a table; it gets the path of the list.
     learn
-        The context with what a file says of its tomograms, where the context does not.
+        Function that adds to the context what a file states about its tomograms.
     default_for
-        Endings that mean this format when writing.
+        Suffixes that select this format for writing.
     one_tomogram
-        Whether a file is of one tomogram.
+        Whether a file contains one tomogram.
     one_class
-        Whether a file is of one class, too.
+        Whether a file also contains one class.
     numbers_tomograms
-        Whether it knows tomograms by number only.
+        Whether it identifies tomograms only by number.
     rounding
-        How far off a coordinate may come back, in pixels of the list.
+        Largest rounding error of a coordinate, in pixels of the list.
     """
 
     name: str
@@ -339,12 +337,12 @@ def as_columns(names: Sequence[str], values: NDArray[Any]) -> dict[str, NDArray[
 
 
 def has_orientations(table: pd.DataFrame) -> bool:
-    """Whether any particle is turned."""
+    """Return whether any particle is rotated."""
     return bool((table[["qx", "qy", "qz"]].to_numpy(np.float64) != 0).any())
 
 
 def one_of(table: pd.DataFrame, column: str, what: str, path: Path) -> str:
-    """Return the one value of a column of a list that is of one tomogram or class; empty without rows."""
+    """Return the only value of a column, for lists of one tomogram or class; empty without rows."""
     values = list(dict.fromkeys(table[column]))
     if len(values) > 1:
         raise InputError(
@@ -356,12 +354,12 @@ def one_of(table: pd.DataFrame, column: str, what: str, path: Path) -> str:
 
 
 def in_a_path(name: str) -> str:
-    """Return a name as it becomes part of a path; see :func:`catalogs.file_names.file_name`."""
+    """Turn a name into a part of a path; see :func:`catalogs.file_names.file_name`."""
     return file_name(name)
 
 
 def stem(path: str) -> str:
-    """Name of the tomogram in a file: no folders, and none of the endings that volumes have."""
+    """Return the name of the tomogram in a file, without folders and suffixes of volumes."""
     name = PurePath(path.replace("\\", "/")).name.removesuffix(".gz")
     for ending in _VOLUMES:
         if name.lower().endswith(ending) and len(name) > len(ending):
@@ -373,7 +371,7 @@ def _known(what: str, value: _Value | Mapping[str, _Value] | None, name: str) ->
     if isinstance(value, Mapping):
         if name in value:
             value = value[name]
-        else:  # Warp's lists name TS_1.tomostar what is TS_1 elsewhere
+        else:  # Warp's lists call TS_1 TS_1.tomostar
             like = [known for other, known in value.items() if stem(other) == stem(name)]
             value = like[0] if len(like) == 1 else None
     if value is None:

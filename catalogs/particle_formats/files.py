@@ -1,11 +1,11 @@
-"""Reading and writing particle lists: which format, which files, and what has no room beside them.
+"""Reads and writes the files of particle lists, and sidecars for what a format cannot hold.
 
-A format that is of one tomogram is written to a folder as one file for each, ``FOLDER/TOMOGRAM.mod``, and one
-that is of one class, too, as ``FOLDER/CLASS/TOMOGRAM.coords``; a folder is read the same way.
+Formats with one tomogram per file are written to a folder, ``FOLDER/TOMOGRAM.mod``; formats with one class
+per file as ``FOLDER/CLASS/TOMOGRAM.coords``. Folders are read in the same way.
 
-A sidecar is a CSV file with the whole table, ``NAME.tl.csv`` beside the list. When the list is read, every
-particle of it that has one in the sidecar at its position gets what the list has no room for from there; so
-particles may be deleted, added and reordered in another program in between.
+A sidecar is a CSV file with the whole table, ``NAME.tl.csv`` beside the list. When the list is read, its
+particles get the columns that the list cannot hold from the sidecar's particles at the same positions. So
+particles may be deleted, added and reordered by another program in between.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from catalogs.particle_table import COLUMNS, OPTIONAL, make
 from catalogs.whole_files import replacing
 
 _SIDECAR = ".tl.csv"
-# How far apart in Å a particle and its row in the sidecar may lie, besides what the format rounds off.
+# Largest distance in Å between a particle and its row in the sidecar, besides rounding of the format.
 _SAME_PLACE = 0.01
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A particle table, and where it came from.
+    """A particle table and its source.
 
-    ``why`` says what the format was recognised by, ``context`` is what is known of the tomograms, from the
-    file and from the caller; ``notes`` are sentences for the user.
+    ``why`` explains how the format was recognised, ``context`` has the facts about the tomograms from the
+    file and the caller, ``notes`` are sentences for the user.
     """
 
     table: pd.DataFrame
@@ -60,7 +60,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Saved:
-    """What was written: the files, the format, and the columns that it has no room for."""
+    """The written files, the format, and the columns that it cannot hold."""
 
     files: tuple[Path, ...]
     format: Format
@@ -109,7 +109,7 @@ def save(
 ) -> Saved:
     """Write a particle list; see :func:`catalogs.particles.write`.
 
-    Without ``overwrite`` a file that is there is refused; EMAN2's are added to either way.
+    Without ``overwrite``, an existing file is refused; EMAN2's files are extended in any case.
     """
     context = context or Context()
     chosen = registry.target(path) if format is None else registry.named(format)
@@ -121,12 +121,12 @@ def save(
         files = chosen.encode(table.reset_index(drop=True), path, context)
     if _is_folder(path, chosen):
         for column in ("class_name", "tomogram"):
-            file_names(map(str, table[column]))  # two of one name would lose particles
+            file_names(map(str, table[column]))  # two files of the same name would lose particles
     if not files:
         raise InputError(f"there are no particles to write into the folder {path}")
     lost = lost_columns(table, chosen, context)
     if chosen.one_class and _is_folder(path):
-        lost = tuple(name for name in lost if name != "class_name")  # the folders say it
+        lost = tuple(name for name in lost if name != "class_name")  # the folders name it
     beside = sidecar_of(path) if sidecar and (lost or chosen.rounding > 0.01) else None
     if beside is not None:
         files[beside] = csv.format_csv(table).encode()
@@ -135,18 +135,18 @@ def save(
         raise InputError(f"{taken} is there already; give another name, or `overwrite`")
     _write(files)
     if beside is None:
-        # What it says is of the list that has just been replaced.
+        # it belongs to the list that has just been replaced
         sidecar_of(path).unlink(missing_ok=True)
     return Saved(tuple(files), chosen, lost, beside)
 
 
 def sidecar_of(path: Path) -> Path:
-    """Where the sidecar of a list lies: beside a file, in a folder."""
+    """Return the path of the sidecar of a list: beside a file, or in a folder."""
     return path / f"particles{_SIDECAR}" if _is_folder(path) else path.with_name(path.name + _SIDECAR)
 
 
 def lost_columns(table: pd.DataFrame, format: Format, context: Context) -> tuple[str, ...]:
-    """Columns of a table that say something and have no room in a format."""
+    """List the columns of a table with known values that a format cannot hold."""
     blocks = [f"data_{name}" for name in table.attrs.get(BLOCKS, ())]
     if format.name.startswith("relion"):
         return tuple(unwritable(table))
@@ -164,7 +164,7 @@ def lost_columns(table: pd.DataFrame, format: Format, context: Context) -> tuple
         lost = [name for name in lost if name != "class_name"]
     changed = any(file_name(str(name)) != name for name in set(table["tomogram"]) if name)
     if format.one_tomogram and changed and "tomogram" not in lost:
-        lost.insert(0, "tomogram")  # its file says the name
+        lost.insert(0, "tomogram")  # the file name is the name
     if format.numbers_tomograms and not context.tomograms:
         numbered = names.number_tomograms(table["tomogram"], context)
         if any(str(number) != name for name, number in numbered.items()):
@@ -173,7 +173,7 @@ def lost_columns(table: pd.DataFrame, format: Format, context: Context) -> tuple
 
 
 def _says(table: pd.DataFrame, name: str) -> bool:
-    """Whether a column says more than that nothing is known."""
+    """Return whether a column has any known value."""
     values = table[name]
     if name in ("instance", "qx", "qy", "qz"):
         return bool((values != 0).any())
@@ -203,7 +203,7 @@ def _is_folder(path: Path, format: Format | None = None) -> bool:
 
 
 def _members(path: Path, format: Format) -> list[Path] | None:
-    """Files of a folder of lists; None if the format reads the path itself."""
+    """List the files of a folder of lists; None if the format reads the path itself."""
     if not path.is_dir() or "" in format.suffixes:
         return None
     files = sorted(
@@ -229,7 +229,7 @@ def _read_member(format: Format, folder: Path, file: Path, context: Context) -> 
 
 
 def _join_contexts(given: Context, learnt: Sequence[Context]) -> Context:
-    """Put together what the files of a folder say, each of its own tomogram."""
+    """Merge the contexts of the files of a folder, each of one tomogram."""
     joined: dict[str, Any] = {}
     for key in ("voxel_size", "shape", "pixel_size"):
         known = [value for each in learnt if isinstance(value := getattr(each, key), Mapping)]
@@ -239,7 +239,7 @@ def _join_contexts(given: Context, learnt: Sequence[Context]) -> Context:
 
 
 def _join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Put tables under each other; classes that were numbered file by file are numbered together."""
+    """Concatenate tables, and number the classes of all files together."""
     table = pd.concat(parts, ignore_index=True)
     labels = table.groupby("class_name")["label"].nunique()
     if len(labels) and (labels.max() > 1 or table.groupby("label")["class_name"].nunique().max() > 1):
@@ -256,7 +256,7 @@ def _read(format: Format, path: Path, context: Context) -> tuple[pd.DataFrame, C
             raise
         raise InputError(f"{path}: {error}") from error
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        # What a reader trips over is in the file: it says what and the traceback where.
+        # the cause is in the file: the message says what, the traceback where
         raise InputError(f"{path} cannot be read as {format.title} ({error})") from error
 
 
@@ -273,7 +273,7 @@ def _split(table: pd.DataFrame, folder: Path, format: Format) -> list[tuple[Path
 def _restore(
     table: pd.DataFrame, kept: pd.DataFrame, format: Format, context: Context, path: Path
 ) -> tuple[pd.DataFrame, str]:
-    """Give the particles of a list what the sidecar says of them."""
+    """Add the columns of the sidecar to the particles of a list."""
     steps = [context.pixel(name) for name in set(table["tomogram"])] if format.rounding > 0.01 else [0.0]
     near = _SAME_PLACE + format.rounding * max(steps, default=0.0) * np.sqrt(3)
     rows = _pair(positions(table), positions(kept), near)
@@ -305,7 +305,7 @@ def _unknown(column: pd.Series, n: int) -> pd.Series:
 
 
 def _pair(these: np.ndarray, those: np.ndarray, near: float) -> np.ndarray:
-    """Row of ``those`` that each of ``these`` lies at, every one used once; -1 where there is none."""
+    """Match each of ``these`` to a row of ``those`` at its position, each used once; -1 without a match."""
     rows = np.full(len(these), -1)
     if len(these) == len(those) and (np.linalg.norm(these - those, axis=1) <= near).all():
         return np.arange(len(these))
@@ -321,7 +321,7 @@ def _pair(these: np.ndarray, those: np.ndarray, near: float) -> np.ndarray:
 
 
 def _write(files: dict[Path, bytes]) -> None:
-    """Write files so that each is there whole or not at all, and none before all could be written."""
+    """Write files, each completely or not at all, and none unless all could be written."""
     try:
         with ExitStack() as all_of_them:
             for path, content in files.items():

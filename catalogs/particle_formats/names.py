@@ -1,4 +1,4 @@
-"""Tomograms and classes of lists that know them by number only."""
+"""Names of tomograms and classes in lists that have only numbers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from catalogs.particle_table import DISTRACTOR
 
 
 def number_tomograms(names: Iterable[str], context: Context) -> dict[str, int]:
-    """Choose the number of every tomogram.
+    """Choose a number for every tomogram.
 
-    That of the context's list; without one the number that the name ends in (``TS_03`` is 3) if that tells
-    the names apart, else 1, 2, ... in order.
+    It is taken from the context's list; without one, it is the number at the end of the name (``TS_03`` is 3)
+    if these are distinct, else 1, 2, ... in order.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def number_tomograms(names: Iterable[str], context: Context) -> dict[str, int]:
 
 
 def name_tomograms(numbers: Sequence[int], context: Context) -> list[str]:
-    """Name the tomograms of a list: by the context's list, its one name, or the number itself."""
+    """Name the tomograms of a list: from the context's list, its single name, or the number itself."""
     unique = set(numbers)
     if context.tomogram is not None and len(unique) == 1 and not context.tomograms:
         return [context.tomogram] * len(numbers)
@@ -50,12 +50,12 @@ def name_tomograms(numbers: Sequence[int], context: Context) -> list[str]:
 
 
 def whole(values: Any, what: str) -> list[int]:
-    """Whole numbers of a column, one for each particle.
+    """Return the whole numbers of a column, one for each particle.
 
     Raises
     ------
     InputError
-        If one is not; it says which particle's.
+        If one is not a whole number; the message names the particle.
     """
     numbers = np.asarray(values, np.float64)
     wrong = np.flatnonzero(~np.isfinite(numbers) | (numbers % 1 != 0))
@@ -70,8 +70,8 @@ def whole(values: Any, what: str) -> list[int]:
 def classes_of_labels(labels: Sequence[int], context: Context) -> dict[str, Any]:
     """Make the columns label and class_name of a list that has labels only.
 
-    A list in which every label is 0 is one that does not use them: its particles are of class 1, since 0
-    means a distractor here.
+    If all labels are 0, the list does not use them; its particles get class 1, because 0 means a distractor
+    here.
     """
     known = {info.label: info.name for info in context.classes}
     if len(labels) and not any(labels):
@@ -84,7 +84,7 @@ def classes_of_labels(labels: Sequence[int], context: Context) -> dict[str, Any]
 def classes_of_names(names: Sequence[str], context: Context) -> dict[str, Any]:
     """Make the columns label and class_name of a list that has names only.
 
-    The context's classes give the labels; names that it lacks are numbered after its last.
+    Labels come from the context's classes; other names are numbered after the last of them.
     """
     known = {DISTRACTOR: 0} | {info.name: info.label for info in context.classes}
     for name in sorted(set(names) - set(known)):
@@ -93,13 +93,13 @@ def classes_of_names(names: Sequence[str], context: Context) -> dict[str, Any]:
 
 
 def class_names_follow(table: pd.DataFrame, context: Context) -> bool:
-    """Whether the names of the classes come back from their labels alone."""
+    """Return whether the names of the classes follow from their labels alone."""
     made = classes_of_labels(list(table["label"]), context)
     return list(made["class_name"]) == list(table["class_name"])
 
 
 def read_tomogram_list(path: str) -> dict[int, str]:
-    """Read which number stands for which tomogram.
+    """Read a list of numbers and names of tomograms.
 
     Two columns, number and name or path (Dynamo's ``.doc``), or one path a line, numbered from 1 (``.vll``).
 

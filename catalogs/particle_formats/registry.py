@@ -1,4 +1,4 @@
-"""All formats of particle lists, and which of them a file is of."""
+"""The formats of particle lists, and the recognition of a file's format."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _OURS: dict[str, Format] = {
         text.CZII,
     )
 }
-#: Name -> format, those of other packages among them; their entry points name a ``Format``.
+#: Name -> format, including those of other packages, whose entry points name a ``Format``.
 FORMATS: Known[Format] = Known(
     "particle_formats",
     "format",
@@ -78,7 +78,7 @@ FORMATS: Known[Format] = Known(
 
 @dataclass(frozen=True)
 class Detected:
-    """The format of a file, and why."""
+    """A file's format and the reason."""
 
     format: Format
     why: str
@@ -90,7 +90,7 @@ def named(name: str) -> Format:
     Raises
     ------
     InputError
-        If there is none; it names the nearest.
+        If there is none; the message names the nearest one.
     """
     if name not in FORMATS:
         raise InputError(
@@ -100,12 +100,12 @@ def named(name: str) -> Format:
 
 
 def detect(path: Path) -> Detected:
-    """Find out which format a file or folder is of, from what is in it.
+    """Recognise the format of a file or folder from its content.
 
     Raises
     ------
     InputError
-        If it is not there, is of none, or may be of several: then it names them.
+        If it does not exist, has no known format, or may have several, which the message names.
     """
     if not path.exists():
         raise InputError(f"there is no particle list {path}")
@@ -131,12 +131,12 @@ def detect(path: Path) -> Detected:
 
 
 def target(path: Path) -> Format:
-    """Find the format that a path to write means by its ending.
+    """Find the format for writing from the suffix of a path.
 
     Raises
     ------
     InputError
-        If its ending means none, or several.
+        If the suffix belongs to no format, or to several.
     """
     suffix = path.suffix.lower()
     if path.name.lower().endswith("_info.json"):

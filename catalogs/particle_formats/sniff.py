@@ -1,4 +1,4 @@
-"""A look at a file that says which format it is, without reading it as one."""
+"""Inspects a file to recognise its format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROWS = 2000
 
 
 class SniffedFile:
-    """A file or folder, looked at in the ways that formats ask for; each is computed once."""
+    """A file or folder, with the views that formats need to recognise it; each is computed once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class SniffedFile:
 
     @cached_property
     def head(self) -> bytes:
-        """Its first 1024 bytes."""
+        """The first 1024 bytes."""
         if self.is_folder:
             return b""
         with self.path.open("rb") as file:
@@ -37,7 +37,7 @@ class SniffedFile:
 
     @cached_property
     def text(self) -> str:
-        """All of it, or nothing if it is not text."""
+        """The whole text; empty if the file is not text."""
         if self.is_folder or b"\x00" in self.head:
             return ""
         try:
@@ -68,12 +68,12 @@ class SniffedFile:
         line = self.text.lstrip().partition("\n")[0]
         try:
             return [] if "," not in line else [name.strip() for name in next(csv.reader([line]), [])]
-        except csv.Error:  # a lone carriage return, say: no table
+        except csv.Error:  # not a table, for example a lone carriage return
             return []
 
     @cached_property
     def rows(self) -> list[list[str]]:
-        """Words of its first lines that are not comments."""
+        """Words of the first lines that are not comments."""
         return [words for _, words in _lines(self.text.splitlines()[:_ROWS])]
 
     @cached_property
@@ -87,7 +87,7 @@ class SniffedFile:
 
     @cached_property
     def json(self) -> Any:
-        """What a JSON file holds; None if it is not one."""
+        """Content of a JSON file; None if it is not one."""
         if not self.text.lstrip().startswith(("{", "[")):
             return None
         try:

@@ -1,8 +1,8 @@
-"""STAR files: reading the blocks as other programs write them, and writing text that every reader takes.
+"""STAR files: reads blocks as other programs write them, and writes text that all readers accept.
 
-Values are words as they stand in the file. A column becomes numbers only if all of it is written as numbers
-are: names such as ``00255``, ``10.10`` and ``1e5`` stay what they are, in columns that hold names by the
-ending of their label, and everywhere if a number would not be written so.
+Values are read as words. A column becomes numbers only if all of its values are written like numbers. Names
+such as ``00255``, ``10.10`` and ``1e5`` stay words: in columns of names, recognised by the end of their
+label, and everywhere if a program would not write a number in this way.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from catalogs.errors import InputError
 
 _MOST_COLUMNS = 2000  # labels of all blocks; RELION has some dozens
 _LONGEST_LINE = 1 << 20
-# Words that readers take for a missing number, whatever column they stand in.
+# Words that readers take as a missing number in any column.
 _MISSING = ("nan", "NaN", "<NA>")
-#: What is written where there is nothing to write: no name can be it, and starfile and pandas take it so.
+#: Written for missing values: it cannot be a name, and starfile and pandas read it as missing.
 NOTHING = "<NA>"
 _QUOTED = frozenset("#'")  # names with these stand in double quotes
 # What STAR takes for a part of its grammar.
 _RESERVED = re.compile(r"_|;|\$|\[|\]|(data|loop|save|stop|global)_", re.IGNORECASE)
-#: What RELION writes for a figure of merit that is not known.
+#: RELION's value for an unknown figure of merit.
 NO_SCORE = -999.0
-#: Of the attributes of a block: whether it is of single values and not a loop.
+#: Attribute of a block: whether it has single values instead of a loop.
 VALUES = "values"
 # A word in quotes ends at a quote that a space follows: an apostrophe within a name is a letter.
 _WORD = re.compile(r"""'(?P<single>.*?)'(?=\s|$)|"(?P<double>.*?)"(?=\s|$)|(?P<comment>\#.*)|(?P<bare>\S+)""")
-# What a number is never written as: zeros in front, an exponent with neither sign nor point, an underscore.
+# Never used in numbers: leading zeros, an exponent without sign and point, an underscore.
 _LIKE_A_NAME = re.compile(r"^[+-]?0\d|^[^.]*[eE]\d|_|\s")
 _WHOLE = re.compile(r"[+-]?\d{1,18}")
 # Columns of names, by the ways to call them.
@@ -44,7 +44,7 @@ _UNKNOWN = frozenset(["", "nan", "NaN", "NAN", "-nan", "<NA>", "None", "none", "
 
 
 def read_text(path: Path) -> str:
-    """Read a text that somebody else wrote: UTF-8, with or without its mark, else Latin-1.
+    """Read a text of another program: UTF-8, with or without byte order mark, else Latin-1.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, pd.DataFrame]
     path
         Of the file.
     text
-        Columns whose values are names even where they look like numbers.
+        Columns whose values are names even if they look like numbers.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, pd.DataFrame]
 
 
 def read_words(path: Path) -> dict[str, pd.DataFrame]:
-    """Read the blocks of a STAR file with every value as the word that stands there.
+    """Read the blocks of a STAR file with every value as a word.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _typed(frame: pd.DataFrame, text: frozenset[str]) -> pd.DataFrame:
 
 
 def _refuse_width(path: Path) -> None:
-    """Refuse what no program of the field writes before a parser spends minutes on it."""
+    """Refuse absurd files before a parser spends minutes on them."""
     columns = 0
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -173,15 +173,15 @@ def _refuse_width(path: Path) -> None:
 
 
 def holds_names(label: str) -> bool:
-    """Whether the label of a column says that it holds names, whatever they look like."""
+    """Return whether a column contains names according to its label."""
     return _NAMES.search(label) is not None
 
 
 def as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Turn a column of words into numbers if all of it is written as numbers are, else leave it.
+    """Turn a column of words into numbers if all values are written like numbers.
 
-    Words that stand for an unknown number are nan, beside numbers. What begins with zeros, or is like 1e5,
-    is how a name may look and how no program writes a number, so it stays a word.
+    Words for an unknown number become nan. Values with leading zeros, or like 1e5, may be names and are never
+    written by programs as numbers, so they stay words.
     """
     words = [str(word) for word in column]
     known = [word for word in words if word not in _UNKNOWN]
@@ -291,7 +291,7 @@ def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:
         if block.attrs.get(VALUES) and len(block) == 1:
             written[name] = written[name].iloc[0].to_dict()
     text = starfile.to_string(written, float_format="%.12g", na_rep=NOTHING)
-    # starfile's first line holds the time of day: the same particles would never give the same file.
+    # without starfile's first line, which has the time: the same particles give the same file
     return comment + "".join(text.splitlines(keepends=True)[1:])
 
 

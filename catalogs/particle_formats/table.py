@@ -1,6 +1,6 @@
-"""Our own list: CSV with every column as it is, coordinates in Å; numbers come back to the bit.
+"""The list of this program: CSV with all columns, coordinates in Å, and numbers stored exactly.
 
-Lists of others with the columns ``x``, ``y`` and ``z`` are read, too, in voxels if that is said.
+Other CSV lists with the columns ``x``, ``y`` and ``z`` can be read too, with the unit given.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def format_csv(table: pd.DataFrame) -> str:
 
 
 def refuse_control_characters(table: pd.DataFrame) -> None:
-    """Refuse names that no line of a text file can hold."""
+    """Refuse names with line breaks and control characters."""
     for name in table.select_dtypes(object):
         for value in table[name]:
             if not str(value).isprintable():
@@ -67,7 +67,7 @@ def read_text(path: Path) -> pd.DataFrame:
         text = star.read_text(path)
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         return frame.rename(columns=str.strip)
-    except InputError:  # which is a ValueError, too
+    except InputError:  # a ValueError, too
         raise
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise InputError(

@@ -1,1 +1,1 @@
-"""Bytes: a disk or a bucket, and the arrays that are read from it."""
+"""Storage on disks and in buckets, and arrays that are read from it."""

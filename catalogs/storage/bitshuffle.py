@@ -1,9 +1,10 @@
-"""Undoes the bit shuffle of four-byte values in a fraction of the time that wheels of ``numcodecs`` take.
+"""Undoes the bit shuffle of four-byte values, several times faster than the wheels of ``numcodecs``.
 
 Blosc's filter (described by Masui et al., Astron. Comput. 12, 181, 2015) puts the first bits of all values
-together, then all second bits, and so on: 32 planes of bits in each block. Those wheels are built for
-processors without wide registers; what is compiled here is compiled for this machine. A chunk is decompressed
-as if it had not been shuffled, which its header says (README_CHUNK_FORMAT of c-blosc), and put in order then.
+together, then all second bits, and so on: 32 planes of bits in each block. The wheels are built for
+processors without wide registers, while the code here is compiled for this machine. The flag for shuffling in
+the chunk's header (README_CHUNK_FORMAT of c-blosc) is cleared, so that Blosc only decompresses; then the bits
+are sorted.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ U = np.uint64
 Words = NDArray[np.uint64]
 
 _VERSION, _FLAGS, _TYPE_SIZE, _BYTES, _BLOCK = 0, 2, 3, slice(4, 8), slice(8, 12)
-_SHUFFLES, _BIT_SHUFFLE = 0b111, 0b100  # flags of the filters and of chunks that are mere copies
-_TILE = 2048  # values that are put in order at a time, in the fastest cache
+_SHUFFLES, _BIT_SHUFFLE = 0b111, 0b100  # flags of the filters, and of chunks that are not compressed
+_TILE = 2048  # values that are sorted at a time, within the fastest cache
 
 
 def is_shuffled(raw: NDArray[np.uint8]) -> bool:
-    """Tell whether a compressed chunk is one that :func:`put_in_order` can do."""
+    """Return whether :func:`put_in_order` can handle a compressed chunk."""
     block, size = int(raw[_BLOCK].view("<u4")[0]), int(raw[_BYTES].view("<u4")[0])
     return bool(
         sys.byteorder == "little"
@@ -36,22 +37,22 @@ def is_shuffled(raw: NDArray[np.uint8]) -> bool:
 
 
 def forget_shuffle(raw: NDArray[np.uint8]) -> int:
-    """Let Blosc decompress a chunk without putting it in order; return the bytes of a block."""
+    """Decompress a chunk without sorting its bits; return the bytes of a block."""
     raw[_FLAGS] &= ~np.uint8(_BIT_SHUFFLE)
     return int(raw[_BLOCK].view("<u4")[0])
 
 
 def put_in_order(shuffled: NDArray[np.uint8], block: int, out: NDArray[np.uint8]) -> None:
-    """Put the bits of four-byte values where they belong.
+    """Sort the bits of four-byte values.
 
     Parameters
     ----------
     shuffled
-        What Blosc has decompressed.
+        Output of Blosc.
     block
         Bytes of its blocks.
     out
-        Of the same size.
+        Result, of the same size.
     """
     tile = np.empty(4 * _TILE, np.uint8)
     _put_in_order(shuffled.view(U), block, out.view(np.uint32), tile.view(U), tile)
@@ -70,7 +71,7 @@ def _put_in_order(
 
 @numba.njit(inline="always")
 def _bytes_of_planes(planes: Words, first: U, plane: U, rows: Words) -> None:
-    """Turn 8 planes of bits at a time into 8 rows of bytes; row r has those of every eighth value from r."""
+    """Turn 8 planes of bits at a time into 8 rows of bytes; row r has every eighth value from r on."""
     n = U(_TILE // 64)
     for k in range(U(4)):
         for j in range(n):
@@ -98,7 +99,7 @@ def _bytes_of_planes(planes: Words, first: U, plane: U, rows: Words) -> None:
 
 @numba.njit(inline="always")
 def _swapped(a: U, b: U, shift: U, mask: U) -> tuple[U, U]:
-    """Exchange the bits of ``a`` that the shifted mask has with those of ``b`` that the mask has."""
+    """Exchange the bits of ``a`` under the shifted mask with the bits of ``b`` under the mask."""
     t = ((a >> shift) ^ b) & mask
     return a ^ (t << shift), b ^ t
 
@@ -107,7 +108,7 @@ def _swapped(a: U, b: U, shift: U, mask: U) -> tuple[U, U]:
 def _values_of_bytes(rows: NDArray[np.uint8], out: NDArray[np.uint32], first: U) -> None:
     n = U(_TILE // 8)
     for j in range(n):
-        w = first + U(8) * j  # eight values next to each other: the compiler makes whole registers of them
+        w = first + U(8) * j  # eight neighbouring values, for which the compiler uses whole registers
         out[w], out[w + U(1)] = _value(rows, j), _value(rows, j + n)
         out[w + U(2)], out[w + U(3)] = _value(rows, j + U(2) * n), _value(rows, j + U(3) * n)
         out[w + U(4)], out[w + U(5)] = _value(rows, j + U(4) * n), _value(rows, j + U(5) * n)
@@ -116,7 +117,7 @@ def _values_of_bytes(rows: NDArray[np.uint8], out: NDArray[np.uint32], first: U)
 
 @numba.njit(inline="always")
 def _value(rows: NDArray[np.uint8], at: Any) -> Any:
-    """Put the four bytes of a value together, the lowest first."""
+    """Join the four bytes of a value, the lowest first."""
     n = U(_TILE)
     low = np.uint32(rows[at]) | np.uint32(np.uint32(rows[at + n]) << np.uint32(8))
     high = np.uint32(rows[at + U(2) * n]) | np.uint32(np.uint32(rows[at + U(3) * n]) << np.uint32(8))

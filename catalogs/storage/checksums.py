@@ -1,7 +1,7 @@
-"""Checksums of a sample's objects, and where they are kept.
+"""Checksums of a sample's objects.
 
-A record holds the checksum of the group's root, ``zarr.json``; the root's attributes hold those of all
-other objects. So whoever has the record can check every byte, and the record stays small.
+A record has the checksum of the group's root, ``zarr.json``, and the root's attributes have the checksums of
+all other objects. So every byte can be checked from the record, which stays small.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ ROOT = "zarr.json"
 
 
 def checksum(data: bytes) -> str:
-    """BLAKE2b-128 of an object, as records keep it."""
+    """Return the BLAKE2b-128 of an object, as stored in records."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def checksum_of(store: Store, key: str, size: int) -> str:
-    """BLAKE2b-128 of a stored object of ``size`` bytes, never more than a part of it in memory."""
+    """Return the BLAKE2b-128 of a stored object of ``size`` bytes, read part by part."""
     running = hashlib.blake2b(digest_size=16)
     for block in store.blocks(key, size):
         running.update(block)
@@ -35,7 +35,7 @@ def checksums_of(store: Store, record: SampleRecord) -> dict[str, str]:
     Raises
     ------
     InputError
-        If the group's root, which holds them, is missing or is not what the record says.
+        If the group's root, which contains them, is missing or does not match the record.
     """
     if record.format_version == 1:
         return record.checksums
@@ -50,7 +50,9 @@ def checksums_of(store: Store, record: SampleRecord) -> dict[str, str]:
         inner: dict[str, str] = json.loads(root)["attributes"]["template_learning"]["checksums"]
         wrong = [key for key, value in inner.items() if not is_key(key) or not isinstance(value, str)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{store.at(where)} does not say the checksums of the sample's objects") from error
+        raise InputError(
+            f"{store.at(where)} does not contain the checksums of the sample's objects"
+        ) from error
     if wrong:
-        raise InputError(f"{store.at(where)} names {wrong[0]!r}, which is no object of a sample")
+        raise InputError(f"{store.at(where)} names {wrong[0]!r}, which is not an object of a sample")
     return {**inner, ROOT: record.checksums[ROOT]}

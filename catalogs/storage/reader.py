@@ -1,10 +1,10 @@
-"""Arrays of samples, read by the fastest way that is at hand.
+"""Reads arrays of samples in the fastest available way.
 
-All read the same bytes to the same values. Zarr reads from any store. TensorStore, if it is installed (the
-extra ``fast``), decodes without Python and asks for neighbouring chunks at once, which makes random patches
-several times as quick; it reads from disks, and from S3 where the credentials are those that all AWS programs
-find (environment, profile, role), not ones given to fsspec alone. Blocks without end, for training, are read
-from disks by :mod:`catalogs.storage.shards`.
+All ways give the same values. Zarr reads from any store. TensorStore, if it is installed (the extra
+``fast``), decodes outside of Python and requests neighbouring chunks at once, which makes random patches
+several times as fast. It reads from disks, and from S3 with credentials that all AWS programs find
+(environment, profile, role), but not with those given only to fsspec. For continuous streaming, as in
+training, disks are read by :mod:`catalogs.storage.shards`.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from numpy.typing import NDArray
 from catalogs.storage.chunk_heads import ChunkHeads, need_heads
 from catalogs.storage.shards import local_shards
 
-_CACHE = 8 << 20  # bytes: the indexes of some thousand shards
-#: What may be configured for fsspec's S3 and does not stand in the way.
+_CACHE = 8 << 20  # bytes, for the indexes of some thousand shards
+#: Options of fsspec's S3 that TensorStore can do without.
 _FOR_BOTH = {"endpoint_url", "client_kwargs", "max_concurrency", "config_kwargs", "default_block_size"}
 
-_LOOK_EVERY = 0.5  # seconds between two looks whether a read is still wanted
+_LOOK_EVERY = 0.5  # seconds between two checks whether a read is still wanted
 
 _of_thread = threading.local()
 
 
 class Abandoned(Exception):
-    """Nobody wants any more what is being read."""
+    """The data that are being read are no longer wanted."""
 
 
 @contextmanager
 def unless(closed: threading.Event) -> Iterator[None]:
-    """Let a thread's reads end by :class:`Abandoned` when an event is set, however silent the storage is.
+    """Let a thread's reads raise :class:`Abandoned` when an event is set, even if the storage hangs.
 
-    TensorStore asks a bucket that does not answer again for many minutes, and Python does not exit before.
+    TensorStore retries a bucket that does not answer for many minutes, during which Python cannot exit.
     """
     _of_thread.closed = closed
     try:
@@ -65,12 +65,12 @@ def _result(future: Any) -> Any:
 
 
 class StoredArray:
-    """An array on a disk or in a bucket; slices of it are read when they are asked for.
+    """An array on a disk or in a bucket; slices are read when they are requested.
 
     Attributes
     ----------
     shape, dtype, chunks, shards
-        As Zarr has them.
+        As in Zarr.
     """
 
     def __init__(self, array: zarr.Array[Any], url: str) -> None:
@@ -83,7 +83,7 @@ class StoredArray:
         self._local = local_shards(array, url)
 
     def __getitem__(self, where: Any) -> NDArray[Any]:
-        """Read a part; ``where`` means what it means to NumPy."""
+        """Read a part; ``where`` is an index as in NumPy."""
         box = _box(where, self.shape) if self._fast is not None else None
         if box is None:
             return np.asarray(self._array[where])
@@ -94,7 +94,7 @@ class StoredArray:
     def pieces(
         self, start: Sequence[int], stop: Sequence[int]
     ) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
-        """Read a box piece by piece, in this thread; for who reads boxes without end.
+        """Read a box piece by piece in this thread, for continuous streaming.
 
         Parameters
         ----------
@@ -113,12 +113,12 @@ class StoredArray:
             yield tuple(start), self[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Read all of it."""
+        """Read the whole array."""
         return self[...] if dtype is None else self[...].astype(dtype)
 
 
 def _box(where: Any, shape: tuple[int, ...]) -> tuple[int | slice, ...] | None:
-    """Spell out a box, since TensorStore neither counts from the end nor clips; None if it is no box."""
+    """Make a box explicit, since TensorStore neither counts from the end nor clips; None if not a box."""
     words = list(where) if isinstance(where, tuple) else [where]
     if not all(isinstance(word, int | np.integer | slice) or word is Ellipsis for word in words):
         return None
@@ -171,7 +171,7 @@ def _open_fast(array: zarr.Array[Any], url: str) -> tuple[Any, ChunkHeads | None
 
 
 def _place(url: str) -> dict[str, Any] | None:
-    """Say where an array lies in TensorStore's words; None if it cannot read from there."""
+    """Describe the location of an array for TensorStore; None if it cannot read from there."""
     try:
         import tensorstore  # noqa: F401
     except ImportError:

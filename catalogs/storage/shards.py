@@ -1,9 +1,9 @@
-"""Chunks of sharded arrays on a local disk, one after the other in memory that is used again.
+"""Reads the chunks of sharded arrays on a local disk one by one into reused memory.
 
-Libraries that read Zarr put chunks together to new arrays: the system has to find and to clear every page of
-them, and each voxel is copied several times through memory that no cache holds. Who reads blocks without end,
-as training does, waits for that as long as for the decompression. Here a chunk is read, checked and
-decompressed, by the very codecs that Zarr uses (``numcodecs``), and used while the processor's cache has it.
+Zarr libraries assemble chunks into new arrays. The system must find and clear every page of them, and each
+voxel is copied several times through memory outside of the caches. For continuous streaming, as in training,
+this takes as long as the decompression. Here a chunk is read, checked, decompressed by the same codecs as in
+Zarr (``numcodecs``), and used while it is in the processor's cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numcodecs import blosc, zstd
 from numpy.typing import NDArray
 
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
-_BYTES = ({"name": "bytes"}, _LITTLE)  # a byte has no order
+_BYTES = ({"name": "bytes"}, _LITTLE)  # bytes have no order
 _CRC = {"name": "crc32c"}
 _KEYS = {"name": "default", "configuration": {"separator": "/"}}
 
@@ -39,11 +39,11 @@ class LocalShards:
     Attributes
     ----------
     folder
-        Of the array.
+        Folder of the array.
     shape, chunk, shard
         Voxels along each axis.
     dtype
-        Of the voxels.
+        Type of the voxels.
     decode
         Decompresses a chunk.
     checked
@@ -124,12 +124,12 @@ def local_shards(array: zarr.Array[Any], folder: str) -> LocalShards | None:
     array
         The array, opened.
     folder
-        Where it lies.
+        Its folder.
 
     Returns
     -------
     LocalShards or None
-        None if it is laid out or compressed in another way than the volumes of a corpus are.
+        None if its layout or compression differs from that of the volumes of a corpus.
     """
     described: Any = array.metadata.to_dict()
     codecs = described.get("codecs", ())
@@ -160,12 +160,14 @@ def local_shards(array: zarr.Array[Any], folder: str) -> LocalShards | None:
 
 
 def _decode_blosc(raw: NDArray[np.uint8], voxels: NDArray[np.uint8]) -> None:
-    from catalogs.storage.bitshuffle import (  # compiles: only where needed
+    from catalogs.storage.bitshuffle import (  # compiles code, so it is imported only if needed
         forget_shuffle,
         is_shuffled,
         put_in_order,
     )
 
+    if int.from_bytes(raw[12:16].tobytes(), "little") > len(raw):  # which Blosc would read beyond
+        raise ValueError("a chunk is cut off")
     if not is_shuffled(raw):
         blosc.decompress(raw, voxels)
         return
@@ -185,8 +187,8 @@ def _cells(start: Sequence[int], stop: Sequence[int], edges: Sequence[int]) -> A
 
 
 def _read(file: int, offset: int, size: int) -> NDArray[np.uint8]:
-    """Read bytes; what is returned stays as it is until this thread's next reading."""
-    if size > os.fstat(file).st_size:  # before memory is asked for
+    """Read bytes; the result is valid until this thread's next read."""
+    if size > os.fstat(file).st_size:  # before memory is allocated
         raise ValueError("a shard is cut off")
     raw = _buffer("raw", size)
     done = 0
@@ -211,7 +213,7 @@ _mine = threading.local()
 
 
 def _buffer(name: str, size: int) -> NDArray[np.uint8]:
-    """Return memory of this thread, the same each time."""
+    """Return a buffer of this thread, the same each time."""
     buffer: NDArray[np.uint8] | None = getattr(_mine, name, None)
     if buffer is None or buffer.size < size:
         buffer = np.empty(size, np.uint8)

@@ -1,7 +1,7 @@
-"""Objects below a root, on a disk or in a bucket: read, write, list, and create only if absent.
+"""Objects below a root, on a disk or in a bucket: reading, writing, listing, exclusive creation.
 
-Creating only if absent is what a corpus is built on: of many writers exactly one wins, and what is
-visible under the name is always whole.
+A corpus relies on exclusive creation: exactly one of several writers succeeds, and an object that is visible
+under its name is always complete.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from catalogs.errors import InputError
 from catalogs.schema import is_key
 
 _IN_FLIGHT = 32  # requests at a time
-_BLOCK = 16 << 20  # bytes of a large object that are in memory at a time
+_BLOCK = 16 << 20  # bytes of a large object held in memory at a time
 
-#: What a file system of fsspec is opened with, by the kind of URL. Left alone, s3fs asks for an object's size
-#: before it reads it, and botocore keeps ten connections.
+#: Options for opening an fsspec file system, by the kind of URL. By default, s3fs asks for an object's size
+#: before reading it, and botocore keeps only ten connections.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "s3": {"max_concurrency": 1, "config_kwargs": {"max_pool_connections": _IN_FLIGHT}}
 }
@@ -35,7 +35,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 # Extras of the project by the kind of bucket.
 _EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
 
-# fsspec's memory:// looks whether a name is free and takes it in two steps.
+# fsspec's memory:// checks whether a name is free and takes it in two steps.
 _memory_lock = threading.Lock()
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a listing says of an object: its bytes, and when it was written (seconds since 1970)."""
+    """Entry of a listing: size of an object, and when it was written (seconds since 1970)."""
 
     size: int
     modified: float
@@ -59,8 +59,8 @@ class Store:
     url
         Absolute path or fsspec URL of the root, without a slash at the end.
     conditional
-        Whether the storage can create an object only if it is absent. Where it cannot (some S3
-        look-alikes), the last writer wins; readers still never see half of anything.
+        Whether the storage can create an object only if it is absent. Where it cannot (some S3-compatible
+        servers), the last writer wins; readers still never see incomplete objects.
     """
 
     url: str
@@ -72,27 +72,27 @@ class Store:
         return None if "://" in self.url else Path(self.url)
 
     def at(self, key: str) -> str:
-        """Path or URL of an object; InputError if its key leaves the root."""
+        """Return the path or URL of an object (InputError if its key leaves the root)."""
         return f"{self.url}/{inside(key)}"
 
     def _file(self, key: str) -> Path:
-        """Path of an object on a disk that is to be read."""
+        """Return the path of an object on a disk for reading."""
         assert self.local is not None
         return self.local / inside(key)
 
     def _changed(self, key: str) -> Path:
-        """Path of an object on a disk that is to be written or removed: never through a link."""
+        """Return the path of an object on a disk for writing or removing, which never follows a link."""
         file = self._file(key)
         linked = self.link_on_the_way(key)
         if linked:
             raise InputError(
                 f"{linked} is a symbolic link: nothing is written or removed through it; "
-                "put what it points to in its place"
+                "replace it by what it points to"
             )
         return file
 
     def link_on_the_way(self, key: str) -> str:
-        """Find the first symbolic link from the root, which may be one, to an object; empty if none."""
+        """Find the first symbolic link on the way from the root to an object; empty if none."""
         if self.local is None:
             return ""
         path = str(self.local)
@@ -108,7 +108,7 @@ class Store:
         return fs, f"{root}/{inside(key)}" if key else root
 
     def read(self, key: str) -> bytes:
-        """Read an object; FileNotFoundError if there is none."""
+        """Read an object (FileNotFoundError if there is none)."""
         if self.local is not None:
             return self._file(key).read_bytes()
         fs, path = self._remote(key)
@@ -116,7 +116,7 @@ class Store:
         return data
 
     def read_those_there(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Read many objects, in order; None stands for one that is not there."""
+        """Read many objects in order; None for missing ones."""
 
         def read(key: str) -> bytes | None:
             try:
@@ -127,7 +127,7 @@ class Store:
         return in_parallel(read, keys)
 
     def blocks(self, key: str, size: int) -> Iterator[bytes]:
-        """Read an object of ``size`` bytes piece by piece; FileNotFoundError if there is none."""
+        """Read an object of ``size`` bytes piece by piece (FileNotFoundError if there is none)."""
         if self.local is not None:
             with open(self._file(key), "rb") as file:
                 while block := file.read(_BLOCK):
@@ -141,7 +141,7 @@ class Store:
             yield fs.cat_file(path, start=start, end=min(start + _BLOCK, size))
 
     def exists(self, key: str) -> bool:
-        """Tell whether there is an object of this name, as the storage sees it now."""
+        """Return whether there is an object of this name now."""
         if self.local is not None:
             return self._file(key).is_file()
         fs, path = self._remote(key)
@@ -152,7 +152,7 @@ class Store:
             return False
 
     def write(self, objects: Mapping[str, bytes]) -> None:
-        """Write objects, many at a time; whoever can name them while they are written may see parts."""
+        """Write objects, many at a time; readers that know their names may see incomplete ones meanwhile."""
         in_parallel(self._write_one, objects.items())
 
     def _write_one(self, item: tuple[str, bytes]) -> None:
@@ -162,23 +162,23 @@ class Store:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
             with open(file, "rb") as raw:
-                os.fsync(raw.fileno())  # a record must not outlive a power cut that its sample did not
+                os.fsync(raw.fileno())  # after a power cut, a record must not exist without its sample
             return
         fs, path = self._remote(key)
         fs.pipe_file(path, data)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Create an object, whole, unless there is one of its name.
+        """Create a complete object, unless there is one of its name.
 
         Returns
         -------
         bool
-            True if what stands there now is ``data``; False if another writer was first.
+            True if the object now contains ``data``; False if another writer was first.
 
         Raises
         ------
         OSError
-            If the storage took the object and does not have it.
+            If the storage accepted the object but does not have it.
         """
         if self.local is not None:
             return _link_new(self._changed(key), data)
@@ -193,17 +193,17 @@ class Store:
             else:
                 fs.pipe_file(path, data, mode="create")
         except OSError:
-            # Somebody was first; or this writer was, and only the answer was lost and the request sent
-            # again. What stands there tells.
+            # Another writer was first; or this one was, but the answer was lost and the request repeated.
+            # The content tells which.
             if not self.exists(key):
                 raise
         try:
             return self.read(key) == data
         except FileNotFoundError as error:
-            raise OSError(f"{self.at(key)} was written and is not there: the storage loses data") from error
+            raise OSError(f"{self.at(key)} was written but is missing: the storage loses data") from error
 
     def entries(self, prefix: str) -> dict[str, Entry]:
-        """List all objects below a prefix, as the storage sees them now."""
+        """List all objects that are below a prefix now."""
         if self.local is not None:
             return dict(_walk(self.local, str(self._file(prefix))))
         fs, top = self._remote(prefix)
@@ -213,7 +213,7 @@ class Store:
         return {
             path.removeprefix(f"{root}/"): Entry(int(info["size"]), _modified(info))
             for path, info in found.items()
-            if info  # a name that is neither an object nor a prefix may come without anything
+            if info  # a name that is neither an object nor a prefix may have no entries
         }
 
     def folders(self, prefix: str) -> list[str]:
@@ -233,23 +233,25 @@ class Store:
         return {key: entry.size for key, entry in self.entries(prefix).items()}
 
     def remove(self, prefix: str) -> None:
-        """Remove all objects below a prefix; on a disk links go, and what they point to stays."""
+        """Remove all objects below a prefix; on a disk, links are removed, but not their targets."""
         if self.local is not None:
             shutil.rmtree(self._changed(prefix), ignore_errors=True)
             return
         self.remove_objects(list(self.entries(prefix)))
 
     def remove_objects(self, keys: Sequence[str]) -> None:
-        """Remove objects; those that are not there do not matter."""
+        """Remove objects; missing ones are ignored."""
         if self.local is not None:
             for key in keys:
-                # of a link the link itself goes
+                # removes the link itself, not its target
                 folder = self._changed(key.rpartition("/")[0]) if "/" in key else self.local
                 (folder / inside(key).rpartition("/")[2]).unlink(missing_ok=True)
             return
         fs, _ = filesystem(self.url)
         paths = [self._remote(key)[1] for key in keys]
-        at_once = [path for path in paths if fs.async_impl and not has_magic(path)]  # in one request for many
+        at_once = [
+            path for path in paths if fs.async_impl and not has_magic(path)
+        ]  # one request for many objects
         if at_once:
             with contextlib.suppress(FileNotFoundError):
                 fs.rm(at_once)
@@ -259,17 +261,17 @@ class Store:
 
 
 def inside(key: str) -> str:
-    """Return a key; InputError if it leads out of the root, whatever is read or written by it.
+    """Return a key (InputError if it leads out of the root).
 
-    Keys come from records, indexes and listings that anybody may have written.
+    Keys come from records, indexes and listings, which anybody may have written.
     """
     if key and not is_key(key.removesuffix("/")):
-        raise InputError(f"{key!r} is no name below a folder: it would lead out of it; nothing was done")
+        raise InputError(f"{key!r} would lead out of its folder; nothing was done")
     return key
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
-    """Make a store of a path or an fsspec URL.
+    """Make the store of a path or an fsspec URL.
 
     Raises
     ------
@@ -282,7 +284,7 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         if colon and kind in _EXTRAS:
             raise InputError(f"{text} lacks a slash; write {kind}://{rest}")
         path = Path(text).expanduser().absolute()
-        return Store(str(path.resolve() if ".." in path.parts else path))  # TensorStore takes no ".."
+        return Store(str(path.resolve() if ".." in path.parts else path))  # TensorStore does not accept ".."
     try:
         filesystem(text.rstrip("/"))
     except InputError:
@@ -291,19 +293,19 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         extra = _EXTRAS.get(text.split("://")[0])
         hint = f"install the extra {extra!r} of template-learning" if extra else str(error)
         raise InputError(f"{text} needs a package that is not installed: {hint}") from error
-    except (ValueError, OSError) as error:  # OSError: a host that does not answer
+    except (ValueError, OSError) as error:  # OSError: the host does not answer
         raise InputError(f"{text} is not a path or URL that can be opened ({error})") from error
     return Store(text.rstrip("/"))
 
 
 def can_create_if_absent(store: Store) -> bool:
-    """Try whether the storage refuses to create an object twice."""
+    """Test whether the storage refuses to create an object twice."""
     probe = f"probe-{uuid.uuid4().hex}"
     try:
         refuses = store.create(probe, b"first") and not store.create(probe, b"second")
     except InputError:
         raise
-    except (TypeError, ValueError, NotImplementedError):  # this fsspec file system knows no mode="create"
+    except (TypeError, ValueError, NotImplementedError):  # this fsspec file system lacks mode="create"
         refuses = False
     store.remove_objects([probe])
     return refuses
@@ -311,19 +313,18 @@ def can_create_if_absent(store: Store) -> bool:
 
 def zarr_store(url: str, *, read_only: bool = True) -> Any:
     """Make the Zarr store of a path or an fsspec URL."""
-    from zarr.storage import FsspecStore, LocalStore
-
     from catalogs.storage.bounded import bound
+    from catalogs.storage.whole import WholeFsspecStore, WholeLocalStore
 
     bound()
     text = url.removeprefix("file://").rstrip("/")
     if "://" not in text:
-        return LocalStore(text, read_only=read_only)
-    return FsspecStore.from_url(text, storage_options=_settings(text), read_only=read_only)
+        return WholeLocalStore(text, read_only=read_only)
+    return WholeFsspecStore.from_url(text, storage_options=_settings(text), read_only=read_only)
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Call a function that waits for storage on many items at once; the results are in order."""
+    """Call a function that waits for storage on many items in parallel; results are in order."""
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="catalogs") as threads:
         try:
             return list(threads.map(function, items))
@@ -333,7 +334,7 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, which fsspec keeps open, and the root's path in it."""
+    """Return the file system of a URL, which fsspec caches, and the path of the root in it."""
     from fsspec.core import url_to_fs
 
     fs, root = url_to_fs(url, **_settings(url))
@@ -341,7 +342,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def _settings(url: str) -> dict[str, Any]:
-    """Return what the file system of a URL is opened with; what the user has configured comes first."""
+    """Return the options for opening the file system of a URL; the user's configuration has priority."""
     from fsspec.config import conf
 
     kind = url.split("://")[0]
@@ -350,7 +351,7 @@ def _settings(url: str) -> dict[str, Any]:
 
 
 def _walk(root: Path, folder: str) -> Iterator[tuple[str, Entry]]:
-    """Yield the files below a folder of a disk that others may be changing."""
+    """Yield the files below a folder on a disk, while others may change it."""
     try:
         found = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -361,13 +362,13 @@ def _walk(root: Path, folder: str) -> Iterator[tuple[str, Entry]]:
             continue
         try:
             status = entry.stat()
-        except FileNotFoundError:  # removed a moment ago
+        except FileNotFoundError:  # just removed
             continue
         yield Path(entry.path).relative_to(root).as_posix(), Entry(status.st_size, status.st_mtime)
 
 
 def _modified(info: Mapping[str, Any]) -> float:
-    """Find when an object was written in what a file system says of it; now, if it does not say."""
+    """Find when an object was written from its file system entry; the current time if unknown."""
     for name in ("LastModified", "last_modified", "updated", "mtime", "created"):
         when = info.get(name)
         if isinstance(when, int | float):
@@ -380,10 +381,10 @@ def _modified(info: Mapping[str, Any]) -> float:
 
 
 def _link_new(file: Path, data: bytes) -> bool:
-    """Create a file with all of its content in one step, unless there is one.
+    """Create a file with all of its content in one step, unless it exists.
 
-    A hard link is the one operation of POSIX that does both: it fails if the name is taken, also over
-    NFS, and the file it names is already complete.
+    A hard link is the only POSIX operation that does both: it fails if the name is taken, also over NFS, and
+    the file is already complete.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")

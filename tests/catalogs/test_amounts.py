@@ -49,5 +49,5 @@ def test_bytes_are_read_in_their_units(text: str, n_bytes: float) -> None:
 
 @pytest.mark.parametrize("text", ["lots", "4 elephants", "0", "-3GB", "", "GB", "1e400"])
 def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no amount of memory; give one such as 4GB"):
+    with pytest.raises(ValueError, match="is not an amount of memory; give one such as 4GB"):
         read_data_size(text)

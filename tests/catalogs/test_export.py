@@ -158,7 +158,7 @@ class TestDeepFinder:
 class TestOriginal:
     def test_files(self, full: Catalog, tmp_path: Path, make_sample: MakeSample) -> None:
         done = export(full.url, tmp_path / "out", "original")
-        assert done.remarks[0].startswith("the classes ribosome, fas became one")
+        assert done.remarks[0].startswith("the classes ribosome, fas were merged")
         for number, name in enumerate(NAMES):
             sample = make_sample(number)
             tomogram = read_mrc(tmp_path / "out" / "tomograms" / f"{name}.mrc")
@@ -337,7 +337,7 @@ class TestRefuses:
     def test_places(self, full: Catalog, tmp_path: Path) -> None:
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "notes.txt").write_text("precious")
-        with pytest.raises(InputError, match="mine is not empty and is no export; give another place"):
+        with pytest.raises(InputError, match="mine is neither empty nor an export; give another place"):
             export(full.url, tmp_path / "mine", "mrc")
         assert files(tmp_path / "mine") == ["notes.txt"]
         export(full.url, tmp_path / "out", "original")

@@ -26,6 +26,6 @@ def test_a_full_disk(
         console.run(group)
     assert stopped.value.code == 1
     assert capsys.readouterr().err == (
-        "test: the disk that holds /data/m.tlm.partial/state.npz is full; make room, and give the same "
-        "command again: it goes on\n"
+        "test: the disk that holds /data/m.tlm.partial/state.npz is full; free some space and give the same "
+        "command again; it will go on\n"
     )

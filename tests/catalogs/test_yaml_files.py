@@ -13,9 +13,9 @@ from catalogs.yaml_files import read_yaml
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "line 5: the key c stands in line 3 already"),
-        ("distractors: [a]\nseed: 1\ndistractors: [b]\n", "line 3: the key distractors stands in line 1"),
-        ("x:\n- {p: 1, p: 2}\n", "line 2: the key p stands in line 2"),
+        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "line 5: the key c is already in line 3"),
+        ("distractors: [a]\nseed: 1\ndistractors: [b]\n", "line 3: the key distractors is already in line 1"),
+        ("x:\n- {p: 1, p: 2}\n", "line 2: the key p is already in line 2"),
         ("a: 1\nratio: 1:10\n", "line 2: YAML reads 1:10 as the number 70"),
         ("a: [0, -1:30.5]\n", "line 1: YAML reads -1:30.5 as the number -90.5"),
         ("a: 010\n", "octal number 8; write 10 or 8"),

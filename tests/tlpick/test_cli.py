@@ -338,7 +338,7 @@ def test_score_refuses_truth_that_does_not_fit(tlpick: Run, picked: Path, tmp_pa
     assert "picks is not a sample" in refusal(tlpick("score", picked, picked))
     bare = truth("tomogram,class_name,x,y,z,score\ntomo-1,ball,1,2,3,0.5\n", "bare.csv")
     good = truth("tomogram,class_name,x,y,z\ntomo-1,ball,1,2,3\n")
-    assert "radius of ball is not known" in refusal(tlpick("score", bare, good))
+    assert "radius of ball is unknown" in refusal(tlpick("score", bare, good))
     assert tlpick("score", bare, good, "--radius", 10).out.startswith("F1 1.00")
 
 

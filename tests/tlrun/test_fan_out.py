@@ -164,7 +164,7 @@ def test_what_kills_its_workers_is_found_out_and_nobody_else_blamed() -> None:
         jobs = [one_step("killer", Call(kill_worker)), *(two_steps(x) for x in range(80, 90))]
         summary = fan_out(jobs, client, retries=1)
     assert [failure.name for failure in summary.failures] == ["killer"]
-    assert summary.failures[0].error.startswith("WorkerLost: the workers that it ran on went away")
+    assert summary.failures[0].error.startswith("WorkerLost: the workers that it ran on were lost")
     assert len(summary.results) == 10
 
 

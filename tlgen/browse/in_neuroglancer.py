@@ -15,6 +15,7 @@ MISSING = (
     "tlgen browse again"
 )
 _LARGEST = 1 << 30  # voxels: the server keeps them in memory
+_PIXELS = 400  # of a section on the screen, about
 #: The viewer that was opened last; the one before it is given up with its volumes.
 _open: list[Any] = []
 
@@ -46,6 +47,8 @@ def viewer_url(catalog: Catalog, sample_id: str) -> str:
     low, high = record.intensity.centre - reach, record.intensity.centre + reach
     with viewer.txn() as state:
         state.dimensions = space
+        state.display_dimensions = list("xyz")  # x to the right, y down, as on our own page
+        state.cross_section_scale = max(record.shape) / _PIXELS
         state.position = [n / 2 for n in record.shape]
         state.layers["tomogram"] = neuroglancer.ImageLayer(
             source=neuroglancer.LocalVolume(arrays["tomogram"][...], dimensions=space),

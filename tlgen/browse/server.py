@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import os
 import secrets
 import socket
 import threading
@@ -192,7 +193,9 @@ class Handler(tornado.web.RequestHandler):
         self.finish(_json({"error": sentence}))
 
     def log_exception(self, *error: Any) -> None:
-        """Leave out of the terminal what the browser is told."""
+        """Leave out of the terminal what the browser is told, but for --debug."""
+        if os.environ.get("TL_DEBUG"):
+            super().log_exception(*error)
 
 
 class Nothing(Handler):

@@ -1,4 +1,4 @@
-"""``tlgen doctor``: what is installed here and what works, with the command that mends what does not."""
+"""``tlgen doctor``: show what is installed and what works, and how to fix what does not."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import NamedTuple
 from catalogs.amounts import data_size
 from catalogs.machine import backends, chosen_backend, machine, prefer_onednn
 
-#: Bytes of free disk and of shared memory under which a line is a warning.
+#: Bytes of free disk and of shared memory below which a line is a warning.
 LITTLE_DISK, LITTLE_SHARED = 10 << 30, 1 << 30
 _INSTALL = "pip install 'template-learning[{}]'"
 
 
 class Line(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Line(NamedTuple):
     state
         What was found.
     mend
-        The command or the step that mends it; empty if nothing is wrong.
+        The command or the step that fixes it; empty if nothing is wrong.
     needed
-        Whether something that every user needs is missing; else it is optional.
+        Whether every user needs it; otherwise it is optional.
     """
 
     what: str
@@ -42,12 +42,12 @@ class Line(NamedTuple):
 
 
 def examine() -> list[Line]:
-    """Look at the machine and the environment; starts nothing and writes nothing that stays.
+    """Check the machine and the environment; starts nothing and leaves no files.
 
     Returns
     -------
     list of Line
-        In the order in which they are shown.
+        The results, in the order in which they are shown.
     """
     return [*_program(), *_backends(), *_engines(), *_stores(), *_clusters(), *_room()]
 

@@ -13,7 +13,7 @@ from catalogs.corpus.sample_table import known_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns that are shown unless others are asked for: what fits a terminal of 80 columns.
+#: Columns that are shown by default; they fit a terminal of 80 columns.
 DEFAULT = ("name", "split", "engine", "dose", "defocus", "tilt_max", "n_particles", "occupancy")
 _FORMATS = {
     "dose": "{:.0f}",
@@ -42,13 +42,13 @@ def listing(
     url
         Of the corpus.
     where
-        A query over the columns of :attr:`catalogs.corpus.catalog.Catalog.samples`; all samples without it.
+        A query over the columns of :attr:`catalogs.corpus.catalog.Catalog.samples`; None: all samples.
     paths
         Yield only the URL of each sample.
     columns
         Columns to show, comma-separated; ``all`` for all of them.
     sort
-        Columns to sort by, comma-separated; a minus before a name sorts it downwards.
+        Columns to sort by, comma-separated; a minus before a name reverses the order.
     form
         ``table``, ``csv`` or ``json`` (one object a line).
 
@@ -80,7 +80,7 @@ def listing(
 
 
 def failed_items(url: str, *, as_json: bool = False) -> Iterator[str]:
-    """Yield a line for each item of the corpus at ``url`` that was given up; as JSON: all that is known.
+    """Yield a line for each sample or structure of the corpus at ``url`` that failed; as JSON, all details.
 
     Raises
     ------

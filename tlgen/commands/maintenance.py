@@ -1,4 +1,4 @@
-"""``tlgen verify``, ``repair``, ``copy``, ``export`` and ``index``: what is done with a whole corpus."""
+"""``tlgen verify``, ``repair``, ``copy``, ``export`` and ``index``: commands for a whole corpus."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from catalogs.amounts import data_size
 from catalogs.corpus.catalog import Catalog
 from catalogs.progress import ProgressLine
 
-_SHOWN = 20  # problems of a kind that a repair lists
+_SHOWN = 20  # problems of each kind that a repair lists
 
 
 def verify(url: str, quick: bool) -> bool:
-    """Check the corpus at ``url``, say each problem as it is found, and return whether there are none.
+    """Check the corpus at ``url``, print each problem as it is found, and return whether there are none.
 
     Raises
     ------
@@ -36,15 +36,15 @@ def verify(url: str, quick: bool) -> bool:
             click.echo(problem.text)
     read = "names and sizes compared" if quick else f"{data_size(checked)} compared with their checksums"
     if not found:
-        click.echo(f"{url} is whole: {_n(samples, 'sample')}, {read}")
+        click.echo(f"{url} is complete: {_n(samples, 'sample')}, {read}")
     else:
         said = f"{_n(found, 'problem')} in {_n(samples, 'sample')} ({read})"
-        click.echo(f"{said}; tlgen repair {url} mends what can be mended", err=True)
+        click.echo(f"{said}; tlgen repair {url} repairs what can be repaired", err=True)
     return not found
 
 
 def repair(url: str, really: bool, grace_hours: float, quick: bool) -> bool:
-    """Say what is wrong and, if ``really``, mend it; returns whether nothing is left to do.
+    """Print what is wrong and, if ``really``, repair it; returns whether nothing is left to do.
 
     Raises
     ------
@@ -58,30 +58,32 @@ def repair(url: str, really: bool, grace_hours: float, quick: bool) -> bool:
             deep=not quick,
             on_progress=lambda done, total, _: line.update(done, total=total),
         )
-    _tell("damaged, to be taken out and made again by tlgen run", [
+    _tell("damaged, to be removed; tlgen run makes them again", [
         f"{name or '?'} ({sample_id})" for sample_id, name in todo.remake.items()
     ])  # fmt: skip
-    _tell("unfinished or given up, to be removed", list(todo.groups))
-    _tell("objects that belong to nothing or are damaged, to be removed", list(todo.objects))
-    _tell(f"without a record, but younger than {grace_hours:g} h: somebody may be writing them", todo.young)
-    _tell("of a newer format version; they stay, update this program", todo.newer)
+    _tell("unfinished or abandoned, to be removed", list(todo.groups))
+    _tell("damaged objects, or objects of no sample, to be removed", list(todo.objects))
+    _tell(
+        f"without a record, but younger than {grace_hours:g} h: another run may be writing them", todo.young
+    )
+    _tell("of a newer format version; they stay; update this program", todo.newer)
     _tell("not made by this program, or behind a symbolic link; they stay", todo.foreign)
     stale = sum(problem.kind == "index" for problem in todo.problems)
     if stale:
-        click.echo(f"the index differs from the records in {_n(stale, 'place')}; it is to be written anew")
+        click.echo(f"the index differs from the records in {_n(stale, 'place')}; a new one is to be written")
     if not (todo.remake or todo.groups or todo.objects or stale):
-        click.echo(f"nothing to mend in {url}")
+        click.echo(f"nothing to repair in {url}")
         return not (todo.young or todo.newer)
     if not really:
         click.echo("nothing has been changed; give --yes to do this")
         return False
     catalog.repair(todo)
-    click.echo(f"mended; {_n(len(todo.remake), 'sample')} to make again")
+    click.echo(f"repaired; {_n(len(todo.remake), 'sample')} to make again")
     return True
 
 
 def copy(source: str, target: str, where: str | None) -> bool:
-    """Copy samples to another corpus and say what came of it; returns whether all of them are there.
+    """Copy samples to another corpus and print the result; returns whether all of them are there.
 
     Raises
     ------
@@ -104,12 +106,12 @@ def copy(source: str, target: str, where: str | None) -> bool:
 
 
 def export(url: str, folder: str, layout: str, where: str | None, copies: bool) -> bool:
-    """Export samples and say what came of it; returns whether all of them are there.
+    """Export samples and print the result; returns whether all of them are there.
 
     Raises
     ------
     InputError
-        If there is no corpus, the query is wrong, or the folder holds something else.
+        If there is no corpus, the query is wrong, or the folder contains other files.
     """
     from catalogs.export import LAYOUTS
     from catalogs.export import export as write
@@ -148,7 +150,7 @@ def publish(url: str, folder: str | None, licence: str, creators: Sequence[str],
 
 
 def index(url: str) -> None:
-    """Write a new index of the corpus at ``url`` and say how many samples it has.
+    """Write a new index of the corpus at ``url`` and print how many samples it has.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from tlgen.scene.view import describe
 
 
 def pack(recipe: Recipe, folder: str, sample: str | None, voxel_size: float) -> None:
-    """Pack one sample of a recipe, write its scene into a folder and print what stands in it."""
+    """Pack one sample of a recipe, write its scene into a folder and print its content."""
     check_target(folder, voxel_size)
     packed = api.pack(recipe, sample, progress=ProgressLine)
     packed.save(folder, voxel_size)

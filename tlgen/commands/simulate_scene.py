@@ -1,4 +1,4 @@
-"""``tlgen simulate``: images of a scene in a folder, to look at before a corpus is made of such."""
+"""``tlgen simulate``: images of a scene in a folder, to look at before a corpus is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``tlgen structures`` and ``tlgen fetch``: what structures there are, and bringing those of a recipe."""
+"""``tlgen structures`` and ``tlgen fetch``: list structures, and fetch those of a recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROW = "{:<12} {:>9} {:>10}  {}"
 
 
 def shipped_lines() -> Iterator[str]:
-    """List the structures that installed packages ship, with what each is; reads none."""
+    """List the structures that come with installed packages, with a description; reads none."""
     yield _ROW.format("name", "mass", "diameter", "is")
     there = structures.shipped()
     for name, facts in structures.FACTS.items():
@@ -23,7 +23,7 @@ def shipped_lines() -> Iterator[str]:
 
 
 def described_lines(names: Sequence[str]) -> Iterator[str]:
-    """Read structures and say what each is.
+    """Read structures and describe them.
 
     Raises
     ------
@@ -46,12 +46,12 @@ def fetch_all(recipe: Recipe, folder: Path | None) -> Iterator[str]:
     recipe
         Validated.
     folder
-        Where they go; None: into the cache.
+        Folder to write to; None: the cache.
 
     Raises
     ------
     InputError
-        At the end, all that are not there or could not be fetched.
+        At the end, naming all that do not exist or could not be fetched.
     """
     errors: list[InputError] = []
     wanted = dict.fromkeys(s.source for s in prepare_structures.all_structures(recipe) if not s.map)

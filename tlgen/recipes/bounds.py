@@ -1,4 +1,4 @@
-"""Numbers of a recipe that no machine would come to the end of, and boxes in which nothing can stand."""
+"""Limits for the numbers in a recipe, and for boxes that are too small for any molecule."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 from catalogs.plausible import impossible
 
-# Da, of the smallest thing that is asked for as a molecule; Å³ that a Da takes at 1.35 g/cm³.
+# Da, of the smallest molecule that a recipe may ask for; Å³ per Da at 1.35 g/cm³.
 _LEAST_MASS, _VOLUME_OF_A_DALTON = 10e3, 1.23
 _MOST_MOLECULES = 1_000_000
-_FEW = 100  # so many cost nothing, whether they fit or not
+_FEW = 100  # so few need little time, even if they do not fit
 
 
 def check_samples(total: int) -> None:
@@ -19,12 +19,12 @@ def check_samples(total: int) -> None:
 
 
 def check_box(name: str, shape: tuple[int, int, int], voxel_size: float) -> None:
-    """Refuse a box in which no molecule can stand, or that no memory holds (ValueError).
+    """Refuse a box that is too small for any molecule, or too large for any memory (ValueError).
 
     Parameters
     ----------
     name
-        Of the key that says its shape.
+        Key of the recipe with its shape.
     shape, voxel_size
         Voxels along z, y, x, and Å.
     """
@@ -36,16 +36,16 @@ def check_box(name: str, shape: tuple[int, int, int], voxel_size: float) -> None
 def check_count(
     name: str, count: int, asked: float, room: tuple[str, tuple[int, int, int], float] | None
 ) -> None:
-    """Refuse a number of molecules that cannot be (ValueError).
+    """Refuse an impossible number of molecules (ValueError).
 
     Parameters
     ----------
     name
-        Of the key that says it.
+        Key of the recipe with the number.
     count, asked
-        What it says; and with the factor of the group's counts.
+        The number, without and with the group's factor on counts.
     room
-        Where they shall stand, as :func:`check_box` takes it; None where counts are shares.
+        The box, with the parameters of :func:`check_box`; None if counts are shares.
     """
     if count > _MOST_MOLECULES:
         raise ValueError(f"{name} must be at most {_MOST_MOLECULES}, not {count}")
@@ -55,6 +55,6 @@ def check_count(
     most = int(math.prod(shape) * voxel_size**3 / (_LEAST_MASS * _VOLUME_OF_A_DALTON))
     if asked > max(most, _FEW):
         raise ValueError(
-            f"{name}: {asked:g} molecules have no room in the box of {where}; even of small ones, of "
-            f"{_LEAST_MASS / 1e3:.0f} kDa, it holds no more than {most}"
+            f"{name}: {asked:g} molecules have no room in the box of {where}; it has room for at most {most} "
+            f"small ones, of {_LEAST_MASS / 1e3:.0f} kDa"
         )

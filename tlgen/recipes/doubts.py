@@ -1,4 +1,4 @@
-"""What is unusual about a recipe: most often a wrong unit, which is said before hours are spent."""
+"""Find unusual values in a recipe, which are most often in a wrong unit, before a run that takes hours."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tlgen.scene.decorate import Decorations
 
 
 def doubts(recipe: Recipe) -> dict[str, list[str]]:
-    """Say what is unusual about a recipe, without what its key ``unusual`` says is meant.
+    """List what is unusual about a recipe, except for the quantities that its key ``unusual`` allows.
 
     Returns
     -------
     dict
-        Quantity -> sentences, one a place, as :func:`catalogs.plausible.doubt` makes them.
+        Quantity -> sentences of :func:`catalogs.plausible.doubt`, one for each place in the recipe.
     """
     found: dict[str, list[str]] = {}
     for quantity, words in _found(recipe):
         if quantity not in recipe.unusual:
             found.setdefault(quantity, []).append(words)
-    if "voxel_size" in found:  # the box is measured by it
+    if "voxel_size" in found:  # the size of the box depends on it
         found = {
             quantity: words for quantity, words in found.items() if quantity not in ("thickness", "edge")
         }
@@ -34,7 +34,7 @@ def doubts(recipe: Recipe) -> dict[str, list[str]]:
 
 
 def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool, *, told: bool = True) -> None:
-    """Refuse to spend hours on a recipe with unusual values, unless the user means them.
+    """Refuse a recipe with unusual values, unless the user means them.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool, *, told: bool 
 
 
 def _found(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Each doubt with its quantity; one that several groups share is told once."""
+    """Yield each doubt with its quantity; a doubt about a value that several groups share is yielded once."""
     told = set()
     for quantity, value, called in _values(recipe):
         words = doubt(quantity, value, called=called)
@@ -70,7 +70,7 @@ def _found(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _values(recipe: Recipe) -> Iterator[tuple[str, float, str]]:
-    """All values that there are limits for: quantity, value, and the key that says it."""
+    """Yield all values that have limits: quantity, value, and key of the recipe."""
     for name, group in recipe.samples.items():
         words = {**recipe.acquisition, **group.acquisition, **group.grid}
         plate = True in _ends(words.get("phase_plate", False))
@@ -121,7 +121,7 @@ def _of_decorations(spec: Decorations) -> Iterator[tuple[str, float, str]]:
 
 
 def _most_tilts(words: dict[str, Any]) -> int:
-    """Count the tilts of the longest series that a group may get."""
+    """Count the tilts of the longest possible series of a group."""
     half = _ends(words.get("tilt_range", 60.0))
     low, high = _ends(words.get("tilt_min", -60.0)), _ends(words.get("tilt_max", 60.0))
     if "tilt_range" in words:

@@ -49,15 +49,15 @@ def _drawn(value: Any, unit: str) -> Any:
     raise ValueError(f"give a value, a list to choose from or {{min: , max: }}, not {value!r}")
 
 
-#: How carefully Parakeet's engine computes -> the parameters that the word stands for, chosen by what
-#: ``benchmarks/quality.py`` measures; docs/simulation.md shows it.
+#: Quality of Parakeet's engine -> the parameters that the word stands for. They were chosen with the
+#: measurements of ``benchmarks/quality.py``; docs/simulation.md shows them.
 QUALITIES: dict[str, dict[str, Any]] = {
     "paper": {"slice_thickness": 3.0, "padding": 100},
     "balanced": {"slice_thickness": 5.0, "padding": 64},
     "draft": {"slice_thickness": 10.0, "padding": 32},
 }
 
-#: Keys of an acquisition in a recipe that stand for others -> what they mean, and their unit.
+#: Keys of an acquisition that stand for other keys -> their description and unit.
 _SHORT: dict[str, dict[str, Any]] = {
     "tilt_range": {"description": "Stands for tilt_min and tilt_max.", "unit": "°"},
     "quality": {
@@ -70,7 +70,7 @@ _SHORT: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Keys of an acquisition in a recipe -> their units, with those that stand for others.
+#: Keys of an acquisition -> their units, including keys that stand for others.
 ACQUISITION_UNITS: dict[str, str] = {
     **{
         name: str(extra.get("unit", "")) if isinstance(extra := field.json_schema_extra, dict) else ""
@@ -106,7 +106,7 @@ def _refuse_bare_angles(value: Any) -> None:
 
 
 def _check_alone(key: str, value: Any) -> None:
-    """Refuse a value, a choice or an end of a range that the parameter cannot have in any sample."""
+    """Refuse a value, a choice or an end of a range that is impossible for the parameter."""
     field = Acquisition.model_fields[key]
     kind: Any = Annotated[field.annotation, field]
     one = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
@@ -128,7 +128,7 @@ def _check_alone(key: str, value: Any) -> None:
 
 
 def _check_engine(name: str) -> None:
-    """Refuse an engine that there is not (ValueError)."""
+    """Refuse an unknown engine (ValueError)."""
     from tlgen.simulate.engine import ENGINES
 
     if name not in ENGINES:
@@ -142,7 +142,7 @@ def _listed(value: Any) -> list[Any]:
 def _check_quality(value: Any) -> None:
     for word in _listed(value):
         if word not in QUALITIES:
-            raise ValueError(f"{word!r} is none of {', '.join(QUALITIES)}{nearest(str(word), QUALITIES)}")
+            raise ValueError(f"{word!r} is not one of {', '.join(QUALITIES)}{nearest(str(word), QUALITIES)}")
 
 
 def _combined(value: Any, unit: str) -> list[Any]:
@@ -152,7 +152,7 @@ def _combined(value: Any, unit: str) -> list[Any]:
 
 
 def _schema_of_parameters(*forms: dict[str, Any]) -> WithJsonSchema:
-    """Describe a mapping from parameters of the acquisition, with meaning and unit, to these forms."""
+    """Describe a mapping from parameters of the acquisition, with descriptions, to these forms."""
     described = Acquisition.model_json_schema()["properties"]
     described |= _SHORT
     told = ("description", "unit", "default")

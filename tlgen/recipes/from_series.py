@@ -1,4 +1,4 @@
-"""A recipe whose tilt series are taken as a user's own was: ``tlgen match``."""
+"""Write a recipe whose tilt series follow a user's own acquisition: ``tlgen match``."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
 from tlgen.tilts.scheme import order
 from tlgen.tilts.series_files import AcquiredSeries, read_one
 
-_DOSE = 0.15  # share to each side
+_DOSE = 0.15  # relative half-width of the range
 _DEFOCUS = 1.0  # µm to each side
 _LEAST_DEFOCUS = 0.3  # µm
-_UNEVEN = 0.3  # degrees that a tilt may be off its scheme's, as stages are
-_SAME_DOSE = 0.05  # share that doses may differ by, to count as equal
+_UNEVEN = 0.3  # degrees that a tilt may differ from its scheme, because stages are not exact
+_SAME_DOSE = 0.05  # relative difference up to which doses count as equal
 _GROUPS = range(1, 9)
-_LARGEST_VOXEL = 200.0  # Å; no molecule is left in larger ones
+_LARGEST_VOXEL = 200.0  # Å; molecules are not visible in larger ones
 
 
 def write_recipe(path: str, to: str | None, template: str | None, voxel_size: float) -> list[str]:
-    """Write a recipe that is centred on an acquisition; returns lines to print.
+    """Write a recipe with the parameters of an acquisition; returns lines to print.
 
     Parameters
     ----------
     path
-        What :func:`tlgen.tilts.series_files.read_series` reads.
+        A file that :func:`tlgen.tilts.series_files.read_series` reads.
     to
-        The recipe; None prints it. One that is there takes its tilt series so from now on.
+        The recipe; None prints it. If it exists, its tilt series are replaced.
     template
         The recipe that a new one extends; None: ``demo``.
     voxel_size
-        Å, that the voxels should have about.
+        Approximate voxel size in Å.
 
     Raises
     ------
     InputError
-        If a file cannot be read, ``to`` is no .yaml, is there while a template is named, or the voxel size is
-        not positive.
+        If a file cannot be read, ``to`` is not a .yaml file, it exists although a template is given, or the
+        voxel size is not positive.
     """
     if not 0 < voxel_size <= _LARGEST_VOXEL:
         raise InputError(
@@ -61,7 +61,7 @@ def write_recipe(path: str, to: str | None, template: str | None, voxel_size: fl
     series = read_one(path)
     if not series.ordered:
         notes.warn(
-            f"{path} {series.doubt}: the tilts are taken as they stand in the file; mend the recipe if not"
+            f"{path} {series.doubt}: the order of the file is used; correct the recipe if it is another"
         )
     if to is not None and Path(to).exists():
         if template is not None:
@@ -90,7 +90,7 @@ def write_recipe(path: str, to: str | None, template: str | None, voxel_size: fl
 
 
 def _standing(below: Recipe) -> dict[str, Any]:
-    """Say what stands in the boxes of a recipe, so that it can be edited where the tilt series are."""
+    """Return the targets and distractors of a recipe, so that they can be edited in the new one."""
     said = below.model_dump(mode="json", include={"targets", "distractors"}, exclude_defaults=True)
     for target in said["targets"].values():
         target["structures"] = [s["file"] if set(s) == {"file"} else s for s in target["structures"]]
@@ -106,10 +106,10 @@ def _in_yaml(content: dict[str, Any]) -> str:
 
 
 def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]:
-    """Let a recipe that is there take its tilt series as a series was taken; returns lines to print.
+    """Give an existing recipe the tilt series of an acquisition; returns lines to print.
 
-    The keys ``shape``, ``acquisition`` and ``samples`` are written anew; groups keep their names, numbers and
-    splits. All else stays as it is, comments too, and so does a copy of the old file.
+    The keys ``shape``, ``acquisition`` and ``samples`` are replaced; groups keep their names, numbers and
+    splits. Everything else stays as it is, including comments, and a copy of the old file is kept.
     """
     below, text = read_recipe(str(path)), path.read_text(encoding="utf-8")
     extends = (read_yaml(path) or {}).get("extends")
@@ -119,7 +119,7 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]
         for name, group in below.samples.items()
     }
     acquisition = content["acquisition"]
-    if extends is None:  # there is nothing to take away from
+    if extends is None:  # there is no other recipe whose keys must be removed
         samples = {name: _said(group) for name, group in samples.items()}
         acquisition = _said(below.model_dump(mode="json")["acquisition"] | acquisition)
     words = {"shape": content["shape"], "acquisition": acquisition, "samples": samples}
@@ -132,19 +132,19 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]
         shutil.copy2(path, backup)
     return [
         *differences(words["acquisition"], below),
-        f"{path}: shape, acquisition and samples are as the series was taken, the rest is as it was (the old "
-        f"file is {backup}); then: tlgen plan {path} --to URL, and tlgen run",
+        f"{path}: shape, acquisition and samples now follow the series, the rest is unchanged (the old file "
+        f"is {backup}); then: tlgen plan {path} --to URL, and tlgen run",
     ]
 
 
 def _with_key(text: str, key: str, block: str) -> str:
-    """Put a top-level key of a YAML file in the place of the old one, or at the end."""
+    """Replace a top-level key of a YAML file, or add it at the end."""
     root = yaml.compose(text, yaml.SafeLoader)
     lines = text.splitlines(keepends=True)
     for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if name.value == key:
             first, last = name.start_mark.line, value.end_mark.line
-            # a block ends where the next key begins: comments and blank lines before that are not its own
+            # a block ends where the next key begins; comments and blank lines before that key belong to it
             while last - 1 > first and (not lines[last - 1].strip() or lines[last - 1][0] in "#\n"):
                 last -= 1
             last = max(last, first + 1)
@@ -155,7 +155,7 @@ def _with_key(text: str, key: str, block: str) -> str:
 def recipe_of(
     series: AcquiredSeries, below: Recipe, template: str, voxel_size: float, name: str
 ) -> dict[str, Any]:
-    """Make the content of a recipe that extends another one and takes its tilt series as this one was.
+    """Make the content of a recipe that extends another one and has the tilt series of an acquisition.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def recipe_of(
     below
         The recipe to extend, read.
     template
-        By this name.
+        Its name, as it is written into the new recipe.
     voxel_size
         Å, about.
     name
@@ -173,7 +173,8 @@ def recipe_of(
     Returns
     -------
     dict
-        Its groups are all of engine multislice, since Parakeet's images have pixels of 1 Å only.
+        The recipe; all its groups use the multislice engine, since Parakeet's images always have pixels of 1
+        Å.
     """
     acquisition: dict[str, Any] = {"engine": "multislice"}
     sizes = [float(v) for v in below._values("voxel_size")]
@@ -212,7 +213,7 @@ def recipe_of(
 
 
 def _without(below: Recipe, group: str) -> dict[str, None]:
-    """Take away what a group of the template says beyond its number and split."""
+    """Remove all keys of a group of the template except its number and split."""
     if group not in below.samples:
         return {}
     return dict.fromkeys(sorted(below.samples[group].model_fields_set - {"number", "split"}))
@@ -223,9 +224,9 @@ def _around(value: float, half: float, digits: int) -> dict[str, float]:
 
 
 def scheme_of(series: AcquiredSeries) -> dict[str, Any] | None:
-    """Find the scheme that takes tilts in the order of a series; None if there is none.
+    """Find the tilt scheme with the order of a series; None if there is none.
 
-    The steps must be even to within what stages miss, and the doses equal.
+    The steps must be even within the accuracy of stages, and the doses equal.
     """
     if series.doses and max(series.doses) > (1 + _SAME_DOSE) * min(series.doses):
         return None
@@ -257,12 +258,12 @@ def scheme_of(series: AcquiredSeries) -> dict[str, Any] | None:
 
 
 def _neat(value: float) -> float:
-    """Round to a tenth of a degree where that changes nothing that a stage would keep to."""
+    """Round to a tenth of a degree if the change is below the accuracy of stages."""
     return round(value, 1) if abs(value - round(value, 1)) < 0.02 else round(value, 3)
 
 
 def differences(acquisition: dict[str, Any], below: Recipe) -> list[str]:
-    """Say what the acquisition changes, a line a parameter: as the template had it -> as it is now."""
+    """List the parameters that change, one per line: value in the template -> new value."""
     lines = []
     for key, value in acquisition.items():
         if value is None:

@@ -1,6 +1,6 @@
-"""The recipe: what corpus to make. Its keys, their units and their defaults.
+"""The recipe, which describes a corpus to be made: its keys, their units and their defaults.
 
-Unknown keys are refused everywhere, so that a typing error is never a setting that was not applied.
+Unknown keys are refused everywhere, so that a misspelt setting is never ignored.
 """
 
 from __future__ import annotations
@@ -49,9 +49,13 @@ class Variants(_Strict):
 
     number: int = Field(4, ge=0, le=int(USUAL["variants"].most), description="0: the structure as it is.")
     rmsd: tuple[Angstrom, Angstrom] = Field(
-        (1.0, 4.0), description="Each variant's RMSD is drawn between them.", json_schema_extra={"unit": "Å"}
+        (1.0, 4.0),
+        description="The RMSD of each variant is drawn from this range.",
+        json_schema_extra={"unit": "Å"},
     )
-    modes: int = Field(20, ge=1, le=100, description="Lowest non-trivial normal modes.")
+    modes: int = Field(
+        20, ge=1, le=100, description="Number of the lowest non-trivial normal modes that are used."
+    )
     scheme: Literal["thermal", "uniform"] = Field(
         "thermal",
         description="How amplitudes are drawn: `thermal`, variance as 1/eigenvalue; `uniform`, the paper's.",
@@ -76,7 +80,7 @@ class Structure(_Strict):
         description="`first` biological assembly, `asymmetric` unit, `models`, or an assembly's name.",
     )
     map: str | None = Field(None, description="Instead of `file`: a density map (MRC) of a molecule.")
-    contour: float | None = Field(None, description="Of the map: grey level of the molecule's surface.")
+    contour: float | None = Field(None, description="Grey level of the molecule's surface in the map.")
     resolution: Annotated[Angstrom, Field(gt=0)] | None = Field(
         None, description="Of the map.", json_schema_extra={"unit": "Å"}
     )
@@ -101,7 +105,7 @@ class Structure(_Strict):
             raise ValueError("give either a file (or PDB id) or a map")
         of_a_map = {"contour": self.contour, "resolution": self.resolution, "mass": self.mass}
         if self.map is None and (given := [key for key, value in of_a_map.items() if value is not None]):
-            raise ValueError(f"{given[0]} is of a map, and {self.file} is none")
+            raise ValueError(f"{given[0]} needs a map, and {self.file} is not a map")
         return self
 
     @property
@@ -111,19 +115,19 @@ class Structure(_Strict):
 
 
 class Target(_Strict):
-    """A class that the network shall learn."""
+    """A class that the network learns."""
 
     structures: list[Structure] = Field(
-        min_length=1, description="Of the same molecule, in any of its states."
+        min_length=1, description="Structures of the same molecule, in one or more states."
     )
-    count: int = Field(gt=0, description="Molecules in each tomogram, as far as they fit.")
+    count: int = Field(gt=0, description="Molecules in each tomogram, if they fit.")
     variants: Variants = Field(Variants(), description="Flexible variants of each structure.")
 
 
 class Distractor(Structure):
-    """A molecule that the network shall leave alone."""
+    """A molecule that the network does not pick."""
 
-    count: int = Field(gt=0, description="Molecules in each tomogram, as far as they fit.")
+    count: int = Field(gt=0, description="Molecules in each tomogram, if they fit.")
 
 
 class DistractorSet(_Strict):
@@ -136,7 +140,8 @@ class DistractorSet(_Strict):
     count: int = Field(
         1,
         gt=0,
-        description="Molecules of each in each tomogram; for entries of the paper, times their frequency.",
+        description="Copies of each structure in each tomogram; for the paper's list, times the frequency of "
+        "the entry.",
     )
 
     @model_validator(mode="after")
@@ -147,7 +152,7 @@ class DistractorSet(_Strict):
 
 
 def _distractor(value: Any) -> Any:
-    """Tell a set of distractors from a single one by its keys, so that errors are said of the right one."""
+    """Distinguish a set of distractors from a single one by its keys, so that errors name the right one."""
     if isinstance(value, str):
         return DistractorSet(set="paper") if value == "paper" else DistractorSet(folder=value)
     if isinstance(value, dict):
@@ -157,37 +162,44 @@ def _distractor(value: Any) -> Any:
 
 
 class Packing(_Strict):
-    """How densely molecules stand, and how many."""
+    """How densely molecules are packed, and how many."""
 
     gap: Annotated[Angstrom, Field(ge=0)] = Field(
         6.0,
-        description="The least distance between atoms of two molecules.",
+        description="The smallest distance between atoms of two molecules.",
         json_schema_extra={"unit": "Å"},
     )
     fill: Literal["counts", "saturation"] = Field(
         "counts",
-        description="`counts`: as many as they say; `saturation`: until nothing fits, counts being shares.",
+        description="`counts`: the given numbers; `saturation`: as many as fit, with counts as shares.",
     )
     concentration: Annotated[Concentration, Field(gt=0)] | None = Field(
         None,
-        description="Of all molecules in the box, instead of `fill`; counts are shares.",
+        description="Concentration of all molecules in the box, instead of `fill`; counts are shares.",
         json_schema_extra={"unit": "mg/ml"},
     )
     molecules: int | None = Field(
-        None, gt=0, description="How many in all, instead of `fill`; needs `ratio`, counts are shares."
+        None,
+        gt=0,
+        description="Number of all molecules, instead of `fill`; needs `ratio`; counts are shares.",
     )
     ratio: dict[str, float] | None = Field(
         None,
         description="Relative numbers of classes and of distractors, e.g. `{ribosome: 1, distractor: 3}`.",
     )
     faces: Literal["whole", "cut"] = Field(
-        "whole", description="`cut`: molecules may be cut by the box in x and y, as in a field of view."
+        "whole", description="`cut`: molecules may extend beyond the box in x and y, as in a field of view."
     )
     seeding: Literal["cluster", "spread"] = Field(
-        "spread", description="Where fewer stand than fit: one cluster, or small ones all over the box."
+        "spread",
+        description="In a box that is not full: one cluster of molecules, or small clusters all "
+        "over the box.",
     )
     orientations: int = Field(
-        1, ge=1, le=100, description="Tried for each molecule, the tightest is taken; 1 is the paper's rule."
+        1,
+        ge=1,
+        le=100,
+        description="Orientations tried for each molecule; the one with most contact is used. The paper: 1.",
     )
 
     @model_validator(mode="after")
@@ -195,11 +207,11 @@ class Packing(_Strict):
         given = [key for key in ("concentration", "molecules") if getattr(self, key) is not None]
         given += ["fill"] if self.fill != "counts" else []
         if len(given) > 1:
-            raise ValueError(f"{given[0]} and {given[1]} both say how many; give one of them")
+            raise ValueError(f"{given[0]} and {given[1]} both set the number of molecules; give one of them")
         if self.molecules is not None and self.ratio is None:
-            raise ValueError("molecules needs ratio, which says of what")
+            raise ValueError("molecules needs ratio, which divides them among the classes")
         if self.ratio is not None and not given:
-            raise ValueError("ratio needs molecules, concentration or fill: saturation beside it")
+            raise ValueError("ratio needs molecules, concentration or fill: saturation")
         return self
 
     @property
@@ -209,19 +221,19 @@ class Packing(_Strict):
 
 
 class Group(_Strict):
-    """Samples that share a split and what the recipe says of them on top of the recipe's own."""
+    """A group of samples with the same split and with settings of their own, added to those of the recipe."""
 
     number: int = Field(1, gt=0, description="Samples in the group; with `grid`, of each combination.")
     grid: Grid = Field({}, description="Lists of values; every combination of them is made `number` times.")
-    split: Split = Field("train", description="What the samples are for; training never opens `test`.")
+    split: Split = Field("train", description="Purpose of the samples; training never opens `test`.")
     shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
     acquisition: Drawn = Field({}, description="On top of the recipe's own.")
-    packing: Packing | None = Field(None, description="Instead of the recipe's own, e.g. for a dilute box.")
+    packing: Packing | None = Field(None, description="Replaces the recipe's packing, e.g. for a dilute box.")
     scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
 
     @property
     def combinations(self) -> int:
-        """How many the grid has."""
+        """Number of combinations in the grid."""
         product = 1
         for values in self.grid.values():
             product *= len(values)
@@ -229,7 +241,7 @@ class Group(_Strict):
 
 
 class Keep(_Strict):
-    """What a sample holds besides the tomogram, its labels and its particles."""
+    """What is stored in a sample besides the tomogram, its labels and its particles."""
 
     tilt_images: bool = Field(True, description="The binned tilt series.")
     density: bool = Field(False, description="The density of the scene on the tomogram's voxels, Da/Å³.")
@@ -240,25 +252,27 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", description="Letters, digits, dots and dashes.")
     description: str = Field("", description="For people.")
-    seed: int = Field(0, ge=0, description="Another one gives other scenes and other acquisitions.")
+    seed: int = Field(0, ge=0, description="Another seed gives other scenes and other acquisitions.")
     shape: tuple[int, int, int] = Field(description="Voxels along z, y, x.")
     targets: dict[str, Target] = Field(min_length=1, max_length=255, description="Classes by name.")
     distractors: Annotated[
         list[Annotated[Distractor | DistractorSet, BeforeValidator(_distractor)]],
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
-    ] = Field([], description="Other molecules of the scene; `paper`, or a folder, for many at once.")
+    ] = Field([], description="Other molecules in the box; `paper` or a folder for many at once.")
     packing: Packing = Field(Packing(), description="How densely molecules stand.")
     decorations: Decorations = Field(
-        Decorations(), description="Membranes, vesicles, gold beads, a carbon edge; packed around."
+        Decorations(),
+        description="Membranes, vesicles, gold beads, a carbon edge; molecules are packed around them.",
     )
-    keep: Keep = Field(Keep(), description="What is stored of each sample.")
+    keep: Keep = Field(Keep(), description="What is stored in each sample.")
     acquisition: Drawn = Field({}, description="The microscope, for all samples.")
     reconstruction: Reconstruction = Field(
-        Reconstruction(), description="From the images to the tomogram, for all samples."
+        Reconstruction(), description="How tomograms are reconstructed, for all samples."
     )
     samples: dict[str, Group] = Field(min_length=1, description="Groups of samples by name.")
     unusual: list[str] = Field(
-        [], description="Quantities whose unusual values are meant, such as `voxel_size`; see Usual values."
+        [],
+        description="Quantities whose unusual values are intended, such as `voxel_size`; see Usual values.",
     )
 
     @model_validator(mode="after")
@@ -276,12 +290,12 @@ class Recipe(_Strict):
                 raise ValueError(f"{name} must be at least 8 voxels along each axis")
         for name in self.unusual:
             if name not in USUAL:
-                raise ValueError(f"unusual names {name}, which is no quantity{nearest(name, USUAL)}")
+                raise ValueError(f"unusual names {name}, which is not a known quantity{nearest(name, USUAL)}")
         return self
 
     @model_validator(mode="after")
     def _can_be(self) -> Recipe:
-        """Refuse boxes that nothing stands in, and numbers that no machine would come to the end of."""
+        """Refuse boxes that are too small for any molecule, and numbers beyond all limits."""
         check_samples(sum(group.number * group.combinations for group in self.samples.values()))
         size = self.voxel_size
         for (name, shape, factor), group in zip(self.boxes(), self.samples.values(), strict=True):
@@ -299,7 +313,7 @@ class Recipe(_Strict):
             if name not in groups:
                 raise ValueError(f"unknown key {key}.ratio.{name}{nearest(name, groups)}")
             if name not in packing.ratio:
-                raise ValueError(f"{key}.ratio says nothing of {name}; give it a number, 0 for none")
+                raise ValueError(f"{key}.ratio has no number for {name}; give one, or 0 for none")
 
     @property
     def voxel_size(self) -> float:
@@ -307,18 +321,18 @@ class Recipe(_Strict):
         return float(next(self._values("voxel_size")))
 
     def packing_of(self, group: Group) -> Packing:
-        """How densely molecules stand in the boxes of a group."""
+        """Return the packing of a group."""
         return group.packing or self.packing
 
     def boxes(self) -> list[tuple[str, tuple[int, int, int], float]]:
-        """List the boxes: the key that says each, its voxels along z, y, x, and the factor on all counts."""
+        """List the boxes: the key of each, its voxels along z, y, x, and the factor on all counts."""
         return [
             (f"samples.{name}.shape" if g.shape else "shape", g.shape or self.shape, g.scale_counts)
             for name, g in self.samples.items()
         ]
 
     def _counts(self) -> Iterator[tuple[str, int]]:
-        """All counts of molecules, with the keys that say them."""
+        """Return all counts of molecules with their keys."""
         for name, target in self.targets.items():
             yield f"targets.{name}.count", target.count
         for k, entry in enumerate(self.distractors):
@@ -328,14 +342,14 @@ class Recipe(_Strict):
                 yield f"{key}.molecules", packing.molecules
 
     def packings(self) -> Iterator[tuple[str, Packing]]:
-        """Give all packings with the keys that say them."""
+        """Yield all packings with their keys."""
         yield "packing", self.packing
         for name, group in self.samples.items():
             if group.packing is not None:
                 yield f"samples.{name}.packing", group.packing
 
     def _values(self, key: str) -> Iterator[Any]:
-        """All values that a parameter of the acquisition may take."""
+        """Return all values that a parameter of the acquisition may take."""
         for group in self.samples.values():
             words: Mapping[str, Any] = {**self.acquisition, **group.acquisition, **group.grid}
             value = words.get(key, Acquisition.model_fields[key].default)

@@ -1,4 +1,4 @@
-"""Recipe files: found by name or path, one built on another, checked; what is wrong is said in a sentence."""
+"""Find recipe files by name or path, merge those that extend others, and validate them."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def read_recipe(name_or_path: str) -> Recipe:
     Parameters
     ----------
     name_or_path
-        A YAML file, or the name of a recipe that comes with the program. ``extends: NAME`` in it takes
-        another recipe as a start: mappings are merged key by key, anything else replaces what was
-        there, and null removes it. But the targets are those that the file names, if it names any: one
-        that is named without structures is that of the other recipe, with what is said of it.
+        A YAML file, or the name of a recipe that comes with the program. ``extends: NAME`` in it starts from
+        another recipe: mappings are merged key by key, any other value replaces the old one, and null removes
+        it. If the file names targets, they replace those of the other recipe; a target without structures
+        takes the structures and other keys of the target with this name in the other recipe.
 
     Returns
     -------
     Recipe
-        Structure files in it are absolute, or names.
+        The recipe; paths of structure files in it are absolute, or they are names.
 
     Raises
     ------
@@ -61,14 +61,14 @@ def read_recipe(name_or_path: str) -> Recipe:
 
 
 def new_recipe(template: str, path: Path) -> str:
-    """Write a recipe of one's own: a copy of a shipped one with its comments, under another name.
+    """Write a copy of a shipped recipe, with its comments, under another name.
 
     Parameters
     ----------
     template
         Name of a recipe that comes with the program.
     path
-        Of the file to write, ``.yaml`` or ``.yml``; its stem becomes the recipe's name.
+        File to write, ``.yaml`` or ``.yml``; its stem becomes the recipe's name.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def new_recipe(template: str, path: Path) -> str:
     Raises
     ------
     InputError
-        There is no such recipe, the file exists, or its name cannot be a recipe's.
+        There is no such recipe, the file exists, or its name is not valid for a recipe.
     """
     shipped = shipped_recipes()
     if template not in shipped:
@@ -91,7 +91,7 @@ def new_recipe(template: str, path: Path) -> str:
         raise InputError(f"{path} exists already; remove it or give another name")
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")
     if not name:
-        raise InputError(f"{path} gives the recipe no name; use letters and digits")
+        raise InputError(f"{path} does not give the recipe a valid name; use letters and digits")
     text, n = re.subn(r"(?m)^name:.*$", f"name: {name}", shipped[template].read_text(), count=1)
     assert n == 1, f"the shipped recipe {template} has no name"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,19 +102,19 @@ def new_recipe(template: str, path: Path) -> str:
 def json_schema() -> dict[str, Any]:
     """Describe recipe files as JSON schema: every key with its type, unit and meaning.
 
-    Null takes away a key of the recipe that is extended, so it is allowed anywhere; that all keys are
-    there which must be, only :func:`read_recipe` can tell.
+    Null removes a key of the extended recipe, so it is allowed everywhere. The schema cannot check that all
+    required keys exist; :func:`read_recipe` does.
     """
     schema = Recipe.model_json_schema()
     for model in (schema, *schema["$defs"].values()):
         model["required"] = ["name"] if model is schema else []
         for name, field in model.get("properties", {}).items():
             model["properties"][name] = _or_null(field)
-        for choice in model.get("anyOf", ()):  # a structure in short and in long
+        for choice in model.get("anyOf", ()):  # a structure as one word and as a mapping
             choice.pop("required", None)
     targets = schema["properties"]["targets"]["anyOf"][0]
     targets["additionalProperties"] = _or_null(targets["additionalProperties"])
-    schema["properties"]["distractors"]["anyOf"].append({"type": "string"})  # the paper's, or a folder
+    schema["properties"]["distractors"]["anyOf"].append({"type": "string"})  # the paper's list, or a folder
     schema["title"] = "Recipe of a template-learning corpus"
     schema["properties"][_EXTENDS] = {
         "type": "string",
@@ -132,18 +132,18 @@ def _or_null(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_words(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """Say the first thing that is wrong in one sentence.
+    """Describe the first problem in one sentence.
 
     Parameters
     ----------
     error
-        Of pydantic.
+        Error of pydantic.
     model
-        That was validated; with it, the nearest known key is named where one is unknown.
+        Model that was validated; it is used to suggest the nearest key for an unknown one.
     """
-    # a key that is spelt wrong is the reason why the right one is missing
+    # if a key is misspelt, the right one is missing, too
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    # parts of the path that pydantic invents for unions and validators are no keys of the user
+    # pydantic adds parts for unions and validators to the path, which are not keys of the user
     where = [
         str(part) for part in first["loc"] if not re.search(r"[\[(]|^(Distractor|DistractorSet)$", str(part))
     ]
@@ -163,7 +163,7 @@ def in_words(error: ValidationError, model: type[BaseModel] | None = None) -> st
 
 
 def _keys_beside(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """List the known keys at a place, found by walking the models along the path."""
+    """List the known keys at a path, by following the models."""
     models: list[type[BaseModel]] = [model]
     for part in path:
         fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
@@ -181,7 +181,7 @@ def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
 
 
 def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], list[Path]]:
-    """Read a recipe and those that it extends: the merged content, and the files from last to first."""
+    """Read a recipe and those that it extends; returns the merged content and the files, the last first."""
     path = shipped_recipes().get(name_or_path, Path(name_or_path))
     if seen and not path.is_file():
         path = seen[-1].parent / name_or_path
@@ -190,7 +190,7 @@ def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], li
         who = f"{seen[-1]} extends {name_or_path}, and " if seen else ""
         raise InputError(f"{who}there is no recipe {name_or_path}; give a YAML file or one of: {known}.")
     if path.resolve() in [other.resolve() for other in seen]:
-        raise InputError(f"{path} extends itself, through {seen[-1]}; a recipe must start somewhere.")
+        raise InputError(f"{path} extends itself, through {seen[-1]}; remove one `extends`.")
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a recipe: it must have keys such as name, targets and samples.")
@@ -204,7 +204,7 @@ def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], li
 
 
 def _extended(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Put a recipe onto the one that it extends; its targets are those that it names, if it names any."""
+    """Merge a recipe into the one that it extends; if it names targets, they replace the others."""
     merged, named, old = _merged(below, above), above.get("targets"), below.get("targets")
     if not isinstance(named, dict) or not isinstance(old, dict):
         return merged
@@ -212,7 +212,7 @@ def _extended(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged["targets"] = {name: target for name, target in merged["targets"].items() if name not in gone}
     packing, own = merged.get("packing"), above.get("packing")
     if isinstance(packing, dict) and isinstance(packing.get("ratio"), dict):
-        # the ratio of the other recipe says something of classes that there are no more
+        # the ratio of the other recipe has classes that no longer exist
         said = own.get("ratio") if isinstance(own, dict) else None
         kept = packing["ratio"].keys() - (gone - (said.keys() if isinstance(said, dict) else set()))
         ratio = {name: part for name, part in packing["ratio"].items() if name in kept}
@@ -274,7 +274,7 @@ def _with_absolute_files(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
 
 
 def _with_tilts_in_words(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
-    """Put what files of tilt series say in place of their names, so that the recipe needs them no longer."""
+    """Replace the names of tilt-series files by their content: the recipe does not need them later."""
     from tlgen.tilts import series_files
 
     def words(value: str) -> list[str]:
@@ -285,14 +285,17 @@ def _with_tilts_in_words(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
         read = series_files.read_series(found)
         for each in read:
             if not each.ordered:
-                taken = f"{found} {each.doubt}: the tilts of {each.name} are taken as they stand in the file"
+                taken = f"{found} {each.doubt}: for {each.name}, the order of the file is used"
                 if recipe.reconstruction.dose_weighting:
                     raise InputError(
                         f"{paths[0]}: reconstruction.dose_weighting needs the order of the tilts, and "
                         f"{found} "
                         f"{each.doubt}; write them as text in the order in which they were taken"
                     )
-                notes.warn(f"{taken}; if they were not, write them as text in that order")
+                notes.warn(
+                    f"{taken}; if this is wrong, write the tilts as text in the order in which they "
+                    "were taken"
+                )
         return [each.in_words() for each in read]
 
     def resolved(drawn: dict[str, Any], *, listed: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From a recipe to its samples, each named by the hash of what determines it."""
+"""Expand a recipe to its samples; the id of a sample is the hash of everything that determines it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tlgen.tilts.scheme import steps_meet
 if TYPE_CHECKING:
     from catalogs.corpus.catalog import Catalog
 
-#: Changes when the same recipe would give different data, so that old samples are not taken for new; also
-#: when a default does, since what a recipe leaves at its default is no part of a sample's hash.
+#: Increased when the same recipe would give different data, so that old samples are not taken for new ones;
+#: also when a default changes, since values at their default are not part of a sample's hash.
 DATA_VERSION = 3
-#: The same for samples with a certain contrast only.
+#: The same, only for samples with a certain contrast.
 _CONTRAST_VERSIONS = {"physical": 2}
-#: The same for samples of the multislice engine whose pixels are larger than this, Å.
+#: The same, only for samples of the multislice engine with pixels larger than this, Å.
 _LARGE_PIXELS, _LARGE_PIXELS_VERSION = 2.0, 2
 
-#: What is random in the making of a sample, each with a seed of its own.
+#: The random stages in making a sample; each has its own seed.
 STAGES = ("counts", "decorations", "pack", "alignment", "simulate")
 
 
@@ -47,7 +47,7 @@ class SampleSpec:
     seed: int
     shape: tuple[int, int, int]
     acquisition: Acquisition
-    counts: tuple[tuple[str, int], ...]  # key of the structure's preparation -> molecules asked for
+    counts: tuple[tuple[str, int], ...]  # key of the structure's preparation -> number of molecules
     packing: Packing
     decorations: Decorations
     keep: Keep
@@ -61,13 +61,13 @@ class SampleSpec:
 def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquisition:
     """Draw the acquisition parameters of one sample.
 
-    Each parameter has a generator of its own, so adding one to a recipe leaves the others as they were.
+    Each parameter has its own generator, so adding one to a recipe does not change the others.
 
     Raises
     ------
     InputError
-        A value is out of its range, the detector's file cannot be read, or ``tilt_range`` stands beside one
-        of what it stands for.
+        A value is out of its range, the detector's file cannot be read, or ``tilt_range`` is given together
+        with ``tilt_min`` or ``tilt_max``.
     """
     drawn: dict[str, Any] = {}
     for key, value in words.items():
@@ -87,8 +87,8 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
         for end in ("tilt_min", "tilt_max"):
             if end in drawn:
                 raise InputError(
-                    f"acquisition: tilt_range and {end} both say how far tilts go; give one of them"
-                    " (tilt_range: null takes away that of the recipe that is extended)."
+                    f"acquisition: tilt_range and {end} both set the tilt range; give one of them "
+                    "(tilt_range: null removes that of the extended recipe)."
                 )
         drawn |= {"tilt_min": -half, "tilt_max": half}
     if (quality := drawn.pop("quality", None)) is not None:
@@ -101,14 +101,14 @@ def draw_acquisition(words: Mapping[str, Any], *seed_words: str | int) -> Acquis
 
 
 def _detector(word: Any) -> dict[str, str]:
-    """Read a detector's file into the acquisition, so that workers and later readers need it no longer."""
+    """Read a detector's file into the acquisition, so that workers and later readers do not need the file."""
     if not isinstance(word, str) or word in detectors.BUILT_IN or not Path(word).is_file():
         return {}
     return {"detector": Path(word).stem, "detector_curve": detectors.read(Path(word)).as_text()}
 
 
 def _combination(group: Group, i: int) -> dict[str, Any]:
-    """Values of the group's grid for its sample ``i``: the last key changes fastest, then all come again."""
+    """Return the grid's values for sample ``i`` of a group; the last key changes fastest, then all repeat."""
     i %= group.combinations
     chosen: dict[str, Any] = {}
     for key, values in reversed(group.grid.items()):
@@ -132,7 +132,7 @@ def sample_named(specs: Sequence[SampleSpec], sample: str | None, recipe: str) -
     Raises
     ------
     InputError
-        If there is none of that name.
+        If there is no sample of that name.
     """
     names = [spec.name for spec in specs]
     if sample is None:
@@ -151,13 +151,13 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
     recipe
         Validated.
     preparations
-        Molecules asked for in each tomogram, by the key of the structure's preparation (the hash of the
+        Number of molecules in each tomogram, by the key of the structure's preparation (the hash of the
         structure's checksum and the settings of its variants).
 
     Returns
     -------
     list of SampleSpec
-        In the order of the recipe. More samples in a group leave the first ones as they were.
+        In the order of the recipe. Adding samples to a group does not change the first ones.
     """
     specs = []
     for group_name, group in recipe.samples.items():
@@ -188,7 +188,7 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 content["contrast_version"] = _CONTRAST_VERSIONS[acquisition.contrast]
             if acquisition.engine == "multislice" and acquisition.pixel_size > _LARGE_PIXELS:
                 content["pixel_version"] = _LARGE_PIXELS_VERSION
-            if not steps_meet(acquisition):  # angles were counted from tilt_min once
+            if not steps_meet(acquisition):  # earlier versions counted angles from tilt_min
                 content["tilt_version"] = 2
             specs.append(
                 SampleSpec(
@@ -217,7 +217,7 @@ class Classified:
     todo, done
         Samples of the recipe that the corpus lacks, or has.
     stale
-        Ids of samples of the corpus that the recipe, as it is now, does not make.
+        Ids of samples of the corpus that the recipe no longer makes.
     """
 
     todo: list[SampleSpec]

@@ -1,11 +1,11 @@
-"""Quantities as people write them, such as ``2 um`` or ``100 e/A^2``, in the unit that a key has."""
+"""Convert quantities with a unit, such as ``2 um`` or ``100 e/A^2``, into the unit of a key."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# Unit of a key -> spelling, without blanks, accents and carets -> how many of the key's unit it is.
+# Unit of a key -> spelling, without blanks, accents and carets -> factor to the key's unit.
 _LENGTHS = {"A": 1.0, "angstrom": 1.0, "pm": 0.01, "nm": 10.0, "um": 1e4, "mm": 1e7}
 _KNOWN: dict[str, dict[str, float]] = {
     "Å": _LENGTHS,
@@ -42,9 +42,9 @@ def in_unit(value: Any, unit: str) -> Any:
     Parameters
     ----------
     value
-        A string such as ``"25000 Å"``; anything that is not a number followed by words comes back as it is.
+        A string such as ``"25000 Å"``; anything else than a number followed by words is returned unchanged.
     unit
-        Of the key, as :class:`catalogs.schema.Acquisition` states it.
+        Unit of the key in :class:`catalogs.schema.Acquisition`.
 
     Returns
     -------
@@ -54,11 +54,11 @@ def in_unit(value: Any, unit: str) -> Any:
     Raises
     ------
     ValueError
-        If the words after the number are no unit of that kind; the message lists those that are.
+        If the words after the number are not a unit of this quantity; the message lists the known units.
     """
     if not unit or not isinstance(value, str):
         return value
-    if _NUMBER.fullmatch(value):  # YAML reads 1e-4 as text: it wants a point in it
+    if _NUMBER.fullmatch(value):  # YAML reads 1e-4 as text, because it has no decimal point
         return float(value)
     if (found := _QUANTITY.match(value)) is None:
         return value
@@ -68,6 +68,6 @@ def in_unit(value: Any, unit: str) -> Any:
     factor = known.get(word, known.get(word.lower()))
     if factor is None:
         units = ", ".join(known) or unit
-        raise ValueError(f"{value!r} is in no unit that is known for it; give it in {units}")
+        raise ValueError(f"{value!r} has an unknown unit; use {units}")
     # ten figures: 25000 Å is 2.5 µm, not 2.5000000000000004
     return float(f"{float(found[1]) * factor:.10g}")

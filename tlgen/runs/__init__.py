@@ -1,1 +1,1 @@
-"""Runs: what is made, in which order, at which cost, and what is kept about it."""
+"""Runs: what is made, in which order, what it costs, and what is recorded."""

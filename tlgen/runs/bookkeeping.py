@@ -1,4 +1,4 @@
-"""What a run keeps in the corpus beside the samples: why some failed, and an index that is not too old."""
+"""What a run writes into the corpus beside the samples: why some failed, and an up-to-date index."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from tlrun.fan_out import Failure
 
-#: A new index is written after so many samples, or so many seconds if there are any ...
+#: A new index is written after this many samples, or after this many seconds if there are new samples ...
 SAMPLES, SECONDS = 500, 60.0
-#: ... but for no more than this share of the time, since it grows with the corpus.
+#: ... but it takes at most this share of the time, since the index grows with the corpus.
 SHARE = 0.05
 
 
 class Bookkeeping:
-    """Of one run; a context manager.
+    """The bookkeeping of one run; a context manager.
 
-    The index is written beside the run, in a thread, by any number of runs at once. It is never needed, so
-    what goes wrong with it is kept for :attr:`complaint` and stops nothing.
+    The index is written in a thread during the run; several runs may do so at once. The index is optional, so
+    an error in writing it is kept in :attr:`complaint` and does not stop the run.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Bookkeeping:
             _compact(self._url, self)
 
     def made(self, name: str) -> None:
-        """Take note of an item that is in the corpus now."""
+        """Record that an item is in the corpus now."""
         self._new += 1
         if name in self._noted:
             self._noted.discard(name)
@@ -66,7 +66,7 @@ class Bookkeeping:
             self._writing = self._thread.submit(_compact, self._url, self)
 
     def failed(self, failure: Failure, name: str) -> None:
-        """Write down why an item was given up; ``name`` is for people."""
+        """Record why an item was given up; ``name`` is for people."""
         content = {
             "id": failure.name,
             "name": name,
@@ -81,11 +81,11 @@ class Bookkeeping:
         try:
             failures.note(self._url, failure.name, content)
             self._noted.add(failure.name)
-        except Exception:  # the storage is what fails, perhaps: the user is told anyway
+        except Exception:  # perhaps the storage itself fails; the user is told anyway
             return
 
     def _forget(self) -> None:
-        """Take away why items failed that are there now; what the storage refuses is tried again later."""
+        """Remove the failure records of items that exist now; what the storage refuses is tried later."""
         if not self._made_since:
             return
         with contextlib.suppress(Exception):  # every storage has its own, and nothing depends on it

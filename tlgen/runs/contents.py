@@ -1,4 +1,4 @@
-"""What a recipe puts into a box, in words."""
+"""Describe what a recipe puts into a box."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 6
 
 
 def lines(recipe: Recipe, wanted: Sequence[Preparation]) -> list[str]:
-    """List what will stand in the boxes of a recipe: classes, distractors, decorations, box by box.
+    """List what will be in the boxes of a recipe: classes, distractors, decorations, for each box.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What one sample of each kind costs on this machine, by making a small one."""
+"""Measure what one sample of each kind costs on this machine, by making a small one."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tlgen.tilts.misalignment import misaligned
 from tlgen.tilts.scheme import tilt_series
 from tlrun.cluster.launch import ONE_THREAD
 
-#: Hours for which what was measured is taken for true.
+#: Hours for which a measurement is valid.
 VALID = 12.0
-#: Factors by which an estimate may be off: if the small sample had its real size; if costs were scaled.
-#: The first covers the one run it was compared with (1.4 times the estimate); the second is a guess.
+#: Factors by which an estimate may be wrong: if the small sample had the real size; if costs were scaled. The
+#: first covers the run with which it was compared (1.4 times the estimate); the second is a guess.
 FULL, SCALED = 1.6, 2.5
 _VOXELS = 250_000  # of a small box
 
@@ -46,7 +46,7 @@ class Measured:
 
 
 def measure(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> dict[str, Measured]:
-    """Measure each kind of sample, or remember what was measured a while ago.
+    """Measure each kind of sample, or use an earlier measurement.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def measure(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> dict[s
     todo
         At least one sample of each kind.
     budget
-        Seconds in all, about; boxes are made smaller for less.
+        Approximate seconds in all; with less time, the boxes are smaller.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def measure(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> dict[s
 
 @contextmanager
 def _corpus(recipe: Recipe, budget: float) -> Iterator[tuple[str, list[prepare_structures.Prepared]]]:
-    """Make a corpus with the structures as they are, without variants; as many as there is time for."""
+    """Make a corpus with the structures, without variants, as many as there is time for."""
     os.environ.update(ONE_THREAD)
     with scratch_folder("tlgen-plan-") as folder:
         url = str(Path(folder) / "corpus")
@@ -112,7 +112,7 @@ def _one(
         result = function(*args)
         return result, time.process_time() - started
 
-    # a smaller one first, so that everything is loaded and compiled
+    # a smaller sample first, so that everything is loaded and compiled
     tiny = _smaller(spec, voxels / 8, {p.key for p in prepared})
     make_sample.pack_scene(url, tiny, prepared, names)
     packed, pack = timed(make_sample.pack_scene, url, small, prepared, names)
@@ -141,7 +141,7 @@ def _one(
 
 
 def _smaller(spec: SampleSpec, voxels: float, there: set[str]) -> SampleSpec:
-    """Make a sample smaller, of the structures that are there, and as crowded."""
+    """Make a sample smaller, with the available structures, and equally crowded."""
     shape = shrink(spec.shape, voxels, flat=bool(spec.decorations.class_names))
     scale = math.prod(spec.shape) / math.prod(shape)
     return replace(
@@ -154,7 +154,7 @@ def _smaller(spec: SampleSpec, voxels: float, there: set[str]) -> SampleSpec:
 
 
 def _n_bytes(sample: Path, scale: float) -> float:
-    """Bytes of a sample in a box that is larger by ``scale``: what describes it, and its table, are not."""
+    """Estimate the bytes of a sample in a box that is larger by ``scale``; metadata and table do not grow."""
     files = {file.relative_to(sample): file.stat().st_size for file in sample.rglob("*") if file.is_file()}
     voxels = sum(
         size for file, size in files.items() if file.name != "zarr.json" and file.parts[0] != "particles"
@@ -163,9 +163,9 @@ def _n_bytes(sample: Path, scale: float) -> float:
 
 
 def shrink(shape: tuple[int, int, int], voxels: float, *, flat: bool = False) -> tuple[int, int, int]:
-    """Make a box smaller, alike in all directions, until it has about so many voxels; at least 16 a side.
+    """Make a box smaller in all directions until it has about so many voxels; at least 16 per side.
 
-    With ``flat`` it keeps its thickness, which decorations have to fit into.
+    With ``flat`` it keeps its thickness, because decorations must fit into it.
     """
     share = min(1.0, voxels / math.prod(shape))
     if share == 1:
@@ -176,7 +176,7 @@ def shrink(shape: tuple[int, int, int], voxels: float, *, flat: bool = False) ->
 
 
 def _key(recipe: Recipe, spec: SampleSpec) -> str:
-    """Name everything that what is measured depends on."""
+    """Hash everything on which the measurement depends."""
     return seeds.digest(
         {
             "data_version": DATA_VERSION,
@@ -200,7 +200,12 @@ def _remembered() -> dict[str, Measured]:
         if time.time() - _file().stat().st_mtime > VALID * 3600:
             return {}
         return {key: Measured(**value) for key, value in json.loads(_file().read_text()).items()}
-    except (InputError, OSError, ValueError, TypeError):  # none yet, or not ours: it is measured anew
+    except (
+        InputError,
+        OSError,
+        ValueError,
+        TypeError,
+    ):  # there is none yet, or it is not ours: measure again
         return {}
 
 

@@ -1,4 +1,4 @@
-"""What the steps of samples cost, before any has been timed: samples that are alike, and rough guesses."""
+"""Rough guesses of the costs of a sample's steps, before any step has been timed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tlrun.reporting.estimate import Work
 #: Names of the functions that make a sample, as :mod:`tlgen.runs.jobs` calls them.
 CHECK_DEVICE, PACK, SIMULATE, FINISH = "check_device", "pack", "simulate_tilts", "finish"
 
-# CPU seconds for a cube of 0.1 µm; only how they compare matters, and only until some are timed.
+# CPU seconds for a cube of 0.1 µm; only their ratios matter, and only until some steps are timed.
 _PACKING = 4.0
 _VOLUME = 1e9  # Å³
 _FINISHING = 1e-8  # for each voxel and tilt
@@ -22,13 +22,13 @@ _CHECKING = 0.01
 
 
 def like(spec: SampleSpec) -> str:
-    """Name what decides how long the steps of a sample take; samples of one name take about as long."""
+    """Name the kind of a sample: samples of the same kind take about the same time."""
     shape = "x".join(map(str, spec.shape))
     return f"{spec.acquisition.engine} {shape} {spec.acquisition.voxel_size:g}A"
 
 
 def one_of_each_first(specs: Sequence[SampleSpec]) -> list[SampleSpec]:
-    """Put the first sample of each kind before all others: what they take, and what is wrong, shows early."""
+    """Put the first sample of each kind before all others, so that costs and errors are known early."""
     firsts: dict[str, SampleSpec] = {}
     for spec in specs:
         firsts.setdefault(like(spec), spec)
@@ -37,7 +37,7 @@ def one_of_each_first(specs: Sequence[SampleSpec]) -> list[SampleSpec]:
 
 
 def work(specs: Iterable[SampleSpec]) -> list[Work]:
-    """List the calls that samples are made by, group by group, with what each probably costs."""
+    """List the calls that make the samples, by group, with the probable cost of each."""
     calls: Counter[str] = Counter()
     tilts_of: Counter[str] = Counter()
     guesses: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What stays in a corpus of each run into it: ``runs/<time>-<id>.json``."""
+"""The record of each run that stays in a corpus: ``runs/<time>-<id>.json``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tlgen.recipes.samples import DATA_VERSION
 from tlrun.fan_out import Summary
 from tlrun.reporting.display import busy
 
-#: Where accounts lie in a corpus.
+#: Folder of the records in a corpus.
 FOLDER = "runs"
 _FAILURES = 1000  # at most; all of them are in failures/
 
@@ -24,7 +24,7 @@ _FAILURES = 1000  # at most; all of them are in failures/
 def account(
     recipe: str, summary: Summary, names: Mapping[str, str], items: int, workers: Sequence[str]
 ) -> dict[str, Any]:
-    """Give the account of a run that ends now.
+    """Make the record of a run that has ended.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def account(
     items
         Samples that were to be made.
     workers
-        What :func:`tlrun.cluster.connect.describe` says.
+        Result of :func:`tlrun.cluster.connect.describe`.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def account(
 
 
 def record(url: str, content: Mapping[str, Any]) -> None:
-    """Put the account of a run into its corpus; that it cannot be written is no reason to fail."""
+    """Write the record of a run into its corpus; an error in writing is ignored."""
     ended = datetime.fromisoformat(content["ended"])
     key = f"{FOLDER}/{ended:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}.json"
     with contextlib.suppress(Exception):  # every storage has its own; the samples are what matters

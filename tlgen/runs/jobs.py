@@ -1,4 +1,4 @@
-"""The making of one sample as steps on a cluster: pack, simulate tilt by tilt, then all the rest."""
+"""The steps that make one sample on a cluster: pack, simulate the tilts, then reconstruct and write."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tlgen.tilts.scheme import Tilt, tilt_series
 from tlrun.calls import SIMULATE
 from tlrun.fan_out import Call, Job, Steps
 
-# Peak bytes on top of the process' own, measured and rounded up. Of the packing, for each voxel; of the last
-# step, for each voxel, for each more if the density is kept, and for each pixel of the series.
+# Peak bytes in addition to the process' own, measured and rounded up. For the packing: per voxel. For the
+# last step: per voxel, per voxel in addition if the density is kept, and per pixel of the series.
 _PACKING = 24
 _PER_VOXEL, _PER_VOXEL_OF_DENSITY, _PER_PIXEL = 40, 24, 16
 
@@ -39,7 +39,7 @@ def sample_job(
 
     def steps() -> Steps:
         acq = spec.acquisition
-        if acq.device == "gpu":  # a minute of packing would be in vain
+        if acq.device == "gpu":  # otherwise a minute of packing would be wasted
             yield [Call(make_sample.check_device, acq).needs(pool=SIMULATE, like=like(spec))]
         first = Call(make_sample.pack, url, spec, prepared, class_names)
         packed: make_sample.Packed | make_sample.Made = (
@@ -61,7 +61,7 @@ def sample_job(
 def _simulated(
     url: str, packed: make_sample.Packed, spec: SampleSpec, tilts: list[Tilt]
 ) -> Generator[list[Call], list[Any], list[make_sample.Simulated]]:
-    """Simulate the images of a sample: a tilt a call, or several where the engine says so."""
+    """Simulate the images of a sample: one tilt per call, or several if the engine prefers that."""
     acq, seed = spec.acquisition, spec.stream("simulate")
     parts = in_calls(engine(acq.engine), acq, spec.shape, tilts)
     calls = [Call(make_sample.simulate_tilts, url, packed.scene, acq, part, seed) for part in parts]

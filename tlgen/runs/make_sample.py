@@ -1,7 +1,7 @@
-"""One sample on the workers: pack, simulate tilt by tilt, reconstruct, label, commit.
+"""Make one sample on the workers: pack, simulate the tilts, reconstruct, label, commit.
 
-A sample is: pack (one call), one call a tilt, then reconstruct, label and commit (one call). Between
-the calls travel a scene and binned images; atoms are read from the corpus by whoever needs them.
+A sample takes one call to pack, one call per tilt, and one call to reconstruct, label and commit. Only a
+scene and binned images are passed between the calls; each call reads the atoms from the corpus.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from tlgen.tilts.scheme import Tilt
 Image = NDArray[np.float32]
 
 
-#: Resident bytes of a process that has imported what a call needs, before it begins; measured, rounded up.
+#: Resident bytes of a process after its imports, before a call begins; measured and rounded up.
 PROCESS = 400 << 20
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed scene and what it took.
+    """A packed scene, and the time and memory that it takes.
 
     Attributes
     ----------
     scene
-        What stands where.
+        The scene.
     occupancy
         Share of the box that molecules fill.
     seconds
@@ -71,9 +71,9 @@ class Simulated(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """A sample that is in the corpus now; ``here`` tells whether this run made it, or another meanwhile.
+    """A sample that is in the corpus now; ``here`` tells whether this run made it, or another run.
 
-    ``short`` says of which molecules fewer stand than were asked for, and why.
+    ``short`` says of which molecules fewer were placed than asked for, and why.
     """
 
     record: SampleRecord
@@ -82,7 +82,7 @@ class Made:
 
 
 def quantity_of(packing: Packing) -> Fill:
-    """Say in the packing's terms how many molecules a recipe asks for."""
+    """Translate how many molecules a recipe asks for into the packing's own terms."""
     if packing.concentration is not None:
         return Concentration(packing.concentration, packing.ratio)
     if packing.molecules is not None and packing.ratio is not None:
@@ -91,17 +91,17 @@ def quantity_of(packing: Packing) -> Fill:
 
 
 def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tuple[str, ...]) -> Packed | Made:
-    """Pack the molecules of one sample, unless another run has made it meanwhile.
+    """Pack the molecules of one sample, unless another run has made the sample already.
 
     Raises
     ------
     Refused
-        As :func:`pack_scene`, or no target has room.
+        As in :func:`pack_scene`, or no target has room.
     """
     if (made := _made_by_another(url, spec)) is not None:
         return made
     packed = pack_scene(url, spec, prepared, class_names)
-    with permanent():  # hours of simulation would teach nothing
+    with permanent():  # without targets, hours of simulation would be useless
         shortfall.refuse_nothing_placed(packed.scene, CorpusLibrary(url))
     return packed
 
@@ -112,7 +112,7 @@ def empty_scene(spec: SampleSpec, class_names: tuple[str, ...]) -> Scene:
     Raises
     ------
     InputError
-        They do not fit, or the engine could not show them.
+        They do not fit, or the engine cannot simulate them.
     """
     from tlgen.simulate.engine import engine
 
@@ -159,7 +159,7 @@ def pack_scene(url: str, spec: SampleSpec, prepared: list[Prepared], class_names
             variants.append(structure.variants[k])
             labels_.append(structure.label)
     library = CorpusLibrary(url)
-    # what the engine cannot show is known before the packing takes its time
+    # check what the engine cannot simulate before packing, which takes long
     simulator = engine(spec.acquisition.engine)
     with permanent():
         bare = empty_scene(spec, class_names)
@@ -226,7 +226,7 @@ def simulate_tilts(
 
 
 def optics_of(acq: Acquisition) -> reconstruct.Optics:
-    """Say what a reconstruction may know of a simulated series' contrast."""
+    """Return what a reconstruction may know about the contrast of a simulated series."""
     return reconstruct.Optics(
         pixel_size=acq.voxel_size,
         defocus=acq.defocus,
@@ -246,7 +246,7 @@ def finish(
     tilts: list[Tilt],
     images: list[Simulated],
 ) -> Made:
-    """Reconstruct, label and commit one sample, unless another run has; ``recipe`` is kept with it."""
+    """Reconstruct, label and commit one sample, unless another run has; ``recipe`` is stored with it."""
     from tlgen.simulate.engine import engine
 
     if (there := _made_by_another(url, spec)) is not None:

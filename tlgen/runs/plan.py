@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Counts:
-    """What is to be done, exactly.
+    """What is to be done, as exact counts.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Counts:
     wanted
         All structures of the recipe.
     structures
-        Structures whose preparation is to be done.
+        Structures that must be prepared.
     tasks
-        Calls on workers: one a structure, and those of all samples.
+        Calls on workers: one per structure, and those of all samples.
     tilts
         Tilt images that they make.
     together
@@ -53,7 +53,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Costs:
-    """What that will take: core-seconds by kind of sample and step, bytes, and by how much it may be off."""
+    """The costs: core-seconds by kind of sample and step, bytes, and the uncertainty as a factor."""
 
     seconds: dict[str, dict[str, float]]
     n_bytes: float
@@ -71,7 +71,7 @@ def count(recipe: Recipe, url: str) -> Counts:
     Raises
     ------
     InputError
-        As ``tlgen run`` would refuse the recipe.
+        If ``tlgen run`` would refuse the recipe.
     """
     recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
@@ -94,7 +94,7 @@ def count(recipe: Recipe, url: str) -> Counts:
 
 
 def estimate(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> Costs:
-    """Estimate what samples will cost by making one of each kind, small, on this machine.
+    """Estimate the costs of samples by making a small one of each kind on this machine.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def estimate(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> Costs
     todo
         The samples.
     budget
-        Seconds that it may take, about.
+        Approximate seconds that it may take.
     """
     measured = cost_calibration.measure(recipe, todo, budget)
     seconds: dict[str, dict[str, float]] = {}
@@ -122,7 +122,7 @@ def estimate(recipe: Recipe, todo: Sequence[SampleSpec], budget: float) -> Costs
 
 
 def price_of(text: str) -> float:
-    """Read a price such as ``0.05/core-hour``; the unit of money is the user's affair.
+    """Read a price such as ``0.05/core-hour``; the currency is up to the user.
 
     Raises
     ------
@@ -131,12 +131,12 @@ def price_of(text: str) -> float:
     """
     found = re.fullmatch(r"[^\d.+-]{0,3}(\d+(?:\.\d*)?|\.\d+)(?:/core-hour)?", text.strip())
     if not found:
-        raise InputError(f"`price={text!r}` is no price; give one such as 0.05/core-hour.")
+        raise InputError(f"`price={text!r}` is not a price; give one such as 0.05/core-hour.")
     return float(found[1])
 
 
 def workers_of(cluster: str) -> int | None:
-    """Count the workers that a cluster would have at most; None if only it knows.
+    """Return the largest number of workers of a cluster; None if it is not known.
 
     Raises
     ------
@@ -154,20 +154,20 @@ def workers_of(cluster: str) -> int | None:
 
 
 def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: float) -> None:
-    """Say what ``tlgen run`` would do and cost; changes nothing.
+    """Print what ``tlgen run`` would do and cost; changes nothing.
 
     Parameters
     ----------
     recipe
         Validated.
     url
-        Of the corpus, there or not.
+        Of the corpus, which need not exist.
     price
-        As :func:`price_of` takes it.
+        A price for :func:`price_of`.
     cluster
         As ``tlgen run`` takes it.
     budget
-        Seconds that the calibration may take, about.
+        Approximate seconds that the cost measurement may take.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
         _log.info(f"  {line}")
     _log.info(f"  samples to do   {len(found.todo)}")
     _log.info(f"  done            {len(found.done)}")
-    remark = "  (the recipe does not make them any more; they stay)" if found.stale else ""
+    remark = "  (the recipe no longer makes them; they stay)" if found.stale else ""
     _log.info(f"  stale           {len(found.stale)}{remark}")
     groups = f" in {counts.together} groups" if counts.together != counts.tilts else ""
     _log.info(
@@ -199,12 +199,14 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     prepare_structures.refuse_targets_among_distractors(recipe)
     costs = estimate(recipe, found.todo, budget)
     hours, off = costs.core_hours, costs.factor
-    _log.info("by one small sample of each kind, made just now or within the last hours on this machine:")
+    _log.info(
+        "estimated from one small sample of each kind, made on this machine now or within the last hours:"
+    )
     for kind, steps in costs.seconds.items():
         parts = ", ".join(f"{step} {duration(seconds)}" for step, seconds in steps.items())
         _log.info(f"  {kind}: {parts}")
     _log.info(f"  core-hours      {hours:.3g}  ({hours / off:.2g} to {hours * off:.2g})")
-    _log.info("  GPU-hours       none were measured: it was simulated on cores")
+    _log.info("  GPU-hours       not estimated: the small samples were simulated on CPU cores")
     _log.info(f"  bytes           {data_size(costs.n_bytes)}")
     if each is not None:
         _log.info(
@@ -217,4 +219,4 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
             "as this one"
         )
     if any(p.variants for p in counts.structures):
-        _log.info("  the structures' variants come on top: minutes for each large structure, once a corpus")
+        _log.info("  plus the flexible variants: minutes for each large structure, once per corpus")

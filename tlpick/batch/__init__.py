@@ -1,1 +1,1 @@
-"""Many tomograms over a cluster, and what is left in the folder of a run."""
+"""Picks many tomograms, also on a cluster, and writes the folder of a run."""

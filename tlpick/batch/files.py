@@ -1,4 +1,4 @@
-"""Names in the folder of a run, and how files get there: whole or not at all."""
+"""File names in the folder of a run, and writing of files, completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from catalogs.whole_files import write_text
 
 SEGMENTATION = "segmentation.zarr"
 PARTICLES = "particles.star"
-#: All picks, the kept ones among them; and those in the decoys.
+#: All picks, including those that are kept; and the picks in decoys.
 ALL, DECOYS = "particles.all.star", "decoys.star"
 DONE = "done.json"
 RUN = "run.json"
 REPORT = "report.html"
-#: Names in the folder of a run that no tomogram's folder can have.
+#: Reserved names in the folder of a run, which the folder of a tomogram cannot have.
 RESERVED = (PARTICLES, ALL, RUN, REPORT, "lists", "score.json")
 _WORK = ".work-"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file completely or not at all."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -44,12 +44,12 @@ def absolute(path: str) -> str:
 
 @contextlib.contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
-    """Make a folder for what is not finished, and remove it at the end, and those of processes that died.
+    """Make a folder for unfinished files; remove it at the end, as well as those of dead processes.
 
     Parameters
     ----------
     target
-        Where the folder goes; it must exist.
+        Existing folder in which to make it.
     """
     for left in target.glob(f"{_WORK}*"):
         if not _at_work(left.name):
@@ -63,6 +63,6 @@ def work_folder(target: Path) -> Iterator[Path]:
 
 
 def _at_work(name: str) -> bool:
-    """Tell whether the process that made a folder may still be there; of other machines nobody knows."""
+    """Return whether the process that made a folder may still run; on other machines this is unknown."""
     host, pid, _ = name.removeprefix(_WORK).rsplit("-", 2)
     return host != socket.gethostname() or Path(f"/proc/{pid}").exists()

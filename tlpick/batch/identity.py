@@ -1,4 +1,4 @@
-"""What a tomogram's files hold: a checksum, and a stamp that spares reading files that nobody touched."""
+"""Identifies the content of a tomogram's files: a checksum, and a stamp to recognise unchanged files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from catalogs.seeds import digest
 
 _BLOCK = 2**22  # bytes read at a time
-#: What a store says of the content of an object.
+#: Entries by which a store identifies the content of an object.
 _TAGS = ("ETag", "etag", "md5Hash", "crc32c")
 
 
 def stamp(path: str) -> str:
-    """Hash what the storage says of the files: as long as it is the same, their contents are.
+    """Hash the storage's facts about the files: as long as they are equal, the contents are equal.
 
-    On a disk this is inode, size and the times of the last change of content and of the file's own entry; the
-    latter cannot be set by programs, so that a copy under an old date is not mistaken for the old file.
+    On a disk these are inode, size, and the times of the last change of the content and of the inode.
+    Programs cannot set the latter, so a copy with an old date is not mistaken for the old file.
     """
     entries = []
     for name, info in _files(path):
@@ -33,7 +33,7 @@ def stamp(path: str) -> str:
 
 
 def checksum(path: str) -> str:
-    """Hash the names and the contents of the files; objects that their store has hashed are not read."""
+    """Hash names and contents of the files; objects with a hash in their store are not read."""
     from fsspec.core import url_to_fs
 
     fs, _ = url_to_fs(path)
@@ -51,7 +51,7 @@ def checksum(path: str) -> str:
 
 
 def _files(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All files of a volume by their names in it: one, or those in a folder."""
+    """Yield all files of a volume with their names in it: one file, or those in a folder."""
     from fsspec.core import url_to_fs
 
     fs, root = url_to_fs(path)

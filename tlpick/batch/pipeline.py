@@ -1,12 +1,12 @@
-"""One tomogram from file to particles.
+"""Picks one tomogram, from the file to the particles.
 
 Its folder in that of the run::
 
-    particles.all.star   its picks, with the share of wrong ones that is expected down to each
-    decoys.star          what was picked in its decoys
+    particles.all.star   all picks, with the expected share of wrong ones down to each score
+    decoys.star          the picks in its decoys
     particles.star       the picks that are kept
     segmentation.zarr    on request, OME-Zarr: image = target probability in 1/255, labels/classes = classes
-    segmentation.mrc     or so: the classes; and probability.mrc
+    segmentation.mrc     or the classes as MRC, with probability.mrc
     done.json            written last; a tomogram without it is picked again
 """
 
@@ -43,10 +43,11 @@ from tlpick.batch.files import (
 from tlpick.batch.identity import checksum, stamp
 from tlpick.batch.save_segmentation import SegmentationFormat, save_segmentation
 from tlpick.evaluation.cut import Cut, decide
+from tlpick.evaluation.fit_check import check_fit
 from tlpick.evaluation.wrong_share import add_wrong_share
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
-from tlpick.network.model import ASIDE, IN_MEMORY, Model, load_model, resident
+from tlpick.network.model import ASIDE, IN_MEMORY, Model, give_back, load_model, resident
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
@@ -55,32 +56,32 @@ from tlpick.network.tomograms.intake import check as check_tomogram
 from tlpick.network.tomograms.masks import mask_path
 from tlpick.network.tomograms.scratch import Scratch
 
-#: Changes whenever the same model, tomogram and settings would give other picks.
+#: Increased whenever the same model, tomogram and settings would give other picks.
 PICKER_VERSION = 5
 
 
 @accepts_former(terms="preprocessing", keep="keep_segmentation")
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose for a run.
+    """Settings of a run.
 
     Attributes
     ----------
     max_memory
         Bytes that a process may use.
     tile
-        The cross-section of a column holds at most as many voxels as a square with this edge; None: as many
-        as the memory allows.
+        Largest cross-section of a column, as the edge of a square with as many voxels; None: as large as the
+        memory allows.
     preprocessing
         How tomograms are preprocessed for the model.
     tta
-        Orientations whose mean counts: 1, 4 or 8.
+        Number of orientations to average over: 1, 4 or 8.
     keep_segmentation
-        ``zarr`` or ``mrc``: the segmentation is kept.
+        ``zarr`` or ``mrc``: keep the segmentation in this format.
     localising
         How particles are found in the segmentation, and which of them count.
     decoys
-        How many decoys are picked, too; None: as many as are worth their time.
+        Number of decoys to pick as well; None: as many as are worth the time.
     """
 
     max_memory: float = 4e9
@@ -94,40 +95,44 @@ class Settings:
 
 @dataclass(frozen=True)
 class Picked:
-    """What became of one tomogram; also what stands in its ``done.json``.
+    """Result for one tomogram, as stored in its ``done.json``.
 
     Attributes
     ----------
     name, path
-        Of the tomogram.
+        Name and path of the tomogram.
     mask
         Path of its mask; empty if there is none.
     job
-        Hash of the model, the settings and the picker: what all tomograms of a run share.
+        Hash of the model, the settings and the picker, common to all tomograms of a run.
     content, stamp
-        Hashes of the contents of the tomogram and its mask, and of what the storage says of them.
+        Hashes of the contents of the tomogram and its mask, and of their entries in the storage.
     shape, voxel_size
-        Of the tomogram, voxels (z, y, x) and Å.
+        Shape (voxels, z, y, x) and voxel size (Å) of the tomogram.
     grid
-        Voxel size that the network saw, Å.
+        Voxel size of the network's input, Å.
     counts
         Class -> number of picks.
     tile, n_tiles, planes, redundancy
-        Voxels (z, y, x) of a column, number of columns, planes of a step, computed voxels over the voxels of
-        the tomogram.
+        Voxels (z, y, x) of a column, number of columns, planes per step, and ratio of computed voxels to
+        voxels of the tomogram.
     seconds, cpu_seconds
-        Stage -> duration, and the time that all threads together computed.
+        Stage -> duration, and CPU time of all threads.
     ice
-        Where the ice is, in words; empty if no face of it was found or looked for.
+        Position of the ice, in words; empty if no face was found or searched for.
     beads
-        Bodies denser than protein.
+        Number of bodies that are denser than protein.
     decoys
-        How many decoys were picked.
+        Number of decoys that were picked.
     stands_out
         Class -> whether its picks are better than those in the decoys; empty without decoys.
     hands
         Class -> how clearly its picks look like the particle and not like its mirror image; see
         :class:`tlpick.evaluation.wrong_share.Judgement`.
+    differs
+        What lies outside of what the model learned from, in words; None if the model's card does not say.
+    unlike
+        Whether the tomogram is so unlike them that no precision is promised.
     """
 
     name: str
@@ -151,13 +156,15 @@ class Picked:
     decoys: int = 0
     stands_out: dict[str, bool] = field(default_factory=dict)
     hands: dict[str, float] = field(default_factory=dict)
+    differs: list[str] | None = None
+    unlike: bool = False
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A tomogram that could not be picked: its path, the reason in one line, and where it happened.
+    """A tomogram that could not be picked: its path, the reason in one line, and the traceback.
 
-    ``refused`` says that the tomogram, not the program, is at fault; ``model``, that the model is.
+    ``refused``: the tomogram is the cause, not the program; ``model``: the model is the cause.
     """
 
     path: str
@@ -169,7 +176,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class TomogramResult:
-    """What an attempt came to; ``fresh`` if it was not done before."""
+    """Result of one attempt; ``fresh`` if the tomogram was not picked before."""
 
     result: Picked | Failed
     fresh: bool = True
@@ -182,18 +189,18 @@ def pick_tomogram(
     settings: Settings,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> TomogramResult:
-    """Segment a tomogram, localise its particles and write both; what is already done is not repeated.
+    """Segment a tomogram, localise its particles and write both, unless this has been done before.
 
     Parameters
     ----------
     model
         Path of the model file.
     tomogram
-        Which, and under which name its results go to a folder in that of the run.
+        The tomogram; its name becomes the name of its folder in the folder of the run.
     folder
-        Of the run.
+        Folder of the run.
     settings
-        Of the run.
+        Settings of the run.
     progress
         Called with (planes done, all planes).
 
@@ -208,10 +215,10 @@ def pick_tomogram(
     """
     loaded = load_model(model)
     card, job = loaded.card, job_of(model, settings)
-    # before its files are asked for: it has better words for what is missing
+    # first, because it has better messages for missing files
     volume = open_volume(tomogram.path, voxel_size=settings.preprocessing.voxel_size)
     name = tomogram.name or volume.name
-    refuse_name(name)  # of its list, which would be written last
+    refuse_name(name)  # the name in the list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)
     mask = "" if settings.preprocessing.mask is None else mask_path(settings.preprocessing.mask, name)
     sources = [tomogram.path, mask] if mask else [tomogram.path]
@@ -221,7 +228,10 @@ def pick_tomogram(
     if done is not None and (done.job, done.stamp) == (job, seen):
         return TomogramResult(done, fresh=False)
     content = _stated(tomogram, [checksum(source) for source in sources])
-    if done is not None and (done.job, done.content) == (job, content):  # copied or touched, but the same
+    if done is not None and (done.job, done.content) == (
+        job,
+        content,
+    ):  # copied or touched, but with the same content
         same = Picked(**{**asdict(done), "stamp": seen, "path": absolute(tomogram.path)})
         write_json(target / DONE, asdict(same))
         return TomogramResult(same, fresh=False)
@@ -229,7 +239,7 @@ def pick_tomogram(
     target.mkdir(parents=True, exist_ok=True)
 
     clock = _Clock()
-    _ = loaded.network  # whose loading is a stage of its own
+    _ = loaded.network  # loading is a separate stage
     clock.lap("load model")
     with work_folder(target) as work, Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
         left = settings.max_memory - resident()
@@ -266,6 +276,7 @@ def pick_tomogram(
         if n_decoys:
             chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
+        differences = check_fit(prepared, card)
         judgement = add_wrong_share(table, chance, card, n_decoys, prepared)
         clock.lap("judge")
         names = [info.name for info in card.classes if info.is_particle]
@@ -304,6 +315,8 @@ def pick_tomogram(
         decoys=n_decoys,
         stands_out=judgement.stands_out,
         hands=judgement.hands,
+        differs=None if differences is None else [each.words for each in differences],
+        unlike=any(each.strong for each in differences or ()),
     )
     write_json(target / DONE, asdict(picked))
     return TomogramResult(picked)
@@ -316,14 +329,14 @@ def attempt(
     settings: Settings,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> TomogramResult:
-    """Do as :func:`pick_tomogram`, but return what went wrong: one bad tomogram stops no other."""
+    """Do as :func:`pick_tomogram`, but return errors, so that one bad tomogram does not stop others."""
     try:
         return pick_tomogram(model, tomogram, folder, settings, progress)
     except Exception as error:
         refused = isinstance(error, InputError)
         text = str(error) if refused else f"{type(error).__name__}: {error}"
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = f"the disk of {folder} is full; make room, and run the same command again"
+            text = f"the disk of {folder} is full; free some space and run the same command again"
         model_is = isinstance(error, ModelRefused)
         text = text if model_is or tomogram.path in text else f"{tomogram.path}: {text}"
         told = " ".join(text.split())
@@ -331,15 +344,15 @@ def attempt(
 
 
 def job_of(model: str, settings: Settings) -> str:
-    """Hash what decides over the results besides the tomogram; how much memory was used does not."""
+    """Hash everything that determines the results besides the tomogram; memory limits do not."""
     chosen = {key: value for key, value in as_stored(settings).items() if key not in ("max_memory", "tile")}
-    chosen["terms"].pop("mask")  # its content counts, with the tomogram's
+    chosen["terms"].pop("mask")  # the mask's content counts, with the tomogram's
     chosen["terms"].pop("unusual")  # a permission, which changes nothing
     return digest({"model": load_model(model).fingerprint, "settings": chosen, "picker": PICKER_VERSION})
 
 
 def read_done(target: Path) -> Picked | None:
-    """Read what a finished tomogram's folder says; None if it is not finished."""
+    """Read the result in a finished tomogram's folder; None if it is not finished."""
     try:
         stored = read_json(target / DONE)
         stored["shape"], stored["tile"] = tuple(stored["shape"]), tuple(stored["tile"])
@@ -349,7 +362,7 @@ def read_done(target: Path) -> Picked | None:
 
 
 def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
-    """Hash of the files and of what the list that names them says of them."""
+    """Hash the files and the voxel size in the list that names them."""
     return digest([*hashes, tomogram.voxel_size])
 
 
@@ -363,12 +376,13 @@ def _in_decoys(
     content: str,
     part: _Part,
 ) -> pd.DataFrame:
-    """Pick in decoys of a tomogram as in the tomogram itself; returns the picks of all of them."""
+    """Pick in decoys of a tomogram as in the tomogram itself; return the picks of all decoys."""
     model = decoys.learn(prepared.values, prepared.grid, prepared.sample)
     tables = []
     for number in range(n_decoys):
         part.next()
-        with Scratch(work, 0.0) as scratch:  # all in files: memory is the network's
+        with Scratch(work, 0.0) as scratch:  # all in files, so that the network has the memory
+            give_back()
             left = settings.max_memory - resident() - ASIDE
             values = model.make(number, scratch, seed=content, memory=left)
             segmentation = loaded.segment_prepared(
@@ -400,7 +414,7 @@ class _Part:
 
 
 class _Clock:
-    """Seconds by stage, on the wall and of the processor."""
+    """Wall time and CPU time of the stages."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}

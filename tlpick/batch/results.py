@@ -1,12 +1,12 @@
-"""What a run leaves in its folder besides its tomograms: one list of all picks, and what was done how.
+"""Files of a run besides those of its tomograms: the list of all picks, and a record of the run.
 
 ::
 
     TOMOGRAM/          see :mod:`tlpick.batch.pipeline`
     particles.star     the picks that are kept
     particles.all.star all picks, if some were not kept
-    lists/             the same in other formats, as far as they were asked for
-    run.json           the model's card, the tomograms, the settings, what failed
+    lists/             the same in other formats, if requested
+    run.json           the model's card, the tomograms, the settings, the failures
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from tlpick.network.picks import above
 
 @dataclass(frozen=True)
 class Lists:
-    """Further formats in which the picks of a run are written.
+    """Further formats for the picks of a run.
 
     Attributes
     ----------
     formats
-        Names, as ``tlpick convert --formats`` lists them.
+        Names as listed by ``tlpick convert --formats``.
     pixel_size
-        Å of the unbinned tilt series, for formats that count in its pixels.
+        Pixel size in Å of the unbinned tilt series, for formats that count in its pixels.
     tomograms_star
-        RELION 5's tomograms.star, which an optimisation set names.
+        RELION 5's tomograms.star, to which an optimisation set refers.
     """
 
     formats: tuple[str, ...] = ()
@@ -54,19 +54,19 @@ class Lists:
     tomograms_star: str | None = None
 
     def check(self) -> None:
-        """Refuse a format that there is not, before anything is picked; InputError names the nearest."""
+        """Refuse an unknown format before anything is picked (InputError with the nearest name)."""
         for name in self.formats:
             if registry.named(name).name == "relion5-set" and self.tomograms_star is None:
                 raise InputError("`format` relion5-set names the tomograms; give them by `tomograms_star`")
 
     def place(self, folder: str, name: str) -> Path:
-        """Where the list of a format goes: a file, or a folder where a file holds one tomogram only."""
+        """Return the path for a format: a file, or a folder if its files have one tomogram only."""
         format = registry.named(name)
         suffix = "" if format.one_tomogram or "" in format.suffixes else format.suffixes[0]
         return Path(folder) / "lists" / f"{name}{suffix}"
 
     def write(self, table: pd.DataFrame, folder: str, run: Sequence[Picked], card: ModelCard) -> None:
-        """Write the lists; what a format has no room for goes into a file beside it."""
+        """Write the lists; what a format cannot hold goes to a file beside it."""
         context = Context(
             voxel_size={picked.name: picked.voxel_size for picked in run},
             shape={picked.name: picked.shape for picked in run},
@@ -88,24 +88,24 @@ def collect(
     lists: Lists | None = None,
     cut: Cut | None = None,
 ) -> tuple[list[Picked], dict[str, int], list[tuple[Picked, ClassCut]]]:
-    """Write the run's own files from what is finished in its folder.
+    """Write the files of the run from the finished tomograms in its folder.
 
-    Tomograms that an earlier call with the same model and settings picked into the folder belong to
-    the run as well; what another model left there does not.
+    Tomograms that an earlier call picked with the same model and settings belong to the run, too; those of
+    another model do not.
 
     Parameters
     ----------
     model, folder, settings
-        Of the run.
+        Model, folder and settings of the run.
     failed
         Tomograms that could not be picked.
     least
-        Class -> the score that its picks must reach, instead of a cut; what does not stand out of its decoys
-        is not kept all the same.
+        Class -> score that its picks must reach, instead of a cut; classes that do not exceed their decoys
+        are not kept in any case.
     lists
-        Further formats of the run's list.
+        Further formats of the list.
     cut
-        Which picks are kept; None: those with the greatest expected F1. Another cut needs no picking.
+        Which picks are kept; None: those with the largest expected F1. Another cut needs no new picking.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def collect(
     Raises
     ------
     InputError
-        If a share of wrong picks is asked for and there were no decoys.
+        If a share of wrong picks is requested and there were no decoys.
     """
     card, job, least = read_card(model), job_of(model, settings), least or {}
     found = {path.parent: read_done(path.parent) for path in sorted(Path(folder).glob(f"*/{DONE}"))}
@@ -126,7 +126,7 @@ def collect(
     tables, every, said = [], [], list[tuple[Picked, ClassCut]]()
     for place in sorted(ours, key=lambda at: ours[at].name):
         picked, table = ours[place], particles.read(place / ALL)
-        decision = decide(table, names, picked.stands_out, cut)
+        decision = decide(table, names, picked.stands_out, cut, picked.unlike)
         kept = table[decision.rows].reset_index(drop=True)
         if least:
             kept = above(table, {n: at for n, at in least.items() if picked.stands_out.get(n, True)})
@@ -151,7 +151,7 @@ def collect(
             "model": {
                 "path": absolute(model),
                 "fingerprint": fingerprint(model),
-                **card.model_dump(exclude={"means"}),
+                **card.model_dump(exclude={"means", "looks"}),
             },
             "radii": {info.name: info.radius for info in card.classes},
             "settings": as_stored(settings),
@@ -170,7 +170,7 @@ def collect(
 
 
 def write_list(table: pd.DataFrame, path: Path, run: Sequence[Picked], classes: Sequence[ClassInfo]) -> None:
-    """Write picks of some tomograms as RELION's list, whole or not at all."""
+    """Write the picks of some tomograms as RELION's list, completely or not at all."""
     particles.write(
         table,
         path,

@@ -1,4 +1,4 @@
-"""A run over many tomograms: in this process, or one at a time on each worker of a cluster."""
+"""Picks many tomograms: in this process, or one at a time on each worker of a cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, PARTICLES
 from tlpick.batch.pipeline import Failed, Picked, Settings, TomogramResult, attempt
 from tlpick.batch.results import Lists, collect
-from tlpick.evaluation.cut import Cut, sentence
+from tlpick.evaluation.cut import Cut, other_hand, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
 from tlpick.output.next_step import next_step
@@ -32,26 +32,26 @@ from tlpick.output.report import write_report
 
 _log = logging.getLogger(__name__)
 
-#: Told of every tomogram as it is finished or given up.
+#: Called for every tomogram that is finished or has failed.
 Tell = Callable[[TomogramResult], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a run over many tomograms came to. It shows itself as a table in a notebook.
+    """Result of picking many tomograms. Notebooks show it as a table.
 
     Attributes
     ----------
     folder
-        Where the results are.
+        Folder of the results.
     picked
-        Tomograms that are picked, those of earlier calls among them.
+        Picked tomograms, including those of earlier calls.
     failed
-        Tomograms that could not be picked, with the reasons.
+        Failed tomograms with the reasons.
     counts
         Class -> number of picks in the run's list.
     report
-        A page with pictures and charts.
+        Page with pictures and charts.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def tomograms(self) -> pd.DataFrame:
-        """A row for each tomogram: picks of each class, seconds, and the error where it failed."""
+        """One row per tomogram: picks of each class, seconds, and the error if it failed."""
         rows: list[dict[str, Any]] = [
             {"tomogram": each.name, **each.counts, "seconds": sum(each.seconds.values()), "error": ""}
             for each in self.picked
@@ -93,28 +93,28 @@ def run(
     lists: Lists | None = None,
     progress: bool | Progress = False,
 ) -> Run:
-    """Pick every tomogram that the folder does not hold picks of yet; each is logged in a line.
+    """Pick all tomograms whose picks are not in the folder yet; log one line for each.
 
     Parameters
     ----------
     model
         Path of the model file.
     arguments
-        Tomograms, or what names them; see :func:`tlpick.network.tomograms.inputs.expand`.
+        Tomograms, or sources of them; see :func:`tlpick.network.tomograms.inputs.expand`.
     folder
-        Where the picks go; see :mod:`tlpick.batch.results` for its layout.
+        Folder for the picks; see :mod:`tlpick.batch.results` for its layout.
     settings
-        Of the run.
+        Settings of the run.
     cluster
-        As :func:`tlrun.cluster.connect.open_cluster` takes it; None: this process.
+        As in :func:`tlrun.cluster.connect.open_cluster`; None: this process.
     selection
-        What to take of arguments that hold several tomograms.
+        Which tomograms to take from arguments with several.
     precision
-        Keep the picks that promise this share of right ones by the model's calibration, instead of a cut.
+        Expected precision of the kept picks according to the model's calibration, instead of a cut.
     cut
-        Which picks are kept; None: those with the greatest expected F1.
+        Which picks are kept; None: those with the largest expected F1.
     lists
-        Formats besides RELION's in which the run's list is written.
+        Further formats of the list besides RELION's.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
 
@@ -125,8 +125,8 @@ def run(
     Raises
     ------
     InputError
-        If the model is none or promises no such precision, two tomograms have one name, or nothing is left
-        to pick.
+        If the model is not valid or cannot reach the precision, two tomograms have the same name, or there is
+        nothing to pick.
     """
     lists = lists or Lists()
     lists.check()
@@ -153,10 +153,14 @@ def run(
     done, counts, kept = collect(model, folder, settings, book.failed, least, lists, cut)
     for line in _table(done, card):
         _log.info(line)
+    for picked in done:
+        for class_name, level in picked.hands.items():
+            if level < 0:
+                _log.warning(other_hand(picked.name, class_name))
     for picked, each in kept:
-        if each.all and (each.stands_out is False or not least):
+        if each.all and (each.stands_out is False or each.unlike or not least):
             _log.info(sentence(picked.name, each, cut or Cut(), ALL))
-    clear = {each.class_name for _, each in kept if each.stands_out is not False}
+    clear = {each.class_name for _, each in kept if each.stands_out is not False and not each.unlike}
     for name, point in least.items():
         if name in clear or not kept:
             _log.info(_promise(name, point))
@@ -172,7 +176,7 @@ def run(
     report = write_report(folder)
     _log.info(f"report: {report}")
     if book.failed:
-        for failure in book.failed if book.total > 10 else []:  # they have scrolled away
+        for failure in book.failed if book.total > 10 else []:  # because the lines have scrolled away
             _log.warning(f"FAILED  {failure.error}")
         text = f"{len(book.failed)} of {counted(book.total, 'tomogram')} failed"
         _log.warning(f"{text}; the same command tries them again")
@@ -180,7 +184,7 @@ def run(
 
 
 def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
-    """Refuse a model or an option whose unit is probably another one, unless the user means it."""
+    """Refuse unusual values of a model or an option, unless the user accepts them."""
     if settings.preprocessing.voxel_size is not None:
         refuse_impossible("pixel_size", settings.preprocessing.voxel_size, "`voxel_size`")
     radii = {info.name: info.radius for info in card.classes if info.is_particle}
@@ -190,7 +194,7 @@ def _refuse_unusual(card: ModelCard, settings: Settings) -> None:
 
 
 class _Book:
-    """What has become of the tomograms so far; says one line of each."""
+    """Collects the results of the tomograms, and logs one line for each."""
 
     def __init__(self, total: int) -> None:
         self.total, self.failed = total, list[Failed]()
@@ -236,7 +240,7 @@ def _here(
                 line.update(100 * done // total)
 
             outcome = attempt(model, tomogram, folder, settings, show)
-        if isinstance(outcome.result, Failed) and outcome.result.model:  # so it would be of all others
+        if isinstance(outcome.result, Failed) and outcome.result.model:  # it would be the same for all others
             raise ModelRefused(outcome.result.error)
         book.enter(outcome)
 
@@ -281,7 +285,7 @@ def _on_workers(
     except ClusterLost as error:
         summary = Summary(stopped=str(error))
 
-    def lost(failure: Failure) -> TomogramResult:  # its worker died, again and again
+    def lost(failure: Failure) -> TomogramResult:  # its worker died repeatedly
         path = tomograms[int(failure.name)].path
         return TomogramResult(Failed(path, f"{path}: {failure.error}", False, failure.details))
 
@@ -306,7 +310,7 @@ def _line(picked: Picked, fresh: bool) -> str:
 
 
 def _table(done: Sequence[Picked], card: ModelCard) -> list[str]:
-    """List the picks a tomogram by class, and where the time went; nothing for a single tomogram."""
+    """List the picks per tomogram by class, and the times; nothing for a single tomogram."""
     if len(done) < 2:
         return []
     rows: list[tuple[str, ...]] = [("class", "picks", "least", "median", "most")]

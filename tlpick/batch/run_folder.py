@@ -1,4 +1,4 @@
-"""What a run left in its folder, read back; and what a score of it holds."""
+"""Reads the folder of a run, and defines the result of scoring it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Picks:
     Attributes
     ----------
     source
-        What the user gave.
+        Path that the user gave.
     folder
-        Where the results go.
+        Folder for the results.
     table
         Particle table.
     tomograms
-        Names of the tomograms that were picked, also of those where nothing was found.
+        Names of the picked tomograms, including those without picks.
     radii
-        Class -> radius in Å, as far as known.
+        Class -> radius in Å, where known.
     run
-        What ``run.json`` says; empty for a bare list.
+        Content of ``run.json``; empty for a particle list.
     every
         Also the picks that the run did not keep; None if it kept all, or this is a bare list.
     """
@@ -52,22 +52,22 @@ class Picks:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What ``tlpick score`` found, the page that shows it, and what the user should know besides.
+    """Result of ``tlpick score``, with its page and notes for the user.
 
     Attributes
     ----------
     evaluation
-        One to one, by class: what this program goes by.
+        One-to-one comparison by class, on which this program relies.
     curves
-        Class -> precision and recall over the score; classes whose picks have none are absent.
+        Class -> precision and recall over the score, for classes whose picks have scores.
     errors
-        Class -> how far the picks are off.
+        Class -> localisation errors of the picks.
     intervals
-        Class -> bounds of f1, precision and recall over tomograms; nan for a single one.
+        Class -> confidence bounds of F1, precision and recall over tomograms; nan for a single one.
     confusion
-        Which class was taken for which.
+        Confusion of classes.
     field
-        What the metrics of others say.
+        Metrics of other programs.
     report
         The page.
     notes
@@ -90,7 +90,7 @@ def read_picks(path: str) -> Picks:
     Raises
     ------
     InputError
-        If it is neither.
+        If the path is neither.
     """
     file = Path(path)
     if (file / RUN).exists():

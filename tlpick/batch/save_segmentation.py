@@ -1,4 +1,4 @@
-"""Segmentations that are kept: an OME-Zarr image with its label image, or two MRC files."""
+"""Saves segmentations: an OME-Zarr image with its label image, or two MRC files."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def save_segmentation(
     offset: tuple[float, float, float],
     classes: Sequence[ClassInfo],
 ) -> None:
-    """Write a segmentation beside the picks; it appears when it is whole, and an older one goes.
+    """Write a segmentation beside the picks, completely or not at all, and remove an older one.
 
     Parameters
     ----------
     kind
         ``zarr``, ``mrc``, or None for no segmentation.
     work
-        Folder for what is not finished, on the same disk.
+        Folder for unfinished files, on the same disk.
     target
-        Of the tomogram.
+        Folder of the tomogram.
     segmentation
-        What to write.
+        The segmentation.
     voxel_size
-        Of its grid, Å.
+        Voxel size of its grid, Å.
     offset
-        Of its voxel 0 from that of the tomogram, (x, y, z) in Å.
+        Offset of its voxel 0 from that of the tomogram, (x, y, z) in Å.
     classes
-        Named in the label image.
+        Classes, for their names in the label image.
     """
     for names in _NAMES.values():
         for name in names:

@@ -1,4 +1,4 @@
-"""What a run left in its folder, used again: another choice of its picks, and the masks that it used."""
+"""Reuses the folder of a run: writes another selection of its picks, and the masks that it used."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 
-#: Bytes that a mask may take on the way.
+#: Memory in bytes for making a mask.
 _MEMORY = 4e9
 
 
 def select_picks(folder: str, to: str, cut: Cut) -> Iterator[str]:
-    """Write the picks of a run that a cut keeps; yields a sentence for each tomogram and class.
+    """Write the picks of a run that a cut keeps; yield a sentence for each tomogram and class.
 
     Parameters
     ----------
     folder
-        Of the run.
+        Folder of the run.
     to
-        The list to write; its ending says in which format.
+        The list to write; its suffix determines the format.
     cut
-        Which picks.
+        Which picks to keep.
 
     Raises
     ------
     InputError
-        If it is no folder of a run, or a share of wrong picks is asked for and there were no decoys.
+        If it is not the folder of a run, or a share of wrong picks is requested without decoys.
     """
     run = _run(folder)
     classes = _card(run, folder).classes
@@ -48,7 +48,7 @@ def select_picks(folder: str, to: str, cut: Cut) -> Iterator[str]:
     for picked in run["tomograms"]:
         place = Path(folder) / file_name(picked["name"], RESERVED)
         table = particles.read(place / ALL if (place / ALL).exists() else place / PARTICLES)
-        decision = decide(table, names, picked.get("stands_out", {}), cut)
+        decision = decide(table, names, picked.get("stands_out", {}), cut, bool(picked.get("unlike", False)))
         tables.append(table[decision.rows])
         lines += [sentence(picked["name"], each, cut, str(place / ALL)) for each in decision.classes]
     table = pd.concat(tables[1:] or tables, ignore_index=True)
@@ -64,12 +64,12 @@ def select_picks(folder: str, to: str, cut: Cut) -> Iterator[str]:
 
 
 def write_masks(folder: str, to: str) -> Iterator[str]:
-    """Write where a run looked, on the grids that its network saw; yields a line for each tomogram.
+    """Write the masks of a run, on the grids of its network; yield a line for each tomogram.
 
     Raises
     ------
     InputError
-        If it is no folder of a run, or a tomogram is no longer where it was.
+        If it is not the folder of a run, or a tomogram has been moved.
     """
     run = _run(folder)
     card = _card(run, folder)

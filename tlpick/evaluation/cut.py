@@ -1,4 +1,4 @@
-"""Which picks of a run are kept: by the expected share of wrong ones, by number, or by score."""
+"""Selects the picks of a run: by the expected share of wrong ones, by number, or by score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from tlpick.evaluation.decoys import best_cut
 
-#: Column of the expected share of wrong picks among those that are as good or better; nan if unknown.
+#: Column of the expected share of wrong picks among those at least as good; nan if unknown.
 WRONG = "wrong"
 #: The most that this share can be, if the mirror image was compared: right picks that lose count as wrong.
 WRONG_MOST = "wrong_at_most"
@@ -26,13 +26,13 @@ SLACK = 0.08
 
 @dataclass(frozen=True)
 class Cut:
-    """What was asked for.
+    """The requested selection.
 
     Attributes
     ----------
     by
-        ``best``: the greatest expected F1; ``fdr``: a share of wrong picks; ``top``: so many of each class;
-        ``score``: a least score; ``all``.
+        ``best``: the largest expected F1; ``fdr``: a share of wrong picks; ``top``: a number for each class;
+        ``score``: a score threshold; ``all``.
     value
         The share, the number or the score.
     """
@@ -41,7 +41,7 @@ class Cut:
     value: float = 0.0
 
     def words(self) -> str:
-        """Say it as options of the command line."""
+        """Describe it by command-line options."""
         return {
             "best": "the greatest expected F1",
             "fdr": f"--fdr {self.value:g}",
@@ -99,24 +99,27 @@ def asked_cut(
 
 @dataclass(frozen=True)
 class ClassCut:
-    """What a cut left of one class in one tomogram.
+    """The picks of one class that a cut keeps in one tomogram.
 
     Attributes
     ----------
     class_name
-        Of the class.
+        Name of the class.
     kept, all
         Numbers of picks.
     wrong
-        Expected share of wrong ones among the kept; None if nothing can be said.
+        Expected share of wrong ones among the kept picks; None if unknown.
     at_tenth
-        Picks that ``--fdr 0.1`` keeps; None if nothing can be said.
+        Number of picks that ``--fdr 0.1`` keeps; None if unknown.
     stands_out
         False if the picks are no better than those in decoys; None if there were no decoys.
     least
-        Lowest score that was kept; None if none was.
+        Lowest score of the kept picks; None if there are none.
     at_most
         The most that the share of wrong ones can be; None if nobody knows how many other molecules there are.
+    unlike
+        The tomogram is unlike what the model learned from, and nothing but noise was counted: no precision is
+        promised.
     """
 
     class_name: str
@@ -127,18 +130,25 @@ class ClassCut:
     stands_out: bool | None = None
     least: float | None = None
     at_most: float | None = None
+    unlike: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Which rows of a table stay, and what that means class by class."""
+    """The rows of a table that are kept, and the result for each class."""
 
     rows: NDArray[np.bool_]
     classes: list[ClassCut] = field(default_factory=list)
 
 
-def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, bool], cut: Cut) -> Decision:
-    """Cut the picks of one tomogram.
+def decide(
+    table: pd.DataFrame,
+    classes: list[str],
+    stands_out: Mapping[str, bool],
+    cut: Cut,
+    unlike: bool = False,
+) -> Decision:
+    """Select the picks of one tomogram.
 
     Parameters
     ----------
@@ -149,7 +159,9 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
     stands_out
         Class -> whether its picks are better than those in the decoys; empty without decoys.
     cut
-        What is asked for.
+        The requested selection.
+    unlike
+        Whether the tomogram is unlike what the model learned from.
 
     Returns
     -------
@@ -158,7 +170,7 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
     Raises
     ------
     InputError
-        If a share of wrong picks is asked for and there were no decoys.
+        If a share of wrong picks is requested without decoys.
     """
     rows = np.zeros(len(table), bool)
     name = table["class_name"].to_numpy()
@@ -177,7 +189,8 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
         counted = known and len(ours) > 0 and bool(np.isfinite(most[ours]).all())
         stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut, SLACK if counted else 0.0)]
         rows[stay] = True
-        promised = known and bool(clear)
+        strange = unlike and not counted
+        promised = known and bool(clear) and not strange
         said.append(
             ClassCut(
                 class_name=each,
@@ -187,6 +200,7 @@ def decide(table: pd.DataFrame, classes: list[str], stands_out: Mapping[str, boo
                 at_tenth=int((wrong[ours] <= 0.1).sum()) if promised else None,
                 stands_out=clear if known and len(ours) else None,
                 least=float(score[stay].min()) if len(stay) else None,
+                unlike=strange,
                 at_most=float(most[stay].max()) if promised and counted and len(stay) else None,
             )
         )
@@ -223,7 +237,7 @@ def _stay(
 
 
 def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
-    """Say in one sentence how many picks there are, and what can be promised of them."""
+    """Describe in one sentence the number of picks and their expected share of wrong ones."""
     left = kept.all - kept.kept
     weaker = f", {left:,} weaker {'one' if left == 1 else 'ones'} in {every}" if left else ""
     if kept.stands_out is False:
@@ -234,6 +248,11 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
         )
         return f"{told}; {kept.kept:,} kept by {cut.words()}{weaker}" if kept.kept else f"{told}{weaker}"
     start = f"{tomogram}: {kept.kept:,} {kept.class_name}"
+    if kept.unlike and kept.all:
+        return (
+            f"{start}, and no precision is promised: the tomogram is unlike what the model was trained on "
+            f"(`tlpick check` says how){weaker}"
+        )
     if kept.wrong is None:
         return start + weaker
     share = f"at least about {100 * kept.wrong:.0f} % of them wrong"
@@ -242,3 +261,11 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
         share = f"about {f'{low} to ' if high - low > 2 else ''}{high} % of them wrong"
     tenth = "" if cut.by == "fdr" else f"; --fdr 0.1 keeps {kept.at_tenth or 0:,}"
     return f"{start} ({share}{tenth}){weaker}"
+
+
+def other_hand(tomogram: str, class_name: str) -> str:
+    """Say that a tomogram has the other hand."""
+    return (
+        f"{tomogram}: the picks look like the mirror image of the {class_name} of the training data, so the "
+        "tomogram seems to have the other hand; check the sign of the tilt angles and the tilt axis"
+    )

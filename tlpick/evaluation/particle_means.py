@@ -14,11 +14,14 @@ from catalogs.errors import InputError
 from catalogs.intensity import normalise
 from catalogs.particle_mean import ParticleMean, layout
 from catalogs.schema import ClassInfo, SampleRecord
+from catalogs.tomogram_look import TomogramLook, look_at
 
 Floats = NDArray[np.float64]
 
 #: Particles of a class that are averaged at most, and at least.
 MOST, LEAST = 300, 5
+#: Tomograms that are looked at.
+LOOKS = 24
 
 
 def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[str, ParticleMean]:
@@ -56,6 +59,22 @@ def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[st
             for each in sums.values():
                 each.add(values, tables[record.sample_id])
     return {name: each.mean() for name, each in sums.items() if each.n_aligned >= LEAST}
+
+
+def tomogram_looks(catalog: Catalog, records: Sequence[SampleRecord]) -> list[TomogramLook]:
+    """Measure how some tomograms of a corpus look, spread evenly over them, without unreadable ones."""
+    found = []
+    for k in np.unique(np.linspace(0, len(records) - 1, min(len(records), LOOKS)).round().astype(int)):
+        record = records[int(k)]
+        try:
+            grey = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
+        except (InputError, OSError, ValueError):
+            continue
+        values = normalise(grey, record.intensity)
+        if np.isfinite(values).all():
+            look = look_at(values, record.acquisition.voxel_size)
+            found += [] if look is None else [look]
+    return found
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Small pictures of picks: what is there where a particle was picked.
+"""Small pictures of picks.
 
 A single plane of a tomogram shows little but noise. So a picture is a projection through the whole particle,
 smoothed by a Gaussian that takes away what is much finer than it. The raw voxels of the plane in the middle

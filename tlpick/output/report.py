@@ -1,6 +1,6 @@
-"""One HTML page for a run, with or without truth: slices, charts, the best and the worst picks, settings.
+"""The HTML report of a run, with or without truth: slices, charts, best and worst picks, settings.
 
-This says what the page shows; how it looks is in the templates of :mod:`catalogs.pages`.
+The layout is in the templates of :mod:`catalogs.pages`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tlpick.output.page import Page, Tomogram, page_of
 from tlpick.output.previews import best_and_worst, distances, per_tomogram, scores, sizes
 from tlpick.output.report_quality import quality
 
-#: Tomograms that are shown in slices; charts and tables hold all.
+#: Number of tomograms shown in slices; charts and tables contain all.
 SHOWN = 4
-#: Rows of the table of tomograms.
+#: Largest number of rows in the table of tomograms.
 ROWS = 500
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write the report of a run's folder from what lies in it; returns where.
+    """Write the report of a run's folder from its content; return the path.
 
     Raises
     ------
@@ -70,10 +70,11 @@ def render(page: Page) -> str:
         cards=_cards(page),
         notes=page.result.notes if page.result else (),
         failed=page.run.get("failed", []),
+        fits=_fits(page),
         thresholds=_thresholds(page.run.get("thresholds", {})),
         classes=[(name, kind_of(k)) for k, name in enumerate(page.radii)],
         slider=slider,
-        curves=curves(page),
+        wrong_curves=curves(page),
         slices=[_slices(tomogram, page, every) for tomogram in page.tomograms[:SHOWN]],
         not_shown=len(page.tomograms) - SHOWN,
         scores=scores(page),
@@ -147,6 +148,21 @@ def _cards(page: Page) -> list[Card]:
     ]
 
 
+def _fits(page: Page) -> list[tuple[str, list[str], bool]]:
+    """Say of each of the first tomograms how it differs from the training data, and whether strongly."""
+    titles = {tomogram.name: tomogram.title for tomogram in page.tomograms[:SHOWN]}
+    fits = []
+    for each in page.run.get("tomograms", []):
+        if each["name"] in titles and "differs" in each:
+            words = each["differs"]
+            if words is None:
+                words = [
+                    "the model does not say what its training data look like: train or calibrate it again"
+                ]
+            fits.append((titles[each["name"]], words, bool(each.get("unlike"))))
+    return fits
+
+
 def _thresholds(chosen: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, each in chosen.items():
@@ -185,7 +201,7 @@ def _slices(tomogram: Tomogram, page: Page, every: pd.DataFrame) -> dict[str, An
 
 
 def _without_picks(page: Page) -> int:
-    """Count the tomograms in which nothing was picked."""
+    """Count the tomograms without picks."""
     some = set(page.picks["tomogram"])
     return sum(tomogram.name not in some for tomogram in page.tomograms)
 

@@ -1,1 +1,1 @@
-"""Dask clusters: described in one word or one file, started, checked and connected to."""
+"""Dask clusters: read from one word or one file, checked, started and connected to."""

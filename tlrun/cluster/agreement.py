@@ -1,4 +1,4 @@
-"""Whether workers run what this process runs: another version of anything that counts gives other data."""
+"""Check that workers have the same versions as this process: other versions would give other data."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from catalogs.errors import InputError
 if TYPE_CHECKING:
     from distributed import Client
 
-#: What must be the same on both sides, besides Python's minor version.
+#: Packages whose versions must agree, besides Python's minor version.
 PACKAGES = ("dask", "distributed", "numpy", DISTRIBUTION)
 
-#: Topic under which a worker that refuses itself says why.
+#: Dask topic under which a worker that leaves because of a mismatch says why.
 REFUSALS = "tlrun-refusals"
 
 
 def versions(constants: Sequence[str] = ()) -> dict[str, str]:
-    """Say what this process runs.
+    """List the versions that this process runs.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def versions(constants: Sequence[str] = ()) -> dict[str, str]:
     Returns
     -------
     dict
-        Versions by name; "missing" where there is no such thing.
+        Versions by name; "missing" where a package is not installed.
     """
     found = {"Python": ".".join(platform.python_version_tuple()[:2])}
     for package in PACKAGES:
@@ -52,7 +52,7 @@ def versions(constants: Sequence[str] = ()) -> dict[str, str]:
 
 
 def difference(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
-    """Name the first thing that differs, e.g. ``runs numpy 2.3.1, and this program 2.4.6``; or nothing."""
+    """Name the first difference, e.g. ``runs numpy 2.3.1, and this program 2.4.6``; empty if none."""
     for name, mine in ours.items():
         other = theirs.get(name, "missing")
         if other != mine:
@@ -64,20 +64,20 @@ def difference(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
 
 
 def check(client: Client, constants: Sequence[str] = ()) -> None:
-    """Compare the workers that are there with this process.
+    """Compare the workers that are connected with this process.
 
     Raises
     ------
     InputError
-        Something differs; names the worker and the first thing that does.
+        Something differs; the message names the worker and the first difference.
     """
     ours = versions(constants)
     answers: dict[str, Any] = client.run(versions, tuple(constants), on_error="return")
     for address, theirs in answers.items():
-        if isinstance(theirs, OSError):  # it has just died; what starts in its place is looked at then
+        if isinstance(theirs, OSError):  # it has just died; its replacement is checked when it starts
             continue
-        if isinstance(theirs, BaseException):  # most often, it has not this program
-            found = f"cannot answer what it runs ({theirs})"
+        if isinstance(theirs, BaseException):  # most often, this program is not installed there
+            found = f"cannot tell which versions it runs ({theirs})"
         else:
             found = difference(ours, theirs)
         if found:
@@ -87,13 +87,13 @@ def check(client: Client, constants: Sequence[str] = ()) -> None:
 
 
 class RefuseOthers(WorkerPlugin):  # type: ignore[misc, unused-ignore]
-    """Closes a worker that comes later and runs something else, and tells the client why."""
+    """Closes workers that connect later and run other versions, and tells the client why."""
 
     def __init__(self, constants: Sequence[str]) -> None:
         self._ours, self._constants = versions(constants), tuple(constants)
 
     async def setup(self, worker: Any) -> None:
-        """Compare; called on every worker as it starts."""
+        """Compare versions; called on every worker as it starts."""
         if found := difference(self._ours, versions(self._constants)):
             text = f"the worker at {worker.address} was refused: it {found}"
             await worker.scheduler.log_event(topic=REFUSALS, msg=text)

@@ -1,4 +1,4 @@
-"""Where a run computes, in one word or a YAML file, checked before anything starts."""
+"""Reads where a run computes, from one word or a YAML file, and checks it before anything starts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FORMS = (
     "the address of a Dask scheduler (tcp://HOST:PORT), or a YAML file (tlgen clusters writes one)"
 )
 
-#: Names of the pools of a run: what computes tilt images, and what packs, reconstructs and commits.
+#: Names of the worker pools of a run: one computes tilt images, one packs, reconstructs and commits.
 POOLS = ("simulate", "rest")
 
-#: A job ends its worker this long before the queueing system would kill it.
+#: A job's worker ends this long before the queueing system would kill it.
 SHORTEST_WALLTIME = 300
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -36,11 +36,11 @@ def seconds_of(text: Any) -> int:
         return days * 86400 + hours * 3600 + minutes * 60 + seconds
     if found := re.fullmatch(r"([\d.]+)\s*(s|m|min|h|d)", words):
         return round(float(found[1]) * _SECONDS[found[2]])
-    raise ValueError(f"{text!r} is no time; give one such as 04:00:00, 90min or 4h")
+    raise ValueError(f"{text!r} is not a time; give one such as 04:00:00, 90min or 4h")
 
 
 class Workers(BaseModel):
-    """How many workers there are at least and at most; one number is both."""
+    """Smallest and largest number of workers; a single number sets both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -79,7 +79,7 @@ class Threads(_Pool):
 
 
 class _Processes(_Pool):
-    environment: dict[str, str] = Field({}, description="Variables of the workers' environment.")
+    environment: dict[str, str] = Field({}, description="Environment variables of the workers.")
     scratch: str | None = Field(None, description="A folder on a local disk for the workers' files.")
 
 
@@ -108,10 +108,12 @@ class Queue(_Processes):
     memory: Bytes = Field(4 * 10**9, description="Of one worker.")
     walltime: Seconds = Field(4 * 3600, ge=SHORTEST_WALLTIME, description="Of one job.")
     queue: str | None = Field(None, description="Partition or queue; the site's default if left out.")
-    account: str | None = Field(None, description="Who pays: Slurm and PBS account, SGE project.")
-    gpu: bool = Field(False, description="One GPU for each job, which then has one worker.")
-    directives: tuple[str, ...] = Field((), description="More options of the job, e.g. --constraint=a100.")
-    setup: tuple[str, ...] = Field((), description="Lines of the job before its workers, e.g. module load.")
+    account: str | None = Field(None, description="Account to charge: Slurm and PBS account, SGE project.")
+    gpu: bool = Field(False, description="Each job gets one GPU and one worker.")
+    directives: tuple[str, ...] = Field((), description="Further options of the job, e.g. --constraint=a100.")
+    setup: tuple[str, ...] = Field(
+        (), description="Lines of the job script before the workers, e.g. module load."
+    )
     python: str | None = Field(None, description="On the nodes; that of this process if left out.")
     interface: str | None = Field(None, description="Network that nodes and this machine share, e.g. ib0.")
     logs: str = Field("cluster-logs", description="Folder of the jobs' output.")
@@ -127,7 +129,7 @@ class Queue(_Processes):
             )
         if self.workers.max < self.workers_per_job:
             raise ValueError(
-                f"one job has {self.workers_per_job} workers, and workers says {self.workers.max} at most"
+                f"one job has {self.workers_per_job} workers, more than workers allows ({self.workers.max})"
             )
         return self
 
@@ -136,7 +138,7 @@ class Kubernetes(_Processes):
     """Workers in pods that the Dask operator starts."""
 
     kind: Literal["kubernetes"] = "kubernetes"
-    image: str = Field(description="Container image with this program, as the Dockerfile makes it.")
+    image: str = Field(description="Container image with this program, made by the Dockerfile.")
     workers: Workers = Field(Workers(min=1, max=8), description="A number, or min and max.")
     name: str = Field("template-learning", pattern="^[a-z]([a-z0-9-]{0,40}[a-z0-9])?$")
     namespace: str | None = None
@@ -158,7 +160,7 @@ class Address(_Pool):
     def _has_host_and_port(self) -> Address:
         if not re.fullmatch(r"(tcp|tls)://.+:\d+", self.address):
             raise ValueError(
-                f"{self.address!r} is no address of a scheduler; give one such as tcp://HOST:8786"
+                f"{self.address!r} is not the address of a scheduler; give one such as tcp://HOST:8786"
             )
         return self
 
@@ -184,7 +186,7 @@ def presets() -> dict[str, Path]:
 
 
 def read_cluster(word: str) -> dict[str, Pool]:
-    """Read the word or the file that says where to compute.
+    """Read the word or the file that describes where to compute.
 
     Parameters
     ----------
@@ -194,7 +196,7 @@ def read_cluster(word: str) -> dict[str, Pool]:
     Returns
     -------
     dict
-        Settings by pool, see :data:`POOLS`; one cluster for everything is there under both names, as one
+        Settings by pool (:data:`POOLS`). If one cluster does everything, both names have the same
         object.
 
     Raises
@@ -220,7 +222,7 @@ def read_cluster(word: str) -> dict[str, Pool]:
 def _read_file(path: Path) -> dict[str, Pool]:
     if not path.is_file():
         raise InputError(f"there is no cluster file {path}; tlgen clusters lists those to start from.")
-    # as text: YAML would read the walltime 12:00:00 as the number 43200
+    # read as text: YAML would turn the walltime 12:00:00 into the number 43200
     content = read_yaml(path, as_text=True)
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a cluster file: it must have keys such as kind and workers.")
@@ -229,7 +231,7 @@ def _read_file(path: Path) -> dict[str, Pool]:
     if unknown := [key for key in content if key not in POOLS]:
         raise InputError(f"{path}: unknown key {unknown[0]}{nearest(unknown[0], POOLS)}.")
     if missing := [pool for pool in POOLS if pool not in content]:
-        raise InputError(f"{path} says nothing of the pool {missing[0]}; it must have simulate and rest.")
+        raise InputError(f"{path} lacks the pool {missing[0]}; it must have simulate and rest.")
     return {pool: _validated(content[pool], f"{path}: {pool}") for pool in POOLS}
 
 
@@ -244,7 +246,7 @@ def _validated(content: Any, where: str) -> Pool:
             f"{where}: kind {kind!r} is not one of {', '.join(_MODELS)}{nearest(str(kind), _MODELS)}."
         )
     model = _MODELS[kind]
-    # a key without a value says nothing: what it would be otherwise holds
+    # a key without a value: the default holds
     said = {key: value for key, value in content.items() if value not in ("", "null", "~")}
     try:
         return model.model_validate(said)
@@ -253,7 +255,7 @@ def _validated(content: Any, where: str) -> Pool:
 
 
 def _in_words(error: ValidationError, model: type[Pool]) -> str:
-    """Say the first thing that is wrong; an unknown key comes before the known one that it leaves missing."""
+    """Describe the first error; an unknown key comes before a missing one, which it often explains."""
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

@@ -1,12 +1,14 @@
-"""Opens Dask clusters from one word or one file. Nothing else in the project knows how Dask is deployed."""
+"""Opens Dask clusters from one word or one file; no other module knows how Dask is deployed."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,15 +33,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two remarks about workers that have not come yet.
+#: Seconds between two messages about waiting for the first worker.
 REMIND_EVERY = 60.0
 
-# How many workers a cluster may grow to, where that is more than there are now.
+# Largest number of workers of a cluster, where it may grow.
 _most: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def check_cluster(cluster: str) -> None:
-    """Refuse a word or file that cannot start a cluster here, before anything is begun.
+    """Refuse a word or file that cannot start a cluster here, before any work begins.
 
     Raises
     ------
@@ -56,17 +58,17 @@ def check_cluster(cluster: str) -> None:
 def open_cluster(
     cluster: str, *, one_call_per_process: bool = False, constants: Sequence[str] = ()
 ) -> Iterator[Client]:
-    """Start or join one cluster; a started one ends with the context.
+    """Start or join one cluster. A cluster that was started ends with the context.
 
-    A worker is one slot: one process with one thread (a thread of this process with ``threads``). MULTEM
-    crashes when two threads call it, and a process that dies takes nothing else with it.
+    A worker is one process with one thread (with ``threads``, a thread of this process). MULTEM crashes when
+    two threads call it, and a process that dies leaves the others alone.
 
     Parameters
     ----------
     cluster
         One word or a file; see :data:`tlrun.cluster.cluster_file.FORMS`.
     one_call_per_process
-        What will be called crashes if two threads call it: ``threads`` then has one worker.
+        Two threads must not call what will be run; ``threads`` then has one worker.
     constants
         As :func:`tlrun.cluster.agreement.versions` takes them.
 
@@ -78,7 +80,7 @@ def open_cluster(
     ------
     InputError
         The word is unknown, the file is wrong or has two pools, a package or a GPU is missing, no
-        scheduler answers, or the workers run something else than this process.
+        scheduler answers, or the workers run other versions than this process.
     """
     pools = read_cluster(cluster)
     if pools["simulate"] is not pools["rest"]:
@@ -93,14 +95,14 @@ def open_cluster(
 def open_pools(
     cluster: str, *, one_call_per_process: bool = False, constants: Sequence[str] = ()
 ) -> Iterator[Mapping[str, Client]]:
-    """Start or join the clusters of a run: one, or one that simulates beside one for the rest.
+    """Start or join the clusters of a run: one for all, or one that simulates and one for the rest.
 
     Parameters and errors are those of :func:`open_cluster`.
 
     Yields
     ------
     mapping
-        Clients by pool (``simulate``, ``rest``); both are the same object where there is one cluster.
+        Clients by pool (``simulate``, ``rest``); the same object twice if there is one cluster.
     """
     pools = read_cluster(cluster)
     with ExitStack() as stack:
@@ -115,7 +117,7 @@ def open_pools(
 
 
 def n_workers(client: Client) -> int:
-    """Count the cluster's workers: the number of tasks that run at the same time.
+    """Count the cluster's workers, that is, the tasks that can run at the same time.
 
     Raises
     ------
@@ -123,8 +125,8 @@ def n_workers(client: Client) -> int:
         The scheduler does not answer.
     """
     known = client.scheduler_info(n_workers=-1)
-    if "workers" not in known:  # Dask's way to say so
-        raise ClusterLost("the Dask scheduler has gone")
+    if "workers" not in known:  # this is how Dask reports it
+        raise ClusterLost("the Dask scheduler is gone")
     return len(known["workers"])
 
 
@@ -134,12 +136,12 @@ def slots(clients: Mapping[str, Client]) -> int:
 
 
 def most_workers(client: Client) -> int:
-    """Count the workers that there may be: those of now, or what the cluster may grow to."""
+    """Count the workers that a cluster has, or may grow to."""
     return max(n_workers(client), _most.get(client, 1))
 
 
 def describe(clients: Mapping[str, Client]) -> list[str]:
-    """Say of each cluster how many workers it has, and where its dashboard is."""
+    """Describe each cluster: its number of workers and the address of its dashboard."""
     several = len({id(client) for client in clients.values()}) > 1
     lines: list[str] = []
     for name, client in clients.items():
@@ -159,7 +161,7 @@ def _dashboard(client: Client) -> str:
         return ""
     link: str = client.dashboard_link or ""
     address: str = getattr(client.scheduler, "address", "")
-    if address.startswith("inproc://"):  # Dask names this host, and listens at the loopback interface
+    if address.startswith("inproc://"):  # Dask shows this host's name but listens at the loopback interface
         link = re.sub(r"(?<=//)[^/:]+(?=:)", "127.0.0.1", link)
     return link
 
@@ -202,20 +204,32 @@ def _started(pool: Pool, one_call_per_process: bool) -> AbstractContextManager[A
     return launch.kubernetes(pool)
 
 
+async def _greet(address: str) -> None:
+    from distributed import Security
+    from distributed.comm.core import connect
+
+    comm = await connect(address, timeout=10, **Security().get_connection_args("client"))
+    comm.abort()
+
+
 @contextmanager
 def _joined(address: str) -> Iterator[Client]:
     from distributed import Client
 
     try:
+        # In a thread: a notebook's has a loop that runs. A client that meets anything else than a scheduler
+        # takes half a minute to end.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _greet(address)).result()
         client = Client(address, timeout="10s", set_as_default=False)
-    except OSError as error:
+    except Exception as error:  # what other programs answer is read as anything
         raise InputError(f"no Dask scheduler answers at {address} ({error}).") from error
     with client:
         yield client
 
 
 def _wait_for_workers(client: Client, pool: Pool) -> None:
-    """Wait for the first worker, for hours if the queue is long, and say so now and then."""
+    """Wait for the first worker, for hours if the queue is long, with a message now and then."""
     from distributed import TimeoutError as NotYet
 
     started = time.monotonic()
@@ -233,7 +247,7 @@ def _wait_for_workers(client: Client, pool: Pool) -> None:
 
 
 def _what_jobs_say(client: Client, pool: Pool) -> str:
-    """Name the jobs and the last line of their output, for a job that cannot start says why only there."""
+    """Name the jobs and the last line of their output, where a job that cannot start says why."""
     if not isinstance(pool, Queue):
         return ""
     cluster: Any = client.cluster
@@ -247,7 +261,7 @@ def _what_jobs_say(client: Client, pool: Pool) -> str:
 
 @contextmanager
 def _refusing_others(client: Client, constants: Sequence[str]) -> Iterator[None]:
-    """Close workers that come later and run something else, and say why, each reason once."""
+    """Close workers that connect later with other versions, and report each reason once."""
     from tlrun.cluster import agreement
 
     said: set[str] = set()
@@ -265,6 +279,6 @@ def _refusing_others(client: Client, constants: Sequence[str]) -> Iterator[None]
     try:
         yield
     finally:
-        if client.status == "running":  # otherwise the scheduler is gone, and its plugins with it
+        if client.status == "running":  # otherwise the scheduler and its plugins are gone
             client.unregister_worker_plugin(name)
             client.unsubscribe_topic(agreement.REFUSALS)

@@ -1,4 +1,4 @@
-"""Starts the Dask cluster that a pool's settings describe; a worker is one slot: a process of one thread."""
+"""Starts the Dask cluster that a pool's settings describe. A worker is a process with one thread."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tlrun.cluster import security
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Local, Pool, Queue, Threads
 from tlrun.memory import share_of
 
-# One worker is one process with one thread, so the libraries in it must not start threads of their own.
+# A worker has one thread, so its libraries must not start threads of their own.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
 
-# Tasks here take seconds to hours, hold the interpreter's lock for long, and may kill their worker
-# (a simulator that crashes); the defaults are made for many short tasks.
+# Dask's defaults suit many short tasks. Tasks here take seconds to hours, hold the interpreter's lock for
+# long, and may kill their worker when a simulator crashes.
 SCHEDULER = {
     "distributed.scheduler.worker-ttl": "30 minutes",
     "distributed.scheduler.allowed-failures": 3,
@@ -36,20 +36,20 @@ SCHEDULER = {
     "distributed.comm.timeouts.tcp": "120s",
 }
 WORKER = {
-    "distributed.worker.memory.target": False,  # results are small: spilling them to disk helps nothing
+    "distributed.worker.memory.target": False,  # results are small, so spilling them to disk does not help
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    "distributed.admin.tick.limit": "10 minutes",  # no warnings about a busy event loop
-    "distributed.worker.profile.enabled": False,  # it looks at every thread a hundred times a second
+    "distributed.admin.tick.limit": "10 minutes",  # do not warn about a busy event loop
+    "distributed.worker.profile.enabled": False,  # the profiler samples every thread a hundred times a second
     "distributed.comm.timeouts.connect": "60s",
     "distributed.comm.timeouts.tcp": "120s",
 }
 SETTINGS = SCHEDULER | WORKER
 
-# With the scheduler is only a window of the calls that are to come, never all of them: Dask's estimate of
-# what is left is always small. So every waiting call is worth a worker of its own (target_duration), and
-# workers are let go only when they have been idle for long (wait_count times interval): between the steps
-# of a sample there is little to do for a while.
+# The scheduler holds only a window of the calls to come, so Dask's estimate of the remaining work is always
+# too small. So each waiting call may get a worker of its own (target_duration), and workers are released only
+# after they have been idle for long (wait_count times interval), because there is little to do between the
+# steps of a sample.
 ADAPTIVE = {"target_duration": "1s", "interval": "10s", "wait_count": 30}
 
 
@@ -67,13 +67,13 @@ def cores() -> int:
 
 
 def check(pool: Pool) -> None:
-    """Refuse a pool for which this machine lacks what it needs, with nothing started.
+    """Refuse a pool if this machine lacks what it needs; nothing is started.
 
     Raises
     ------
     InputError
         There are no GPUs, or fewer than asked for; a package or the command that submits jobs is missing;
-        this machine's scratch cannot be written; or nothing answers at the scheduler's address.
+        the scratch folder of this machine cannot be written; or no scheduler answers at the address.
     """
     if isinstance(pool, Local | Gpu) and pool.scratch:
         _writable(pool.scratch)
@@ -90,7 +90,7 @@ def check(pool: Pool) -> None:
         try:
             place = urlsplit(pool.address)
             socket.create_connection((place.hostname or "", place.port or 0), timeout=10).close()
-        except (OSError, ValueError) as error:  # ValueError: no port has such a number
+        except (OSError, ValueError) as error:  # ValueError: not a valid port number
             raise InputError(f"no Dask scheduler answers at {pool.address} ({error}).") from error
 
 
@@ -100,7 +100,7 @@ def threads(pool: Threads, *, one_call_per_process: bool) -> Iterator[Any]:
     from distributed import LocalCluster
     from threadpoolctl import threadpool_limits
 
-    os.environ.update(ONE_THREAD)  # for processes that these threads start
+    os.environ.update(ONE_THREAD)  # for the processes that these threads start
     n = 1 if one_call_per_process else pool.workers or cores()
     cluster: Any = LocalCluster(
         n_workers=n,
@@ -141,12 +141,12 @@ def _on_this_machine(pool: Local | Gpu, n: int, folder: str) -> dict[str, Any]:
 
 
 def _environment(pool: Local | Gpu, n: int) -> dict[str, str]:
-    """Pin threads of ``n`` workers, and tell them what memory they may take together."""
+    """Make the environment of ``n`` workers: one thread each, and the memory that they share."""
     return ONE_THREAD | (share_of(n * pool.memory) if pool.memory else {}) | pool.environment
 
 
 def visible_gpus() -> list[str]:
-    """List the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """List the GPUs that this process may use, named as in ``CUDA_VISIBLE_DEVICES``."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
@@ -158,7 +158,7 @@ def visible_gpus() -> list[str]:
 
 
 def _devices(pool: Gpu) -> list[str]:
-    """List the GPUs that a pool gets; InputError if there are none, or fewer than asked for."""
+    """List the GPUs of a pool (InputError if there are none, or fewer than asked for)."""
     devices = visible_gpus()
     if not devices:
         raise InputError(
@@ -167,14 +167,14 @@ def _devices(pool: Gpu) -> list[str]:
         )
     if pool.workers and pool.workers > len(devices):
         raise InputError(
-            f"`cluster=gpu:{pool.workers}`: there are {len(devices)} GPUs here; ask for no more of them."
+            f"`cluster=gpu:{pool.workers}`: this machine has {len(devices)} GPUs; ask for no more."
         )
     return devices[: pool.workers]
 
 
 @contextmanager
 def gpu(pool: Gpu) -> Iterator[Any]:
-    """Start a worker process for each GPU, which sees no other; with dask-cuda where it is installed.
+    """Start one worker process per GPU, which sees only that GPU; use dask-cuda if it is installed.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def gpu(pool: Gpu) -> Iterator[Any]:
             said = _on_this_machine(pool, len(devices), folder)
 
             class OneEach(LocalCUDACluster):
-                """It would give a worker its own GPU before all others, and no other variables."""
+                """dask-cuda would list all GPUs, the worker's own first, and set no other variables."""
 
                 def new_worker_spec(self) -> dict[Any, Any]:
                     spec: dict[Any, Any] = super().new_worker_spec()
@@ -248,9 +248,10 @@ def _worker_a_gpu(devices: list[str], pool: Gpu, folder: str) -> Any:
 
 
 def lifetime(walltime: int) -> tuple[int, int]:
-    """Seconds after which a worker ends by itself, and by how much that varies, so that not all end at once.
+    """Return the seconds after which a worker ends by itself, and their random spread.
 
-    A worker that ends by itself hands its work back; one that the queueing system kills counts as crashed.
+    Because of the spread, not all workers end at once. A worker that ends by itself hands its work back; one
+    that the queueing system kills counts as crashed.
     """
     margin = min(600, max(60, walltime // 20))
     stagger = min(300, walltime // 20)
@@ -258,7 +259,7 @@ def lifetime(walltime: int) -> tuple[int, int]:
 
 
 def jobqueue(pool: Queue) -> Any:
-    """Import dask-jobqueue; InputError if it is not installed."""
+    """Import dask-jobqueue (InputError if it is not installed)."""
     here = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -266,19 +267,19 @@ def jobqueue(pool: Queue) -> Any:
     except ImportError as error:
         raise InputError(NEEDS_JOBQUEUE.format(kind=pool.kind)) from error
     finally:
-        if here:  # it lets Ctrl-C end the program with status 0
+        if here:  # dask-jobqueue lets Ctrl-C end the program with status 0
             signal.signal(signal.SIGINT, before)
     return dask_jobqueue
 
 
 @contextmanager
 def queue(pool: Queue) -> Iterator[Any]:
-    """Submit the first jobs to a queueing system; later ones follow, also for those that have ended.
+    """Submit the first jobs to a queueing system; more follow later and replace those that have ended.
 
     Raises
     ------
     InputError
-        dask-jobqueue is not installed, or the queueing system does not take the jobs.
+        dask-jobqueue is not installed, or the queueing system refuses the jobs.
     """
     dask_jobqueue = jobqueue(pool)
     from distributed import Status
@@ -292,24 +293,24 @@ def queue(pool: Queue) -> Iterator[Any]:
         ) as cluster,
     ):
         for part in ("ca_file", "cert", "key"):
-            # temporary files: closed after their folder is removed, they complain to the user
+            # temporary files: if closed after their folder is removed, they print errors
             stack.callback(getattr(cluster, f"_job_{part}").close)
-        # the first jobs by hand: scale() and adapt() would tell nobody that the queueing system refuses them
+        # submit the first jobs directly: scale() and adapt() would hide that the queueing system refuses them
         while len(cluster.worker_spec) < -(-pool.workers.min // pool.workers_per_job):
             cluster.worker_spec.update(cluster.new_worker_spec())
         try:
             cluster.sync(cluster._correct_state)
         except (OSError, RuntimeError, ValueError) as error:
-            for job in cluster._created:  # closing them is refused as long as they seem about to start
+            for job in cluster._created:  # Dask refuses to close jobs that seem about to start
                 job.status = Status.failed
             raise InputError(_NOT_SUBMITTED.format(kind=pool.kind, why=_last_words(error))) from error
-        # adapt() also replaces the workers that have reached the end of their jobs; scale() would not
+        # unlike scale(), adapt() also replaces workers whose jobs have ended
         cluster.adapt(minimum=pool.workers.min, maximum=pool.workers.max, **ADAPTIVE)
         yield cluster
 
 
 def _last_words(error: Exception) -> str:
-    """Find in dask-jobqueue's account of a command that failed what the command itself said last."""
+    """Extract the last line that a failed command printed from dask-jobqueue's error."""
     if isinstance(error, FileNotFoundError):
         return _NO_COMMAND.format(command=error.filename)
     said = str(error).partition("stderr:")[2] or str(error)
@@ -317,7 +318,7 @@ def _last_words(error: Exception) -> str:
 
 
 def queue_arguments(pool: Queue) -> dict[str, Any]:
-    """Say a pool's settings in the words of dask-jobqueue."""
+    """Translate a pool's settings for dask-jobqueue."""
     n, memory = pool.workers_per_job, pool.workers_per_job * pool.memory
     seconds, stagger = lifetime(pool.walltime)
     hours, rest = divmod(pool.walltime, 3600)
@@ -346,7 +347,7 @@ def queue_arguments(pool: Queue) -> dict[str, Any]:
         + list(pool.setup),
         "worker_extra_args": [
             *("--lifetime", f"{seconds}s", "--lifetime-stagger", f"{stagger}s"),
-            *("--dashboard-address", "127.0.0.1:0"),  # else it listens to the network, without certificates
+            *("--dashboard-address", "127.0.0.1:0"),  # else it listens without certificates
         ],
         "log_directory": pool.logs,
         "death_timeout": 300,
@@ -363,7 +364,7 @@ def _quoted(value: str) -> str:
 
 
 def _as_variables(settings: Mapping[str, object]) -> dict[str, str]:
-    """Say settings of Dask as environment variables, for a process that other programs start."""
+    """Write Dask settings as environment variables, for processes that other programs start."""
     return {f"DASK_{key.replace('.', '__').replace('-', '_').upper()}": str(v) for key, v in settings.items()}
 
 
@@ -371,7 +372,7 @@ def _as_variables(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 def kubernetes_spec(pool: Kubernetes) -> dict[str, Any]:
-    """Describe the pods to the Dask operator.
+    """Describe the pods for the Dask operator.
 
     Raises
     ------
@@ -436,7 +437,7 @@ def kubernetes(pool: Kubernetes) -> Iterator[Any]:
             quiet=True,
             resource_timeout=600,
         )
-    except Exception as error:  # what kr8s, httpx and the operator raise has no common ancestor
+    except Exception as error:  # kr8s, httpx and the operator raise unrelated exceptions
         raise InputError(
             f"`cluster=kubernetes`: the Dask operator did not start a cluster ({type(error).__name__}: "
             f"{error}); check that kubectl get pods works here and that the operator is installed."
@@ -457,7 +458,7 @@ def _own_scratch() -> Iterator[str]:
 
 
 def _writable(folder: str) -> str:
-    """Fill in variables, and make the folder; InputError if nothing can be written there."""
+    """Fill in variables and make the folder (InputError if it cannot be written)."""
     path = os.path.expandvars(folder)
     try:
         os.makedirs(path, exist_ok=True)

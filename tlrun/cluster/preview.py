@@ -1,4 +1,4 @@
-"""Shows what a cluster file means, with nothing submitted."""
+"""Shows what a cluster file would start; submits nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _first_sentence(text: str) -> str:
 
 
 def preview(cluster: str) -> str:
-    """Say what would be started for a word or a file: workers, job scripts, pods.
+    """Show what a word or a file would start: workers, job scripts, pods.
 
     Raises
     ------
@@ -61,14 +61,14 @@ def _preview(pool: Pool) -> str:
         else pool.workers.min
     )
     if isinstance(pool, Kubernetes):
-        return f"# {n} worker pods, asked for like this:\n" + yaml.safe_dump(
+        return f"# {n} worker pods, requested like this:\n" + yaml.safe_dump(
             launch.kubernetes_spec(pool), sort_keys=False
         )
     return f"# {n} workers, {pool.workers_per_job} in each job like this:\n" + job_script(pool)
 
 
 def job_script(pool: Queue) -> str:
-    """Write the script of one job, for a scheduler at an address that is made up.
+    """Write the script of one job, with a made-up address of the scheduler.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def job_script(pool: Queue) -> str:
     arguments = launch.queue_arguments(pool)
     for name in ("scheduler_options", "silence_logs"):  # of the scheduler
         arguments.pop(name)
-    # a folder for logs is made as soon as it is named
+    # dask-jobqueue makes a folder for logs as soon as it is named
     script = job(
         scheduler="tls://SCHEDULER:8786",
         name="NAME",

@@ -1,8 +1,8 @@
-"""Certificates of one cluster: who does not have them cannot talk to its scheduler and its workers.
+"""TLS certificates of one cluster, without which nobody can talk to its scheduler and workers.
 
-A Dask scheduler runs whatever it is sent, so without them any process that reaches its port, of any user of
-the machine, could run code as the user who started it. They are made anew for every cluster and are in memory
-only; a queueing system's jobs read theirs from files that only the user can read.
+A Dask scheduler runs any code that it is sent. Without certificates, any process that reaches its port, of
+any user of the machine, could run code as the user who started it. New certificates are made for every
+cluster and stay in memory; jobs of a queueing system read them from files that only the user can read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from catalogs.errors import InputError
 
 _NAME = "template-learning"
 _FOLDER = ".certificates-"
-_DAYS = 365  # no cluster lives longer
+_DAYS = 365  # longer than any cluster lives
 
 
 def temporary() -> Any:
     """Make the certificates of a cluster.
 
-    As ``distributed.Security.temporary``, but valid from a day ago: the clocks of nodes differ.
+    As ``distributed.Security.temporary``, but valid from a day ago, because the clocks of nodes differ.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def temporary() -> Any:
 
 
 def to_be_shown() -> Any:
-    """Make what stands for a cluster's certificates in a job's script that is only shown."""
+    """Make a placeholder for the certificates in a job script that is only shown."""
     from distributed import Security
 
     return Security(
@@ -81,8 +81,8 @@ def folder_for_jobs(logs: str) -> Iterator[str]:
     Parameters
     ----------
     logs
-        Folder of the jobs' output, which all machines share; those that programs left there that were killed
-        are removed.
+        Folder of the jobs' output, shared by all machines. Folders left by programs that were killed are
+        removed.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""A run as people see it: the live display, the time left, a journal in JSON lines."""
+"""Reports of a run: the live display, the time left, a journal in JSON lines."""

@@ -1,4 +1,4 @@
-"""A fan-out as people see it: live in a terminal, a line now and then in a log, and an account at the end."""
+"""Shows a fan-out: live in a terminal, as lines in a log, and as a table at the end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tlrun.account import Failure, Progress
 from tlrun.reporting.estimate import Work, seconds_left, share_done
 from tlrun.reporting.journal import Journal
 
-#: Seconds between two lines where the output is not a terminal, and the share of the time spent so far that
-#: they may be apart at most: a run of days says no more than one of minutes.
+#: Seconds between two lines where the output is not a terminal, and the least interval as a share of the time
+#: spent so far, so that a run of days writes no more lines than one of minutes.
 LOG_EVERY, LOG_SHARE = 15.0, 0.05
-#: Items that get a line of their own; of later ones, one every so many seconds.
+#: Number of items that get a line of their own; later, one line appears every so many seconds.
 FIRST_ITEMS, ITEM_EVERY = 20, 10.0
 _JOURNAL_EVERY = 10.0
 
@@ -32,15 +32,15 @@ class Display:
     Parameters
     ----------
     title
-        What is being done, e.g. ``simulating``.
+        What the run does, e.g. ``simulating``.
     work
         All calls that will be made.
     items
         How many items there are.
     unit
-        Word for the pieces that people count in, e.g. ``tilts``.
+        Name of the pieces that are counted, e.g. ``tilts``.
     journal
-        Where the same is written for programs.
+        Journal for other programs.
     console
         For tests; standard output otherwise.
     progress
@@ -97,7 +97,7 @@ class Display:
         self._line.__exit__(kind, error, trace)
 
     def update(self, progress: Progress) -> None:
-        """Show how far it is; give this to ``on_progress``."""
+        """Show the progress; pass this as ``on_progress``."""
         self._last = progress
         self._line.update(sum(progress.calls_done.values()), self._count(progress))
         if progress.seconds >= self._next_entry:
@@ -111,7 +111,7 @@ class Display:
             self._console.print(f"  {self._title}: {'; '.join(filter(None, words))}")
 
     def done(self, item: str, line: str, **facts: Any) -> None:
-        """Say of an item that it is finished, unless too many are."""
+        """Report that an item is finished, unless there are too many."""
         self._journal.write("done", item=item, **facts)
         now = self._last.seconds if self._last else 0.0
         if self._told >= FIRST_ITEMS and now < self._next_item:
@@ -123,7 +123,7 @@ class Display:
         self._console.print(self._fitted(f"  {line}{more}"), markup=False)
 
     def failed(self, failure: Failure, name: str) -> None:
-        """Say at once of an item that it was given up; the reasons of the first ones, in a line each."""
+        """Report at once that an item failed; the first ones with their reasons, one line each."""
         self._journal.failed(failure, name)
         failures = len(self._last.failures) if self._last else 0
         if failures < FIRST_ITEMS:
@@ -131,7 +131,7 @@ class Display:
             self._console.print(text, style="red", markup=False)
 
     def _fitted(self, line: str) -> str:
-        """Break a line between words where it is wider than the window; in a file it stays one line."""
+        """Break a line between words if it is wider than the window; in a file it stays one line."""
         if self._live is None or not self._console.is_terminal:
             return line
         parts = line.splitlines()
@@ -191,13 +191,13 @@ class Display:
 
 
 def busy(progress: Progress) -> float:
-    """Share of the workers' time that was spent in calls which have ended."""
+    """Return the share of the workers' time that was spent in calls that have ended."""
     spent = progress.occupied_seconds
     return round(min(1.0, spent / progress.worker_seconds), 4) if progress.worker_seconds else 0.0
 
 
 def account(progress: Progress, items: int) -> list[str]:
-    """Write the table at the end of a run: what was called, how often, and what it took."""
+    """Write the table at the end of a run: the calls, their number and their times."""
     wide = max([len("step"), *map(len, progress.calls_done)])
     lines = [f"  {'step':{wide}} {'calls':>7} {'each':>8} {'in all':>8}"]
     for group, n in sorted(progress.calls_done.items()):

@@ -1,4 +1,4 @@
-"""When a fan-out will be done: what its calls have cost so far, group by group, against what is to come."""
+"""Estimates when a fan-out will be done, from the cost of finished calls in each group."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 
 from tlrun.account import Progress
 
-#: Share of what is left that calls must be like which have finished, or no time is told.
+#: Share of the remaining work that must be of a kind that has finished before; else no time is shown.
 _KNOWN = 0.5
 
 
 @dataclass(frozen=True)
 class Work:
-    """Calls that are alike.
+    """Calls of one kind.
 
     Attributes
     ----------
     group
-        As :attr:`tlrun.calls.Call.group` names them: a function, and what the calls are like.
+        Name as in :attr:`tlrun.calls.Call.group`: the function and the kind of call.
     calls
         How many there are in all.
     guess
-        What one of them probably costs, in any unit that is the same for all groups.
+        Estimated cost of one call, in any unit that is the same for all groups.
     pieces
-        How many of what people count a run's pace in, such as tilts, all of them make together.
+        How many pieces, such as tilts, all the calls make together.
     """
 
     group: str
@@ -42,10 +42,10 @@ class Work:
 def costs(work: Sequence[Work], progress: Progress) -> dict[str, float]:
     """Estimate the seconds of one call of each group.
 
-    A group with finished calls costs the mean of all but the longest, which is mostly the first one, with
-    what a process loads and compiles. A group without costs its guess, corrected by how wrong the guesses
-    were for the same function, or, if none of that has finished either, for all; and no more than the one
-    call that has finished took.
+    A group with finished calls costs their mean without the longest call, which is usually the first one and
+    includes loading and compiling. A group without finished calls costs its guess, corrected by how wrong the
+    guesses were for the same function, or for all functions if no call of it has finished; but no more than
+    the only call that has finished.
     """
     usual, every = _Known(work, progress, progress.longest_call), _Known(work, progress, {})
     found = {each.group: (usual if usual.any else every).cost(each) for each in work}
@@ -56,7 +56,7 @@ def costs(work: Sequence[Work], progress: Progress) -> dict[str, float]:
 
 
 def share_done(work: Sequence[Work], progress: Progress) -> float:
-    """Estimate the share of the work that is done, 0 to 1, each call weighed by what it costs."""
+    """Estimate the share of the work that is done, 0 to 1, with each call weighted by its cost."""
     cost = costs(work, progress)
     total = sum(each.calls * cost[each.group] for each in work)
     done = sum(min(each.calls, progress.calls_done.get(each.group, 0)) * cost[each.group] for each in work)
@@ -64,12 +64,12 @@ def share_done(work: Sequence[Work], progress: Progress) -> float:
 
 
 class _Known:
-    """What finished calls took, each group without one call of the given time."""
+    """Sum the times of finished calls, leaving out one call of the given time in each group."""
 
     def __init__(self, work: Sequence[Work], progress: Progress, without: Mapping[str, float]) -> None:
         self._calls: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
-        self._of: defaultdict[str, float] = defaultdict(float)  # seconds of a function, "" of all
+        self._of: defaultdict[str, float] = defaultdict(float)  # seconds by function; "" stands for all
         self._guessed: defaultdict[str, float] = defaultdict(float)
         for each in work:
             done = progress.calls_done.get(each.group, 0)
@@ -90,22 +90,22 @@ class _Known:
 
 
 def seconds_left(work: Sequence[Work], items: int, progress: Progress) -> float | None:
-    """Estimate the wall seconds until all is done.
+    """Estimate the wall seconds until everything is done.
 
     Parameters
     ----------
     work
         All calls of the fan-out.
     items
-        How many it has.
+        Number of items.
     progress
-        How far it is.
+        The progress so far.
 
     Returns
     -------
     float or None
-        None while of the greater part of the rest nothing like it has finished, or nothing could, or when the
-        rest is not to be done.
+        None while no call like most of the remaining ones has finished, while nothing can run, or when the
+        run is stopping.
     """
     open_items = items - progress.items_done - progress.items_failed
     if open_items <= 0:
@@ -124,12 +124,12 @@ def seconds_left(work: Sequence[Work], items: int, progress: Progress) -> float 
     )
     if known < _KNOWN * left:  # a guess may be wrong by a factor of ten
         return None
-    left *= open_items / (open_items + progress.items_failed)  # what failed is not tried to its end
-    # what runs now is half done, on average
+    left *= open_items / (open_items + progress.items_failed)  # failed items are not finished
+    # running calls are half done on average
     running = 0.5 * progress.running * spent / max(1, sum(progress.calls_done.values()))
     running = min(running, left)
     efficiency = min(1.0, (spent + running) / progress.worker_seconds)
-    # at the very end one item after the other falls silent: its last call has no others beside it
+    # at the very end workers fall idle, because the last calls of the items have none beside them
     last = max((cost[each.group] for each in work), default=0.0)
     tail = last * (1 - 1 / progress.workers) / 2
     return (left - running) / (progress.workers * efficiency) + min(tail, left)

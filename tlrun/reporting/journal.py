@@ -1,4 +1,4 @@
-"""A run as JSON lines, for other programs: one object a line, written as it happens.
+"""Journal of a run for other programs: JSON lines, written as things happen.
 
 Every line has ``time`` (ISO 8601, UTC) and ``event``:
 
@@ -9,11 +9,11 @@ Every line has ``time`` (ISO 8601, UTC) and ``event``:
     ``calls_done`` and ``call_seconds`` (by group), ``retried``, ``running``, ``workers``, ``busy`` (share of
     worker time that was used), ``bytes_written``, ``seconds_left`` (null while unknown)
 ``done``
-    an item: ``item``, and what its maker says of it
+    a finished item: ``item``, and further facts about it
 ``failed``
-    an item: ``item``, ``error``, ``step``, ``attempts``, ``causes``, ``host``, ``details``, ``log``
+    a failed item: ``item``, ``error``, ``step``, ``attempts``, ``causes``, ``host``, ``details``, ``log``
 ``end``
-    the account that stays in the corpus, see :mod:`tlgen.runs`; also of a run that had nothing to do
+    the summary that is stored in the corpus (:mod:`tlgen.runs`); written even if there was nothing to do
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Appends events to a file, or nowhere if there is no path; a context manager.
+    """Context manager that appends events to a file; without a path it does nothing.
 
-    That the file cannot be written any more, as on a full disk, is told once and stops nothing.
+    If the file cannot be written any more, for example on a full disk, this is reported once, and the run
+    goes on.
 
     Raises
     ------
@@ -44,7 +45,7 @@ class Journal:
 
     def __init__(self, path: str | None) -> None:
         try:
-            # unbuffered: a line is on its way to the disk when it is written, and closing writes no more
+            # unbuffered: each line goes to the disk at once, and closing writes nothing more
             self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115 - closed at exit
         except OSError as error:
             raise InputError(f"`log_json={path}` cannot be written ({error.strerror}).") from error
@@ -59,7 +60,7 @@ class Journal:
             self._file.close()
 
     def failed(self, failure: Failure, item: str) -> None:
-        """Append that an item was given up; ``item`` is its name for people."""
+        """Append that an item failed; ``item`` is its name for people."""
         facts = asdict(failure)
         self.write("failed", item=item, step=facts.pop("kind"), **facts)
 

@@ -210,7 +210,7 @@ class TestTable:
     @pytest.mark.parametrize(
         ("where", "says"),
         [
-            ("doze < 100", "names 'doze', no column of the corpus; did you mean 'dose'"),
+            ("doze < 100", "names 'doze', which is not a column of the corpus; did you mean 'dose'"),
             ("dose <", "cannot be understood"),
             ("dose + 1", "is no condition"),
             ("split", "is no condition"),

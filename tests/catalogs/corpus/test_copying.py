@@ -123,7 +123,7 @@ def test_refusals(three: Catalog, tmp_path: Path, classes: list[ClassInfo]) -> N
     Catalog.create(tmp_path / "other", classes=classes[:1], recipe={}, name="other")
     with pytest.raises(InputError, match="has other classes"):
         three.copy_to(tmp_path / "other")
-    with pytest.raises(InputError, match="no column of the corpus"):
+    with pytest.raises(InputError, match="which is not a column of the corpus"):
         three.copy_to(tmp_path / "new", "doze < 3")
     assert not (tmp_path / "new").exists()
 
@@ -137,7 +137,7 @@ def test_one_corpus_in_the_other(three: Catalog, tmp_path: Path) -> None:
         link / "inner",
         Path(three.url).parent,
     ):
-        with pytest.raises(InputError, match="lie one in the other"):
+        with pytest.raises(InputError, match="lie inside each other"):
             three.copy_to(place)
     with pytest.raises(InputError, match="cannot be copied to itself"):
         three.copy_to(link)

@@ -85,7 +85,7 @@ class TestStore:
             lambda: store.at(key),
         ]
         for act in acts:
-            with pytest.raises(InputError, match="no name below a folder"):
+            with pytest.raises(InputError, match="would lead out of its folder"):
                 act()
         assert store.read("a/b") == b"1"
 
@@ -157,7 +157,7 @@ class TestRecords:
         poison(foreign, 0, key, b"ssh-rsa attacker")
         done = Catalog.open(foreign.url).copy_to(tmp_path / "copy")
         assert list(done.failed) == [f"{0:016x}"]
-        assert "which is no object of a sample" in done.failed[f"{0:016x}"]
+        assert "which is not an object of a sample" in done.failed[f"{0:016x}"]
         assert untouched(victim)
         assert {path.name for path in tmp_path.iterdir()} == {"corpus", "copy", "home"}
         assert [p.kind for p in foreign.problems()] == ["sample"]
@@ -173,7 +173,7 @@ class TestRecords:
         file.write_bytes(root)
         rewrite(foreign, 0, checksums={"zarr.json": checksum(root)})
         done = foreign.copy_to(tmp_path / "copy")
-        assert "does not say the checksums" in done.failed[f"{0:016x}"]
+        assert "does not contain the checksums" in done.failed[f"{0:016x}"]
 
     @pytest.mark.parametrize(("column", "value"), [("sample_id", "../../pwn"), ("path", "../../x.zarr")])
     def test_the_index(self, foreign: Catalog, column: str, value: str, tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ def test_the_index_against_the_records(four: Catalog, make_sample: MakeSample) -
     for file in (Path(four.url) / "recent").iterdir():
         file.unlink()  # by hand
     texts = {p.sample_id: p.text for p in four.problems() if p.kind == "index"}
-    assert texts[records[0].sample_id].endswith("is in the index and is not there")
-    assert texts[records[1].sample_id].endswith("is not what the index says")
+    assert texts[records[0].sample_id].endswith("is in the index but does not exist")
+    assert texts[records[1].sample_id].endswith("differs from the index")
     assert texts[f"{9:016x}"].endswith("is not in the index")
     todo = four.plan_repair(grace=0)
     four.repair(todo)

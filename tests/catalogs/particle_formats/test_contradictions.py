@@ -228,7 +228,7 @@ def test_every_format_refuses_its_own_sizes_of_0(tmp_path: Path) -> None:
     table = particles.make(tomogram="TS_03", x=[80.0], y=[8.0], z=[8.0], class_name="ribosome")
     for name in FORMATS:
         for size in (0.0, -8.0, float("nan")):
-            with pytest.raises(InputError, match="only a number above 0"):
+            with pytest.raises(InputError, match="it must be above 0"):
                 particles.save(table, tmp_path / "out", name, Context(voxel_size=size, shape=(9, 9, 9)))
 
 

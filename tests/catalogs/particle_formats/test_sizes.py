@@ -41,7 +41,7 @@ def test_a_list_of_tomograms(tmp_path: Path, size: str) -> None:
 
 @pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), float("inf")])
 def test_options(size: float) -> None:
-    with pytest.raises(InputError, match=r"voxel size of .* is none"):
+    with pytest.raises(InputError, match=r"voxel size of .* is impossible"):
         Context(voxel_size=size)
-    with pytest.raises(InputError, match=r"pixel size of .* is none"):
+    with pytest.raises(InputError, match=r"pixel size of .* is impossible"):
         Context(pixel_size={"a": 1.0, "b": size})

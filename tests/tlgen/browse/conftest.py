@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,11 @@ from tlgen.browse import server
 from tlgen.browse.server import Browser
 
 SHAPE = (24, 40, 36)
+
+
+@pytest.fixture(scope="session")
+def write() -> Callable[..., str]:
+    return write_sample
 
 
 def write_sample(catalog: Catalog, number: int, *, images: bool = True) -> str:
@@ -96,7 +103,22 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(catalog: Catalog) -> Iterator[Served]:
-    """Serve it in a thread."""
+    """Serve it."""
+    with serving(catalog) as made:
+        yield made
+
+
+@pytest.fixture
+def served_without_samples(tmp_path: Path) -> Iterator[Served]:
+    """Serve a corpus that has no samples yet."""
+    classes = [ClassInfo(name="ribosome", label=1, radius=70.0)]
+    with serving(Catalog.create(tmp_path / "empty", classes=classes, recipe={}, name="empty")) as made:
+        yield made
+
+
+@contextmanager
+def serving(catalog: Catalog) -> Iterator[Served]:
+    """Serve a corpus in a thread."""
     browser = Browser(catalog)
     listening, port = server.listen(None)
     ready = threading.Event()

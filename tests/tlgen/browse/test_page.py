@@ -139,6 +139,25 @@ def test_a_sample_is_opened_labelled_and_slid_through(page: Any, served: Any) ->
     at_rest(page, 1)
 
 
+def test_a_browser_without_webgl_is_told_so(page: Any, served: Any) -> None:
+    page.add_init_script(
+        "const real = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...more) {"
+        " return kind.startsWith('webgl') ? null : real.call(this, kind, ...more); };"
+    )
+    page.goto(f"{served.url}/sample/{FIRST}?token={served.browser.token}")
+    page.wait_for_selector("main:not([hidden])")
+    assert "WebGL" in page.text_content("#without")
+    assert page.get_attribute("#neuroglancer", "href") is None
+
+
+def test_a_corpus_without_samples(page: Any, served_without_samples: Any) -> None:
+    page.goto(served_without_samples.address)
+    at_rest(page, 1)
+    assert page.text_content("#count") == "0 samples"
+    assert "no samples yet" in page.text_content("#constant")
+
+
 def test_without_the_token_the_page_stays_closed(page: Any, served: Any) -> None:
     response = page.request.get(f"{served.url}/")
     assert response.status == 403

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from catalogs.corpus.catalog import Catalog
+from catalogs.errors import InputError
 from tlgen.browse import in_neuroglancer, server
 from tlgen.commands import browse as command
 
@@ -191,6 +192,39 @@ def test_tilt_images(served: Any) -> None:
     assert answer(served, f"/api/sample/{1:016x}")["tilts"]["images"] is False
 
 
+def test_samples_that_come_meanwhile_are_told_apart(tmp_path: Path, write: Any, catalog: Catalog) -> None:
+    growing = Catalog.create(tmp_path / "corpus", classes=catalog.classes, recipe={}, name="growing")
+    for number in (0, 2):
+        write(growing, number)
+    browser = server.Browser(growing)
+    table, found = json.loads(browser.table()), json.loads(browser.select("dose > 91"))
+    assert (table["rows"], found["rows"], found["version"]) == (2, [1], table["version"])
+    assert json.loads(browser.table())["version"] == table["version"]
+    write(growing, 1)
+    assert json.loads(browser.select("dose > 91"))["rows"] == [1]  # of the table that the page has
+    again = json.loads(browser.table())
+    assert again["rows"] == 3
+    assert again["version"] == json.loads(browser.select(""))["version"] != table["version"]
+
+
+def test_a_corpus_in_a_store_of_objects(write: Any, catalog: Catalog) -> None:
+    stored = Catalog.create("memory://browse/corpus", classes=catalog.classes, recipe={}, name="stored")
+    sample_id = write(stored, 0)
+    browser, here = server.Browser(stored), server.Planes(catalog)
+    assert json.loads(browser.table())["rows"] == 1
+    assert browser.planes.png(sample_id, "tomogram", "y", 3) == here.png(FIRST, "tomogram", "y", 3)
+    assert browser.planes.tilt(sample_id, 2) == here.tilt(FIRST, 2)
+    assert stored.thumbnail(sample_id) == catalog.thumbnail(FIRST)
+
+
+def test_a_damaged_sample_is_told_in_a_sentence(tmp_path: Path, write: Any, catalog: Catalog) -> None:
+    damaged = Catalog.create(tmp_path / "corpus", classes=catalog.classes, recipe={}, name="damaged")
+    sample_id = write(damaged, 0)
+    next(Path(damaged.sample_url(sample_id)).glob("0/c/0/0/0")).unlink()
+    with pytest.raises(InputError, match="is damaged"):
+        server.Browser(damaged).planes.png(sample_id, "tomogram", "z", 0)
+
+
 def test_thumbnails(served: Any, catalog: Catalog) -> None:
     response, body = get(served, f"/thumbnail/{FIRST}.png")
     assert (response.status, body) == (200, catalog.thumbnail(FIRST))
@@ -231,6 +265,15 @@ def test_a_port_that_is_taken_is_refused(catalog: Catalog, tlgen: Any, served: A
     assert said.count("\n") == 1
     assert f"port {served.port} cannot be used" in said
     assert "--port" in said
+
+
+def test_a_corpus_of_a_newer_version_is_refused(tmp_path: Path, tlgen: Any, catalog: Catalog) -> None:
+    newer = Catalog.create(tmp_path / "corpus", classes=catalog.classes, recipe={}, name="newer")
+    file = Path(newer.url) / "corpus.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
+    status, _, said = tlgen("browse", newer.url, "--no-browser")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "99" in said
 
 
 def test_what_is_no_corpus_is_refused(tmp_path: Path, tlgen: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -85,11 +86,10 @@ class TestUpkeep:
     def test_a_whole_corpus(self, url: str) -> None:
         done = call("verify", url)
         assert done.exit_code == 0
-        assert "is whole: 2 samples, " in done.output
-        assert " kB compared with their checksums" in done.output
+        assert re.search(r"is complete: 2 samples, \d\S* kB compared with their checksums", done.output)
         assert "names and sizes compared" in call("verify", url, "--quick").output
         done = call("repair", url)
-        assert (done.exit_code, f"nothing to mend in {url}" in done.output) == (0, True)
+        assert (done.exit_code, f"nothing to repair in {url}" in done.output) == (0, True)
 
     def test_damage_is_said_and_mended_only_if_told_to(self, url: str) -> None:
         shard = flip(url, f"{1:016x}")
@@ -115,7 +115,7 @@ class TestUpkeep:
         (group / "zarr.json").write_text("{}")
         done = call("repair", url, "--yes")
         assert done.exit_code == 1
-        assert "younger than 24 h: somebody may be writing them" in done.output
+        assert "younger than 24 h: another run may be writing them" in done.output
         assert group.exists()
         assert call("repair", url, "--yes", "--grace", "-1").exit_code == 0
         assert not group.exists()

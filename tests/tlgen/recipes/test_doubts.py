@@ -96,7 +96,7 @@ def test_a_phase_plate_makes_focus_usual(tmp_path: Path, recipe: dict[str, Any])
         ({"acquisition": {"voxel_size": 0.5}, "shape": [10, 99, 99]}, "shape: each side of the box"),
         ({"samples": {"a": {"number": 10**9}}}, "must be from 1 to 1000000, not 1e+09"),
         ({"samples": {"a": {"number": 10**6, "grid": {"dose": [60, 90]}}}}, "samples: the number of all"),
-        ({"unusual": ["voxelsize"]}, "unusual names voxelsize, which is no quantity; did you mean"),
+        ({"unusual": ["voxelsize"]}, "unusual names voxelsize, which is not a known quantity; did you mean"),
     ],
 )
 def test_an_impossible_value_is_refused(
@@ -111,7 +111,7 @@ def test_an_impossible_value_is_refused(
     ("target", "words"),
     [
         ({"count": 10**9}, "targets.big.count must be at most 1000000"),
-        ({"count": 10**5}, "targets.big.count: 100000 molecules have no room in the box of shape; even of"),
+        ({"count": 10**5}, "targets.big.count: 100000 molecules have no room in the box of shape; it has"),
         ({"count": 2, "variants": {"number": 10**7}}, "targets.big.variants.number: Input should be less"),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_recipe_that_is_there_keeps_all_but_its_tilt_series(
         to.write_text(text)
     old, before = to.read_text(), read_recipe(str(to))
     lines = write_recipe(path, str(to), None, 10.0)
-    assert "the rest is as it was" in lines[-1]
+    assert "the rest is unchanged" in lines[-1]
     assert (tmp_path / "mine.yaml.before").read_text() == old
     after = read_recipe(str(to))
     kept = {"shape", "acquisition", "samples"}

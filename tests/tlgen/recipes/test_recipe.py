@@ -164,9 +164,9 @@ def test_a_group_may_have_a_packing_of_its_own() -> None:
         ({**MINIMAL, "acquisition": {"voxel_size": [8, 10]}}, "a corpus has one voxel size"),
         (
             {**MINIMAL, "acquisition": {"defocus": "2 parsec"}},
-            "acquisition.defocus: '2 parsec' is in no unit that is known for it; give it in A,",
+            "acquisition.defocus: '2 parsec' has an unknown unit; use A,",
         ),
-        ({**MINIMAL, "packing": {"gap": "3 kV"}}, "packing.gap: '3 kV' is in no unit"),
+        ({**MINIMAL, "packing": {"gap": "3 kV"}}, "packing.gap: '3 kV' has an unknown unit"),
         (
             {**MINIMAL, "samples": {"a": {"grid": {"dose": 3}}}},
             "samples.a.grid.dose: give a list of the values",
@@ -184,13 +184,13 @@ def test_a_group_may_have_a_packing_of_its_own() -> None:
         ),
         (
             {**MINIMAL, "targets": {"r": {"structures": [{"file": "4v5d", "contour": 2}], "count": 2}}},
-            "contour is of a map, and 4v5d is none",
+            "contour needs a map, and 4v5d is not a map",
         ),
         ({**MINIMAL, "packing": {"molecules": 9}}, "packing: molecules needs ratio"),
         ({**MINIMAL, "packing": {"ratio": {"ribosome": 1}}}, "packing: ratio needs molecules, concentration"),
         (
             {**MINIMAL, "packing": {"fill": "saturation", "concentration": "300 mg/ml"}},
-            "packing: concentration and fill both say how many",
+            "packing: concentration and fill both set the number of molecules",
         ),
         (
             {**MINIMAL, "packing": {"fill": "saturation", "ratio": {"ribosom": 1}}},
@@ -202,7 +202,7 @@ def test_a_group_may_have_a_packing_of_its_own() -> None:
                 "packing": {"fill": "saturation", "ratio": {"ribosome": 1}},
                 "distractors": [{"file": "4v1w", "count": 1}],
             },
-            "packing.ratio says nothing of distractor",
+            "packing.ratio has no number for distractor",
         ),
         ({**MINIMAL, "extends": "nothing"}, "mine.yaml extends nothing, and there is no recipe nothing"),
         ({**MINIMAL, "extends": "mine.yaml"}, "extends itself"),

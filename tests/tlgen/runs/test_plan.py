@@ -177,7 +177,7 @@ def test_prices(text: str, price: float) -> None:
 
 @pytest.mark.parametrize("text", ["cheap", "-1", "0.05/GPU-hour", "nan"])
 def test_a_price_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=rf"`price='{text}'` is no price; give one such as 0\.05/core-hour"):
+    with pytest.raises(InputError, match=rf"`price='{text}'` is not a price; give one such as 0\.05/c"):
         plan.price_of(text)
 
 

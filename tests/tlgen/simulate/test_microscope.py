@@ -320,7 +320,7 @@ class TestRecipe:
             "samples": {"train": {}},
         }  # fmt: skip
         with pytest.raises(
-            ValueError, match="'papper' is none of paper, balanced, draft; did you mean 'paper'"
+            ValueError, match="'papper' is not one of paper, balanced, draft; did you mean 'paper'"
         ):
             Recipe.model_validate({**content, "acquisition": {"quality": "papper"}})
         described = json_schema()["properties"]["acquisition"]

@@ -66,7 +66,7 @@ def test_balls_stand_out_and_other_choices_need_no_picking(
     strict = tlpick("select", to, "--fdr", 0.01, "--to", tmp_path / "none.star")
     assert "0 picks: " in strict.out
     for wrong, words in (
-        (("--fdr", "some"), "is no share of wrong picks"),
+        (("--fdr", "some"), "is not a share of wrong picks"),
         (("--top", 3, "--fdr", "off"), "--fdr and --top all say which picks are kept"),
     ):
         refused = tlpick("select", to, *wrong, "--to", tmp_path / "x.star")

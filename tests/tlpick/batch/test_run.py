@@ -137,9 +137,9 @@ def test_a_model_of_another_version_is_refused(
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--max-memory", "lots", "'lots' is no amount of memory"),
+        ("--max-memory", "lots", "'lots' is not an amount of memory"),
         ("--max-memory", "10MB", "give more --max-memory"),
-        ("--crop", "5-9", "'5-9' is no range of planes"),
+        ("--crop", "5-9", "'5-9' is not a range of planes"),
         ("--crop", "90:99", "leaves nothing of"),
         ("--tta", "3", "'3' is not one of 1, 4, 8"),
         ("--mask", "absent.mrc", "there is no volume absent.mrc"),

@@ -264,7 +264,7 @@ def test_tomograms_of_other_names_are_joined_by_an_option(
     scored = tlpick("score", tmp_path / "picks", tmp_path / "truth.csv", *both)
     assert (scored.status, scored.out[:7]) == (0, "F1 1.00")
     for pair, words in (
-        ("a-1", "--join a-1 is no pair of names"),
+        ("a-1", "--join a-1 is not a pair of names"),
         ("x=b-1", "no tomogram x was picked"),
         ("a-1=b-3", "has no tomogram b-3; did you mean 'b-"),
     ):

@@ -69,8 +69,8 @@ def test_one_word_is_enough(word: str, pool: Any) -> None:
         ("local:0", "is not a cluster"),
         ("slurm:4", "is not a cluster"),
         ("local:x", "is not a cluster; give local, or local:N for N workers"),
-        ("tcp://", r"'tcp://' is no address of a scheduler; give one such as tcp://HOST:8786"),
-        ("tcp://host", "'tcp://host' is no address of a scheduler"),
+        ("tcp://", r"'tcp://' is not the address of a scheduler; give one such as tcp://HOST:8786"),
+        ("tcp://host", "'tcp://host' is not the address of a scheduler"),
         ("slurmy", "did you mean 'slurm'"),
         ("address", "is not a cluster"),
         ("nowhere.yaml", "there is no cluster file nowhere.yaml"),
@@ -92,13 +92,13 @@ def test_an_unknown_word_is_refused(word: str, says: str) -> None:
         ({"kind": "slurm", "wall_time": "1h"}, "unknown key wall_time; did you mean 'walltime'"),
         ({"kind": "slurm", "workers": {"min": 1, "maxi": 2}}, "unknown key workers.maxi; did you mean 'max'"),
         ({"kind": "slurm", "workers": {"min": 3, "max": 2}}, "workers: min 3 is more than max 2"),
-        ({"kind": "slurm", "walltime": 240}, "walltime: '240' is no time; give one such as 04:00:00"),
+        ({"kind": "slurm", "walltime": 240}, "walltime: '240' is not a time; give one such as 04:00:00"),
         ({"kind": "slurm", "walltime": "1min"}, "less than 5 minutes"),
-        ({"kind": "slurm", "memory": "4 elephants"}, "memory: '4 elephants' is no amount of memory"),
+        ({"kind": "slurm", "memory": "4 elephants"}, "memory: '4 elephants' is not an amount of memory"),
         ({"kind": "slurm", "gpu": True, "workers_per_job": 2, "workers": 2}, "leave out workers_per_job"),
-        ({"kind": "slurm", "workers_per_job": 9}, "one job has 9 workers, and workers says 8 at most"),
+        ({"kind": "slurm", "workers_per_job": 9}, "one job has 9 workers, more than workers allows"),
         ({"kind": "sge", "workers_per_job": 2}, 'add it to directives, e.g. "-pe smp 2"'),
-        ({"simulate": {"kind": "local"}}, "says nothing of the pool rest"),
+        ({"simulate": {"kind": "local"}}, "lacks the pool rest"),
         ({"simulate": {"kind": "local"}, "rst": {"kind": "local"}}, "unknown key rst; did you mean 'rest'"),
         ({"simulate": {"kind": "local", "n": 1}, "rest": {"kind": "local"}}, "simulate: unknown key n"),
         ({"simulate": "gpu", "rest": "local"}, "simulate must have keys"),
@@ -221,7 +221,7 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    with pytest.raises(InputError, match="there are 2 GPUs here"), open_cluster("gpu:3"):
+    with pytest.raises(InputError, match="this machine has 2 GPUs"), open_cluster("gpu:3"):
         pass
 
 
@@ -496,5 +496,5 @@ def test_pods_are_what_the_operator_takes() -> None:
 
 def test_a_scheduler_that_has_gone_is_said_where_workers_are_counted() -> None:
     gone = SimpleNamespace(scheduler_info=lambda n_workers: {})
-    with pytest.raises(ClusterLost, match="the Dask scheduler has gone"):
+    with pytest.raises(ClusterLost, match="the Dask scheduler is gone"):
         n_workers(gone)

@@ -100,6 +100,21 @@ def test_the_best_network_is_kept(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_the_latest_within_a_standard_error_of_the_largest_score_is_kept(tmp_path):
+    state, seen = State("f"), []
+    found = ((0.5, 0.1), (0.80, 0.3), (0.77, 0.2), (0.74, 0.9), (0.76, 0.1))
+
+    def validate(network):
+        seen.append(checkpoint.values(network.variables))
+        return ValidationResult(found[len(seen) - 1], error=0.05)
+
+    train(learner(), Dots(), state, schedule(), tmp_path / "s.npz", validate=validate)
+    assert (state.best_score, state.top_score, state.top_error) == ([0.76, 0.1], [0.8, 0.3], 0.05)
+    assert state.stale == 3
+    for a, b in zip(state.best, seen[4], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_it_stops_when_nothing_gets_better(tmp_path):
     state = State("f")
     values = [0.1, 0.5, 0.5, 0.4, 0.9]  # as good is not better

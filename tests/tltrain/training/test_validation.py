@@ -77,7 +77,8 @@ def test_picks_are_counted_one_to_one():
     score = scores.picks["a"]
     assert (score.precision, score.recall) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
     outcome = scores.outcome()
-    assert outcome.score == (pytest.approx(2 / 3), scores.mean)
+    assert outcome.score == (scores.average_precision[0], scores.mean)
+    assert outcome.score[0] <= 2 / 3 + 1e-9  # all right ones first
     assert outcome.facts["picks"]["a"]["f1"] == score.f1
     assert "picks 0.667" in outcome.words
 
@@ -98,6 +99,21 @@ def test_what_is_no_particle_does_not_count():
     assert only.picks == {}
     assert only.outcome().score == (1,)
     assert "picks" not in only.outcome().words
+
+
+def test_average_precision_tells_orders_apart_where_f1_does_not():
+    from tltrain.training.validation import PickScore, Scores
+
+    there = [(20, 15, 15), (20, 45, 45)]
+    network = Oracle(lambda g: np.stack([1 - g, g], axis=-1).astype(np.float32))
+    found = [(20, 15, 15), (20, 45, 45), (20, 15, 45)]
+    scores = validation(balls(centres=found), balls(centres=there), table=table_of(there)).score(network)
+    [value] = scores.picks["a"].average_precision
+    assert value in (1.0, pytest.approx((1 + 2 / 3) / 2), pytest.approx((1 / 2 + 2 / 3) / 2))
+    two = Scores({}, {}, {"a": PickScore(1, 1, 1, (0.8, 1.0)), "b": PickScore(1, 1, 1, (0.5, 0.5))})
+    assert two.average_precision == (pytest.approx(0.7), pytest.approx(0.05))
+    assert two.outcome().error == pytest.approx(0.05)
+    assert "average precision 0.700 ± 0.050" in two.outcome().words
 
 
 def test_a_network_that_marks_everything_has_found_nothing():

@@ -17,7 +17,7 @@ async function start() {
   all = Array.from({ length: data.rows }, (_, i) => i);
   const where = () => at("where").value.trim();
   table = new Table(at("table"), data, (id) => `/sample/${id}${where() && `?where=${encodeURIComponent(where())}`}`);
-  parameters = varying(data.columns);
+  parameters = data.rows ? varying(data.columns) : [];
   const names = parameters.map((each) => each.name).filter((name) => name !== "split").slice(0, MOST);
   chooseColumns([...ALWAYS, ...names, ...LAST]);
   choosePair();
@@ -42,7 +42,8 @@ function chooseColumns(names) {
 function choosePair() {
   const enough = parameters.length > 1;
   at("pairs").hidden = !enough;
-  at("constant").textContent = enough ? "" : "All samples have the same parameters, or all but one of them: there are no pairs to draw.";
+  const why = data.rows ? "Fewer than two parameters vary: there are no pairs to draw." : "The corpus has no samples yet.";
+  at("constant").textContent = enough ? "" : why;
   if (!enough) return;
   for (const [id, k] of [["across", 0], ["up", 1]]) {
     at(id).replaceChildren(...parameters.map((each) => make("option", { title: each.about }, each.name)));
