@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,10 @@ def describe(clients: Mapping[str, Client]) -> list[str]:
 
 
 def _dashboard(client: Client) -> str:
+    """Say where Dask's dashboard is; empty where it would only answer that it needs bokeh."""
+    ours = client.cluster is not None  # a scheduler of somebody else has its own packages
+    if ours and find_spec("bokeh") is None:
+        return ""
     link: str = client.dashboard_link or ""
     address: str = getattr(client.scheduler, "address", "")
     if address.startswith("inproc://"):  # Dask shows this host's name but listens at the loopback interface
