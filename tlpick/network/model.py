@@ -42,8 +42,8 @@ Predictor = Callable[[NDArray[Any]], Iterator[tuple[Box, NDArray[np.float32]]]]
 
 #: Default limit in bytes for the memory of the sweep.
 MEMORY = 3e9
-#: Bytes for Keras' compiled layers and the allocators of its threads, besides the slabs: in the first sweep, and
-#: in later ones, when the process already uses most of them.
+#: Bytes for Keras' compiled layers and the allocators of its threads, besides the slabs: in the first sweep,
+#: and in later ones, when the process already uses most of them.
 ASIDE, ASIDE_LATER = 250e6, 120e6
 #: Share of the sweep's memory that is lost to fragmentation.
 _LOST = 0.1
