@@ -102,7 +102,7 @@ def test_libraries_name_parameters_and_no_flags() -> None:
 
 
 def test_an_input_error_knows_its_parameter() -> None:
-    error = InputError("a.mrc does not say its voxel size; give it with `voxel_size`, in Å")
+    error = InputError("a.mrc does not state its voxel size; give it with `voxel_size`, in Å")
     assert isinstance(error, ValueError)
     assert error.parameter == "voxel_size"
     assert InputError("no such file").parameter is None
