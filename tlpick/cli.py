@@ -138,7 +138,7 @@ def check(
     invert: bool,
     trust_contrast: bool,
 ) -> None:
-    """Say in which way every TOMOGRAM is unlike what MODEL learned from, and what to change.
+    """Report how each TOMOGRAM differs from the training data of MODEL, and what to change.
 
     Power by frequency, the missing wedge, the first zero of the transfer function and the thickness are
     compared with those of the training data. Nothing is picked.

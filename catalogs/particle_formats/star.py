@@ -69,7 +69,7 @@ def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, pd.DataFrame]
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     text
         Columns whose values are names even if they look like numbers.
 

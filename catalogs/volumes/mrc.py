@@ -88,7 +88,7 @@ def open_mrc(
     text
         Its path or URL, for errors.
     name
-        Of the volume.
+        Name of the volume.
     stack
         Whether it is a stack of images (or a single one), whose spacing along z has no meaning.
     voxel_size

@@ -85,8 +85,8 @@ def read_truth(
     names
         Names of the picked tomograms.
     join
-        Name of a picked tomogram -> what the truth calls it, where that is another name. One tomogram and the
-        truth of one are joined whatever they are called.
+        Name of a picked tomogram -> its name in the truth, if these differ. A single tomogram and the truth
+        of a single one are always joined.
 
     Raises
     ------
@@ -161,10 +161,10 @@ def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame],
     Parameters
     ----------
     path
-        Of a volume that is not 0 where somebody has looked for particles, for a single tomogram; or of a
-        folder with one for each, named as the tomogram.
+        Path of a volume that is not 0 in the reviewed region, for a single tomogram; or of a folder with one
+        volume for each, named as the tomogram.
     names
-        Of the tomograms.
+        Names of the tomograms.
 
     Raises
     ------

@@ -149,7 +149,7 @@ def _cards(page: Page) -> list[Card]:
 
 
 def _fits(page: Page) -> list[tuple[str, list[str], bool]]:
-    """Say of each of the first tomograms how it differs from the training data, and whether strongly."""
+    """Describe how each of the first tomograms differs from the training data, and whether strongly."""
     titles = {tomogram.name: tomogram.title for tomogram in page.tomograms[:SHOWN]}
     fits = []
     for each in page.run.get("tomograms", []):
