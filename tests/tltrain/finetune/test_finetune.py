@@ -312,7 +312,7 @@ def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, mo
         ({"voxel_size": 20.0}, "has no samples of the split 'train' with voxels of 20 Å, as the model"),
         (
             {"contrast": "bright"},
-            "protein is dark in the corpus {url}, and the model 'balls' knows it bright",
+            "protein is dark in the corpus {url}, and the model 'balls' expects it bright",
         ),
         (
             {"classes": [ClassInfo(name="box", label=1, radius=50)]},
