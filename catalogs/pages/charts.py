@@ -116,7 +116,7 @@ class Chart:
         colours
             Kind of a shape -> red, green, blue; ``text`` is the colour of words of no kind of their own.
         size
-            Of the letters, in pixels.
+            Size of the letters in pixels.
         """
         from PIL import Image, ImageDraw, ImageFont
 

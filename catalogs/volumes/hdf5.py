@@ -34,7 +34,7 @@ class Hdf5Array(LazyArray):
     names
         One data set (z, y, x), or a data set (y, x) for each plane.
     shape, dtype, chunks
-        Of the volume.
+        Shape, type and chunks of the volume.
     """
 
     def __init__(

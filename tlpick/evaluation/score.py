@@ -139,7 +139,7 @@ def _radii(picks: Picks, truth: Truth, radius: float | None) -> dict[str, float]
         value = radius or (truth.radii.get(name, math.nan) if math.isnan(of_picks) else of_picks)
         if math.isnan(value):
             raise InputError(
-                f"the radius of {name} is not known to {picks.source} or {truth.source}; give `radius`"
+                f"the radius of {name} is unknown in {picks.source} and {truth.source}; give `radius`"
             )
         chosen[name] = value
     return chosen

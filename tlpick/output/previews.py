@@ -137,7 +137,7 @@ def best_and_worst(name: str, page: Page) -> list[Strip]:
 
 
 def places(page: Page) -> tuple[dict[str, str], dict[str, float]]:
-    """Tell where the tomograms lie, and their voxel sizes in Å; without those that cannot be opened."""
+    """Return the paths of the tomograms and their voxel sizes in Å, without those that cannot be opened."""
     paths = {tomogram.name: tomogram.path for tomogram in page.tomograms if tomogram.path is not None}
     sizes = {}
     for tomogram in page.tomograms:

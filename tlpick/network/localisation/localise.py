@@ -335,9 +335,12 @@ def _clusters(
 def _of_bodies(pieces: Members, apart: float) -> Members:
     """Join the pieces of each component that are nearer than ``apart`` voxels, transitively."""
     means = pieces.means
-    pairs = cKDTree(means).query_pairs(apart, output_type="ndarray") if len(means) else np.empty((0, 2), int)
-    pairs = pairs[pieces.component[pairs[:, 0]] == pieces.component[pairs[:, 1]]]
     n = len(means)
+    # Along a fourth axis bodies lie further apart than pieces may: noise has hundreds of thousands of pieces,
+    # and all pairs of near ones would fill the memory.
+    body = np.unique(pieces.component, return_inverse=True)[1].reshape(n, 1) * (2.0 * apart)
+    tree = cKDTree(np.hstack([means, body])) if n else None
+    pairs = np.empty((0, 2), int) if tree is None else tree.query_pairs(apart, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     particle = np.asarray(connected_components(graph, directed=False)[1] if n else [], np.int64)
     total = np.zeros((n, 5), np.int64)

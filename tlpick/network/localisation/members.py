@@ -26,6 +26,7 @@ Ints = NDArray[np.int64]
 
 _NOWHERE = np.zeros((1, 1, 1), np.int32)
 
+_ROWS = 4096  # that memory is taken for at first
 # Edge of the coarser cells over that of the finer ones.
 _COARSE = 3.0
 
@@ -312,11 +313,8 @@ def _sum_up(
     """
     nz, ny, nx = labels.shape
     lost = np.zeros((nz, ny, nx), np.bool_)
-    n = 0
-    if connected:
-        for value in labels.flat:
-            n += value == label
-    rows = np.zeros((n if connected else len(centres), 7), np.int64)
+    # connected, there is a row for each run of voxels along x; how many there are shows as they are met
+    rows = np.zeros((_ROWS if connected else len(centres), 7), np.int64)
     used = 0
     for z in range(nz):
         gz = z + low[0]
@@ -341,6 +339,10 @@ def _sum_up(
                     body = bodies[z, y, x] - 1
                     if best != last_centre or body != last_body:
                         last_centre, last_body = best, body
+                        if used == len(rows):
+                            more = np.zeros((2 * used, 7), np.int64)
+                            more[:used] = rows
+                            rows = more
                         used += 1
                     row = used - 1
                 rows[row, 0] = best
