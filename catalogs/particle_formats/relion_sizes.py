@@ -167,7 +167,7 @@ def _by_tomogram(
         size = float(value)
         if not (np.isfinite(size) and size > 0):
             raise InputError(
-                f"{path}: {column} of the tomogram {name!r} is {size:g}; mend it, or say the size"
+                f"{path}: {column} of the tomogram {name!r} is {size:g}; correct it, or give the size"
             )
         if _differ(sizes.setdefault(name, size), size):
             raise InputError(

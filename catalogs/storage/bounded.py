@@ -107,7 +107,7 @@ def _most(chunk: int) -> int:
 def _too_large(chunk: int) -> InputError:
     return InputError(
         f"a chunk would unpack to more than the {chunk} bytes that it can have: it is damaged, or made "
-        "to fill the memory; get the data anew"
+        "to fill the memory; get the data again"
     )
 
 

@@ -119,7 +119,7 @@ def _inflated(content: bytes, size: int, most: int, where: object) -> bytes:
     if len(found) > most:
         raise InputError(
             f"a chunk of {where} would unpack to more than the {size} bytes that it can have: it is damaged, "
-            "or made to fill the memory; get the data anew"
+            "or made to fill the memory; get the data again"
         )
     return found
 

@@ -61,7 +61,7 @@ def gunzip(content: bytes, most: int, where: object) -> bytes:
                 if left < 0:
                     raise InputError(
                         f"{where} unpacks to more than the {most} bytes that it can have: it is damaged, or "
-                        "made to fill the memory; get it anew"
+                        "made to fill the memory; get it again"
                     )
                 parts.append(part)
     except (OSError, EOFError, zlib.error) as error:

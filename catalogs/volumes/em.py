@@ -70,7 +70,7 @@ def open_em(source: Source | Unpacked, head: bytes, text: str, name: str) -> Vol
     more, shape, dtype = next((each for each in found if each[0] == 0), found[0])
     if more < 0:
         raise InputError(
-            f"{text} is cut off: its header promises {shape[2]} x {shape[1]} x {shape[0]} voxels of "
+            f"{text} is cut off: its header states {shape[2]} x {shape[1]} x {shape[0]} voxels of "
             f"{dtype.itemsize} bytes, and the file has {size} bytes; copy it again"
         )
     if more:

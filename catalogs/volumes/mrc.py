@@ -280,11 +280,13 @@ def _header(head: bytes, text: str, order: str) -> _Header:
     )
     if sorted(header.axes) != [1, 2, 3]:
         raise InputError(
-            f"the header of {text} lies: columns, rows and sections along the axes {header.axes}, which must"
-            " be 1, 2 and 3 in some order; repair it, e.g. with IMOD's alterheader"
+            f"the header of {text} is wrong: columns, rows and sections along the axes {header.axes}, which"
+            " must be 1, 2 and 3 in some order; repair it, e.g. with IMOD's alterheader"
         )
     if header.extended < 0:
-        raise InputError(f"the header of {text} lies: {header.extended} bytes of extended header (nsymbt)")
+        raise InputError(
+            f"the header of {text} is wrong: {header.extended} bytes of extended header (nsymbt)"
+        )
     skew = [angle for angle in header.angles if angle != 0 and abs(angle - 90) > 0.01]
     if skew:
         raise InputError(f"the axes of {text} are not at right angles ({skew[0]:g}°); resample it")
@@ -353,7 +355,7 @@ def _check_size(source: Source | Unpacked, expected: int, header: _Header, text:
         return
     counts = " x ".join(map(str, header.counts))
     promise = (
-        f"the header promises {counts} voxels of mode {header.mode} after {header.extended} bytes of extended"
+        f"the header states {counts} voxels of mode {header.mode} after {header.extended} bytes of extended"
         f" header, {expected} bytes in all, and the file has {size}"
     )
     voxels = math.prod(header.counts)
@@ -372,7 +374,7 @@ def _check_size(source: Source | Unpacked, expected: int, header: _Header, text:
     if size < expected and not fits:
         raise InputError(f"{text} is cut off: {promise}; copy it again")
     hint = f", which would fit {' or '.join(fits)}" if fits else ""
-    state = "is cut off or its header lies" if size < expected else "has a header that lies"
+    state = "is cut off or has a wrong header" if size < expected else "has a wrong header"
     raise InputError(f"{text} {state}: {promise}{hint}; copy it again or repair the header")
 
 

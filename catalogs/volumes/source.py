@@ -213,7 +213,7 @@ class Unpacked:
                     if self.most is not None and out.tell() + len(block) > self.most:
                         raise InputError(
                             f"{self.source.url} unpacks to more than {self.most} bytes, and its header "
-                            "promises less: it is damaged, or made to fill the disk; copy it again"
+                            "states less: it is damaged, or made to fill the disk; copy it again"
                         )
                     out.write(block)
         except BaseException:

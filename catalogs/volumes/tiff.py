@@ -74,7 +74,7 @@ def _check_plane(page: Any, source: Source, what: str) -> None:
         if packer is not None and not unpacks_within(packer, Packed(source.read(offset, count)), most):
             raise InputError(
                 f"{what} would unpack to more than it can have: it is damaged, or made to fill the memory; "
-                "get the data anew"
+                "get the data again"
             )
 
 

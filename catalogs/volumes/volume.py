@@ -213,7 +213,7 @@ def cube(text: str, voxel: Sequence[float] | NDArray[np.float64]) -> float | Non
     if not all(math.isfinite(v) and v > 0 for v in (z, y, x)):
         return None
     if max(z, y, x) > (1 + _SAME) * min(z, y, x):
-        raise InputError(f"the voxels of {text} are no cubes ({x:.4g} x {y:.4g} x {z:.4g} Å); resample it")
+        raise InputError(f"the voxels of {text} are not cubes ({x:.4g} x {y:.4g} x {z:.4g} Å); resample it")
     return None if (z, y, x) == (1.0, 1.0, 1.0) else round(x, 6)
 
 

@@ -1,7 +1,7 @@
 """Compares a tomogram with a model's training data: what differs, and what to change.
 
-Compared with the tomograms of the training data, whose looks the model's card holds
-(:mod:`catalogs.tomogram_look`). A difference counts if it lies outside of what they span.
+The properties of the training data are in the model's card (:mod:`catalogs.tomogram_look`). A difference
+counts if it is outside of their range.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame],
     Raises
     ------
     InputError
-        If a tomogram has no mask, or a mask does not say its voxel size.
+        If a tomogram has no mask, or a mask does not state its voxel size.
     """
     masks: dict[str, Volume] = {}
     for name in names:
@@ -186,7 +186,7 @@ def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame],
             )
         masks[name] = open_volume(file)
         if masks[name].voxel_size is None:
-            raise InputError(f"the mask {file} does not say its voxel size; write it into its header")
+            raise InputError(f"the mask {file} does not state its voxel size; write it into its header")
 
     @functools.cache
     def read(name: str) -> NDArray[np.bool_]:
@@ -372,7 +372,7 @@ def _joined(truth: Truth, names: Sequence[str], join: Mapping[str, str]) -> Trut
     if len(names) == len(truth.tomograms) == 1 and not join:
         [theirs], [ours] = truth.tomograms, names
         called = {theirs: ours}
-        notes = (f"the truth of {theirs} is taken for that of {ours}: each is the only one",)
+        notes = (f"the truth of {theirs} is used as that of {ours}: each is the only one",)
     if not any(their != ours for their, ours in called.items()):
         return truth
     return replace(
@@ -397,7 +397,7 @@ def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str], join: 
 
     if not run:
         raise InputError(
-            f"{path} holds labels, whose classes only the folder of a run knows; score the folder that "
+            f"{path} holds labels, whose classes are only in the folder of a run; score the folder that "
             "tlpick run wrote"
         )
     volume = open_volume(path)

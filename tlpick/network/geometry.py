@@ -308,7 +308,9 @@ def _local(layer: Any, rank: int) -> tuple[tuple[Reach, Reach, Reach], Call | No
     from keras import layers, ops
 
     if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise InputError(f"the layer {layer.name!r} wants channels first; this program knows channels last")
+        raise InputError(
+            f"the layer {layer.name!r} has channels first; this program supports only channels last"
+        )
     if isinstance(layer, layers.Conv3D):
         sizes = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
 

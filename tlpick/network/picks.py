@@ -110,7 +110,7 @@ def thresholds(card: ModelCard, precision: float) -> dict[str, Expectation]:
         If the model is not calibrated, or no threshold reaches the precision.
     """
     if not 0 < precision < 1:
-        raise InputError(f"a precision of {precision:g} cannot be asked for; give a number between 0 and 1")
+        raise InputError(f"a precision of {precision:g} is impossible; give a number between 0 and 1")
     if not card.calibration:
         raise InputError(
             f"the model {card.name!r} is not calibrated, so no precision can be promised; run tlpick "

@@ -78,7 +78,9 @@ def _of_volumes(paths: Sequence[str], voxel_size: float | None) -> dict[str, Any
     volumes = [open_volume(path, voxel_size=voxel_size) for path in paths]
     for path, volume in zip(paths, volumes, strict=True):
         if volume.voxel_size is None and len(volumes) > 1:
-            raise InputError(f"{path} does not say its voxel size; set it in its header, or convert it alone")
+            raise InputError(
+                f"{path} does not state its voxel size; set it in its header, or convert it alone"
+            )
     if len(volumes) == 1:  # whichever tomogram the list belongs to
         only = volumes[0]
         return {"shape": only.shape, "origin": only.origin} | (
@@ -235,7 +237,7 @@ def _check(source: Path, source_format: str | None, context: Context, say: Calla
         if found is None:
             raise
         say(f"{source}: {found.format.title} ({found.format.name}): {found.why}")
-        say(f"  where its particles lie cannot be said: {error}")
+        say(f"  the ranges of its particles are unknown: {error}")
         return
     _say_what_it_is(source, loaded, say)
     shown = 0

@@ -182,7 +182,7 @@ def _slices(tomogram: Tomogram, page: Page, every: pd.DataFrame) -> dict[str, An
         volume = open_volume(tomogram.path, voxel_size=tomogram.voxel_size)
         voxel_size = tomogram.voxel_size or volume.voxel_size
         if voxel_size is None:
-            raise InputError(f"{tomogram.path} does not say its voxel size")
+            raise InputError(f"{tomogram.path} does not state its voxel size")
     except InputError as error:
         return shown | {"problem": str(error)}
     averaged = slices_averaged(voxel_size, page.radii)

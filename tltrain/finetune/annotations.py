@@ -83,14 +83,16 @@ def read_sizes(tomograms: Sequence[Tomogram], voxel_size: float | None = None) -
     Raises
     ------
     InputError
-        If one cannot be opened or does not say its voxel size.
+        If one cannot be opened or does not state its voxel size.
     """
     places = []
     for tomogram in tomograms:
         volume = open_volume(tomogram.path, voxel_size=voxel_size)
         size = voxel_size or tomogram.voxel_size or volume.voxel_size
         if size is None:
-            raise InputError(f"{tomogram.path} does not say its voxel size; give it with `voxel_size`, in Å")
+            raise InputError(
+                f"{tomogram.path} does not state its voxel size; give it with `voxel_size`, in Å"
+            )
         places.append(Place(tomogram, volume.shape, size))
     return places
 

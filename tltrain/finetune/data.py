@@ -217,7 +217,8 @@ def _open_simulation(
         )
     if card.contrast != CONTRAST:
         raise InputError(
-            f"protein is {CONTRAST} in the corpus {url}, and the model {card.name!r} knows it {card.contrast}"
+            f"protein is {CONTRAST} in the corpus {url}, and the model {card.name!r} expects it "
+            f"{card.contrast}"
         )
     fitting = [
         record

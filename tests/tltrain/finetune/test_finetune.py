@@ -189,12 +189,12 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
         (["--unlabelled", "pu"], "--unlabelled is 'pu'; give one of ignore, background, positive-unlabelled"),
         (["--patch", 18], "--patch 18 is not a multiple of 4, as the network small requires; give 16"),
         (["--held-out", "TS_9"], "--held-out TS_9: there is no tomogram of that name, only TS_01, TS_02"),
-        (["--annotations", 500], "500 annotations are asked for and"),
+        (["--annotations", 500], "500 annotations are asked for, and"),
         (["--corpus", "nowhere"], "tomograms to learn from as well: there is no corpus at nowhere"),
         (["--class", "ball"], "--class ball is not THEIRS=OURS"),
         (["--class", "ball=bal"], "has no class 'bal', only ball; did you mean 'ball'?"),
         (["--learning-curve", "0,500"], "--learning-curve asks for 500 annotations, and"),
-        (["--learning-curve", "0,x"], "no list of numbers; give one such as 0,25,50,150"),
+        (["--learning-curve", "0,x"], "is not a list of numbers; give one such as 0,25,50,150"),
         (["--learning-curve", "0,5", "--held-out", "none"], "a learning curve needs a tomogram that is not"),
         (["--voxel-size", 12], "voxels of 12 Å, the model 'balls' was trained at 10 Å; add --rescale"),
         (
@@ -312,7 +312,7 @@ def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, mo
         ({"voxel_size": 20.0}, "has no samples of the split 'train' with voxels of 20 Å, as the model"),
         (
             {"contrast": "bright"},
-            "protein is dark in the corpus {url}, and the model 'balls' knows it bright",
+            "protein is dark in the corpus {url}, and the model 'balls' expects it bright",
         ),
         (
             {"classes": [ClassInfo(name="box", label=1, radius=50)]},

@@ -145,7 +145,7 @@ def test_two_trainings_to_one_model(corpus, tmp_path):
     partial = fit_module.partial_folder(to)
     (partial / "of-the-first").touch()
     with fit_module.alone(partial):
-        with pytest.raises(InputError, match=r"another training writes .*m\.tlm\.partial at this moment"):
+        with pytest.raises(InputError, match=r"another training is writing .*m\.tlm\.partial now"):
             fit(corpus.url, to, quick, say=lambda _: None, yes=True)
         assert (partial / "of-the-first").exists()
         assert not to.exists()

@@ -173,7 +173,7 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
             raise InputError(f"{file} has a voxel size that is no number ({error}); correct it") from error
         if size is not None and not 0 < size < math.inf:
             raise InputError(
-                f"{file} states voxels of {size:g} Å for {row[_NAME]}, which is no size; correct it"
+                f"{file} states voxels of {size:g} Å for {row[_NAME]}, which is not a valid size; correct it"
             )
         yield Tomogram(_beside(str(row[column]), file), str(row[_NAME]), size)
 

@@ -231,12 +231,12 @@ def _checked_header(
     volume = volume or open_volume(path, voxel_size=preprocessing.voxel_size)
     if card.normalisation != NORMALISATION:
         raise InputError(
-            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
+            f"the model {card.name!r} needs grey values normalised by {card.normalisation!r}, "
             f"this program does {NORMALISATION!r}; use the version that trained it"
         )
     size = preprocessing.voxel_size or tomogram.voxel_size or volume.voxel_size
     if size is None:
-        raise InputError(f"{path} does not say its voxel size; give it with `voxel_size`, in Å")
+        raise InputError(f"{path} does not state its voxel size; give it with `voxel_size`, in Å")
     planes = _crop(preprocessing.crop, volume.shape, path)
     rescale = _rescaling(path, size * preprocessing.bin, card, preprocessing)
     return volume, float(size), planes, rescale, _stated_contrast(volume, card, preprocessing, path)
@@ -312,7 +312,8 @@ def _stated_contrast(volume: Volume, card: ModelCard, preprocessing: Preprocessi
     if shown != card.contrast:
         fix = "leave out `invert`" if preprocessing.invert else "add `invert`"
         raise InputError(
-            f"{path} states that protein is {stated}, the model {card.name!r} knows it {card.contrast}; {fix}"
+            f"{path} states that protein is {stated}, the model {card.name!r} expects it "
+            f"{card.contrast}; {fix}"
         )
     return str(stated)
 
@@ -327,7 +328,7 @@ def _check_contrast(
         fix = "leave out `invert`" if preprocessing.invert else "add `invert`"
         raise InputError(
             f"{path}: protein seems to be {shown}{turned} (skewness {skewness:+.2f}), the model "
-            f"{card.name!r} knows it {card.contrast}; {fix}, or `trust_contrast` if that is wrong"
+            f"{card.name!r} expects it {card.contrast}; {fix}, or `trust_contrast` if that is wrong"
         )
 
 
