@@ -1,13 +1,13 @@
-"""Decoys: noise with the power of a tomogram, in which there is nothing to be found.
+"""Decoys: noise with the power spectrum of a tomogram, without any particles.
 
-What a network finds in a decoy is wrong for certain, so the picks there tell how many of those in the
-tomogram are chance (Elias & Gygi, Nat. Methods 4 (2007) 207, count so in mass spectrometry). A decoy has
-random phases under the tomogram's own power: its spectrum, contrast transfer and missing wedge. Ice and a
-crowded cell have different powers, so power is measured in a few kinds of place, from the emptiest to the
-richest, and the decoy goes from one to the other as the tomogram does. The slow background stays as it is:
-a network sees it, and no particle is so large.
+All picks in a decoy are wrong, so their number shows how many picks in the tomogram are due to chance, as in
+mass spectrometry (Elias & Gygi, Nat. Methods 4 (2007) 207). A decoy has random phases under the tomogram's
+own power: its spectrum, contrast transfer and missing wedge. Ice and a crowded cell have different powers, so
+power is measured in a few kinds of place, from the emptiest to the richest, and the decoy goes from one to
+the other as the tomogram does. The slow background stays as it is: a network sees it, and no particle is so
+large.
 
-A decoy knows of noise only. It has no other molecules, no membranes and no beads.
+A decoy contains only noise: no other molecules, no membranes and no beads.
 """
 
 from __future__ import annotations
@@ -21,36 +21,39 @@ from numpy.typing import NDArray
 
 from catalogs.intensity import CLIP
 from catalogs.seeds import generator
+from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.scratch import Scratch
 
 Real = NDArray[np.float32]
 
-#: Edge of the pixels on which background and richness are measured, Å.
+#: Edge of the pixels of the maps of background and local variance, Å.
 PIXEL = 40.0
 #: What is slower than this is background, and as far reach the places that are one kind: sigmas, Å.
 BACKGROUND, REACH = 300.0, 250.0
 #: Percentiles of the richness that stand for the kinds of place.
 KINDS = (15.0, 50.0, 85.0)
-#: Kinds of place are told apart if the richest is so many times the emptiest.
+#: Regions are distinguished if the highest variance is so many times the lowest.
 _APART = 1.15
 #: Edge of the blocks that power is measured in, voxels; and how far noise is correlated at most.
 _BLOCK, _KERNEL = 96, 32
-#: Blocks whose power is averaged at most.
+#: Largest number of blocks for the average power.
 _BLOCKS = 160
-#: Edges of the columns that noise is filtered in, voxels; the widest that fits saves time.
+#: Planes that are drawn before their pages are released.
+_DRAWN = 32
+#: Edges of the columns in which noise is filtered, voxels; the widest that fits is fastest.
 _COLUMNS = (256, 192, 128, 96, 64, 48, 32)
-#: More is no gain: the chances of a decoy of this many voxels are small.
+#: More voxels do not help: the statistical error of a decoy of this size is small.
 _ENOUGH, _MOST = 20_000_000, 4
 
 
 def how_many(voxels: int) -> int:
-    """Tell how many decoys are worth their time: one of a large tomogram, several of a small one."""
+    """Return how many decoys are worth the time: one for a large tomogram, several for a small one."""
     return int(min(_MOST, max(1, math.ceil(_ENOUGH / max(voxels, 1)))))
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What decoys of a tomogram are made from.
+    """The model from which decoys of a tomogram are made.
 
     Attributes
     ----------
@@ -72,30 +75,39 @@ class Model:
     kind: Real
     kernels: Real
 
-    def make(self, number: int, scratch: Scratch, seed: str = "", memory: float = 1e9) -> Real:
+    def make(
+        self,
+        number: int,
+        scratch: Scratch,
+        seed: str = "",
+        memory: float = 1e9,
+        aside: Scratch | None = None,
+    ) -> Real:
         """Make a decoy.
 
         Parameters
         ----------
         number
-            Of the decoy; each number has chances of its own.
+            Number of the decoy; each number gives other noise.
         scratch
-            Where voxels are kept.
+            Storage of the voxels.
         seed
-            Names the tomogram.
+            Identifies the tomogram.
         memory
-            Bytes that may be used on the way.
+            Bytes that may be used meanwhile.
+        aside
+            Storage of the noise, and of the decoy until it is complete; None: ``scratch``.
 
         Returns
         -------
         ndarray of float32
-            (z, y, x), cut as normalised grey values are.
+            (z, y, x), clipped like normalised grey values.
         """
-        return _make(self, number, scratch, seed, memory)
+        return _make(self, number, scratch, aside or scratch, seed, memory)
 
 
 def learn(values: Real, voxel_size: float, inside: NDArray[np.bool_] | None = None) -> Model:
-    """Measure what decoys of a tomogram need.
+    """Measure the model for decoys of a tomogram.
 
     Parameters
     ----------
@@ -104,7 +116,7 @@ def learn(values: Real, voxel_size: float, inside: NDArray[np.bool_] | None = No
     voxel_size
         Å.
     inside
-        (z, y, x) what is measured: the sample without beads; None: everything.
+        (z, y, x) region to measure: the sample without beads; None: everything.
 
     Returns
     -------
@@ -139,7 +151,7 @@ def _triple(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _pixels(values: Real, inside: NDArray[np.bool_] | None, b: int) -> tuple[Real, Real]:
-    """Average pixels over what is inside; returns means, and the shares that are inside."""
+    """Average over the inside part of each pixel; return the means and the inside shares."""
     nz, ny, nx = (-(-n // b) for n in values.shape)
     sums, counts = np.zeros((nz, ny, nx)), np.zeros((nz, ny, nx))
     ends = [np.arange(0, n, b) for n in values.shape[1:]]
@@ -182,18 +194,29 @@ def _kernels(
         window = window * np.sin(np.pi * (np.arange(n) + 0.5) / n).astype(np.float32).reshape(shape)
     power = np.zeros((n_kinds, size[0], size[1], size[2] // 2 + 1))
     weight = np.zeros(n_kinds)
-    for box in _blocks(values.shape, size):
+    least = 0.3 * float((window**2).sum(dtype=np.float64))
+
+    def measured(box: tuple[slice, slice, slice]) -> tuple[float, float, Real] | None:
         taper = window if inside is None else window * inside[box]
         total = float((taper**2).sum(dtype=np.float64))
-        if total < 0.3 * float((window**2).sum(dtype=np.float64)):
-            continue
+        if total < least:
+            return None
         block = (values[box] - _at(background, b, box)) * taper
-        here = np.abs(fft.rfftn(block)) ** 2
         place = float((_at(kind, b, box) * taper**2).sum(dtype=np.float64)) / total
-        for k in range(n_kinds):
-            share = max(0.0, 1 - abs(place - k))
-            power[k] += share * here
-            weight[k] += share * total
+        return total, place, np.abs(fft.rfftn(block)) ** 2
+
+    with pool() as threads:
+        boxes, some = list(_blocks(values.shape, size)), 2 * allowed_threads()
+        for first in range(0, len(boxes), some):
+            # in the blocks' order, so that sums are the same however many threads there are
+            for found in threads.map(measured, boxes[first : first + some]):
+                if found is None:
+                    continue
+                total, place, here = found
+                for k in range(n_kinds):
+                    if (share := max(0.0, 1 - abs(place - k))) > 0:
+                        power[k] += share * here
+                        weight[k] += share * total
     amplitude = np.sqrt(power / np.maximum(weight, 1e-9)[:, None, None, None])
     for k in np.flatnonzero(weight == 0).tolist():  # a kind that no block is of
         amplitude[k] = amplitude[int(np.argmin(np.where(weight > 0, np.abs(np.arange(n_kinds) - k), 99)))]
@@ -230,28 +253,34 @@ def _blocks(shape: tuple[int, ...], size: list[int]) -> Iterator[tuple[slice, sl
         yield slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2])
 
 
-def _make(model: Model, number: int, scratch: Scratch, seed: str, memory: float) -> Real:
+def _make(model: Model, number: int, scratch: Scratch, aside: Scratch, seed: str, memory: float) -> Real:
     from scipy import fft
 
     nz, ny, nx = model.shape
-    noise = scratch.array(model.shape, np.float32)
-    for z in range(nz):
+    noise = aside.array(model.shape, np.float32)
+
+    def draw(z: int) -> None:
         noise[z] = generator("decoy", seed, number, z).standard_normal((ny, nx), np.float32)
-    scratch.release()
-    out: Real = scratch.array(model.shape, np.float32)
+
+    with pool() as threads:
+        for first in range(0, nz, _DRAWN):
+            list(threads.map(draw, range(first, min(first + _DRAWN, nz))))
+            aside.release()
+    out: Real = aside.array(model.shape, np.float32)
     r = _KERNEL
-    # filters, the noise and its spectrum, their product, the filtered noise and the sum are there at a time
-    arrays = len(model.kernels) + 6
+    # filters; the noise, its spectrum, their product, the filtered noise, the sum, what is between them, and
+    # pages of the two files: at the worst moment so many arrays are there
+    arrays = len(model.kernels) + 14
     fits = [n for n in _COLUMNS if 4.0 * arrays * (nz + 2 * r) * (n + 2 * r) ** 2 <= memory] or [_COLUMNS[-1]]
     step = [min(fits[0], n) for n in (ny, nx)]
     size = [fft.next_fast_len(n + 2 * r, real=True) for n in (nz, *step)]
-    filters = []
+    filters, workers = [], allowed_threads()
     for kernel in model.kernels:
         padded = np.zeros(size, np.float32)
         half = np.array([r] * 3)
         index = np.ix_(*(np.r_[0:h, n - h : n] for h, n in zip(half, size, strict=True)))
         padded[index] = kernel
-        filters.append(fft.rfftn(padded))
+        filters.append(fft.rfftn(padded, workers=workers))
     for y in range(0, ny, step[0]):
         for x in range(0, nx, step[1]):
             ends = (nz, min(y + step[0], ny), min(x + step[1], nx))
@@ -260,13 +289,13 @@ def _make(model: Model, number: int, scratch: Scratch, seed: str, memory: float)
             planes = [
                 np.arange(a - r, b + r) % n for a, b, n in zip((0, y, x), ends, model.shape, strict=True)
             ]
-            spectrum = fft.rfftn(noise[np.ix_(*planes)], size)
+            spectrum = fft.rfftn(noise[np.ix_(*planes)], size, workers=workers)
             kind = _at(model.kind, model.pixel, box)
             total = _at(model.background, model.pixel, box)
             for k, each in enumerate(filters):
-                filtered = fft.irfftn(spectrum * each, size)
+                filtered = fft.irfftn(spectrum * each, size, overwrite_x=True, workers=workers)
                 share = np.maximum(0, 1 - np.abs(kind - k)) if len(filters) > 1 else np.float32(1)
                 total += share * filtered[r : r + nz, r : r + ends[1] - y, r : r + ends[2] - x]
             np.clip(total, -CLIP, CLIP, out=out[box])
-        scratch.release()
-    return out
+            aside.release()
+    return out if scratch is aside else scratch.copied(out, aside)

@@ -1,4 +1,4 @@
-"""Arrays for the time of one tomogram: in memory where they fit, else in files without a name."""
+"""Temporary arrays for one tomogram: in memory if they fit, else in unnamed files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+#: Planes that are copied before the memory of their pages is released.
+_COPIED = 32
+
 
 class Scratch:
     """Makes arrays; a context manager.
 
-    What does not fit into memory lies in files that have no name from the start, so that nothing is left of
-    them however the program ends.
+    Arrays that do not fit into memory are stored in unnamed files, which disappear however the program ends.
 
     Parameters
     ----------
     folder
-        Where the files lie; it must exist.
+        Existing folder for the files.
     memory
-        Bytes of all arrays that are kept in memory.
+        Bytes for all arrays that are kept in memory.
     """
 
     def __init__(self, folder: Path, memory: float) -> None:
@@ -47,21 +49,30 @@ class Scratch:
         self._maps.append(mmap.mmap(file.fileno(), size))
         return np.frombuffer(self._maps[-1], dtype).reshape(shape)
 
+    def copied(self, array: NDArray[Any], source: Scratch) -> NDArray[Any]:
+        """Copy an array of another scratch, and release the memory of copied planes that lie in files."""
+        copy = self.array(array.shape, array.dtype)
+        for k in range(0, len(array), _COPIED):
+            copy[k : k + _COPIED] = array[k : k + _COPIED]
+            self.release()
+            source.release()
+        return copy
+
     def will_hold(self, sizes: list[int]) -> int:
-        """Bytes that arrays of these sizes, made in this order, will take in memory."""
+        """Return the bytes that arrays of these sizes, made in this order, will take in memory."""
         held = 0
         for size in sizes:
             held += size if size <= self._left - held else 0
         return held
 
     def release(self) -> None:
-        """Give back the memory that reading and writing the files took; their contents stay."""
+        """Release the memory used for reading and writing the files; their contents stay."""
         for pages in self._maps:
             pages.madvise(mmap.MADV_DONTNEED)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._maps.clear()  # an array that somebody still holds keeps its map alive
+        self._maps.clear()  # an array in use keeps its map alive
         for file in self._files:
             file.close()
