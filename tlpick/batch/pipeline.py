@@ -48,6 +48,7 @@ from tlpick.evaluation.wrong_share import add_wrong_share
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
 from tlpick.network.model import ASIDE, IN_MEMORY, Model, give_back, load_model, resident
+from tlpick.network.tiles import Tiling
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
@@ -274,7 +275,9 @@ def pick_tomogram(
         clock.lap("write")
         chance = particles.empty()
         if n_decoys:
-            chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
+            chance = _in_decoys(
+                name, loaded, prepared, settings, n_decoys, work, content, part, segmentation.tiling
+            )
             clock.lap("decoys")
         differences = check_fit(prepared, card)
         judgement = add_wrong_share(table, chance, card, n_decoys, prepared)
@@ -375,6 +378,7 @@ def _in_decoys(
     work: Path,
     content: str,
     part: _Part,
+    tiling: Tiling,
 ) -> pd.DataFrame:
     """Pick in decoys of a tomogram as in the tomogram itself; return the picks of all decoys."""
     model = decoys.learn(prepared.values, prepared.grid, prepared.sample)
@@ -383,7 +387,8 @@ def _in_decoys(
         part.next()
         with Scratch(work, 0.0) as scratch:  # all in files, so that the network has the memory
             give_back()
-            left = settings.max_memory - resident() - ASIDE
+            # the backend keeps what its sweep took, which is idle now
+            left = max(settings.max_memory - resident() - ASIDE, settings.max_memory / 8)
             values = model.make(number, scratch, seed=content, memory=left)
             segmentation = loaded.segment_prepared(
                 replace(prepared, values=values),
@@ -392,6 +397,7 @@ def _in_decoys(
                 tta=settings.tta,
                 scratch=scratch,
                 progress=part.show,
+                tiling=tiling,
             )
             table = loaded.localise(
                 prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads

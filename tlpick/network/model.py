@@ -27,7 +27,7 @@ from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.picks import as_table, particle_volumes, refuse_unknown_classes
 from tlpick.network.segment import Segmentation, load_network, predict, segment
 from tlpick.network.threads import pool
-from tlpick.network.tiles import Box, plan
+from tlpick.network.tiles import Box, Tiling, plan
 from tlpick.network.tomograms.beads import labelled_as_dense
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
@@ -202,6 +202,7 @@ class Model:
         tta: int = 1,
         scratch: Scratch | None = None,
         progress: Callable[[int, int], None] = lambda _done, _all: None,
+        tiling: Tiling | None = None,
     ) -> Segmentation:
         """Segment a tomogram that is already preprocessed for the model.
 
@@ -215,6 +216,9 @@ class Model:
             Largest cross-section of a column; see :func:`tlpick.network.tiles.plan`.
         tta, scratch, progress
             As for :func:`tlpick.network.segment.segment`.
+        tiling
+            Of an earlier sweep over as many voxels in this process, done again: the backend keeps the memory
+            that it took then, so it is there and not to be planned again. None: a new one that fits.
         """
         give_back()  # what an earlier sweep let go of is no longer taken
         network, voxels = self.network, prepared.values.size
@@ -222,7 +226,7 @@ class Model:
         arrays = [voxels, voxels, *sums]
         to_come = scratch.will_hold(arrays) if scratch is not None else sum(arrays)
         z, y, x = prepared.values.shape
-        tiling = plan((z, y, x), network, max_memory - resident() - to_come - ASIDE, tile)
+        tiling = tiling or plan((z, y, x), network, max_memory - resident() - to_come - ASIDE, tile)
         return segment(
             prepared.values,
             network,
