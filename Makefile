@@ -33,7 +33,7 @@ lint: setup
 	  || { echo "lint: the checks above failed (lint-imports: run $(BIN)/lint-imports)"; exit 1; }
 
 docs: setup
-	@.tools/bin/uv pip install --quiet --python $(PY) --constraints constraints.txt mkdocs mkdocs-material mkdocs-click 'mkdocstrings[python]'
+	@.tools/bin/uv pip install --quiet --python $(PY) --constraints constraints.txt mkdocs mkdocs-material mkdocs-click mkdocs-jupyter 'mkdocstrings[python]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 constraints: setup

@@ -5,7 +5,8 @@
 makes the index of a corpus of 10,000 samples that are only records, serves it, opens it in headless
 Chromium and measures there: ``first_paint_s`` from the request of the page until its table and charts are
 painted, ``filter_s`` from the moment that the condition is entered until they are painted anew. Medians of
-some tries; each looks for new samples. Needs Chromium and the package playwright.
+some tries; each looks for new samples. The ``..._cpu_s`` are CPU seconds of the page's main thread, which do
+not depend on what else the machine does. Needs Chromium and the package playwright.
 
     python benchmarks/browse.py --pictures demo/corpus
 
@@ -123,15 +124,21 @@ def chromium() -> Iterator[Any]:
 
 def measure(url: str, tries: int) -> dict[str, Any]:
     """Open the page some times and filter in it."""
-    paints, filters = [], []
+    paints, filters, cpu = [], [], {"first_paint": [], "filter": []}
     with served(url) as address, chromium() as browser:
         for _ in range(tries):
             page = browser.new_page(viewport=WINDOW)
+            session = page.context.new_cdp_session(page)
+            session.send("Performance.enable", {"timeDomain": "threadTicks"})
             page.goto(address)
             page.wait_for_selector("body[data-painted='1']", timeout=60_000)
+            used = main_thread(session)
+            cpu["first_paint"].append(used)
             paints.append(page.evaluate(LAST)[0] / 1000)
             for number, condition in enumerate(CONDITIONS, start=2):
+                used = main_thread(session)
                 enter(page, condition, number)
+                cpu["filter"].append(main_thread(session) - used)
                 filters.append(page.evaluate(LAST)[1] / 1000)
                 assert " of " in str(page.text_content("#count"))
             page.close()
@@ -140,7 +147,14 @@ def measure(url: str, tries: int) -> dict[str, Any]:
         "first_paint_worst_s": round(max(paints), 3),
         "filter_s": round(statistics.median(filters), 3),
         "filter_worst_s": round(max(filters), 3),
+        **{f"{name}_cpu_s": round(statistics.median(values), 3) for name, values in cpu.items()},
     }
+
+
+def main_thread(session: Any) -> float:
+    """CPU seconds that the main thread of a page has used."""
+    found = session.send("Performance.getMetrics")["metrics"]
+    return float(next(metric["value"] for metric in found if metric["name"] == "TaskDuration"))
 
 
 def enter(page: Any, condition: str, number: int) -> None:
@@ -185,9 +199,12 @@ def main() -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(corpus_of(Path(folder), options.samples), options.tries)
-    print(f"\n{options.samples} samples in headless Chromium         median    worst    bar")
+    print(f"\n{options.samples} samples in headless Chromium         median    worst     CPU    bar")
     for name, said, bar in (("first_paint", "first paint", 2), ("filter", "a condition", 0.3)):
-        print(f"  {said:40} {figures[f'{name}_s']:6.2f} s {figures[f'{name}_worst_s']:6.2f} s {bar:4} s")
+        print(
+            f"  {said:40} {figures[f'{name}_s']:6.2f} s {figures[f'{name}_worst_s']:6.2f} s"
+            f"{figures[f'{name}_cpu_s']:6.2f} s {bar:4} s"
+        )
     print(json.dumps({"samples": options.samples, **figures, **machine().figures()}))
 
 

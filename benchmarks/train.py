@@ -55,7 +55,7 @@ SETTINGS: dict[str, list[dict[str, str]]] = {
     ],
     "AVX2": [{"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"}],
 }
-#: Variables of the environment that decide over kernels.
+#: Environment variables that determine the kernels.
 STEERING = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "XLA_FLAGS", "KERAS_BACKEND")
 
 

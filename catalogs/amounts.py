@@ -1,4 +1,4 @@
-"""Amounts in words: times and numbers of bytes, said and read the same way by all programs."""
+"""Formats and reads times and numbers of bytes in the same way for all programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_data_size(text: object) -> int:
     Raises
     ------
     ValueError
-        If it is none, or not more than 0.
+        If it is not an amount of memory, or not above 0.
     """
     from dask.utils import parse_bytes
 

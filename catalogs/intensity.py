@@ -90,7 +90,7 @@ def normalise(array: ArrayLike, intensity: Intensity) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32
-        Of the same shape.
+        Normalised values of the same shape.
     """
     values: NDArray[np.float32] = np.asarray(
         np.subtract(array, np.float32(intensity.centre), dtype=np.float32), np.float32

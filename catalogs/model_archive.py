@@ -96,7 +96,7 @@ def _check(archive: zipfile.ZipFile, size: int, where: object) -> None:
     if total > max(_LEAST, _RATIO * size) or len(entries) > _MEMBERS:
         raise ModelRefused(
             f"{where} is no model: {data_size(size)} that unpack to {data_size(total)} in "
-            f"{len(entries)} parts are no network"
+            f"{len(entries)} parts cannot be a network"
         )
     for entry in entries:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:

@@ -83,10 +83,10 @@ class ModelCard(BaseModel):
         default_factory=dict, description="Class -> what its scores mean; tlpick calibrate writes it."
     )
     means: dict[str, ParticleMean] = Field(
-        default_factory=dict, description="Class -> what its particles look like on average in the corpus."
+        default_factory=dict, description="Class -> its mean particle in the corpus."
     )
     looks: list[TomogramLook] = Field(
-        default_factory=list, description="How tomograms look that it learned from, a sample of them."
+        default_factory=list, description="Properties of some training tomograms."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a particle looks like on average in the tomograms that a model learned from; stored in its card."""
+"""Mean particle in the training tomograms of a model, stored in its card."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Real = NDArray[np.float32]
 
-#: Voxels along an edge at most: what a damaged card may ask for.
+#: Largest edge in voxels, also for damaged cards.
 _LARGEST = 128
 
 
 class ParticleMean(BaseModel):
     """Means of normalised grey values around true particles of one class.
 
-    Both are cubes whose middle voxel is the particle's centre.
+    Both are cubes with the particle's centre at the middle voxel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +59,7 @@ class ParticleMean(BaseModel):
         Raises
         ------
         ValueError
-            If it does not hold what it should.
+            If it is damaged.
         """
         wanted = 2 * self.edge**3
         try:
@@ -76,9 +76,9 @@ class ParticleMean(BaseModel):
 
 
 def layout(radius: float, voxel_size: float) -> tuple[int, int]:
-    """Choose the cubes of a class: voxels of a tomogram along one of theirs, and their odd edge.
+    """Choose the cubes of a class: their binning and their odd edge.
 
-    They reach 1.5 radii from the middle, with some ten voxels to a radius where the tomogram has as many.
+    They reach 1.5 radii from the middle, with about ten voxels per radius if the tomogram has as many.
     """
     binning = max(1, int(radius / 10 / voxel_size))
     half = int(np.ceil(1.5 * radius / (voxel_size * binning)))
@@ -86,7 +86,7 @@ def layout(radius: float, voxel_size: float) -> tuple[int, int]:
 
 
 def radial(cube: Real, spacing: float) -> tuple[Sequence[float], Sequence[float]]:
-    """Average a cube over shells around its middle; returns radii in Å, and means."""
+    """Average a cube over shells around its middle; return radii in Å and means."""
     half = len(cube) // 2
     z, y, x = np.ogrid[-half : half + 1, -half : half + 1, -half : half + 1]
     shell = np.rint(np.sqrt(z * z + y * y + x * x)).astype(np.int64).ravel()

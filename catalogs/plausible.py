@@ -98,7 +98,7 @@ USUAL: dict[str, Limits] = {
     "edge": Limits(
         150, 50_000, 10, 1e6, "Å", "a field of view is 2000 to 20000 Å wide", "is the voxel size in nm?"
     ),
-    "gap": Limits(0, 100, 0, 1e4, "Å", "molecules stand 0 to 20 Å apart"),
+    "gap": Limits(0, 100, 0, 1e4, "Å", "molecules are 0 to 20 Å apart"),
     "rmsd": Limits(0.1, 30, 0, 1000, "Å", "flexible molecules move by 1 to 10 Å", "is it in nm?"),
     "mass": Limits(
         5, 100_000, 0.1, 1e7, "kDa", "complexes have 50 to 50000 kDa", "is it in MDa?", "is it in Da?"

@@ -100,11 +100,11 @@ class Calibration(BaseModel):
                 return point
         best = max((point.precision for point in self.curve), default=math.nan)
         reason = (
-            f"the highest that the held-out picks promise is {best:.3f}"
+            f"the highest that the held-out picks reach is {best:.3f}"
             if self.curve
             else "there was no held-out pick to learn from"
         )
-        raise InputError(f"no score of {name} promises a precision of {precision:g}: {reason}; ask for less")
+        raise InputError(f"no score of {name} reaches a precision of {precision:g}: {reason}; ask for less")
 
     def expected(self, threshold: float) -> Expectation:
         """Return what a threshold is expected to give: the point of the curve at or above it."""

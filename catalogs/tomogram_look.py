@@ -1,6 +1,6 @@
-"""What tells one kind of tomogram from another: power by frequency, missing wedge, first zero, thickness.
+"""Properties of a tomogram to compare with others: power spectrum, missing wedge, first zero, thickness.
 
-A model's card holds it of the tomograms that the model learned from, so a new tomogram can be compared with
+A model's card has these properties of its training tomograms, so that a new tomogram can be compared with
 them.
 """
 
@@ -20,20 +20,20 @@ Floats = NDArray[np.float64]
 
 #: Shells between frequency 0 and Nyquist.
 SHELLS = 20
-#: Edge of the blocks that power is measured in, voxels, and how many are enough.
+#: Edge in voxels of the blocks in which power is measured, and the number that is enough.
 _BLOCK, _BLOCKS = 64, 60
-#: Directions that the missing wedge is looked for in, degrees.
+#: Directions in which the missing wedge is searched, degrees.
 _STEP = 5.0
-#: A direction is measured if it has this share of the power near the horizontal.
+#: A direction was measured if it has this share of the power near the horizontal.
 _MEASURED = 0.3
-#: A minimum of the power along a radius is a zero of the transfer function if it is so deep.
+#: Depth of a minimum of the power along a radius that counts as a zero of the transfer function.
 _DEEP = 0.85
-#: No microscope is so far out of focus that its first zero is coarser, Å: 60 Å are 18 µm at 300 kV.
+#: Coarsest possible first zero, Å; 60 Å correspond to a defocus of 18 µm at 300 kV.
 _COARSEST_ZERO = 60.0
 
 
 class TomogramLook(BaseModel):
-    """Of one tomogram, by its normalised grey values inside of the sample."""
+    """Properties of a tomogram from its normalised grey values inside of the sample."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -60,7 +60,7 @@ class TomogramLook(BaseModel):
     )
 
     def share(self, coarsest: float, finest: float) -> float:
-        """Share of the power between two lengths in Å; infinity is as coarse as can be."""
+        """Return the share of the power between two lengths in Å; the coarser one may be infinite."""
         edges = np.arange(SHELLS + 1) / SHELLS / (2 * self.voxel_size)
         low, high = (0.0 if math.isinf(each) else 1 / each for each in (coarsest, finest))
         inside = np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None)
@@ -70,7 +70,7 @@ class TomogramLook(BaseModel):
 def look_at(
     values: Real, voxel_size: float, inside: NDArray[np.bool_] | None = None, thickness: float | None = None
 ) -> TomogramLook | None:
-    """Measure how a tomogram looks.
+    """Measure the properties of a tomogram.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def look_at(
     voxel_size
         Å.
     inside
-        (z, y, x) what counts; None: everything.
+        (z, y, x) region to measure; None: everything.
     thickness
-        Of the ice, Å; None: that of the volume.
+        Thickness of the ice, Å; None: that of the volume.
 
     Returns
     -------
     TomogramLook or None
-        None if the volume is too small to tell.
+        None if the volume is too small.
     """
     power = _power(values, inside)
     if power is None or not power.sum() > 0:
@@ -106,7 +106,7 @@ def look_at(
 
 
 def _power(values: Real, inside: NDArray[np.bool_] | None) -> Floats | None:
-    """Average the power of blocks that lie mostly inside."""
+    """Average the power of blocks that are mostly inside."""
     from scipy import fft
 
     size = [min(_BLOCK, n) for n in values.shape]

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, then moved there in one step."""
+"""Writes files completely or not at all: under a temporary name, then renamed in one step."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: str = "") -> Iterator[Path]:
-    """Give a path to write to; what was written takes the place of a file if nothing goes wrong.
+    """Provide a temporary path; the written file replaces the target if there is no error.
 
-    Until then a reader sees the file as it was, or none. The folder is made if there is none.
+    Until then, readers see the old file, or none. The folder is created if needed.
 
     Parameters
     ----------
     path
-        Where the file goes.
+        The target file.
     durable
-        Whether it must be on the disk before it takes its place, so that it outlasts a loss of power.
+        Whether to flush the file to the disk before it replaces the target, so that it survives a power cut.
     ending
-        Of the name that is written to, for who looks at it.
+        Suffix of the temporary name, for libraries that depend on it.
 
     Raises
     ------
@@ -46,12 +46,12 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: st
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8 completely or not at all."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview, *, durable: bool = False) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file completely or not at all."""
     with replacing(path, durable=durable) as unfinished:
         unfinished.write_bytes(data)

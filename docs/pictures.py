@@ -1,9 +1,14 @@
-"""The pictures of the home page, from a corpus and the picks of a run.
+"""The pictures of the home page and of the gallery, from corpora and the picks of a run.
 
     python docs/pictures.py demo
 
 reads ``demo/corpus`` and ``demo/picks``, as `make demo` leaves them, and writes ``docs/images/way-*.png`` and
 ``docs/images/demo.png``, the five in a row.
+
+    for r in crowd cell; do tlgen run docs/gallery/$r.yaml --to gallery/$r; done
+    python docs/pictures.py gallery
+
+writes ``docs/images/gallery-*.jpg``: a plane of each sample of the gallery, and the same with its labels.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ from catalogs.pages.pictures import PALETTE, bar_length
 IMAGES = Path(__file__).parent / "images"
 #: Width and height of each picture in pixels.
 SIDE = 480
+#: Edge of the pictures of the gallery.
+_HALF = 432
 ORANGE = np.array(PALETTE[1], float)
 BLUE = np.array(PALETTE[4], float)
 
@@ -125,5 +132,36 @@ def main(folder: Path) -> None:
     row.save(IMAGES / "demo.png", optimize=True)
 
 
+def gallery(folder: Path) -> None:
+    """Write a picture of each sample of the corpora in a folder: bare, and with the classes in colour."""
+    for url in sorted(folder.iterdir()):
+        corpus = Catalog.open(url)
+        for sample_id, row in corpus.samples.iterrows():
+            sample = corpus.open_sample(str(sample_id))
+            middle, spread = row["shape_z"] // 2, 3 * row["spread"]
+            plane = sample["tomogram"][middle].to_numpy()
+            shades = np.clip((plane - row["centre"] + spread) / (2 * spread), 0, 1)[..., None] * 255
+            classes, instances = (sample[each][middle].to_numpy() for each in ("classes", "instances"))
+            colours = np.array([(150, 154, 160), *PALETTE], float)[classes]
+            labelled = np.where((instances > 0)[..., None], 0.35 * shades + 0.65 * colours, shades)
+            wide = Image.new("RGB", (2 * _HALF + 8, _HALF), "white")
+            for k, pixels in enumerate((shades.repeat(3, 2), labelled)):
+                picture = Image.fromarray(pixels.astype(np.uint8))
+                wide.paste(picture.resize((_HALF, _HALF), Image.Resampling.NEAREST), (k * (_HALF + 8), 0))
+            length = bar_length(row["shape_x"] * row["voxel_size"] / 3)
+            across = length / (row["shape_x"] * row["voxel_size"]) * _HALF
+            draw = ImageDraw.Draw(wide)
+            draw.rectangle((12, _HALF - 18, 12 + across, _HALF - 12), fill="white", outline="black")
+            draw.text(
+                (12, _HALF - 34), f"{length / 10:g} nm", fill="white", stroke_width=1, stroke_fill="black"
+            )
+            name = str(row["name"]).rpartition("-")[0]
+            wide.save(IMAGES / f"gallery-{name}.jpg", quality=80)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    given = Path(sys.argv[1])
+    if (given / "picks").is_dir():
+        main(given)
+    else:
+        gallery(given)

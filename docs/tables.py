@@ -58,6 +58,27 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return re.sub(r"\{\{ table (\w+) \}\}", table, markdown)
 
 
+#: References of docstrings to other parts of the code, as Sphinx would resolve them.
+_ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):<code>[~.]*([\w.]+)</code>")
+_BLOCK = re.compile(r"(<pre.*?</pre>)", re.DOTALL)
+_CODE = re.compile(r"<code>([^<]+)</code>")
+#: Words of code that are longer may break anywhere, or they would not fit onto a telephone.
+_LONGEST = 32
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep the words of inline code whole, so that no option breaks after its dashes; tidy the references."""
+    html = _ROLE.sub(r"<code>\1</code>", html.replace("<code>Sentinel.UNSET</code>", ""))
+    parts = _BLOCK.split(html)  # blocks of code stand at odd places
+    return "".join(part if k % 2 else _CODE.sub(_whole_words, part) for k, part in enumerate(parts))
+
+
+def _whole_words(code: re.Match[str]) -> str:
+    words = code[1].split(" ")
+    whole = (f'<span class="whole">{word}</span>' if len(word) <= _LONGEST else word for word in words)
+    return f"<code>{' '.join(whole)}</code>"
+
+
 def on_post_build(config: Any, **_: Any) -> None:
     """Publish the JSON schemas of recipes and of a corpus' records beside the pages."""
     record = schema.SampleRecord.model_json_schema()

@@ -93,7 +93,8 @@ def test_libraries_name_parameters_and_no_flags() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("InputError", "_log.warning")):
                 text = re.sub(r"tl(gen|train|pick) [^;]*", "", ast.unparse(node))  # a command may be named
                 command_line = (
-                    path.name in ("cli.py", "command.py", "console.py", "options.py", "run_options.py")
+                    path.name in ("command.py", "console.py", "options.py", "run_options.py")
+                    or path.name.startswith("cli")
                     or "commands" in path.parts
                 )
                 if re.search(r"(?<![\w-])--[a-z]", text) and not command_line:
@@ -102,7 +103,7 @@ def test_libraries_name_parameters_and_no_flags() -> None:
 
 
 def test_an_input_error_knows_its_parameter() -> None:
-    error = InputError("a.mrc does not say its voxel size; give it with `voxel_size`, in Å")
+    error = InputError("a.mrc does not state its voxel size; give it with `voxel_size`, in Å")
     assert isinstance(error, ValueError)
     assert error.parameter == "voxel_size"
     assert InputError("no such file").parameter is None

@@ -123,9 +123,9 @@ def mask(folder: str, to: str) -> None:
     "--voxel-size",
     type=click.FloatRange(0, min_open=True),
     metavar="Å",
-    help="Of the tomograms, whatever their headers say.",
+    help="Voxel size of the tomograms, instead of that in their headers.",
 )
-@click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
+@click.option("--rescale", is_flag=True, help="Resample tomograms to the model's voxel size.")
 @click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms.")
 @click.option(
     "--trust-contrast", is_flag=True, help="Do not refuse tomograms whose protein seems to be bright."
@@ -138,7 +138,7 @@ def check(
     invert: bool,
     trust_contrast: bool,
 ) -> None:
-    """Say in which way every TOMOGRAM is unlike what MODEL learned from, and what to change.
+    """Report how each TOMOGRAM differs from the training data of MODEL, and what to change.
 
     Power by frequency, the missing wedge, the first zero of the transfer function and the thickness are
     compared with those of the training data. Nothing is picked.

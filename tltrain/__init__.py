@@ -1,4 +1,4 @@
-"""Learns from a corpus: streams patches, trains a segmentation network, writes a model file."""
+"""Train on a corpus: stream patches, train a segmentation network, write a model file."""
 
 from __future__ import annotations
 

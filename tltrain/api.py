@@ -47,8 +47,9 @@ def fit(
 ) -> Model:
     """Train a network on a corpus and write it as a model file.
 
-    Interrupted, the same call goes on where it was; finished, it returns at once. Beside the model a folder
-    ``MODEL.training`` is left with a page of curves, a table and events for TensorBoard.
+    If it is interrupted, the same call continues where it stopped; if the model is finished, it returns at
+    once. The folder ``MODEL.training`` beside the model has a page of curves, a table and events for
+    TensorBoard.
 
     Parameters
     ----------
@@ -59,23 +60,23 @@ def fit(
     settings
         How to train; None: the defaults.
     overwrite
-        Replace a model that was trained otherwise; False: refuse to.
+        Replace a model that was trained with other settings; False: refuse.
     yes
-        Go on with values that are unusual; False: refuse them.
+        Continue with unusual values; False: refuse them.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
-        Fields of :class:`tltrain.Settings`, such as ``steps=3000``, which go before ``settings``.
+        Fields of :class:`tltrain.Settings`, such as ``steps=3000``; they override ``settings``.
 
     Returns
     -------
     tlpick.Model
-        What is at ``to`` now.
+        The model at ``to``.
 
     Raises
     ------
     InputError
-        If there is no sample to train on, a setting cannot be, or something at ``to`` is no model.
+        If there is no sample to train on, a setting is not valid, or the file at ``to`` is not a model.
     """
     from tltrain.training.fit import fit as train
 
@@ -124,37 +125,38 @@ def fine_tune(
     to
         File of the tuned model.
     settings
-        How; None: the defaults.
+        How to fine-tune; None: the defaults.
     preprocessing
         How the tomograms are preprocessed for the model; None: they must fit as they are.
     held_out
-        Names of tomograms that are not learned from but choose the best network.
+        Names of tomograms that are not used for training but to choose the best network.
     classes
         Class of the lists -> class of the model, where they differ; "" leaves a class out.
     format
-        Of the lists; None: what is in them says it.
+        Format of the lists; None: it is detected.
     pixel_size
         Å of the unbinned tilt series, for lists that count in its pixels.
     tomogram_type
         Which tomograms of a copick project.
     overwrite
-        Replace a model that was tuned otherwise; False: refuse to.
+        Replace a model that was tuned with other settings; False: refuse.
     yes
-        Go on with values that are unusual; False: refuse them, unless ``preprocessing`` says yes.
+        Continue with unusual values; False: refuse them, unless ``preprocessing.yes`` is set.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
     options
-        Fields of :class:`tltrain.FineTuning`, such as ``steps=400``, which go before ``settings``.
+        Fields of :class:`tltrain.FineTuning`, such as ``steps=400``; they override ``settings``.
 
     Returns
     -------
     tlpick.Model
-        The tuned model. If too much was forgotten, the best network before; ``card.training`` says so.
+        The tuned model. If too much was forgotten, it is the best network before that, and ``card.training``
+        says so.
 
     Raises
     ------
     InputError
-        If a setting cannot be, the tomograms do not fit the model, or the picks name none of them.
+        If a setting is not valid, the tomograms do not fit the model, or the picks name none of them.
     """
     from tltrain.finetune.finetune import finetune
 
@@ -200,15 +202,15 @@ def learning_curve(
     progress: bool | Progress = False,
     **options: Any,
 ) -> pd.DataFrame:
-    """Fine-tune with several numbers of annotations, and compare on tomograms that none of them saw.
+    """Fine-tune with several numbers of annotations, and compare on tomograms that were not used.
 
-    Models, ``curve.csv`` and ``curve.html`` are left in a folder; the same call goes on where another was
-    interrupted.
+    The folder gets the models, ``curve.csv`` and ``curve.html``. If the call is interrupted, repeat it to
+    continue.
 
     Parameters
     ----------
     model, tomograms, picks, settings, preprocessing, held_out, classes, format, pixel_size, tomogram_type
-        As for :func:`fine_tune`; with ``from_scratch`` both are done, fine-tuning and training from scratch.
+        As for :func:`fine_tune`; with ``from_scratch`` a network is also trained from scratch.
     to
         The folder.
     counts
@@ -271,7 +273,7 @@ def _annotations(
     pixel_size: float | None,
     tomogram_type: str,
 ) -> Iterator[Annotations]:
-    """Find the tomograms and the particles in them; what is noteworthy about them is logged."""
+    """Find the tomograms and the particles in them; remarks about them are logged."""
     from tempfile import TemporaryDirectory
 
     from tltrain.finetune.annotations import read_annotations, read_sizes
@@ -301,7 +303,7 @@ def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
 
 
 def _with(settings: _Settings, options: Mapping[str, Any]) -> _Settings:
-    """Set fields of settings; InputError names the nearest of one that there is not."""
+    """Set fields of settings; for an unknown field, InputError suggests the nearest one."""
     known = settings.__dataclass_fields__
     options = names_now(settings, options)
     for name in options:

@@ -36,7 +36,7 @@ tltrain = program(
 @click.option(
     "--hold-out-by",
     metavar="COLUMN,...",
-    help="Validate on a tenth of the sets of values that these parameters have, such as defocus,dose.",
+    help="Validate on a tenth of the sets of values of these parameters, such as defocus,dose.",
 )
 @click.option(
     "--network",
@@ -55,7 +55,7 @@ tltrain = program(
     "--augment",
     multiple=True,
     metavar="EFFECT=PROBABILITY[:STRENGTH]",
-    help="Switch an augmentation, such as noise=0.5:0.4; none: all off; again for others.",
+    help="Set an augmentation, such as noise=0.5:0.4; none switches all off. May be repeated.",
 )
 @click.option(
     "--max-damaged",
@@ -66,20 +66,22 @@ tltrain = program(
     help="Share of the corpus that may be damaged. Damage is listed and skipped; more than this stops the "
     "training.",
 )
-@click.option("--steps", default=1000, show_default=True, help="Batches to learn from, at most.")
+@click.option("--steps", default=1000, show_default=True, help="Largest number of batches.")
 @click.option("--patch", default=40, show_default=True, help="Edge of a patch in voxels.")
 @click.option("--batch", default=8, show_default=True, help="Patches of a batch.")
-@click.option("--learning-rate", type=float, help="The highest; by default what suits the network.")
+@click.option(
+    "--learning-rate", type=float, help="The highest learning rate; the default depends on the network."
+)
 @click.option(
     "--loss",
     default="dice-cross-entropy",
     show_default=True,
-    help="dice-cross-entropy, or tversky as DeepFinder's.",
+    help="dice-cross-entropy, or DeepFinder's tversky.",
 )
 @click.option(
     "--class-weights",
     metavar="NAME=WEIGHT,...",
-    help="How much classes count in the loss, 1 unless named; the class that is none is called background.",
+    help="Weights of classes in the loss, 1 unless named; use background for voxels of no class.",
 )
 @click.option(
     "--ema", default=0.0, help="Keep a moving average of the weights with this momentum, e.g. 0.999."
@@ -91,16 +93,23 @@ tltrain = program(
     former=["--precision"],
     default="float32",
     show_default=True,
-    help="Of the numbers that layers compute with: float32, bf16 or fp16 (on GPUs).",
+    help="Precision of the layers: float32, bf16 or fp16 (on GPUs).",
 )
-@click.option("--xla/--no-xla", default=None, help="Compile steps by XLA; by default on GPUs and with JAX.")
+@click.option("--xla/--no-xla", default=None, help="Compile steps with XLA; by default on GPUs and with JAX.")
 @click.option("--devices", type=int, help="GPUs that share each batch; by default all.")
-@click.option("--validate-every", type=int, metavar="STEPS", help="By default 20 times in a training.")
+@click.option(
+    "--validate-every",
+    type=int,
+    metavar="STEPS",
+    help="Steps between validations; by default 20 validations in all.",
+)
 @click.option("--patience", type=int, metavar="N", help="Stop after N validations without a better score.")
 @click.option("--from", "start", metavar="MODEL", help="Begin with the weights of this model.")
-@click.option("--seed", default=0, show_default=True, help="The same seed trains on the same patches.")
-@click.option("--yes", is_flag=True, help="Go on with what is unusual, such as voxels of 1 Å.")
-@click.option("--overwrite", is_flag=True, help="Replace a model there that was trained otherwise.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same patches.")
+@click.option("--yes", is_flag=True, help="Continue although values are unusual, such as voxels of 1 Å.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an existing model that was trained with other settings."
+)
 def fit(
     url: str,
     to: str,
@@ -114,9 +123,8 @@ def fit(
 ) -> None:
     """Train on the corpus at URL (a path, s3://..., gs://...) and write a model file.
 
-    Interrupted, it goes on where it was when the same command is given again; finished, it ends at once.
-    Beside the model it leaves a folder MODEL.training with a page of curves, a table and events for
-    TensorBoard.
+    If it is interrupted, give the same command again to continue; if the model is finished, it ends at once.
+    The folder MODEL.training beside the model has a page of curves, a table and events for TensorBoard.
     """
     from tltrain.api import fit as train
     from tltrain.data.augment import augmentation_of
@@ -134,9 +142,9 @@ def fit(
 
 @tltrain.command()
 @click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="All that the card says, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole card as JSON.")
 def info(model: str, as_json: bool) -> None:
-    """Say what MODEL finds, in which tomograms, how well, and how it was made."""
+    """Show what MODEL finds, in which tomograms, how well, and how it was made."""
     from catalogs.model_file import read_card
     from tltrain.reporting.info import lines
 
@@ -150,9 +158,14 @@ def info(model: str, as_json: bool) -> None:
     "--classes",
     required=True,
     metavar="NAME:RADIUS,...",
-    help="In the order of the network's outputs after the background; radii in Å.",
+    help="Classes in the order of the network's outputs after the background, with radii in Å.",
 )
-@click.option("--voxel-size", required=True, type=float, help="Å, of the tomograms it was trained on.")
+@click.option(
+    "--voxel-size",
+    required=True,
+    type=float,
+    help="Voxel size in Å of the tomograms on which it was trained.",
+)
 @click.option(
     "--contrast",
     type=Choice(["dark", "bright"]),
@@ -161,9 +174,9 @@ def info(model: str, as_json: bool) -> None:
     help="How protein looks in those tomograms.",
 )
 @to_disk(required=True, metavar="MODEL.tlm", help="The model file to write.")
-@click.option("--yes", is_flag=True, help="Go on with sizes that are unusual, such as voxels of 1 Å.")
+@click.option("--yes", is_flag=True, help="Continue although sizes are unusual, such as voxels of 1 Å.")
 def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str, yes: bool) -> None:
-    """Make a model of weights that DeepFinder's training wrote."""
+    """Make a model from weights that DeepFinder's training wrote."""
     from tltrain.networks.deepfinder_weights import classes_of, import_deepfinder
 
     card = import_deepfinder(weights, to, classes_of(classes), voxel_size, contrast, yes=yes)
@@ -174,7 +187,7 @@ def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: st
 @click.argument("model")
 @to_disk(required=True, metavar="WEIGHTS.h5", help="The file to write.")
 def export(model: str, to: str) -> None:
-    """Write the weights of MODEL, of the network deepfinder, so that DeepFinder reads them."""
+    """Write the weights of MODEL, which must be a network deepfinder, for DeepFinder."""
     from tlpick.network.keras_network import load_keras
     from tltrain.networks.deepfinder_weights import write_deepfinder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from catalogs.storage.checksums import ROOT, checksum
 from catalogs.storage.store import Store
 
 SAMPLES = "samples"
+_WAITS = (0.5, 2.0, 5.0)  # seconds: some storages list an object a while after it was written
 
 
 def commit(store: Store, sample: Sample, classes: Sequence[ClassInfo]) -> SampleRecord:
@@ -99,6 +101,12 @@ def write_group(store: Store, record: SampleRecord, objects: Mapping[str, bytes]
     root = {key: data for key, data in objects.items() if key == ROOT}
     for part in ({key: data for key, data in objects.items() if key not in root}, root):
         store.write({f"{record.path}/{key}": data for key, data in part.items()})
+    for wait in _WAITS:
+        try:
+            check_complete(store, record)
+            return
+        except InputError:
+            time.sleep(wait)
     check_complete(store, record)
 
 

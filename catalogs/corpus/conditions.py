@@ -90,7 +90,7 @@ def rows_where(samples: pd.DataFrame, where: str) -> pd.Series[bool]:
         said = error.msg if isinstance(error, SyntaxError) else str(error)
         raise InputError(f"the selection {shown!r} cannot be understood ({said})") from error
     if not _is_condition(chosen):
-        raise InputError(f"the selection {shown!r} is no condition; write one such as dose < 100")
+        raise InputError(f"the selection {shown!r} is not a condition; write one such as dose < 100")
     return pd.Series(chosen.to_numpy(bool), index=samples.index)
 
 
@@ -163,7 +163,7 @@ class _Walk:
     def _listed(self, node: ast.expr) -> Any:
         value = self.value(node)
         if isinstance(value, pd.Series | list):
-            raise _Refused(f"{_shown(node)} is no single value")
+            raise _Refused(f"{_shown(node)} is not a single value")
         return value
 
     def _joined(self, node: ast.BoolOp) -> Any:
@@ -228,7 +228,7 @@ def _of_text(column: Any, name: str, text: str) -> Any:
         try:
             re.compile(text)
         except re.error as error:
-            raise _Refused(f"{text!r} is no pattern: {error}") from error
+            raise _Refused(f"{text!r} is not a pattern: {error}") from error
         return column.str.contains(text, regex=True).fillna(False).astype(bool)
     return getattr(column.str, name)(text).fillna(False).astype(bool)
 
@@ -273,7 +273,7 @@ def _condition(value: Any, node: ast.expr) -> Any:
         return value
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    raise _Refused(f"{_shown(node)} is no condition")
+    raise _Refused(f"{_shown(node)} is not a condition")
 
 
 def _shown(node: ast.AST) -> str:

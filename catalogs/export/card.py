@@ -1,4 +1,4 @@
-"""The dataset card of a corpus: a README.md whose head Hugging Face reads, and the rest people."""
+"""The dataset card of a corpus: a README.md with a header for Hugging Face and a text for people."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from catalogs.corpus import sample_table
 from catalogs.corpus.catalog import Catalog
 from catalogs.schema import Acquisition, SampleRecord
 
-#: Stands in every card: what has it may be written over.
+#: Marker in every card; files with it may be overwritten.
 MARK = "<!-- written by tlgen export --croissant; changes will be lost -->"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_MOST_WORDS = 8  # values of a parameter that are written out
+_MOST_WORDS = 8  # largest number of values of a parameter that are listed
 
 
 def summary(catalog: Catalog, samples: pd.DataFrame) -> str:
-    """Say in two sentences what a corpus is."""
+    """Describe a corpus in two sentences."""
     names = ", ".join(info.name for info in catalog.classes)
     sizes = sorted({float(size) for size in samples["voxel_size"].unique()})
     voxels = " or ".join(f"{size:g}" for size in sizes)
@@ -47,7 +47,7 @@ def card(
     catalog, records, samples
         The corpus, its records, and its table.
     licence, creators, url
-        What its owner says.
+        Information from its owner.
     """
     head = {
         "license": licence.lower() if "://" not in licence else "other",

@@ -1,8 +1,8 @@
-"""What a corpus says of itself when it is published: ``croissant.json``, a dataset card, a table of samples.
+"""Metadata for publishing a corpus: ``croissant.json``, a dataset card, a table of samples.
 
 Croissant (mlcommons.org/croissant, version 1.0) is the JSON-LD that Hugging Face, Kaggle, OpenML and Google
-Dataset Search read; the card is the ``README.md`` that Hugging Face and Zenodo show. All of it comes from the
-corpus, except for the licence and who made it, which only its owner can say.
+Dataset Search read. The card is the ``README.md`` that Hugging Face and Zenodo show. Everything comes from
+the corpus except the licence and the creators, which its owner must give.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from catalogs.storage.store import open_store
 CROISSANT, CARD, TABLE = "croissant.json", "README.md", "samples.parquet"
 _STANDARD = "http://mlcommons.org/croissant/1.0"
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
-# Names as the standard gives them.
+# Names of the standard.
 _CR = (
     "citeAs", "column", "equivalentProperty", "extract",
     "field", "fileProperty", "fileObject", "fileSet", "format", "includes",
@@ -80,16 +80,16 @@ _SETS = (
 
 @dataclass(frozen=True)
 class Owner:
-    """What a corpus cannot know of itself.
+    """Information that a corpus does not contain.
 
     Attributes
     ----------
     licence
-        Under which it is published: an identifier of SPDX, such as ``CC-BY-4.0``, or a URL.
+        Licence: an SPDX identifier, such as ``CC-BY-4.0``, or a URL.
     creators
-        Names of who made it.
+        Names of the creators.
     url
-        Where it will be found.
+        Address of the published corpus.
     """
 
     licence: str
@@ -114,9 +114,9 @@ def publish(
     corpus
         Path or URL.
     owner
-        Licence and makers.
+        Licence and creators.
     to
-        Folder, or URL of one; the corpus itself if left out, where its paths lead to the samples.
+        Folder or its URL; by default the corpus itself, where the paths lead to the samples.
 
     Returns
     -------
@@ -126,8 +126,8 @@ def publish(
     Raises
     ------
     InputError
-        If there is no corpus or no sample in it, the licence is none, the folder cannot be written, or has
-        a README.md that this function did not write.
+        If there is no corpus or no sample in it, the licence is invalid, the folder cannot be written, or it
+        has a README.md that this function did not write.
     """
     if not ("://" in owner.licence or _SPDX.fullmatch(owner.licence)):
         raise InputError(
@@ -153,16 +153,16 @@ def publish(
 
 
 def croissant(catalog: Catalog, samples: pd.DataFrame, owner: Owner, table: bytes) -> dict[str, Any]:
-    """Describe a corpus as Croissant does.
+    """Describe a corpus in the Croissant format.
 
     Parameters
     ----------
     catalog, samples
         The corpus, and its table with relative paths.
     owner
-        Licence and makers.
+        Licence and creators.
     table
-        The table as it lies beside the description, Parquet.
+        The Parquet table beside the description.
     """
     content: dict[str, Any] = {
         "@context": _CONTEXT,
@@ -186,7 +186,7 @@ def croissant(catalog: Catalog, samples: pd.DataFrame, owner: Owner, table: byte
 
 
 def _parquet(samples: pd.DataFrame) -> bytes:
-    """Write the table; unlike CSV it keeps types, for an id may look like a number."""
+    """Write the table as Parquet, which keeps types; an id may look like a number in CSV."""
     words = samples.select_dtypes("object").columns
     raw = io.BytesIO()
     samples.astype(dict.fromkeys(words, str)).reset_index().to_parquet(raw, index=False)
@@ -221,7 +221,7 @@ def _distribution(table: bytes) -> list[dict[str, Any]]:
 
 
 def meaning(name: str) -> str:
-    """Say what a column of the table of samples means, and its unit."""
+    """Describe a column of the table of samples, with its unit."""
     field = Acquisition.model_fields.get(name)
     words = (field.description if field is not None else _MEANING.get(name)) or ""
     unit = sample_table.UNITS.get(name)
@@ -282,7 +282,7 @@ def _classes(catalog: Catalog, samples: pd.DataFrame) -> dict[str, Any]:
 
 
 def _keep_other_cards(target: Target) -> None:
-    """Refuse a folder whose README is somebody's own."""
+    """Refuse a folder with a README that was not written here."""
     try:
         [there] = target.store.read_those_there([CARD])
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The cards at the top of a page: one figure each, in large print."""
+"""Cards at the top of a page, each with one number in large print."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """A figure in large print.
+    """A number in large print.
 
     Attributes
     ----------
     label, value
-        What it is, and the figure in words.
+        Name of the number, and the number as text.
     unit
-        Beside the figure, in small print.
+        Unit, in small print.
     kind
-        CSS class of its colour.
+        CSS class for the colour.
     meter
-        A share between 0 and 1 that is drawn as a bar; None: none.
+        Share between 0 and 1, drawn as a bar; None: no bar.
     note
-        Below the figure.
+        Text below the number.
     """
 
     label: str

@@ -1,7 +1,7 @@
 """Charts as lists of shapes: histograms, bars and lines, as SVG for a page or with Pillow for a picture.
 
-They need no plotting library, no script and no network. A shape's kind is its CSS class, which gives it its
-colour; so one chart looks right on a light and on a dark page.
+They need no plotting library, script or network. A shape's kind is its CSS class, which determines the
+colour, so that a chart suits light and dark pages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Colour = tuple[int, int, int]
 #: Bars of a histogram.
 BINS = 32
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 480.0, 236.0, 50.0, 464.0, 24.0, 190.0
-_AT_ENDS = 64.0  # width of the words at the ends of lines
+_AT_ENDS = 64.0  # width of the labels at the ends of lines
 _NAME = 22  # characters of a name beside a bar
 _ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}  # Pillow's: left, middle, right; on the baseline
 _EMPTY = "There is nothing to draw."
@@ -37,7 +37,7 @@ _EMPTY = "There is nothing to draw."
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Values of one kind in a histogram: a CSS class for its colour, and words for the legend."""
+    """One group of values in a histogram: CSS class for the colour, and text for the legend."""
 
     kind: str
     words: str
@@ -46,7 +46,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A line: a CSS class for its colour, its name, its points; ``dots`` marks each of them."""
+    """A line: CSS class for the colour, name, points; ``dots`` marks each point."""
 
     kind: str
     words: str
@@ -57,7 +57,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A line across the chart at a value of the axis, with words beside it."""
+    """A labelled line across the chart at a value of the axis."""
 
     value: float
     words: str
@@ -73,15 +73,15 @@ class Shape:
     Attributes
     ----------
     what
-        ``rect`` (two corners), ``line`` (points), ``dot`` (its centre) or ``text`` (where it stands).
+        ``rect`` (two corners), ``line`` (points), ``dot`` (centre) or ``text`` (position).
     kind
         CSS class.
     points
         (x, y), y downwards.
     words
-        Of a text; of the others what is shown when one points at them.
+        The text, or the tooltip of other shapes.
     anchor
-        Of a text: ``start``, ``middle`` or ``end``.
+        Alignment of a text: ``start``, ``middle`` or ``end``.
     """
 
     what: str
@@ -93,7 +93,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: its shapes, a title for people who cannot see it, and (kind, words) of the legend."""
+    """A chart: shapes, a title for screen readers, and (kind, text) of the legend."""
 
     title: str
     shapes: Sequence[Shape]
@@ -116,7 +116,7 @@ class Chart:
         colours
             Kind of a shape -> red, green, blue; ``text`` is the colour of words of no kind of their own.
         size
-            Of the letters, in pixels.
+            Size of the letters in pixels.
         """
         from PIL import Image, ImageDraw, ImageFont
 
@@ -149,7 +149,7 @@ def histogram(
     high: float | None = None,
     bins: int = BINS,
 ) -> Chart:
-    """Draw a histogram of several groups of values, one standing on the other.
+    """Draw a stacked histogram of several groups of values.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def bars(title: str, rows: Sequence[tuple[str, Sequence[int]]], kinds: Sequence[
 
 
 def ticks(low: float, high: float, about: int = 6) -> Floats:
-    """Give round numbers between two values, about six of them."""
+    """Return about six round numbers between two values."""
     rough = (high - low) / about
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough)
@@ -309,7 +309,7 @@ def _scale(least: float, most: float, start: float, end: float) -> Callable[[flo
 
 
 def _round_up(value: float) -> float:
-    """Give the next of 1, 1.2, 1.6, 2 ... times a power of ten: a quarter of it is a round number."""
+    """Return the next of 1, 1.2, 1.6, 2 ... times a power of ten, a quarter of which is a round number."""
     if not value > 0:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))
@@ -347,7 +347,7 @@ def _marks(marks: Sequence[Mark], x: Callable[[float], float], right: float) -> 
 def _apart(
     labels: Iterable[tuple[float, str, str]], least: float, bottom: float
 ) -> list[tuple[float, str, str]]:
-    """Move labels up or down a little so that none covers another."""
+    """Move labels up or down so that they do not overlap."""
     placed: list[tuple[float, str, str]] = []
     for place, kind, word in sorted(labels):
         placed.append((max(place, placed[-1][0] + least) if placed else place, kind, word))

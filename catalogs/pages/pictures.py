@@ -1,4 +1,4 @@
-"""What pictures share: bytes for a page, a scale bar of a round length, colours that people tell apart."""
+"""Helpers for pictures: encoding for pages, scale bars, distinct colours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PALETTE = (
 
 
 def kind_of(number: int) -> str:
-    """Return the CSS class of the colour of a class of particles; after the last colour they repeat."""
+    """Return the CSS class for the colour of a class of particles; colours repeat."""
     return f"c{number % len(PALETTE)}"
 
 
@@ -30,7 +30,7 @@ def png(picture: NDArray[np.uint8] | Any) -> str:
 
 
 def jpeg(picture: NDArray[np.uint8] | Any, quality: int = 82) -> str:
-    """Encode the same as JPEG, which takes a quarter of the space for noise."""
+    """Encode the same as JPEG, which needs a quarter of the space for noise."""
     return _encoded(picture, "JPEG", quality=quality)
 
 

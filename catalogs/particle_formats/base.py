@@ -161,7 +161,7 @@ class Context:
         Parameters
         ----------
         path
-            Of the list, for errors.
+            Path of the list, for errors.
         sizes
             Å of a voxel of each of its tomograms; 1 is what programs write that do not know it.
         where

@@ -1,7 +1,7 @@
 """ChimeraX marker sets (``.cmm``): spheres in Å in the frame of the map, one set for each class.
 
-ChimeraX places a map at the origin of its MRC header, so that is added (``origin``). The score is the
-marker's note; orientations have no room.
+ChimeraX places a map at the origin of its MRC header, so this is added (``origin``). The score is the
+marker's note; orientations cannot be stored.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
             if np.isfinite(score := float(table["score"].iloc[k])):
                 marker["note"] = f"score={score:.9g}"
             ET.SubElement(markers, "marker", marker)
-    # A file with one set is one that every version reads.
+    # all versions can read a file with one set
     return {path: write_xml(sets[0] if len(sets) == 1 else sets)}
 
 

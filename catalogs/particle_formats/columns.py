@@ -1,4 +1,4 @@
-"""Texts of four columns, and EMAN2's ``.box``: middles of particles in voxels from 0.
+"""Text files with four columns, and EMAN2's ``.box``: centres of particles in voxels from 0.
 
 DeepETPicker's ``.coords`` have a class before x y z. Others have a value after them, mostly a confidence.
 A ``.box`` of a tomogram has x y z; one of a micrograph, with corner and edges, is refused.
@@ -26,13 +26,13 @@ def _four(sniffed: SniffedFile) -> NDArray[np.float64] | None:
 
 
 def _shares(values: NDArray[np.float64]) -> bool:
-    """Whether the last of four columns is a confidence: between 0 and 1, and not only 0 and 1."""
+    """Return whether the last of four columns is a confidence: between 0 and 1, and not only 0 and 1."""
     last = values[:, 3]
     return bool((last >= 0).all() and (last <= 1).all() and (last % 1 != 0).any())
 
 
 def _labels(values: NDArray[np.float64]) -> bool:
-    """Whether the first of four columns can be a class."""
+    """Return whether the first of four columns can be a class."""
     first = values[:, 0]
     return bool((first % 1 == 0).all() and (first >= 0).all())
 
@@ -46,7 +46,7 @@ def _detect_class(sniffed: SniffedFile) -> str | None:
 
 def _detect_value(sniffed: SniffedFile) -> str | None:
     values = _four(sniffed)
-    # Three particles whose x all are the same few whole numbers are particles of few classes.
+    # a few repeated whole numbers in the first column are classes
     if values is None or (_labels(values) and not _shares(values) and _few(values)):
         return None
     return "four columns: x y z and a score, voxels counted from 0"

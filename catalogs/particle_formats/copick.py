@@ -166,7 +166,7 @@ def _encode_file(table: pd.DataFrame, run: str, name: str, context: Context) -> 
 
 
 def _refuse(what: str, name: str) -> None:
-    # What copick would change on its own: then picks and project have different names.
+    # copick would change these names, and picks and project would differ
     if name.strip("-") != name or not name or set(name) & set('_/\\ <>:"|?*') or not name.isprintable():
         raise InputError(
             f"copick cannot take the {what} {name!r}: no underscore, space or slash may be in it; rename it"

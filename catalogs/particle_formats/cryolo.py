@@ -2,8 +2,8 @@
 
 A ``.cbox`` is a STAR file with the corner of each box in x and y and the slice of its middle in z, and the
 confidence; its last block lists the slices. A ``.coords`` is x, y, z of the middles. Both are of one tomogram
-and one class. A ``.tloc`` is a pickled table of TomoTwin with the middles, for all classes; reading a pickle
-runs what it names, so only what pandas and numpy need to rebuild a table is let through.
+and one class. A ``.tloc`` is a pickled table of TomoTwin with the centres, for all classes. Unpickling runs
+the functions that the file names, so only those that pandas and numpy need to rebuild a table are allowed.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _detect_tloc(sniffed: SniffedFile) -> str | None:
 def _read_tloc(path: Path, context: Context) -> pd.DataFrame:
     try:
         frame = _OnlyTables(io.BytesIO(path.read_bytes())).load()
-    except Exception as error:  # a broken pickle raises anything
+    except Exception as error:  # broken pickles may raise any exception
         raise InputError(f"{path} is not a table of TomoTwin that can be read safely ({error})") from error
     if not isinstance(frame, pd.DataFrame) or not {"X", "Y", "Z"} <= set(frame):
         raise InputError(f"{path} is not a table of TomoTwin: it has no columns X, Y and Z")

@@ -1,7 +1,7 @@
 """DeepFinder's object lists: XML, and the text of its label, z, y, x.
 
-Positions are voxels from 0, orientations TOM's psi, phi, the. DeepFinder reads what it knows of an object and
-leaves the rest alone, so score, class and tomogram ride along as attributes of their own.
+Positions are voxels from 0, orientations TOM's psi, phi, the. DeepFinder ignores unknown attributes of an
+object, so score, class and tomogram are stored as additional attributes.
 
 The text is what DeepFinder writes; its own reader of that text takes z for x.
 """
@@ -33,7 +33,7 @@ from catalogs.particle_formats.sniff import SniffedFile, read_numbers
 from catalogs.particle_table import make
 
 _ANGLES = ["phi", "the", "psi"]
-# Ours, by the type in the particle table.
+# Our attributes, by type in the particle table.
 _MORE: dict[str, type] = {"score": float, "calibrated": float, "flags": str}
 
 
@@ -133,7 +133,7 @@ def _read_text(path: Path, context: Context) -> pd.DataFrame:
 def _encode_text(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
     one_of(table, "tomogram", "tomogram", path)
     sizes = table["size"].to_numpy(np.float64) if "size" in table else np.full(len(table), np.nan)
-    known = len(table) > 0 and bool(np.isfinite(sizes).all())  # a column is there for all or for none
+    known = len(table) > 0 and bool(np.isfinite(sizes).all())  # a column exists for all or for none
     lines = [
         f"{label} {z:.6f} {y:.6f} {x:.6f}{f' {round(size)}' if known else ''}\n"
         for label, (x, y, z), size in zip(table["label"], context.to_pixels(table), sizes, strict=True)

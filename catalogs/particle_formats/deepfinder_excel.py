@@ -1,7 +1,7 @@
 """DeepFinder's object lists as Excel files: one object a row, its values in the columns A to J.
 
 They are those of its XML: number of the tomogram and of the object, label, voxels x, y, z from 0, TOM's psi,
-phi, theta, and size of the cluster. What an XML holds besides has no room.
+phi, theta, and size of the cluster. Further attributes of the XML cannot be stored.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
         rows = list(book.worksheets[0].iter_rows(values_only=True, max_col=len(_TITLES)))
     except InputError:
         raise
-    except Exception as error:  # a broken file raises anything
+    except Exception as error:  # broken files may raise any exception
         raise InputError(f"{path} is not an Excel file that can be read ({error})") from error
     if not rows or [str(title).strip().lower() for title in rows[0][3:6]] != ["x", "y", "z"]:
         raise InputError(f"{path} is not an object list of DeepFinder: its columns D, E, F are not x, y, z")
@@ -105,7 +105,7 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
 
 
 def _without_times(written: io.BytesIO) -> bytes:
-    """Leave out when an Excel file was written: the same particles give the same file."""
+    """Remove the time from an Excel file, so that the same particles give the same file."""
     out = io.BytesIO()
     with zipfile.ZipFile(written) as before, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as after:
         for item in before.infolist():

@@ -1,4 +1,4 @@
-"""Dynamo's tables: numbers in columns, one line a particle.
+"""Dynamo's tables: columns of numbers, one line per particle.
 
 Positions are pixels counted from 1, as MATLAB does; programs that write tables from volumes often count from
 0 (``first_voxel``). Shifts are added. Orientations are ``tdrot``, ``tilt``, ``narot``, the rotation tomogram
@@ -26,7 +26,7 @@ from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
 
 _COLUMNS = 42
-# Number of a column, from 1, that has a place in the particle table or is made anew.
+# Numbers of columns, from 1, that have a column in the particle table or are made again.
 _TAG, _ALIGNED, _AVERAGED, _SHIFT, _ANGLES, _CC = 1, 2, 3, (4, 5, 6), (7, 8, 9), 10
 _TOMOGRAM, _CLASS, _XYZ, _PIXEL = 20, 22, (24, 25, 26), 36
 _OURS = {_TAG, _ALIGNED, _AVERAGED, *_SHIFT, *_ANGLES, _CC, _TOMOGRAM, _CLASS, *_XYZ, _PIXEL}
@@ -39,7 +39,7 @@ def _detect(sniffed: SniffedFile) -> str | None:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read a table as text: Dynamo writes complex numbers into columns that nobody reads."""
+    """Read a table as text, because Dynamo writes complex numbers into some unused columns."""
     try:
         text = pd.read_csv(path, header=None, sep=r"\s+", dtype=str, comment="#", keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
@@ -91,7 +91,7 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     columns |= quaternions(from_eulers(angles, "dynamo"))
     columns |= names.classes_of_labels(names.whole(column(_CLASS), f"the class (column {_CLASS})"), context)
     for number in range(1, text.shape[1] + 1):
-        # What Dynamo knows and the table does not rides along, where it says anything.
+        # other columns of Dynamo are kept if they have any value
         if number not in _OURS and (text[number - 1].str.strip() != "0").any():
             values = text[number - 1]
             converted = pd.to_numeric(values, errors="coerce")

@@ -1,8 +1,8 @@
 """EMAN2's info files: ``info/TOMOGRAM_info.json`` with ``boxes_3d`` and ``class_list``.
 
 With the key ``apix_unbin`` a box counts unbinned pixels from the middle voxel, ``size // 2``, of the
-tomogram, so that it fits every binning; older files without the key count the tomogram's voxels from 0. Files
-are written the new way, and what else is in a file that is there already is kept.
+tomogram, which suits every binning; older files without the key count the tomogram's voxels from 0. Files are
+written in the new way, and other content of an existing file is kept.
 """
 
 from __future__ import annotations

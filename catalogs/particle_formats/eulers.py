@@ -28,7 +28,7 @@ from catalogs.particle_formats.base import as_columns
 
 Convention = Literal["relion", "dynamo", "tom", "shrec"]
 
-# How far a rotation times its transpose may be off: three decimals are what some programs write.
+# Tolerance for rotations; some programs write three decimals.
 _ORTHOGONAL = 0.02
 _QUATERNION = ["qx", "qy", "qz", "qw"]
 # scipy's sequence (capitals turn with the body), and whether it describes the inverse rotation.
@@ -41,12 +41,12 @@ _SEQUENCES = {
 
 
 def rotations(table: pd.DataFrame) -> Rotation:
-    """Rotation particle -> tomogram of every row of a table that is not empty."""
+    """Return the rotation particle -> tomogram of every row of a non-empty table."""
     return Rotation.from_quat(table[_QUATERNION].to_numpy(np.float64))
 
 
 def eulers(table: pd.DataFrame, convention: Convention) -> NDArray[np.float64]:
-    """(n, 3) angles of a convention, in the order of the table above."""
+    """Return (n, 3) angles of a convention, in the order of the table above."""
     if table.empty:
         return np.zeros((0, 3))
     sequence, inverse = _SEQUENCES[convention]
@@ -59,7 +59,7 @@ def eulers(table: pd.DataFrame, convention: Convention) -> NDArray[np.float64]:
 
 
 def from_eulers(angles: NDArray[np.float64], convention: Convention) -> Rotation:
-    """Rotations particle -> tomogram of (n, 3) angles; an angle that is not a number counts as 0."""
+    """Return rotations particle -> tomogram of (n, 3) angles; nan counts as 0."""
     sequence, inverse = _SEQUENCES[convention]
     if not len(angles):
         return Rotation.identity(0)
@@ -68,12 +68,12 @@ def from_eulers(angles: NDArray[np.float64], convention: Convention) -> Rotation
 
 
 def from_matrices(matrices: NDArray[np.float64]) -> Rotation:
-    """Rotations of (n, 3, 3) matrices, rounded as lists round them.
+    """Return rotations of (n, 3, 3) matrices, with the rounding of lists.
 
     Raises
     ------
     InputError
-        If one is no rotation, as one that mirrors; it says which.
+        If one is not a rotation, for example a mirror; the message says which.
     """
     if not len(matrices):
         return Rotation.identity(0)

@@ -1,4 +1,4 @@
-"""IMOD's models (``.mod``) and the point text of model2point and point2model.
+"""IMOD's models (``.mod``) and the point files of model2point and point2model.
 
 The centre of the first voxel is at (0.5, 0.5, 0) in a model: half a voxel in x and y, none in z. The points
 are those of the view that the model was saved on: y and z are exchanged if that was flipped, and count from
@@ -6,8 +6,8 @@ its corner if that was a part of the tomogram, of which the chunk MINX says wher
 tomogram; an object is a class, and its points are scattered with the radius of the class. Scores are
 general values of the points, in the chunks that IMOD calls general storage.
 
-The binary reader is ours: the one of imodmodel never ends on a file that is cut off, and refuses models whose
-meshes it does not know, which hold points all the same.
+The binary reader is our own: that of imodmodel never ends on truncated files, and refuses models with unknown
+meshes, although they contain points.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _detect_mod(sniffed: SniffedFile) -> str | None:
 
 @dataclass(frozen=True)
 class _Model:
-    """Objects of a model, and how its points become voxels of the tomogram's file."""
+    """Objects of a model, and the conversion of its points to voxels of the tomogram's file."""
 
     objects: list[_Object]
     pixel: float | None  # Å, as the header says
@@ -113,7 +113,7 @@ def read_model(path: Path) -> _Model:
     Raises
     ------
     InputError
-        If it is none, is damaged, or does not say which part of the tomogram it was made on.
+        If it is not a model, is damaged, or does not state the part of the tomogram on which it was made.
     """
     content = path.read_bytes()
     if content[:8] != _ID:
@@ -147,7 +147,7 @@ def _read_mod(path: Path, context: Context) -> pd.DataFrame:
 
 
 def _notes(model: _Model) -> list[str]:
-    """Say what was done to the points, and what may be no particles."""
+    """Report changes of the points, and objects that may not be particles."""
     notes = []
     if model.flipped:
         notes.append("the model was saved on a view with y and z exchanged: they are changed back")
@@ -203,15 +203,15 @@ def _parse(content: bytes) -> _Model:
 
 
 def _shown(frame: NDArray[np.float64]) -> float | None:
-    """Å of a pixel of the image that a model was last shown on; None if that did not say."""
+    """Return the pixel size in Å of the image on which a model was last shown; None if unknown."""
     scale = frame[3]
     valid = np.isfinite(scale).all() and (scale > 0).all() and np.ptp(scale) < 0.01 * scale[0]
-    said = valid and (scale != 1).any()  # 1 is what a header without a size gives
+    said = valid and (scale != 1).any()  # 1 stands for a header without a size
     return float(scale[0]) if said else None
 
 
 def _shift(frame: NDArray[np.float64], origin_known: bool) -> NDArray[np.float64]:
-    """Voxels from the corner of the part of a tomogram that was shown to that of the whole.
+    """Return the offset in voxels from the corner of the shown part of a tomogram to that of the whole.
 
     As IMOD's own description of its model files has it: (origin of the file - origin of what was shown) /
     size of a voxel, and angles do not matter, since the points are of the image as it lies in its file.
@@ -244,7 +244,7 @@ def _chunks(content: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
             size = 4 + struct.unpack_from(">i", content, at)[0]
         if len(kind) < 4 or not 0 <= size <= len(content) - at:
             raise ValueError("its end is missing")
-        # Chunks that tell their size begin with it.
+        # some chunks begin with their size
         yield kind, content[at if kind in (b"OBJT", b"CONT", b"MESH") else at + 4 : at + size]
         at += size
 
@@ -264,9 +264,7 @@ def _encode_mod(table: pd.DataFrame, path: Path, context: Context) -> dict[Path,
         rows = np.flatnonzero((table["label"] == label) & (table["class_name"] == name))
         encoded = name.encode()
         if len(encoded) > 63 or b"\x00" in encoded:
-            raise InputError(
-                f"an IMOD model has no room for the class name {name!r}; shorten it to 63 letters"
-            )
+            raise InputError(f"an IMOD model cannot hold the class name {name!r}; shorten it to 63 letters")
         scores = table["score"].to_numpy(np.float64)[rows]
         stored = [(k, score) for k, score in enumerate(scores) if np.isfinite(score)]
         radius = context.radius_of(name)
@@ -314,7 +312,7 @@ def _detect_text(sniffed: SniffedFile) -> str | None:
 
 
 def counts_contours(values: NDArray[np.float64]) -> bool:
-    """Whether lines of numbers begin as IMOD counts: a contour, an object, or both, from 1 and going up."""
+    """Return whether lines begin with IMOD's contour and object numbers, ascending from 1."""
     if values.shape[1] not in (4, 5) or not len(values):
         return False
     if values.shape[1] == 4:
@@ -336,14 +334,14 @@ def _read_text(path: Path, context: Context) -> pd.DataFrame:
     labels = values[:, 0] if values.shape[1] == 5 else np.zeros(len(values))
     columns: dict[str, Any] = as_columns(["x", "y", "z"], xyz)
     columns |= names.classes_of_labels(names.whole(labels, "the object"), context)
-    if values.shape[1] == 4:  # or the object: they look the same
+    if values.shape[1] == 4:  # or the object: both look the same
         columns["imod_contour"] = names.whole(values[:, -4], "the contour")
     return make(tomogram=tomogram, **columns)
 
 
 def _encode_text(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
     one_of(table, "tomogram", "tomogram", path)
-    # Objects begin at 1 and go up; a distractor has no object of its own.
+    # objects ascend from 1; distractors have no object
     if (table["label"] < 1).any():
         raise InputError("point text of IMOD counts classes as objects from 1; leave out the distractors")
     order = np.argsort(table["label"].to_numpy(), kind="stable")

@@ -1,8 +1,8 @@
 """M's particles of a species: ``particles.star`` with columns that begin with ``wrp``.
 
 Positions are Å from the centre of the first voxel, angles RELION's. A particle that moves during the exposure
-has several positions, ``wrpCoordinateX1``, ``wrpCoordinateX2``, ...: the first is the particle's, and the
-others stay as columns. Some versions leave out the 1 where there is one position only.
+has several positions, ``wrpCoordinateX1``, ``wrpCoordinateX2``, ...: the first is used, and the others are
+kept as columns. Some versions leave out the 1 where there is one position only.
 """
 
 from __future__ import annotations

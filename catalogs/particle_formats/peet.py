@@ -1,6 +1,6 @@
 """PEET's motive lists: ``NAME_MOTL.csv`` of angles and offsets, beside ``NAME.mod``, the IMOD model.
 
-A row is of the point ``pIndex`` of the model, counted from 1, and its offset in voxels is added to it. The
+A row belongs to the point ``pIndex`` of the model, counted from 1, and its offset in voxels is added. The
 angles phi, psi, theta are those of TOM.
 """
 
@@ -41,7 +41,7 @@ def _name(path: Path) -> str:
 
 
 def _model(path: Path) -> Path:
-    """Find the model whose points a list is of: by its name, or the only one beside it."""
+    """Find the model of a list: by its name, or the only one beside it."""
     beside = path.with_name(f"{_name(path)}.mod")
     if beside.is_file():
         return beside
@@ -87,7 +87,7 @@ def _encode(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, byt
     rows[:, _CLASS] = table["label"]
     frame = pd.DataFrame(rows + 0.0)
     body = frame.to_csv(header=False, index=False, float_format="%.9g", lineterminator="\n")
-    # PEET counts the points of all objects in one row: one object keeps them in the order of the list.
+    # PEET numbers the points of all objects together; one object keeps the order of the list
     together = table.assign(class_name="particle", label=1)
     model = imod.MOD.encode(together, path.with_name(f"{_name(path)}.mod"), context)
     return {path: f"{_HEADER}\n{body}".encode()} | model

@@ -1,8 +1,8 @@
 """CryoET Data Portal annotations: one point a line of JSON (``.ndjson``), in voxels from 0.
 
-A file is of one tomogram and one class, which its name and its folders say:
+A file has one tomogram and one class, given by its name and folders:
 ``RUN/Reconstructions/VoxelSpacing10.000/Annotations/100/NAME-1.0_orientedpoint.ndjson`` with a metadata
-file beside it. As a folder it is that layout. Scores have no room.
+file beside it. Folders have this layout. Scores cannot be stored.
 """
 
 from __future__ import annotations

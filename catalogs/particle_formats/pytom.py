@@ -33,7 +33,7 @@ def _vector(particle: ET.Element, tag: str, axes: list[str], needed: bool = Fals
     element = particle.find(tag)
     if element is None:
         if needed:
-            raise InputError(f"a particle has no {tag}: where it lies in the tomogram is not said")
+            raise InputError(f"a particle has no {tag}: its position in the tomogram is missing")
         return [0.0, 0.0, 0.0]
     return [float(element.get(axis, 0)) for axis in axes]
 

@@ -6,15 +6,14 @@ RELION 4   ``rlnCoordinateX``, ``rlnTomoName``                    pixels of the 
 RELION 3   ``rlnCoordinateX``, ``rlnMicrographName``              pixels of the stated volume
 =========  =====================================================  ====================================
 
-Positions count from the centre of the first voxel. RELION 5 takes half of the size for the centre where it
-extracts (tomogram_set.cpp), and one pixel less where its Python tools write picks; the STAR's comment says
-which it is. Shifts and the two rotations of refined particles are applied as RELION does: position - A_sub
+Positions count from the centre of the first voxel. For the centre, RELION 5 uses half of the size in
+extraction (tomogram_set.cpp), and one pixel less in its Python tools for picks; a comment in the STAR file
+says which. Shifts and the two rotations of refined particles are applied as RELION does: position - A_sub
 shift, A_sub A.
 
-Columns and blocks that begin with ``tl`` are this program's own; RELION keeps such columns and does not look
-at such blocks. There is a block ``optics`` only if its values are known, from a file that was read or from
-the user: without it RELION 5 takes voltage, pixel size and so on from the tomograms that the particles are
-joined with.
+Columns and blocks that begin with ``tl`` are this program's own; RELION keeps such columns and ignores such
+blocks. A block ``optics`` is written only if its values are known, from a file or from the user. Without it,
+RELION 5 takes voltage, pixel size and so on from the tomograms.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ _CENTRE_WORDS: dict[CentreRule, str] = {
 
 
 def read_classes(path: Path) -> list[ClassInfo]:
-    """Read the classes that this program wrote beside the particles; none if there are none."""
+    """Read the classes that this program wrote beside the particles, if any."""
     block = star.read_blocks(path, TEXT).get(CLASSES)
     if block is None:
         return []
@@ -138,7 +137,7 @@ def _read4(path: Path, context: Context) -> pd.DataFrame:
     stars, context = _open(path, context, 4)
     if context.unit is None and context.list_pixel is None:
         for name in dict.fromkeys(stars[TOMOGRAM]):
-            context.unbinned(name)  # never the voxel size in its place
+            context.unbinned(name)  # the voxel size must not replace it
         context = replace(context, in_pixels=True)
     xyz = context.to_angstrom(star.numbers(path, stars, PIXELS), list(stars[TOMOGRAM]))
     return _decode(path, stars, xyz, context)
@@ -178,7 +177,7 @@ def _encode5(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, by
 def _encode4(table: pd.DataFrame, path: Path, context: Context) -> dict[Path, bytes]:
     pixels = [context.unbinned(name) for name in table["tomogram"]]
     context = replace(context, in_pixels=True)
-    if TILT_SERIES_PIXEL in table:  # RELION multiplies with what stands beside
+    if TILT_SERIES_PIXEL in table:  # RELION multiplies by the neighbouring column
         table = table.assign(**{TILT_SERIES_PIXEL: pixels})
     comment = "# RELION 4 particles, written by template-learning\n# coordinates: unbinned pixels\n"
     xyz = as_columns(PIXELS, context.to_pixels(table))
@@ -201,7 +200,7 @@ def _encode(
     table: pd.DataFrame, xyz: Mapping[str, Any], comment: str, tomogram: str, context: Context
 ) -> bytes:
     tomograms = table["tomogram"]
-    # Numbers come first in each line: a line that begins with data_ or _ would end the block.
+    # numbers come first, because a line that begins with data_ or _ would end the block
     columns: dict[str, Any] = dict(xyz) | as_columns(EULERS, eulers(table, "relion"))
     columns |= dict.fromkeys(ORIGIN, 0.0)
     if table["score"].notna().any():
@@ -217,7 +216,7 @@ def _encode(
         columns[TOMOGRAM] = tomograms
         columns[PARTICLE_NAME] = _particle_names(tomograms)
     for name in table.columns:
-        # A name that RELION gave is kept; one that was ours is made anew.
+        # names of RELION are kept; our own are made again
         if name not in COLUMNS and name not in OPTIONAL and (name not in columns or name == PARTICLE_NAME):
             columns[name] = table[name]
     for name in unwritable(table):
@@ -240,7 +239,7 @@ def _encode(
 
 
 def _other_blocks(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Blocks of the file that the particles come from which mean something beside them."""
+    """Return the blocks of the source file that are still valid with the particles."""
     blocks = {}
     for name, (values, columns) in table.attrs.get(BLOCKS, {}).items():
         if name != "particles":
@@ -250,7 +249,7 @@ def _other_blocks(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def unwritable(table: pd.DataFrame) -> list[str]:
-    """Columns of RELION's that it could not read again: some of their numbers are unknown."""
+    """List columns that RELION could not read, because some of their numbers are unknown."""
     return [
         str(name)
         for name in table
@@ -259,7 +258,7 @@ def unwritable(table: pd.DataFrame) -> list[str]:
 
 
 def _decode(path: Path, stars: pd.DataFrame, xyz: NDArray[np.float64], context: Context) -> pd.DataFrame:
-    """Make the table of particles whose positions, without their shifts, are known in Å."""
+    """Make the table of particles from positions in Å without shifts."""
     subtomogram, particle = _rotation(path, stars, SUBTOMOGRAM), _rotation(path, stars, EULERS)
     shifts = _numbers_or_0(path, stars, ORIGIN)
     if not set(ORIGIN) & set(stars) and set(ORIGIN_PIXELS) & set(stars):  # RELION 3.0 counts them in pixels
@@ -296,7 +295,7 @@ def _decode(path: Path, stars: pd.DataFrame, xyz: NDArray[np.float64], context: 
 
 
 def _ours(column: pd.Series[Any], name: str) -> Any:
-    """Values of a column that this program wrote, where a word stands for what is not known."""
+    """Return the values of a column written by this program, with a word for unknown ones."""
     if name in ("calibrated", "size"):
         return star.floats(column)
     return column
@@ -305,10 +304,10 @@ def _ours(column: pd.Series[Any], name: str) -> Any:
 def _drop_what_is_composed(
     stars: pd.DataFrame, subtomogram: Any, shifts: NDArray[np.float64], used: set[str]
 ) -> list[str]:
-    """Take out what belongs to the angles and shifts that are made into others, and say so.
+    """Remove and report columns that depend on angles and shifts that have been combined.
 
-    A prior of an angle is of the particle in its subtomogram, one of a shift beside the old position; neither
-    holds for the one rotation and the one position that the table keeps.
+    Priors of angles refer to the particle in its subtomogram, priors of shifts to the old position; neither
+    is valid for the combined rotation and position.
     """
     notes = []
     turned = bool(len(stars)) and bool((subtomogram.magnitude() > 1e-6).any())
@@ -327,7 +326,7 @@ def _drop_what_is_composed(
 
 
 def _numbers_or_0(path: Path, stars: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
-    """(n, 3) values of three columns; one that is not there is 0, as RELION takes it."""
+    """Return (n, 3) values of three columns; missing ones are 0, as in RELION."""
     there = [
         star.numbers(path, stars, [name])[:, 0] if name in stars else np.zeros(len(stars)) for name in columns
     ]
@@ -347,7 +346,7 @@ def _stated_rule(text: str) -> CentreRule | None:
 
 
 def _rotation(path: Path, stars: pd.DataFrame, columns: Sequence[str]) -> Any:
-    """Rotation particle -> tomogram of every row; none where the file has no such angles."""
+    """Return the rotation particle -> tomogram of every row; none if the file has no angles."""
     return from_eulers(_numbers_or_0(path, stars, columns), "relion")
 
 

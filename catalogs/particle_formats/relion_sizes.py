@@ -1,10 +1,10 @@
-"""Sizes in RELION's particle tables: what the file says of its pixels and tomograms, and how it is written.
+"""Sizes in RELION's particle tables: reads and writes pixel sizes and sizes of tomograms.
 
-A pixel size stands under several names. RELION 4 and 5 count in pixels of the unbinned tilt series. RELION 3
-says what its coordinates count in as a detector's pixel in micrometres and a magnification; PyTom's template
-matching gives the detector's pixel alone, and means Å of the tomogram's voxels. WarpTools up to 2.0.0dev39
-counted in pixels of its output in files that state the unbinned pixel, which nothing in them tells: such a
-file is refused until somebody says which.
+Pixel sizes have several names. RELION 4 and 5 count in pixels of the unbinned tilt series. RELION 3 gives the
+pixel of its coordinates as a detector pixel in micrometres and a magnification; PyTom's template matching
+writes only the detector pixel, and means the tomogram's voxel size in Å. WarpTools up to 2.0.0dev39 counted
+in pixels of its output, but stated the unbinned pixel; such files cannot be recognised and are refused until
+the user decides.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from catalogs.particle_formats.relion_columns import (
 _SIZES = ["tlSizeX", "tlSizeY", "tlSizeZ"]
 _DETECTOR, _MAGNIFICATION = "rlnDetectorPixelSize", "rlnMagnification"
 _ORIGINAL = "rlnMicrographOriginalPixelSize"
-# How far two statements of one size may lie apart.
+# Largest relative difference of two statements of the same size.
 _SAME = 0.01
 
 
 def prepare(
     path: Path, stars: pd.DataFrame, blocks: Mapping[str, pd.DataFrame], context: Context, version: int
 ) -> tuple[pd.DataFrame, Context]:
-    """Name the tomogram of every particle, join the optics, and learn what the file says about sizes.
+    """Find the tomogram of every particle, join the optics, and read the sizes in the file.
 
     Raises
     ------
     InputError
-        If a size is not one, two sizes of one tomogram differ, or what the coordinates count in is not clear.
+        If a size is invalid, two sizes of a tomogram differ, or the unit of the coordinates is ambiguous.
     """
     if TOMOGRAM not in stars:
         stars = stars.assign(**{TOMOGRAM: [context.tomogram or ""] * len(stars)})
@@ -84,7 +84,7 @@ def _join(path: Path, stars: pd.DataFrame, optics: pd.DataFrame) -> pd.DataFrame
 def _of_tilt_series(
     path: Path, stars: pd.DataFrame, blocks: Mapping[str, pd.DataFrame], context: Context, version: int
 ) -> Context:
-    """Learn the pixel size of RELION 4 and 5 from its own column, or from those of others."""
+    """Read the pixel size of RELION 4 and 5 from its own column, or from other columns."""
     own = next((name for name in (TILT_SERIES_PIXEL, _ORIGINAL) if name in stars), None)
     if own is not None:
         context = replace(context, pixel_size=_by_tomogram(path, stars, own))
@@ -96,7 +96,7 @@ def _of_tilt_series(
 
 
 def _of_relion3(path: Path, stars: pd.DataFrame, given: Context, context: Context) -> Context:
-    """Learn what RELION 3's coordinates count in: pixels of which its file may say the size."""
+    """Find the pixel of RELION 3's coordinates, whose size may be in the file."""
     if given.in_pixels or given.list_pixel is not None or given.unit is not None:
         return context
     if given.pixel_size is None and context.pixel_size is not None:
@@ -141,7 +141,7 @@ def _refuse_sizes_of_others(path: Path, stars: pd.DataFrame, given: Context) -> 
 
 
 def _statements(path: Path, stars: pd.DataFrame) -> list[tuple[str, NDArray[np.float64]]]:
-    """Pixel sizes in Å that a table of RELION 3 states, with the names of their columns."""
+    """Return the pixel sizes in Å in a table of RELION 3, with the names of their columns."""
     found = [_detector(path, stars)] if _DETECTOR in stars else []
     for name in ("rlnPixelSize", "rlnMicrographPixelSize"):
         if name in stars:
@@ -160,14 +160,14 @@ def _detector(path: Path, stars: pd.DataFrame) -> tuple[str, NDArray[np.float64]
 def _by_tomogram(
     path: Path, stars: pd.DataFrame, column: str, values: NDArray[np.float64] | None = None
 ) -> dict[str, float]:
-    """Size of every tomogram that a column states, above 0 and the same for all of its particles."""
+    """Return the size of every tomogram from a column: above 0 and equal for all of its particles."""
     values = star.numbers(path, stars, [column])[:, 0] if values is None else values
     sizes: dict[str, float] = {}
     for name, value in zip(stars[TOMOGRAM], values, strict=True):
         size = float(value)
         if not (np.isfinite(size) and size > 0):
             raise InputError(
-                f"{path}: {column} of the tomogram {name!r} is {size:g}; mend it, or say the size"
+                f"{path}: {column} of the tomogram {name!r} is {size:g}; correct it, or give the size"
             )
         if _differ(sizes.setdefault(name, size), size):
             raise InputError(
@@ -203,7 +203,7 @@ def _refuse_pixels_of_the_output(
 
 
 def _refuse_shares(path: Path, stars: pd.DataFrame, given: Context) -> None:
-    """Refuse coordinates that all lie between 0 and 1: those of Warp's template matching are shares."""
+    """Refuse coordinates between 0 and 1, which may be shares as in Warp's template matching."""
     if given.in_pixels or not len(stars):
         return
     index = star.numbers(path, stars, PIXELS)
@@ -216,7 +216,7 @@ def _refuse_shares(path: Path, stars: pd.DataFrame, given: Context) -> None:
 
 
 def _with_stated_sizes(path: Path, block: pd.DataFrame | None, context: Context) -> Context:
-    """Take the sizes that this program wrote into the file, where the user gave no others."""
+    """Use the sizes that this program wrote into the file, unless the user gave others."""
     if block is None or TOMOGRAM not in block:
         return context
     rows = block.to_dict("records")
@@ -253,7 +253,7 @@ def _with_stated_sizes(path: Path, block: pd.DataFrame | None, context: Context)
 
 
 def describe(tomograms: Sequence[str], context: Context) -> pd.DataFrame:
-    """Describe every tomogram, so that the file can be read without being told again."""
+    """Describe every tomogram, so that the file can be read without further options."""
     described: dict[str, Any] = {}
 
     def add(columns: Sequence[str], known: Any, value: Any) -> None:
@@ -280,9 +280,9 @@ def describe(tomograms: Sequence[str], context: Context) -> pd.DataFrame:
 def split_optics(
     particles: pd.DataFrame, tomograms: pd.Series[Any], context: Context, more: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Make RELION's optics table, one group for each pixel size unless the particles have groups already.
+    """Make RELION's optics table, one group per pixel size unless the particles have groups already.
 
-    ``more`` are columns that stood in the optics of the file that the particles come from.
+    ``more`` are columns from the optics of the source file.
     """
     riding = [name for name in particles if name in OPTICS or name in more]
     if not riding and not context.optics:
@@ -304,5 +304,5 @@ def split_optics(
     if "rlnOpticsGroupName" not in groups:
         groups["rlnOpticsGroupName"] = [f"opticsGroup{k}" for k in groups[GROUP]]
     if groups[GROUP].duplicated().any():
-        return particles, None  # values differ within a group: they stay with the particles
+        return particles, None  # values that differ within a group stay with the particles
     return particles.drop(columns=riding), groups

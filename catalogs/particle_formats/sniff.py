@@ -102,7 +102,7 @@ def read_numbers(path: Path, counts: Sequence[int], what: str) -> NDArray[np.flo
     Parameters
     ----------
     path
-        Of the text; lines that begin with ``#`` or ``;`` and empty ones are none of it.
+        Path of the text; empty lines and those that begin with ``#`` or ``;`` are skipped.
     counts
         How many numbers a line may have; all have the same.
     what

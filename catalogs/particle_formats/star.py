@@ -69,7 +69,7 @@ def read_blocks(path: Path, text: Sequence[str] = ()) -> dict[str, pd.DataFrame]
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     text
         Columns whose values are names even if they look like numbers.
 
@@ -262,7 +262,7 @@ def sizes(path: Path, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """
     values = numbers(path, frame, [name])[:, 0]
     if len(wrong := values[~((values > 0) & (values < np.inf))]):
-        raise InputError(f"{path} has a {name} of {wrong[0]:g}, which is no size; correct it")
+        raise InputError(f"{path} has a {name} of {wrong[0]:g}, which is not a valid size; correct it")
     return values
 
 

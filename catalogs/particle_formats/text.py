@@ -1,8 +1,8 @@
 """Lists of other programs that are plain tables: napari's points, SHREC's and CZII's truths.
 
 napari: ``index,axis-0,axis-1,axis-2`` are the row and z, y, x in voxels from 0; every other column is a
-feature, so nothing is lost. SHREC: the class' name, whole voxels x, y, z from 0, and ZXZ angles (nan for what
-has none). CZII: ``experiment``, ``particle_type`` and Å, as the Kaggle competition took them.
+feature, so nothing is lost. SHREC: the class' name, whole voxels x, y, z from 0, and ZXZ angles (nan if
+unknown). CZII: ``experiment``, ``particle_type`` and Å, as in the Kaggle competition.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _detect_shrec(sniffed: SniffedFile) -> str | None:
 
 
 def _read_shrec(path: Path, context: Context) -> pd.DataFrame:
-    # Only line by line, since a name may look like a number.
+    # line by line, because a name may look like a number
     rows = [line.split() for line in star.read_text(path).splitlines() if line.strip()]
     bad = next((k for k, row in enumerate(rows, start=1) if len(row) not in (4, 7)), None)
     if bad is not None:

@@ -26,7 +26,7 @@ from catalogs.particle_table import make
 _HEADER = 512
 _ROWS = 20
 _PC, _FLOAT = 6, 5
-# What wrote a file decides the order of its bytes: OS-9, SGI and Mac put the high one first.
+# the machine that wrote a file determines its byte order: big-endian for OS-9, SGI and Mac
 _ORDERS = {0: ">", 1: "<", 3: ">", 5: ">", _PC: "<"}
 _TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
 # Rows of an .em, from 1.
@@ -58,7 +58,7 @@ def _detect_em(sniffed: SniffedFile) -> str | None:
 
 
 def _em_header(head: bytes) -> tuple[tuple[int, int, int], np.dtype[Any]] | None:
-    """Size along x, y, z and type of the numbers of an EM file; None if it is none."""
+    """Return the size along x, y, z and the type of the numbers of an EM file; None if it is not one."""
     if len(head) < _HEADER or head[0] not in _ORDERS or head[3] not in _TYPES:
         return None
     order = _ORDERS[head[0]]
@@ -133,7 +133,7 @@ def _read_stopgap(path: Path, context: Context) -> pd.DataFrame:
     if "score" in frame:
         score = star.floats(frame["score"])
         columns["score"] = np.where(score == star.NO_SCORE, np.nan, score)
-    # What says no more than the order of the lines is made anew.
+    # columns that only count the lines are made again
     plain = {"object": 1, "halfset": "A", "subtomo_num": np.arange(1, len(frame) + 1)}
     for name in frame:
         if name not in _FIELDS or (name in plain and not (frame[name] == plain[name]).all()):
@@ -160,9 +160,9 @@ def _encode_stopgap(table: pd.DataFrame, path: Path, context: Context) -> dict[P
     }
     frame = pd.DataFrame({name: np.asarray(columns[name]) for name in _FIELDS})
     numbers = [str(name) for name in frame if frame[name].dtype.kind == "f"]
-    frame[numbers] = frame[numbers] + 0.0  # no zero with a sign
+    frame[numbers] = frame[numbers] + 0.0  # no negative zero
     frame["score"] = frame["score"].fillna(star.NO_SCORE)
-    # STOPGAP's reader wants bare names, exactly these, and an empty line before the first particle.
+    # STOPGAP's reader needs exactly these names, and an empty line before the first particle
     head = "\ndata_stopgap_motivelist\n\nloop_\n" + "".join(f"_{name}\n" for name in _FIELDS) + "\n"
     body = frame.to_csv(sep="\t", header=False, index=False, float_format="%.9g", lineterminator="\n")
     return {path: (head + body).encode()}

@@ -1,7 +1,7 @@
-"""Zarr chunks that unpack to what a chunk can be, and to no more: checked before they are unpacked.
+"""Checks the unpacked size of Zarr chunks before unpacking them.
 
-A few kB of a compressed chunk may say that they are gigabytes. Zarr believes that, unpacks them and only
-then sees that they are no chunk of the array.
+A compressed chunk of a few kB may claim to be gigabytes. Zarr would unpack it, and only then notice that it
+is not a chunk of the array.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ROOM = 1 << 16
 
 
 class BoundedPipeline(BatchedCodecPipeline):
-    """Zarr's own way to decode chunks, which refuses those that are larger than their array's chunks."""
+    """Zarr's decoding of chunks, but refusing those that are larger than the array's chunks."""
 
     async def decode_batch(
         self, chunk_bytes_and_specs: Iterable[tuple[Buffer | None, ArraySpec]]
     ) -> Iterable[NDBuffer | None]:
-        """Decode chunks; InputError if one would be larger than it can be.
+        """Decode chunks (InputError if one would be too large).
 
         Each layer of compression is unpacked once: what is checked next is what was unpacked before.
         """
@@ -71,7 +71,7 @@ class BoundedPipeline(BatchedCodecPipeline):
 
 
 def bound() -> None:
-    """Let all arrays that are opened from now on be read so, unless somebody has set another way."""
+    """Use this decoding for all arrays that are opened from now on, unless another one is configured."""
     path = "codec_pipeline.path"
     if str(zarr.config.get(path)).endswith(".BatchedCodecPipeline"):
         register_pipeline(BoundedPipeline)
@@ -107,12 +107,12 @@ def _most(chunk: int) -> int:
 def _too_large(chunk: int) -> InputError:
     return InputError(
         f"a chunk would unpack to more than the {chunk} bytes that it can have: it is damaged, or made "
-        "to fill the memory; get the data anew"
+        "to fill the memory; get the data again"
     )
 
 
 def _name(codec: Any) -> str:
-    """Name of a codec of version 2 or 3."""
+    """Return the name of a codec of version 2 or 3."""
     name = getattr(codec, "codec_id", None) or str(codec.to_dict().get("name", ""))
     return name.removeprefix("numcodecs.")
 

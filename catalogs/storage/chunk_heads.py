@@ -1,7 +1,7 @@
-"""Heads of chunks that Blosc compressed, read before TensorStore unpacks the chunks.
+"""Reads the headers of Blosc chunks before TensorStore unpacks the chunks.
 
-TensorStore unpacks Zstandard and gzip piece by piece and stops where a chunk is full, but a chunk of Blosc
-all at once, as large as its head says. So the heads of the chunks that a box touches are read first, each
+TensorStore unpacks Zstandard and gzip piece by piece and stops when a chunk is full. But it unpacks Blosc
+chunks at once, with the size in their headers. So the headers of the chunks of a box are read first, each
 once.
 """
 
@@ -15,20 +15,20 @@ from typing import Any
 
 from catalogs.storage.bounded import refuse_blosc
 
-_HEAD = 16  # bytes: what Blosc says of a chunk
+_HEAD = 16  # bytes of Blosc's header
 _CRC, _SHARDS, _BLOSC = "crc32c", "sharding_indexed", "blosc"
 _KEYS = {"name": "default", "configuration": {"separator": "/"}}
 
 
 class ChunkHeads:
-    """Refuses boxes of one array in which a chunk would unpack to more than a chunk can be.
+    """Refuses boxes of an array with chunks that would unpack to too many bytes.
 
     Parameters
     ----------
     place
-        Where the array lies, in TensorStore's words.
+        Location of the array, for TensorStore.
     described
-        Its metadata.
+        Metadata of the array.
     itemsize
         Bytes of an element.
     context
@@ -45,7 +45,7 @@ class ChunkHeads:
         self._sound: set[tuple[int, ...]] = set()
 
     def check(self, box: Sequence[int | slice]) -> None:
-        """Look at the chunks that a box touches; InputError if one is too large."""
+        """Check the chunks of a box (InputError if one is too large)."""
         along = [
             range(part.start // edge, -(-part.stop // edge))
             if isinstance(part, slice)
@@ -59,7 +59,7 @@ class ChunkHeads:
         asked = [(chunk, self._ask(chunk, stores)) for chunk in unseen]
         for chunk, answer in asked:
             found = answer.result()
-            if found.state == "value":  # what is lost is for the reader to say
+            if found.state == "value":  # the reader reports lost chunks
                 refuse_blosc(bytes(found.value), self._bytes)
             self._sound.add(chunk)
 
@@ -88,9 +88,9 @@ class ChunkHeads:
 
 
 def need_heads(described: dict[str, Any]) -> bool | None:
-    """Tell whether the chunks of an array must be looked at first; None if their heads would not tell.
+    """Return whether the chunks of an array must be checked; None if their headers are not conclusive.
 
-    Heads tell the size where Blosc is the only compression, and the last step but for a checksum.
+    Headers have the size if Blosc is the only compression and the last step except for a checksum.
     """
     codecs = described["codecs"]
     inner = codecs[0]["configuration"]["codecs"] if codecs[0]["name"] == _SHARDS else codecs

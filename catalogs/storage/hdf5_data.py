@@ -1,6 +1,6 @@
-"""Data sets of HDF5 files from elsewhere: only what lies in the file, and no chunk larger than a chunk.
+"""Reads data sets of foreign HDF5 files: only data inside the file, and chunks of bounded size.
 
-HDF5's own deflate unpacks a chunk to whatever it holds, and its data sets may lie in any file of the machine.
+HDF5's deflate unpacks chunks to any size, and its data sets may be stored in any file of the machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHECKSUM_BYTES = 4
 
 
 def lies_elsewhere(file: Any, name: str) -> bool:
-    """Tell whether the voxels of a data set lie in other files, through any of the links on its path."""
+    """Return whether the voxels of a data set are in other files, through any link on its path."""
     import h5py
 
     parts = name.strip("/").split("/")
@@ -42,8 +42,8 @@ def n_filters(data: Any) -> int:
 def read_box(data: Any, box: Sequence[slice], where: object) -> NDArray[Any]:
     """Read a box of a data set.
 
-    Chunks that are compressed with deflate, with or without shuffled bytes and checksums, are unpacked here,
-    within the size that a chunk has; other data sets are read by HDF5.
+    Chunks compressed with deflate, with or without shuffling and checksums, are unpacked here within the size
+    of a chunk; other data sets are read by HDF5.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ def read_box(data: Any, box: Sequence[slice], where: object) -> NDArray[Any]:
     box
         For each axis a start and a stop without a step.
     where
-        What messages name.
+        Name for messages.
 
     Raises
     ------
     InputError
-        If a chunk would unpack to more than a chunk, or is damaged.
+        If a chunk would unpack to too many bytes, or is damaged.
     """
     plist = data.id.get_create_plist()
     filters = [int(plist.get_filter(k)[0]) for k in range(plist.get_nfilters())]
@@ -100,7 +100,7 @@ def _chunk(data: Any, corner: tuple[int, ...], filters: Sequence[int], where: ob
         if skipped >> k & 1:
             continue
         if kind == _CHECKSUM:
-            content = content[:-_CHECKSUM_BYTES]  # deflate has a checksum of its own
+            content = content[:-_CHECKSUM_BYTES]  # deflate includes a checksum
         elif kind == _SHUFFLE:
             content = _unshuffled(content, data.dtype.itemsize)
         else:
@@ -119,7 +119,7 @@ def _inflated(content: bytes, size: int, most: int, where: object) -> bytes:
     if len(found) > most:
         raise InputError(
             f"a chunk of {where} would unpack to more than the {size} bytes that it can have: it is damaged, "
-            "or made to fill the memory; get the data anew"
+            "or made to fill the memory; get the data again"
         )
     return found
 

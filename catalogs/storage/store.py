@@ -313,15 +313,14 @@ def can_create_if_absent(store: Store) -> bool:
 
 def zarr_store(url: str, *, read_only: bool = True) -> Any:
     """Make the Zarr store of a path or an fsspec URL."""
-    from zarr.storage import FsspecStore, LocalStore
-
     from catalogs.storage.bounded import bound
+    from catalogs.storage.whole import WholeFsspecStore, WholeLocalStore
 
     bound()
     text = url.removeprefix("file://").rstrip("/")
     if "://" not in text:
-        return LocalStore(text, read_only=read_only)
-    return FsspecStore.from_url(text, storage_options=_settings(text), read_only=read_only)
+        return WholeLocalStore(text, read_only=read_only)
+    return WholeFsspecStore.from_url(text, storage_options=_settings(text), read_only=read_only)
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -1,6 +1,6 @@
-"""Compressed bytes that unpack to what they can be, and to no more: checked before they are unpacked.
+"""Checks the unpacked size of compressed bytes before unpacking them.
 
-Bytes come as Zarr's buffers or as :class:`Packed`, so that none are copied to look at the first ones.
+Bytes are Zarr's buffers or :class:`Packed`, so that checking the first ones needs no copy.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from catalogs.errors import InputError
 
 _STEP = 1 << 20
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_RATIO = 100  # texts and coordinates compress to a fifth; what is all zeros, to a thousandth
-_LEAST = 64 << 20  # bytes that a file may unpack to however small it is
+_RATIO = 100  # texts and coordinates compress to a fifth, zeros to a thousandth
+_LEAST = 64 << 20  # bytes to which even a very small file may unpack
 
 
 def read_gunzipped(path: Path) -> bytes:
@@ -28,7 +28,7 @@ def read_gunzipped(path: Path) -> bytes:
     Raises
     ------
     InputError
-        If it unpacks to more than texts and coordinates do, or is cut off.
+        If it unpacks to more than texts and coordinates can, or is cut off.
     """
     content = path.read_bytes()
     if content[:2] != b"\x1f\x8b":
@@ -42,11 +42,11 @@ def gunzip(content: bytes, most: int, where: object) -> bytes:
     Parameters
     ----------
     content
-        What is packed.
+        The packed bytes.
     most
-        Bytes that it may unpack to.
+        Largest unpacked size in bytes.
     where
-        What messages name.
+        Name for messages.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def gunzip(content: bytes, most: int, where: object) -> bytes:
                 if left < 0:
                     raise InputError(
                         f"{where} unpacks to more than the {most} bytes that it can have: it is damaged, or "
-                        "made to fill the memory; get it anew"
+                        "made to fill the memory; get it again"
                     )
                 parts.append(part)
     except (OSError, EOFError, zlib.error) as error:
@@ -70,7 +70,7 @@ def gunzip(content: bytes, most: int, where: object) -> bytes:
 
 
 def unpacks_within(packer: str, packed: Any, most: int) -> bool:
-    """Tell whether bytes unpack to no more than so many, without keeping what they unpack to.
+    """Return whether bytes unpack to at most a given size, without storing the result.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def unpacks_within(packer: str, packed: Any, most: int) -> bool:
 
 
 class Packed:
-    """Bytes that are looked at as Zarr's buffers are."""
+    """Bytes with the interface of Zarr's buffers."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -93,8 +93,11 @@ class Packed:
     def __getitem__(self, part: slice) -> Packed:
         return Packed(self._content[part])
 
+    def __len__(self) -> int:
+        return len(self._content)
+
     def to_bytes(self) -> bytes:
-        """All of them."""
+        """All bytes."""
         return self._content
 
 
@@ -103,7 +106,10 @@ def _head(packed: Any, n: int) -> bytes:
 
 
 def _blosc(packed: Any, most: int) -> bool:
-    return int.from_bytes(_head(packed, 16)[4:8], "little") <= most
+    head = _head(packed, 16)
+    if int.from_bytes(head[12:16], "little") > len(packed):  # which Blosc would read beyond
+        raise InputError("a chunk is cut off; copy the data again")
+    return int.from_bytes(head[4:8], "little") <= most
 
 
 def _lz4(packed: Any, most: int) -> bool:
@@ -114,14 +120,14 @@ def _zstd(packed: Any, most: int) -> bool:
     size = zstd_size(_head(packed, 18))
     if size is not None:
         return size <= most
-    import pyarrow as pa  # a frame that does not say its size
+    import pyarrow as pa  # a frame without its size
 
     with pa.CompressedInputStream(pa.BufferReader(packed.to_bytes()), "zstd") as stream:
         return _ends(stream.read, most)
 
 
 def zstd_size(head: bytes) -> int | None:
-    """Read what a frame of Zstandard says of its size (RFC 8878, 3.1.1.1); None if it does not say it."""
+    """Read the size stated in a Zstandard frame (RFC 8878, 3.1.1.1); None if it is not stated."""
     if head[:4] != _ZSTD_MAGIC or len(head) < 6:
         return None
     flag, single = head[4] >> 6, bool(head[4] & 0x20)
@@ -174,5 +180,5 @@ _SIZES: dict[str, Callable[[Any, int], bool]] = {
     "bz2": _bz2,
     "lzma": _lzma,
 }
-#: How bytes may be packed, in the words of Zarr and numcodecs.
+#: Supported compressions, named as in Zarr and numcodecs.
 PACKERS = frozenset(_SIZES)

@@ -1,4 +1,4 @@
-"""Volumes: an array (z, y, x) with its voxel size, read lazily from what the field writes; and writers."""
+"""Volumes: arrays (z, y, x) with a voxel size, read lazily from the formats of the field; and writers."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _ZIP = b"PK\x03\x04"
 
 
 class VolumeFormat(Protocol):
-    """A format of volumes that another package adds; its entry point names an object like this."""
+    """A format of volumes in another package; its entry point names such an object."""
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Endings of its files or folders, such as ``.xyz``; endings that are known already stay ours."""
+        """Suffixes of its files or folders, such as ``.xyz``; built-in suffixes have priority."""
 
     def open(self, path: str, voxel_size: float | None) -> Volume:
         """Open a volume without reading its voxels.
@@ -51,23 +51,23 @@ class VolumeFormat(Protocol):
         path
             Path or URL.
         voxel_size
-            Å, taken instead of what the file says; None: as the file says.
+            Å, instead of that in the file; None: that of the file.
 
         Raises
         ------
         InputError
-            If it is no volume of this format.
+            If it is not a volume of this format.
         """
 
 
-#: Formats of volumes that other packages add.
+#: Formats of volumes of other packages.
 FORMATS: Known[VolumeFormat] = Known("volume_formats", "format of volumes", {})
 
 
 def open_volume(path: str | os.PathLike[str], *, voxel_size: float | None = None) -> Volume:
     """Open a volume without reading its voxels.
 
-    What a file is follows from its first bytes; the ending counts only where they do not say.
+    The format follows from the first bytes of the file; the suffix counts only if these are not conclusive.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def open_volume(path: str | os.PathLike[str], *, voxel_size: float | None = None
         Path or fsspec URL of
 
         - an MRC file (modes 0, 1, 2, 6, 12 and 101, either byte order), also compressed by gzip or bzip2;
-        - an EM file (either byte order), whose voxel size is not known;
+        - an EM file (either byte order), whose voxel size is unknown;
         - an HDF5 file of DeepFinder, IMOD or EMAN2, or with one volume;
         - a TIFF stack;
         - an OME-Zarr image (0.4 or 0.5), of which the finest level is taken, or one of its levels;
@@ -84,7 +84,7 @@ def open_volume(path: str | os.PathLike[str], *, voxel_size: float | None = None
         - a folder of a copick project or of the CryoET Data Portal that holds one tomogram.
 
     voxel_size
-        Å, taken instead of what the file and its folder say.
+        Å, instead of that in the file and its folder.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def open_volume(path: str | os.PathLike[str], *, voxel_size: float | None = None
 
 
 def _added_format(text: str) -> VolumeFormat | None:
-    """Find the format of another package that has the ending of a file; None if it is for us."""
+    """Find the format of another package with the suffix of a file; None for built-in formats."""
     if text.lower().endswith(_FILES):
         return None
     endings = (each for each in FORMATS.loadable() if text.lower().endswith(each.suffixes))
@@ -122,12 +122,12 @@ def open_stack(path: str | os.PathLike[str], *, voxel_size: float | None = None)
     path
         Path or fsspec URL.
     voxel_size
-        Å, of the pixels, taken instead of what the file says.
+        Pixel size in Å, instead of that in the file.
 
     Raises
     ------
     InputError
-        If it is missing, no MRC file, cut off or contradicts itself, or its pixels are not squares.
+        If it is missing, not an MRC file, cut off or contradictory, or its pixels are not squares.
     """
     text = os.fspath(path).removeprefix("file://")
     if "://" not in text and not Path(text).is_file():

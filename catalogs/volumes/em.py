@@ -1,8 +1,8 @@
 """EM files of TOM, PyTom, Dynamo and STOPGAP: 512 bytes of header, then voxels.
 
-The first byte tells the machine that wrote the file and with it the order of bytes, the fourth the type of
-a voxel. The header has a field for the pixel size that programs fill in nanometres, in ångström or not at
-all, so the voxel size counts as unknown.
+The first byte identifies the machine that wrote the file, and so the byte order; the fourth is the type of a
+voxel. Programs fill the header's field for the pixel size in nanometres, in ångström or not at all, so the
+voxel size counts as unknown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from catalogs.volumes.volume import Volume
 SUFFIXES = (".em",)
 
 _HEADER_BYTES = 512
-#: Machine -> order of bytes; others (VAX, Convex) have numbers of their own kind.
+#: Machine -> byte order; others (VAX, Convex) have other number formats.
 _MACHINES = {0: ">", 3: ">", 4: ">", 5: ">", 6: "<"}
 _TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
 
@@ -37,12 +37,12 @@ def open_em(source: Source | Unpacked, head: bytes, text: str, name: str) -> Vol
     text
         Its path or URL, for errors.
     name
-        Of the volume.
+        Name of the volume.
 
     Raises
     ------
     InputError
-        If it is no EM file, holds complex numbers, or is cut off.
+        If it is not an EM file, has complex numbers, or is cut off.
     """
     if len(head) < _HEADER_BYTES:
         raise InputError(f"{text} is not an EM file that can be read: it has no whole header; copy it again")
@@ -66,11 +66,11 @@ def open_em(source: Source | Unpacked, head: bytes, text: str, name: str) -> Vol
             found.append((size - expected, (nz, ny, nx), dtype))
     if not found:
         raise InputError(f"{text} is not an EM file that can be read: its header states no possible size")
-    # files exist whose first byte names the wrong machine; their size proves the other order
+    # some files name the wrong machine; their size shows the other byte order
     more, shape, dtype = next((each for each in found if each[0] == 0), found[0])
     if more < 0:
         raise InputError(
-            f"{text} is cut off: its header promises {shape[2]} x {shape[1]} x {shape[0]} voxels of "
+            f"{text} is cut off: its header states {shape[2]} x {shape[1]} x {shape[0]} voxels of "
             f"{dtype.itemsize} bytes, and the file has {size} bytes; copy it again"
         )
     if more:

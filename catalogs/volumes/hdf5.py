@@ -25,7 +25,7 @@ _IMAGES = "MDF/images"
 
 
 class Hdf5Array(LazyArray):
-    """A data set of three axes, or data sets of two axes one above the other.
+    """A data set with three axes, or a stack of data sets with two axes.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Hdf5Array(LazyArray):
     names
         One data set (z, y, x), or a data set (y, x) for each plane.
     shape, dtype, chunks
-        Of the volume.
+        Shape, type and chunks of the volume.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Hdf5Array(LazyArray):
 
     @property
     def chunks(self) -> tuple[int, int, int]:
-        """As the file is chunked."""
+        """Chunks of the file."""
         return self._chunks or super().chunks
 
     def read(self, box: Box) -> NDArray[Any]:
@@ -105,7 +105,7 @@ def _opened(source: Source) -> Iterator[Any]:
     with contextlib.ExitStack() as stack, explained(source.url):
         try:
             if source.local is not None:
-                # Nothing here writes HDF5, and locks do not work on many a network file system.
+                # nothing here writes HDF5, and locks fail on many network file systems
                 file = h5py.File(source.local, "r", locking=False)
             else:
                 file = h5py.File(stack.enter_context(source.open()), "r")
@@ -117,13 +117,13 @@ def _opened(source: Source) -> Iterator[Any]:
 
 
 def _refuse_other_files(file: Any, name: str, text: str) -> None:
-    """Refuse voxels that lie in other files: they may be any files of this machine."""
+    """Refuse voxels in other files, which could be any files of this machine."""
     if lies_elsewhere(file, name):
         raise InputError(f"{text} has its voxels in other files ({name}); copy them into one file")
 
 
 def _numbered(images: Any, text: str) -> tuple[str, ...]:
-    """Find the one volume of IMOD or EMAN2, or their stack of images by its numbers."""
+    """Find the single volume of IMOD or EMAN2, or their numbered stack of images."""
     import h5py
 
     numbers = sorted((key for key in images if key.isdigit()), key=int)
@@ -155,14 +155,14 @@ def _keep(found: list[str], name: str, node: Any, kind: type) -> None:
 
 
 def _attributes(data: Any) -> dict[str, Any]:
-    """Attributes of a data set and of its group: programs differ where they put them."""
+    """Return the attributes of a data set and its group, since programs differ in where they put them."""
     return {**dict(data.parent.attrs), **dict(data.attrs)}
 
 
 def _grid(
     facts: dict[str, Any], text: str, counts: tuple[int, int, int], given: float | None
 ) -> tuple[float | None, tuple[float, float, float]]:
-    """Voxel size and origin as IMOD (the MRC header's words), EMAN2, Chimera or plain attributes say them."""
+    """Read voxel size and origin from attributes of IMOD (as in MRC headers), EMAN2, Chimera and others."""
 
     def three(*names: str) -> list[float] | None:
         try:

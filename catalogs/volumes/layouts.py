@@ -1,4 +1,4 @@
-"""Folders of copick projects and of the CryoET Data Portal: which volume is meant, its run, its voxel size.
+"""Folders of copick projects and the CryoET Data Portal: finds a tomogram, its run and voxel size.
 
 ::
 
@@ -21,7 +21,7 @@ _FOLDERS = ("Tomograms", "Reconstructions", "CanonicalTomogram")
 
 
 def run_of(text: str) -> str | None:
-    """Name of the run that a tomogram lies in; None outside of these layouts."""
+    """Return the name of a tomogram's run; None outside of these layouts."""
     parts = text.rstrip("/").split("/")
     for k in range(len(parts) - 2, 0, -1):  # the last part is the volume itself
         if _SPACING.fullmatch(parts[k]):
@@ -31,7 +31,7 @@ def run_of(text: str) -> str | None:
 
 
 def spacing_of(text: str) -> float | None:
-    """Voxel size in Å that the folder of a tomogram states; None outside of these layouts."""
+    """Return the voxel size in Å in the name of a tomogram's folder; None outside of these layouts."""
     for part in reversed(text.rstrip("/").split("/")[:-1]):
         found = _SPACING.fullmatch(part)
         if found:
@@ -43,7 +43,7 @@ def spacing_of(text: str) -> float | None:
 
 
 def checked_spacing(text: str, size: float | None) -> float | None:
-    """Voxel size of a tomogram, from its header and the folder that it lies in.
+    """Return the voxel size of a tomogram from its header and its folder.
 
     Raises
     ------
@@ -61,22 +61,22 @@ def checked_spacing(text: str, size: float | None) -> float | None:
 
 
 def volume_below(text: str) -> str | None:
-    """Find the one tomogram of a run, of a voxel spacing or of a folder of tomograms in these layouts.
+    """Find the only tomogram of a run, a voxel spacing or a folder of tomograms in these layouts.
 
     Parameters
     ----------
     text
-        Path or URL of a folder that is no volume itself.
+        Path or URL of a folder that is not a volume itself.
 
     Returns
     -------
     str or None
-        Path or URL of the tomogram; None if the folder is of no such layout.
+        Path or URL of the tomogram; None if the folder has another layout.
 
     Raises
     ------
     InputError
-        If it holds several or none.
+        If it contains several or none.
     """
     text = text.rstrip("/")
     parts = text.split("/")
@@ -84,7 +84,7 @@ def volume_below(text: str) -> str | None:
     names = _children(text)
     volumes = [name for name in names if _is_tomogram(name)]
     if inside and volumes:
-        # The portal has the same tomogram twice; Zarr is read in parts everywhere.
+        # the portal has each tomogram twice; Zarr can be read in parts everywhere
         zarrs = [name for name in volumes if name.endswith(".zarr")] or volumes
         return f"{text}/{_only(zarrs, text)}"
     spacings = [name for name in names if _SPACING.fullmatch(name)]
@@ -105,7 +105,7 @@ def volume_below(text: str) -> str | None:
 
 
 def _is_tomogram(name: str) -> bool:
-    """Leave out copick's features, which lie beside the tomogram that they were computed from."""
+    """Leave out copick's features, which are stored beside their tomogram."""
     return name.endswith((".zarr", ".mrc")) and not name.endswith("_features.zarr") and name[0] != "."
 
 

@@ -1,4 +1,4 @@
-"""Arrays that read only the box that they are asked for."""
+"""Lazy arrays, which read only the requested box."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Box = tuple[slice, slice, slice]
 
 
 class LazyArray(ABC):
-    """An array (z, y, x) that takes NumPy's basic indices and holds no voxels.
+    """An array (z, y, x) with NumPy's basic indexing that does not hold voxels in memory.
 
-    It can be sent to another process: what is open (files, caches) stays behind and is opened anew there.
+    It can be sent to another process, where files and caches are opened again.
 
     Attributes
     ----------
     shape
         Voxels along z, y, x.
     dtype
-        Of the voxels.
+        Type of the voxels.
     chunks
-        A box that is cheap to read at a time, (z, y, x).
+        A box that is efficient to read, (z, y, x).
     """
 
     shape: tuple[int, int, int]
@@ -32,7 +32,7 @@ class LazyArray(ABC):
 
     @property
     def chunks(self) -> tuple[int, int, int]:
-        """A box that is cheap to read at a time: here, whole planes."""
+        """A box that is efficient to read: here, whole planes."""
         return (1, self.shape[1], self.shape[2])
 
     @property
@@ -54,14 +54,14 @@ class LazyArray(ABC):
 
 
 class Reordered(LazyArray):
-    """A lazy array whose axes lie in another order in the file.
+    """A lazy array whose axes have another order in the file.
 
     Parameters
     ----------
     inner
         Any array that takes slices.
     axes
-        For z, y and x: which axis of ``inner`` it is. Other axes of ``inner`` have length 1 and are dropped.
+        Axis of ``inner`` for each of z, y and x. Other axes of ``inner`` have length 1 and are dropped.
     """
 
     def __init__(self, inner: Any, axes: tuple[int, int, int]) -> None:
@@ -71,12 +71,12 @@ class Reordered(LazyArray):
 
     @property
     def chunks(self) -> tuple[int, int, int]:
-        """As the array that it reads."""
+        """Chunks of the inner array, in the order of these axes."""
         z, y, x = (int(self._inner.chunks[axis]) for axis in self._axes)
         return (z, y, x)
 
     def read(self, box: Box) -> NDArray[Any]:
-        """Read a box of the array below and turn it."""
+        """Read a box of the inner array and reorder its axes."""
         where: list[Any] = [0] * len(self._inner.shape)
         for axis, part in zip(self._axes, box, strict=True):
             where[axis] = part
@@ -85,14 +85,14 @@ class Reordered(LazyArray):
 
 
 def split_index(key: Any, shape: tuple[int, int, int]) -> tuple[Box, tuple[Any, ...]]:
-    """Split an index into the box to read and what to take of it.
+    """Split an index into the box to read and an index into that box.
 
     Parameters
     ----------
     key
-        Integers, slices and an ellipsis, as NumPy takes them.
+        Integers, slices and an ellipsis, as in NumPy.
     shape
-        Of the array, (z, y, x).
+        Shape of the array, (z, y, x).
 
     Returns
     -------

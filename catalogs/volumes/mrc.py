@@ -1,4 +1,4 @@
-"""MRC and CCP4 files: the header, and whether to believe it (MRC2014, doi:10.1016/j.jsb.2015.04.002)."""
+"""Reads MRC and CCP4 files and checks their headers (MRC2014, doi:10.1016/j.jsb.2015.04.002)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OTHER_MODES = {3: "complex integers", 4: "complex numbers", 16: "colours"}
 _PACKED = 101
 #: Space groups that mark a stack of volumes.
 _STACKS_OF_VOLUMES = range(401, 631)
-#: As many zeros after the voxels are taken for what fills up a block of a disk.
+#: Up to so many zero bytes after the voxels count as padding of a disk block.
 _PADDING = 65536
 
 _IMOD_STAMP = 1146047817  # "IMOD"
@@ -36,13 +36,13 @@ _SIGNED_BYTES, _INVERTED_ORIGIN = 1, 4  # IMOD's flags
 _SAME_EDGE = 1e-3  # relative; headers hold float32, and programs round the cell
 _FEI_PIXEL_SIZE = 156  # byte of "Pixel size X" in a record of FEI1 and FEI2
 
-#: The line that :func:`catalogs.volumes.mrc_writer.write_mrc` puts into a header; it is read here.
+#: Label that :func:`catalogs.volumes.mrc_writer.write_mrc` writes into the header and that is read here.
 LABEL = "template-learning:"
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What is needed of a header; three numbers are in the order of the file: columns, rows, sections."""
+    """Fields of a header; triples are in the order of the file: columns, rows, sections."""
 
     order: str
     counts: tuple[int, int, int]
@@ -64,7 +64,7 @@ class _Header:
 
 
 def is_mrc(head: bytes) -> bool:
-    """Tell from the first 1024 bytes whether a file says that it is MRC."""
+    """Return whether a file is MRC according to its first 1024 bytes."""
     return head[208:212] == b"MAP "
 
 
@@ -88,16 +88,16 @@ def open_mrc(
     text
         Its path or URL, for errors.
     name
-        Of the volume.
+        Name of the volume.
     stack
-        It is a stack of images, which may be one and whose distance along z means nothing.
+        Whether it is a stack of images (or a single one), whose spacing along z has no meaning.
     voxel_size
-        Å, to be taken instead of what the header says.
+        Å, instead of that in the header.
 
     Raises
     ------
     InputError
-        If it is no MRC file, is cut off, or the header contradicts itself or the size of the file.
+        If it is not an MRC file, is cut off, or its header contradicts itself or the file size.
     """
     header = _parse(head, text, source)
     dtype = _dtype(header, text)
@@ -112,7 +112,7 @@ def open_mrc(
             f"{text} is not one volume: its space group {header.group} marks a stack of {count:g} volumes; "
             "cut one out, e.g. with IMOD's newstack or with mrcfile"
         )
-    if isinstance(source, Unpacked):  # as many bytes as the widest voxels would have
+    if isinstance(source, Unpacked):  # as many bytes as for the widest voxels
         source = replace(source, most=HEADER_BYTES + header.extended + columns * rows * sections * 16)
     _check_size(source, _expected(header), header, text)
     start, shape = HEADER_BYTES + header.extended, (sections, rows, columns)
@@ -120,7 +120,7 @@ def open_mrc(
         Halves(source, start, shape) if header.mode == _PACKED else RawArray(source, start, shape, dtype)
     )
 
-    # The header names the axis (1 x, 2 y, 3 z) that columns, rows and sections lie along.
+    # the header names the axes (1 x, 2 y, 3 z) of columns, rows and sections
     along = header.axes[::-1]
     starts = dict(zip(along, header.starts[::-1], strict=True))
     if along != (3, 2, 1):
@@ -145,7 +145,7 @@ def open_mrc(
 def edges_of(
     cell: Sequence[float], intervals: Sequence[int], counts: Sequence[int], *, images: bool = False
 ) -> tuple[float, float, float]:
-    """Edges of a voxel along x, y and z, of a header that is wrong in one word at most.
+    """Return the edges of a voxel along x, y and z from a header with at most one wrong word.
 
     Programs write the whole length along z and one interval (``mz`` = 1), as the standard has it for stacks
     of images, or leave a length at 0. What two axes agree on counts where the third is not known,
@@ -160,7 +160,7 @@ def edges_of(
     counts
         Voxels along x, y, z.
     images
-        The third axis counts images, and its length means nothing.
+        Whether the third axis counts images, so that its length has no meaning.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def pixel_size_of_fei(
 
 
 class Halves(LazyArray):
-    """Voxels of 4 bits, two in a byte, the first in its lower half; a row fills whole bytes (mode 101).
+    """4-bit voxels, two per byte with the first in the lower half; rows fill whole bytes (mode 101).
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def _parse(head: bytes, text: str, source: Source | Unpacked) -> _Header:
         raise InputError(
             f"{text} is not an MRC file that can be read: its header states no possible size or mode"
         )
-    if len(orders) == 2:  # the stamp may be wrong, the size of the file is not
+    if len(orders) == 2:  # the machine stamp may be wrong, but the file size is not
         size = source.promised_size() if isinstance(source, Unpacked) else source.size()
         orders.sort(key=lambda order: _expected(_header(head, text, order)) != size)
     return _header(head, text, orders[0])
@@ -256,7 +256,7 @@ def _header(head: bytes, text: str, order: str) -> _Header:
 
     raw = np.frombuffer(head, HEADER_DTYPE.newbyteorder(order))[0]
     stamp, flags = np.frombuffer(raw["extra2"].tobytes(), f"{order}i4", 2, offset=40)
-    # Older files use word 28 for something else.
+    # older files use word 28 differently
     version = int(raw["nversion"]) if 20140 <= int(raw["nversion"]) < 20300 else 0
     axes = (int(raw["mapc"]), int(raw["mapr"]), int(raw["maps"]))
     header = _Header(
@@ -267,7 +267,7 @@ def _header(head: bytes, text: str, order: str) -> _Header:
         intervals=(int(raw["mx"]), int(raw["my"]), int(raw["mz"])),
         cell=_three(raw["cella"]),
         angles=(float(raw["cellb"]["alpha"]), float(raw["cellb"]["beta"]), float(raw["cellb"]["gamma"])),
-        axes=(1, 2, 3) if axes == (0, 0, 0) else axes,  # programs that never set them mean x, y, z
+        axes=(1, 2, 3) if axes == (0, 0, 0) else axes,  # programs that do not set them mean x, y, z
         group=int(raw["ispg"]),
         least=float(raw["dmin"]),
         most=float(raw["dmax"]),
@@ -280,11 +280,13 @@ def _header(head: bytes, text: str, order: str) -> _Header:
     )
     if sorted(header.axes) != [1, 2, 3]:
         raise InputError(
-            f"the header of {text} lies: columns, rows and sections along the axes {header.axes}, which must"
-            " be 1, 2 and 3 in some order; repair it, e.g. with IMOD's alterheader"
+            f"the header of {text} is wrong: columns, rows and sections along the axes {header.axes}, which"
+            " must be 1, 2 and 3 in some order; repair it, e.g. with IMOD's alterheader"
         )
     if header.extended < 0:
-        raise InputError(f"the header of {text} lies: {header.extended} bytes of extended header (nsymbt)")
+        raise InputError(
+            f"the header of {text} is wrong: {header.extended} bytes of extended header (nsymbt)"
+        )
     skew = [angle for angle in header.angles if angle != 0 and abs(angle - 90) > 0.01]
     if skew:
         raise InputError(f"the axes of {text} are not at right angles ({skew[0]:g}°); resample it")
@@ -296,7 +298,7 @@ def _three(record: Any) -> tuple[float, float, float]:
 
 
 def _byte_orders(head: bytes) -> list[str]:
-    """List the byte orders that make sense, the one that the stamp says first: only the size proves it."""
+    """List the possible byte orders, that of the stamp first; the file size decides."""
     stamped = ">" if head[212:213] == b"\x11" else "<"
     found = []
     for order in (stamped, "<" if stamped == ">" else ">"):
@@ -307,7 +309,7 @@ def _byte_orders(head: bytes) -> list[str]:
 
 
 def _expected(header: _Header) -> int:
-    """Bytes of the file that a header promises."""
+    """Return the file size according to the header."""
     columns, rows, sections = header.counts
     row = (
         (columns + 1) // 2
@@ -330,10 +332,10 @@ def _dtype(header: _Header, text: str) -> np.dtype[Any]:
 
 
 def _bytes_from_zero(header: _Header) -> bool:
-    """Tell whether mode 0 means bytes from 0.
+    """Return whether mode 0 means unsigned bytes.
 
-    IMOD stamps its files and says so in a flag. Files from before the stamp give themselves away where
-    they state values that no signed byte has.
+    IMOD stamps its files and has a flag for this. Files from before the stamp are recognised by statistics
+    that exceed signed bytes.
     """
     if header.imod:
         return not header.flags & _SIGNED_BYTES
@@ -344,7 +346,7 @@ def _check_size(source: Source | Unpacked, expected: int, header: _Header, text:
     if isinstance(source, Unpacked):
         if source.promised_size() == expected % 2**32:
             return
-        source = source.unpack()  # several parts joined, or cut off: only reading all of it tells
+        source = source.unpack()  # several joined parts, or cut off: only reading everything shows which
     size = source.size()
     if size == expected:
         return
@@ -353,7 +355,7 @@ def _check_size(source: Source | Unpacked, expected: int, header: _Header, text:
         return
     counts = " x ".join(map(str, header.counts))
     promise = (
-        f"the header promises {counts} voxels of mode {header.mode} after {header.extended} bytes of extended"
+        f"the header states {counts} voxels of mode {header.mode} after {header.extended} bytes of extended"
         f" header, {expected} bytes in all, and the file has {size}"
     )
     voxels = math.prod(header.counts)
@@ -372,25 +374,25 @@ def _check_size(source: Source | Unpacked, expected: int, header: _Header, text:
     if size < expected and not fits:
         raise InputError(f"{text} is cut off: {promise}; copy it again")
     hint = f", which would fit {' or '.join(fits)}" if fits else ""
-    state = "is cut off or its header lies" if size < expected else "has a header that lies"
+    state = "is cut off or has a wrong header" if size < expected else "has a wrong header"
     raise InputError(f"{text} {state}: {promise}{hint}; copy it again or repair the header")
 
 
 def _origin(header: _Header, starts: tuple[int, ...], size: float | None) -> tuple[float, float, float]:
-    """Find the centre of voxel 0: from the origin, else from where the grid starts (MRC2014, note 5)."""
+    """Find the centre of voxel 0: from the origin, else from the start of the grid (MRC2014, note 5)."""
     x, y, z = (value if math.isfinite(value) else 0.0 for value in header.origin)
     if (x, y, z) == (0, 0, 0):
         if size is None:
             return (0.0, 0.0, 0.0)
         return (starts[0] * size, starts[1] * size, starts[2] * size)
-    # IMOD counts the other way round in files of its own that are not to the standard of 2014.
+    # IMOD uses the opposite sign in its files that do not follow the standard of 2014
     if header.imod and not header.version and not header.flags & _INVERTED_ORIGIN:
         x, y, z = -x, -y, -z
     return (x, y, z)
 
 
 def _binning(labels: tuple[str, ...]) -> Binning | None:
-    """Read what a program wrote about binning: ours, or IMOD's binvol, which averages boxes."""
+    """Read the note of a program about binning: ours, or IMOD's binvol, which averages boxes."""
     kinds: dict[str, BinningKind] = {"box": "box", "fourier": "fourier"}
     factor = 0.0
     for label in labels:

@@ -1,4 +1,4 @@
-"""MRC files, written block by block, whole or not at all."""
+"""Writes MRC files block by block, completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from catalogs.volumes.mrc import HEADER_BYTES, LABEL
 from catalogs.volumes.slabs import Voxels, voxels
 from catalogs.volumes.volume import Binning, Contrast
 
-#: Type of a voxel -> the type that MRC has for it, without loss but for float64.
+#: Type of a voxel -> type in MRC, lossless except for float64.
 _WRITTEN = {"i1": "i1", "b1": "i1", "i2": "i2", "u1": "u2", "u2": "u2", "f2": "f2", "f4": "f4", "f8": "f4"}
 _MODES = {"i1": 0, "i2": 1, "f4": 2, "u2": 6, "f2": 12}
 
@@ -36,13 +36,13 @@ def write_mrc(
     shape: tuple[int, int, int] | None = None,
     dtype: DTypeLike | None = None,
 ) -> None:
-    """Write an MRC file, whole or not at all, with a bounded part of the volume in memory.
+    """Write an MRC file completely or not at all, with a bounded part of the volume in memory.
 
     Parameters
     ----------
     path
-        Path or fsspec URL; one that ends in ``.gz`` is compressed. A file of this name is replaced. On its
-        way to a URL the file lies in the folder for temporary files (``TMPDIR``).
+        Path or fsspec URL; the suffix ``.gz`` compresses the file. An existing file is replaced. For URLs,
+        the file is first written to the folder for temporary files (``TMPDIR``).
     data
         (z, y, x): a volume, an array that takes slices (NumPy, Zarr, Dask, ...), or an iterable of slabs
         (planes, y, x) or planes (y, x). int8, int16, uint16, float16 and float32 are written as they are,
@@ -50,9 +50,9 @@ def write_mrc(
     voxel_size
         Å, for the header; None (written as 0) if it is unknown.
     origin
-        Of the centre of voxel 0, (x, y, z) in Å.
+        Position of the centre of voxel 0, (x, y, z) in Å.
     contrast, binning
-        What is known of them, as :class:`~catalogs.volumes.volume.Volume` has it; kept in a label.
+        Known facts, as in :class:`~catalogs.volumes.volume.Volume`; stored in a label.
     shape, dtype
         Needed for an iterable; ``dtype`` converts an array.
 
@@ -137,7 +137,7 @@ def _labels(contrast: Contrast | None, binning: Binning | None) -> list[str]:
 
 @contextlib.contextmanager
 def _finished(text: str) -> Iterator[Path]:
-    """Give a file to write; it gets its name when it is written without an error."""
+    """Open a file for writing; it gets its name after writing without an error."""
     from catalogs.storage.store import filesystem
 
     name = text.rstrip("/").rsplit("/", 1)[-1]
@@ -154,7 +154,7 @@ def _finished(text: str) -> Iterator[Path]:
         yield unfinished
         ready = unfinished
         if text.endswith(".gz"):
-            # Without a time and a name in it, the same volume makes the same file.
+            # without time and name, so that the same volume gives the same file
             with (
                 open(unfinished, "rb") as raw,
                 open(packed, "wb") as out,
@@ -168,5 +168,5 @@ def _finished(text: str) -> Iterator[Path]:
         try:
             fs, target = filesystem(text)
             fs.put_file(str(ready), target)
-        except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
+        except Exception as error:  # each storage has its own errors for "no such bucket" or "no permission"
             raise InputError(f"{text} cannot be written ({error})") from error

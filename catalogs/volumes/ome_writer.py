@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5 images, written shard by shard, whole or not at all, with coarser levels if wanted."""
+"""Writes OME-Zarr 0.5 images shard by shard, completely or not at all, optionally with coarser levels."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from catalogs.volumes.volume import Binning, Contrast
 if TYPE_CHECKING:
     import zarr
 
-_SHARD = 256  # largest edge of a shard, in voxels: what is held in memory is a few of them
-_STREAMED = 256 * 2**20  # bytes of a stream to hold back; one that needs more goes to a file first
+_SHARD = 256  # largest edge of a shard in voxels; a few of them are in memory
+_STREAMED = 256 * 2**20  # bytes of a stream that may be buffered; larger ones go to a file first
 
 
 def write_ome_zarr(
@@ -44,10 +44,10 @@ def write_ome_zarr(
     dtype: DTypeLike | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write an OME-Zarr 0.5 image, whole or not at all, with a bounded part of the volume in memory.
+    """Write an OME-Zarr 0.5 image completely or not at all, with a bounded part of the volume in memory.
 
-    On a disk it appears under its name by one rename. In an object store, which has none, the metadata of
-    the image is written last: before, no reader finds an image there.
+    On a disk it appears by one rename. In an object store, which has no rename, the image's metadata are
+    written last, so that readers do not find it before.
 
     Parameters
     ----------
@@ -57,24 +57,24 @@ def write_ome_zarr(
         (z, y, x): a volume, an array that takes slices (NumPy, Zarr, Dask, ...), or an iterable of slabs
         (planes, y, x) or planes (y, x).
     voxel_size
-        Å; None if it is unknown, which is written as 1 without a unit.
+        Å; None if unknown, which is written as 1 without a unit.
     origin
-        Of the centre of voxel 0, (x, y, z) in Å.
+        Position of the centre of voxel 0, (x, y, z) in Å.
     levels
-        Resolutions: each level has voxels twice as large as the one before.
+        Number of resolutions; each level has voxels twice as large as the one before.
     labels
-        The voxels are labels: a coarser level takes every second of them instead of their mean.
+        Whether the voxels are labels; coarser levels then take every second voxel instead of the mean.
     contrast, binning
-        What is known of them, as :class:`~catalogs.volumes.volume.Volume` has it.
+        Known facts, as in :class:`~catalogs.volumes.volume.Volume`.
     shape, dtype
         Needed for an iterable; ``dtype`` converts an array.
     overwrite
-        Replace what is there: on a disk once the new image is whole, in an object store before it is begun.
+        Replace an existing image: on a disk when the new one is complete, in an object store before writing.
 
     Raises
     ------
     InputError
-        If something is there and ``overwrite`` is not set, or the place cannot be written.
+        If something exists and ``overwrite`` is not set, or the path cannot be written.
     ValueError
         If the data do not fit the shape.
     """
@@ -119,7 +119,7 @@ def _write_finest(place: str, given: Voxels, text: str) -> None:
 
 
 def _write_stream(array: zarr.Array[Any], given: Voxels) -> None:
-    """Write planes as they come, a layer of shards at a time."""
+    """Write planes in order, one layer of shards at a time."""
     assert array.shards is not None
     depth, held, first = array.shards[0], [], 0
     for _, slab in given.blocks():
@@ -146,7 +146,7 @@ def _write_coarser(place: str, level: int, labels: bool) -> None:
 
 
 def _halve(block: NDArray[Any]) -> NDArray[Any]:
-    """Mean of boxes of two voxels an edge; at an odd end the last voxels stand for both."""
+    """Average boxes of 2 x 2 x 2 voxels; at an odd end, the last voxels are repeated."""
     odd = [(0, n % 2) for n in block.shape]
     padded = np.pad(block, odd, mode="edge") if any(n for _, n in odd) else block
     z, y, x = (n // 2 for n in padded.shape)
@@ -157,7 +157,7 @@ def _halve(block: NDArray[Any]) -> NDArray[Any]:
 
 
 def _create(place: str, level: int, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> zarr.Array[Any]:
-    """Create the array of a level in a store of its own, or Zarr would write the image's metadata now."""
+    """Create the array of a level in its own store, so that Zarr does not write the image's metadata yet."""
     from zarr.codecs import BloscCodec, ZstdCodec
 
     from catalogs.corpus import ome
@@ -182,7 +182,7 @@ def _shards(array: zarr.Array[Any], *, layer: bool = False) -> Iterator[Box]:
 
 @contextlib.contextmanager
 def _spooled(given: Voxels, folder: Path | None) -> Iterator[RawArray]:
-    """Put planes that come only once into a file, to read any box of them."""
+    """Store a stream of planes in a file, to read any box of it."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".planes-") as raw:
         for _, slab in given.blocks():
             np.ascontiguousarray(slab).tofile(raw)
@@ -193,7 +193,7 @@ def _spooled(given: Voxels, folder: Path | None) -> Iterator[RawArray]:
 
 @contextlib.contextmanager
 def _finished(text: str, overwrite: bool) -> Iterator[str]:
-    """Give a place to fill; the image is seen under its name when all is written without an error."""
+    """Provide a place to write; the image gets its name after writing without an error."""
     if "://" not in text:
         target = Path(text)
         if target.exists() and not overwrite:
@@ -215,11 +215,11 @@ def _finished(text: str, overwrite: bool) -> Iterator[str]:
         if store.sizes(""):
             if store.exists("zarr.json") and not overwrite:
                 raise InputError(f"{text} is there already; remove it or give another place")
-            store.remove("zarr.json")  # first of all, so that nobody opens the rest
+            store.remove("zarr.json")  # first, so that nobody opens the rest
             store.remove("")
     except InputError:
         raise
-    except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
+    except Exception as error:  # each storage has its own errors for "no such bucket" or "no permission"
         raise InputError(f"{text} cannot be written ({error})") from error
     try:
         yield text

@@ -1,4 +1,4 @@
-"""What a writer is given: an array that can be read in parts, or planes that come one after the other."""
+"""Input of writers: an array that can be read in parts, or a stream of planes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from catalogs.volumes.volume import BLOCK_BYTES, Volume
 
 @dataclass(frozen=True, eq=False)
 class Voxels:
-    """Voxels to be written, of a known size and type.
+    """Voxels to write, of a known shape and type.
 
     Attributes
     ----------
     array
-        Takes slices; None for planes that can be had only once.
+        Array that takes slices; None for a stream.
     stream
         Slabs (planes, y, x) or planes (y, x) in order; None for an array.
     shape, dtype
-        Of all of them, (z, y, x).
+        Shape (z, y, x) and type of the whole volume.
     """
 
     array: Any
@@ -34,12 +34,12 @@ class Voxels:
     dtype: np.dtype[Any]
 
     def blocks(self, n_bytes: int = BLOCK_BYTES) -> Iterator[tuple[Box, NDArray[Any]]]:
-        """Read blocks along all of x, from the first plane to the last, in the type to write.
+        """Read blocks that span x, from the first plane to the last, in the type to write.
 
         Raises
         ------
         ValueError
-            If a stream does not give the planes that were announced.
+            If a stream does not yield the announced planes.
         """
         if self.stream is None:
             for box, block in Volume(self.array, None, (0.0, 0.0, 0.0), "").blocks(n_bytes):
@@ -58,7 +58,7 @@ class Voxels:
 
 
 def voxels(data: Any, shape: tuple[int, int, int] | None, dtype: DTypeLike | None) -> Voxels:
-    """Look at what is given to be written.
+    """Check and wrap the data to write.
 
     Parameters
     ----------
@@ -68,12 +68,12 @@ def voxels(data: Any, shape: tuple[int, int, int] | None, dtype: DTypeLike | Non
     shape
         (z, y, x); needed for an iterable.
     dtype
-        To write; for an array, its own by default.
+        Type to write; for an array, its own by default.
 
     Raises
     ------
     ValueError
-        If it has not three axes, or an iterable comes without a shape or type.
+        If it does not have three axes, or an iterable lacks a shape or type.
     """
     if isinstance(data, Volume):
         data = data.data

@@ -1,4 +1,4 @@
-"""The bytes of a file on a disk or behind an fsspec URL, read by ranges; and raw voxels in them."""
+"""Reads ranges of files on a disk or behind an fsspec URL, and raw voxels in them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from catalogs.private import scratch_folder
 from catalogs.storage.store import filesystem, in_parallel
 from catalogs.volumes.lazy import Box, LazyArray
 
-_BATCH = 64 * 2**20  # bytes of a file that are mapped, or asked of a server, at a time
+_BATCH = 64 * 2**20  # bytes of a file that are mapped, or requested from a server, at a time
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file that is read by ranges.
+    """A file that is read in ranges.
 
     Attributes
     ----------
@@ -38,11 +38,11 @@ class Source:
 
     @property
     def local(self) -> Path | None:
-        """Its path if it is on a disk."""
+        """Path of the file if it is on a disk."""
         return None if "://" in self.url else Path(self.url)
 
     def size(self) -> int:
-        """Bytes; InputError if there is no such file."""
+        """Size in bytes (InputError if there is no such file)."""
         with explained(self.url):
             if self.local is not None:
                 return self.local.stat().st_size
@@ -50,7 +50,7 @@ class Source:
             return int(fs.info(path)["size"])
 
     def read(self, start: int, n: int) -> bytes:
-        """Read ``n`` bytes from ``start`` on, fewer where the file ends; InputError if it cannot be read."""
+        """Read ``n`` bytes from ``start`` on, fewer at the end (InputError if it cannot be read)."""
         with explained(self.url):
             if self.local is not None:
                 with open(self.local, "rb") as raw:
@@ -72,7 +72,7 @@ class Source:
 
 @contextlib.contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Say in one sentence why a volume cannot be read; every storage has its own words for it."""
+    """Describe in one sentence why a volume cannot be read, for the errors of any storage."""
     try:
         yield
     except InputError:
@@ -86,10 +86,10 @@ def explained(url: str) -> Iterator[None]:
 
 
 class RawArray(LazyArray):
-    """Voxels one after the other in a file, as in MRC.
+    """Contiguous voxels in a file, as in MRC.
 
-    On a disk it maps only what it reads and only while it reads, so the memory of a process stays within
-    what it asked for. From a server it reads whole rows of a plane by one range each, 16 at a time.
+    On a disk, only the requested part is mapped, and only while it is read, which limits the memory of the
+    process. From a server, rows of a plane are read by one range each, 16 at a time.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class RawArray(LazyArray):
     shape
         (z, y, x).
     dtype
-        With its byte order.
+        Type with byte order.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class RawArray(LazyArray):
     def _fetch(self, source: Source, z: slice, y: slice, x: slice, out: NDArray[Any]) -> None:
         _, ny, nx = self.shape
         size = self.dtype.itemsize
-        if y.stop - y.start == ny:  # the planes follow each other
+        if y.stop - y.start == ny:  # contiguous planes
             ranges, planes = [(z.start * ny, (z.stop - z.start) * ny)], [slice(0, z.stop - z.start)]
         else:
             ranges = [(k * ny + y.start, y.stop - y.start) for k in range(z.start, z.stop)]
@@ -167,11 +167,11 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A gzip or bzip2 file whose content is put beside, once a process, when voxels are first read.
+    """A gzip or bzip2 file, which is unpacked once per process when voxels are first read.
 
-    It is refused where it has more than ``most`` bytes, before more are written. Both kinds can only be read
-    from the beginning. The copy lies in the folder for temporary files (``TMPDIR``)
-    and goes when the process ends; memory holds a few MB of it.
+    Content of more than ``most`` bytes is refused before more is written. Both formats can only be read from
+    the beginning. The copy is in the folder for temporary files (``TMPDIR``) and is removed when the process
+    ends; only a few MB are in memory.
     """
 
     source: Source
@@ -186,9 +186,9 @@ class Unpacked:
             return content.read(n)
 
     def promised_size(self) -> int:
-        """Bytes of the content modulo 2**32 as the end of a gzip file says, wrong where parts were joined.
+        """Size of the content modulo 2**32 from the end of a gzip file, which is wrong for joined parts.
 
-        The end of a bzip2 file does not say: -1.
+        It is -1 for bzip2, which does not store it.
         """
         if self._is_bzip2():
             return -1
@@ -213,7 +213,7 @@ class Unpacked:
                     if self.most is not None and out.tell() + len(block) > self.most:
                         raise InputError(
                             f"{self.source.url} unpacks to more than {self.most} bytes, and its header "
-                            "promises less: it is damaged, or made to fill the disk; copy it again"
+                            "states less: it is damaged, or made to fill the disk; copy it again"
                         )
                     out.write(block)
         except BaseException:
@@ -229,6 +229,6 @@ class Unpacked:
                 with opened as content:
                     yield content
         except (EOFError, zlib.error, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # a disk that is full, for instance
+            if isinstance(error, OSError) and error.errno is not None:  # for example a full disk
                 raise
             raise InputError(f"{self.source.url} is cut off or damaged ({error}); copy it again") from error

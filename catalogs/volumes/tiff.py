@@ -1,4 +1,4 @@
-"""TIFF stacks, as ImageJ, IMOD and tifffile write them: one image for each plane along z."""
+"""TIFF stacks of ImageJ, IMOD and tifffile: one image for each plane along z."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LONGEST = 1 << 20  # pixels along an axis
 _LARGEST_PLANE = 1 << 32  # bytes
 
 _RESOLUTION_UNITS = {2: 2.54e8, 3: 1e8}  # Å in an inch and in a centimetre
-_LARGEST = 1000.0  # Å; a voxel beyond is the resolution of a printer
+_LARGEST = 1000.0  # Å; larger values are the resolution of a printer
 
 
 class TiffArray(LazyArray):
@@ -42,12 +42,12 @@ class TiffArray(LazyArray):
         self.shape, self.dtype = shape, dtype
 
     def read(self, box: Box) -> NDArray[Any]:
-        """Read a box; each of its planes is decoded whole."""
+        """Read a box; whole planes are decoded."""
         out = np.empty([part.stop - part.start for part in box], self.dtype)
         with _opened(self._source) as file:
             pages = file.series[0].pages
             for k in range(box[0].start, box[0].stop):
-                _refuse_too_large(pages[k], self._source, f"plane {k} of {self._source.url}")
+                _check_plane(pages[k], self._source, f"plane {k} of {self._source.url}")
                 try:
                     out[k - box[0].start] = pages[k].asarray()[box[1], box[2]]
                 except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
@@ -58,19 +58,23 @@ class TiffArray(LazyArray):
         return out
 
 
-def _refuse_too_large(page: Any, source: Source, what: str) -> None:
-    """Refuse a plane with a strip or tile that would unpack to more than it can be (InputError)."""
+def _check_plane(page: Any, source: Source, what: str) -> None:
+    """Refuse a plane with a strip or tile that is not all there or would unpack to too much (InputError).
+
+    tifffile puts zeros where a strip is missing.
+    """
     packer = _PACKERS.get(int(page.compression))
-    if packer is None:
-        return
     page = page.aspage()  # some of a series are read only in part
     edges = page.chunks if page.is_tiled else (page.rowsperstrip or page.imagelength, page.imagewidth)
     most = math.prod(edges) * page.dtype.itemsize * page.samplesperpixel + _ROOM
+    size = source.size()
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if not unpacks_within(packer, Packed(source.read(offset, count)), most):
+        if offset + count > size:
+            raise InputError(f"{what} is cut off; copy the data again")
+        if packer is not None and not unpacks_within(packer, Packed(source.read(offset, count)), most):
             raise InputError(
                 f"{what} would unpack to more than it can have: it is damaged, or made to fill the memory; "
-                "get the data anew"
+                "get the data again"
             )
 
 
@@ -103,7 +107,7 @@ def open_tiff(source: Source, text: str, name: str, voxel_size: float | None = N
         if max(shape) > _LONGEST or math.prod(shape[1:]) * dtype.itemsize > _LARGEST_PLANE:
             raise InputError(f"{text} is no volume: its images have {' x '.join(map(str, shape))} pixels")
         data: Any = TiffArray(source, (shape[0], shape[1], shape[2]), dtype)
-        if series.dataoffset is not None:  # the planes follow each other: any box can be read
+        if series.dataoffset is not None:  # contiguous planes: any box can be read
             if series.dataoffset + math.prod(shape) * dtype.itemsize > source.size():
                 raise InputError(f"{text} is cut off; copy it again")
             data = RawArray(source, series.dataoffset, data.shape, dtype.newbyteorder(file.byteorder))
@@ -117,7 +121,7 @@ def _opened(source: Source) -> Iterator[Any]:
 
     with source.open() as raw, explained(source.url):
         try:
-            # tifffile's own notes in a file would split a stack that was written plane by plane
+            # tifffile's metadata would split a stack that was written plane by plane
             with tifffile.TiffFile(raw, is_shaped=False) as file:
                 yield file
         except (tifffile.TiffFileError, struct.error) as error:
@@ -127,9 +131,9 @@ def _opened(source: Source) -> Iterator[Any]:
 
 
 def _whole(file: Any, source: Source) -> bool:
-    """Tell whether the chain of pages has its end, and the last of them its voxels.
+    """Return whether the chain of pages is complete and the last page has its voxels.
 
-    tifffile takes a chain that breaks off for a shorter one.
+    tifffile treats a broken chain as a shorter one.
     """
     size, layout = source.size(), file.tiff
     if not len(file.pages):
@@ -146,10 +150,10 @@ def _whole(file: Any, source: Source) -> bool:
 
 
 def _voxel(file: Any) -> tuple[float, float, float]:
-    """Edges (z, y, x) of the voxel in Å, 0 where the file does not say.
+    """Return the edges (z, y, x) of the voxel in Å, 0 if unknown.
 
-    ImageJ states a unit and the distance of planes; OME a size for each axis. Of a plain file the
-    resolution counts if it is a microscope's: programs that do not know write a printer's.
+    ImageJ states a unit and the distance of planes, OME a size for each axis. For plain files the resolution
+    is used if it can be a microscope's, because many programs write that of a printer.
     """
     page = file.pages[0]
     per = [_ratio(page.tags.get(tag)) for tag in ("YResolution", "XResolution")]
@@ -168,7 +172,7 @@ def _voxel(file: Any) -> tuple[float, float, float]:
     factor = _RESOLUTION_UNITS.get(int(unit_tag.value) if unit_tag is not None else 2)
     if factor is None or not 0 < x * factor <= _LARGEST:
         return (0.0, 0.0, 0.0)
-    return (x * factor, y * factor, x * factor)  # nothing says how far apart the planes are
+    return (x * factor, y * factor, x * factor)  # the distance of the planes is unknown
 
 
 def _ome_voxel(xml: str) -> tuple[float, float, float]:

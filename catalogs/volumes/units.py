@@ -1,4 +1,4 @@
-"""Units of length as programs spell them."""
+"""Units of length in the spellings of other programs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _IN = {word: factor for factor, words in _ANGSTROMS.items() for word in words}
 
 
 def angstroms_in(unit: str) -> float | None:
-    """Tell how many Å a unit is, under any of its names; None for pixels and for words that are no unit.
+    """Convert a unit, under any of its names, to Å; None for pixels and unknown words.
 
-    Capitals do not count, and the two signs for Å and for µ are the same.
+    Case is ignored, and the two characters for Å and for µ are equivalent.
     """
     return _IN.get(unicodedata.normalize("NFKC", unit).strip().lower())

@@ -1,4 +1,4 @@
-"""What a volume is, whatever it is read from."""
+"""The class ``Volume``, for all formats."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from catalogs.volumes.lazy import Box, split_index
 if TYPE_CHECKING:
     import dask.array as da
 
-#: What protein looks like: ``dark`` as in real tomograms, ``bright`` in inverted ones.
+#: Contrast of protein: ``dark`` as in real tomograms, ``bright`` in inverted ones.
 Contrast = Literal["dark", "bright"]
-#: The same words as of particle lists (:class:`catalogs.particle_formats.base.Context`).
+#: The same words as for particle lists (:class:`catalogs.particle_formats.base.Context`).
 BinningKind = Literal["box", "fourier"]
 
-#: Bytes that reading and writing hold of a volume at a time, roughly.
+#: Approximate bytes of a volume in memory during reading and writing.
 BLOCK_BYTES = 64 * 2**20
 
 _SAME = 1e-3  # relative; headers hold float32, and programs round the cell
@@ -29,10 +29,10 @@ _SAME = 1e-3  # relative; headers hold float32, and programs round the cell
 
 @dataclass(frozen=True)
 class Binning:
-    """How a volume came from a finer one.
+    """How a volume was binned from a finer one.
 
-    Averaging boxes of voxels moves the centre of voxel 0, cropping the Fourier transform does not: half a
-    binned voxel lies between the two.
+    Averaging boxes of voxels moves the centre of voxel 0, cropping the Fourier transform does not; the
+    difference is up to half a binned voxel.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class Binning:
     kind: BinningKind | None = None
 
     def unbinned(self, index: ArrayLike) -> NDArray[np.float64]:
-        """Positions in voxels of the finer volume, of positions in voxels of this one; both count from 0.
+        """Convert positions in voxels of this volume to voxels of the finer one; both count from 0.
 
         Raises
         ------
         InputError
-            If it is unknown which way the volume was binned.
+            If the kind of binning is unknown.
         """
         if self.kind is None:
             raise InputError(
@@ -64,23 +64,23 @@ class Binning:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A volume that is read only where it is asked for.
+    """A volume that is read lazily.
 
     Attributes
     ----------
     data
-        Array-like (z, y, x): takes slices and reads only them. It can be sent to other processes.
+        Array-like (z, y, x), of which only requested slices are read. It can be sent to other processes.
     voxel_size
-        Å; None if the file does not say (MRC: 0 or 1, which is what programs write that do not know).
+        Å; None if the file does not state it (in MRC 0 or 1, which programs write if it is unknown).
     origin
-        Physical place (x, y, z) of the centre of voxel 0 in Å, as the file states it.
+        Position (x, y, z) of the centre of voxel 0 in Å, as stated in the file.
     name
-        Stem of the file, the sample's id for a sample of a corpus, or the run in a copick project or in the
-        CryoET Data Portal.
+        Stem of the file, id of a sample of a corpus, or the run in a copick project or in the CryoET Data
+        Portal.
     binning
-        How it came from a finer volume; None if the file does not say.
+        How it was binned from a finer volume; None if the file does not state it.
     contrast
-        Whether protein is ``dark`` or ``bright``; None if the file does not say.
+        Whether protein is ``dark`` or ``bright``; None if the file does not state it.
     """
 
     data: Any
@@ -98,12 +98,12 @@ class Volume:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the voxels in the file."""
+        """Type of the voxels in the file."""
         return np.dtype(self.data.dtype)
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the whole volume in memory, in the type it is stored in."""
+        """Bytes of the whole volume in its stored type."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, slices: Sequence[slice] | None = None) -> NDArray[np.float32]:
@@ -112,7 +112,7 @@ class Volume:
         return np.ascontiguousarray(part, np.float32)
 
     def __getitem__(self, key: Any) -> Volume:
-        """Cut out a box, without reading it; its origin moves with it."""
+        """Select a box without reading it; the origin is adapted."""
         box, rest = split_index(key, self.shape)
         if rest != (slice(None, None, 1),) * 3:
             raise IndexError("a box of a volume has three slices without a step; index .data for planes")
@@ -126,21 +126,21 @@ class Volume:
         return np.asarray(self.data[(slice(None),) * 3], dtype)
 
     def blocks(self, n_bytes: int = BLOCK_BYTES) -> Iterator[tuple[Box, NDArray[Any]]]:
-        """Read block by block from the first plane to the last: yields where, and the voxels as stored.
+        """Read block by block from the first plane to the last; yield the box and the stored voxels.
 
         Parameters
         ----------
         n_bytes
-            About this much is read at a time. A block reaches along all of x and is whole chunks of the
-            file, so that each chunk is read once; it is at least one row of chunks.
+            Approximate size of a block. Blocks span x and consist of whole chunks of the file, so that each
+            chunk is read once; they are at least one row of chunks.
         """
         for box in blocks(self.shape, _chunks(self.data), self.dtype.itemsize, n_bytes):
             yield box, np.asarray(self.data[box])
 
     def dask(self, n_bytes: int = BLOCK_BYTES) -> da.Array:
-        """View it as a Dask array of about ``n_bytes`` a chunk, each of whole chunks of the file.
+        """View it as a Dask array with chunks of about ``n_bytes``, each of whole chunks of the file.
 
-        Workers open the file or URL themselves, so it must be in their reach.
+        Workers open the file or URL themselves, so they must have access to it.
         """
         import dask.array as da
 
@@ -154,7 +154,7 @@ class Volume:
 
 
 class Part:
-    """A box of an array, read when it is asked for."""
+    """A lazy box of an array."""
 
     ndim = 3
 
@@ -182,7 +182,7 @@ class Part:
 def blocks(
     shape: tuple[int, int, int], chunks: tuple[int, int, int], itemsize: int, n_bytes: int
 ) -> Iterator[Box]:
-    """Cut a volume into boxes along all of x, of whole chunks and about ``n_bytes``."""
+    """Divide a volume into boxes that span x, of whole chunks and about ``n_bytes``."""
     nz, ny, nx = shape
     depth, height, _ = chunks
     fits = n_bytes // max(1, depth * height * nx * itemsize)  # rows of chunks
@@ -195,7 +195,7 @@ def blocks(
 
 
 def cube(text: str, voxel: Sequence[float] | NDArray[np.float64]) -> float | None:
-    """Edge of the voxel in Å, or None where the file does not know.
+    """Return the edge of the voxel in Å, or None if unknown.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def cube(text: str, voxel: Sequence[float] | NDArray[np.float64]) -> float | Non
     if not all(math.isfinite(v) and v > 0 for v in (z, y, x)):
         return None
     if max(z, y, x) > (1 + _SAME) * min(z, y, x):
-        raise InputError(f"the voxels of {text} are no cubes ({x:.4g} x {y:.4g} x {z:.4g} Å); resample it")
+        raise InputError(f"the voxels of {text} are not cubes ({x:.4g} x {y:.4g} x {z:.4g} Å); resample it")
     return None if (z, y, x) == (1.0, 1.0, 1.0) else round(x, 6)
 
 

@@ -23,10 +23,10 @@ from catalogs.volumes.source import explained
 from catalogs.volumes.units import angstroms_in
 from catalogs.volumes.volume import Binning, Contrast, Volume, cube
 
-#: Attribute in which this program keeps what OME-Zarr has no word for.
+#: Attribute for facts that OME-Zarr cannot express.
 OURS = "template_learning"
 
-# What Zarr raises for metadata that is damaged.
+# Errors that Zarr raises for damaged metadata.
 _DAMAGED = (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, AttributeError)
 _LONGEST = 1 << 20  # voxels along an axis
 _LARGEST_CHUNK = 1 << 32  # bytes
@@ -42,19 +42,19 @@ def open_zarr(text: str, name: str, voxel_size: float | None = None) -> Volume |
     text
         Path or URL, of a folder or a zip file.
     name
-        Of the volume.
+        Name of the volume.
     voxel_size
-        Å, to be taken instead of what the attributes say.
+        Å, instead of that in the attributes.
 
     Returns
     -------
     Volume or None
-        None if there is no Zarr array or group at all.
+        None if there is no Zarr array or group.
 
     Raises
     ------
     InputError
-        If there is one and it is not one volume.
+        If there is one that is not a single volume.
     """
     node = _open(text)
     if node is None:
@@ -90,7 +90,7 @@ def _open(text: str) -> zarr.Array[Any] | zarr.Group | None:
             raise InputError(f"{text} is not a zip file that can be read ({error}); copy it again") from error
         except (ArrayNotFoundError, GroupNotFoundError, NodeNotFoundError, FileNotFoundError):
             return None
-        except _DAMAGED as error:  # metadata that is damaged or too new
+        except _DAMAGED as error:  # damaged or too new metadata
             raise InputError(f"{text} is not Zarr that can be read ({error}); copy it again") from error
 
 
@@ -114,7 +114,7 @@ def _open_zip(file: str, inside: str) -> zarr.Array[Any] | zarr.Group:
 
 
 def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Find what OME-Zarr says: 0.5 has it in an attribute of its own, 0.4 among the others."""
+    """Find the OME-Zarr metadata: in its own attribute in 0.5, among the others in 0.4."""
     inside = attributes.get("ome", attributes)
     return inside if isinstance(inside, dict) else {}
 
@@ -125,7 +125,7 @@ def _multiscales(attributes: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _open_array(array: zarr.Array[Any], text: str, name: str, voxel_size: float | None) -> Volume:
-    """Open an array; if it is a level of an image, the image tells its voxel size."""
+    """Open an array; for a level of an image, the voxel size comes from the image."""
     above, _, path = text.rstrip("/").rpartition("/")
     parent = _open(above) if above and not above.endswith((":", "/")) else None
     if isinstance(parent, zarr.Group):
@@ -174,7 +174,7 @@ def _check(array: Any, text: str) -> None:
 
 
 def _check_size(array: zarr.Array[Any], text: str) -> None:
-    """Refuse sizes that no volume has, before memory is asked for."""
+    """Refuse impossible sizes before memory is allocated."""
     if min(array.shape, default=1) < 1 or max(array.shape, default=1) > _LONGEST:
         raise InputError(f"{text} is no volume: its array has the shape {array.shape}")
     chunk = math.prod(array.chunks) * array.dtype.itemsize
@@ -218,7 +218,7 @@ def _open_image(
     units = [angstroms_in(str(axes[k].get("unit") or "angstrom")) for k in space]
     if None in units and voxel_size is None:
         notes.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
-    unit = np.array([each or 0.0 for each in units])  # 0: of pixels and unknown units no length is known
+    unit = np.array([each or 0.0 for each in units])  # 0: pixels and unknown units have no known length
     z, y, x = (float(value) for value in shift[space] * unit)
     binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))
     factor = scale[space] / finest[space]
@@ -257,7 +257,7 @@ def _our_words(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ours(attributes: dict[str, Any], *, label: bool) -> tuple[Binning | None, Contrast | None]:
-    """Binning and contrast, where this program wrote them; protein is dark in all samples of a corpus."""
+    """Read binning and contrast written by this program; protein is dark in all samples of a corpus."""
     words = _our_words(attributes)
     contrast = words.get("contrast", "dark" if "sample_id" in words and not label else None)
     binning = words.get("binning")

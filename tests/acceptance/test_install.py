@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,10 @@ RECIPE = {
 
 
 def run(*words: str | Path, status: int = 0) -> str:
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=1500, check=False)
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        [str(w) for w in words], capture_output=True, text=True, timeout=1500, check=False, env=clean
+    )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -39,6 +43,10 @@ def test_wheels_alone_are_enough(tmp_path: Path) -> None:
         "--constraints", TOP / "constraints.txt", f"{wheel}[cpu]",
     )  # fmt: skip
     binaries = tmp_path / "venv" / "bin"
+    size = sum(file.stat().st_size for file in (tmp_path / "venv").rglob("*") if file.is_file())
+    assert size < 2 << 30  # with TensorFlow, which is more than half of it
+    assert "backends of Keras: tensorflow" in run(binaries / "tlgen", "--version")
+    assert "10.1038/s41467-025-63895-0" in run(binaries / "tlpick", "cite")  # of a file that the wheel brings
     doctor = run(binaries / "tlgen", "doctor")
     assert "template-learning[parakeet]" in doctor
     assert "template-learning[variants]" in doctor

@@ -22,6 +22,11 @@ MakeSample = Callable[..., Sample]
 OWNER = Owner("CC-BY-4.0", ("Ada Lovelace",), "https://example.org/demo")
 
 
+def meant(parameter: str) -> str:
+    """What the schema says of a parameter."""
+    return str(Acquisition.model_fields[parameter].description)
+
+
 @pytest.fixture
 def full(corpus: Catalog, make_sample: MakeSample) -> Catalog:
     for k in range(3):
@@ -65,7 +70,7 @@ def test_every_column_has_its_meaning_and_unit(full: Catalog) -> None:
     fields = {field["@id"]: field for field in content["recordSet"][0]["field"]}
     assert set(fields) == {f"samples/{name}" for name in ["sample_id", *full.samples.columns]}
     assert all(field["description"] for field in fields.values())
-    assert fields["samples/dose"]["description"] == "Over the whole series. In e/Å²."
+    assert fields["samples/dose"]["description"] == f"{meant('dose')} In e/Å²."
     assert fields["samples/phase_plate"]["dataType"] == "sc:Boolean"
     sets = {each["@id"]: each for each in content["distribution"]}
     for name in ("tomograms", "class-volumes", "instance-volumes", "particle-tables", "tilt-series"):
@@ -79,7 +84,7 @@ def test_the_card_says_what_is_in_it(full: Catalog) -> None:
     assert (head["license"], head["size_categories"]) == ("cc-by-4.0", ["n<1K"])
     assert "| samples |  | 2 | 1 |" in text
     assert "| ribosome | 1, 132.5 | 2 | 1 |" in text
-    assert "| dose | 90 to 92, mean 91 | e/Å² | Over the whole series. |" in text
+    assert f"| dose | 90 to 92, mean 91 | e/Å² | {meant('dose')} |" in text
     assert "phase_plate | False (2), True (1)" in text
     assert "voltage 300.0 kV" in text
     named = [name for name in Acquisition.model_fields if name not in text]

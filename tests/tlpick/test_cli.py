@@ -187,7 +187,7 @@ def test_a_voxel_size_may_be_given_and_may_be_a_little_off(
     write_mrc(tmp_path / "tomo-1.mrc", balls.data, 0.0)
     refused = tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks")
     assert refused.status == 2
-    assert "tomo-1.mrc does not say its voxel size; give it with --voxel-size" in refused.err
+    assert "tomo-1.mrc does not state its voxel size; give it with --voxel-size" in refused.err
 
     options = ("--to", tmp_path / "picks", "--voxel-size", 10.1)
     assert tlpick("run", ball_model, tmp_path / "tomo-1.mrc", *options).status == 0

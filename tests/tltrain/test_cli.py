@@ -20,7 +20,7 @@ def test_fit_trains_says_how_it_goes_and_writes_a_model(tltrain, corpus, tmp_pat
     assert status == 0
     assert "training small on 4 tomograms of 10 Å a voxel, validating on 1" in out
     assert f"wrote {model}: F1 of ball " in out
-    assert f"how it goes: {tmp_path / 'new folder' / 'balls.training' / 'training.html'}" in out
+    assert f"progress: {tmp_path / 'new folder' / 'balls.training' / 'training.html'}" in out
     assert err == ""
     last = [line for line in out.splitlines() if line.startswith("  training ")][-1]
     assert last.startswith("  training 3/3 steps; ")
@@ -68,7 +68,7 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
             ["--network", "smal"],
             "no network 'smal'; use one of small, deepfinder, residual-unet; did you mean 'small'?",
         ),
-        (["--patch", "42"], "--patch 42 is no multiple of 4, as the network small needs; give 40"),
+        (["--patch", "42"], "--patch 42 is not a multiple of 4, as the network small requires; give 40"),
         (["--hold-out", "defocus > 1e3"], "holds out no sample of the corpus {url}"),
         (["--hold-out", "defocus > 0"], "holds out 4 of the 4 that fit"),
         (["--hold-out", "dose > 0", "--hold-out-by", "dose"], "exclude each other"),
@@ -80,7 +80,7 @@ def test_what_is_held_out_and_how_patches_are_made_stands_in_the_model(tltrain, 
             "--sampling names 'distractors'; give target, distractor, background",
         ),
         (["--sampling", "target=much"], "--sampling has 'target=much'; give a number from 0"),
-        (["--sampling", "target=0,distractor=0,background=0"], "--sampling leaves nothing to learn from"),
+        (["--sampling", "target=0,distractor=0,background=0"], "--sampling has only zeros"),
         (["--augment", "nois=0.5"], "augmentation 'nois' is not known; did you mean 'noise'?"),
         (["--max-damaged", "1"], "--max-damaged is 1; give a share from 0 to below 1"),
         (["--steps", "0"], "--steps is 0; give at least 1"),

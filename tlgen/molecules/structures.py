@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -249,7 +250,15 @@ def name_of(path: Path) -> str:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """SHA-256 of a file, hexadecimal; a file is read for it once, as long as it stays the same."""
+    told = path.stat()
+    # what was written within the clock's resolution may change unseen: it is read every time
+    now = time.time_ns() if time.time() - told.st_mtime < 2 else 0
+    return _sha256(path, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns, now)
+
+
+@lru_cache(4096)
+def _sha256(path: Path, *_identity: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -27,7 +27,7 @@ SPANS = 6
 CUBES = 4
 #: Words along y that are tested together.
 BLOCK = 8
-#: Every so-manieth run of a shell is looked at first.
+#: Only every n-th run of a shell is tested first.
 _THINNED = 6
 _ONE = np.uint64(1)
 _LAST = np.uint64(BITS - 1)

@@ -1,1 +1,1 @@
-"""What stands where in a box: molecules and decorations, with their labels and pictures."""
+"""The content of a box: molecules and decorations, with their labels and pictures."""

@@ -1,4 +1,4 @@
-"""Which decorations a recipe asks for, and placing them at random, nowhere in each other."""
+"""Read the decorations that a recipe asks for, and place them at random without overlap."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tlgen.scene.materials import BILAYER_THICKNESS, HEAD_THICKNESS
 
 #: Places tried for each decoration before it is left out.
 _TRIES = 200
-#: Å; between the points at which distances are compared, for boxes that this gives few enough points.
+#: Å; spacing of the points at which distances are compared, unless this gives too many points.
 _SPACING = 16.0
 _MOST_POINTS = 2_000_000
 
@@ -61,7 +61,7 @@ _ANGSTROM: dict[str, Any] = {"unit": "Å"}
 
 
 class _Some(_Strict):
-    number: Counts = Field((1, 1), description="How many in each tomogram, as far as they fit.")
+    number: Counts = Field((1, 1), description="Number in each tomogram, if they fit.")
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +89,7 @@ class _Some(_Strict):
 class _Membrane(_Some):
     thickness: Lengths = Field(
         (BILAYER_THICKNESS, BILAYER_THICKNESS),
-        description="Through both leaflets; each has 5 Å of head groups, the rest is tails.",
+        description="Thickness of both leaflets; each has 5 Å of head groups, the rest are tails.",
         json_schema_extra=_ANGSTROM,
     )
 
@@ -106,7 +106,7 @@ class Sheets(_Membrane):
     """Membranes through the whole box, at random orientations."""
 
     curvature_radius: Lengths = Field(
-        (2e3, 2e4), description="Of the sphere that a sheet lies on.", json_schema_extra=_ANGSTROM
+        (2e3, 2e4), description="Radius of the sphere on which a sheet lies.", json_schema_extra=_ANGSTROM
     )
 
 
@@ -115,7 +115,8 @@ class Vesicles(_Membrane):
 
     radius: Lengths = Field(
         (150.0, 400.0),
-        description="To the middle of the membrane; what is too large for the ice is not drawn.",
+        description="Radius to the middle of the membrane; radii that are too large for the ice are not "
+        "drawn.",
         json_schema_extra=_ANGSTROM,
     )
 
@@ -130,15 +131,17 @@ class Beads(_Some):
     """Gold fiducials. They stay between the faces of the ice and may be cut by the box's sides."""
 
     radius: Lengths = Field(
-        (45.0, 55.0), description="Of the ball; 50 Å for 10 nm gold.", json_schema_extra=_ANGSTROM
+        (45.0, 55.0), description="Radius of the ball; 50 Å for 10 nm gold.", json_schema_extra=_ANGSTROM
     )
 
 
 class Carbon(_Some):
-    """The edge of the support film: one side of the box lies on carbon, the other one over the hole."""
+    """The edge of the support film: a part of the box lies on carbon, the rest over the hole."""
 
     number: Counts = Field((1, 1), description="0 or 1; `[0, 1]`: in every other tomogram.")
-    share: Numbers = Field((0.05, 0.3), description="Of the box's area that the film covers, about.")
+    share: Numbers = Field(
+        (0.05, 0.3), description="Approximate share of the box's area that the film covers."
+    )
     thickness: Lengths = Field((100.0, 200.0), description="Of the film.", json_schema_extra=_ANGSTROM)
     hole_radius: Lengths = Field((6e3, 1e4), description="Of the hole.", json_schema_extra=_ANGSTROM)
 
@@ -152,19 +155,19 @@ class Carbon(_Some):
 
 
 class Decorations(_Strict):
-    """What stands in the ice beside molecules; see :mod:`tlgen.scene.decorations`."""
+    """Objects in the ice besides molecules; see :mod:`tlgen.scene.decorations`."""
 
     carbon: Carbon | None = Field(None, description="Edge of the support film.")
     sheets: Sheets | None = Field(None, description="Membranes through the box.")
     vesicles: Vesicles | None = Field(None, description="Closed membranes.")
     beads: Beads | None = Field(None, description="Gold fiducials.")
     gap: Annotated[float, BeforeValidator(partial(in_unit, unit="Å")), Field(ge=0)] = Field(
-        10.0, description="The least distance between two of them.", json_schema_extra=_ANGSTROM
+        10.0, description="The smallest distance between two of them.", json_schema_extra=_ANGSTROM
     )
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Classes of what is asked for, in the order in which a corpus numbers them."""
+        """Classes of these decorations, in the order in which a corpus numbers them."""
         asked = {
             "membrane": self.sheets or self.vesicles,
             "gold": self.beads,
@@ -206,14 +209,14 @@ def class_infos(spec: Decorations, targets: Sequence[ClassInfo]) -> list[ClassIn
 def place(
     spec: Decorations, box: tuple[float, float, float], *, seed: int
 ) -> tuple[tuple[Decoration, ...], dict[str, int]]:
-    """Draw decorations and place them at random, nowhere nearer to each other than the gap.
+    """Draw decorations and place them at random, at least the gap apart.
 
-    What finds no place in 200 tries is left out.
+    A decoration that finds no place in 200 tries is left out.
 
     Parameters
     ----------
     spec
-        What is asked for.
+        The decorations of the recipe.
     box
         Lengths of the box along x, y, z in Å.
     seed
@@ -224,7 +227,7 @@ def place(
     decorations : tuple of Decoration
         In the order of placement: carbon, sheets, vesicles, beads.
     asked : dict
-        Class -> how many were drawn; fewer may stand.
+        Class -> how many were drawn; fewer may have been placed.
 
     Raises
     ------
@@ -254,7 +257,7 @@ def place(
 
 
 def check_fit(spec: Decorations, height: float) -> None:
-    """Refuse decorations that fit into no box so high (Å); InputError as of :func:`place`."""
+    """Refuse decorations that do not fit into a box of this height (Å); InputError as in :func:`place`."""
     least = {
         "vesicles": 2 * spec.vesicles.radius[0] + spec.vesicles.thickness[1] if spec.vesicles else 0.0,
         "beads": 2 * spec.beads.radius[0] if spec.beads else 0.0,
@@ -269,7 +272,7 @@ def check_fit(spec: Decorations, height: float) -> None:
 
 
 class _Free:
-    """Points all over the box, and how far each is from what stands there already."""
+    """Points all over the box, and their distances to the decorations that were placed."""
 
     def __init__(self, box: tuple[float, float, float], gap: float) -> None:
         spacing = max(_SPACING, (float(np.prod(box)) / _MOST_POINTS) ** (1 / 3))
@@ -288,7 +291,7 @@ class _Free:
         self.taken: NDArray[np.float64] = np.full(self.points.shape[:3], np.inf)
 
     def take(self, decoration: Decoration) -> bool:
-        """Put a decoration there, unless some place in the box would be within the gap of two bodies.
+        """Place a decoration, unless some place in the box would be within the gap of two bodies.
 
         Wherever it reaches, a point stands within ``near``; so if such points are farther than the gap and
         ``near`` from all others, no two bodies can come nearer than the gap.
@@ -323,7 +326,7 @@ def _vector(values: Any) -> Vector:
 
 
 def _between_faces(box: tuple[float, float, float], reach: float, rng: np.random.Generator) -> Vector:
-    """Draw a centre anywhere in the box from which so much fits between the faces of the ice."""
+    """Draw a centre in the box, so that a body of this size fits between the faces of the ice."""
     x, y, z = box
     room = np.array([x, y, max(z - 2 * reach, 0.0)])
     return _vector(rng.uniform(-0.5, 0.5, 3) * room)

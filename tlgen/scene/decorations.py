@@ -1,8 +1,8 @@
-"""Decorations: what stands in the ice beside molecules, as geometry with a stated density.
+"""Decorations: objects in the ice besides molecules, as geometry with a stated density.
 
-Gold beads, vesicles, sheets of membrane and the edge of a carbon film. Each is a body that tells how far any
-point is from its surface, and which materials lie below that surface. Packing keeps molecules away from it,
-labels are drawn from it, one engine integrates its potential and the other one fills it with atoms, all from
+Gold beads, vesicles, sheets of membrane and the edge of a carbon film. Each is a body that gives the distance
+of any point from its surface, and the materials below that surface. Packing keeps molecules away from it,
+labels are made from it, one engine integrates its potential, and the other one fills it with atoms, all from
 the same few numbers.
 
 Coordinates are x, y, z in Å from the centre of the box, as in :class:`tlgen.scene.scene.Scene`.
@@ -36,7 +36,7 @@ class Form(NamedTuple):
     kind
         :data:`BALL`, :data:`BENT` or :data:`EDGE`.
     numbers
-        (8,) what that kind needs.
+        (8,) parameters of that kind.
     """
 
     kind: int
@@ -289,13 +289,13 @@ CLASS_NAMES = ("membrane", "gold", "carbon")
 
 
 def to_dict(decoration: Decoration) -> dict[str, Any]:
-    """Turn a decoration into plain words and numbers; :func:`from_dict` brings it back to the bit."""
+    """Convert a decoration to plain words and numbers; :func:`from_dict` restores it exactly."""
     fields: dict[str, Any] = asdict(decoration)  # type: ignore[call-overload]
     return {"kind": decoration.kind, **fields}
 
 
 def from_dict(fields: dict[str, Any]) -> Decoration:
-    """Plain words and numbers -> decoration.
+    """Convert plain words and numbers to a decoration.
 
     Raises
     ------

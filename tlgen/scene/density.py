@@ -1,4 +1,4 @@
-"""Scene -> the density of everything in it, on any voxels: what a perfect tomogram would show."""
+"""Compute the density of a scene on any voxels: what a perfect tomogram would show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tlgen.scene.scene import Grid, Scene
 def density(
     scene: Scene, library: Library, *, grid: Grid | None = None, resolution: float | None = None
 ) -> NDArray[np.float32]:
-    """Compute the mass density of molecules and decorations; ice counts as nothing.
+    """Compute the mass density of molecules and decorations, without the ice.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def density(
     Raises
     ------
     InputError
-        If the resolution is finer than the voxels can show.
+        If the resolution is too fine for the voxels.
     """
     grid = grid or scene.grid
     voxel = grid.voxel_size

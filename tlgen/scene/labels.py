@@ -1,6 +1,6 @@
-"""Scene -> class and instance volumes, on the tomogram's own voxels or any others.
+"""Make class and instance volumes from a scene, on the tomogram's voxels or any others.
 
-Every voxel centre is carried into the frame of each molecule near it and the molecule's density is read
+Every voxel centre is transformed into the frame of each molecule near it, and the molecule's density is read
 there. Nothing is rotated, shifted or resized on a voxel grid, so a label lies where its molecule does.
 """
 
@@ -28,8 +28,8 @@ def label(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """Label every voxel whose centre lies in a molecule's envelope or in a decoration.
 
-    Where envelopes overlap, the voxel goes to the molecule whose density, in units of its own contour,
-    is higher there. Decorations have sharp surfaces and go before molecules.
+    Where envelopes overlap, the voxel goes to the molecule whose density, in units of its own contour, is
+    higher there. Decorations have sharp surfaces and take precedence over molecules.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def label(
     classes : ndarray
         (z, y, x) of the grid, uint8: the label of the class; 0 elsewhere and in distractors.
     instances : ndarray
-        (z, y, x) of the grid, uint16: 1 + the index of the molecule in the scene, distractors too; the
-        decorations' go on from there.
+        (z, y, x) of the grid, uint16: 1 + the index of the molecule in the scene, including distractors; the
+        numbers of decorations follow.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def label(
 
 
 def _check(scene: Scene) -> None:
-    """Refuse what the integers of the volumes cannot tell apart."""
+    """Refuse more molecules or classes than the integers of the volumes can number."""
     n = len(scene.which) + len(scene.decorations)
     if n > np.iinfo(np.uint16).max:
         raise InputError(
@@ -101,7 +101,7 @@ def _check(scene: Scene) -> None:
 def _fill(
     decoration: Decoration, scene: Scene, grid: Grid, instance: int, instances: NDArray[np.uint16]
 ) -> None:
-    """Give a decoration every voxel of the box whose centre lies in it, a section at a time."""
+    """Label every voxel of the box whose centre lies in a decoration, a section at a time."""
     shift = np.array(grid.origin) - scene.centre  # of voxel 0 from the centre of the box
     half = np.array(scene.box) / 2
     low, high = (np.clip(bound, -half, half) - shift for bound in decoration.bounds())
@@ -128,9 +128,9 @@ def _paint(
     highest: NDArray[np.float32],
     instances: NDArray[np.uint16],
 ) -> None:
-    """Give the molecule every voxel where its density is at least 1 and the highest so far.
+    """Label every voxel where the molecule's density is at least 1 and the highest so far.
 
-    ``frame`` turns the molecule's axes into the tomogram's; ``centre`` is x, y, z in Å from voxel 0's.
+    ``frame`` rotates the molecule's axes into the tomogram's; ``centre`` is x, y, z in Å from voxel 0.
     """
     nz, ny, nx = instances.shape
     mz, my, mx = density.shape

@@ -1,4 +1,4 @@
-"""What stands where: the one source of truth for the simulator and for the labels."""
+"""The scene: the only source of images and labels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Placed molecules in a box. It names molecules by digest and holds no atoms, so it travels cheaply.
+    """Placed molecules in a box. Molecules are named by digest, without atoms, so a scene is small.
 
     Attributes
     ----------
@@ -58,11 +58,11 @@ class Scene:
     amplitudes, rmsds
         Of each distinct molecule: its share in Å, with sign, along each normal mode, and its RMSD in Å from
         the structure, both as in :class:`tlgen.molecules.molecule.Molecule`. Empty as a whole if they are not
-        known. decorations
-        What else stands in the ice. Decoration k has instance n + k + 1, after the n molecules.
+        known. decorations Other objects in the ice. Decoration k has instance n + k + 1, after the n
+        molecules.
     asked
-        How many were asked for, by the name of the class; ``distractor`` stands for all of them. A class
-        that is missing was to be as many as fit, or nobody knows.
+        Number of molecules asked for, by the name of the class; ``distractor`` stands for all distractors. A
+        class is missing if as many as fit were asked for, or if the number is not known.
     """
 
     shape: tuple[int, int, int]
@@ -108,7 +108,7 @@ class Scene:
         return Grid(self.shape, self.voxel_size)
 
     def grid_of(self, voxel_size: float) -> Grid:
-        """Cover the box with voxels of another size: as few as hold it, around the same centre."""
+        """Cover the box with voxels of another size: the smallest grid around it, with the same centre."""
         z, y, x = (int(np.ceil(n * self.voxel_size / voxel_size - 1e-9)) for n in self.shape)
         origin = self.centre - (np.array([x, y, z]) - 1) / 2 * voxel_size
         return Grid((z, y, x), voxel_size, (float(origin[0]), float(origin[1]), float(origin[2])))
@@ -120,10 +120,10 @@ class Scene:
     def particles(self, tomogram: str, library: Library) -> pd.DataFrame:
         """Return the particle table: the molecules whose centre lies in the box, label 0 for a distractor.
 
-        ``instance`` is 1 + the molecule's index in the scene. Further columns: ``rmsd`` of the variant
-        from its structure and its share along each normal mode, ``mode_1``, ``mode_2``, ..., all in Å and
-        0 where there are none; ``inside``, the share of the molecule's atoms in the box, and ``cut``, 1
-        where that is not all of them.
+        ``instance`` is 1 + the molecule's index in the scene. Further columns: ``rmsd`` of the variant from
+        its structure and its share along each normal mode, ``mode_1``, ``mode_2``, ..., all in Å and 0 where
+        there are none; ``inside``, the share of the molecule's atoms in the box, and ``cut``, 1 if this is
+        less than 1.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class Scene:
         )
 
     def inside(self, library: Library) -> NDArray[np.float64]:
-        """Measure which share of each molecule's atoms lies in the box: (n,) from 0 to 1."""
+        """Return the share of each molecule's atoms in the box: (n,) from 0 to 1."""
         half = np.array(self.box) / 2
         shares = np.ones(len(self.which))
         for k in np.unique(self.which):

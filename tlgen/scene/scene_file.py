@@ -1,4 +1,4 @@
-"""A scene as a folder: to look at it, to keep it, to start from it.
+"""Write and read a scene as a folder.
 
 ::
 
@@ -68,14 +68,14 @@ def write_scene(
 ) -> None:
     """Write a scene, its molecules, its particle table and a coarse density.
 
-    ``scene.json`` comes last, so a folder that has one is whole.
+    ``scene.json`` is written last, so a folder that has one is complete.
 
     Parameters
     ----------
     scene, library
-        What stands where, and the molecules by digest.
+        The scene, and its molecules by digest.
     folder
-        Made if it is not there; a scene that is in it is replaced.
+        Folder, which is created; a scene in it is replaced.
     name
         Of the tomogram in the particle table.
     voxel_size
@@ -84,7 +84,7 @@ def write_scene(
     Raises
     ------
     InputError
-        If the folder holds something else, or is a file.
+        If the folder contains other files, or is a file.
     """
     check_target(folder, voxel_size)
     at = Path(folder)
@@ -103,7 +103,7 @@ def write_scene(
 
 
 def check_target(folder: str | os.PathLike[str], voxel_size: float) -> None:
-    """Refuse a folder that holds something else, or voxels of no size, before anything is packed.
+    """Refuse a folder with other files, or an invalid voxel size, before anything is packed.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def check_target(folder: str | os.PathLike[str], voxel_size: float) -> None:
     if at.exists() and not at.is_dir():
         raise InputError(f"{at} is a file; give a folder to write the scene to")
     if at.is_dir() and any(at.iterdir()) and not (at / NAME).is_file():
-        raise InputError(f"{at} is not empty and holds no scene; give a new folder")
+        raise InputError(f"{at} is not empty and contains no scene; give a new folder")
     if not voxel_size > 0:
         raise InputError(f"the voxel size of a coarse density must be more than 0 Å, not {voxel_size:g}")
 
@@ -233,9 +233,9 @@ def from_words(words: Any, where: str = "the scene") -> Scene:
 
 
 def _check_numbers(scene: Scene, where: str) -> None:
-    """Refuse numbers that a hand may write and no scene has (InputError names the first of them)."""
+    """Refuse numbers that are not valid in a scene, e.g. after editing (InputError names the first)."""
     if min(scene.shape) < 1 or not 0 < scene.voxel_size < np.inf:
-        raise InputError(f"{where}: a box of {scene.shape} voxels of {scene.voxel_size:g} Å is none")
+        raise InputError(f"{where}: a box of {scene.shape} voxels of {scene.voxel_size:g} Å is not possible")
     if wrong := [label for label in scene.labels if not 0 <= label <= len(scene.class_names)]:
         raise InputError(f"{where}: there is no class of the label {wrong[0]}; 0 is that of a distractor")
     for i, (kind, quaternion) in enumerate(zip(scene.which.tolist(), scene.quaternions, strict=True)):

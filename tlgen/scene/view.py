@@ -1,4 +1,4 @@
-"""``tlgen view``: a scene as a picture or a page: three sections, the gaps, the counts."""
+"""``tlgen view``: draw a scene as a picture or a page, with three sections, the gaps and the counts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BIN = 2.0  # Å; of the histogram
 _WIDTH = 1480  # pixels of the picture
 _MARGIN = 36
 _SECTIONS = 960  # of them for the sections
-_FINER = 2  # sections are drawn so many times finer and averaged
+_FINER = 2  # sections are drawn this many times finer and averaged
 _ROWS = 14
 _INK, _QUIET, _PAPER = (28, 30, 33), (110, 115, 122), (255, 255, 255)
 _OWN: dict[str, Colour] = {
@@ -47,9 +47,9 @@ _OWN: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A class, or a distractor: its colour, how many were asked for, and how many stand.
+    """A class, or a distractor: its colour, how many were asked for, and how many were placed.
 
-    ``asked`` is None for as many as fit, and -1 for a distractor by itself: only all of them were counted.
+    ``asked`` is None for as many as fit, and -1 for a single distractor, because only the sum is asked for.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What the picture says in numbers.
+    """The numbers in the picture.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ def view(scene: Scene, library: Library, path: str | os.PathLike[str], *, title:
     Parameters
     ----------
     scene, library
-        What stands where, and the molecules by digest.
+        The scene, and its molecules by digest.
     path
         ``.png`` or ``.html``.
     title
@@ -103,12 +103,12 @@ def view(scene: Scene, library: Library, path: str | os.PathLike[str], *, title:
     Returns
     -------
     Facts
-        The numbers that are in it.
+        The numbers in the picture.
 
     Raises
     ------
     InputError
-        If the ending is another one.
+        If the file has another ending.
     """
     file = Path(path)
     if file.suffix.lower() not in (".png", ".html"):
@@ -153,7 +153,7 @@ def measure(scene: Scene, library: Library) -> Facts:
 
 
 def describe(scene: Scene, facts: Facts) -> list[str]:
-    """Say the facts in a few lines, without a letter that a picture's font lacks."""
+    """Write the facts in a few lines, using only letters that the font of pictures has."""
     x, y, z = (length / 10 for length in scene.box)
     cut = f", {facts.cut} of them cut by its faces" if facts.cut else ""
     lines = [
@@ -393,7 +393,7 @@ def _sheet(scene: Scene, library: Library, facts: Facts, title: str) -> Image.Im
 
 
 def _page(scene: Scene, library: Library, facts: Facts, title: str) -> str:
-    """Put everything onto a page that needs nothing else."""
+    """Put everything onto a self-contained page."""
     rows = [
         {
             "name": f"{DISTRACTOR} {row.name}" if row.is_part else row.name,

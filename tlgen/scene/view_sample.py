@@ -1,4 +1,4 @@
-"""``tlgen view CORPUS``: a simulated tomogram as a picture, beside it the same with its labels."""
+"""``tlgen view CORPUS``: draw a simulated tomogram without and with its labels."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tlgen.scene.view import Colour, class_colours
 if TYPE_CHECKING:
     from PIL import Image
 
-_SPREADS = 3.0  # grey values are shown as far as so many spreads from their centre
+_SPREADS = 3.0  # grey values are shown up to this many spreads from their centre
 _WIDTH, _MARGIN, _GAP, _LINE = 1480, 36, 14, 26
 _INK, _QUIET, _PAPER = (28, 30, 33), (110, 115, 122), (255, 255, 255)
 
 
 def view_sample(url: str, sample: str | None, path: str | os.PathLike[str]) -> tuple[str, list[str]]:
-    """Draw sections through the middle of a sample's tomogram, bare and with the outlines of its labels.
+    """Draw sections through the middle of a sample's tomogram, without and with the outlines of its labels.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def view_sample(url: str, sample: str | None, path: str | os.PathLike[str]) -> t
     Returns
     -------
     tuple
-        Name of the sample, and what it is in a few lines.
+        Name of the sample, and its description in a few lines.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def _chosen(url: str, sample: str | None) -> tuple[Catalog, SampleRecord, str]:
     if not Catalog.exists(url):
         own = sample_record_of(url)
         if own is None:
-            raise InputError(f"{url} is no corpus and no sample of one")
+            raise InputError(f"{url} is neither a corpus nor a sample of one")
         catalog = Catalog.open(url.rpartition("/samples/")[0])
         return catalog, own, names_for_people(catalog.records())[own.sample_id]
     catalog = Catalog.open(url)
@@ -99,7 +99,7 @@ def _chosen(url: str, sample: str | None) -> tuple[Catalog, SampleRecord, str]:
 
 
 def describe(record: SampleRecord) -> list[str]:
-    """Say what a sample is, without a letter that a picture's font lacks."""
+    """Describe a sample, using only letters that the font of pictures has."""
     z, y, x = record.shape
     acq = record.acquisition
     return [
@@ -125,7 +125,7 @@ def _legend(catalog: Catalog, record: SampleRecord) -> list[tuple[str, int, Colo
 
 
 def _sections(catalog: Catalog, record: SampleRecord) -> Image.Image:
-    """Draw three sections, bare and beside them with the outlines of the labels."""
+    """Draw three sections, without and with the outlines of the labels."""
     from PIL import Image, ImageDraw
 
     colours = _colours(catalog)
@@ -146,7 +146,7 @@ def _sections(catalog: Catalog, record: SampleRecord) -> Image.Image:
 def _sheet(
     sections: Image.Image, legend: Sequence[tuple[str, int, Colour]], name: str, lines: Sequence[str]
 ) -> Image.Image:
-    """Put the sections below the name and what the sample is, and the legend below them."""
+    """Put the sections below the name and the description of the sample, and the legend below them."""
     from PIL import Image, ImageDraw
 
     head = 72 + _LINE * len(lines) + _LINE

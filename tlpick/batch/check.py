@@ -1,4 +1,4 @@
-"""``tlpick check``: in which way tomograms are unlike what a model learned from."""
+"""``tlpick check``: compares tomograms with the training data of a model."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from tlpick.network.tomograms.inputs import Selection, expand
 from tlpick.network.tomograms.intake import Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 
-#: Bytes that a tomogram may take.
+#: Memory in bytes for a tomogram.
 _MEMORY = 4e9
 
 
 def check_tomograms(
     model: str, arguments: Sequence[str], preprocessing: Preprocessing | None = None
 ) -> Iterator[str]:
-    """Compare tomograms with the training data of a model; yields lines to print.
+    """Compare tomograms with the training data of a model; yield lines to print.
 
     Parameters
     ----------
     model
         Path of the model file.
     arguments
-        Tomograms, or what names them; see :func:`tlpick.network.tomograms.inputs.expand`.
+        Tomograms, or sources of them; see :func:`tlpick.network.tomograms.inputs.expand`.
     preprocessing
-        How they are brought to the model's voxel size and contrast.
+        Their preprocessing for the model.
 
     Raises
     ------
     InputError
-        If a file cannot be read, or the model does not say what its training data look like.
+        If a file cannot be read, or the model does not describe its training data.
     """
     card = read_card(model)
     if not card.looks:

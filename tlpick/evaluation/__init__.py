@@ -1,1 +1,1 @@
-"""Picks compared with the truth, and what their scores mean."""
+"""Compares picks with the truth, and calibrates scores."""

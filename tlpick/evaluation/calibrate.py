@@ -1,11 +1,11 @@
-"""``tlpick calibrate``: learns on held-out samples what the scores of a model's picks mean.
+"""``tlpick calibrate``: calibrates the scores of a model's picks on held-out samples.
 
-The picks of the samples are joined with the particles that are there, one to one within the class's radius
-(:mod:`tlpick.evaluation.matching`). A curve through right and wrong picks turns a score into the probability
-that a pick is right: Platt's logistic curve (Platt 1999, with his softened targets) as long as there are few,
-the isotonic regression (Zadrozny & Elkan, KDD 2002) when there are many. With fewer than a thousand picks
-isotonic regression follows their chances: on simulated scores its log loss is 0.1 higher at 30 picks and
-0.01 higher at 1000 where the truth is smooth, and 0.03 lower at 1000 where the truth has steps.
+The picks in the samples are matched with the true particles, one to one within the class's radius
+(:mod:`tlpick.evaluation.matching`). A curve fitted to right and wrong picks turns a score into the
+probability that a pick is right: Platt's logistic curve (Platt 1999, with his softened targets) for few
+picks, isotonic regression (Zadrozny & Elkan, KDD 2002) for many. With fewer than a thousand picks, isotonic
+regression overfits: on simulated scores its log loss is 0.1 higher at 30 picks and 0.01 higher at 1000 if the
+truth is smooth, and 0.03 lower at 1000 if the truth has steps.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
-#: Which samples are used unless the user says: held out from training, and not those of the final test.
+#: Default samples: held out from training, but not those of the final test.
 HELD_OUT = "split == 'val'"
-#: From so many picks on, with so many right and so many wrong ones, a curve without a formula is fitted.
+#: Number of picks, and of right and wrong ones, from which isotonic regression is used.
 ENOUGH, ENOUGH_OF_EACH = 1000, 100
-#: Points of the curve of thresholds at most.
+#: Largest number of points of the curve of thresholds.
 CURVE_POINTS = 200
 
 
@@ -51,7 +51,7 @@ def calibrate(
     options: Options | None = None,
     say: Callable[[str], None] = _log.info,
 ) -> ModelCard:
-    """Calibrate a model's scores on held-out samples of a corpus, and write it with what was learnt.
+    """Calibrate a model's scores on held-out samples of a corpus, and write the model with the calibration.
 
     Parameters
     ----------
@@ -60,23 +60,23 @@ def calibrate(
     corpus
         Path or URL.
     where
-        Which samples.
+        Condition for the samples.
     to
-        Where the calibrated model goes; None: it replaces ``model``.
+        The calibrated model to write; None: it replaces ``model``.
     options
-        How particles are found; pick with the same. None: the defaults.
+        How particles are found; pick with the same options. None: the defaults.
     say
-        Gets a sentence about each step; it goes to :mod:`logging` unless given.
+        Receives a sentence about each step; by default it goes to :mod:`logging`.
 
     Returns
     -------
     ModelCard
-        Of the calibrated model.
+        Card of the calibrated model.
 
     Raises
     ------
     InputError
-        If no sample fits, one was trained on, or their voxel size is not the model's.
+        If no sample fits, one was used in training, or the voxel sizes differ from the model's.
     """
     loaded = load_model(model)
     card = loaded.card
@@ -96,7 +96,7 @@ def calibrate(
     truth = _truth(catalog, records)
 
     radii = {info.name: info.radius for info in card.classes if info.is_particle}
-    # Once to learn how large particles look to this network, and once with what was learnt.
+    # first measure the size of particles in this network's segmentations, then use it
     volumes: dict[str, float] = {}
     for _ in range(2):
         picks = _table(found, card, options, volumes)
@@ -107,7 +107,7 @@ def calibrate(
         ours = compared.picks[compared.picks["class_name"] == name]
         n_truth = int((compared.truth["class_name"] == name).sum())
         if ours.empty:
-            say(f"{name}: no picks in the held-out samples, so nothing to learn from; left without")
+            say(f"{name}: no picks in the held-out samples, so it is not calibrated")
             continue
         scores, right = ours["score"].to_numpy(np.float64), ours["partner"].to_numpy() >= 0
         calibration[name] = fit(scores, right, n_truth, radius, volumes.get(name))
@@ -139,15 +139,15 @@ def fit(
     Parameters
     ----------
     scores
-        (n,) of held-out picks, n > 0.
+        (n,) scores of held-out picks, n > 0.
     right
-        (n,) which are particles.
+        (n,) whether each is right.
     n_truth
-        Particles that there were.
+        Number of true particles.
     radius
-        How near a right pick is, Å.
+        Largest distance of a right pick, Å.
     volume
-        Of a particle as segmented, Å³, if known.
+        Volume of a particle in segmentations, Å³, if known.
 
     Returns
     -------
@@ -175,11 +175,11 @@ def fit(
 
 
 def platt(scores: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:
-    """Fit a logistic curve; returns its slope and intercept.
+    """Fit a logistic curve; return its slope and intercept.
 
-    The targets are softened as Platt does, (n + 1) / (n + 2) for right and 1 / (m + 2) for wrong picks, so
-    that a few picks that all are right do not make a certainty. If higher scores went with fewer right
-    picks, the score says nothing and the slope is 0.
+    The targets are softened as by Platt, (n + 1) / (n + 2) for right and 1 / (m + 2) for wrong picks, so that
+    a few correct picks do not imply certainty. If higher scores have fewer right picks, the score is not
+    informative, and the slope is 0.
     """
     from scipy.optimize import minimize
 
@@ -200,10 +200,10 @@ def platt(scores: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def isotonic(scores: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Fit the rising curve nearest to right and wrong; returns its knots and their values."""
+    """Fit an increasing curve to right and wrong picks; return its knots and their values."""
     from sklearn.isotonic import IsotonicRegression
 
-    least = 0.5 / len(scores)  # no certainty from a finite number
+    least = 0.5 / len(scores)  # a finite number of picks gives no certainty
     model = IsotonicRegression(y_min=least, y_max=1 - least).fit(scores, right.astype(np.float64))
     return np.asarray(model.X_thresholds_, np.float64), np.asarray(model.y_thresholds_, np.float64)
 
@@ -223,7 +223,7 @@ def _chosen(catalog: Catalog, card: ModelCard, where: str, model: str) -> list[S
     if seen:
         raise InputError(
             f"{model} was trained on {len(seen)} of the {len(records)} samples ({seen[0]} among them), whose "
-            f'scores flatter it; leave them out by `where`, e.g. "{HELD_OUT}"'
+            f'scores would be too good; leave them out by `where`, e.g. "{HELD_OUT}"'
         )
     for record in records:
         size = record.acquisition.voxel_size
@@ -265,14 +265,14 @@ def _table(
 
 
 def _volumes(picks: pd.DataFrame, radii: Mapping[str, float], voxel_size: float) -> dict[str, float]:
-    """Tell the median volume of the right picks of each class that lie whole in the volume, Å³."""
+    """Return the median volume in Å³ of the right picks of each class that are completely in the volume."""
     whole = picks[(picks["partner"] >= 0) & (picks["flags"] == "")]
     sizes = {name: whole.loc[whole["class_name"] == name, "size"] for name in radii}
     return {name: float(np.median(size)) * voxel_size**3 for name, size in sizes.items() if len(size)}
 
 
 def _curve(made: Calibration, scores: Floats, right: NDArray[np.bool_], n_truth: int) -> list[Expectation]:
-    """Say for each threshold what the calibrated probabilities of the picks above it promise."""
+    """Return for each threshold the precision and recall expected from the calibrated probabilities."""
     order = np.argsort(scores)
     ordered, probability = scores[order], made.probability(scores[order])
     from_top = probability[::-1].cumsum()[::-1]
@@ -283,7 +283,7 @@ def _curve(made: Calibration, scores: Floats, right: NDArray[np.bool_], n_truth:
     n = len(scores)
     return [
         Expectation(
-            # rounded down, so that the pick which it was made from is above it
+            # rounded down, so that the pick at the threshold is above it
             threshold=float(np.floor(ordered[k] * 1e6) / 1e6),
             precision=round(float(from_top[k]) / (n - k), 6),
             recall=round(min(float(from_top[k]) / n_truth, 1.0), 6) if n_truth else 0.0,

@@ -1,9 +1,9 @@
-"""How many picks are right, by how often they look more like the particle than like its mirror image.
+"""Estimates how many picks are right from how often they resemble the particle more than its mirror image.
 
-Wrong picks win as often as they lose (:mod:`tlpick.evaluation.hands`), so wins less losses count right ones:
-all of them if every right pick wins, and fewer where noise lets some lose. How often right picks win is seen
-among the surest, by score, on the assumption that those are all right. So there are two answers: without
-the assumption the most that can be wrong, with it the least.
+Wrong picks win as often as they lose (:mod:`tlpick.evaluation.hands`), so wins minus losses count the right
+ones: all of them if every right pick wins, and fewer if some lose by noise. How often right picks win is
+measured on the picks with the highest scores, assuming that these are all right. So there are two estimates:
+without the assumption the largest share of wrong picks, with it the smallest.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: Picks that the surest are at least, and in share of all; and how many picks a contest needs.
+#: Least number and share of the picks with the highest scores, and number of picks that is needed.
 SUREST, SUREST_SHARE, ENOUGH = 40, 0.1, 80
-#: The surest win by so many standard errors, or the hand of the particle cannot be seen.
+#: The best picks must win by so many standard errors; otherwise the hand cannot be seen.
 CLEAR = 4.0
 
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """What the contest says of picks.
+    """Estimates for the picks.
 
     Attributes
     ----------
     least, most
-        (n,) between which values the share of wrong ones lies among the picks that are as good or better.
+        (n,) bounds of the share of wrong ones among the picks that are at least as good.
     level
-        Wins less losses of the surest, as a share.
+        Wins minus losses of the best picks, as a share.
     turned
-        The mirror image wins: the tomogram has the other hand.
+        Whether the mirror image wins, so that the tomogram has the other hand.
     """
 
     least: Floats
@@ -47,14 +47,14 @@ def contest(scores: ArrayLike, margin: ArrayLike) -> Contest | None:
     Parameters
     ----------
     scores
-        (n,) of the picks.
+        (n,) scores of the picks.
     margin
-        (n,) by how much each looks more like the particle than like its mirror image.
+        (n,) how much more each resembles the particle than its mirror image.
 
     Returns
     -------
     Contest or None
-        None if there are too few picks, or the surest do not tell the particle from its mirror image.
+        None if there are too few picks, or the best do not distinguish the particle from its mirror image.
     """
     ranks, won = np.asarray(scores, np.float64), np.sign(np.asarray(margin, np.float64))
     n = len(ranks)
@@ -79,14 +79,14 @@ def contest(scores: ArrayLike, margin: ArrayLike) -> Contest | None:
 
 
 def _top(won: Floats, surest: int) -> tuple[int, float]:
-    """Find how many picks from the top on win as often as any: their number, and wins less losses."""
+    """Find the number of best picks that win most often, and their wins minus losses."""
     falling = _falling(won)
     size = max(surest, int((falling >= falling[surest - 1]).sum()))
     return size, float(won[:size].mean())
 
 
 def _falling(values: Floats) -> Floats:
-    """Fit the falling curve that is nearest by least squares."""
+    """Fit a decreasing curve by least squares."""
     from scipy.optimize import isotonic_regression
 
     return np.asarray(isotonic_regression(values, increasing=False).x, np.float64)

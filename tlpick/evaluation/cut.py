@@ -1,4 +1,4 @@
-"""Which picks of a run are kept: by the expected share of wrong ones, by number, or by score."""
+"""Selects the picks of a run: by the expected share of wrong ones, by number, or by score."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from tlpick.evaluation.decoys import best_cut
 
-#: Column of the expected share of wrong picks among those that are as good or better; nan if unknown.
+#: Column of the expected share of wrong picks among those at least as good; nan if unknown.
 WRONG = "wrong"
-#: The most that this share can be, if the mirror image was compared: right picks that lose count as wrong.
+#: Upper bound of this share, if the mirror image was compared: right picks that lose count as wrong.
 WRONG_MOST = "wrong_at_most"
 #: Correlation of a pick with the mean particle of the training data, and with its mirror image.
 LIKENESS, MIRROR = "likeness", "mirror"
-#: Where other molecules are counted, expected F1 hardly changes over hundreds of picks. Wrong picks can be
-#: sorted out later and missed particles are lost, so the longest list is kept that costs this share of it.
+#: If other molecules are counted, the expected F1 hardly changes over hundreds of picks. Wrong picks can be
+#: sorted out later but missed particles are lost, so the longest list that costs this share of F1 is kept.
 SLACK = 0.08
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What was asked for.
+    """The requested selection.
 
     Attributes
     ----------
     by
-        ``best``: the greatest expected F1; ``fdr``: a share of wrong picks; ``top``: so many of each class;
-        ``score``: a least score; ``all``.
+        ``best``: the largest expected F1; ``fdr``: a share of wrong picks; ``top``: a number for each class;
+        ``score``: a score threshold; ``all``.
     value
         The share, the number or the score.
     """
@@ -41,7 +41,7 @@ class Cut:
     value: float = 0.0
 
     def words(self) -> str:
-        """Say it as options of the command line."""
+        """Describe it by command-line options."""
         return {
             "best": "the greatest expected F1",
             "fdr": f"--fdr {self.value:g}",
@@ -57,28 +57,28 @@ def asked_cut(
     min_score: float | None = None,
     precision: float | None = None,
 ) -> Cut:
-    """Tell which picks are to be kept, by at most one of several wishes.
+    """Choose the selection of picks from at most one of several options.
 
     Parameters
     ----------
     fdr
-        Share of wrong picks that may be expected among the kept ones; ``off`` keeps all.
+        Expected share of wrong picks among the kept ones; ``off`` keeps all.
     top
-        So many of each class and tomogram.
+        Number of picks for each class and tomogram.
     min_score
-        Those with at least this score.
+        Score threshold.
     precision
-        A promise of the model's calibration, which is not a cut: nothing else may be asked for with it.
+        Expected precision by the model's calibration, which excludes the other options.
 
     Returns
     -------
     Cut
-        Without a wish, the greatest expected F1.
+        Without an option, the largest expected F1.
 
     Raises
     ------
     InputError
-        If more than one is given, or one cannot be.
+        If more than one is given, or a value is impossible.
     """
     given = {"fdr": fdr, "top": top, "min_score": min_score, "precision": precision}
     named = [f"`{name}`" for name, value in given.items() if value is not None]
@@ -88,7 +88,9 @@ def asked_cut(
         return Cut("all")
     if fdr is not None:
         if isinstance(fdr, str) or not 0 < fdr < 1:
-            raise InputError(f"`fdr={fdr}` is no share of wrong picks; give a number between 0 and 1, or off")
+            raise InputError(
+                f"`fdr={fdr}` is not a share of wrong picks; give a number between 0 and 1, or off"
+            )
         return Cut("fdr", fdr)
     if top is not None:
         if top < 1:
@@ -99,27 +101,27 @@ def asked_cut(
 
 @dataclass(frozen=True)
 class ClassCut:
-    """What a cut left of one class in one tomogram.
+    """The picks of one class that a cut keeps in one tomogram.
 
     Attributes
     ----------
     class_name
-        Of the class.
+        Name of the class.
     kept, all
         Numbers of picks.
     wrong
-        Expected share of wrong ones among the kept; None if nothing can be said.
+        Expected share of wrong ones among the kept picks; None if unknown.
     at_tenth
-        Picks that ``--fdr 0.1`` keeps; None if nothing can be said.
+        Number of picks that ``--fdr 0.1`` keeps; None if unknown.
     stands_out
         False if the picks are no better than those in decoys; None if there were no decoys.
     least
-        Lowest score that was kept; None if none was.
+        Lowest score of the kept picks; None if there are none.
     at_most
-        The most that the share of wrong ones can be; None if nobody knows how many other molecules there are.
+        Upper bound of the share of wrong ones; None if the number of other molecules is unknown.
     unlike
-        The tomogram is unlike what the model learned from, and nothing but noise was counted: no precision is
-        promised.
+        Whether the tomogram is unlike the training data, and only noise was counted, so that no precision can
+        be expected.
     """
 
     class_name: str
@@ -135,7 +137,7 @@ class ClassCut:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Which rows of a table stay, and what that means class by class."""
+    """The rows of a table that are kept, and the result for each class."""
 
     rows: NDArray[np.bool_]
     classes: list[ClassCut] = field(default_factory=list)
@@ -148,7 +150,7 @@ def decide(
     cut: Cut,
     unlike: bool = False,
 ) -> Decision:
-    """Cut the picks of one tomogram.
+    """Select the picks of one tomogram.
 
     Parameters
     ----------
@@ -159,9 +161,9 @@ def decide(
     stands_out
         Class -> whether its picks are better than those in the decoys; empty without decoys.
     cut
-        What is asked for.
+        The requested selection.
     unlike
-        Whether the tomogram is unlike what the model learned from.
+        Whether the tomogram is unlike the model's training data.
 
     Returns
     -------
@@ -170,7 +172,7 @@ def decide(
     Raises
     ------
     InputError
-        If a share of wrong picks is asked for and there were no decoys.
+        If a share of wrong picks is requested without decoys.
     """
     rows = np.zeros(len(table), bool)
     name = table["class_name"].to_numpy()
@@ -237,7 +239,7 @@ def _stay(
 
 
 def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
-    """Say in one sentence how many picks there are, and what can be promised of them."""
+    """Describe in one sentence the number of picks and their expected share of wrong ones."""
     left = kept.all - kept.kept
     weaker = f", {left:,} weaker {'one' if left == 1 else 'ones'} in {every}" if left else ""
     if kept.stands_out is False:
@@ -264,7 +266,7 @@ def sentence(tomogram: str, kept: ClassCut, cut: Cut, every: str) -> str:
 
 
 def other_hand(tomogram: str, class_name: str) -> str:
-    """Say that a tomogram has the other hand."""
+    """Report that a tomogram has the other hand."""
     return (
         f"{tomogram}: the picks look like the mirror image of the {class_name} of the training data, so the "
         "tomogram seems to have the other hand; check the sign of the tilt angles and the tilt axis"

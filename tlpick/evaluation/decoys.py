@@ -1,14 +1,13 @@
-"""What picks in decoys say of picks in the tomogram: which share of them is wrong.
+"""Estimates the share of wrong picks in a tomogram from picks in decoys.
 
-In a decoy (:mod:`tlpick.network.tomograms.decoy`) there is nothing, so a network makes as many wrong picks
-in it as chance alone makes it do in the tomogram. Of the picks with at least some score the expected share
-of wrong ones is the number of the decoy's picks with that score over that of the tomogram's (Elias & Gygi,
-Nat. Methods 4 (2007) 207; one is added to the decoy's, so that a few picks above an empty decoy make no
-certainty). The least share that any cut at or below a pick's score gives is the pick's q-value (Storey &
-Tibshirani, PNAS 100 (2003) 9440).
+A decoy (:mod:`tlpick.network.tomograms.decoy`) contains no particles, so a network makes as many wrong picks
+in it as chance causes in the tomogram. Above a given score, the expected share of wrong picks is the number
+of picks in the decoy divided by that in the tomogram (Elias & Gygi, Nat. Methods 4 (2007) 207; one is added
+to the decoy's number, so that a few picks above an empty decoy do not imply certainty). The smallest share
+over all cuts at or below a pick's score is the pick's q-value (Storey & Tibshirani, PNAS 100 (2003) 9440).
 
-A decoy is noise: it knows nothing of other molecules that look alike. What is said here is a lower bound
-there.
+A decoy contains only noise and no molecules that look similar. If there are such molecules, the estimate is a
+lower bound.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: Picks stand out if so many could hardly be chance and at least this share of them is not, or if above a cut
-#: that keeps half of them or more, decoys have at most the last share of their number.
+#: Picks exceed their decoys if their number is unlikely by chance (first value) and at least the second share
+#: of them is right, or if above a cut that keeps half or more, decoys have at most the third share of their
+#: number.
 CHANCE, SHARE, FEW = 1e-4, 0.2, 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class DecoyEstimate:
-    """What decoys say of the picks of one class in one tomogram.
+    """Estimate from decoys for the picks of one class in one tomogram.
 
     Attributes
     ----------
     wrong
-        (n,) of each pick, the expected share of wrong ones among the picks that are as good or better: its
-        q-value.
+        (n,) q-value of each pick: expected share of wrong ones among the picks that are at least as good.
     expected
-        Particles that the picks are expected to hold, at the cut that holds most.
+        Expected number of right picks at the cut with most of them.
     stands_out
-        False if the picks are no better than those in the decoys: then nothing can be promised of them.
+        False if the picks are no better than those in the decoys, so that nothing can be expected of them.
     """
 
     wrong: Floats
@@ -51,11 +50,11 @@ def estimate_wrong(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Decoy
     Parameters
     ----------
     scores
-        (n,) of the picks.
+        (n,) scores of the picks.
     decoys
-        (m,) of those in all decoys.
+        (m,) scores of the picks in all decoys.
     n_decoys
-        How many decoys there were, of the same volume as the tomogram each.
+        Number of decoys, each as large as the tomogram.
 
     Returns
     -------
@@ -68,14 +67,14 @@ def estimate_wrong(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Decoy
         return DecoyEstimate(np.empty(0), 0.0, False)
     order = np.argsort(-ours, kind="stable")
     ranked = ours[order]
-    # picks with one score are kept or dropped together
+    # picks with equal scores are kept or dropped together
     n_picks = np.searchsorted(-ranked, -ranked, side="right").astype(np.float64)
     n_wrong = (len(theirs) - np.searchsorted(theirs, ranked, side="left") + 1) / n_decoys
     share = np.minimum(n_wrong / n_picks, 1.0)
     q = np.minimum.accumulate(share[::-1])[::-1]
     wrong = np.empty(len(ours))
     wrong[order] = q
-    # were all picks chance, each would be the tomogram's or a decoy's, whichever it fell to
+    # if all picks were chance, each would fall into the tomogram or a decoy with equal probability
     either = n_picks + n_wrong * n_decoys
     clear = (binom.sf(n_picks - 1, either, 1 / (1 + n_decoys)) < CHANCE) & (share <= 1 - SHARE)
     few = (n_wrong - 1 / n_decoys <= FEW * n_picks) & (2 * n_picks >= len(ours))
@@ -88,14 +87,14 @@ def best_cut(wrong: ArrayLike, slack: float = 0.0) -> float:
     Parameters
     ----------
     wrong
-        (n,) expected shares of wrong ones, as :class:`DecoyEstimate` has them.
+        (n,) expected shares of wrong ones, as in :class:`DecoyEstimate`.
     slack
         Share of the greatest expected F1 that a longer list may cost.
 
     Returns
     -------
     float
-        The greatest ``wrong`` of a pick to keep; below 0 if none is.
+        The largest ``wrong`` of a pick to keep; below 0 if none is kept.
     """
     q = np.sort(np.asarray(wrong, np.float64))
     if not len(q):

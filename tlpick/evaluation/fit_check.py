@@ -1,7 +1,7 @@
-"""Whether a tomogram is like those that a model learned from: what differs, and what to change.
+"""Compares a tomogram with a model's training data: what differs, and what to change.
 
-Compared with the tomograms of the training data, whose looks the model's card holds
-(:mod:`catalogs.tomogram_look`). A difference counts if it lies outside of what they span.
+The properties of the training data are in the model's card (:mod:`catalogs.tomogram_look`). A difference
+counts if it is outside of their range.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from catalogs.tomogram_look import TomogramLook
 from tlpick.network.tomograms.intake import Prepared
 from tlpick.network.tomograms.slab import Slab
 
-#: Power in a band may be so many times outside of what the training data span; and beyond this it is another
-#: kind of tomogram.
+#: Factors by which the power in a band may exceed the range of the training data, and beyond which it is
+#: another kind of tomogram.
 TOLERATED, UNLIKE = 1.25, 3.0
 #: The missing wedge and the first zero may differ by this, degrees and share.
 _WEDGE, _ZERO = 7.5, 0.15
@@ -25,26 +25,26 @@ _THICKER = 1.5
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs, in words with what to do about it; ``strong`` if the model cannot know such tomograms."""
+    """A difference, in words with advice; ``strong`` if the model cannot handle such tomograms."""
 
     words: str
     strong: bool = False
 
 
 def compare_looks(look: TomogramLook, known: Sequence[TomogramLook]) -> list[Difference]:
-    """Say what of a tomogram lies outside of what a model learned from.
+    """List the properties of a tomogram that are outside of the range of the training data.
 
     Parameters
     ----------
     look
-        Of the tomogram.
+        Properties of the tomogram.
     known
-        Of the training data, one or more.
+        Properties of the training data, one or more.
 
     Returns
     -------
     list of Difference
-        Empty if it is like them.
+        Empty if there are none.
     """
     found = []
     size = look.voxel_size
@@ -129,7 +129,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def check_fit(prepared: Prepared, card: ModelCard) -> list[Difference] | None:
-    """Compare a prepared tomogram with what its model learned from; None if the card does not say it."""
+    """Compare a prepared tomogram with its model's training data; None if the card does not describe them."""
     from catalogs.tomogram_look import look_at
 
     if not card.looks:

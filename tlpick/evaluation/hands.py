@@ -1,14 +1,14 @@
-"""Whether picks look more like the particle than like its mirror image, which tells other molecules apart.
+"""Compares picks with the particle and its mirror image, to recognise picks of other molecules.
 
-A right pick looks like the particle, in some orientation, rather than like its mirror image. Whatever else a
-network took for the particle (other molecules, membranes, noise) has no reason to prefer one of the two,
-since they have the same size, density and power. So among wrong picks each hand wins as often, and the mirror
-image's wins tell how many of the particle's wins are chance: targets compete with decoys, as in mass
-spectrometry (Elias & Gygi, Nat. Methods 4 (2007) 207), and the decoy is a molecule and no noise.
+A right pick resembles the particle, in some orientation, more than its mirror image. Wrong picks (other
+molecules, membranes, noise) resemble both equally, because these have the same size, density and power
+spectrum. So among wrong picks each hand wins equally often, and the wins of the mirror image show how many
+wins of the particle are due to chance. This is the competition of targets and decoys in mass spectrometry
+(Elias & Gygi, Nat. Methods 4 (2007) 207), with a molecule instead of noise as the decoy.
 
-Both are compared by the correlation coefficient of a pick's surroundings with the mean of the particle that
-the model learned from, over some thousand orientations and small shifts, at about a third of the particle's
-radius and leaving out the missing wedge.
+Both are compared by the correlation coefficient of a pick's surroundings with the mean particle of the
+training data, over some thousand orientations and small shifts, at a resolution of about a third of the
+particle's radius, without the missing wedge.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Real = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Spectrum = NDArray[np.complex64]
 
-#: Orientations tried first, at low resolution, and then: some 29 and 19 degrees apart.
+#: Orientations of the coarse and the fine search: about 29 and 19 degrees apart.
 ROUGH, FINE = 600, 2000
-#: Resolution, in radii of the particle: of the first try and of the second.
+#: Resolution of the coarse and the fine search, in radii of the particle.
 LOW, HIGH = 0.65, 0.3
-#: Shifts that are tried: how far and in which steps, and the finer steps around the best; in radii.
+#: Shifts in radii: range and step, and the finer step around the best.
 _REACH, _STEP, _FINER = 0.3, 0.15, 0.07
-#: So many of the first try's best shifts are looked at again.
+#: Number of the best shifts of the coarse search that are refined.
 _AGAIN = 2
 #: A frequency with less than this share of its shell's median power is in the missing wedge.
 _EMPTY = 0.02
-#: The mean's Fourier transform is sampled so many times finer than its cube asks for.
+#: Oversampling of the Fourier transform of the mean.
 _PAD = 3
 #: Picks whose mean power says which frequencies were measured.
 _SOME = 300
@@ -48,7 +48,7 @@ class Hands:
     Attributes
     ----------
     straight, mirrored
-        (n,) with the particle as it is, and with its mirror image.
+        (n,) with the particle, and with its mirror image.
     """
 
     straight: Floats
@@ -56,7 +56,7 @@ class Hands:
 
     @property
     def margin(self) -> Floats:
-        """(n,) by how much the particle as it is wins; negative where its mirror image does."""
+        """(n,) difference of both; negative if the mirror image fits better."""
         return self.straight - self.mirrored
 
 
@@ -70,11 +70,11 @@ def compare(values: Real, voxel_size: float, xyz: Floats, mean: ParticleMean, ra
     voxel_size
         Å.
     xyz
-        (n, 3) places x, y, z from the centre of voxel 0, Å.
+        (n, 3) positions x, y, z relative to the centre of voxel 0, Å.
     mean
-        Of the particle.
+        Mean of the particle.
     radius
-        Of the particle, Å.
+        Radius of the particle, Å.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def _compared(
     seen = _seen(power)
     rough = seen & (length > 0) & (length <= 1 / max(LOW * radius, 2.5 * spacing))
     fine = seen & (length > 0) & (length <= 1 / max(HIGH * radius, 2.5 * spacing))
-    if rough.sum() < 8:  # a particle of a few voxels has no hand that can be seen
+    if rough.sum() < 8:  # in a particle of a few voxels the hand cannot be seen
         zero = np.array([0.0 for _ in spectra])
         return Hands(zero, zero)
     transform = _transform(mean, spacing, len(power), mask)
@@ -153,7 +153,7 @@ def _mask(n: int, radius: float) -> Real:
 
 
 def _cut(values: Real, centre: Floats, n: int, binning: int) -> Real:
-    """Cut a cube around a place, in voxels along z, y, x; beyond the faces the last planes are repeated."""
+    """Cut a cube around a position in voxels (z, y, x); beyond the faces the last planes are repeated."""
     first = np.rint(centre).astype(np.int64) - n // 2 * binning - (binning - 1) // 2
     index = [
         np.clip(np.arange(a, a + n * binning), 0, m - 1) for a, m in zip(first, values.shape, strict=True)
@@ -165,13 +165,13 @@ def _cut(values: Real, centre: Floats, n: int, binning: int) -> Real:
 
 
 def _frequencies(n: int) -> Floats:
-    """Give (n, n, n / 2 + 1, 3) frequencies along z, y, x in cycles a voxel."""
+    """Return (n, n, n / 2 + 1, 3) frequencies along z, y, x in cycles per voxel."""
     each = np.fft.fftfreq(n)
     return np.stack(np.meshgrid(each, each, np.fft.rfftfreq(n), indexing="ij"), axis=-1)
 
 
 def _seen(power: Real) -> NDArray[np.bool_]:
-    """Tell which frequencies were measured, by the mean power; the same ones for both hands."""
+    """Return which frequencies were measured, by the mean power; they are the same for both hands."""
     n = len(power)
     shell = np.rint(np.sqrt((_frequencies(n) ** 2).sum(axis=-1)) * n).astype(np.int64)
     median = np.array([np.median(power[shell == k]) for k in range(int(shell.max()) + 1)])

@@ -1,8 +1,8 @@
-"""Picks against truth: a pick finds a particle if it is of its class and near enough, each only once.
+"""Compares picks with truth: a pick finds a particle of its class if it is near enough, one to one.
 
-Picks and particles are joined one to one by the Hungarian method, so a second pick on the same particle
-is a false one, and no order of the lists matters. Pure functions over particle tables: picking is scored
-with them, and a network can be while it trains. How others count is in :mod:`tlpick.evaluation.metrics`.
+Picks and particles are matched one to one by the Hungarian method, so a second pick of the same particle is
+false, and the order of the lists does not matter. These are pure functions of particle tables, used to score
+picks and to validate networks in training. Metrics of other programs are in :mod:`tlpick.evaluation.metrics`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from catalogs.seeds import generator
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: What a missed particle was taken for, and what a false pick is, in a table of confusion.
+#: Name for missed particles and false picks in a confusion matrix.
 NONE = "none"
-#: Points of a threshold curve at most.
+#: Largest number of points of a threshold curve.
 CURVE_POINTS = 200
 
 
@@ -41,11 +41,11 @@ class Score:
     class_name
         The class.
     radius
-        A pick may be so far from its particle, Å.
+        Largest distance of a right pick from its particle, Å.
     n_picks, n_truth, n_found
-        Picks, particles that there are, and pairs of both.
+        Numbers of picks, true particles, and pairs.
     mean_distance
-        Of the pairs, Å; nan if there are none.
+        Mean distance of the pairs, Å; nan if there are none.
     """
 
     class_name: str
@@ -57,7 +57,7 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """Share of the picks that are particles; nan without picks."""
+        """Share of the picks that are right; nan without picks."""
         return _ratio(self.n_found, self.n_picks)
 
     @property
@@ -73,11 +73,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Localisation:
-    """How far the picks are from their particles, Å; all nan without pairs.
+    """Distances of picks from their particles, Å; all nan without pairs.
 
-    ``mean``, ``median``, ``p90`` (nine of ten are nearer) and ``rms`` are of the distance; ``offset`` is the
-    mean of pick minus particle along x, y, z. Chance errors cancel in the offset; half a voxel of
-    wrong origin does not.
+    ``mean``, ``median``, ``p90`` (90th percentile) and ``rms`` describe the distance; ``offset`` is the mean
+    of pick minus particle along x, y, z. Random errors cancel in the offset; an origin that is wrong by half
+    a voxel does not.
     """
 
     mean: float
@@ -89,14 +89,14 @@ class Localisation:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Scores, and the tables that they were made from.
+    """Scores, and the tables from which they were computed.
 
     Attributes
     ----------
     scores
         One for each class.
     picks, truth
-        The tables, only of the scored classes, with the columns ``partner`` (row of the other table,
+        The tables of the scored classes, with the columns ``partner`` (row of the other table,
         -1 if none) and ``distance`` (Å, nan if none).
     """
 
@@ -107,9 +107,9 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class PrecisionRecallCurve:
-    """Precision, recall and F1 when only the picks with at least a certain score count.
+    """Precision, recall and F1 as functions of the score threshold.
 
-    All are arrays of one length; the thresholds ascend.
+    All arrays have the same length; thresholds are ascending.
     """
 
     thresholds: Floats
@@ -119,7 +119,7 @@ class PrecisionRecallCurve:
 
     @property
     def auc(self) -> float:
-        """Area under precision over recall: each step of recall times the precision that it is won at.
+        """Area under precision over recall: sum of steps of recall times the precision there.
 
         Recall that no threshold reaches adds nothing; nan if there are no particles.
         """
@@ -137,7 +137,7 @@ def evaluate(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float
     picks, truth
         Particle tables; rows of other classes than those of ``radii`` are left out.
     radii
-        Class name -> the distance in Å that a pick may be off.
+        Class name -> largest distance of a right pick, Å.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def evaluate(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float
 
 
 def match(picks: Floats, truth: Floats, radius: float) -> tuple[Ints, Ints, Floats]:
-    """Join picks and particles one to one: as many pairs as possible, then the shortest in sum.
+    """Match picks and particles one to one: as many pairs as possible, with the smallest sum of distances.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def match(picks: Floats, truth: Floats, radius: float) -> tuple[Ints, Ints, Floa
     """
     distance = cdist(picks, truth)
     near = distance <= radius
-    # One pair more outweighs any change in the sum of distances.
+    # one more pair outweighs any change in the sum of distances
     far = radius * (min(distance.shape, default=0) + 1)
     i, j = linear_sum_assignment(np.where(near, distance, far))
     paired = near[i, j]
@@ -207,10 +207,10 @@ def localisation(evaluation: Evaluation, class_name: str) -> Localisation:
 
 
 def confusion(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float]) -> pd.DataFrame:
-    """Count which class was taken for which.
+    """Compute the confusion matrix of the classes.
 
-    Picks and particles are joined one to one whatever their classes, within the radius of the particle's
-    class: as many pairs as possible, then as many of equal classes as possible, then the nearest.
+    Picks and particles of all classes are matched one to one, within the radius of the particle's class: as
+    many pairs as possible, then as many of equal classes as possible, then the nearest.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def confusion(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, floa
     Returns
     -------
     pandas.DataFrame
-        Rows are what is there, columns what was picked; the last of both, ``none``, is nothing.
+        Rows are true classes, columns picked classes; the last of both is ``none``.
     """
     names = [*radii, NONE]
     number = {name: k for k, name in enumerate(names)}
@@ -251,19 +251,19 @@ def confusion(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, floa
 def bootstrap(
     evaluation: Evaluation, level: float = 0.95, rounds: int = 2000
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Say how far the scores would scatter with other tomograms of the same kind.
+    """Estimate confidence intervals of the scores by bootstrapping over tomograms.
 
-    Whole tomograms are drawn with replacement, since particles of one tomogram share its defocus, its
-    thickness and its crowding. One tomogram alone says nothing about others: all bounds are nan then.
+    Whole tomograms are drawn with replacement, because the particles of a tomogram share its defocus,
+    thickness and crowding. For a single tomogram all bounds are nan.
 
     Parameters
     ----------
     evaluation
-        Of several tomograms.
+        Evaluation of several tomograms.
     level
-        Share of the draws between the bounds.
+        Confidence level of the bounds.
     rounds
-        Draws.
+        Number of draws.
 
     Returns
     -------
@@ -299,9 +299,9 @@ def only_reviewed(
     radii: Mapping[str, float],
     inside: Callable[[pd.DataFrame], NDArray[np.bool_]],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Leave out what lies where nobody has looked for particles, so that it is neither right nor wrong.
+    """Leave out picks and particles outside of the reviewed region.
 
-    A pick that finds a particle counts where the particle lies; others count where they lie themselves.
+    For a pick that finds a particle, the position of the particle counts; for others, their own.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ def only_reviewed(
     radii
         Class -> radius in Å.
     inside
-        Tells of each row of a table whether it lies in the reviewed region.
+        Function that returns for each row of a table whether it is in the reviewed region.
 
     Returns
     -------
@@ -328,7 +328,7 @@ def only_reviewed(
 
 
 def curve(picks: pd.DataFrame, truth: pd.DataFrame, radius: float) -> PrecisionRecallCurve:
-    """Follow precision, recall and F1 over the score from which on a pick counts.
+    """Compute precision, recall and F1 as functions of the score threshold.
 
     Parameters
     ----------
@@ -340,7 +340,7 @@ def curve(picks: pd.DataFrame, truth: pd.DataFrame, radius: float) -> PrecisionR
     Returns
     -------
     PrecisionRecallCurve
-        With a point for each distinct score, or :data:`CURVE_POINTS` evenly chosen ones.
+        One point for each distinct score, or :data:`CURVE_POINTS` evenly spaced ones.
     """
     scores = picks["score"].to_numpy(np.float64)
     thresholds = np.unique(scores)

@@ -1,9 +1,9 @@
-"""How others in the field count right and wrong picks, each by its name; pure functions over particle tables.
+"""Metrics of other programs and challenges for picks; pure functions of particle tables.
 
-They differ in what a second pick of a particle is (wrong, ignored, right, or the loss of the particle), in
-how near is near, and in whether classes matter. None is one to one; that is
-:mod:`tlpick.evaluation.matching`, the metric that this program goes by. Every function takes the tables of
-all tomograms and counts within each.
+They differ in how a second pick of a particle counts (wrong, ignored, right, or as the loss of the particle),
+in the distance of a right pick, and in whether classes matter. None of them matches one to one as
+:mod:`tlpick.evaluation.matching`, the metric of this program. Every function takes the tables of all
+tomograms and counts within each.
 
 =============  =========================  ==================  ================================================
 function       near is                    a second pick is    then
@@ -32,7 +32,7 @@ from scipy.spatial.distance import cdist
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Radii of the CZII challenge's classes, Å, and how much each counts: hard ones twice, β-amylase not at all.
+#: Radii of the CZII challenge's classes, Å, and their weights: 2 for hard ones, 0 for β-amylase.
 CZII_RADII = {
     "apo-ferritin": 60.0,
     "beta-amylase": 65.0,
@@ -49,7 +49,7 @@ CZII_WEIGHTS = {
     "thyroglobulin": 2.0,
     "virus-like-particle": 1.0,
 }
-#: What DeePiCt's evaluation takes as near: 10 voxels of its tomograms.
+#: Largest distance in DeePiCt's evaluation: 10 voxels of its tomograms.
 DEEPICT_RADIUS = 135.0
 
 
@@ -57,7 +57,7 @@ DEEPICT_RADIUS = 135.0
 class Counts:
     """Right and wrong picks and missed particles of one class, in all tomograms together.
 
-    ``redundant`` are picks that count as neither.
+    ``redundant`` picks count as neither.
     """
 
     right: int
@@ -84,20 +84,20 @@ class Counts:
 
 @dataclass(frozen=True)
 class Field:
-    """What one of the metrics gives.
+    """Result of a metric.
 
     Attributes
     ----------
     name
-        Of the metric.
+        Name of the metric.
     value
-        Its headline.
+        Its main value.
     headline
-        What that is, in words.
+        Description of the main value.
     classes
         Class -> counts.
     more
-        Further figures, by name.
+        Further values by name.
     """
 
     name: str
@@ -130,10 +130,10 @@ def shrec21(
     radii: Mapping[str, float],
     hits: Callable[[pd.DataFrame, pd.DataFrame], Ints] | None = None,
 ) -> Field:
-    """Count as the SHREC 2021 challenge does: a pick hits the particle whose volume it lies in.
+    """Count as in the SHREC 2021 challenge: a pick hits the particle whose volume contains it.
 
-    The first pick that hits a particle says what it was taken for. Finding counts whatever the class;
-    precision is the number of particles found over that of all picks.
+    The first pick that hits a particle determines its class. For finding, classes do not matter; precision is
+    the number of found particles divided by that of all picks.
 
     Parameters
     ----------
@@ -170,10 +170,10 @@ def shrec21(
 
 
 def czii(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float], beta: float = 4.0) -> Field:
-    """Count as the CZII challenge (Kaggle 2024) does: F-beta 4, near is half of the radius.
+    """Count as in the CZII challenge (Kaggle 2024): F-beta 4, within half of the radius.
 
-    A particle is found by any pick near it, and every pick beyond one for each found particle is wrong.
-    Classes that bear the challenge's names have its radii and weights, whatever ``radii`` says.
+    A particle is found by any pick near it; all picks beyond one per found particle are wrong. Classes with
+    names of the challenge have its radii and weights instead of ``radii``.
     """
     radii = {name: CZII_RADII.get(name, radius) for name, radius in radii.items()}
 
@@ -186,7 +186,7 @@ def czii(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float], b
 
 
 def octopi(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float], beta: float = 4.0) -> Field:
-    """Count as octopi does: near is 0.8 of the radius, and every pick near a particle is right."""
+    """Count as in octopi: within 0.8 of the radius, and every pick near a particle is right."""
     missed = dict.fromkeys(radii, 0)
     hit = dict.fromkeys(radii, 0)
     wrong = dict.fromkeys(radii, 0)
@@ -204,7 +204,7 @@ def octopi(picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float],
 def deepict(
     picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float], tolerance: float = DEEPICT_RADIUS
 ) -> Field:
-    """Count as DeePiCt does: by falling score, each pick takes the nearest particle that is still free.
+    """Count as in DeePiCt: in order of falling score, each pick takes the nearest free particle.
 
     A pick whose near particles are all taken is redundant and counts as neither. The area under
     precision over recall is by the trapezoidal rule from the first pick on.
@@ -244,7 +244,7 @@ def deepict(
 def deepfinder(
     picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float], distance: float | None = None
 ) -> Field:
-    """Count as DeepFinder does: a particle is found only if exactly one pick of any class is near it.
+    """Count as in DeepFinder: a particle is found only if exactly one pick of any class is near it.
 
     With two picks near, the particle is missed. Picks near no found particle are wrong. The classes come in
     with the confusion matrix of what is then joined.
@@ -286,7 +286,7 @@ def deepfinder(
 def box_iou(
     picks: pd.DataFrame, truth: pd.DataFrame, radii: Mapping[str, float], least: float = 0.6
 ) -> Field:
-    """Count as TomoTwin and ProPicker do: boxes of a class's diameter whose overlap is more than IoU 0.6.
+    """Count as in TomoTwin and ProPicker: boxes of a class's diameter that overlap by more than IoU 0.6.
 
     A particle is found if any box overlaps enough, and takes the one that overlaps most; boxes that no
     particle takes are wrong.

@@ -18,21 +18,21 @@ from catalogs.tomogram_look import TomogramLook, look_at
 
 Floats = NDArray[np.float64]
 
-#: Particles of a class that are averaged at most, and at least.
+#: Largest and smallest number of particles of a class to average.
 MOST, LEAST = 300, 5
-#: Tomograms that are looked at.
+#: Number of tomograms to use.
 LOOKS = 24
 
 
 def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[str, ParticleMean]:
-    """Average the particles of each class of some samples, in their own orientation and as they lie.
+    """Average the particles of each class of some samples, aligned and not aligned.
 
     Parameters
     ----------
     catalog
         The corpus.
     records
-        Samples of one voxel size. What cannot be read of them is left out.
+        Samples of one voxel size. Unreadable ones are left out.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[st
 
 
 def tomogram_looks(catalog: Catalog, records: Sequence[SampleRecord]) -> list[TomogramLook]:
-    """Measure how some tomograms of a corpus look, spread evenly over them, without unreadable ones."""
+    """Measure the properties of some tomograms of a corpus, evenly chosen, without unreadable ones."""
     found = []
     for k in np.unique(np.linspace(0, len(records) - 1, min(len(records), LOOKS)).round().astype(int)):
         record = records[int(k)]
@@ -94,7 +94,7 @@ class _Sums:
         self.aligned, self.unaligned = np.zeros((2, *(self._edge,) * 3))
 
     def add(self, values: NDArray[np.float32], table: pd.DataFrame) -> None:
-        """Add the particles of a tomogram that lie whole in it."""
+        """Add the particles that are completely inside a tomogram."""
         from scipy.spatial.transform import Rotation
 
         half = self._edge // 2

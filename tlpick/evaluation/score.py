@@ -1,4 +1,4 @@
-"""``tlpick score``: reads picks and truth from files, compares them and writes what came out."""
+"""``tlpick score``: reads picks and truth from files, compares them and writes the results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def score_files(
     reviewed: str | None = None,
     join: Mapping[str, str] | None = None,
 ) -> Result:
-    """Compare picks with truth; ``score.json`` and ``report.html`` go beside the picks.
+    """Compare picks with truth; write ``score.json`` and ``report.html`` beside the picks.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def score_files(
     truth_path
         A corpus or a sample of it, a particle list, or a label volume.
     radius
-        How far a pick may be off, Å; None: the radius of its class.
+        Largest distance of a right pick, Å; None: the radius of its class.
     reviewed
-        Mask of the region in which the truth is complete, or a folder with one for each tomogram; None: all
-        that the run looked at.
+        Mask of the region in which the truth is complete, or a folder with one for each tomogram; None: the
+        region of the run.
     join
-        Name of a picked tomogram -> what the truth calls it.
+        Name of a picked tomogram -> its name in the truth.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def score_files(
     Raises
     ------
     InputError
-        If one of them cannot be read, or they do not speak of the same classes or tomograms.
+        If one of them cannot be read, or they have no classes or tomograms in common.
     """
     picks = read_picks(picks_path)
     truth = read_truth(truth_path, picks.run, picks.tomograms, join)
@@ -106,7 +106,7 @@ def score_files(
 
 
 def sentence(score: Score) -> str:
-    """Say a score in one line."""
+    """Write a score in one line."""
     false = score.n_picks - score.n_found
     distance = "" if math.isnan(score.mean_distance) else f"; mean distance {score.mean_distance:.1f} Å"
     return (
@@ -116,7 +116,7 @@ def sentence(score: Score) -> str:
 
 
 def sentences(result: Result) -> list[str]:
-    """Say a result in a few lines: each class, and what the metrics of others say."""
+    """Write a result in a few lines: each class, and the metrics of other programs."""
     lines = []
     for score in result.evaluation.scores:
         low, high = result.intervals[score.class_name]["f1"]
@@ -127,7 +127,7 @@ def sentences(result: Result) -> list[str]:
 
 
 def _radii(picks: Picks, truth: Truth, radius: float | None) -> dict[str, float]:
-    """Choose the classes to score, and how far a pick of each may be off."""
+    """Choose the classes to score, and the largest distance of a right pick of each."""
     known = set(truth.table["class_name"]) | set(truth.radii)
     if known and not known & set(picks.radii):
         raise InputError(
@@ -139,14 +139,14 @@ def _radii(picks: Picks, truth: Truth, radius: float | None) -> dict[str, float]
         value = radius or (truth.radii.get(name, math.nan) if math.isnan(of_picks) else of_picks)
         if math.isnan(value):
             raise InputError(
-                f"the radius of {name} is not known to {picks.source} or {truth.source}; give `radius`"
+                f"the radius of {name} is unknown in {picks.source} and {truth.source}; give `radius`"
             )
         chosen[name] = value
     return chosen
 
 
 def _own_radii(picks: Picks, truth: Truth, radii: Mapping[str, float]) -> dict[str, float]:
-    """Give the classes' own radii, which the metrics of others go by whatever --radius says."""
+    """Return the classes' own radii, which other metrics use instead of --radius."""
     known = {name: value for name, value in (truth.radii | picks.radii).items() if not math.isnan(value)}
     return {name: known.get(name, value) for name, value in radii.items()}
 

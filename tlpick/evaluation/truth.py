@@ -1,4 +1,4 @@
-"""What is really there: from a corpus or a sample of it, a particle list, or a label volume."""
+"""Reads the truth: from a corpus or a sample of it, a particle list, or a label volume."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ _MASKS = (*_VOLUMES, ".zarr", ".ome.zarr", ".mrc.gz", ".em", ".zarr.zip")
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is really there.
+    """The true particles.
 
     Attributes
     ----------
     source
-        What the user gave.
+        Path that the user gave.
     table
         Particle table without distractors.
     tomograms
-        Names of the tomograms that it speaks of.
+        Names of its tomograms.
     radii
-        Class -> radius in Å, as far as known.
+        Class -> radius in Å, if known.
     titles
-        Tomogram -> a name for people, where it has one.
+        Tomogram -> a name for people, if it has one.
     volumes
-        Tomogram -> where it lies, where that is known.
+        Tomogram -> path of its volume, if known.
     instances
-        Tomogram -> function that reads its volume of instances, where there is one.
+        Tomogram -> function that reads its instance volume, if there is one.
     notes
-        What the user should know of it, in sentences.
+        Notes for the user, in sentences.
     """
 
     source: str
@@ -73,25 +73,25 @@ class Truth:
 def read_truth(
     path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping[str, str] | None = None
 ) -> Truth:
-    """Read the truth, with its tomograms named as those that were picked.
+    """Read the truth, with its tomograms named as in the picks.
 
     Parameters
     ----------
     path
-        Of a corpus, of a sample's Zarr group, of a particle list of any known format, or of a volume whose
-        voxels have the labels of the model's classes.
+        Path of a corpus, a sample's Zarr group, a particle list of any known format, or a volume with the
+        labels of the model's classes.
     run
-        What ``run.json`` says of the picks: sizes of the tomograms and classes, if the truth does not know.
+        Content of the picks' ``run.json``: sizes of the tomograms and classes, if the truth lacks them.
     names
-        The tomograms that were picked.
+        Names of the picked tomograms.
     join
-        Name of a picked tomogram -> what the truth calls it, where that is another name. One tomogram and the
-        truth of one are joined whatever they are called.
+        Name of a picked tomogram -> its name in the truth, if these differ. A single tomogram and the truth
+        of a single one are always joined.
 
     Raises
     ------
     InputError
-        If it is none of these, or there is no tomogram of a name in ``join``.
+        If it is none of these, or a tomogram in ``join`` does not exist.
     """
     truth = _read(path, run, names, join or {})
     return _joined(truth, names, join or {})
@@ -101,7 +101,7 @@ def _read(path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping
     if "://" not in path and not Path(path).exists():
         raise InputError(f"{path} does not exist; give a corpus, a sample, a particle list or a label volume")
     plain = path.lower().removesuffix(".gz").removesuffix(".bz2")
-    # lists of particles end in .em too, and are single images as volumes
+    # particle lists may be .em files too, which are single images as volumes
     if plain.endswith(_VOLUMES) or (plain.endswith(_PERHAPS_VOLUMES) and _is_volume(path)):
         return _from_labels(path, run, names, join)
     if "://" not in path and Path(path).is_file():
@@ -123,7 +123,7 @@ def _read(path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping
 
 
 def hits(truth: Truth) -> Callable[[pd.DataFrame, pd.DataFrame], Ints] | None:
-    """Make the function that says in which particle's volume a pick lies, as SHREC'21 has it.
+    """Make the function that finds the particle whose volume contains a pick, as in SHREC'21.
 
     A volume of instances is needed, which samples of a corpus have; it is grown by one voxel to each side.
     None where there is none for every tomogram.
@@ -156,20 +156,20 @@ def hits(truth: Truth) -> Callable[[pd.DataFrame, pd.DataFrame], Ints] | None:
 
 
 def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame], NDArray[np.bool_]]:
-    """Make the function that says which rows of a particle table lie in the reviewed region.
+    """Make the function that finds the rows of a particle table in the reviewed region.
 
     Parameters
     ----------
     path
-        Of a volume that is not 0 where somebody has looked for particles, for a single tomogram; or of a
-        folder with one for each, named as the tomogram.
+        Path of a volume that is not 0 in the reviewed region, for a single tomogram; or of a folder with one
+        volume for each, named as the tomogram.
     names
-        Of the tomograms.
+        Names of the tomograms.
 
     Raises
     ------
     InputError
-        If a tomogram has no mask, or a mask does not say its voxel size.
+        If a tomogram has no mask, or a mask does not state its voxel size.
     """
     masks: dict[str, Volume] = {}
     for name in names:
@@ -186,7 +186,7 @@ def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame],
             )
         masks[name] = open_volume(file)
         if masks[name].voxel_size is None:
-            raise InputError(f"the mask {file} does not say its voxel size; write it into its header")
+            raise InputError(f"the mask {file} does not state its voxel size; write it into its header")
 
     @functools.cache
     def read(name: str) -> NDArray[np.bool_]:
@@ -207,7 +207,7 @@ def reviewed_region(path: str, names: Sequence[str]) -> Callable[[pd.DataFrame],
 
 
 def picked_region(run: Mapping[str, Any]) -> Callable[[pd.DataFrame], NDArray[np.bool_]] | None:
-    """Make the function that says which rows of a particle table a run looked at.
+    """Make the function that finds the rows of a particle table in the region of a run.
 
     Parameters
     ----------
@@ -217,12 +217,12 @@ def picked_region(run: Mapping[str, Any]) -> Callable[[pd.DataFrame], NDArray[np
     Returns
     -------
     callable or None
-        None if the run looked at all of every tomogram.
+        None if the run used the whole of every tomogram.
 
     Raises
     ------
     InputError
-        If a mask is no longer there.
+        If a mask no longer exists.
     """
     crop = run.get("settings", {}).get("terms", {}).get("crop")
     tomograms = {str(each["name"]): each for each in run.get("tomograms", ())}
@@ -250,7 +250,7 @@ def picked_region(run: Mapping[str, Any]) -> Callable[[pd.DataFrame], NDArray[np
 
 
 def stated_radii(file: Path) -> dict[str, float]:
-    """Read the radii that this program writes into STAR files beside the particles; none elsewhere."""
+    """Read the radii that this program writes into STAR files; other files have none."""
     if file.suffix.lower() != ".star":
         return {}
     from catalogs.particle_formats.relion import read_classes
@@ -259,7 +259,7 @@ def stated_radii(file: Path) -> dict[str, float]:
 
 
 def unique(names: pd.Series[Any]) -> list[str]:
-    """List the names in the order of their first."""
+    """List the distinct names in order of appearance."""
     return list(dict.fromkeys(str(name) for name in names))
 
 
@@ -289,7 +289,7 @@ def _of_particles(path: str, table: pd.DataFrame) -> Truth:
 
 
 def _context(run: Mapping[str, Any], join: Mapping[str, str]) -> Context:
-    """Say what a list may leave open, as the run knows it: sizes, the only tomogram's name, classes."""
+    """Make the context of a list from the run: sizes, the name of a single tomogram, classes."""
     from catalogs.particle_formats.base import Context
 
     tomograms = run.get("tomograms", [])
@@ -360,7 +360,7 @@ def _from_corpus(path: str, names: Sequence[str], join: Mapping[str, str]) -> Tr
 
 
 def _joined(truth: Truth, names: Sequence[str], join: Mapping[str, str]) -> Truth:
-    """Name the tomograms of the truth as those that were picked."""
+    """Name the tomograms of the truth as in the picks."""
     called = {their: ours for ours, their in join.items()}
     for ours, their in join.items():
         if ours not in names:
@@ -372,7 +372,7 @@ def _joined(truth: Truth, names: Sequence[str], join: Mapping[str, str]) -> Trut
     if len(names) == len(truth.tomograms) == 1 and not join:
         [theirs], [ours] = truth.tomograms, names
         called = {theirs: ours}
-        notes = (f"the truth of {theirs} is taken for that of {ours}: each is the only one",)
+        notes = (f"the truth of {theirs} is used as that of {ours}: each is the only one",)
     if not any(their != ours for their, ours in called.items()):
         return truth
     return replace(
@@ -391,13 +391,13 @@ def _instances(corpus: Catalog, sample_id: str) -> NDArray[Any]:
 
 
 def _from_labels(path: str, run: Mapping[str, Any], names: Sequence[str], join: Mapping[str, str]) -> Truth:
-    """Find the particles in a volume of labels: its connected bodies, touching ones parted."""
+    """Find the particles in a label volume: connected components, with touching ones split."""
     from tlpick.network.localisation.localise import Options, localise
     from tlpick.network.picks import as_table
 
     if not run:
         raise InputError(
-            f"{path} holds labels, whose classes only the folder of a run knows; score the folder that "
+            f"{path} holds labels, whose classes are only in the folder of a run; score the folder that "
             "tlpick run wrote"
         )
     volume = open_volume(path)

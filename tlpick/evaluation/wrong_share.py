@@ -1,7 +1,7 @@
-"""The expected share of wrong picks, from everything that knows of it: decoys, mirror images, calibration.
+"""The expected share of wrong picks, from decoys, mirror images and calibration.
 
-Decoys know this tomogram's noise, the contest with the mirror image (:mod:`tlpick.evaluation.contest`)
-knows its other molecules, and a calibration knows those of the corpus. Each misses what the others know, so
+Decoys reflect this tomogram's noise, the comparison with the mirror image (:mod:`tlpick.evaluation.contest`)
+its other molecules, and a calibration the molecules of the corpus. Each of them misses some wrong picks, so
 the largest share counts.
 """
 
@@ -22,22 +22,22 @@ from tlpick.network.tomograms.intake import Prepared
 
 Floats = NDArray[np.float64]
 
-#: So many of a class's picks are compared with both hands, the best by score.
+#: Number of a class's best picks that are compared with both hands.
 MOST = 2000
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is known of the picks of a tomogram, class by class.
+    """Estimates for the picks of a tomogram, class by class.
 
     Attributes
     ----------
     stands_out
         Class -> whether its picks are better than those in the decoys.
     hands
-        Class -> wins less losses of the surest picks against the mirror image, as a share: 1 if all win,
-        negative if the mirror image wins and the tomogram has the other hand. Without classes of which the
-        hand cannot be seen.
+        Class -> wins minus losses of the best picks against the mirror image, as a share: 1 if all win,
+        negative if the mirror image wins and the tomogram has the other hand. Classes whose hand cannot be
+        seen are missing.
     """
 
     stands_out: dict[str, bool] = field(default_factory=dict)
@@ -52,14 +52,14 @@ def add_wrong_share(
     Parameters
     ----------
     table
-        Picks of the tomogram; gets the columns :data:`~tlpick.evaluation.cut.WRONG` and, where the mirror
-        image was compared, ``WRONG_MOST``, ``LIKENESS`` and ``MIRROR``.
+        Picks of the tomogram; the columns :data:`~tlpick.evaluation.cut.WRONG` and, if the mirror image was
+        compared, ``WRONG_MOST``, ``LIKENESS`` and ``MIRROR`` are added.
     chance
-        Picks of all its decoys.
+        Picks in all its decoys.
     card
-        Of the model.
+        Card of the model.
     n_decoys
-        How many decoys there were; with none nothing is estimated.
+        Number of decoys; without decoys nothing is estimated.
     prepared
         The tomogram.
 
@@ -106,10 +106,11 @@ def add_wrong_share(
 def _ranked(
     table: pd.DataFrame, ours: NDArray[np.int64], noise: Floats
 ) -> tuple[Floats, Floats, float] | None:
-    """Rank the picks of a class by score and likeness together, and let both hands compete.
+    """Rank the picks of a class by score and likeness together, and compare both hands.
 
-    A pick that neither hand is like is no particle, whatever its score; both count alike, in standard
-    deviations. The likeness is that of the hand that wins, so that it says nothing of which one does.
+    A pick that resembles neither hand is not a particle, whatever its score. Score and likeness count
+    equally, in standard deviations. The likeness is that of the better hand, so that it does not depend on
+    which one wins.
     """
     rows = table.iloc[ours]
     likeness = rows[[LIKENESS, MIRROR]].max(axis=1).to_numpy(np.float64)
@@ -117,7 +118,7 @@ def _ranked(
     score = rows["score"].to_numpy(np.float64)
     rank = np.where(compared, _standard(score, compared) + _standard(likeness, compared), -np.inf)
     margin = np.where(compared, (rows[LIKENESS] - rows[MIRROR]).to_numpy(np.float64), 0.0)
-    # those that were not compared come last, by score
+    # picks that were not compared come last, by score
     order = np.lexsort((-score, -rank))
     place = np.empty(len(order))
     place[order] = np.arange(len(order))

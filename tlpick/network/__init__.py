@@ -1,1 +1,1 @@
-"""A network at work: its geometry, the sweep over a tomogram, segmentation, localisation."""
+"""Applies a network: its geometry, the sweep over a tomogram, segmentation, localisation."""

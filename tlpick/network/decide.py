@@ -1,7 +1,7 @@
-"""From what a network says of a voxel to its class: probabilities, and the rule that decides.
+"""Turns a network's output into probabilities and classes of voxels.
 
-One walk through memory does all of it. Every voxel is computed in the same way wherever it lies in an array:
-libraries take other code for the last few voxels of a row, which rounds in another way.
+This takes one pass through memory. Every voxel is computed in the same way, wherever it lies in an array.
+Libraries use other code for the last few voxels of a row, which rounds differently.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _TERMS = tuple(
         5.0000001201e-1,
     )
 )
-_LEAST = np.float32(-87.0)  # its exponential is the least that is not denormal
+_LEAST = np.float32(-87.0)  # its exponential is the smallest that is not denormal
 
 
 class Rule:
-    """Which class a voxel has, by its probabilities.
+    """The rule that assigns classes to voxels from their probabilities.
 
     Parameters
     ----------
     classes
-        Channel k of the network's answer is the class with the k-th smallest label, channel 0 the background.
+        Channel k of the network's output is the class with the k-th smallest label; channel 0 is background.
     thresholds
-        Least probability of a class's voxels, by class name; the likeliest class (background among them)
-        counts where none is given.
+        Smallest probability of a class's voxels, by class name; without one, the most likely class
+        (including background) is chosen.
     """
 
     def __init__(self, classes: Sequence[ClassInfo], thresholds: Mapping[str, float]) -> None:
@@ -55,26 +55,26 @@ class Rule:
         labels: NDArray[np.uint8],
         score: NDArray[np.uint8],
     ) -> None:
-        """Decide on voxels.
+        """Assign classes to voxels.
 
         Parameters
         ----------
         answer
-            (z, y, x, classes + 1) what the network says.
+            (z, y, x, classes + 1) output of the network.
         logits
-            Whether a softmax turns it into probabilities.
+            Whether a softmax must turn it into probabilities.
         labels, score
-            (z, y, x) filled with each voxel's class, and the probability of its likeliest class in 1/255.
+            (z, y, x) filled with each voxel's class, and the probability of its most likely class in 1/255.
         """
         _decide(answer, logits, self._values, self._least, labels, score)
 
     def labels(self, likeliest: NDArray[np.uint8], highest: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Decide from what is left of the probabilities, where every class has a threshold.
+        """Assign classes from stored maxima of the probabilities, if every class has a threshold.
 
         Parameters
         ----------
         likeliest
-            (z, y, x) index of the likeliest class in the order of the labels; the first class is 0.
+            (z, y, x) index of the most likely class in the order of the labels; the first class is 0.
         highest
             (z, y, x) its probability.
 
@@ -101,7 +101,7 @@ def add_probabilities(answer: NDArray[np.float32], logits: bool, to: NDArray[np.
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _exp(x: np.float32) -> np.float32:
-    """Exponential of a number that is not positive, to float32's precision."""
+    """Return the exponential of a non-positive number to float32's precision."""
     x = max(x, _LEAST)
     n = np.float32(np.floor(x * _LOG2E + np.float32(0.5)))
     r = x - n * _LN2_HIGH
@@ -169,7 +169,7 @@ def _decide(
     for z in range(nz):
         for y in range(ny):
             _row(answer[z, y], logits, shares, total)
-            highest[:], bar[:], value[:] = -1, 2, 0  # what is no number is background
+            highest[:], bar[:], value[:] = -1, 2, 0  # nan counts as background
             for k in range(1, n_classes):
                 stated = not np.isnan(least[k - 1])
                 for x in range(nx):

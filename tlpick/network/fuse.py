@@ -1,8 +1,8 @@
-"""Layers joined where that saves a walk through memory: a convolution, its normalisation, its activation.
+"""Fuses layers to save passes through memory: a convolution, its normalisation, its activation.
 
-At prediction batch normalisation is a fixed scale and offset of each channel, so the convolution before it
-can do it with other weights (Jacob et al., CVPR 2018, section 3.2). What works on each voxel alone is done
-where the voxel is computed.
+In prediction, batch normalisation is a fixed scale and offset of each channel, so it can be merged into the
+weights of the convolution before it (Jacob et al., CVPR 2018, section 3.2). Operations on single voxels are
+done where the voxel is computed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tlpick.network.geometry import Call, Graph, Node
 
 
 def joined(graph: Graph) -> Graph:
-    """Join layers with what follows them, as far as nothing else reads what lies between.
+    """Fuse layers with those that follow, unless another layer reads the intermediate result.
 
     Parameters
     ----------
     graph
-        Of a network, as :func:`tlpick.network.geometry.read_graph` gives it.
+        Graph of a network from :func:`tlpick.network.geometry.read_graph`.
 
     Returns
     -------
     Graph
-        Of fewer layers. A result is the same up to rounding, and the same wherever a voxel is.
+        Graph with fewer layers. Results are equal up to rounding, and do not depend on a voxel's position.
     """
     readers = Counter(tensor for node in graph.nodes for tensor in node.inputs)
     nodes: list[Node] = []
@@ -51,7 +51,7 @@ def _after(first: Callable[[Any], Any] | None, then: Call) -> Callable[[Any], An
 
 
 def _scaled(conv: Node, node: Node) -> Node | None:
-    """Let a convolution do the batch normalisation that follows it; None if it cannot."""
+    """Merge the batch normalisation that follows into a convolution; None if this is impossible."""
     from keras import layers, ops
 
     norm, layer = node.layer, conv.layer

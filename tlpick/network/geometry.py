@@ -1,7 +1,7 @@
-"""The graph of a network: which layer reads what, and how far along an axis.
+"""The graph of a network: the inputs of each layer, and how far it sees along each axis.
 
-Everything that picking must know about a network's geometry is read off its layers: what each is padded
-with, how far a voxel's result depends on its surroundings, and how coarse the coarsest level is.
+Everything that picking must know about a network's geometry is derived from its layers: their padding, the
+receptive field of a voxel, and the coarsest level.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Kind = Literal["window", "spread", "pointwise"]
 Triple = tuple[int, int, int]
 Call = Callable[[list[Any]], Any]
 
-#: Layers and operators whose result at a voxel depends on that voxel alone, at prediction.
+#: Layers and operators whose result at a voxel depends only on that voxel, in prediction.
 _POINTWISE = frozenset(
     {
         "Activation",
@@ -57,7 +57,7 @@ _ALONG_CHANNELS = frozenset({"Concatenate", "LayerNormalization", "Softmax", "Un
 
 @dataclass(frozen=True)
 class Reach:
-    """What a layer reads along one axis for a run of its results.
+    """The inputs that a layer reads along one axis for a range of its results.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Reach:
         return begin * self.step - self.before, (end - 1) * self.step - self.before + self.size
 
     def gives(self, end: int) -> int:
-        """Return the end of the results that inputs ``:end`` suffice for."""
+        """Return the end of the results that can be computed from inputs ``:end``."""
         if self.kind == "spread":
             return max(end * self.step - self.before, 0)
         return max((end + self.before - self.size) // self.step + 1, 0)
@@ -92,28 +92,28 @@ class Reach:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One layer at one place in the graph.
+    """One layer at its place in the graph.
 
     Attributes
     ----------
     layer
         The Keras layer.
     inputs
-        Numbers of the tensors it reads; 0 is the network's input.
+        Numbers of the tensors that it reads; 0 is the network's input.
     output
-        Number of the tensor it makes.
+        Number of the tensor that it computes.
     reach
-        Along z, y, x.
+        Reach along z, y, x.
     channels
-        Of the output.
+        Channels of the output.
     scale
         Voxels of the output per voxel of the network's input, along z, y, x.
     call
-        The layer on a list of tensors, without padding of its own, at prediction, and before ``activation``.
+        The layer as a function of a list of tensors, in prediction, without padding and ``activation``.
     activation
-        Of the layer; None if it is part of ``call`` or there is none.
+        Activation of the layer; None if it is part of ``call`` or there is none.
     padding
-        What stands beyond the edge of the volume.
+        Value beyond the edge of the volume.
     """
 
     layer: Any
@@ -127,24 +127,24 @@ class Node:
     padding: float = 0.0
 
     def compute(self, tensors: list[Any]) -> Any:
-        """Return the layer's result."""
+        """Return the result of the layer."""
         sums = self.call(tensors)
         return sums if self.activation is None else self.activation(sums)
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network as layers in the order in which they can be computed.
+    """A network as a list of layers in the order of computation.
 
     Attributes
     ----------
     nodes
         The layers.
     output
-        Number of the tensor with the answer.
+        Number of the output tensor.
     softmax
-        Whether the answer is turned into probabilities by a softmax that is not among the layers. As a layer
-        it would round according to a voxel's place in the array, and hence to the tile that it is in.
+        Whether a softmax, which is not among the layers, must turn the output into probabilities. As a layer,
+        its rounding would depend on a voxel's position in the array, and so on its tile.
     """
 
     nodes: tuple[Node, ...]
@@ -153,17 +153,17 @@ class Graph:
 
     @property
     def pooling(self) -> Triple:
-        """Voxels along z, y, x that origins and lengths of tiles must be multiples of."""
+        """Voxels along z, y, x of which origins and lengths of tiles must be multiples."""
         z, y, x = (math.lcm(*(node.scale[axis].denominator for node in self.nodes), 1) for axis in range(3))
         return z, y, x
 
     @property
     def n_classes(self) -> int:
-        """Channels of the output, the background included."""
+        """Channels of the output, including the background."""
         return next(node.channels for node in self.nodes if node.output == self.output)
 
     def margins(self, axis: int) -> tuple[int, int]:
-        """Return how far a tile must reach beyond what is used of it along an axis, before and after.
+        """Return the margins that a tile needs along an axis, before and after its used part.
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ class Graph:
 
     @property
     def reach(self) -> int:
-        """How far along an axis a voxel's result may depend on its surroundings, in voxels, at most."""
+        """Return the largest distance in voxels along an axis on which a voxel's result can depend."""
         most = 0
         for axis, pooling in enumerate(self.pooling):
             for place in range(pooling):  # the reach repeats with the pooling
@@ -190,12 +190,12 @@ class Graph:
 
     @property
     def halo(self) -> int:
-        """The reach, up to a multiple of the poolings: the margin that a tile needs on each side."""
+        """The reach, rounded up to a multiple of the poolings: the margin of a tile on each side."""
         pooling = math.lcm(*self.pooling)
         return -(-self.reach // pooling) * pooling
 
     def needs(self, axis: int, begin: int, end: int) -> tuple[int, int]:
-        """Return which voxels of an endless input results ``begin:end`` depend on along an axis."""
+        """Return the range of an infinite input along an axis on which results ``begin:end`` depend."""
         wanted: dict[int, tuple[int, int]] = {self.output: (begin, end)}
         for node in reversed(self.nodes):
             if node.output in wanted:
@@ -229,7 +229,7 @@ def read_graph(model: Any) -> Graph:
         raise InputError(f"the network {model.name!r} must have one input and one output")
     numbers: dict[int, int] = {}
     nodes: list[Node] = []
-    kept: list[Any] = []  # a tensor's id is its own only as long as it lives
+    kept: list[Any] = []  # ids of tensors are unique only while the tensors exist
     scales: list[tuple[Fraction, Fraction, Fraction]] = [(Fraction(1), Fraction(1), Fraction(1))]
 
     def record(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -281,7 +281,7 @@ def read_graph(model: Any) -> Graph:
 
 
 def _without_softmax(nodes: list[Node], output: int) -> Graph:
-    """Leave out what does not lead to the answer, and a softmax at the end."""
+    """Leave out layers that do not lead to the output, and a final softmax."""
     import keras
 
     number = next(k for k, node in enumerate(nodes) if node.output == output)
@@ -303,12 +303,14 @@ def _without_softmax(nodes: list[Node], output: int) -> Graph:
 
 
 def _local(layer: Any, rank: int) -> tuple[tuple[Reach, Reach, Reach], Call | None, float]:
-    """Tell a layer's reach, how to call it without padding (None: as it is), and what it is padded with."""
+    """Return a layer's reach, a function for it without padding (None: as it is), and its padding."""
     import keras
     from keras import layers, ops
 
     if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise InputError(f"the layer {layer.name!r} wants channels first; this program knows channels last")
+        raise InputError(
+            f"the layer {layer.name!r} has channels first; this program supports only channels last"
+        )
     if isinstance(layer, layers.Conv3D):
         sizes = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
 

@@ -1,4 +1,4 @@
-"""The Keras network in a model file: the one way in which every program loads it."""
+"""Loads the Keras network of a model file, for all programs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def load_keras(
     classes: Sequence[ClassInfo] | None = None,
     voxel_size: float | None = None,
 ) -> Any:
-    """Load the network of a model file as Keras has it.
+    """Load the network of a model file as a Keras model.
 
     Parameters
     ----------
     path
-        Of the model.
+        Path of the model.
     classes, voxel_size
-        What the model must be for; None: whatever it is for.
+        Classes and voxel size that the model must have; None: any.
 
     Returns
     -------
@@ -39,12 +39,12 @@ def load_keras(
     Raises
     ------
     InputError
-        If it is no model, one for other classes or voxels, or its network does not fit its card.
+        If it is not a model, has other classes or voxels, or its network does not fit its card.
     """
     card = read_card(path)
     require(card, path, classes=classes, voxel_size=voxel_size)
     require_backend()
-    check(path)  # before Keras is even loaded
+    check(path)  # before Keras is loaded
     with scratch_folder("tlpick-") as folder, without_greetings():
         file = read_network(path, folder)
         import keras
@@ -52,7 +52,7 @@ def load_keras(
         _settle(keras.backend.backend())
         try:
             network = keras.saving.load_model(file, compile=False)
-        except Exception as error:  # Keras lets anything through that its layers raise
+        except Exception as error:  # Keras passes on whatever its layers raise
             reason = str(error).strip().split("\n", 1)[0].rstrip(".")
             raise ModelRefused(
                 f"Keras {keras.__version__} cannot load the network in {path} ({reason}); "
@@ -74,7 +74,7 @@ def load_keras(
 
 
 def _compare(graph: Graph, card: ModelCard, path: str | os.PathLike[str]) -> None:
-    """Refuse a card that is of another network."""
+    """Refuse a card that belongs to another network."""
     if graph.n_classes != len(card.classes) + 1:
         raise ModelRefused(
             f"the network in the model {path} tells {graph.n_classes - 1} classes apart, "
@@ -90,12 +90,12 @@ def _compare(graph: Graph, card: ModelCard, path: str | os.PathLike[str]) -> Non
 
 
 def _settle(backend: str) -> None:
-    """Bring TensorFlow to use as many threads as the worker may, and to compute in full precision."""
+    """Let TensorFlow use as many threads as the worker may, and compute in full precision."""
     if backend != "tensorflow":
         return
     import tensorflow as tf
 
-    # NVIDIA's TF32 keeps 10 bits of every factor: a GPU would pick otherwise than a CPU
+    # NVIDIA's TF32 keeps 10 bits of every factor, so a GPU would give other picks than a CPU
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         for device in tf.config.list_physical_devices("GPU"):
@@ -104,12 +104,12 @@ def _settle(backend: str) -> None:
         if threads > 0:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:  # TensorFlow has been at work in this process and keeps what it had
+    except RuntimeError:  # TensorFlow is already in use in this process and keeps its settings
         pass
 
 
 def in_float32(network: Any) -> Any:
-    """Copy a network with the weights that it has now, all layers computing in float32."""
+    """Copy a network with its current weights; all layers of the copy compute in float32."""
     import keras
 
     copy = keras.models.clone_model(

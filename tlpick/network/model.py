@@ -1,4 +1,4 @@
-"""A model at work: loaded once, its card read once; from a volume to voxels, and from voxels to particles."""
+"""The class ``Model``: loads a model once, segments volumes and finds particles."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ if TYPE_CHECKING:
     import dask.array as da
     import pandas as pd
 
-#: Probabilities of a volume: where in it, and (z, y, x, classes + 1) there; the boxes do not overlap.
+#: Probabilities of a volume: boxes that do not overlap, and (z, y, x, classes + 1) in each.
 Predictor = Callable[[NDArray[Any]], Iterator[tuple[Box, NDArray[np.float32]]]]
 
-#: Bytes that the sweep takes at most unless something else is asked for.
+#: Default limit in bytes for the memory of the sweep.
 MEMORY = 3e9
-#: Bytes that Keras' compiled layers and the allocators of its threads take beside the slabs.
+#: Bytes for Keras' compiled layers and the allocators of its threads, besides the slabs.
 ASIDE = 250e6
-#: The arrays of a tomogram may take this share of the memory; what does not fit lies in files.
+#: Share of the memory for the arrays of a tomogram; what does not fit is stored in files.
 IN_MEMORY = 0.25
 
 
 class Model:
-    """A trained network with its card; :func:`load_model` makes one.
+    """A trained network with its card, made by :func:`load_model`.
 
-    It travels to other processes as the path of its file, and is loaded there once.
+    Other processes receive the path of its file and load it once.
 
     Attributes
     ----------
     path
-        Of the model file.
+        Path of the model file.
     card
-        What the model is: :class:`catalogs.model_file.ModelCard`.
+        Description of the model, a :class:`catalogs.model_file.ModelCard`.
     fingerprint
         Hash of the file.
     """
@@ -99,7 +99,7 @@ class Model:
 
     @cached_property
     def network(self) -> Graph:
-        """The network, ready to be swept over volumes; loaded when it is asked for."""
+        """The network, ready for sweeping over volumes; loaded on first use."""
         return load_network(self.path)
 
     def keras(self) -> Any:
@@ -117,7 +117,7 @@ class Model:
         max_memory: float = 4e9,
         progress: bool | Progress = False,
     ) -> Segmentation:
-        """Give each voxel of a tomogram its class.
+        """Assign a class to each voxel of a tomogram.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class Model:
             (z, y, x) grey values: a NumPy or Dask array, a :class:`catalogs.Volume`, or the path or URL of a
             file that :func:`catalogs.open_volume` opens.
         voxel_size
-            Å; needed for arrays, and stronger than what a volume states.
+            Å; needed for arrays; has priority over the volume's own.
         preprocessing
             How the tomogram is preprocessed for the model; None: it must fit as it is.
         tta
@@ -138,12 +138,12 @@ class Model:
         Returns
         -------
         Segmentation
-            ``classes`` and ``probabilities`` (z, y, x), with the voxel size and place of their grid.
+            ``classes`` and ``probabilities`` (z, y, x), with the voxel size and position of their grid.
 
         Raises
         ------
         InputError
-            If the volume does not fit the model, or its voxel size is not known.
+            If the volume does not fit the model, or its voxel size is unknown.
         """
         with Scratch(Path(tempfile.gettempdir()), IN_MEMORY * max_memory) as scratch:
             prepared = self._prepared(volume, voxel_size, preprocessing, scratch, max_memory)
@@ -166,10 +166,10 @@ class Model:
 
         Parameters
         ----------
-        volume, voxel_size, terms, tta, max_memory, progress
+        volume, voxel_size, preprocessing, tta, max_memory, progress
             As for :meth:`segment`.
         localising
-            How voxels become particles, and which particles count; None: the defaults.
+            How particles are found, and which of them count; None: the defaults.
         tomogram
             Name in the table; None: the volume's own.
 
@@ -182,7 +182,7 @@ class Model:
         Raises
         ------
         InputError
-            As for :meth:`segment`; or if ``localising`` names a class that the model does not know.
+            As for :meth:`segment`; also if ``localising`` names a class that the model does not have.
         """
         localising = localising or Options()
         refuse_unknown_classes(localising, self.card)
@@ -211,7 +211,7 @@ class Model:
         prepared
             From :func:`tlpick.network.tomograms.intake.prepare`.
         max_memory
-            Bytes that this process may use, what it holds already included.
+            Bytes that this process may use, including those that it uses already.
         tile
             Largest cross-section of a column; see :func:`tlpick.network.tiles.plan`.
         tta, scratch, progress
@@ -248,9 +248,9 @@ class Model:
         *,
         beads: bool,
     ) -> pd.DataFrame:
-        """Turn the segmentation of a prepared tomogram into the table of its particles.
+        """Find the particles in the segmentation of a prepared tomogram.
 
-        They lie in mask and ice, and away from gold beads where ``beads`` are looked for.
+        They lie in mask and ice, and away from gold beads if ``beads`` is set.
         """
         with pool() as threads:
             picks = localise(
@@ -266,7 +266,7 @@ class Model:
         for axis, shift in zip("xyz", prepared.offset, strict=True):
             table[axis] += shift
         xyz = table[["x", "y", "z"]].to_numpy(np.float64)
-        # the mean of a body on the mask's edge may lie outside
+        # the centre of a particle at the mask's edge may lie outside
         stay = prepared.holds(xyz)
         if beads:
             classes = self.card.classes
@@ -317,22 +317,22 @@ class Model:
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
-    """Load a model; the same file is read once a process.
+    """Load a model; the same file is read once per process.
 
     Parameters
     ----------
     path
-        Of the model (``.tlm``).
+        Path of the model (``.tlm``).
 
     Returns
     -------
     Model
-        Its network is loaded when it is first used, on a GPU where Keras finds one.
+        Its network is loaded on first use, on a GPU if Keras finds one.
 
     Raises
     ------
     InputError
-        If it is not a model file, or one of a newer version of this program.
+        If it is not a model file, or was written by a newer version of this program.
     """
     text = os.path.abspath(os.fspath(path))
     try:
@@ -348,20 +348,20 @@ def _load_model(path: str, _absolute: str, _seen: tuple[int, ...]) -> Model:
 
 
 def predictor(network: Any, memory: float = MEMORY) -> Predictor:
-    """Let a Keras network predict whole volumes as the picker does, whatever it is trained with.
+    """Let a Keras network predict whole volumes in the same way as the picker.
 
     Parameters
     ----------
     network
-        ``keras.Model``, (b, z, y, x, 1) -> (b, z, y, x, classes). Its weights of this moment count, in
-        float32; it is left as it is.
+        ``keras.Model``, (b, z, y, x, 1) -> (b, z, y, x, classes). Its current weights are used, in float32;
+        the network itself is not changed.
     memory
         Bytes that the sweep may use.
 
     Returns
     -------
     Predictor
-        Takes (z, y, x) normalised grey values.
+        A function of (z, y, x) normalised grey values.
     """
     graph = read_graph(in_float32(network))
 
@@ -384,13 +384,13 @@ def give_back() -> None:
 
 
 def resident() -> int:
-    """Bytes that this process holds in memory."""
+    """Return the bytes that this process uses in memory."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _opened(volume: Volume | NDArray[Any] | da.Array | str | os.PathLike[str]) -> Volume:
-    """View whatever holds a tomogram as a volume."""
+    """Turn an array, path or volume into a volume."""
     if isinstance(volume, Volume):
         return volume
     if isinstance(volume, str | os.PathLike):

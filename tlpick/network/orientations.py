@@ -1,4 +1,4 @@
-"""Test-time augmentation: the network looks at a tomogram in several orientations, and their mean counts.
+"""Test-time augmentation: averages the network's output over several orientations of a tomogram.
 
 A tomogram has a missing wedge, so not every orientation looks like a tomogram. With the tilt axis along y and
 a tilt range that is symmetric about 0°, the wedge is left as it is by turning the signs of x, y and z, and by
@@ -24,5 +24,5 @@ SYMMETRIES: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 def turned(values: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
-    """View a volume (z, y, x, ...) with some axes reversed; the same again turns it back."""
+    """View a volume (z, y, x, ...) with some axes reversed; applying it twice restores the volume."""
     return np.flip(values, axes) if axes else values

@@ -1,4 +1,4 @@
-"""Picks as rows of the particle table, with both scores, size and flags; and which of them count."""
+"""Writes picks as rows of the particle table, and applies thresholds of scores."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def as_table(
     Parameters
     ----------
     tomogram
-        Its name.
+        Name of the tomogram.
     picks
         One entry for each class.
     classes
-        In the same order.
+        The classes in the same order.
     calibration
-        Of the model, by class; classes without one have the calibrated score nan.
+        Calibration of the model by class; without one, the calibrated score is nan.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def refuse_unknown_classes(options: Options, card: ModelCard) -> None:
     Raises
     ------
     InputError
-        It names the class, and the one that was probably meant.
+        If there is such a class; the message suggests the nearest one.
     """
     known = [info.name for info in card.classes]
     for name in options.sizes:
@@ -81,7 +81,7 @@ def refuse_unknown_classes(options: Options, card: ModelCard) -> None:
 
 
 def particle_volumes(card: ModelCard) -> dict[str, float]:
-    """Tell the volume of a particle of each class as the model's segmentation shows it, Å³, where known."""
+    """Return the volume of a particle of each class in the model's segmentations, Å³, if known."""
     return {
         name: calibration.volume
         for name, calibration in card.calibration.items()
@@ -90,27 +90,27 @@ def particle_volumes(card: ModelCard) -> dict[str, float]:
 
 
 def thresholds(card: ModelCard, precision: float) -> dict[str, Expectation]:
-    """Choose the least score of each class so that the picks have a precision as expected.
+    """Choose a score threshold for each class, so that the picks have an expected precision.
 
     Parameters
     ----------
     card
-        Of a calibrated model.
+        Card of a calibrated model.
     precision
-        Share of the picks that shall be right; one minus the false discovery rate.
+        Wanted share of right picks; one minus the false discovery rate.
 
     Returns
     -------
     dict
-        Class -> threshold, with the precision and recall that the held-out picks promise.
+        Class -> threshold, with precision and recall according to the held-out picks.
 
     Raises
     ------
     InputError
-        If the model is not calibrated, or no threshold promises so much.
+        If the model is not calibrated, or no threshold reaches the precision.
     """
     if not 0 < precision < 1:
-        raise InputError(f"a precision of {precision:g} cannot be asked for; give a number between 0 and 1")
+        raise InputError(f"a precision of {precision:g} is impossible; give a number between 0 and 1")
     if not card.calibration:
         raise InputError(
             f"the model {card.name!r} is not calibrated, so no precision can be promised; run tlpick "
@@ -126,6 +126,6 @@ def thresholds(card: ModelCard, precision: float) -> dict[str, Expectation]:
 
 
 def above(table: pd.DataFrame, least: Mapping[str, Expectation]) -> pd.DataFrame:
-    """Keep the picks that reach the threshold of their class; classes without one keep all."""
+    """Keep the picks that reach the threshold of their class; without a threshold, all are kept."""
     bar = table["class_name"].map({name: each.threshold for name, each in least.items()})
     return table[~(table["score"] < bar.astype(np.float64))].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The network over a whole tomogram: the class of every voxel, and how sure the network is."""
+"""Segments whole tomograms: the class of every voxel and its probability."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from tlpick.network.tomograms.scratch import Scratch
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What the network says of a tomogram.
+    """The segmentation of a tomogram.
 
     Attributes
     ----------
     labels
         (z, y, x) class of each voxel, 0 for background.
     score
-        (z, y, x) probability of the likeliest class that is not background, in 1/255.
+        (z, y, x) probability of the most likely class except background, in 1/255.
     tiling
-        The columns that the network was swept along.
+        The columns along which the network was swept.
     voxel_size
-        Å; None: as the volume's.
+        Å; None: that of the volume.
     offset
-        Place (x, y, z) of the centre of voxel 0, counted from that of the tomogram's voxel 0, Å.
+        Position (x, y, z) of the centre of voxel 0 relative to that of the tomogram's voxel 0, Å.
     """
 
     labels: NDArray[np.uint8]
@@ -57,31 +57,31 @@ class Segmentation:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """(z, y, x) probability of the likeliest class that is not background, from 0 to 1."""
+        """(z, y, x) probability of the most likely class except background, from 0 to 1."""
         return np.asarray(self.score, np.float32) / np.float32(255)
 
     def placed(self, voxel_size: float, offset: tuple[float, float, float]) -> Segmentation:
-        """Say where its voxels are in the tomogram."""
+        """Set the position of its voxels in the tomogram."""
         return replace(self, voxel_size=voxel_size, offset=offset)
 
 
 def load_network(path: str | os.PathLike[str]) -> Graph:
-    """Load the network of a model file; the same file is loaded once a process.
+    """Load the network of a model file; the same file is loaded once per process.
 
     Parameters
     ----------
     path
-        Of the model (``.tlm``).
+        Path of the model (``.tlm``).
 
     Returns
     -------
     Graph
-        For :func:`predict`; it runs on a GPU where Keras finds one.
+        For :func:`predict`; it runs on a GPU if Keras finds one.
 
     Raises
     ------
     InputError
-        If it is not a model, or holds a network that Keras cannot load or that cannot be run in parts.
+        If it is not a model, or its network cannot be loaded or cannot be run in parts.
     """
     return _load_network(os.fspath(path), fingerprint(path))
 
@@ -92,7 +92,7 @@ def _load_network(path: str, _fingerprint: str) -> Graph:
 
 
 def compiled(graph: Graph) -> Graph:
-    """Join layers, and let TensorFlow join a convolution with its bias and activation, at any size."""
+    """Fuse layers, and let TensorFlow fuse a convolution with its bias and activation, for any size."""
     import keras
 
     graph = joined(graph)
@@ -131,26 +131,26 @@ def segment(
     network
         From :func:`load_network`.
     tiling
-        Of the volume's shape, planned for this network.
+        Columns for the volume's shape and this network.
     classes
         Output channel k of the network is the class with the k-th smallest label.
     thresholds
-        Least probability of a class's voxels, by class name; the likeliest class (background among
-        them) counts where none is given.
+        Smallest probability of a class's voxels, by class name; without one, the most likely class
+        (including background) is chosen.
     mask
-        (z, y, x) where to look; what lies outside is background, and is computed only as far as what
-        lies inside depends on it.
+        (z, y, x) region to segment; voxels outside are background, and are computed only as far as voxels
+        inside depend on them.
     tta
-        Orientations whose mean counts: 1, 4 or 8 (:mod:`tlpick.network.orientations`).
+        Number of orientations to average over: 1, 4 or 8 (:mod:`tlpick.network.orientations`).
     scratch
-        Where the result and what is needed on the way is kept; None: in memory.
+        Storage of the result and of intermediate arrays; None: in memory.
     progress
-        Called with (planes done, all planes) as the sweep goes.
+        Called with (planes done, all planes) during the sweep.
 
     Returns
     -------
     Segmentation
-        Equal to what one sweep over the whole volume would give.
+        Equal to that of one sweep over the whole volume.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def segment(
     along = tiling.padded[tiling.axis]
     total, done = len(orientations) * len(tiling) * along, 0
 
-    with pool() as threads:  # they decide on these planes while the network is at the next ones
+    with pool() as threads:  # classes of these planes are assigned while the network computes the next ones
         for axes in orientations:
             seen = None if mask is None else turned(mask, axes)
             for columns, end, target, answer in predict(turned(volume, axes), network, tiling, seen):
@@ -198,7 +198,7 @@ def segment(
 def predict(
     volume: NDArray[np.float32], network: Graph, tiling: Tiling, mask: NDArray[np.bool_] | None = None
 ) -> Iterator[tuple[int, int, Box, NDArray[np.float32]]]:
-    """Sweep the network along every column and cut off its margins.
+    """Sweep the network along every column, without its margins.
 
     Parameters
     ----------
@@ -276,6 +276,6 @@ def _cut_out(
 
 
 def _along(box: Box, axis: int, begin: int, end: int) -> Box:
-    """Take the same box between other planes along an axis."""
+    """Return the same box with other planes along an axis."""
     z, y, x = (slice(begin, end) if k == axis else part for k, part in enumerate(box))
     return z, y, x

@@ -1,11 +1,11 @@
-"""A network swept along one axis of a volume: a few planes at a time, nothing computed twice.
+"""Sweeps a network along one axis of a volume, a few planes at a time, without computing anything twice.
 
-A convolution needs a window of planes around each plane of its result. The sweep feeds planes into the
-first layer; each layer computes what its input now suffices for and keeps the last planes, which its next
-results will read. So along the axis of the sweep there are no tiles, and no voxel is computed twice; memory
-holds a slab of every layer instead of all of it. Every voxel is the same sum of the same products as in the
-whole volume. Fused execution of convolutions is known from video networks and accelerators as line buffers
-(Alwani et al., MICRO 2016, doi:10.1109/MICRO.2016.7783725).
+A convolution needs a window of planes around each plane of its result. The sweep feeds planes into the first
+layer; each layer computes the results for which it has enough input, and keeps the last planes for its next
+results. So there are no tiles along the axis of the sweep, and no voxel is computed twice. Memory holds only
+a slab of every layer. Every voxel is the same sum of the same products as for the whole volume. Such fused
+execution of convolutions is known from video networks and accelerators as line buffers (Alwani et al., MICRO
+2016, doi:10.1109/MICRO.2016.7783725).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COPIES = 3
 
 @dataclass(frozen=True)
 class Task:
-    """Planes ``begin:end`` of a node's result, to be computed now.
+    """Planes ``begin:end`` of a node's result that are computed next.
 
     ``low:high`` are the planes that it reads, inside the volume; what is missing is padded. The node's
     input tensors hold planes from ``first_needed`` on after it, by tensor.
@@ -43,7 +43,7 @@ class Task:
 
 
 class Schedule:
-    """Which planes of which layer can be computed when so many planes of the input are there."""
+    """Determines which planes of each layer can be computed from the input planes read so far."""
 
     def __init__(self, graph: Graph, axis: int, length: int, planes: int) -> None:
         self._graph, self._axis = graph, axis
@@ -57,7 +57,7 @@ class Schedule:
         return self.done[self._graph.output] < self.total[self._graph.output]
 
     def advance(self) -> Iterator[Task]:
-        """Take more planes of the input, and yield what becomes possible, in order."""
+        """Add planes of the input, and yield the tasks that become possible, in order."""
         self.done[0] = min(self.done[0] + self._most[0], self.total[0])
         for node in self._graph.nodes:
             there = min(self.done[tensor] for tensor in node.inputs)
@@ -71,7 +71,7 @@ class Schedule:
                 self.done[node.output] = end
 
     def first_needed(self, tensor: int) -> int:
-        """Return the first plane of a tensor that is still to be read."""
+        """Return the first plane of a tensor that will be read again."""
         first = self.done[tensor]
         for node in self._graph.nodes:
             if tensor in node.inputs and self.done[node.output] < self.total[node.output]:
@@ -94,13 +94,13 @@ def sweep(
     graph
         The network.
     axis
-        0 for z, 1 for y, 2 for x: the sweep goes along it.
+        Axis of the sweep: 0 for z, 1 for y, 2 for x.
     shape
         Voxels (z, y, x) of the box, multiples of the network's pooling.
     read
         ``read(begin, end)`` gives planes of the box, (z, y, x) normalised grey values.
     planes
-        How many are read at a time.
+        Number of planes to read at a time.
 
     Yields
     ------
@@ -130,7 +130,7 @@ def sweep(
 
 
 class _Planes:
-    """The last planes of a tensor, in the pieces that they were computed in: nothing is copied to keep it."""
+    """The last planes of a tensor, stored in the pieces in which they were computed, without copies."""
 
     def __init__(self, axis: int) -> None:
         self._axis, self._end = axis, 0
@@ -141,7 +141,7 @@ class _Planes:
         self._end += piece.shape[self._axis + 1]
 
     def part(self, begin: int, end: int) -> Any:
-        """Planes ``begin:end`` as one tensor."""
+        """Return planes ``begin:end`` as one tensor."""
         from keras import ops
 
         parts = []
@@ -154,7 +154,7 @@ class _Planes:
         return parts[0] if len(parts) == 1 else ops.concatenate(parts, self._axis + 1)
 
     def drop(self, begin: int) -> None:
-        """Forget the planes before ``begin``, as far as whole pieces allow."""
+        """Release the planes before ``begin``, as far as whole pieces allow."""
         while self._pieces and self._pieces[0][0] + self._pieces[0][1].shape[self._axis + 1] <= begin:
             self._pieces.popleft()
 
@@ -167,16 +167,16 @@ def peak_bytes(graph: Graph, axis: int, planes: int, length: int) -> float:
     graph, axis, planes
         As for :func:`sweep`.
     length
-        Of the box along the axis.
+        Length of the box along the axis.
 
     Returns
     -------
     float
-        Bytes of all layers' pieces at the worst moment, with the copies that padding and convolving make.
+        Peak bytes of all layers' pieces, with copies for padding and convolution.
     """
     before, after = graph.margins(axis)
     unit = math.lcm(graph.pooling[axis], planes)
-    # when all layers are at work nothing changes any more
+    # once all layers are active, memory no longer changes
     length = min(length, unit * -(-(2 * (before + after) + 4 * planes) // unit))
     schedule = Schedule(graph, axis, length, planes)
     width = {0: 1.0} | {
@@ -204,7 +204,7 @@ def peak_bytes(graph: Graph, axis: int, planes: int, length: int) -> float:
 
 
 def _compute(task: Task, axis: int, inputs: list[Any]) -> Any:
-    """Compute a layer's planes; beyond the box it reads what it is padded with."""
+    """Compute a layer's planes; beyond the box it reads its padding."""
     from keras import ops
 
     node = task.node

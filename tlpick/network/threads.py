@@ -1,4 +1,4 @@
-"""The threads of one process, for work that lets go of Python's lock: NumPy's and numba's loops, files."""
+"""Threads of a process, for work that releases Python's lock: loops of NumPy and numba, file access."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def allowed_threads() -> int:
-    """Say how many threads this process may use.
+    """Return how many threads this process may use.
 
     Returns
     -------
     int
-        ``OMP_NUM_THREADS`` if that is set, as it is on workers; else the cores that the process may run on.
+        ``OMP_NUM_THREADS`` if set, as on workers; else the number of cores of the process.
     """
     stated = os.environ.get("OMP_NUM_THREADS", "")
     if stated.isdigit() and int(stated) > 0:
@@ -26,7 +26,7 @@ def allowed_threads() -> int:
 
 @contextmanager
 def pool() -> Iterator[Threads]:
-    """Give as many threads as the process may use; they end with the block, when their work is done."""
+    """Provide as many threads as the process may use; they end with the context, when their work is done."""
     with ThreadPoolExecutor(allowed_threads()) as threads:
         yield Threads(threads)
 
@@ -49,14 +49,14 @@ class Threads:
         return self._executor.map(function, items)
 
     def begin(self, n: int, work: Callable[[slice], None]) -> None:
-        """Let ``work`` do parts of ``n`` pieces, once what was begun before is done.
+        """Start ``work`` on parts of ``n`` pieces, after the previous work is done.
 
         Parameters
         ----------
         n
             Number of pieces.
         work
-            Called with slices that cover all of them; it returns when the part is done.
+            Called with slices that cover all pieces; it returns when the part is done.
         """
         self.finish()
         parts = min(n, self._executor._max_workers)
@@ -64,12 +64,12 @@ class Threads:
         self._begun = [self._executor.submit(work, slice(a, b)) for a, b in pairwise(ends)]
 
     def finish(self) -> None:
-        """Wait for what was begun.
+        """Wait for the work to finish.
 
         Raises
         ------
         Exception
-            What the work raised.
+            Whatever the work raised.
         """
         begun, self._begun = self._begun, []
         for each in begun:

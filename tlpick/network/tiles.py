@@ -1,10 +1,10 @@
-"""How a volume is cut into columns that the network is swept along, so that they equal the whole.
+"""Divides a volume into columns for the sweep, so that the result equals that of the whole volume.
 
-A network with poolings answers differently when its input is shifted by less than the product of the
-poolings, and it sees some way in each direction. So every column begins at a multiple of the pooling, and
-only what lies far enough from its cut faces is used. At the faces of the volume nothing is cut off: there the
-column ends where the whole volume would, and the network pads it in the same way. Along the sweep nothing is
-cut at all (:mod:`tlpick.network.sweep`).
+The output of a network with poolings changes if its input is shifted by less than the product of the
+poolings, and depends on a neighbourhood of each voxel. So every column begins at a multiple of the pooling,
+and only voxels that are far enough from its cut faces are used. At the faces of the volume no margin is
+needed, because the network pads the column in the same way as the whole volume. Along the sweep there are no
+cuts (:mod:`tlpick.network.sweep`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tlpick.network.sweep import peak_bytes
 
 Box = tuple[slice, slice, slice]
 
-#: How many planes a step of the sweep may take; more copy less, fewer need less memory.
+#: Possible numbers of planes per step of the sweep; more planes mean fewer copies and more memory.
 PLANES = (4, 8, 16, 32, 64, 128)
 
 
@@ -43,11 +43,11 @@ class Tiling:
     counts
         Number of columns along z, y, x.
     before, after
-        The network sees so far, voxels (z, y, x), rounded up to multiples of the pooling.
+        Margins that the network needs, voxels (z, y, x), rounded up to multiples of the pooling.
     axis
-        0, 1 or 2: the network is swept along z, y or x.
+        Axis of the sweep: 0, 1 or 2 for z, y or x.
     planes
-        A step of the sweep takes so many.
+        Planes per step of the sweep.
     bytes
         Memory that the sweep needs.
     """
@@ -71,7 +71,7 @@ class Tiling:
         return len(self) * math.prod(self.tile) / math.prod(self.shape)
 
     def __iter__(self) -> Iterator[tuple[Box, Box, Box]]:
-        """Yield what to read of the padded volume, what of it to use, and where that lies in the volume."""
+        """Yield the box to read from the padded volume, its used part, and its place in the volume."""
         for parts in itertools.product(*(self._along(axis) for axis in range(3))):
             read, used, target = zip(*parts, strict=True)
             yield read, used, target
@@ -89,21 +89,21 @@ class Tiling:
 
 
 def plan(shape: Triple, graph: Graph, memory: float, tile: int | None = None) -> Tiling:
-    """Choose the columns of a volume, and along which axis they run.
+    """Choose the columns of a volume and their axis.
 
-    Of all that fit into the memory, the way that takes the least time: that computes few voxels, and copies
-    few planes from step to step.
+    Among all that fit into the memory, the fastest is chosen: it computes few voxels and copies few planes
+    from step to step.
 
     Parameters
     ----------
     shape
         Voxels (z, y, x) of the volume.
     graph
-        Of the network.
+        Graph of the network.
     memory
         Bytes that the sweep may use.
     tile
-        The cross-section of a column holds at most as many voxels as a square with this edge.
+        Largest cross-section of a column, as the edge of a square with as many voxels.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def plan(shape: Triple, graph: Graph, memory: float, tile: int | None = None) ->
     Raises
     ------
     InputError
-        If the memory or the tile is so small that nothing of a column is left without its margins.
+        If the memory or the tile is too small for a column with its margins.
     """
     pooling = graph.pooling
     padded = _triple(_round_up(n, p) for n, p in zip(shape, pooling, strict=True))
@@ -135,7 +135,7 @@ def plan(shape: Triple, graph: Graph, memory: float, tile: int | None = None) ->
                 fits &= cross <= tile**2
             if not fits.any():
                 continue
-            # what is copied from step to step is about as much work as two planes
+            # the copies per step cost about as much as computing two planes
             work = np.where(fits, cross * count * (1 + 2 / planes), math.inf)
             i, j = np.unravel_index(int(np.argmin(work)), work.shape)
             cost = float(work[i, j]) * padded[axis]

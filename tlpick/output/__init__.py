@@ -1,1 +1,1 @@
-"""What a run gives: the report, pictures, and lists for other programs."""
+"""The report of a run, pictures, and lists for other programs."""

@@ -1,4 +1,4 @@
-"""``tlpick convert``: particle lists from one program's format to another's, with nothing lost unseen."""
+"""``tlpick convert``: converts particle lists between formats, and reports what is lost."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 _AXES = ("x", "y", "z")
 _log = logging.getLogger(__name__)
-_SHOWN = 6  # tomograms whose ranges a check says
+_SHOWN = 6  # tomograms whose ranges a check shows
 
 
 def context_of(options: Mapping[str, Any], source: Path) -> Context:
-    """Make of the command's options what the lists leave open.
+    """Make the contexts of the lists from the command's options.
 
-    A volume's header and RELION's tomograms.star say sizes; an option of the same meaning is stronger.
+    Sizes come from volumes' headers and RELION's tomograms.star; options have priority.
 
     Raises
     ------
     InputError
-        If an option does not make sense, or a file that it names cannot be read.
+        If an option is invalid, or a file that it names cannot be read.
     """
     from catalogs.particle_formats.base import Context
     from catalogs.particle_formats.names import read_tomogram_list
@@ -78,8 +78,10 @@ def _of_volumes(paths: Sequence[str], voxel_size: float | None) -> dict[str, Any
     volumes = [open_volume(path, voxel_size=voxel_size) for path in paths]
     for path, volume in zip(paths, volumes, strict=True):
         if volume.voxel_size is None and len(volumes) > 1:
-            raise InputError(f"{path} does not say its voxel size; set it in its header, or convert it alone")
-    if len(volumes) == 1:  # of whatever tomogram the list is
+            raise InputError(
+                f"{path} does not state its voxel size; set it in its header, or convert it alone"
+            )
+    if len(volumes) == 1:  # whichever tomogram the list belongs to
         only = volumes[0]
         return {"shape": only.shape, "origin": only.origin} | (
             {} if only.voxel_size is None else {"voxel_size": only.voxel_size}
@@ -102,7 +104,7 @@ def _shape(text: str, option: str) -> tuple[int, ...]:
 
 
 def _classes(radii: Sequence[str], source: Path) -> tuple[Any, ...]:
-    """Classes that the source states, with the radii that were given."""
+    """Return the classes of the source, with the given radii."""
     from pydantic import ValidationError
 
     from catalogs.particle_formats.relion import read_classes
@@ -138,27 +140,27 @@ def convert(
     overwrite: bool = False,
     say: Callable[[str], None] = _log.info,
 ) -> None:
-    """Convert a particle list, and say what was recognised, what was written and what has no room there.
+    """Convert a particle list; report what was recognised, written and lost.
 
     Parameters
     ----------
     source, target
-        Lists to read and to write; without a target only what the source is is said.
+        Lists to read and to write; without a target, the source is only described.
     context, to_context
-        What the lists leave open; the target's is the source's unless given.
+        Contexts of the lists; by default the target has that of the source.
     source_format, target_format
-        Names of formats; recognised unless given.
+        Names of formats; recognised by default.
     sidecar
-        Whether what the target has no room for goes into a CSV file beside it.
+        Whether what the target cannot hold is written to a CSV file beside it.
     overwrite
-        Whether a file that is there may be replaced.
+        Whether an existing file may be replaced.
     say
-        Takes the sentences.
+        Receives the sentences.
 
     Raises
     ------
     InputError
-        If the source is of no or of several formats, or something is needed that is not known.
+        If the source has no known format or several, or a needed fact is unknown.
     """
     from catalogs.particle_formats import files, registry
 
@@ -175,7 +177,7 @@ def convert(
     _say_what_it_is(source, loaded, say)
     learnt = loaded.context
     if loaded.format.name == "relion3":
-        learnt = replace(learnt, pixel_size=None)  # it is of some volume, not of the tilt series
+        learnt = replace(learnt, pixel_size=None)  # it belongs to a volume, not to the tilt series
     to_context = _with_what_is_known(replace(to_context or context, unit=None, list_pixel=None), learnt)
     if context.shape is not None and not isinstance(context.shape, Mapping):
         z, y, x = context.shape
@@ -223,7 +225,7 @@ def _of_the_source() -> Iterator[None]:
 
 
 def _check(source: Path, source_format: str | None, context: Context, say: Callable[[str], None]) -> None:
-    """Say what a list is, and where its particles lie in their tomograms."""
+    """Describe a list, and the ranges of its particles in their tomograms."""
     from catalogs.particle_formats import files, registry
 
     with _of_the_source():
@@ -235,7 +237,7 @@ def _check(source: Path, source_format: str | None, context: Context, say: Calla
         if found is None:
             raise
         say(f"{source}: {found.format.title} ({found.format.name}): {found.why}")
-        say(f"  where its particles lie cannot be said: {error}")
+        say(f"  the ranges of its particles are unknown: {error}")
         return
     _say_what_it_is(source, loaded, say)
     shown = 0
@@ -256,7 +258,7 @@ def _say_what_it_is(source: Path, loaded: Loaded, say: Callable[[str], None]) ->
 
 
 def _ranges(name: str, part: pd.DataFrame, context: Context) -> str:
-    """Where the particles of a tomogram lie in Å, beside the tomogram's own size."""
+    """Describe the ranges of a tomogram's particles in Å beside the tomogram's size."""
     try:
         size = [f" of {length:.0f}" for length in context.size(name) * context.voxel(name)]
         unknown = ""
@@ -270,7 +272,7 @@ def _ranges(name: str, part: pd.DataFrame, context: Context) -> str:
 
 
 def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -> None:
-    """Refuse a table of others with x, y and z of which nothing says whether they are voxels or Å."""
+    """Refuse a table of another program whose x, y and z may be voxels or Å."""
     from catalogs.particle_formats.sniff import SniffedFile
     from catalogs.particles import COLUMNS
 
@@ -290,7 +292,7 @@ def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -
 
 
 def _with_what_is_known(context: Context, learnt: Context) -> Context:
-    """Add what the source says of its tomograms to what the user says of the target."""
+    """Add the source's facts about its tomograms to the user's context of the target."""
     keys = ("voxel_size", "shape", "pixel_size", "unbinned_shape", "tomograms", "tomograms_file", "optics")
     known = {key: getattr(context, key) or getattr(learnt, key) for key in keys}
     return replace(context, binning_kind=learnt.binning_kind, **known)
@@ -308,7 +310,7 @@ def _count(table: pd.DataFrame) -> str:
 
 
 def _outside(table: pd.DataFrame, context: Context) -> list[str]:
-    """Say so if particles lie outside of their tomogram: a size or a convention is then wrong."""
+    """Report particles outside of their tomogram, which show a wrong size or convention."""
     if context.shape is None or context.voxel_size is None or table.empty:
         return []
     count, example = 0, ""
@@ -316,7 +318,7 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
         try:
             size = context.size(str(name)) * context.voxel(str(name))
         except InputError:
-            continue  # not every tomogram's size is known, nor need it be
+            continue  # sizes of tomograms may be unknown
         values = part[list(_AXES)].to_numpy(float)
         outside = ((values < -context.voxel(str(name))) | (values > size)).any(axis=1)
         if outside.any() and not example:
@@ -343,9 +345,11 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
     cls=Renamed,
     former=["--to-format"],
     metavar="NAME",
-    help="Format of B; its ending says it unless given.",
+    help="Format of B; by default from its suffix.",
 )
-@click.option("--check", is_flag=True, help="Only say what A is, why, and where its particles lie.")
+@click.option(
+    "--check", is_flag=True, help="Only describe A: its format, why, and the ranges of its particles."
+)
 @click.option("--formats", "listed", is_flag=True, help="List the formats.")
 @click.option("--voxel-size", type=click.FloatRange(0, min_open=True), metavar="Å", help="Of the tomogram.")
 @click.option("--shape", metavar="Z,Y,X", help="Voxels of the tomogram.")
@@ -360,10 +364,15 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
     "--pixel-size", type=click.FloatRange(0, min_open=True), metavar="Å", help="Of the unbinned tilt series."
 )
 @click.option(
-    "--binning", type=click.FloatRange(min=1), metavar="N", help="Pixels a voxel, instead of the pixel size."
+    "--binning",
+    type=click.FloatRange(min=1),
+    metavar="N",
+    help="Pixels per voxel, instead of the pixel size.",
 )
 @click.option(
-    "--unbinned-shape", metavar="Z,Y,X", help="Pixels of the unbinned tomogram, which RELION 5 halves."
+    "--unbinned-shape",
+    metavar="Z,Y,X",
+    help="Size of the unbinned tomogram in pixels, for RELION 5's centre.",
 )
 @click.option(
     "--binning-kind",
@@ -373,7 +382,7 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
 @click.option(
     "--pixels",
     type=Choice(["a", "b", "both"]),
-    help="A list that counts unbinned pixels where such lists mostly count voxels.",
+    help="The list counts unbinned pixels, where such lists usually count voxels.",
 )
 @click.option(
     "--unit",
@@ -414,14 +423,14 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
 )
 @click.option("--user", help="Of copick picks.  [default: tlpick]")
 @click.option("--session", help="Of copick picks.  [default: 0]")
-@click.option("--sidecar", is_flag=True, help="Keep what B has no room for in B.tl.csv.")
-@click.option("--overwrite", is_flag=True, help="Replace B if it is there.")
+@click.option("--sidecar", is_flag=True, help="Write what B cannot hold to B.tl.csv.")
+@click.option("--overwrite", is_flag=True, help="Replace B if it exists.")
 def command(source: Path | None, target: Path | None, check: bool, listed: bool, **options: Any) -> None:
     """Convert the particle list A (a file or a folder) to B.
 
-    The format of A is recognised from its content and said; B's ending says its own. Positions, orientations,
-    classes and scores are converted, not copied: what counts in voxels needs --voxel-size, what counts from
-    the centre --shape too.
+    The format of A is recognised from its content, that of B from its suffix. Positions, orientations,
+    classes and scores are converted: formats that count in voxels need --voxel-size, those that count from
+    the centre also --shape.
     """
     if listed:
         from catalogs.particle_formats.registry import FORMATS

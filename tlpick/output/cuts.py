@@ -1,4 +1,4 @@
-"""How many picks there are, and which share of them is wrong, at every cut: the curve and the slider."""
+"""The number of picks and their expected share of wrong ones at every cut: the curve and the slider."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from catalogs.pages.pictures import kind_of
 from tlpick.output.gallery import in_order
 from tlpick.output.page import Page
 
-#: Positions of the slider at most.
+#: Largest number of slider positions.
 STEPS = 100
 
 
 @dataclass(frozen=True)
 class Slider:
-    """Cuts to choose among.
+    """The positions of the slider.
 
     Attributes
     ----------
     words
-        What each cut keeps.
+        Text of each cut.
     shown
         Number of the cut that the run made.
     """
@@ -34,7 +34,7 @@ class Slider:
 
 
 def with_steps(page: Page) -> tuple[pd.DataFrame, Slider | None]:
-    """Say at which position of the slider each pick appears, in the column ``step``; the best come first."""
+    """Add the slider position at which each pick appears as the column ``step``, the best first."""
     every = page.every
     if page.result is not None or every["score"].isna().any() or len(every) < 2:
         return every, None
@@ -56,7 +56,7 @@ def _said(picks: pd.DataFrame) -> str:
 
 
 def curves(page: Page) -> list[tuple[str, Chart]]:
-    """Draw the expected share of wrong picks over their number, class by class."""
+    """Draw the expected share of wrong picks over their number for each class."""
     shown = []
     every = page.every
     if page.result is not None or "wrong" not in every:

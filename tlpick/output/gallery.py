@@ -1,8 +1,7 @@
-"""Small pictures of picks: what is there where a particle was picked.
+"""Small pictures of picks.
 
-A single plane of a tomogram shows little but noise. So a picture is a projection through the whole particle,
-smoothed by a Gaussian that takes away what is much finer than it. The raw voxels of the plane in the middle
-are there, too.
+A single plane of a tomogram shows mostly noise. So a picture is a projection through the whole particle,
+smoothed by a Gaussian that removes much finer details. The raw voxels of the middle plane are shown as well.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tlpick.output.orthoview import SMOOTH, stretch
 SHOWN = 20
 #: Edge of a picture in radii of the class; a particle fills two thirds of it.
 WIDE = 3.0
-#: Pixels along an edge of a picture, at least.
+#: Least number of pixels along an edge of a picture.
 _PIXELS = 96
 
 
@@ -37,9 +36,9 @@ class Crop:
     image, raw
         PNG in base64: the projection, and the raw plane.
     score
-        Of the pick.
+        Score of the pick.
     words
-        What is said of it.
+        Description of the pick.
     state
         ``right``, ``wrong`` or nothing.
     """
@@ -68,12 +67,12 @@ def gallery(
     ----------
     picks
         Particle table of one class with the columns ``title`` (of the tomogram), ``kept`` and, where they
-        are known, ``partner`` and ``wrong``. The best have the least expected share of wrong ones, or the
+        are known, ``partner`` and ``wrong``. The best have the smallest expected share of wrong ones, or the
         highest score.
     radius
-        Of the class, Å.
+        Radius of the class, Å.
     paths, sizes
-        Tomogram -> where it lies, and its voxel size in Å.
+        Tomogram -> its path, and its voxel size in Å.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""The mean of the picks, beside that of random places and of true particles of the corpus.
+"""The mean of the picks, beside the means of random positions and of true particles of the corpus.
 
-Nothing is aligned: particles lie in all orientations, so their mean is round. If the picks are particles,
-their mean looks like that of the corpus; if they are noise, like that of random places.
+The particles are not aligned, so their mean is round. If the picks are particles, their mean resembles that
+of the corpus; if they are noise, that of random positions.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tlpick.output.previews import places
 
 Real = NDArray[np.float32]
 
-#: Picks and random places that are averaged, and the tomograms that are shown.
+#: Number of picks and of random positions to average, and of tomograms to show.
 MOST, TOMOGRAMS = 200, 4
 _PIXELS = 96
 
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one mean: its name, how many places it is of, and PNGs along z, y and x in base64."""
+    """Pictures of one mean: its name, number of positions, and PNGs along z, y and x in base64."""
 
     title: str
     n: int
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Means:
-    """Of one class: rows of pictures, and their profiles."""
+    """Rows of pictures and profiles of one class."""
 
     name: str
     rows: list[Row]
@@ -52,7 +52,7 @@ class Means:
 
 
 def means(page: Page) -> list[Means]:
-    """Average what is at the picks of each class, in each of the first tomograms."""
+    """Average the picks of each class, in each of the first tomograms."""
     paths, sizes = places(page)
     shown = []
     for name, radius in page.radii.items():
@@ -92,14 +92,14 @@ def _of_corpus(page: Page, name: str) -> ParticleMean | None:
         return None
     try:
         return read_card(str(path)).means.get(name)
-    except InputError:  # the model is no longer there
+    except InputError:  # the model no longer exists
         return None
 
 
 def _averages(
     volume: Volume, picks: pd.DataFrame, radius: float, voxel_size: float, run: Any
 ) -> tuple[Real, Real, float]:
-    """Average cubes around picks and around as many random places at the same heights."""
+    """Average cubes around picks and around as many random positions at the same heights."""
     binning, edge = layout(radius, voxel_size)
     best = in_order(picks)
     best = best.iloc[np.unique(np.linspace(0, len(best) - 1, min(len(best), MOST)).round().astype(int))]
@@ -111,7 +111,7 @@ def _averages(
         np.array([_cube(volume, place / voxel_size, binning, edge) for place in each])
         for each in (xyz, elsewhere)
     )
-    # on the scale of the corpus: what is typical is 0, its spread 1
+    # on the scale of the corpus, with centre 0 and spread 1
     intensity = measure(chance)
     sign = -1 if (run.get("settings", {}).get("preprocessing") or {}).get("invert") else 1
     averaged = [sign * normalise(each, intensity).mean(axis=0, dtype=np.float64) for each in (found, chance)]
@@ -119,7 +119,7 @@ def _averages(
 
 
 def _cube(volume: Volume, centre: NDArray[np.float64], binning: int, edge: int) -> Real:
-    """Read a cube around a place, in voxels x, y, z; beyond the faces the last planes are repeated."""
+    """Read a cube around a position in voxels x, y, z; beyond the faces the last planes are repeated."""
     first = np.rint(centre[::-1]).astype(int) - edge // 2 * binning - (binning - 1) // 2
     low = [int(np.clip(a, 0, n - 1)) for a, n in zip(first, volume.shape, strict=True)]
     high = [int(np.clip(a + edge * binning, 1, n)) for a, n in zip(first, volume.shape, strict=True)]
@@ -141,7 +141,7 @@ def _span(cube: Real) -> tuple[float, float]:
 
 
 def _pictures(cube: Real, span: tuple[float, float]) -> tuple[str, ...]:
-    """Project a cube along z, y and x; the same grey for the same value."""
+    """Project a cube along z, y and x, with a common grey scale."""
     from PIL import Image
 
     low, high = span
@@ -162,6 +162,6 @@ def _line(kind: str, words: str, cube: Real, spacing: float) -> Line:
 
 
 def _raised(lines: list[Line]) -> list[Line]:
-    """Lift profiles so that the lowest value is 0, where the chart begins."""
+    """Shift profiles so that the lowest value is 0, where the chart begins."""
     low = min(float(line.y.min()) for line in lines)
     return [Line(line.kind, line.words, line.x, line.y - low) for line in lines]

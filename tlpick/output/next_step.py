@@ -1,4 +1,4 @@
-"""What to type next with picks that have no orientation, in RELION or Warp."""
+"""Suggests the next command in RELION or Warp for picks without orientation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Formats that these programs read -> which command takes them on.
+#: Formats of these programs -> the command that reads them.
 _RELION_5, _RELION_4, _WARP = ("relion5", "relion5-set"), ("relion4",), ("relion3",)
 _QUATERNION = ["qx", "qy", "qz", "qw"]
 
 
 def without_orientations(table: pd.DataFrame) -> bool:
-    """Tell whether no particle has another orientation than none."""
+    """Return whether all orientations are the identity."""
     if table.empty:
         return False
     return bool(np.allclose(table[_QUATERNION].to_numpy(np.float64), [0, 0, 0, 1]))
@@ -30,20 +30,20 @@ def next_step(
     radii: Mapping[str, float],
     pixel_size: float | None = None,
 ) -> list[str]:
-    """Say of picks that they have no orientation, and the next command.
+    """Report that picks have no orientation, with the next command.
 
     Parameters
     ----------
     path
-        Of the list.
+        Path of the list.
     format_name
-        Its format's name.
+        Name of its format.
     voxel_size
-        Å, of the tomograms; None where nobody knows.
+        Voxel size of the tomograms, Å; None if unknown.
     radii
-        Class -> Å, as far as known; boxes are twice as wide as the largest.
+        Class -> radius in Å, if known; boxes are twice as wide as the largest.
     pixel_size
-        Å, of the tilt images, if it is known.
+        Pixel size of the tilt images, Å, if known.
 
     Returns
     -------

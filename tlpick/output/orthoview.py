@@ -1,4 +1,4 @@
-"""Slices of a tomogram in one picture, with circles where picks and particles are cut."""
+"""Draws slices of a tomogram with circles for picks and particles."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from catalogs.volumes import Volume
 #: Width of the picture in its own units.
 WIDTH = 1000.0
 GAP = 8.0
-#: Slices are averaged over this share of the smallest radius on either side: noise falls, particles stay.
+#: Slices are averaged over this share of the smallest radius on each side, to reduce noise.
 SLAB = 0.4
-#: And planes are smoothed by a Gaussian of this share of it: what is much finer than a particle goes.
+#: Planes are smoothed by a Gaussian of this share of it, which removes much finer details than particles.
 SMOOTH = 1 / 6
-#: Depths of the x-y plane, about.
+#: Approximate number of depths of the x-y plane.
 DEPTHS = 11
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One plane: which axes (0 x, 1 y, 2 z) run to the right, down and into it, and where it stands."""
+    """A plane: axes (0 x, 1 y, 2 z) to the right, down and into it, and its position."""
 
     right: int
     down: int
@@ -47,24 +47,24 @@ def orthoview(
 ) -> Markup:
     """Draw the planes x-y, z-y and x-z of a tomogram as an SVG; the first at several depths.
 
-    Without the script of the page the middle depth is shown; with it, a slider goes through them.
+    Without the page's script, the middle depth is shown; with it, a slider changes the depth.
 
     Parameters
     ----------
     volume
-        The tomogram; only what is shown is read.
+        The tomogram; only the shown parts are read.
     voxel_size
         Å.
     picks, truth
-        Particle tables of this tomogram, with the column ``partner`` (-1 for what has none) where the truth
-        is known; ``truth`` None: it is not.
+        Particle tables of this tomogram, with the column ``partner`` (-1 for none) if the truth is known;
+        otherwise ``truth`` is None.
     radii
         Class -> radius in Å; a circle is the section of a sphere with it.
 
     Returns
     -------
     Markup
-        HTML that needs nothing else.
+        Self-contained HTML.
     """
     n = np.array(volume.shape[::-1])
     scale = (WIDTH - GAP) / (n[0] + n[2])
@@ -129,14 +129,14 @@ def orthoview(
 
 
 def _depths(n: int, half: int) -> list[int]:
-    """Choose the slices of the x-y planes: the middle one and others evenly to both sides."""
+    """Choose the slices of the x-y planes: the middle one and evenly spaced others."""
     step = max((n - 2 * half) / DEPTHS, 2 * half + 1, 1)
     each = int((n // 2 - half) / step)
     return [round(n // 2 + step * k) for k in range(-each, each + 1) if 0 <= n // 2 + step * k < n]
 
 
 def slices_averaged(voxel_size: float, radii: Mapping[str, float]) -> int:
-    """Tell over how many slices each plane is averaged."""
+    """Return over how many slices each plane is averaged."""
     return 2 * int(SLAB * min(radii.values()) / voxel_size) + 1
 
 
@@ -150,7 +150,7 @@ def _slab(volume: Volume, panel: _Panel, middle: int, half: int) -> NDArray[np.f
 
 
 def stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Bring grey values to 0 to 255, cut at the outermost half percents."""
+    """Scale grey values to 0 to 255, clipped at the outermost half percents."""
     low, high = np.percentile(image, (0.5, 99.5))
     return np.clip((image - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)
 
@@ -158,7 +158,7 @@ def stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _crosshair(
     panel: _Panel, n: NDArray[np.int64], scale: float, wide: NDArray[np.float64], depth: int
 ) -> list[tuple[str, str]]:
-    """Show where the other two planes cut this one; the line of the x-y plane follows the slider."""
+    """Draw the positions of the other two planes; the line of the x-y plane follows the slider."""
     middle = [n[0] // 2, n[1] // 2, depth]
     x = panel.left + (middle[panel.right] + 0.5) * scale
     y = panel.top + (middle[panel.down] + 0.5) * scale
@@ -183,7 +183,7 @@ def _circles(
     scale: float,
     radii: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Draw the sections of the spheres that this plane cuts; ``depth`` is where it lies, Å."""
+    """Draw the sections of spheres with this plane at ``depth``, Å."""
     drawn = []
     order = {name: k for k, name in enumerate(radii)}
     columns = zip(
@@ -201,7 +201,7 @@ def _circles(
         square = radii[name] ** 2 - (xyz[panel.into] - depth) ** 2
         if square <= 0:
             continue
-        # The centre of voxel 0 is half a voxel from the edge of the picture.
+        # the centre of voxel 0 is half a voxel from the edge of the picture
         x = panel.left + (xyz[panel.right] / voxel_size + 0.5) * scale
         y = panel.top + (xyz[panel.down] / voxel_size + 0.5) * scale
         state = "plain" if partner is None else "paired" if partner >= 0 else "alone"
@@ -213,7 +213,7 @@ def _circles(
                 "x": x,
                 "y": y,
                 "r": max(math.sqrt(square) / voxel_size * scale, 2.0),
-                "cross": kind == "pick" and state == "alone",  # not told apart by colour only
+                "cross": kind == "pick" and state == "alone",  # so that colour is not the only difference
             }
         )
     return drawn

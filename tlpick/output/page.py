@@ -1,4 +1,4 @@
-"""All that the report of a run shows, collected: picks, truth where it is known, and how it came about."""
+"""Collects the content of a run's report: picks, truth if known, and settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tlpick.evaluation.truth import Truth
 
 @dataclass(frozen=True)
 class Tomogram:
-    """A tomogram of the page: its name in the tables, one for people, and where to read it."""
+    """A tomogram of the page: its name in the tables, a name for people, and its path."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class Tomogram:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """All that the page says.
+    """The content of the page.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The parts of the report that show the picks themselves: scores, counts, distances, sizes, pictures."""
+"""Parts of the report about the picks: scores, counts, distances, sizes, pictures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tlpick.output.page import Page
 #: Charts with the name of each.
 Figures = list[tuple[str, Chart]]
 
-#: Tomograms in the chart of counts with a bar of their own.
+#: Largest number of tomograms with bars of their own in the chart of counts.
 BARS = 40
 
 
 def scores(page: Page) -> Figures:
-    """Draw the scores of each class, with thresholds where there are some."""
+    """Draw the scores of each class, with thresholds if there are any."""
     thresholds = page.run.get("thresholds", {})
     shown = []
     for k, name in enumerate(page.radii):
@@ -39,7 +39,7 @@ def scores(page: Page) -> Figures:
 
 
 def _parts(page: Page, table: pd.DataFrame, column: str, k: int) -> list[Group]:
-    """Part one class's values by right and wrong where that is known."""
+    """Split the values of a class into right and wrong if that is known."""
     if page.result is None:
         return [Group(kind_of(k), "picks", table[column].to_numpy(np.float64))]
     right = table["partner"] >= 0
@@ -50,7 +50,7 @@ def _parts(page: Page, table: pd.DataFrame, column: str, k: int) -> list[Group]:
 
 
 def per_tomogram(page: Page) -> Figures:
-    """Draw how many picks each tomogram has."""
+    """Draw the number of picks of each tomogram."""
     if len(page.tomograms) < 2:
         return []
     kinds = [(kind_of(k), name) for k, name in enumerate(page.radii)]
@@ -76,7 +76,7 @@ def per_tomogram(page: Page) -> Figures:
 
 
 def distances(page: Page) -> Figures:
-    """Draw how far the nearest pick of the same class is."""
+    """Draw the distances to the nearest pick of the same class."""
     shown = []
     for k, (name, radius) in enumerate(page.radii.items()):
         ours = page.picks[page.picks["class_name"] == name]
@@ -100,7 +100,7 @@ def distances(page: Page) -> Figures:
 
 
 def sizes(page: Page) -> Figures:
-    """Draw how large the picks are, as a share of a particle."""
+    """Draw the sizes of the picks relative to a particle."""
     if "size" not in page.picks or not page.run:
         return []
     model, settings = page.run["model"], page.run["settings"]
@@ -137,7 +137,7 @@ def best_and_worst(name: str, page: Page) -> list[Strip]:
 
 
 def places(page: Page) -> tuple[dict[str, str], dict[str, float]]:
-    """Tell where the tomograms lie, and their voxel sizes in Å; without those that cannot be opened."""
+    """Return the paths of the tomograms and their voxel sizes in Å, without those that cannot be opened."""
     paths = {tomogram.name: tomogram.path for tomogram in page.tomograms if tomogram.path is not None}
     sizes = {}
     for tomogram in page.tomograms:

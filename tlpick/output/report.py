@@ -1,6 +1,6 @@
-"""One HTML page for a run, with or without truth: slices, charts, the best and the worst picks, settings.
+"""The HTML report of a run, with or without truth: slices, charts, best and worst picks, settings.
 
-This says what the page shows; how it looks is in the templates of :mod:`catalogs.pages`.
+The layout is in the templates of :mod:`catalogs.pages`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tlpick.output.page import Page, Tomogram, page_of
 from tlpick.output.previews import best_and_worst, distances, per_tomogram, scores, sizes
 from tlpick.output.report_quality import quality
 
-#: Tomograms that are shown in slices; charts and tables hold all.
+#: Number of tomograms shown in slices; charts and tables contain all.
 SHOWN = 4
-#: Rows of the table of tomograms.
+#: Largest number of rows in the table of tomograms.
 ROWS = 500
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write the report of a run's folder from what lies in it; returns where.
+    """Write the report of a run's folder from its content; return the path.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def _cards(page: Page) -> list[Card]:
 
 
 def _fits(page: Page) -> list[tuple[str, list[str], bool]]:
-    """Say of each of the first tomograms how it differs from the training data, and whether strongly."""
+    """Describe how each of the first tomograms differs from the training data, and whether strongly."""
     titles = {tomogram.name: tomogram.title for tomogram in page.tomograms[:SHOWN]}
     fits = []
     for each in page.run.get("tomograms", []):
@@ -182,7 +182,7 @@ def _slices(tomogram: Tomogram, page: Page, every: pd.DataFrame) -> dict[str, An
         volume = open_volume(tomogram.path, voxel_size=tomogram.voxel_size)
         voxel_size = tomogram.voxel_size or volume.voxel_size
         if voxel_size is None:
-            raise InputError(f"{tomogram.path} does not say its voxel size")
+            raise InputError(f"{tomogram.path} does not state its voxel size")
     except InputError as error:
         return shown | {"problem": str(error)}
     averaged = slices_averaged(voxel_size, page.radii)
@@ -201,7 +201,7 @@ def _slices(tomogram: Tomogram, page: Page, every: pd.DataFrame) -> dict[str, An
 
 
 def _without_picks(page: Page) -> int:
-    """Count the tomograms in which nothing was picked."""
+    """Count the tomograms without picks."""
     some = set(page.picks["tomogram"])
     return sum(tomogram.name not in some for tomogram in page.tomograms)
 

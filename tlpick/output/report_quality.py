@@ -1,4 +1,4 @@
-"""What the report says of the quality of the picks; the truth must be known."""
+"""The part of the report on the quality of the picks, if the truth is known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tlpick.output.page import Page
 
 
 def quality(page: Page) -> dict[str, Any]:
-    """Say how good the picks are: by class, by threshold, which for which, by the rules of others."""
+    """Describe the quality of the picks: by class, by threshold, confusion, metrics of other programs."""
     assert page.result is not None
     result = page.result
     several = len(page.tomograms) > 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +155,10 @@ def describe(clients: Mapping[str, Client]) -> list[str]:
 
 
 def _dashboard(client: Client) -> str:
+    """Say where Dask's dashboard is; empty where it would only answer that it needs bokeh."""
+    ours = client.cluster is not None  # a scheduler of somebody else has its own packages
+    if ours and find_spec("bokeh") is None:
+        return ""
     link: str = client.dashboard_link or ""
     address: str = getattr(client.scheduler, "address", "")
     if address.startswith("inproc://"):  # Dask shows this host's name but listens at the loopback interface
@@ -197,13 +204,25 @@ def _started(pool: Pool, one_call_per_process: bool) -> AbstractContextManager[A
     return launch.kubernetes(pool)
 
 
+async def _greet(address: str) -> None:
+    from distributed import Security
+    from distributed.comm.core import connect
+
+    comm = await connect(address, timeout=10, **Security().get_connection_args("client"))
+    comm.abort()
+
+
 @contextmanager
 def _joined(address: str) -> Iterator[Client]:
     from distributed import Client
 
     try:
+        # In a thread: a notebook's has a loop that runs. A client that meets anything else than a scheduler
+        # takes half a minute to end.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _greet(address)).result()
         client = Client(address, timeout="10s", set_as_default=False)
-    except OSError as error:
+    except Exception as error:  # what other programs answer is read as anything
         raise InputError(f"no Dask scheduler answers at {address} ({error}).") from error
     with client:
         yield client

@@ -82,7 +82,7 @@ class Display:
             calls={each.group: each.calls for each in self._work},
         )
         self._line.__enter__()
-        if self._console.is_terminal or self._console.is_jupyter:
+        if (self._console.is_terminal or self._console.is_jupyter) and not self._console.quiet:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         return self

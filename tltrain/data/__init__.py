@@ -1,1 +1,1 @@
-"""Training data: samples are chosen, patches are cut, augmented and streamed."""
+"""Training data: choose samples; cut, augment and stream patches."""

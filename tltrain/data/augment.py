@@ -1,11 +1,10 @@
-"""Changes of a patch that leave it a possible tomogram of the same classes; each has its own switch.
+"""Augmentations of a patch, after which it is still a possible tomogram of the same classes.
 
-A tomogram is not isotropic. The tilt axis is y and the beam runs along z, so that of the directions in the
-plane of kz and kx only those between the first and the last tilt were measured: the rest is the missing
-wedge. A half turn about y leaves it in place always; half turns about x and z exchange positive and negative
-tilts and leave it in place if the tilt range is symmetric. A quarter turn, or a turn by any other angle,
-would not. Mirrors may leave it in place too, but turn each molecule into its mirror image, which does not
-exist.
+A tomogram is not isotropic. The tilt axis is y and the beam runs along z, so in the plane of kz and kx only
+the directions between the first and the last tilt were measured; the rest is the missing wedge. A half turn
+about y always leaves it in place. Half turns about x and z exchange positive and negative tilts, and leave it
+in place if the tilt range is symmetric. Other rotations do not. Mirrors may leave it in place, too, but turn
+each molecule into its mirror image, which does not exist.
 """
 
 from __future__ import annotations
@@ -28,27 +27,27 @@ Tilts = tuple[float, float]
 #: Grey values, float32, and labels, uint8: (z, y, x) of a patch, or of several.
 Patch = tuple[Floats, NDArray[np.uint8]]
 
-#: Axes that are reversed by no turn and by half turns about y, x and z, for arrays (z, y, x).
+#: Axes that are reversed by the identity and by half turns about y, x and z, for arrays (z, y, x).
 HALF_TURNS: tuple[tuple[int, ...], ...] = ((), (0, 2), (0, 1), (1, 2))
 #: Axes that are reversed by mirrors: y and all three of them, which leave any wedge in place, then x and z.
 MIRRORS: tuple[tuple[int, ...], ...] = ((1,), (0, 1, 2), (2,), (0,))
 
-#: A tilt range is symmetric if its ends differ by no more degrees than this: one tilt.
+#: A tilt range is symmetric if its ends differ by at most this many degrees: one tilt.
 _SYMMETRIC = 3.0
-#: What is taken for the tilt range where nobody knows it.
+#: Tilt range that is assumed if it is not known.
 _USUAL: Tilts = (-60.0, 60.0)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One kind of change.
+    """One kind of augmentation.
 
     Attributes
     ----------
     probability
-        That a patch is changed; 0 switches the effect off.
+        Probability that a patch is changed; 0 switches the effect off.
     strength
-        How far at most; what it means is said with each effect.
+        Largest change; its meaning depends on the effect.
     """
 
     probability: float
@@ -57,40 +56,40 @@ class Effect:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to patches; grey values are in spreads of the tomogram (``catalogs.intensity``).
+    """How patches are augmented; grey values are in spreads of the tomogram (``catalogs.intensity``).
 
     Attributes
     ----------
     half_turns
-        A half turn about x, y or z, or none, all as likely; only about y where the tilt range is not
+        A half turn about x, y or z, or none, with equal probability; only about y if the tilt range is not
         symmetric. No strength.
     mirror
-        A mirror image. Off: molecules of the wrong hand do not exist. No strength.
+        A mirror image. Off by default, because molecules of the wrong hand do not exist. No strength.
     rotation
-        A turn about z by up to ``strength`` degrees either way. The missing wedge turns with it, so this is
-        for pickers of tomograms whose tilt axis is not along y; off. Corners that turn in from outside are 0
-        and their labels ignored.
+        A rotation about z by up to ``strength`` degrees in either direction. The missing wedge is rotated,
+        too, so this is for tomograms whose tilt axis is not along y. Off by default. Corners from outside the
+        patch are 0, and their labels are ignored.
     shift
-        A patch is moved off what it is centred on by up to this share of its edge, along each axis.
+        A patch is shifted from its centre by up to this share of its edge, along each axis.
     scale
         Grey values are multiplied by a factor from 1 / ``strength`` to ``strength``.
     offset
-        Grey values are moved by up to this much.
+        Up to this much is added to the grey values or subtracted from them.
     gamma
-        Dark values are spread and bright ones pressed together, or the other way round: a power from
-        1 / ``strength`` to ``strength`` of the grey values between the two ends of the normalisation.
+        Dark values are stretched and bright values are compressed, or the other way round: a power from 1 /
+        ``strength`` to ``strength`` of the grey values between the two ends of the normalisation.
     noise
-        Noise of up to this standard deviation, in all directions that were measured.
+        Noise of up to this standard deviation, at all frequencies that the tilts measure.
     spectrum
         The amplitudes of shells in Fourier space are changed by a smooth random curve; ``strength`` is the
         standard deviation of its logarithm.
     low_pass
-        Fine detail is taken away: the amplitude falls to half at a frequency between ``strength`` and 0.5
-        cycles a voxel.
+        Fine detail is removed: the amplitude is one half at a frequency between ``strength`` and 0.5 cycles
+        per voxel.
     wedge
-        Up to so many degrees are taken off each end of the tilt range.
+        Up to this many degrees are removed from each end of the tilt range.
     cutout
-        A cube of up to this share of the edge is made flat, and its labels ignored.
+        A cube of up to this share of the edge is set to a constant, and its labels are ignored.
     """
 
     half_turns: Effect = Effect(1.0)
@@ -108,25 +107,25 @@ class Augmentation:
 
 
 _NAMES = [field.name for field in fields(Augmentation)]
-_DRAWS = 6  # numbers that chance gives each effect
+_DRAWS = 6  # random numbers for each effect
 _BENDING = ("spectrum", "low_pass", "wedge", "gamma", "cutout", "rotation")
 _NO_NOISE = np.zeros((1, 1, 1), np.float32)
-_NO_NOISE.setflags(write=False)  # as the other noise is
+_NO_NOISE.setflags(write=False)  # like the other noise
 
-#: Nothing is done to a patch; it is not even moved.
+#: Patches are not changed at all, not even shifted.
 NO_AUGMENTATION = Augmentation(**{field.name: Effect(0.0) for field in fields(Augmentation)})
 
 
 def augmentation_of(words: Sequence[str], start: Augmentation | None = None) -> Augmentation:
-    """Read what a person says of augmentation.
+    """Read augmentation settings as a user writes them.
 
     Parameters
     ----------
     words
-        ``noise=0.5`` sets a probability, ``noise=0.5:0.4`` the strength too; ``none`` switches all off.
-        Later ones count.
+        ``noise=0.5`` sets a probability, ``noise=0.5:0.4`` also the strength; ``none`` switches all off.
+        Later words override earlier ones.
     start
-        What they change; None: the defaults.
+        Settings to change; None: the defaults.
 
     Returns
     -------
@@ -135,7 +134,7 @@ def augmentation_of(words: Sequence[str], start: Augmentation | None = None) -> 
     Raises
     ------
     InputError
-        If there is no such effect, or a number is none or out of its range.
+        If there is no such effect, or a number is not valid or out of its range.
     """
     result = start or Augmentation()
     names = [field.name for field in fields(Augmentation)]
@@ -179,9 +178,10 @@ def symmetries(tilts: Tilts | None, *, mirrors: bool = False) -> tuple[tuple[int
     Parameters
     ----------
     tilts
-        First and last tilt, degrees, about the axis y; None: unknown, so only what is right for all.
+        First and last tilt, degrees, about the axis y; None: unknown, so only reversals that are valid for
+        all.
     mirrors
-        Those that make mirror images, instead of those that turn.
+        List the mirrors instead of the rotations.
 
     Returns
     -------
@@ -208,16 +208,16 @@ def augment(
     classes
         (z, y, x) labels.
     rng
-        Where the choices come from. An effect's draws do not depend on the other effects' settings.
+        Random generator. The draws of an effect do not depend on the settings of other effects.
     how
-        What may be done. ``shift`` is not done here but where the patch is cut.
+        The settings. ``shift`` is not applied here but where the patch is cut.
     tilts
         First and last tilt of the tomogram, degrees; None: not known.
 
     Returns
     -------
     tomogram, classes
-        The changed patch, of the same shape; the inputs are left as they are.
+        The changed patch, of the same shape; the inputs are not modified.
     """
     changes = Changes(draws(rng), how, tilts, len(tomogram))
     patch = np.empty(tomogram.shape, np.float32), np.empty(classes.shape, np.uint8)
@@ -227,19 +227,19 @@ def augment(
 
 
 def draws(rng: np.random.Generator, n: int = 1) -> NDArray[np.float64]:
-    """Draw all that chance decides about ``n`` patches: (n, ...), an item each."""
+    """Draw all random numbers for ``n`` patches: (n, ...), an item each."""
     return rng.random((n, len(_NAMES), _DRAWS))
 
 
 class Changes:
-    """What is done to some patches of one tomogram.
+    """The changes of some patches of one tomogram.
 
     Parameters
     ----------
     dice
         (n, ...) from :func:`draws`.
     how
-        What may be done.
+        The settings.
     tilts
         First and last tilt of the tomogram, degrees; None: not known.
     edge
@@ -262,7 +262,7 @@ class Changes:
             self.at = (chosen[:, 2:5] * (len(self.noise) - edge + 1)).astype(np.int64)
             sign = np.where(chosen[:, 5] < 0.5, 1, -1)
             self.sigmas = np.where(self._done["noise"], sign * how.noise.strength * chosen[:, 1], self.sigmas)
-        #: Of these patches the content changes in a way that is no sum, so they are finished one by one.
+        #: Patches with changes that are not sums; they are finished one by one.
         self.bent = np.any([self._done[name] for name in _BENDING], axis=0)
 
     def _signed(self, name: str) -> NDArray[np.float64]:
@@ -305,7 +305,7 @@ class Changes:
         cutting.finish()
 
     def bend(self, k: int, grey: Floats, labels: NDArray[np.uint8]) -> None:
-        """Do to patch ``k`` what is no sum, in place."""
+        """Apply to patch ``k`` the changes that are not sums, in place."""
         how, done, dice = self._how, self._done, {name: d[k] for name, d in self._dice.items()}
         content = self._in_fourier_space(k, grey)
         if done["gamma"][k]:
@@ -321,7 +321,7 @@ class Changes:
             grey[...], labels[...] = turned_about_z(grey, labels, np.cos(angle), np.sin(angle), IGNORE)
 
     def _in_fourier_space(self, k: int, grey: Floats) -> Floats:
-        """Do what is done to amplitudes, all of it in one transform."""
+        """Apply all changes of amplitudes in one Fourier transform."""
         how, done, dice = self._how, self._done, self._dice
         change = Filter(grey.shape)
         if done["spectrum"][k]:
@@ -336,7 +336,7 @@ class Changes:
 
 
 def _gamma(grey: Floats, power: float) -> Floats:
-    """Bend the scale of grey values; 0 stays 0, and small differences around it stay what they are."""
+    """Change grey values nonlinearly; 0 stays 0, and small differences around it do not change."""
     place = (np.clip(grey, -CLIP, CLIP) + np.float32(CLIP)) / np.float32(2 * CLIP)  # the middle is a half
     bent = np.power(place, np.float32(power), dtype=np.float32)
     bent -= np.float32(0.5**power)
@@ -345,7 +345,7 @@ def _gamma(grey: Floats, power: float) -> Floats:
 
 
 def _cut_out(grey: Floats, classes: NDArray[np.uint8], strength: float, dice: NDArray[np.float64]) -> None:
-    """Make a cube flat; nobody is asked what is in it."""
+    """Set a cube to a constant, and its labels to ignored."""
     size = np.array(grey.shape)
     edge = np.maximum((size * strength * dice[0]).astype(np.int64), 1)
     corner = (dice[1:4] * (size - edge + 1)).astype(np.int64)
@@ -354,7 +354,7 @@ def _cut_out(grey: Floats, classes: NDArray[np.uint8], strength: float, dice: ND
 
 
 class Cutting:
-    """The patches of one block while its pieces come in: no block is put together.
+    """The patches of one block, which are filled piece by piece, without assembling the block.
 
     Parameters
     ----------
@@ -365,7 +365,7 @@ class Cutting:
     box
         First voxel of the block, and the one after its last.
     patches
-        n patches to be written. Where one reaches beyond the block it is as if that were 0.
+        n patches to be written. Parts of a patch outside of the block are 0.
     """
 
     def __init__(
@@ -396,7 +396,7 @@ class Cutting:
     def grey(
         self, first: NDArray[np.int64], piece: Floats, normal: tuple[np.float32, np.float32, np.float32]
     ) -> bool:
-        """Take a piece of the tomogram; tell whether all of it are finite numbers.
+        """Add a piece of the tomogram; returns whether all its values are finite.
 
         Parameters
         ----------
@@ -414,10 +414,10 @@ class Cutting:
         )  # fmt: skip
 
     def labels(self, first: NDArray[np.int64], piece: NDArray[np.uint8]) -> None:
-        """Take a piece of the volume of labels."""
+        """Add a piece of the label volume."""
         put_labels(piece, first, *self._box, self._corners, self._changes.turned, self._begin[1], self._edge)
 
     def finish(self) -> None:
-        """Do what needs whole patches."""
+        """Apply the changes that need complete patches."""
         for k in np.flatnonzero(self._changes.bent).tolist():
             self._changes.bend(k, *self._patches[k])

@@ -1,4 +1,4 @@
-"""What a stream reads, piece by piece, and the batches that wait until all of their patches are there."""
+"""Read blocks piece by piece, and collect batches until all their patches are complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 
 
 def pieces_of(volume: Any, block: PatchBlock, dtype: np.dtype[Any]) -> Iterator[tuple[Ints, NDArray[Any]]]:
-    """Read a block, piece by piece where the volume can do that."""
+    """Read a block, piece by piece if the volume supports it."""
     start, stop = block.start.tolist(), block.stop.tolist()
     if hasattr(volume, "pieces"):
         pieces = volume.pieces(start, stop)
@@ -26,7 +26,7 @@ def pieces_of(volume: Any, block: PatchBlock, dtype: np.dtype[Any]) -> Iterator[
 
 
 class Waiting:
-    """Batches whose patches come in one by one.
+    """Batches that are filled patch by patch.
 
     Parameters
     ----------
@@ -46,6 +46,6 @@ class Waiting:
         return grey[place], labels[place]
 
     def deliver(self, number: int) -> Patch:
-        """Give a batch away: (n, z, y, x, 1) and (n, z, y, x)."""
+        """Remove and return a batch: (n, z, y, x, 1) and (n, z, y, x)."""
         grey, labels = self._batches.pop(number)
         return grey[..., None], labels

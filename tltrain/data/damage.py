@@ -1,4 +1,4 @@
-"""What is wrong with data is skipped; what is wrong with the way to it is waited out."""
+"""Skip damaged data, and wait for a storage that does not answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 PATIENCE = 900.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between two tries
 
-#: What a storage says that is overloaded, restarting or out of reach, in the words of several libraries.
+#: Error messages of several libraries for a storage that is overloaded, restarting or unreachable.
 _PASSING = re.compile(
     r"unavailable|slow ?down|reduce your request rate|timed out|timeout|throttl|connection|connect to"
     r"|disconnected|deadline|resource_exhausted|aborted|temporarily|busy|internal ?(server ?)?error"
@@ -26,7 +26,7 @@ _PASSING = re.compile(
 )
 _LOST = re.compile(r"data_loss|not_found|digest|checksum|crc32c|corrupt")
 _FORBIDDEN = re.compile(r"permission|access ?denied|forbidden|expiredtoken|invalidaccesskey")
-#: What reading raises where the bytes are not what they should be.
+#: Exceptions while reading damaged bytes.
 _DAMAGE = (InputError, OSError, ValueError, RuntimeError, KeyError, EOFError)
 
 #: Corners of a box in voxels, z, y, x.
@@ -34,7 +34,7 @@ Box = tuple[Sequence[int], Sequence[int]]
 
 
 class BadData(Exception):
-    """A part of a tomogram that nothing can be learned from.
+    """A part of a tomogram that cannot be used.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class BadData(Exception):
 
 
 class Closed(Exception):
-    """The stream is no longer wanted."""
+    """The stream was closed."""
 
 
 class Reading:
-    """Reading from a storage that may be slow to answer.
+    """Reads from a storage that may be slow to answer.
 
     Parameters
     ----------
@@ -70,11 +70,11 @@ class Reading:
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Stop all waiting."""
         self._closed.set()
 
     def __call__(self, read: Callable[[], T], name: str, source: int, box: Box | None = None) -> T:
-        """Call a function that reads, again and again until the storage answers.
+        """Call a function that reads, and repeat it until the storage answers.
 
         Parameters
         ----------
@@ -88,11 +88,11 @@ class Reading:
         Raises
         ------
         BadData
-            If the storage answers and what it has is damaged or lost.
+            If the storage answers and the data is damaged or lost.
         InputError
             If the storage has been silent for too long, or does not let this user read.
         Closed
-            If nobody wants it any more.
+            If the stream was closed.
         """
         begun, wait = time.monotonic(), _FIRST_WAIT
         while True:
@@ -120,16 +120,16 @@ class Reading:
 
 
 def needed(read: Callable[[], T], sample: str, purpose: str) -> T:
-    """Read what nothing else can take the place of, waiting for a storage that is slow to answer.
+    """Read data that cannot be replaced, waiting for a storage that is slow to answer.
 
     Parameters
     ----------
     read
         The function that reads.
     sample
-        What it reads, for people.
+        Name of the data, for people.
     purpose
-        What that is for, such as "to validate".
+        Purpose of the data, such as "to validate".
 
     Raises
     ------
@@ -140,13 +140,13 @@ def needed(read: Callable[[], T], sample: str, purpose: str) -> T:
         return Reading()(read, sample, 0)
     except BadData as bad:
         raise InputError(
-            f"the tomogram {sample}, which is needed {purpose}, is damaged ({bad}); mend the corpus: "
-            "tlgen verify lists all that is wrong with it"
+            f"the tomogram {sample}, which is needed {purpose}, is damaged ({bad}); repair the corpus: tlgen "
+            "verify lists all problems"
         ) from bad
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether what went wrong lies with the storage, and may be gone in a moment."""
+    """Tell whether an error comes from the storage and may be temporary."""
     if isinstance(error, InputError | FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return False
     if isinstance(error, ConnectionError | TimeoutError):
@@ -155,7 +155,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def _says(error: BaseException, words: re.Pattern[str]) -> bool:
-    """Look for some words in an error and in those that led to it."""
+    """Search for words in an error and in its causes."""
     seen: BaseException | None = error
     while seen is not None:
         said = f"{type(seen).__name__} {seen}".lower()
@@ -166,13 +166,13 @@ def _says(error: BaseException, words: re.Pattern[str]) -> bool:
 
 
 def _words(error: BaseException) -> str:
-    """Say an error in one line."""
+    """Describe an error in one line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]
 
 
 class Damage:
-    """What was found damaged so far; any number of threads report.
+    """The damage that was found so far, reported by any number of threads.
 
     Parameters
     ----------
@@ -202,16 +202,16 @@ class Damage:
 
     @property
     def share(self) -> float:
-        """Share of all chunks that are known to be damaged."""
+        """Share of all chunks that is known to be damaged."""
         return len(self._chunks) / self._total
 
     def report(self, bad: BadData) -> None:
-        """Take down that a part of a tomogram cannot be used.
+        """Record that a part of a tomogram cannot be used.
 
         Raises
         ------
         InputError
-            With the list of all, if it is more than is tolerated.
+            With a list of all damage, if it is more than allowed.
         """
         source = self._sources[bad.source]
         start, stop = bad.box or ((0, 0, 0), source.shape)

@@ -1,4 +1,4 @@
-"""The loops over voxels of patches, compiled; threads run them side by side."""
+"""Compiled loops over the voxels of patches; threads run them in parallel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def put_grey(
     corners: Ints, turned: NDArray[np.bool_], factors: Floats, offsets: Floats, sigmas: Floats,
     noise: Floats, at: Ints, patches: Ints, edge: int,
 ) -> bool:  # fmt: skip
-    """Put a piece of a tomogram into all patches that it is a part of.
+    """Copy a piece of a tomogram into all patches that overlap it.
 
     A patch becomes ``factor * v + offset + sigma * noise``, v being what
     ``catalogs.intensity.normalise`` makes of the grey values, to the bit.
@@ -40,9 +40,9 @@ def put_grey(
     Parameters
     ----------
     piece, first
-        (z, y, x) grey values, and (3,) the first one's place in the tomogram.
+        (z, y, x) grey values, and (3,) the position of the first one in the tomogram.
     start, stop
-        (3,) corners of what is read; what the piece has beyond is left away.
+        (3,) corners of the block; parts of the piece outside of it are ignored.
     normal
         Centre and scale of the grey values, and where they are clipped.
     corners
@@ -101,7 +101,7 @@ def put_labels(
     piece: NDArray[np.uint8], first: Ints, start: Ints, stop: Ints,
     corners: Ints, turned: NDArray[np.bool_], patches: Ints, edge: int,
 ) -> None:  # fmt: skip
-    """Put a piece of a volume of labels into all patches that it is a part of, as :func:`put_grey`."""
+    """Copy a piece of a label volume into all patches that overlap it, as :func:`put_grey`."""
     here = piece.reshape(-1)
     low, high = _both(first, piece.shape, start, stop)
     for p in range(len(patches)):
@@ -127,7 +127,7 @@ def put_labels(
 def _in_patch(
     z: int, y: int, begin: Triple, end: Triple, corner: Ints, turn: NDArray[np.bool_], edge: int
 ) -> Triple:
-    """Find where in a patch a tomogram's row (z, y) stands from begin[2] to end[2], perhaps reversed."""
+    """Find the place of a tomogram's row (z, y), from begin[2] to end[2], in a patch, perhaps reversed."""
     return (
         edge - 1 - z + corner[0] if turn[0] else z - corner[0],
         edge - 1 - y + corner[1] if turn[1] else y - corner[1],
@@ -157,7 +157,7 @@ def _both(first: Any, shape: Triple, start: Any, stop: Any) -> tuple[Triple, Tri
 
 @numba.njit(inline="always")
 def _flat(z: int, y: int, x: int, shape: tuple[int, int, int]) -> np.uint64:
-    """Count voxels; unsigned, or each would be asked whether it counts from the end."""
+    """Count voxels as an unsigned number, so that numba need not check for negative indices."""
     return np.uint64((z * shape[1] + y) * shape[2] + x)
 
 

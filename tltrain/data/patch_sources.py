@@ -1,4 +1,4 @@
-"""What patches are cut from: tomograms with their labels and the places of interest in them."""
+"""Sources of patches: tomograms with their labels and the places of interest in them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tltrain.data.sampling import Sites, Source
 if TYPE_CHECKING:
     from catalogs.corpus.catalog import Catalog
 
-#: In a class volume, unless a class has this value: the loss takes no notice of the voxel.
+#: Value in a class volume, unless a class has it, for voxels that the loss ignores.
 IGNORE = 255
 
-_OPEN = 1024  # samples whose arrays and tables are kept; one is some kilobytes
+_OPEN = 1024  # samples whose arrays and tables are kept open; each takes some kilobytes
 
 
 class TrainingTomograms(Protocol):
-    """Tomograms for a stream; any number of threads ask at once.
+    """Tomograms for a stream; several threads may read at the same time.
 
     A value in a class volume that is not among ``outputs`` is an error in the data.
     """
 
     @property
     def sources(self) -> Sequence[Source]:
-        """What there is."""
+        """The tomograms."""
 
     @property
     def outputs(self) -> dict[int, int]:
@@ -72,7 +72,7 @@ class CorpusTomograms:
         table = self._catalog.particles(self.sources[k].name)
         labels = table["label"].to_numpy(np.int64)
         return Sites(
-            # what is labelled but not picked is what a picker must not confuse with a target
+            # classes that are labelled but not picked are hard negatives, too
             label=np.where(np.isin(labels, list(self._picked)), labels, 0),
             centre=table[["z", "y", "x"]].to_numpy(np.float64) / self._voxel_size,
         )
@@ -83,7 +83,7 @@ class CorpusTomograms:
 
 
 class Labels:
-    """Turns values of a class volume into outputs of a network.
+    """Converts values of a class volume into outputs of a network.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Labels:
         self._table = bytes(outputs.get(value, unused) for value in range(256))
         self._unused = bytes([unused])
         self._known = frozenset(outputs)
-        #: Up to here, values are their own outputs: most volumes need not be looked up.
+        #: Up to this value, values equal their outputs, so most volumes need no conversion.
         self._same = next((v for v in range(256) if outputs.get(v) != v), 256) - 1
 
     def __call__(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -113,7 +113,7 @@ class Labels:
         looked_up = bytearray(part).translate(self._table)  # several times as fast as indexing
         if self._unused in looked_up:
             strange = sorted(set(np.unique(part).tolist()) - self._known)
-            raise ValueError(f"the label {strange[0]} is of no class")
+            raise ValueError(f"the label {strange[0]} belongs to no class")
         return np.frombuffer(looked_up, np.uint8).reshape(part.shape)
 
 

@@ -1,10 +1,9 @@
-"""Where patches are cut: decided by the particle tables alone, before any volume is read.
+"""Choose where patches are cut, from the particle tables alone, before any volume is read.
 
-Patches come in blocks. A block is a part of a tomogram that is aligned to the chunks on disk, with several
-patches inside it, so that one read serves many patches. Block ``i`` depends on the seed and on ``i`` only; a
-stream can start anywhere, and any number of threads may work on it. What a block is read for is drawn from
-the numbers of particles that the index of the corpus holds; only the tables of the tomograms that were drawn
-are read.
+Patches are cut from blocks. A block is a part of a tomogram that is aligned to the chunks on disk and
+contains several patches, so that one read serves many patches. Block ``i`` depends only on the seed and on
+``i``; a stream can start anywhere, and several threads may work on it. The centre of a block is drawn with
+the numbers of particles in the index of the corpus; only the tables of the drawn tomograms are read.
 """
 
 from __future__ import annotations
@@ -22,26 +21,26 @@ from catalogs.seeds import generator
 #: Candidates for a background patch; the one with the fewest targets is taken.
 _BACKGROUND_TRIES = 8
 
-#: Patches of a block, at most: more would be much the same ones.
+#: Largest number of patches from a block: more would be almost the same.
 _MOST_PER_BLOCK = 32
 
-#: What stands for background among labels of sites.
+#: Label of sites for background.
 _BACKGROUND = -1
 
-#: Blocks that are imagined to find out how often a class is met, and rounds in which the draws are corrected.
+#: Simulated blocks for finding how often a class is met, and rounds in which the draws are corrected.
 _IMAGINED, _ROUNDS = 4096, 60
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What patches are centred on. The shares are relative; what a corpus lacks is left out.
+    """What patches are centred on. The shares are relative; kinds that a corpus lacks are left out.
 
     Attributes
     ----------
     target
-        Particles of the target classes, each class as often as any other (DeepFinder's bootstrap).
+        Particles of the target classes, all classes equally often (DeepFinder's bootstrap).
     distractor
-        Hard negatives, other molecules: what a picker would confuse with a target.
+        Other molecules (hard negatives), which a picker could confuse with a target.
     background
         Places with as few targets as possible.
     """
@@ -106,8 +105,8 @@ class PatchBlock:
     start, stop
         (3,) corners of the block in voxels, z, y, x, inside the volume.
     corners
-        (n, 3) first voxel of each patch in the volume; negative where the patch is larger than the volume,
-        which stands somewhere inside it.
+        (n, 3) first voxel of each patch in the volume; negative if the patch is larger than the volume, which
+        then lies somewhere inside the patch.
     """
 
     source: int
@@ -117,7 +116,7 @@ class PatchBlock:
 
 
 class Sampler:
-    """Draws blocks of patches, any number of them.
+    """Draws blocks of patches.
 
     Parameters
     ----------
@@ -132,11 +131,11 @@ class Sampler:
     sampling
         What they are centred on.
     shift
-        A patch is moved off what it is centred on by up to this share of its edge, along each axis.
+        A patch is shifted from its centre by up to this share of its edge, along each axis.
     shift_probability
-        How often it is moved at all.
+        Probability that it is shifted.
     seed
-        Decides every block.
+        Seed of all blocks.
 
     Attributes
     ----------
@@ -168,10 +167,11 @@ class Sampler:
         counts = np.array(
             [[source.counts.get(label, 0) for label in labels] for source in sources], np.float64
         ).reshape(len(sources), len(labels))
-        #: (k,) what there is to centre a patch on, the background last.
+        #: (k,) kinds of centres of patches, the background last.
         self._kinds = np.array([*labels, _BACKGROUND])
         self._wanted = _wanted(sampling or Sampling(), labels)
-        # a particle of a class is as likely as any other, so a tomogram as likely as it has many
+        # all particles of a class are equally likely, so the probability of a tomogram is proportional to its
+        # number
         self._sources_of = np.cumsum(np.column_stack([counts, volumes]), axis=0)
         self._weights = self._balanced(counts, volumes)
 
@@ -183,7 +183,7 @@ class Sampler:
         i
             Its number.
         attempt
-            Another block in its place, where the first could not be read.
+            Number of the attempt; each gives another block, if one could not be read.
         sites
             Finds the sites of a source in place of the sampler's own.
         """
@@ -206,7 +206,7 @@ class Sampler:
     def _rest(
         self, rng: np.random.Generator, here: Sites, start: NDArray[np.int64], stop: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Put all patches but the first into a block, ``here`` being the sites in it."""
+        """Place all patches but the first in a block; ``here`` are the sites in it."""
         present = [np.flatnonzero(here.label == kind) for kind in self._kinds]
         weights = np.where([len(of_kind) > 0 for of_kind in present], self._weights, 0.0)
         weights[-1] = self._weights[-1]
@@ -218,7 +218,7 @@ class Sampler:
         if not background.all():
             sites = np.zeros(self.per_block - 1, np.int64)
             for kind in np.unique(drawn[~background]):
-                # no particle twice before each was taken once
+                # no particle is taken twice before each was taken once
                 places = np.flatnonzero(drawn == kind)
                 sites[places] = np.resize(rng.permutation(present[kind]), len(places))
             corners[~background] = self._around(rng, here.centre[sites[~background]], start, stop)
@@ -227,10 +227,11 @@ class Sampler:
         return corners
 
     def _balanced(self, counts: NDArray[np.float64], volumes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Find how to draw in a block, so that over all blocks everything gets its share.
+        """Find the weights for draws in a block, so that the shares are right over all blocks.
 
-        A block that is read for one class holds others too, the frequent ones more often. Blocks are imagined
-        with particles as often as the sources have them, and the draws corrected until the shares come out.
+        A block that is read for one class also contains others, frequent classes more often. Blocks are
+        simulated with the numbers of particles in the sources, and the weights are corrected until the shares
+        are right.
         """
         rng = generator("imagined blocks")
         kinds, n = len(self._kinds), _IMAGINED
@@ -312,7 +313,7 @@ def edge_of_block(source: Source, patch: int, axis: int) -> int:
 
 
 def patches_to_fill(source: Source, patch: int) -> int:
-    """Say how many patches have as many voxels as the block they are cut from; at least 4, at most 32."""
+    """Return how many patches have together as many voxels as a block; at least 4, at most 32."""
     edges = [min(edge_of_block(source, patch, axis), max(source.shape[axis], patch)) for axis in range(3)]
     return int(np.clip(np.prod(np.array(edges, np.float64) / patch).round(), 4, _MOST_PER_BLOCK))
 
@@ -322,11 +323,11 @@ def _wanted(sampling: Sampling, labels: Sequence[int]) -> NDArray[np.float64]:
     targets = sum(label > 0 for label in labels)
     wanted = [sampling.target / targets if label else sampling.distractor for label in labels]
     wanted.append(sampling.background)
-    if not sum(wanted) > 0:  # nothing that a share was given to
+    if not sum(wanted) > 0:  # nothing with a share exists
         wanted[-1] = 1.0
     return np.array(wanted, np.float64) / sum(wanted)
 
 
 def _draw(sums: NDArray[np.float64], at: Any) -> NDArray[np.int64]:
-    """Find which of the weights, given as sums so far, numbers from 0 to 1 fall on."""
+    """Find the indices, in cumulative weights, of numbers from 0 to 1."""
     return np.minimum(np.searchsorted(sums, at * sums[-1], side="right"), len(sums) - 1)

@@ -1,4 +1,4 @@
-"""How well a stream is shuffled: what the patches of a batch have in common."""
+"""Measure how well a stream is shuffled: what the patches of a batch have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Shuffling:
     same_source
         Cut from one tomogram.
     same_block_by_chance, same_source_by_chance
-        The same if every patch were drawn by itself: counted between batches that share no block.
+        The same if every patch were drawn by itself, measured between batches that share no block.
     """
 
     same_block: float
@@ -31,14 +31,14 @@ class Shuffling:
 
 
 def measure(stream: PatchStream, n: int, start: int = 0) -> Shuffling:
-    """Look at where the patches of some batches come from; no volume is read.
+    """Measure where the patches of some batches come from; no volume is read.
 
     Parameters
     ----------
     stream
         From :func:`tltrain.data.stream.open_stream`.
     n
-        Batches to look at.
+        Number of batches.
     start
         Number of the first.
 
@@ -52,7 +52,7 @@ def measure(stream: PatchStream, n: int, start: int = 0) -> Shuffling:
         found = stream.sampler.block(block)
         return found.source, *found.start.tolist()
 
-    far = stream.spread * (stream.sampler.per_block + 1)  # batches after which all blocks are others
+    far = stream.spread * (stream.sampler.per_block + 1)  # after this many batches, all blocks are different
     sums = [0.0] * 4
     for number in range(start, start + n):
         here, there = ([place_of(place.block) for place in stream.places(m)] for m in (number, number + far))

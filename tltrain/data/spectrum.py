@@ -1,4 +1,4 @@
-"""Changes of a patch in Fourier space, and noise that keeps out of the missing wedge."""
+"""Augmentations in Fourier space, and noise without amplitudes in the missing wedge."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from catalogs.seeds import generator
 
 Floats = NDArray[np.float32]
 
-#: Frequencies, in cycles a voxel, between which a random curve is smooth.
+#: Frequencies, in cycles per voxel, at which a random curve has its knots.
 _KNOTS = np.linspace(0.0, 0.5, 5)
 _SHELLS = 256  # of a curve's table, up to the corner of Fourier space
 _CORNER = math.sqrt(3) / 2
-_SOFT = 2.0  # degrees over which the edge of a wedge falls
+_SOFT = 2.0  # degrees over which the edge of a wedge is soft
 
 _POOL = 128  # voxels: edge of the volume of noise that patches are taken from
 _BIN = 5.0  # degrees: tilt ranges are rounded to it, inwards
 
 
 class Filter:
-    """Factors for the amplitudes of a cube; nothing is transformed as long as there are none.
+    """Factors for the amplitudes of a cube; if there are none, nothing is transformed.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ class Filter:
         dice
             Five numbers from 0 to 1.
         """
-        normal = math.sqrt(12) * (dice[: len(_KNOTS)] - 0.5)  # of spread 1, and never far out
+        normal = math.sqrt(12) * (dice[: len(_KNOTS)] - 0.5)  # with standard deviation 1 and bounded
         self._times(np.exp(strength * np.interp(_frequencies(), _KNOTS, normal)))
 
     def low_pass(self, half: float) -> None:
-        """Let the amplitude fall as a Gaussian does, to a half at a frequency in cycles a voxel."""
+        """Multiply by a Gaussian that is one half at a frequency in cycles per voxel."""
         self._times(np.exp(-math.log(2) * (_frequencies() / half) ** 2))
 
     def keep_tilts(self, first: float, last: float) -> None:
-        """Take away what only tilts before the first and after the last one, in degrees, have measured."""
+        """Remove the directions outside of a range of tilts, in degrees."""
         self._tilts = (first, last)
 
     def _times(self, factors: NDArray[np.float64]) -> None:
@@ -77,7 +77,7 @@ class Filter:
 
 
 def wedge(shape: tuple[int, ...], first: float, last: float) -> Floats:
-    """Say which directions tilts about the axis y measure.
+    """Return which directions are measured by tilts about the axis y.
 
     By the projection-slice theorem a tilt by an angle measures the plane through the axis ky whose other
     direction has this angle from kx towards kz (Crowther, DeRosier and Klug, Proc. R. Soc. A 317, 319, 1970).
@@ -106,9 +106,9 @@ def wedge(shape: tuple[int, ...], first: float, last: float) -> Floats:
 
 
 def noise_volume(edge: int, tilts: tuple[float, float]) -> Floats:
-    """Return noise of spread 1 in all that tilts measure, and nowhere else in Fourier space.
+    """Return noise of standard deviation 1 at the frequencies that tilts measure, and only there.
 
-    It is made once: to draw and to filter noise anew for each patch would cost more than all the rest.
+    It is made once, because drawing and filtering noise for each patch would cost more than everything else.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def _frequencies() -> NDArray[np.float64]:
 
 @lru_cache(8)
 def _shells(shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """Which place of a curve's table each amplitude of ``rfftn`` has."""
+    """Return the index in a curve's table of each amplitude of ``rfftn``."""
     kz, ky = (np.fft.fftfreq(n).reshape([-1, *[1] * rest]) for n, rest in zip(shape[:2], (2, 1), strict=True))
     radius = np.sqrt(kz**2 + ky**2 + np.fft.rfftfreq(shape[2]) ** 2)
     return np.rint(radius / _CORNER * (_SHELLS - 1)).astype(np.intp)

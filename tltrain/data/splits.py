@@ -1,4 +1,4 @@
-"""Which samples of a corpus are trained on, and which ones only validate."""
+"""Choose the samples of a corpus for training and for validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from catalogs.schema import SampleRecord
 if TYPE_CHECKING:
     from catalogs.corpus.catalog import Catalog
 
-#: Share of the parameter sets that :func:`split_samples` holds out where it has to deal them out itself.
+#: Share of the sets of parameter values that :func:`split_samples` holds out.
 HELD_OUT = 0.1
 
 
@@ -42,21 +42,20 @@ def split_samples(
     catalog
         The corpus.
     where
-        A query; only samples for which it holds are trained on. None: all.
+        A query; only samples that meet it are used for training. None: all.
     hold_out
-        A query such as ``"defocus > 4"``; the samples for which it holds validate and are not trained on,
-        whatever ``where`` says. As a query over columns it keeps whole parameter sets together: no value of
-        these columns that validation sees was seen in training.
+        A query such as ``"defocus > 4"``; samples that meet it are used for validation and not for training,
+        whatever ``where`` says. So the values of these columns in validation do not occur in training.
     by
-        Columns such as ``("defocus", "dose")``: samples that are equal in them are a parameter set, and a
-        tenth of the sets is held out, one at least. Not together with ``hold_out``.
+        Columns such as ``("defocus", "dose")``: samples with equal values stay together, and a tenth of the
+        sets of values (at least one) is held out. Not together with ``hold_out``.
     seed
-        Which sets these are.
+        Seed of the choice of these sets.
 
     Returns
     -------
     Selection
-        Without ``hold_out`` and ``by``, the samples of the split ``val`` validate.
+        Without ``hold_out`` and ``by``, the samples of the split ``val`` are used for validation.
 
     Raises
     ------
@@ -83,7 +82,7 @@ def split_samples(
         raise InputError(_nothing_to_train_on(catalog, where, said, asked, held))
     if said and not len(held):
         raise InputError(
-            f"{said} holds out no sample of the corpus {catalog.url}: nothing would validate; "
+            f"{said} holds out no sample of the corpus {catalog.url}, so there would be no validation; "
             "tlgen ls shows what there is"
         )
     sizes = sorted({float(size) for size in train["voxel_size"]})
@@ -102,7 +101,7 @@ def split_samples(
 
 
 def _dealt_out(samples: pd.DataFrame, columns: Sequence[str], seed: int) -> pd.DataFrame:
-    """Hold out a tenth of the parameter sets; where that happens to be none, the next in line."""
+    """Hold out a tenth of the sets of values, at least one."""
     held = samples.iloc[:0]
     for percent in range(round(100 * HELD_OUT), 100):
         shares = {"train": 100 - percent, "val": percent}
@@ -120,7 +119,7 @@ def _records(catalog: Catalog, chosen: pd.DataFrame) -> list[SampleRecord]:
 def _nothing_to_train_on(
     catalog: Catalog, where: str | None, said: str, asked: pd.DataFrame, held: pd.DataFrame
 ) -> str:
-    """Say why no sample is left."""
+    """Explain why no sample is left."""
     wish = f'fits `where` "{where}"' if where else "can be trained on"
     n_held = int(asked.index.isin(held.index).sum()) if said else 0
     if n_held:

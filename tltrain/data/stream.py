@@ -1,17 +1,18 @@
-"""Patches out of tomograms, without end: read in blocks by threads, cut, augmented, spread out, batched.
+"""An endless stream of patches: threads read blocks; patches are cut, augmented, shuffled and batched.
 
-Batch ``n`` depends on the tomograms, the settings and ``n`` only, never on the timing of threads: two streams
-of one seed are the same to the bit, and that of a resumed training starts in the middle as if nothing had
-happened. No buffer is shuffled; where every patch goes is computed. Place ``s`` of the batches ``n``,
-``n + spread``, ``n + 2 spread``, ... is a lane. A lane takes all patches of one block, then those of the
-next, and the lanes change their blocks at different times. So
+Batch ``n`` depends only on the tomograms, the settings and ``n``, never on the timing of threads: two streams
+with the same seed are equal, bit for bit, and the stream of a resumed training can start in the middle. There
+is no shuffle buffer; the place of every patch is computed. Place ``s`` in the batches ``n``, ``n + spread``,
+``n + 2 spread``, ... is a lane. A lane takes all patches of one block, then those of the next, and the lanes
+change their blocks at different times. So
 
 - a batch holds at most one patch of each block that was read, and its blocks were drawn independently;
-- about ``batch / per_block`` blocks are read for each batch, neither more nor fewer at times;
-- memory holds ``spread * per_block`` batches and those that are read ahead, whatever the size of the corpus;
+- about ``batch / per_block`` blocks are read for each batch, evenly over time;
+- memory contains ``spread * per_block`` batches and those that are read ahead, whatever the size of the
+corpus;
 - starting at any batch takes no longer than starting at the first.
 
-A part of a tomogram that is damaged is replaced by another one, the same every time.
+A damaged part of a tomogram is replaced by another part, the same one every time.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ __all__ = [
 #: loss takes no notice.
 Batch = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
-_ATTEMPTS = 20  # blocks that are tried in the place of a damaged one
+_ATTEMPTS = 20  # blocks that are tried instead of a damaged one
 
 
 class Patches(Protocol):
@@ -77,7 +78,7 @@ class Patches(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a patch of a batch comes from.
+    """The origin of a patch in a batch.
 
     Attributes
     ----------
@@ -116,9 +117,9 @@ class PatchStream:
     damage
         What was found damaged so far: ``damage.found`` is a list of sentences.
     patience
-        Seconds that the storage may be silent.
+        Seconds that the storage may take to answer.
     process
-        Which process the stream was opened in.
+        Process in which the stream was opened.
     """
 
     tomograms: TrainingTomograms
@@ -144,7 +145,7 @@ class PatchStream:
         return max(2, math.ceil(2 * self.readers * self.sampler.per_block / self.batch))
 
     def places(self, n: int) -> list[Place]:
-        """Tell where the patches of batch ``n`` come from; no two from one block."""
+        """Return the origins of the patches of batch ``n``; no two are from one block."""
         index, parts = self.part
         per_block, width = self.sampler.per_block, parts * self.batch
         group, turn = n % self.spread, n // self.spread
@@ -163,8 +164,8 @@ class PatchStream:
         Raises
         ------
         InputError
-            If more is damaged than is tolerated, the storage is silent for too long, or this process was
-            forked from the one that opened the stream.
+            If more is damaged than allowed, the storage does not answer for too long, or this process was
+            forked after the stream was opened.
         """
         self._refuse_forked()
         reading = Reading(self.patience)
@@ -188,12 +189,12 @@ class PatchStream:
                 yield waiting.deliver(n)
                 self._refuse_forked()
                 n += 1
-        finally:  # the consumer has had enough, or there is something that it must know
+        finally:  # the consumer has stopped, or an error is raised
             reading.close()
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _refuse_forked(self) -> None:
-        """Refuse to wait for threads that are not there: of them, a fork copies the locks alone."""
+        """Refuse to wait for threads that do not exist: a fork copies only their locks."""
         if os.getpid() != self.process:
             raise InputError(
                 "a stream of patches cannot be read in a process that was forked from the one that opened "
@@ -225,7 +226,8 @@ class PatchStream:
         normal = centre, scale_of(source.intensity), clip
         tomogram, classes = reading(lambda: self.tomograms.volumes(block.source), source.name, block.source)
 
-        # all of the block is looked at, also what no patch needs: what is damaged does not hang on ``first``
+        # the whole block is checked, also parts that no patch needs, so that damage does not depend on
+        # ``first``
         def grey() -> None:
             for place, piece in pieces_of(tomogram, block, np.dtype(np.float32)):
                 if not cutting.grey(place, piece, normal):
@@ -242,7 +244,7 @@ class PatchStream:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Streams whose batches become one: so many patches of this, so many of that.
+    """Streams whose batches are joined: some patches of each.
 
     Attributes
     ----------

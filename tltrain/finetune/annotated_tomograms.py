@@ -1,8 +1,9 @@
-"""Real tomograms as a source of patches: preprocessed for the model once, then read as a corpus is.
+"""Annotated tomograms as a source of patches: preprocessed once for the model, then read like a corpus.
 
-Each lies in the folder of the unfinished training as two plain arrays: grey values, read, checked and
-normalised by the very function that picks (:mod:`tlpick.network.tomograms.intake`), and targets. They are
-mapped, never loaded: memory holds the blocks that patches are cut from, however many tomograms there are.
+Each tomogram is stored in the folder of the unfinished training as two plain arrays: targets, and grey values
+that were read, checked and normalised by the picker's own function (:mod:`tlpick.network.tomograms.intake`).
+The arrays are memory-mapped, so only the blocks from which patches are cut are in memory, however many
+tomograms there are.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from tltrain.data.sampling import Sites, Source
 from tltrain.finetune.annotations import Place
 from tltrain.finetune.targets import IGNORED, UNLABELLED
 
-_SLAB = 64  # planes that are converted at a time
-_BLOCK = 32  # voxels; what is read for patches begins and ends at multiples of it
+_SLAB = 64  # planes that are converted at once
+_BLOCK = 32  # voxels; blocks that are read begin and end at multiples of it
 #: The grey values are normalised already.
 NORMALISED = Intensity(centre=0.0, spread=1.0)
 
@@ -44,17 +45,17 @@ class PreprocessedTomogram:
     name
         Of the tomogram.
     path
-        Where it came from.
+        Its file or URL.
     shape
         Voxels along z, y, x on the model's grid.
     voxel_size
         Of that grid, Å.
     offset
-        Place (x, y, z) of its voxel 0 in the tomogram's own frame, Å.
+        Position (x, y, z) of its voxel 0 in the tomogram's own frame, Å.
     content
         Hash of the grey values.
     grey, mask
-        Files with the normalised grey values (float16) and, if a mask was given, with where to look (bool).
+        Files with the normalised grey values (float16) and, if one was given, the mask (bool).
     """
 
     name: str
@@ -71,7 +72,7 @@ class PreprocessedTomogram:
         return np.load(self.grey, mmap_mode="r")
 
     def inside(self) -> NDArray[np.bool_] | None:
-        """Map where to look; None: everywhere."""
+        """Map the mask; None: there is none."""
         return None if self.mask is None else np.load(self.mask, mmap_mode="r")
 
 
@@ -84,7 +85,7 @@ def prepare_tomograms(
     memory: float = 4e9,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[PreprocessedTomogram]:
-    """Preprocess tomograms for the model, or use what an earlier call left in the folder.
+    """Preprocess tomograms for the model, or use those that an earlier call left in the folder.
 
     Parameters
     ----------
@@ -93,13 +94,13 @@ def prepare_tomograms(
     card
         Of the model.
     preprocessing
-        What may be done to them.
+        How they may be preprocessed.
     folder
-        Where they are kept; it is made.
+        Folder for the preprocessed tomograms; it is created.
     memory
-        Bytes that may be used on the way.
+        Bytes of memory that may be used.
     say
-        Told of each tomogram that is read.
+        Called with a sentence about each tomogram.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def prepare_tomograms(
     Raises
     ------
     InputError
-        If one cannot be read, or does not fit the model and nothing was said about that.
+        If one cannot be read, or does not fit the model and no option allows it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [
@@ -148,14 +149,14 @@ def _make(
         )
     facts = {key: value for key, value in asdict(made).items() if key not in ("grey", "mask")}
     text = json.dumps({"terms": _identity(place, card, preprocessing), "masked": mask is not None, **facts})
-    write_text(folder / f"{stem}.json", text)  # last: without it the rest does not count
+    write_text(folder / f"{stem}.json", text)  # written last: without it, the other files do not count
     return made
 
 
 def _standing(
     place: Place, card: ModelCard, preprocessing: Preprocessing, folder: Path
 ) -> PreprocessedTomogram | None:
-    """Find what an earlier call made of the same file by the same terms."""
+    """Find the result of an earlier call for the same file and the same preprocessing."""
     stem = digest([place.tomogram.path, place.tomogram.name])
     try:
         facts = json.loads((folder / f"{stem}.json").read_text())
@@ -174,14 +175,16 @@ def _standing(
 
 
 def _identity(place: Place, card: ModelCard, preprocessing: Preprocessing) -> str:
-    """Hash what decides the grey values, as far as it can be told without reading them."""
+    """Hash everything that determines the grey values, without reading them."""
     path = Path(place.tomogram.path)
     if "://" in place.tomogram.path or not path.exists():
         stamp: list[float] = []
     else:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime]
-    means = {key: value for key, value in asdict(preprocessing).items() if key != "yes"}  # it changes nothing
+    means = {
+        key: value for key, value in asdict(preprocessing).items() if key != "yes"
+    }  # it does not change the values
     return digest(
         [
             place.tomogram.path,
@@ -226,9 +229,8 @@ class AnnotatedTomograms:
     channels
         Class -> index of the network's output, which is its number in the targets.
     unlabelled
-        What the loss is told of a voxel of which nothing is known:
-        :data:`tltrain.finetune.targets.UNLABELLED`, :data:`tltrain.finetune.targets.IGNORED`, or 0 for
-        background.
+        Label of a voxel of unknown class: :data:`tltrain.finetune.targets.UNLABELLED`,
+        :data:`tltrain.finetune.targets.IGNORED`, or 0 for background.
     """
 
     def __init__(
@@ -276,7 +278,7 @@ class AnnotatedTomograms:
 
 
 def on_grid(table: pd.DataFrame, tomogram: PreprocessedTomogram) -> NDArray[np.float64]:
-    """Turn positions into voxels (n, 3), z, y, x, of the grid that the network sees."""
+    """Convert positions into voxels (n, 3), z, y, x, of the network's grid."""
     xyz = table[["x", "y", "z"]].to_numpy(np.float64) - np.array(tomogram.offset)
     return xyz[:, ::-1] / tomogram.voxel_size
 
@@ -290,8 +292,8 @@ def in_frame(table: pd.DataFrame, tomogram: PreprocessedTomogram) -> pd.DataFram
 def write_targets(
     tomogram: PreprocessedTomogram, file: Path, write: Callable[[NDArray[np.uint8]], None]
 ) -> Path:
-    """Make the file of a tomogram's targets; ``write`` fills them in."""
-    file.unlink(missing_ok=True)  # who still maps the old one keeps it
+    """Create the file of a tomogram's targets; ``write`` fills them in."""
+    file.unlink(missing_ok=True)  # processes that have mapped the old file keep it
     out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=tomogram.shape)
     write(out)
     inside = tomogram.inside()

@@ -1,4 +1,4 @@
-"""The annotations of a user: which particle lies where in which tomogram, in the classes of a model."""
+"""The annotations of a user: positions of particles in tomograms, with the classes of a model."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from catalogs.particles import DISTRACTOR
 from catalogs.volumes import open_volume
 from tlpick.network.tomograms.inputs import Tomogram
 
-#: From fewer particles of a class nothing is learned that one could trust.
+#: With fewer particles of a class, the result is not reliable.
 FEWEST = 10
-#: Classes that lists without words for them get; the one class of a model is meant.
+#: Class names in lists without classes; they stand for the only class of a model.
 _NAMELESS = ("particle", "class0", "class1", "pick", "picks")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A tomogram as it is in its file: what a list of positions has to be read with.
+    """A tomogram as it is in its file, with the sizes that are needed to read a list of positions.
 
     ``shape`` is in voxels (z, y, x), ``voxel_size`` in Å.
     """
@@ -50,7 +50,7 @@ class Annotations:
     table
         Particle table: Å in the tomogram as it is in its file; names of classes and labels of the model.
     oriented
-        Whether the particles are turned.
+        Whether the particles have orientations.
     notes
         Sentences for the user.
     """
@@ -71,26 +71,28 @@ class Annotations:
 
 
 def read_sizes(tomograms: Sequence[Tomogram], voxel_size: float | None = None) -> list[Place]:
-    """Open tomograms to see how large they are.
+    """Open tomograms to find their sizes.
 
     Parameters
     ----------
     tomograms
         With names.
     voxel_size
-        Of all of them, Å; None: what lists and files say.
+        Of all of them, Å; None: as stated in lists and files.
 
     Raises
     ------
     InputError
-        If one cannot be opened or does not say its voxel size.
+        If one cannot be opened or does not state its voxel size.
     """
     places = []
     for tomogram in tomograms:
         volume = open_volume(tomogram.path, voxel_size=voxel_size)
         size = voxel_size or tomogram.voxel_size or volume.voxel_size
         if size is None:
-            raise InputError(f"{tomogram.path} does not say its voxel size; give it with `voxel_size`, in Å")
+            raise InputError(
+                f"{tomogram.path} does not state its voxel size; give it with `voxel_size`, in Å"
+            )
         places.append(Place(tomogram, volume.shape, size))
     return places
 
@@ -105,7 +107,7 @@ def read_annotations(
     pixel_size: float | None = None,
     fewest: int = FEWEST,
 ) -> Annotations:
-    """Read particle lists of any format and find the tomograms and classes that they speak of.
+    """Read particle lists of any format and find their tomograms and classes.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ def read_annotations(
     places
         The tomograms, named.
     card
-        Of the model, whose classes are meant.
+        Card of the model, whose classes are used.
     classes
         Name of a class in the lists -> its name in the model, or empty to leave it out.
     format
@@ -131,8 +133,8 @@ def read_annotations(
     Raises
     ------
     InputError
-        If a list cannot be read, names no tomogram or no class that is known, or has particles outside of
-        them; if a tomogram has none; or if there are too few.
+        If a list cannot be read, names no known tomogram or class, or has particles outside of its tomogram;
+        if a tomogram has no particles; or if there are too few.
     """
     notes: list[str] = []
     source = ", ".join(lists)
@@ -159,10 +161,10 @@ def read_annotations(
 
 
 class _ByName(dict[str, Any]):
-    """Values by the names of tomograms, whatever ending they have.
+    """Values by the names of tomograms, with any ending.
 
-    A list may speak of tomograms that were not given; what it says of them is left out later, so that any
-    value will do to read it.
+    A list may name tomograms that were not given; their particles are left out later, so any value will do to
+    read them.
     """
 
     def __contains__(self, name: object) -> bool:
@@ -176,7 +178,7 @@ class _ByName(dict[str, Any]):
 
 
 def _context(places: Sequence[Place], card: ModelCard, pixel_size: float | None) -> Context:
-    """Say what lists leave open."""
+    """Return the context for reading lists: sizes and names of the tomograms."""
     names = [each.tomogram.name for each in places]
     ends = [re.search(r"(\d{1,6})$", name) for name in names]
     numbers = [int(end.group(1)) for end in ends if end is not None]
@@ -194,7 +196,7 @@ def _context(places: Sequence[Place], card: ModelCard, pixel_size: float | None)
 
 
 def _read(path: str, format: str | None, context: Context, only: str | None) -> pd.DataFrame:
-    """Read a list; of the only tomogram if it names none."""
+    """Read a list; if it names no tomogram, it is of the only one."""
     loaded = particles.load(path, format, context)
     known = loaded.format
     names = set(loaded.table["tomogram"])
@@ -207,11 +209,11 @@ def _read(path: str, format: str | None, context: Context, only: str | None) -> 
 def _in_tomograms(
     table: pd.DataFrame, places: Sequence[Place], source: str, notes: list[str]
 ) -> pd.DataFrame:
-    """Keep the particles of the given tomograms, under the names of these."""
+    """Keep the particles of the given tomograms, and use the names of these."""
     if table.empty:
         raise InputError(f"{source} has no particles; annotate some")
     known = [each.tomogram.name for each in places]
-    # a name may have an ending, or folders before it, unless that is what tells two tomograms apart
+    # ignore endings and folders of a name, unless two tomograms differ only in them
     stems = Counter(stem(name) for name in known)
     ours = {stem(name): name for name in known if stems[stem(name)] == 1} | {name: name for name in known}
     names = table["tomogram"].map(lambda name: ours.get(str(name), ours.get(stem(str(name)), "")))
@@ -225,7 +227,8 @@ def _in_tomograms(
         )
     if others:
         notes.append(
-            f"{int((names == '').sum())} particles are in other tomograms ({_listed(others)}) and left out"
+            f"{int((names == '').sum())} particles are in other tomograms ({_listed(others)}) and are left "
+            "out"
         )
     return kept.reset_index(drop=True)
 
@@ -257,7 +260,7 @@ def _in_classes(
             mapped[name] = ""
         elif name in _NAMELESS and len(targets) == 1:
             mapped[name] = next(iter(targets))
-            notes.append(f"the particles of {source} have no class and are taken for {mapped[name]}")
+            notes.append(f"the particles of {source} have no class and are taken as {mapped[name]}")
         else:
             raise InputError(
                 f"{source} has the class {name!r}, the model {card.name!r} knows {known}"
@@ -273,7 +276,7 @@ def _in_classes(
 
 
 def _refuse_outside(table: pd.DataFrame, places: Sequence[Place], source: str) -> None:
-    """Refuse a list whose positions are in other units, or of another tomogram."""
+    """Refuse a list with positions in other units or in another tomogram."""
     for place in places:
         name = place.tomogram.name
         rows = table[table["tomogram"] == name]

@@ -12,7 +12,7 @@ import click
 from catalogs.console import Renamed, in_flags
 from catalogs.errors import InputError
 
-#: Exit status where the training was stopped because it forgot too much: a model is written all the same.
+#: Exit status if the training was stopped because it forgot too much; a model is written nevertheless.
 FORGOT = 3
 
 
@@ -26,7 +26,7 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
         if isinstance(value, tuple):
             return value
         if not re.fullmatch(r"\d+(,\d+)*", str(value).replace(" ", "")):
-            self.fail(f"{value!r} is no list of numbers; give one such as 0,25,50,150")
+            self.fail(f"{value!r} is not a list of numbers; give one such as 0,25,50,150")
         return tuple(sorted({int(part) for part in str(value).split(",")}))
 
 
@@ -38,8 +38,8 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     required=True,
     multiple=True,
     metavar="FILE",
-    help="A tomogram, as tlpick run takes it: MRC, Zarr, HDF5, TIFF, 'data/*.mrc', list.txt, tomograms.star, "
-    "a copick project. Give it again for more.",
+    help="A tomogram, as for tlpick run: MRC, Zarr, HDF5, TIFF, 'data/*.mrc', list.txt, tomograms.star, a "
+    "copick project. May be repeated.",
 )
 @click.option(
     "--picks",
@@ -56,33 +56,33 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     help="The model file to write; with --learning-curve, the folder. [default: MODEL-tuned.tlm, or "
     "MODEL-curve]",
 )
-@click.option("--from", "format", metavar="FORMAT", help="Format of the lists. [default: what is in them]")
+@click.option("--from", "format", metavar="FORMAT", help="Format of the lists. [default: detected]")
 @click.option(
     "--class",
     "classes",
     multiple=True,
     metavar="THEIRS=OURS",
-    help="A class of the lists has this name in the model; --class THEIRS= leaves it out.",
+    help="Translate a class of the lists to a class of the model; --class THEIRS= leaves it out.",
 )
 @click.option(
     "--held-out",
     multiple=True,
     metavar="NAME",
-    help="A tomogram that is not learned from but chooses the best network; none: no such tomogram. "
+    help="A tomogram that is not used for training but to choose the best network; none: no tomogram. "
     "[default: of three or more tomograms the one with the fewest annotations]",
 )
 @click.option(
     "--targets",
     metavar="KIND",
-    help="What an annotation is made into: shape (what holds of the class however it is turned), oriented "
-    "(turned as annotated) or sphere. [default: shape, where there is a corpus]",
+    help="How an annotation becomes voxels: shape (average over all orientations), oriented (rotated as "
+    "annotated) or sphere. [default: shape, if there is a corpus]",
 )
 @click.option(
     "--unlabelled",
     default="ignore",
     show_default=True,
     metavar="KIND",
-    help="What voxels far from all annotations are: ignore, background (everything is annotated) or "
+    help="Meaning of voxels far from all annotations: ignore, background (everything is annotated) or "
     "positive-unlabelled.",
 )
 @click.option(
@@ -105,7 +105,7 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     "--prior",
     type=float,
     help="For positive-unlabelled: share of the unlabelled voxels that are targets. [default: as in the "
-    "corpus, less what is annotated]",
+    "corpus, minus the annotated ones]",
 )
 @click.option(
     "--simulated-share",
@@ -115,30 +115,40 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     show_default=True,
     help="Share of simulated patches in every batch; they keep the model from forgetting.",
 )
-@click.option("--corpus", metavar="URL", help="Where these come from. [default: the corpus of the model]")
+@click.option(
+    "--corpus", metavar="URL", help="Corpus of the simulated patches. [default: the corpus of the model]"
+)
 @click.option(
     "--max-forgetting",
     default=0.05,
     show_default=True,
-    help="F1 on simulated tomograms that may be lost; with more the training stops.",
+    help="Largest loss of F1 on simulated tomograms; beyond it the training stops.",
 )
-@click.option("--annotations", type=click.IntRange(1), help="Use so many, drawn at random. [default: all]")
+@click.option(
+    "--annotations", type=click.IntRange(1), help="Use this many annotations, drawn at random. [default: all]"
+)
 @click.option(
     "--learning-curve",
     type=Counts(),
     metavar="N,N,...",
-    help="Fine-tune with so many annotations each, such as 0,25,50,150, and compare.",
+    help="Fine-tune with each of these numbers of annotations, such as 0,25,50,150, and compare.",
 )
 @click.option(
     "--from-scratch",
     is_flag=True,
-    help="Begin with fresh weights and learn from the annotations alone; with --learning-curve: do that too, "
-    "to compare.",
+    help="Begin with fresh weights and use only the annotations; with --learning-curve: also do this, for "
+    "comparison.",
 )
 @click.option("--steps", default=400, show_default=True, help="Batches to learn from.")
 @click.option("--batch", default=8, show_default=True, help="Patches of a batch.")
-@click.option("--patch", type=click.IntRange(1), help="Edge of a patch in voxels. [default: as the model]")
-@click.option("--learning-rate", type=float, help="The highest. [default: half of the network's own]")
+@click.option(
+    "--patch", type=click.IntRange(1), help="Edge of a patch in voxels. [default: that of the model]"
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    help="The highest learning rate. [default: half of the network's usual one]",
+)
 @click.option(
     "--dtype",
     "precision",
@@ -146,23 +156,23 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     former=["--precision"],
     default="float32",
     show_default=True,
-    help="Of the numbers that layers compute with: float32, bf16 or fp16.",
+    help="Precision of the layers: float32, bf16 or fp16.",
 )
 @click.option("--validate-every", type=click.IntRange(1), metavar="STEPS", help="[default: a tenth of all]")
-@click.option("--seed", default=0, show_default=True, help="The same seed learns from the same patches.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same patches.")
 @click.option(
     "--voxel-size",
     type=click.FloatRange(0, min_open=True),
     metavar="Å",
-    help="Of the tomograms, whatever their headers say.",
+    help="Voxel size of the tomograms; overrides their headers.",
 )
 @click.option(
     "--pixel-size",
     type=click.FloatRange(0, min_open=True),
     metavar="Å",
-    help="Of the unbinned tilt series, for lists that count in its pixels.",
+    help="Pixel size of the unbinned tilt series, for lists that count in its pixels.",
 )
-@click.option("--yes", is_flag=True, help="Go on with what is unusual, such as resampling by 10.")
+@click.option("--yes", is_flag=True, help="Continue although values are unusual, such as resampling by 10.")
 @click.option("--rescale", is_flag=True, help="Resample tomograms whose voxel size is not the model's.")
 @click.option(
     "--bin",
@@ -172,17 +182,17 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     type=click.IntRange(1),
     help="Average boxes of so many voxels along each axis first.",
 )
-@click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms.")
-@click.option(
-    "--trust-contrast", is_flag=True, help="Do not refuse tomograms whose contrast seems to be wrong."
-)
+@click.option("--invert", is_flag=True, help="Invert the contrast of the tomograms.")
+@click.option("--trust-contrast", is_flag=True, help="Do not refuse tomograms whose contrast seems wrong.")
 @click.option(
     "--mask",
     metavar="MASK",
-    help="Learn only where this volume is not 0; {name} in it stands for the tomogram's name.",
+    help="Train only where this volume is not 0; {name} in it stands for the tomogram's name.",
 )
 @click.option("--tomogram-type", default="", metavar="TYPE", help="Which tomograms of a copick project.")
-@click.option("--overwrite", is_flag=True, help="Replace a model there that was trained otherwise.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an existing model that was trained with other settings."
+)
 def finetune(
     model: str,
     tomograms: tuple[str, ...],
@@ -195,10 +205,9 @@ def finetune(
 ) -> int:
     """Fine-tune MODEL on annotated tomograms.
 
-    Interrupted, it goes on where it was when the same command is given again. Beside the model it leaves a
-    folder with a page of curves, a table and events for TensorBoard. Exit status 0: done; 2: bad
-    input, nothing written; 3: stopped because it forgot too much of the simulated tomograms, and the best
-    network before was written.
+    If it is interrupted, give the same command again to continue. A folder beside the model has a page of
+    curves, a table and events for TensorBoard. Exit status 0: done; 2: bad input, nothing written; 3: stopped
+    because it forgot too much of the simulated tomograms; the best network before that was written.
     """
     from tlpick.network.tomograms.intake import Preprocessing
     from tltrain import api
@@ -222,7 +231,7 @@ def finetune(
         model, tomograms, picks, target, held_out=held_out, overwrite=overwrite, progress=True, **same
     )
     if forgot := tuned.card.training["fine_tuning"].get("stopped"):
-        text = f"tltrain: stopped: {forgot}; what was best before is kept"
+        text = f"tltrain: stopped: {forgot}; the best network before that is kept"
         click.echo(in_flags(text, click.get_current_context().command), err=True)
         return FORGOT
     return 0

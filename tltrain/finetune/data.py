@@ -1,4 +1,4 @@
-"""What a fine-tuning learns from: annotated tomograms, held-out ones, and the corpus of the model."""
+"""Data of a fine-tuning: annotated tomograms, held-out ones, and the corpus of the model."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from tltrain.training.cards import CONTRAST
 from tltrain.training.losses import IGNORE
 from tltrain.training.validation import Held, Validation, open_validation
 
-#: Simulated tomograms that tell how much is forgotten, and tomograms from which one is held out by itself.
+#: Number of simulated tomograms used to detect forgetting, and of tomograms from which one is held out.
 MOST_VALIDATED, ENOUGH_TO_HOLD_OUT = 4, 3
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The corpus that nothing of may be forgotten.
+    """Simulated corpus used to detect forgetting.
 
     ``train`` and ``val`` are samples of the model's voxel size.
     """
@@ -52,7 +52,7 @@ class Simulation:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """All that a fine-tuning has to do with, checked.
+    """All data of a fine-tuning, checked.
 
     Attributes
     ----------
@@ -61,13 +61,13 @@ class Material:
     classes
         Of the model, in the order of the network's outputs after the background.
     train, held_out
-        Annotations to learn from, and those of tomograms that are not learned from.
+        Annotations for training, and those of held-out tomograms.
     simulation
-        None where the corpus is out of reach and nothing is mixed in.
+        The corpus; None if it cannot be used and no simulated patches are mixed in.
     shapes
         Class -> its shape.
     oriented
-        Whether shapes are turned as the annotations are.
+        Whether shapes are rotated as the annotations.
     """
 
     card: ModelCard
@@ -91,7 +91,7 @@ def gather(
     settings: FineTuning,
     say: Callable[[str], None],
 ) -> Material:
-    """Put together what is learned from.
+    """Collect the data of a fine-tuning.
 
     Parameters
     ----------
@@ -100,18 +100,18 @@ def gather(
     annotations
         In all tomograms.
     held_out
-        Names of tomograms that are not learned from; ``none`` alone: learn from all. Empty: of three or more,
-        that with the fewest annotations is held out.
+        Names of held-out tomograms; ``none`` alone: hold out none. Empty: of three or more tomograms, the one
+        with the fewest annotations is held out.
     settings
-        How it is done.
+        Of the fine-tuning.
     say
-        Told what was found and decided.
+        Called with sentences about what was found and decided.
 
     Raises
     ------
     InputError
-        If a tomogram that is to be held out is not there or none would be left, the corpus is needed and
-        cannot be read, or it is not of the model's classes or voxel size.
+        If a held-out tomogram does not exist or none would be left, the corpus is needed and cannot be read,
+        or it has other classes or another voxel size than the model.
     """
     classes = sorted(card.classes, key=lambda info: info.label)
     train, held = divide(annotations, held_out)
@@ -125,17 +125,17 @@ def gather(
 
 
 def some(annotations: Annotations, n: int, seed: int) -> Annotations:
-    """Draw some of the annotations; fewer are always among more that are drawn with the same seed.
+    """Draw some of the annotations; with the same seed, a smaller draw is part of a larger one.
 
     Raises
     ------
     InputError
-        If there are not so many.
+        If there are not enough.
     """
     table = annotations.table
     if n > len(table):
         raise InputError(
-            f"{n} annotations are asked for and {len(table)} are there to learn from; ask for fewer"
+            f"{n} annotations are asked for, and there are only {len(table)} to learn from; ask for fewer"
         )
     order = generator(seed, "annotations").permutation(len(table))
     kept = table.iloc[np.sort(order[:n])].reset_index(drop=True)
@@ -147,7 +147,7 @@ def some(annotations: Annotations, n: int, seed: int) -> Annotations:
 def divide(
     annotations: Annotations, held_out: Sequence[str], enough: int = ENOUGH_TO_HOLD_OUT
 ) -> tuple[Annotations, Annotations | None]:
-    """Divide annotations by tomograms into those to learn from and those that are held out.
+    """Divide annotations by tomograms into those for training and those that are held out.
 
     Parameters
     ----------
@@ -156,12 +156,12 @@ def divide(
     held_out
         As for :func:`gather`.
     enough
-        Of so many tomograms one is held out if none is named.
+        With this many tomograms or more, one is held out if none is named.
 
     Raises
     ------
     InputError
-        If a name is none of the tomograms', or all are named.
+        If a name is unknown, or all tomograms are named.
     """
     names = [place.tomogram.name for place in annotations.places]
     if list(held_out) == ["none"]:
@@ -188,7 +188,7 @@ def divide(
 def _simulation(
     card: ModelCard, classes: Sequence[ClassInfo], settings: FineTuning, say: Callable[[str], None]
 ) -> Simulation | None:
-    """Open the corpus and choose its samples; None if it is of no use and need not be."""
+    """Open the corpus and choose its samples; None if it cannot be used and is not required."""
     try:
         return _open_simulation(settings.corpus or str(card.provenance.get("corpus", "")), card, classes, say)
     except InputError as error:
@@ -197,7 +197,7 @@ def _simulation(
                 f"there are no simulated tomograms to learn from as well: {error}; name a corpus with "
                 "`corpus`, or give `simulated_share=0` `targets=sphere` to do without"
             ) from error
-        say(f"{error}: nobody will notice what is forgotten")
+        say(f"{error}: forgetting is not measured")
         return None
 
 
@@ -217,7 +217,8 @@ def _open_simulation(
         )
     if card.contrast != CONTRAST:
         raise InputError(
-            f"protein is {CONTRAST} in the corpus {url}, and the model {card.name!r} knows it {card.contrast}"
+            f"protein is {CONTRAST} in the corpus {url}, and the model {card.name!r} expects it "
+            f"{card.contrast}"
         )
     fitting = [
         record
@@ -233,7 +234,7 @@ def _open_simulation(
             f"the model {card.name!r} knows them"
         )
     if not val:
-        say(f"the corpus {url} has no samples to validate on: nobody will notice what is forgotten")
+        say(f"the corpus {url} has no samples to validate on: forgetting is not measured")
     if len(val) > MOST_VALIDATED:
         order = generator("forgetting", len(val)).permutation(len(val))[:MOST_VALIDATED]
         val = [val[k] for k in sorted(order)]
@@ -241,7 +242,7 @@ def _open_simulation(
 
 
 def _known(records: Sequence[SampleRecord], card: ModelCard, split: str) -> list[SampleRecord]:
-    """Find what a model was trained or validated on, as --hold-out may have chosen it; else the split's."""
+    """Find the samples on which a model was trained or validated, or else those of the split."""
     theirs = set(card.provenance.get(split, ()))
     found = [record for record in records if record.sample_id in theirs]
     return found or [record for record in records if record.split == split]
@@ -254,22 +255,20 @@ def _shapes(
     settings: FineTuning,
     say: Callable[[str], None],
 ) -> tuple[dict[str, Shape], bool]:
-    """Find out what an annotation of each class is made into."""
+    """Find the shape that replaces an annotation of each class."""
     known = {info.name: info for info in card.classes}
     kind = settings.targets or ("shape" if simulation else "sphere")
     if kind == "sphere":
         if settings.targets is None:
             say("targets are spheres of the classes' radii, since there is no corpus to measure shapes on")
         return {name: sphere(known[name]) for name in train.counts}, False
-    assert simulation is not None  # otherwise refused above
+    assert simulation is not None  # otherwise it was refused above
     if kind == "oriented" and not train.oriented:
-        raise InputError(
-            "`targets=oriented` needs picks with orientations, and no pick is turned; give shape"
-        )
+        raise InputError("`targets=oriented` needs picks with orientations, and no pick has one; give shape")
     if kind == "shape" and train.oriented:
         say(
-            "the picks have orientations, which are not used; if they turn the structures of the corpus, as "
-            "those of template matching with them do, give `targets=oriented`"
+            "the picks have orientations, which are not used; if they refer to the structures of the corpus, "
+            "as after template matching with these, give `targets=oriented`"
         )
     oriented = kind == "oriented"
     return {
@@ -279,9 +278,9 @@ def _shapes(
 
 
 def expected_share(material: Material, tomograms: Sequence[PreprocessedTomogram]) -> float:
-    """Estimate which share of the unlabelled voxels are targets: as in the corpus, less what is annotated.
+    """Estimate the share of targets among unlabelled voxels: that of the corpus minus the annotated ones.
 
-    Never less than a tenth of that in the corpus: somebody may have overlooked a few.
+    It is at least a tenth of the share in the corpus, because some particles may have been overlooked.
 
     Raises
     ------
@@ -290,7 +289,7 @@ def expected_share(material: Material, tomograms: Sequence[PreprocessedTomogram]
     """
     if material.simulation is None:
         raise InputError(
-            "`unlabelled=positive-unlabelled` needs `prior` where there is no corpus to take it from"
+            "`unlabelled=positive-unlabelled` needs `prior` if there is no corpus to estimate it"
         )
     volumes = {name: _volume(shape) for name, shape in material.shapes.items()}
     records = material.simulation.train
@@ -314,9 +313,9 @@ def training_tomograms(
     settings: FineTuning,
     network: Any,
 ) -> AnnotatedTomograms:
-    """Write the targets of the tomograms that are learned from, and open them for a stream.
+    """Write the targets of the training tomograms, and open them for a stream.
 
-    ``network`` is the model to begin with: it says which voxels may count as background, where that is asked.
+    ``network`` is the model to begin with; if requested, it decides which voxels count as background.
     """
     predict = predictor(network)
     files, tables = [], []
@@ -346,7 +345,7 @@ def _paint(
     settings: FineTuning,
     out: NDArray[np.uint8],
 ) -> None:
-    """Write down what the annotations of a tomogram say."""
+    """Write the targets of one tomogram."""
     paint(
         table,
         material.shapes,
@@ -362,14 +361,14 @@ def _paint(
 
 
 def simulated(material: Material) -> Validation | None:
-    """Open the simulated tomograms that tell how much is forgotten; None if there are none."""
+    """Open the simulated tomograms used to detect forgetting; None if there are none."""
     if material.simulation is None or not material.simulation.val:
         return None
     return open_validation(material.simulation.catalog, material.simulation.val)
 
 
 def _inside(tomogram: PreprocessedTomogram) -> NDArray[np.float16]:
-    """Grey values; nothing where nobody looked, for what would be found there."""
+    """Return grey values, with zeros outside of the mask, so that nothing is found there."""
     inside, grey = tomogram.inside(), tomogram.read()
     return grey if inside is None else np.where(inside, grey, np.float16(0))
 
@@ -382,10 +381,10 @@ def held_out(
     memory: float,
     say: Callable[[str], None],
 ) -> Validation | None:
-    """Open the annotated tomograms that are not learned from; None if there are none.
+    """Open the held-out annotated tomograms; None if there are none.
 
-    Only picks are compared there: of voxels it is not known which are a particle's. What the annotations say
-    of them is there to be shown.
+    Only picks are compared there, because the true class of each voxel is not known. The targets made from
+    the annotations are only for display.
     """
     if material.held_out is None:
         return None

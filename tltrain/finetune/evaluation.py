@@ -1,4 +1,4 @@
-"""How good a network is while it is fine-tuned: on simulated tomograms, and on annotated ones held out."""
+"""Evaluate a network while it is fine-tuned: on simulated tomograms, and on held-out annotated ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Assessment:
 def assess_start(
     before: Any, known: Validation | None, held: Validation | None, card: ModelCard
 ) -> Assessment:
-    """Judge the model as it is, on held-out tomograms with the thresholds that a picker takes."""
+    """Evaluate the model as it is, on held-out tomograms with the thresholds that the picker uses."""
     predict = predictor(before)
     simulated = known.score(predict) if known else None
     held_out = held.score(predict, card.thresholds) if held else None
@@ -70,7 +70,7 @@ def assess_start(
 def assess(
     network: Any, known: Validation | None, held: Validation | None, thresholds: Mapping[str, float]
 ) -> Assessment:
-    """Judge a network; on real tomograms with the thresholds that simulated ones say are best."""
+    """Evaluate a network; on annotated tomograms with the best thresholds for simulated ones."""
     predict = predictor(network)
     simulated = known.score(predict) if known else None
     thresholds = simulated.thresholds if simulated else thresholds
@@ -78,11 +78,13 @@ def assess(
 
 
 def outcome_of(assessment: Assessment, begin: Mapping[str, Any], settings: FineTuning) -> ValidationResult:
-    """Say whether to go on; the first number of the score is lower than any where too much is forgotten."""
+    """Decide whether to continue; if too much is forgotten, the first number of the score is very low."""
     facts = assessment.facts
     forgotten = 0.0
     if assessment.simulated is not None and "simulated" in begin and not settings.from_scratch:
-        forgotten = round(begin["simulated"]["f1"] - facts["simulated"]["f1"], 4)  # as exact as they are
+        forgotten = round(
+            begin["simulated"]["f1"] - facts["simulated"]["f1"], 4
+        )  # to the same number of digits
     if forgotten > settings.max_forgetting:
         why = (
             f"F1 on simulated tomograms fell from {begin['simulated']['f1']:.3f} to "
@@ -93,7 +95,7 @@ def outcome_of(assessment: Assessment, begin: Mapping[str, Any], settings: FineT
 
 
 def score_of(facts: Mapping[str, Any], settings: FineTuning) -> tuple[float, ...]:
-    """Say which network is to be kept; where all are as good, that is the last one."""
+    """Decide which network is kept; if all are equally good, it is the last one."""
     return (0.0,) if settings.keep_last or "held_out" not in facts else (facts["held_out"]["f1"],)
 
 

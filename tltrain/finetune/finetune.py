@@ -1,4 +1,4 @@
-"""A model that knows simulated tomograms learns from a few annotated ones, and what it forgets is bounded."""
+"""Fine-tune a model on a few annotated tomograms, and limit how much it forgets of simulated ones."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ from tltrain.training.validation import Validation
 
 _log = logging.getLogger(__name__)
 
-#: Of the learning rate that trains the network from scratch.
+#: Factor on the learning rate for training from scratch.
 GENTLER = 0.5
 #: Validations in a fine-tuning, unless the user says.
 VALIDATIONS = 10
-# Of a short training on little data: that its patches are of many places counts more than what reading costs.
+# For a short training on little data, patches from many places are more important than the cost of reading.
 _VARIED: dict[str, Any] = {"per_block": 8, "spread": 4}
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came out.
+    """The result of a fine-tuning.
 
     Attributes
     ----------
     card
-        Of the model that is written.
+        Card of the tuned model.
     forgot
         Why the training was stopped; empty if it was not.
     """
@@ -96,11 +96,11 @@ def finetune(
 ) -> Tuned:
     """Fine-tune a model on annotated tomograms and write it as another one.
 
-    The unfinished training lies in ``TO.partial``, from which the same call goes on after a crash; beside the
-    model a folder is left with a page of curves, a table and events for TensorBoard. The
-    network that is kept is the one with the best F1 on the held-out tomograms, the model as it was among
-    them; without held-out tomograms, the last one. As soon as a network has forgotten more than is allowed
-    of what the model knew of simulated tomograms, the training ends, and only networks before count.
+    The unfinished training is kept in ``TO.partial``, from which the same call continues after a crash. A
+    folder beside the model gets a page of curves, a table and events for TensorBoard. The network with the
+    best F1 on the held-out tomograms is kept, which may be the model as it was before; without held-out
+    tomograms, the last network is kept. If F1 on simulated tomograms falls by more than allowed, the training
+    ends, and only the networks before that count.
 
     Parameters
     ----------
@@ -115,18 +115,18 @@ def finetune(
     preprocessing
         How the tomograms are preprocessed for the model; None: they must fit as they are.
     held_out
-        Names of tomograms that are not learned from; see :func:`tltrain.finetune.data.gather`.
+        Names of held-out tomograms; see :func:`tltrain.finetune.data.gather`.
     memory
         Bytes that the preprocessing of a tomogram may use.
     prepared
         Folder where preprocessed tomograms are kept, to be used again; None: in
         that of the unfinished training.
     overwrite
-        Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
+        Whether a model with other settings, or its unfinished training, may be replaced.
     say
-        Gets a sentence about each stage; it goes to :mod:`logging` unless given.
+        Called with a sentence about each stage; by default, the sentences are logged.
     progress
-        Told how far the steps are.
+        Shows the progress.
 
     Returns
     -------
@@ -135,8 +135,8 @@ def finetune(
     Raises
     ------
     InputError
-        If a setting cannot be or is unusual, the tomograms do not fit the model, or what is needed of the
-        corpus is not there.
+        If a setting is not valid or is unusual, the tomograms do not fit the model, or the corpus is needed
+        and cannot be used.
     """
     settings, preprocessing = settings or FineTuning(), preprocessing or Preprocessing()
     check(settings)
@@ -159,7 +159,7 @@ def finetune(
         held = data.held_out(material, settings, preprocessing, folder, memory, say)
         identity = _identity(parent, material, tomograms, settings, preprocessing)
         if standing is not None and standing.training.get("fingerprint") == identity:
-            say(f"{target} is already fine-tuned by these settings on these annotations")
+            say(f"{target} is already fine-tuned with these settings on these annotations")
             _remove(partial)
             return Tuned(standing, standing.training["fine_tuning"]["stopped"])
         if standing is not None:
@@ -183,7 +183,7 @@ def finetune(
         if begin.get("words"):
             say(f"before: {begin['words']}")
         journal.write(state)
-        say(f"how it goes: {journal.folder / 'training.html'}")
+        say(f"progress: {journal.folder / 'training.html'}")
 
         def validate(network: Any) -> ValidationResult:
             assessment = assess(network, known, held, card.thresholds)
@@ -221,7 +221,7 @@ def baseline(
     prepared: Path,
     say: Callable[[str], None] = _log.info,
 ) -> dict[str, Any]:
-    """Say how good a model is before any fine-tuning: the facts of :class:`Assessment`.
+    """Evaluate a model before any fine-tuning; returns the facts of :class:`Assessment`.
 
     Parameters and errors are those of :func:`finetune`.
     """
@@ -230,7 +230,7 @@ def baseline(
     material = data.gather(card, annotations, held_out, settings, lambda _: None)
     held = data.held_out(material, settings, preprocessing or Preprocessing(), prepared, memory, say)
     before = _copy(load_keras(model), architecture(card.network), card)
-    say(f"judging {card.name} as it is")
+    say(f"evaluating {card.name} before fine-tuning")
     known = data.simulated(material)
     return assess_start(before, known, held, card).facts
 
@@ -244,7 +244,7 @@ def _first_state(
     settings: FineTuning,
     journal: Journal,
 ) -> State:
-    """Judge the model as it is, which counts as the first network of the training."""
+    """Evaluate the model as it is, which counts as the first network of the training."""
     state = State(identity)
     if settings.from_scratch:
         state.history.append({"step": 0, "loss": None})
@@ -265,10 +265,10 @@ def _stream(
     network: Any,
     say: Callable[[str], None],
 ) -> PatchStream | Mixed:
-    """Open what is learned from."""
+    """Open the stream of patches."""
     simulated, real = _divide(settings)
     annotated = data.training_tomograms(material, tomograms, settings, network)
-    # of a patch without annotations nothing is known, unless something is made of that
+    # a patch without annotations has no labels, unless unlabelled voxels are used
     elsewhere = 0.3 if settings.unlabelled != "ignore" or settings.background_below > 0 else 0.0
     ours = open_stream_of(
         annotated,
@@ -282,7 +282,7 @@ def _stream(
     )
     if not simulated:
         return ours
-    assert material.simulation is not None  # or it would have been refused
+    assert material.simulation is not None  # otherwise it was refused
     theirs = open_stream(
         material.simulation.catalog,
         material.simulation.train,
@@ -298,7 +298,7 @@ def _stream(
 
 
 def _divide(settings: FineTuning) -> tuple[int, int]:
-    """Divide a batch into simulated and real patches; at least one of what there shall be any of."""
+    """Divide a batch into simulated and real patches; at least one of each kind that is used."""
     if settings.simulated_share == 0 or settings.from_scratch:
         return 0, settings.batch
     simulated = min(max(round(settings.batch * settings.simulated_share), 1), settings.batch - 1)
@@ -319,12 +319,12 @@ def _optimisation(
         learning_rate=settings.learning_rate or gentle * arch.learning_rate,
         loss=apart(loss, of_real, simulated, simulated + real),
         precision=settings.precision,
-        devices=1,  # or the parts of a batch would be on several
+        devices=1,  # otherwise the parts of a batch would be on several devices
     )
 
 
 def _copy(network: Any, arch: Architecture, card: ModelCard, *, fresh: bool = False, seed: int = 0) -> Any:
-    """Make our architecture of the same name with the network's weights, or fresh ones."""
+    """Build the architecture of the same name with the network's weights, or with fresh ones."""
     made = arch.build(len(card.classes) + 1, seed)
     if not fresh:
         made.set_weights(network.get_weights())
@@ -344,7 +344,7 @@ def _identity(
     settings: FineTuning,
     preprocessing: Preprocessing,
 ) -> str:
-    """Hash what decides a fine-tuning: the model, the annotations, the voxels, the samples, this program."""
+    """Hash everything that determines a fine-tuning: model, annotations, voxels, samples, this program."""
     simulation = material.simulation
     samples = (
         {}
@@ -398,7 +398,7 @@ def _card(
     assessment: Assessment,
     progress: Progress,
 ) -> ModelCard:
-    """Write down what the tuned model is, and what it comes from."""
+    """Make the card of the tuned model, with its origin."""
     card, begin = material.card, state.history[0]
     facts, scores = assessment.facts, assessment.simulated
     counts = material.train.table["tomogram"].value_counts()
@@ -454,7 +454,7 @@ def _card(
             | {"parent": card.training}
             | ({} if simulation is None else _source(simulation.catalog))
             | {"software": software()},
-            # what the scores of the old network meant says nothing about those of the new one
+            # the calibration of the old network's scores is not valid for the new one
             "calibration": {},
         }
     )

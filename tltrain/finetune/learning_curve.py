@@ -1,4 +1,4 @@
-"""How much annotating pays: a model fine-tuned with more and more annotations, judged on the same ones."""
+"""Learning curve: fine-tune a model with more and more annotations, and evaluate on the same tomograms."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ TUNED, SCRATCH = "fine-tuned", "from scratch"
 
 @dataclass(frozen=True)
 class Point:
-    """What a number of annotations gives.
+    """The result for one number of annotations.
 
     Attributes
     ----------
     annotations
-        That were learned from.
+        Number of annotations for training.
     training
         ``fine-tuned`` or ``from scratch``.
     f1, precision, recall
@@ -75,17 +75,17 @@ def learn(
     say: Callable[[str], None] = _log.info,
     progress: ProgressBar = Silent,
 ) -> list[Point]:
-    """Fine-tune with several numbers of annotations and compare on tomograms that none of them saw.
+    """Fine-tune with several numbers of annotations and compare on held-out tomograms.
 
-    Each number's annotations are among those of the next. The held-out tomograms choose nothing: of every
-    training the last network counts. Models, ``curve.csv`` and ``curve.html`` are left in the folder ``to``;
-    the same call goes on where another was interrupted.
+    Each set of annotations contains the smaller ones. The held-out tomograms are not used to choose a
+    network: the last network of every training counts. The folder ``to`` gets the models, ``curve.csv`` and
+    ``curve.html``. If the call is interrupted, repeat it to continue.
 
     Parameters
     ----------
     model, annotations, settings, terms, held_out, memory, say, progress
-        As for :func:`tltrain.finetune.finetune`; with ``settings.from_scratch`` both are done, fine-tuning
-        and training from scratch.
+        As for :func:`tltrain.finetune.finetune`; with ``settings.from_scratch`` a network is also trained
+        from scratch.
     to
         Folder for the models and the figures.
     counts
@@ -99,7 +99,7 @@ def learn(
     Raises
     ------
     InputError
-        If no tomogram is held out, or there are not so many annotations.
+        If no tomogram is held out, or there are not enough annotations.
     """
     folder = target_of(to, None)
     if folder.is_file():
@@ -161,7 +161,7 @@ def learn(
 
 
 def table(points: Sequence[Point]) -> list[str]:
-    """Say the points in lines."""
+    """Write the points as lines of a table."""
     lines = ["annotations  training      F1     precision  recall  F1 simulated"]
     for point in points:
         f1, precision, recall, simulated = (_number(value) for value in _shares(point))
@@ -199,7 +199,7 @@ _KINDS = {TUNED: "tuned", SCRATCH: "scratch"}
 
 
 def page(name: str, points: Sequence[Point]) -> str:
-    """Draw the curve; a page that needs nothing else."""
+    """Draw the curve on a self-contained page."""
     lines = []
     for training, kind in _KINDS.items():
         known = [(point.annotations, point.f1) for point in points if point.training == training]

@@ -10,15 +10,15 @@ from tltrain.training.losses import IGNORE
 
 
 def positive_unlabelled(known: Callable[[Any, Any], Any], prior: float) -> Callable[[Any, Any], Any]:
-    """Make a loss that learns from unlabelled voxels too, some of which are targets.
+    """Make a loss that also uses unlabelled voxels, some of which are targets.
 
-    What is labelled is learned as always. Of the unlabelled voxels a share ``prior`` is expected to be
-    targets: calling so many targets costs nothing, calling more does. This is the non-negative risk of Kiryo
-    et al. (NeurIPS 2017) with their sigmoid loss, which for probabilities is linear: what taking background
-    for a target costs, as it is over all unlabelled voxels less ``prior`` times what it is over targets, and
-    never below zero, or a flexible network would drive it there by heart. It is counted in units of
-    ``prior``, as the Dice loss counts false voxels in units of the true ones; for a rare class it would
-    otherwise not be noticed beside the loss of what is labelled.
+    Labelled voxels have their usual loss. A share ``prior`` of the unlabelled voxels is expected to be
+    targets: predicting this share of targets costs nothing, predicting more does. This is the non-negative
+    risk of Kiryo et al. (NeurIPS 2017) with their sigmoid loss, which is linear in probabilities: the cost of
+    taking background for a target, over all unlabelled voxels, minus ``prior`` times the same cost over
+    targets. It is never below zero; otherwise a flexible network would overfit to make it negative. It is
+    divided by ``prior``, as the Dice loss divides false voxels by true ones; otherwise, for a rare class, it
+    would be negligible beside the loss of the labelled voxels.
 
     Parameters
     ----------
@@ -57,10 +57,10 @@ def _mean(values: Any, where: Any) -> Any:
 def apart(
     loss: Callable[[Any, Any], Any], other: Callable[[Any, Any], Any], first: int, batch: int
 ) -> Callable[[Any, Any], Any]:
-    """Judge the parts of a batch apart, each counting as much as it has patches.
+    """Compute the loss of two parts of a batch separately, and weight them by their numbers of patches.
 
-    In real patches few voxels are labelled. Judged together with simulated ones, all of whose voxels are,
-    they would hardly count.
+    In annotated patches few voxels are labelled. In one loss with simulated patches, whose voxels are all
+    labelled, they would hardly count.
 
     Parameters
     ----------

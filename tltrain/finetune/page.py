@@ -1,4 +1,4 @@
-"""What the page of a fine-tuning says: the page of any training, with other scores."""
+"""Content of the page of a fine-tuning: the page of any training, with other scores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def facts_of(
     tomograms: Sequence[PreprocessedTomogram],
     settings: FineTuning,
 ) -> Facts:
-    """Say what the page shows besides curves.
+    """Collect what the page shows besides curves.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What decides a fine-tuning, together with the tomograms; and what cannot be."""
+"""The settings of a fine-tuning, and checks of them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class FineTuning:
     Attributes
     ----------
     targets
-        What an annotation is made into: ``shape`` is how the class looks on average over all orientations,
-        ``oriented`` how it looks turned as the annotation is, ``sphere`` the ball of the class' radius; None:
+        How an annotation becomes voxels: ``shape`` is the average shape of the class over all orientations,
+        ``oriented`` its shape rotated as the annotation, ``sphere`` a ball with the class' radius; None:
         ``shape`` if there is a corpus to measure it on.
     unlabelled
-        What the loss is told of voxels far from all annotations.
+        How the loss treats voxels far from all annotations.
     background_shell
         Width of the background around an annotated particle, in radii of its class.
     background_below
@@ -38,20 +38,20 @@ class FineTuning:
     simulated_share
         Share of simulated patches in every batch.
     corpus
-        Where these come from; None: the corpus of the model.
+        Corpus of the simulated patches; None: the corpus of the model.
     max_forgetting
-        F1 on simulated tomograms that may be lost; with more the training stops.
+        Largest loss of F1 on simulated tomograms; beyond it the training stops.
     annotations
-        So many annotations are used, drawn at random; None: all.
+        Number of annotations that are used, drawn at random; None: all.
     steps, batch, patch, learning_rate, seed, precision
-        As in :class:`tltrain.training.settings.Settings`; None: what suits the model.
+        As in :class:`tltrain.training.settings.Settings`; None: a default that depends on the model.
     validate_every
         Steps between two validations; None: a tenth of all.
     from_scratch
-        Begin with fresh weights and learn from the annotations alone: what to compare with.
+        Begin with fresh weights and use only the annotations, for comparison.
     keep_last
-        Keep the last network and not the one that is best on the held-out tomograms, which then can say how
-        good it is without having had a part in it.
+        Keep the last network and not the best one on the held-out tomograms, so that these remain independent
+        of the choice and can be used to evaluate it.
     """
 
     targets: Targets | None = None
@@ -75,12 +75,12 @@ class FineTuning:
 
 
 def check(settings: FineTuning) -> None:
-    """Refuse settings that cannot be.
+    """Refuse settings that are not valid.
 
     Raises
     ------
     InputError
-        It names the option and what it may be.
+        It names the setting and its possible values.
     """
     check_numbers(settings, ("steps", "batch", "patch", "validate_every", "annotations"))
     for option, value, known in (
@@ -100,7 +100,7 @@ def check(settings: FineTuning) -> None:
             raise InputError(f"`{option}` is {share:g}; give a number from 0 to 1")
     if settings.simulated_share == 1:
         raise InputError(
-            "`simulated_share=1` leaves no place for the annotated tomograms; give less, such as 0.5"
+            "`simulated_share=1` leaves no room for the annotated tomograms; give less, such as 0.5"
         )
     if settings.prior is not None and not 0 < settings.prior < 1:
         raise InputError(f"`prior` is {settings.prior:g}; give a share between 0 and 1")

@@ -1,7 +1,7 @@
-"""The networks: fully convolutional, from patches of any size to a probability for each class and voxel.
+"""Fully convolutional networks: from patches of any size to a probability for each class and voxel.
 
-Only Keras' own layers are used, so that a saved network opens with Keras alone, on any of its backends. The
-last layer computes in float32 whatever the precision: losses add up millions of probabilities.
+Only Keras' own layers are used, so that Keras alone opens a saved network, with any backend. The last layer
+always computes in float32, because losses add up millions of probabilities.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from catalogs.seeds import seed as seed_of
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that can be asked for by name.
+    """A network with a name.
 
     Attributes
     ----------
     name
-        As the user says it.
+        Its name for users.
     pooling
-        Voxels of the input to one of the coarsest level: sizes and origins of tiles are multiples of it.
+        Voxels of the input for one voxel of the coarsest level; sizes and origins of tiles are multiples of
+        it.
     learning_rate
-        The highest that trains it well.
+        The highest learning rate that trains it well.
     build
         ``build(n_classes, seed)`` makes it with fresh weights; ``n_classes`` counts the background.
     """
@@ -44,7 +45,7 @@ def architecture(name: str) -> Architecture:
     Raises
     ------
     InputError
-        If there is none of that name.
+        If there is no such network.
     """
     return ARCHITECTURES.named(name)
 
@@ -93,11 +94,11 @@ def deepfinder(n_classes: int, seed: int = 0) -> Any:
 def small(n_classes: int, seed: int = 0) -> Any:
     """Make a network for two CPU cores: a U-Net whose finest level has half the resolution.
 
-    A strided convolution takes the tomogram to twice its voxel size and a transposed one brings the classes
-    back, so that nothing is computed on the full grid; a molecule that is worth picking spans several voxels.
-    One level below is enough: it looks 25 voxels around, and deeper levels cost a picker ever wider tiles.
-    Batch normalisation (Ioffe and Szegedy, ICML 2015) makes a few hundred steps enough. At prediction it is a
-    fixed scale and offset, hence a tile's result does not depend on what else is in the tile.
+    A strided convolution doubles the voxel size and a transposed one restores it, so nothing is computed on
+    the full grid; molecules to be picked span several voxels. One more level is enough: its receptive field
+    is 25 voxels to each side, and deeper levels would need ever wider tiles in picking. Batch normalisation
+    (Ioffe and Szegedy, ICML 2015) reduces the necessary steps to a few hundred. In prediction it is a fixed
+    scale and offset, so the result of a voxel does not depend on the rest of the tile.
 
     Parameters
     ----------
@@ -148,10 +149,10 @@ def small(n_classes: int, seed: int = 0) -> Any:
 def residual_unet(n_classes: int, seed: int = 0) -> Any:
     """Make a U-Net of residual blocks (He et al., CVPR 2016) with batch normalisation, for a GPU.
 
-    It costs three quarters of what DeepFinder's network does and has 2.6 million weights, most of them where
-    the resolution is coarse. Strided convolutions lead down and transposed ones up; what comes up is added to
-    what was there, so that gradients reach every level. At prediction the normalisation is a fixed scale and
-    offset: a tile's result does not depend on what else is in the tile.
+    It needs three quarters of the operations of DeepFinder's network and has 2.6 million weights, most of
+    them at coarse resolution. Strided convolutions reduce the resolution and transposed ones increase it;
+    skip connections are added, so that gradients reach every level. In prediction the normalisation is a
+    fixed scale and offset, so the result of a voxel does not depend on the rest of the tile.
 
     Parameters
     ----------
@@ -224,20 +225,20 @@ ARCHITECTURES: Known[Architecture] = Known(
 
 
 def arithmetic(network: Any, edge: int = 64) -> float:
-    """Count what one prediction costs.
+    """Count the operations of one prediction.
 
     Parameters
     ----------
     network
         A Keras model of :data:`ARCHITECTURES`.
     edge
-        Of the cube that it is counted on, in voxels; a multiple of the pooling.
+        Edge of the cube for the count, in voxels; a multiple of the pooling.
 
     Returns
     -------
     float
-        Floating-point operations a voxel of the input, in millions; a multiply-add counts as two. Only
-        convolutions are counted: the rest is small.
+        Floating-point operations per voxel of the input, in millions; a multiply-add counts as two. Only
+        convolutions are counted, because the rest is small.
     """
     import keras
 
@@ -263,5 +264,5 @@ def _tensors(value: Any) -> list[Any]:
 
 
 def _layer_seeds(seed: int) -> itertools.chain[int]:
-    """Seeds of the initial weights of one layer after the other, in the 31 bits that Keras takes."""
+    """Yield seeds for the initial weights, one per layer, in the 31 bits that Keras accepts."""
     return itertools.chain.from_iterable([seed_of(seed, "layer", k) % 2**31] for k in itertools.count())

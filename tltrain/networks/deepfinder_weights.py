@@ -1,8 +1,8 @@
-"""Weights from DeepFinder and for DeepFinder: its ``.h5`` files.
+"""Read and write DeepFinder's weights, its ``.h5`` files.
 
-DeepFinder saves with ``model.save`` or ``model.save_weights`` of Keras 2. Both are groups of layers in the
-order of the network, each with its arrays in order: the one inside ``model_weights``, the other at the root.
-Layers are matched by their order, since Keras numbers their names anew in every process.
+DeepFinder saves with ``model.save`` or ``model.save_weights`` of Keras 2. Both contain groups of layers in
+the order of the network, each with its arrays in order: one inside ``model_weights``, the other at the root.
+Layers are matched by their order, since Keras numbers their names again in every process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import architecture
 from tltrain.training.cards import keras_file, now, software
 
-#: Edge of a patch, that DeepFinder and the Template Learning paper train with, voxels.
+#: Edge of a patch in DeepFinder and in the Template Learning paper, voxels.
 _PATCH = 56
 
 
@@ -37,7 +37,7 @@ def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
     Parameters
     ----------
     path
-        What its ``Train`` wrote, ``net_weights_FINAL.h5`` for one.
+        File that its ``Train`` wrote, such as ``net_weights_FINAL.h5``.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
     Raises
     ------
     InputError
-        If the file is no HDF5, or holds the weights of another network.
+        If the file is not HDF5, or contains the weights of another network.
     """
     import h5py
 
@@ -82,7 +82,7 @@ def read_deepfinder(path: str | os.PathLike[str]) -> list[NDArray[np.float32]]:
 def _array(file: Any, name: str, path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """Read one array of weights, if it lies in the file as Keras writes it."""
     if lies_elsewhere(file, name):
-        raise InputError(f"{path} has its weights in other files ({name}); get them in one file")
+        raise InputError(f"{path} has its weights in other files ({name}); put them into one file")
     data = file[name]
     if n_filters(data) or data.size * data.dtype.itemsize > Path(path).stat().st_size:
         raise InputError(
@@ -99,7 +99,7 @@ def write_deepfinder(path: str | os.PathLike[str], network: Any) -> None:
     path
         The ``.h5`` file.
     network
-        Its layers are DeepFinder's.
+        A network with DeepFinder's layers.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def import_deepfinder(
     *,
     yes: bool = False,
 ) -> ModelCard:
-    """Make a model file of DeepFinder's weights.
+    """Make a model file from DeepFinder's weights.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def import_deepfinder(
     contrast
         ``dark`` or ``bright``: how protein looks in them.
     yes
-        Go on with a voxel size or a radius that is unusual.
+        Continue although the voxel size or a radius is unusual.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def import_deepfinder(
     Raises
     ------
     InputError
-        If the weights cannot be read or are of another number of classes, or a size is unusual.
+        If the weights cannot be read or have another number of classes, or a size is unusual.
     """
     weights = read_deepfinder(path)
     n_classes = weights[-1].shape[0]

@@ -1,1 +1,1 @@
-"""A training as people see it: the live page, the journal, the progress line, the card in words."""
+"""Reports about a training: the live page, the journal, the progress line, the card in words."""

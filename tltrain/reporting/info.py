@@ -1,4 +1,4 @@
-"""What a model file says of itself, for people."""
+"""Describe a model file for people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from catalogs.model_file import ModelCard
 
-#: Settings that a card has under a name of before -> the name now.
+#: Old names of settings in cards -> their new names.
 _NAMES_NOW = {
     "shares": "sampling",
     "tolerated": "max_damaged",
@@ -38,7 +38,8 @@ def lines(card: ModelCard) -> Iterator[str]:
     yield from _classes(card)
     yield ""
     facts = {
-        "network": f"{card.network}, {card.n_parameters:,} parameters, sees {card.halo} voxels to each side",
+        "network": f"{card.network}, {card.n_parameters:,} parameters, receptive field {card.halo} voxels to "
+        "each side",
         "grey values": card.normalisation,
         "made": card.created,
         "corpus": _with(source.get("corpus"), source.get("corpus_digest"), "digest"),
@@ -143,7 +144,7 @@ def _with(value: Any, more: Any, word: str) -> str:
 
 
 def _listed(values: Mapping[str, Any] | None) -> str:
-    """Say names and values; those that stand for nothing are left out, what has parts is put in brackets."""
+    """Write names and values; empty ones are left out, and nested ones are in brackets."""
     return ", ".join(
         f"{_NAMES_NOW.get(name, name)} {_said(value)}"
         for name, value in (values or {}).items()

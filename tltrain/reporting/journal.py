@@ -1,7 +1,7 @@
-"""What a training leaves beside its model for people: a page, a table, and events for TensorBoard.
+"""Write a page, a table, and events for TensorBoard beside the model.
 
-All of it is made from the history in the state and written anew each time: a training that was killed and
-went on from an earlier step leaves no line twice.
+Everything is made from the history in the state and written again each time, so a training that was killed
+and continued from an earlier step leaves no duplicate lines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tltrain.reporting.page import Facts, page
 from tltrain.training.checkpoint import State
 from tltrain.training.validation import Preview
 
-#: Seconds between two writings, unless there is a new validation.
+#: Seconds between two updates, unless there is a new validation.
 EVERY = 10.0
 
 PAGE, TABLE, EVENTS = "training.html", "history.csv", "tensorboard"
@@ -33,11 +33,11 @@ class Journal:
     Attributes
     ----------
     folder
-        Where everything is written.
+        Folder for all files.
     facts
-        What the page says of the training besides its curves.
+        What the page shows besides the curves.
     previews
-        Planes that the last validation looked at.
+        Planes from the last validation.
     """
 
     folder: Path
@@ -46,13 +46,13 @@ class Journal:
     _written: float = -math.inf
 
     def __call__(self, state: State) -> None:
-        """Write what is new."""
+        """Update the files if there is something new."""
         validated = bool(state.history) and "score" in state.history[-1]
         if validated or time.monotonic() - self._written >= EVERY:
             self.write(state)
 
     def write(self, state: State, *, done: bool = False) -> None:
-        """Write everything; a finished page no longer loads itself again."""
+        """Write everything; a finished page no longer reloads itself."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / TABLE, table(state))
         write_text(self.folder / PAGE, page(state, self.facts, self.previews, done=done))
@@ -62,7 +62,7 @@ class Journal:
 
 
 def journal_of(target: Path) -> Path:
-    """Say where the page and the table of a training lie: in a folder beside the model."""
+    """Return the folder of a training's page and table, beside the model."""
     return target.with_name(f"{target.stem}.training")
 
 
@@ -78,7 +78,7 @@ def scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def table(state: State) -> str:
-    """Write the history as CSV, a row for each entry; what an entry does not say is left empty."""
+    """Write the history as CSV, a row for each entry; missing values are empty."""
     rows = [{"step": row["step"], **dict(scalars(row))} for row in state.history]
     columns = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
     text = io.StringIO()
@@ -89,10 +89,10 @@ def table(state: State) -> str:
 
 
 def events(folder: Path, state: State) -> None:
-    """Write the history for TensorBoard, in one step, if Keras runs on TensorFlow.
+    """Write the history for TensorBoard, if Keras runs on TensorFlow.
 
-    The file is a TFRecord of TensorFlow's ``Event`` messages, as its summary writer leaves it; that writer
-    itself asks for the package ``tensorboard``, which only who reads the file needs.
+    The file is a TFRecord of TensorFlow's ``Event`` messages, as written by its summary writer. That writer
+    is not used, because it requires the package ``tensorboard``, which only readers of the file need.
     """
     import keras
 

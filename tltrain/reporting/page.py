@@ -1,6 +1,6 @@
-"""The page of a training: curves, and a plane of a held-out tomogram as it is and as the network sees it.
+"""The page of a training: curves, and a plane of a held-out tomogram with truth and prediction.
 
-One file without scripts; a browser loads it again every few seconds while the training goes on.
+It is one file without scripts; a browser reloads it every few seconds during the training.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from catalogs.pages.render import share
 from tltrain.training.checkpoint import State
 from tltrain.training.validation import Preview
 
-#: Seconds after which a browser loads the page again.
+#: Seconds after which a browser reloads the page.
 REFRESH = 5
 
-_ENLARGED = 512  # a plane is shown with at least so many pixels
-_PAINT = 0.75  # share of a class' colour over the grey value
+_ENLARGED = 512  # a plane is shown with at least this many pixels
+_PAINT = 0.75  # opacity of a class' colour over the grey value
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A score that validations find for each class.
+    """A score of validations, for each class.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Measure:
     where
         Of what.
     path
-        Words that lead to it in an entry of the history: class -> score, or what has an ``f1``.
+        Path in an entry of the history to a mapping class -> score, or class -> mapping with ``f1``.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Measure:
     path: tuple[str, ...]
 
     def of(self, row: Mapping[str, Any]) -> dict[str, float | None]:
-        """Return class -> score in an entry of the history; nothing if it was not looked for."""
+        """Return class -> score in an entry of the history; empty if it was not measured."""
         found: Any = row
         for word in self.path:
             found = found.get(word, {})
@@ -57,7 +57,7 @@ class Measure:
         }
 
 
-#: What a training on a corpus looks for.
+#: Scores of a training on a corpus.
 MEASURES = (
     Measure("F1 of picks", "on held-out tomograms", ("picks",)),
     Measure("F1 of voxels", "on held-out tomograms", ("f1",)),
@@ -66,7 +66,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What the page says besides curves.
+    """What the page shows besides the curves.
 
     Attributes
     ----------
@@ -77,13 +77,13 @@ class Facts:
     classes
         Names, in the order of the network's outputs.
     steps
-        That there will be, at most.
+        Largest number of steps.
     batch
         Patches of a step.
     table
         Word -> value, for the end of the page.
     measures
-        What validations find.
+        Scores of validations.
     """
 
     title: str
@@ -103,7 +103,7 @@ def page(state: State, facts: Facts, previews: Sequence[Preview] = (), *, done: 
     state
         Of the training.
     facts
-        What does not change.
+        Constant content of the page.
     previews
         Planes to show.
     done
@@ -214,7 +214,7 @@ def _pictures(preview: Preview) -> list[tuple[str, NDArray[np.uint8]]]:
 
 
 def grey_levels(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Turn normalised grey values into 8 bits: three spreads to either side."""
+    """Convert normalised grey values into 8 bits, from -3 to 3 spreads."""
     return np.clip((grey + 3) / 6 * 255, 0, 255).astype(np.uint8)
 
 
@@ -239,6 +239,6 @@ def painted(grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.ui
 
 
 def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat pixels: a browser would smooth them, and hide what the network decided on."""
+    """Enlarge by repeating pixels, because a browser would smooth them."""
     times = max(_ENLARGED // max(picture.shape[:2]), 1)
     return picture.repeat(times, axis=0).repeat(times, axis=1)

@@ -1,4 +1,4 @@
-"""How a training is doing: steps, their rate, and what it waits for."""
+"""Progress of a training: steps, their rate, and time spent waiting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OFTEN = 0.2
 
 @dataclass
 class Progress:
-    """Counts steps and tells how a training is doing.
+    """Counts steps and reports the progress of a training.
 
     Attributes
     ----------
@@ -22,13 +22,13 @@ class Progress:
     batch
         Patches of a step.
     line
-        What it is told to.
+        Progress line to update.
     waited
         Seconds that the training has waited for data.
     paused
         Seconds that it has spent on validation.
     score
-        What validation said last, in words.
+        Result of the last validation, in words.
     """
 
     first: int
@@ -43,7 +43,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._started
 
     @property
@@ -52,11 +52,11 @@ class Progress:
         return self.waited / max(self.seconds - self.paused, 1e-9)
 
     def rate(self, step: int) -> float:
-        """Patches a second since the start, without the time that validation took."""
+        """Patches per second since the start, without the time for validation."""
         return (step - self.first) * self.batch / max(self.seconds - self.paused, 1e-9)
 
     def restart(self, step: int) -> None:
-        """Count from here: what went before says nothing about what is to come."""
+        """Start counting again; the time before is not typical."""
         self.first, self.waited, self.paused, self._started = step, 0.0, 0.0, time.monotonic()
 
     def due(self) -> bool:
@@ -64,7 +64,7 @@ class Progress:
         return time.monotonic() - self._shown >= OFTEN
 
     def show(self, step: int, loss: float) -> None:
-        """Report the steps done, and what matters now."""
+        """Report the steps done, the loss and the score."""
         self._shown = time.monotonic()
         words = (
             f"loss {loss:.3f}",

@@ -1,1 +1,1 @@
-"""One training: settings, optimiser, loop, checkpoints, validation, the model's card."""
+"""Training: settings, optimiser, loop, checkpoints, validation, the model's card."""

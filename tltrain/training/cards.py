@@ -1,4 +1,4 @@
-"""From a trained network to a model file: the card that says what it is, and the bare network."""
+"""Make a model file from a trained network: the card that describes it, and the network itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tltrain.training.checkpoint import State
 from tltrain.training.settings import Settings
 from tltrain.training.validation import Scores
 
-#: How protein looks in the tomograms of any corpus.
+#: Contrast of protein in the tomograms of any corpus.
 CONTRAST: Literal["dark"] = "dark"
 
 
@@ -42,24 +42,24 @@ def card_of(
     progress: Progress,
     samples: tuple[Sequence[SampleRecord], Sequence[SampleRecord]],
 ) -> ModelCard:
-    """Write down what a model is that was trained on a corpus.
+    """Make the card of a model that was trained on a corpus.
 
     Parameters
     ----------
     name
         Of the model.
     catalog, settings, arch
-        What it was trained on, and how.
+        Corpus, settings and architecture of the training.
     network
         With its best weights.
     state
         Of the finished training.
     scores
-        Of the network; None: nothing was held out.
+        Of the network; None: there was no validation.
     progress
         Of the training.
     samples
-        Those that it was trained on and those that it was validated on.
+        Samples for training and for validation.
 
     Returns
     -------
@@ -107,12 +107,12 @@ def card_of(
 
 
 def history(state: State) -> list[dict[str, Any]]:
-    """Give the training curve without what only the loop needs."""
+    """Return the training curve without entries that only the loop needs."""
     return [plain({k: v for k, v in row.items() if k not in ("words", "score")}) for row in state.history]
 
 
 def software() -> dict[str, str]:
-    """Name what the network was trained with: packages with their versions, the backend and its kernels."""
+    """Return the software of the training: packages with their versions, the backend and its kernels."""
     import keras
 
     backend = keras.backend.backend()
@@ -125,12 +125,12 @@ def software() -> dict[str, str]:
 
 
 def now() -> str:
-    """Say when, as cards do."""
+    """Return the time in the format of cards."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def keras_file(arch: Architecture, network: Any, n_classes: int) -> bytes:
-    """Save the bare network: without optimizer, loss and mixed precision, it opens with Keras alone."""
+    """Save the network without optimizer, loss and mixed precision, so that Keras alone opens it."""
     bare = arch.build(n_classes, 0)
     bare.set_weights(network.get_weights())
     with scratch_folder("tltrain-") as folder:
@@ -140,7 +140,7 @@ def keras_file(arch: Architecture, network: Any, n_classes: int) -> bytes:
 
 
 def summary(card: ModelCard, state: State) -> str:
-    """Say in a line how good a model is."""
+    """Describe the quality of a model in one line."""
     parts = [
         f"F1 of {name} {score['f1']:.3f} in picks"
         for name, score in card.training["picks"].items()
@@ -155,14 +155,14 @@ def summary(card: ModelCard, state: State) -> str:
         parts.append(f"best of step {card.training['best_step']}")
     else:
         parts.append(
-            "not validated, since no sample has the split val: how good it is is not known, and its "
-            "thresholds are not chosen (--hold-out validates on others)"
+            "not validated, since no sample has the split val: its quality is not known, and its thresholds "
+            "are not chosen (--hold-out validates on others)"
         )
     return ", ".join([*parts, f"{state.step} steps in {duration(state.seconds)}"])
 
 
 def plain(value: Any) -> Any:
-    """Make a value fit for JSON: nan, which it does not know, becomes null."""
+    """Convert a value for JSON: nan, which JSON does not have, becomes null."""
     if isinstance(value, float):
         return None if math.isnan(value) else float(f"{value:.6g}")
     if isinstance(value, Mapping):
@@ -179,14 +179,14 @@ def _backend_version(backend: str) -> str:
 
 
 def _kernels(backend: str) -> str:
-    """Say which code computes the layers: rounding, and speed, depend on it."""
+    """Name the code that computes the layers, on which rounding and speed depend."""
     devices = _accelerators(backend)
     if devices:
         return f"{backend} on {', '.join(sorted(set(devices)))}"
     here = machine()
     if backend != "tensorflow":
         return f"{backend}, {here.instruction_set}, {here.processor}"
-    from tensorflow.python.util import _pywrap_util_port  # TensorFlow says it nowhere else
+    from tensorflow.python.util import _pywrap_util_port  # TensorFlow has no public function for it
 
     if _pywrap_util_port.IsMklEnabled():
         return f"oneDNN on, {best_for_onednn()}, {here.processor}"

@@ -1,4 +1,4 @@
-"""The state of an unfinished training, in one file that is replaced in one step."""
+"""Store the state of an unfinished training in one file, which is replaced in one step."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from catalogs.whole_files import write_bytes
 
 @dataclass
 class State:
-    """Where a training stands.
+    """The state of a training.
 
     Attributes
     ----------
     fingerprint
-        Of the settings and the samples: a training goes on only from a state of its own.
+        Hash of the settings and the samples: a training continues only from its own state.
     step
         Steps done; also the number of the next batch of the stream.
     seconds
@@ -33,13 +33,13 @@ class State:
     losses
         Of the steps since the last entry of the history.
     best_step
-        Where ``best`` was taken.
+        Step at which ``best`` was taken.
     best_score
-        What validation said of it; None before the first validation.
+        Its validation score; None before the first validation.
     top_score, top_error
         The largest score so far, and the standard error of its first number.
     stale
-        Validations since the last one that was better than all before it.
+        Number of validations since the best one.
     stopped
         Why the training ended before its last step; empty if it did not.
     variables, optimizer, best
@@ -66,7 +66,7 @@ _ARRAYS = ("variables", "optimizer", "best")
 
 
 def save(path: Path, state: State) -> None:
-    """Write a state, whole or not at all."""
+    """Write a state, completely or not at all."""
     facts = {each.name: getattr(state, each.name) for each in fields(state) if each.name not in _ARRAYS}
     arrays = {f"{name}-{k}": value for name in _ARRAYS for k, value in enumerate(getattr(state, name))}
     facts["lengths"] = {name: len(getattr(state, name)) for name in _ARRAYS}
@@ -75,12 +75,12 @@ def save(path: Path, state: State) -> None:
     try:
         write_bytes(path, data.getbuffer(), durable=True)
     except OSError as error:
-        error.filename = error.filename or str(path)  # writing does not say what
+        error.filename = error.filename or str(path)  # the error does not name the file
         raise
 
 
 def load(path: Path, fingerprint: str) -> State | None:
-    """Read the state of a training, or None if there is none or it is another training's."""
+    """Read the state of a training; None if there is none or it belongs to another training."""
     try:
         with open(path, "rb") as file, np.load(file) as stored:
             facts = json.loads(str(stored["facts"]))

@@ -54,9 +54,9 @@ def fit(
 ) -> ModelCard:
     """Train a network on a corpus and write it as a model file.
 
-    The unfinished training lies in a folder ``TO.partial``, from which the same call goes on after a crash;
-    it is removed in the end. A model that the same settings made of the same samples is left as it is. The
-    learning rate rises over the first steps and falls along a cosine (Loshchilov and Hutter, ICLR 2017).
+    The unfinished training is kept in a folder ``TO.partial``, from which the same call continues after a
+    crash; it is removed at the end. An existing model with the same settings and samples is left as it is.
+    The learning rate rises over the first steps and falls along a cosine (Loshchilov and Hutter, ICLR 2017).
     Samples of the split ``val`` choose the best weights and the thresholds; those of the split ``test`` are
     never opened.
 
@@ -69,24 +69,24 @@ def fit(
     settings
         How to train; None: the defaults.
     yes
-        Train although the corpus or a setting is unusual, as where voxels are of 1 Å.
+        Train although the corpus or a setting is unusual, for example with voxels of 1 Å.
     overwrite
-        Whether a model that was trained otherwise, or an unfinished training of it, may be replaced.
+        Whether a model with other settings, or its unfinished training, may be replaced.
     say
-        Gets a sentence about each stage; it goes to :mod:`logging` unless given.
+        Called with a sentence about each stage; by default, the sentences are logged.
     progress
-        Told how far the steps are.
+        Shows the progress.
 
     Returns
     -------
     ModelCard
-        Of the model that is at ``to`` now.
+        Card of the model at ``to``.
 
     Raises
     ------
     InputError
         If there is no corpus at ``url``, no sample to train on, no target in the samples, samples of several
-        voxel sizes, a setting that cannot be or is unusual, or something at ``to`` that is no model.
+        voxel sizes, a setting that is not valid or is unusual, or a file at ``to`` that is not a model.
     """
     require_backend()
     settings = settings or Settings()
@@ -108,7 +108,7 @@ def fit(
     target = target_of(to, settings.start)
     standing = standing_model(target)
     if standing is not None and standing.training.get("fingerprint") == identity:
-        say(f"{target} is already trained by these settings on these samples")
+        say(f"{target} is already trained with these settings on these samples")
         shutil.rmtree(_partial_of(target), ignore_errors=True)  # killed before it was removed
         return standing
     if standing is not None:
@@ -142,7 +142,7 @@ def fit(
 
         journal = Journal(journal_of(target), _facts(target, lead, catalog, settings))
         journal.write(state)
-        say(f"how it goes: {journal.folder / 'training.html'}")
+        say(f"progress: {journal.folder / 'training.html'}")
         trained = loop.train(
             learner,
             stream,
@@ -155,7 +155,7 @@ def fit(
         )
         if state.stopped:
             say(f"stopped after step {state.step}: {state.stopped}")
-        if not state.best:  # nothing was held out: the last weights are the best that are known
+        if not state.best:  # without validation, the last weights are kept
             with learner.averaged():
                 state.best = checkpoint.values(network.variables)
         checkpoint.assign(network.variables, state.best)
@@ -171,14 +171,14 @@ def fit(
 
 
 def _validating(validation: Validation, journal: Journal) -> Callable[[object], ValidationResult]:
-    """Let validation choose the best network, and the page show what it sees."""
+    """Make a function that validates a network and shows the result on the page."""
 
     def validate(network: object) -> ValidationResult:
         scores = validation.score(predictor(network))
         if all(math.isnan(value) for value in scores.f1.values()):
             raise InputError(
-                "F1 is no number: no voxel of the validating samples belongs to a class; make the molecules "
-                "larger or the voxels smaller, or validate on others by `hold_out`"
+                "F1 is not a number: no voxel of the validation samples belongs to a class; make the "
+                "molecules larger or the voxels smaller, or validate on other samples with `hold_out`"
             )
         journal.previews = scores.previews
         return scores.outcome()
@@ -214,7 +214,7 @@ def _facts(target: Path, lead: str, catalog: Catalog, settings: Settings) -> Fac
 def _identity(
     catalog: Catalog, settings: Settings, train: Sequence[SampleRecord], val: Sequence[SampleRecord]
 ) -> str:
-    """Hash what decides a training: the settings, the classes, the samples to the byte, this program."""
+    """Hash everything that determines a training: the settings, the classes, the samples, this program."""
     return digest(
         {
             "settings": as_stored(settings)
@@ -228,71 +228,71 @@ def _identity(
 
 
 def target_of(to: str | os.PathLike[str], start: str | os.PathLike[str] | None) -> Path:
-    """Say where a model is to be written, which is not where the one lies that it begins with.
+    """Return the path of the model file, which must not be that of the model to begin with.
 
     Raises
     ------
     InputError
-        If it is no place on a disk, or the model that the training begins with.
+        If it is not a path on a disk, or if it is the model that the training begins with.
     """
     target = Path(to)
     refuse_url(to)
     if start is not None and target.exists() and target.samefile(start):
         raise InputError(
-            f"{target} is the model that the training begins with; give another place to `to`, or the same "
-            "command could not begin with it again"
+            f"{target} is the model that the training begins with; give `to` another path, or the same "
+            "command could not be repeated"
         )
     return target
 
 
 def standing_model(target: Path) -> ModelCard | None:
-    """Read the model that is there already; what is no model is not overwritten."""
+    """Read the existing model; a file that is not a model is not overwritten."""
     if target.is_dir():
         raise InputError(f"{target} is a folder; name a file for the model, such as {target / 'model.tlm'}")
     return read_card(target) if target.exists() else None
 
 
 def replaces(target: Path, overwrite: bool, say: Callable[[str], None]) -> None:
-    """Say that a model will be replaced; InputError unless that was asked for."""
+    """Report that a model will be replaced; InputError if this was not asked for."""
     if not overwrite:
         raise InputError(
-            f"{target} was trained by other settings, on other samples or by another version of the "
-            "program; give another place to `to`, or `overwrite`"
+            f"{target} was trained with other settings, on other samples or by another version of the "
+            "program; give `to` another path, or `overwrite`"
         )
-    say(f"{target} was trained otherwise and will be replaced")
+    say(f"{target} was trained with other settings or samples and will be replaced")
 
 
 def unfinished(partial: Path, identity: str, overwrite: bool, say: Callable[[str], None]) -> State | None:
-    """Read the state of an unfinished training to go on from; None to begin.
+    """Read the state of an unfinished training to continue from; None to begin.
 
     Raises
     ------
     InputError
-        If the state is of another training, and nobody has asked to replace that.
+        If the state belongs to another training, and it may not be replaced.
     """
     file = partial / "state.npz"
     state = checkpoint.load(file, identity)
     if state is not None:
-        say(f"going on after step {state.step}")
+        say(f"continuing after step {state.step}")
     elif file.exists():
         if not overwrite:
             raise InputError(
-                f"{partial} holds an unfinished training with other settings or samples; give another place "
-                "to `to`, or `overwrite` to begin anew"
+                f"{partial} contains an unfinished training with other settings or samples; give `to` "
+                "another path, or `overwrite` to begin again"
             )
-        say("starting anew: the unfinished training there is of other settings or samples")
+        say("starting again: the unfinished training there has other settings or samples")
     return state
 
 
 @contextlib.contextmanager
 def alone(partial: Path) -> Iterator[None]:
-    """Keep a training's folder for this process; InputError if another one trains there."""
+    """Lock a training's folder for this process; InputError if another process trains there."""
     with open(partial / ".lock", "wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"another training writes {partial} at this moment; wait, or give another place to `to`"
+                f"another training is writing {partial} now; wait, or give `to` another path"
             ) from error
         except OSError:  # a file system without locks
             pass
@@ -301,7 +301,7 @@ def alone(partial: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def swept_if_refused(partial: Path) -> Iterator[None]:
-    """Remove what was put into the folder of an unfinished training that is refused before it begins."""
+    """Remove the new files in the folder of a training that is refused before it begins."""
     try:
         yield
     except InputError:
@@ -321,6 +321,6 @@ def partial_folder(target: Path) -> Path:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"no model can be written to {target} ({error.strerror}); give another place"
+            f"no model can be written to {target} ({error.strerror}); give another path"
         ) from error
     return partial

@@ -1,4 +1,4 @@
-"""A network that is being trained: its optimizer, its precision, its devices. Keras operations only."""
+"""A network in training: its optimizer, its precision, its devices. Uses only Keras operations."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ class Optimisation:
     Attributes
     ----------
     steps
-        That there will be: the learning rate rises over the first and falls along a cosine to the last.
+        Number of steps: the learning rate rises over the first ones and falls along a cosine to the last.
     learning_rate
         The highest.
     loss
         Name of a loss, one of :data:`tltrain.training.losses.LOSSES`; or a function of truth and
-        probabilities. class_weights
-        Index of the network's output -> how much it counts; 1 if it is not among them.
+        probabilities. class_weights Index of the network's output -> its weight; 1 for outputs that are not
+        named.
     precision
         ``float32``, or ``bf16`` or ``fp16`` for the layers, with weights and sums in float32.
     xla
         Whether XLA compiles the step; None: on accelerators and with JAX only.
     ema
-        Momentum of the moving average of the weights that is judged and kept instead of the weights of the
-        last step; 0: none.
+        Momentum of the moving average of the weights, which is validated and kept instead of the last
+        weights; 0: none.
     weight_decay, clip
-        Of AdamW; the largest norm of all gradients together.
+        Weight decay of AdamW; largest norm of all gradients together.
     devices
-        How many GPUs share each batch; None: all that there are.
+        Number of GPUs that share each batch; None: all.
     """
 
     steps: int
@@ -70,14 +70,14 @@ class Learner:
     Parameters
     ----------
     build
-        Makes the network with the weights to begin with. It is called where precision and devices are set.
+        Builds the network with its first weights. It is called after precision and devices are set.
     how
         How steps are taken.
 
     Raises
     ------
     InputError
-        If the precision or the loss is unknown, or the machine has not so many devices.
+        If the precision or the loss is unknown, or the machine has fewer devices.
     """
 
     def __init__(self, build: Callable[[], Any], how: Optimisation) -> None:
@@ -92,7 +92,7 @@ class Learner:
             )
         self._how = how
         self._strategy = _strategy(how.devices)
-        # TensorFlow's own kernels are quicker than XLA's on CPUs; JAX has no others
+        # on CPUs, TensorFlow's own kernels are faster than XLA's; JAX has only XLA's
         compiles = _accelerators() > 0 or keras.backend.backend() == "jax"
         with self._scope(), _policy(PRECISIONS[how.precision]):
             self.network = build()
@@ -115,12 +115,12 @@ class Learner:
 
     @property
     def steps_taken(self) -> int:
-        """By the optimizer, also in earlier lives."""
+        """Steps of the optimizer, also before an interruption."""
         return int(self.network.optimizer.iterations)
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         from keras import ops
 
         return float(ops.convert_to_numpy(self.network.optimizer.learning_rate))
@@ -136,7 +136,7 @@ class Learner:
         Raises
         ------
         Exception
-            What the stream raised, whatever ``tf.data`` has made of it on the way.
+            The error that the stream raised, even if ``tf.data`` replaced it by another one.
         """
         heard = _Heard(stream)
         try:
@@ -170,7 +170,7 @@ class Learner:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[Any]:
-        """Give the network as it would be kept: with the moving average of its weights, if there is one."""
+        """Yield the network as it would be saved: with the moving average of its weights, if there is one."""
         if not self._how.ema:
             yield self.network
             return
@@ -198,7 +198,7 @@ class Learner:
 
 
 class _Heard:
-    """A stream, and what it raised: TensorFlow's pipelines turn every exception into one of their own."""
+    """A stream that remembers its exception, because TensorFlow's pipelines replace every exception."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -238,14 +238,14 @@ def _schedule(how: Optimisation) -> Any:
 
 
 def _shared(loss: Callable[[Any, Any], Any], replicas: int) -> Callable[[Any, Any], Any]:
-    """Let losses of parts of a batch add up to their mean: Keras adds gradients, scales no scalar loss."""
+    """Make losses of parts of a batch add up to their mean: Keras adds gradients, but does not scale them."""
     if replicas == 1:
         return loss
     return lambda truth, probabilities: loss(truth, probabilities) / replicas
 
 
 def _accelerators() -> int:
-    """Count the GPUs that TensorFlow or JAX sees; with PyTorch, XLA has no say."""
+    """Count the GPUs that TensorFlow or JAX sees; with PyTorch, XLA is not used."""
     import keras
 
     backend = keras.backend.backend()
@@ -296,7 +296,7 @@ def _dataset_of(stream: Stream, start: int) -> Any:
 
 @contextlib.contextmanager
 def _policy(name: str) -> Iterator[None]:
-    """Let layers that are made now compute in another precision."""
+    """Create layers that compute in another precision."""
     import keras
 
     before = keras.config.dtype_policy()

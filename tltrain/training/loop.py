@@ -1,8 +1,9 @@
-"""The loop of any training: batches, steps, validations, checkpoints; it can be killed at any moment.
+"""The training loop: batches, steps, validations, checkpoints. It can be killed at any moment.
 
-It knows nothing of corpora and networks. `fit` gives it the patches of a corpus, fine-tuning those of real
-tomograms; whatever yields batches by their number will do, and whatever looks at a network and says how good
-it is. Started again from its last checkpoint it takes the same steps as if it had never stopped.
+The loop does not depend on corpora and networks. `fit` gives it the patches of a corpus, fine-tuning those of
+annotated tomograms. Any object that yields batches by number can be the stream, and any function that
+evaluates a network can validate. Started again from its last checkpoint, it takes the same steps as if it had
+never stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tltrain.training.learner import Batch, Learner
 
 
 class Stream(Protocol):
-    """What a training learns from."""
+    """The batches of a training."""
 
     @property
     def batch(self) -> int:
@@ -37,13 +38,13 @@ class Stream(Protocol):
         """Yield batch number ``start`` and all that follow, always the same ones."""
 
 
-#: Seconds between two checkpoints, and entries of the history.
+#: Seconds between two checkpoints, and number of entries in the history.
 CHECKPOINT_EVERY, ENTRIES = 30.0, 200
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a validation found.
+    """The result of a validation.
 
     Attributes
     ----------
@@ -54,9 +55,9 @@ class ValidationResult:
     words
         For the line of progress.
     facts
-        What is to be remembered of it, in the words of JSON; part of the history.
+        Facts for the history, as JSON.
     stop
-        Why the training must end here; empty: it need not.
+        Why the training must end here; empty: it continues.
     """
 
     score: tuple[float, ...]
@@ -66,26 +67,26 @@ class ValidationResult:
     error: float = 0.0
 
 
-#: Looks at a network and says how good it is.
+#: Evaluates a network.
 Validate = Callable[[Any], ValidationResult]
-#: Is told whenever there is something new in the history, and after the last step.
+#: Called with each new entry of the history, and after the last step.
 Watch = Callable[[State], None]
 
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """How long a training goes on, and what happens in between.
+    """The schedule of a training.
 
     Attributes
     ----------
     steps
-        Batches to learn from, at most.
+        Largest number of batches.
     validate_every
         Steps between two validations; there is one after the last step in any case.
     record_every
-        Steps that an entry of the history is the mean of.
+        Steps over which an entry of the history is averaged.
     patience
-        So many validations without a better score end the training; None: never.
+        The training ends after this many validations without a better score; None: never.
     save_every
         Seconds between two checkpoints.
     """
@@ -100,7 +101,7 @@ class TrainingSchedule:
 def schedule_of(
     steps: int, validate_every: int | None, validations: int, patience: int | None = None
 ) -> TrainingSchedule:
-    """Plan a training with so many validations, unless it is said how far apart they are."""
+    """Make a schedule with this many validations, unless their distance is given."""
     return TrainingSchedule(
         steps=steps,
         validate_every=validate_every or math.ceil(steps / validations),
@@ -121,26 +122,26 @@ def train(
     watch: Sequence[Watch] = (),
     shown: ProgressBar = Silent,
 ) -> Progress:
-    """Take the steps that are left, and keep ``state`` up to date in memory and on disk.
+    """Take the remaining steps, and keep ``state`` up to date in memory and on disk.
 
     Parameters
     ----------
     learner
-        The network with its optimizer; it takes on what ``state`` holds of them.
+        The network with its optimizer; their values are set from ``state``.
     stream
-        Where batches come from: number ``state.step`` and those that follow.
+        The batches, from number ``state.step`` on.
     state
         Of this training, from :func:`tltrain.training.checkpoint.load`, or a new one.
     schedule
-        How long, and what in between.
+        Number of steps, validations and checkpoints.
     file
-        Where the state is kept. The best network so far is in it, as ``state.best``.
+        File for the state, which contains the best network so far as ``state.best``.
     validate
         Decides which network is best; None: the last one is.
     watch
-        Told of every new entry in ``state.history``.
+        Called with every new entry of ``state.history``.
     shown
-        Told how far it is.
+        Shows the progress.
 
     Returns
     -------
@@ -152,7 +153,7 @@ def train(
     InputError
         If the loss is no longer a number.
     KeyboardInterrupt
-        If the user, or a cluster that takes its machine back (SIGTERM), wants it to stop; the state is saved.
+        If the user, or a cluster that stops the job (SIGTERM), interrupts it; the state is saved.
     """
     if state.variables:
         learner.restore(state)
@@ -171,13 +172,13 @@ def train(
             state.step += 1
             state.losses.append(loss)
             state.seconds = before + time.monotonic() - started
-            if state.step == begun + 1:  # which compiled the network, and waited for the first blocks
+            if state.step == begun + 1:  # the first step compiled the network and waited for the first blocks
                 progress.restart(state.step)
             if not math.isfinite(loss):
                 raise InputError(
                     f"the training diverged at step {state.step}: its loss is {loss}; lower `learning_rate`"
                 )
-            last = state.step == schedule.steps  # of which a validation says more
+            last = state.step == schedule.steps  # the validation after it reports more
             if validate is None if last else progress.due():
                 progress.show(state.step, sum(state.losses) / len(state.losses))
             told = _remember(learner, state, schedule, validate, progress)
@@ -201,7 +202,7 @@ def _goes_on(state: State, schedule: TrainingSchedule) -> bool:
 def _remember(
     learner: Learner, state: State, schedule: TrainingSchedule, validate: Validate | None, progress: Progress
 ) -> bool:
-    """Write an entry of the history if it is time for one; say whether it was."""
+    """Add an entry to the history if it is time for one; returns whether it was."""
     last = state.step == schedule.steps
     validated = validate is not None and (last or state.step % schedule.validate_every == 0)
     if not (validated or last or state.step % schedule.record_every == 0):
@@ -241,9 +242,9 @@ def _remember(
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """Let Ctrl-C, and SIGTERM by which a cluster takes a machine back, wait until a step is whole.
+    """Delay Ctrl-C, and SIGTERM from a cluster, until the current step is complete.
 
-    A second one does not wait: then the last checkpoint counts.
+    A second signal is not delayed; then the last checkpoint counts.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

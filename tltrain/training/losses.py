@@ -1,7 +1,7 @@
-"""What training minimises, in Keras operations only.
+"""Losses for training, in Keras operations only.
 
-Every loss takes the class of each voxel as a whole number, and probabilities. Voxels whose class is
-:data:`IGNORE` count for nothing: nobody knows what they are.
+Every loss takes the class of each voxel as an integer, and probabilities. Voxels with the class
+:data:`IGNORE` are ignored, because their class is not known.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from catalogs.console import nearest
 from catalogs.errors import InputError
 
-#: The class of a voxel that nothing is known of.
+#: Class of voxels that the loss ignores.
 IGNORE = 255
 
 
@@ -27,8 +27,8 @@ def tversky(
 ) -> Any:
     """Return the number of classes minus the sum of their Tversky indices (Salehi et al., MLMI 2017).
 
-    DeepFinder's loss, number for number: sums run over the whole batch and the background is a class like
-    the others. With ``alpha = beta = 0.5`` the index is Dice's.
+    It computes the same values as DeepFinder's loss: sums are over the whole batch, and the background is a
+    class like the others. With ``alpha = beta = 0.5`` the index is Dice's.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def tversky(
     beta
         Weight of false negatives.
     weights
-        Of each class; None: all count the same. Their sum is scaled to the number of classes.
+        Weight of each class; None: equal weights. Their sum is scaled to the number of classes.
     smooth
-        Voxels added to both sides of every index: a class that is absent from a batch, and rightly not
-        predicted, then has a perfect one instead of none.
+        Voxels added to numerator and denominator of every index, so that a class that is absent from a batch,
+        and correctly not predicted, has a perfect index.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def tversky(
 
 
 def cross_entropy(truth: Any, probabilities: Any, *, weights: Sequence[float] | None = None) -> Any:
-    """Return the mean cross-entropy of the voxels that are known, each weighted by its class.
+    """Return the mean cross-entropy of the voxels with known class, weighted by class.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def cross_entropy(truth: Any, probabilities: Any, *, weights: Sequence[float] | 
 def dice_cross_entropy(truth: Any, probabilities: Any, *, weights: Sequence[float] | None = None) -> Any:
     """Return the mean Dice loss of the classes plus the mean cross-entropy of the voxels.
 
-    The cross-entropy gives every voxel a gradient from the first step on; Dice keeps a rare class from being
-    given up (Isensee et al., Nature Methods 18, 203, 2021).
+    The cross-entropy gives every voxel a gradient from the first step on; the Dice loss keeps rare classes
+    from being ignored (Isensee et al., Nature Methods 18, 203, 2021).
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def dice_cross_entropy(truth: Any, probabilities: Any, *, weights: Sequence[floa
     return dice + cross_entropy(truth, probabilities, weights=weights)
 
 
-#: What ``--loss`` knows.
+#: Losses by the name for ``--loss``.
 LOSSES: dict[str, Callable[..., Any]] = {"dice-cross-entropy": dice_cross_entropy, "tversky": tversky}
 
 
@@ -126,7 +126,7 @@ def loss_of(name: str, n_classes: int, weights: Mapping[int, float]) -> Callable
     n_classes
         Classes, the background included.
     weights
-        Index of a class -> how much it counts; 1 for those that are not named.
+        Index of a class -> its weight; 1 for classes that are not named.
 
     Returns
     -------
@@ -149,12 +149,12 @@ def loss_of(name: str, n_classes: int, weights: Mapping[int, float]) -> Callable
 
 
 def _known(truth: Any, probabilities: Any) -> tuple[Any, Any, int]:
-    """Give the classes one-hot, zero where unknown; 1 where known, else 0; and the number of classes."""
+    """Return the classes one-hot, zero where unknown; 1 where known, else 0; and the number of classes."""
     from keras import ops
 
     n = probabilities.shape[-1]
     truth = ops.cast(truth, "int32")
     known = ops.expand_dims(ops.cast(truth < n, probabilities.dtype), -1)
-    # an index beyond the classes has no place in one-hot on any backend
+    # one-hot encoding fails for an index beyond the classes, on every backend
     hot = ops.one_hot(ops.where(truth < n, truth, 0), n, dtype=probabilities.dtype) * known
     return hot, known, n

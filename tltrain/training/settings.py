@@ -1,4 +1,4 @@
-"""What decides a training, together with the samples; and what cannot be."""
+"""The settings of a training, and checks of them."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ VALIDATIONS = 20
 #: Which samples are trained on, unless the user says.
 TRAIN = "split == 'train'"
 
-#: What the class that is none is called, where classes are given weights.
+#: Name of the class of voxels of no class, for class weights.
 BACKGROUND = "background"
 
 
 @accepts_former(shares="sampling", tolerated="max_damaged")
 @dataclass(frozen=True)
 class Settings:
-    """What decides a training, together with the samples.
+    """The settings of a training.
 
     Attributes
     ----------
     where
-        Which samples of the corpus to train on; of these, those of the split ``train``.
+        Condition for the samples to train on; only those of the split ``train`` are used.
     network
         Name of the architecture.
     steps
-        Batches to learn from, at most.
+        Largest number of batches.
     patch
         Edge of a patch in voxels, a multiple of the network's pooling.
     batch
         Patches of a batch.
     learning_rate
-        The highest; None: what suits the network.
+        The highest learning rate; None: a default that depends on the network.
     seed
-        Of the weights, the patches and their augmentation.
+        Seed of the weights, the patches and their augmentation.
     loss
         Name of the loss, one of :data:`tltrain.training.losses.LOSSES`.
     class_weights
@@ -55,20 +55,20 @@ class Settings:
     precision, xla, ema, devices
         As in :class:`tltrain.training.learner.Optimisation`.
     validate_every
-        Steps between two validations; None: so that there are :data:`VALIDATIONS`.
+        Steps between two validations; None: there are :data:`VALIDATIONS` in all.
     start
-        A model file whose weights are the first; None: random ones.
+        A model file with the weights to begin with; None: random ones.
     hold_out, hold_out_by
-        A query whose samples validate; or columns, of whose sets of values a tenth validates
-        (:func:`tltrain.data.splits.split_samples`). None and (): the split ``val`` does.
+        A query for the validation samples; or columns, of whose sets of values a tenth is used for validation
+        (:func:`tltrain.data.splits.split_samples`). None and (): the split ``val``.
     sampling
         What patches are centred on.
     augmentation
-        What is done to patches.
+        How patches are augmented.
     max_damaged
         Share of the tomograms' volume that may be damaged.
     patience
-        So many validations without a better score end the training; None: never.
+        The training ends after this many validations without a better score; None: never.
     """
 
     where: str = TRAIN
@@ -95,12 +95,12 @@ class Settings:
 
 
 def checked(settings: Settings) -> Architecture:
-    """Find the network and refuse settings that cannot be.
+    """Find the network and refuse settings that are not valid.
 
     Raises
     ------
     InputError
-        It names the option and what it may be.
+        It names the setting and its possible values.
     """
     arch = architecture(settings.network)
     check_numbers(settings, ("steps", "patch", "batch", "validate_every", "patience", "devices"))
@@ -119,19 +119,19 @@ def checked(settings: Settings) -> Architecture:
 
 
 def check_numbers(settings: Any, counts: Sequence[str]) -> None:
-    """Refuse numbers of a training that cannot be, and a precision that there is none of.
+    """Refuse numbers that are not valid, and an unknown precision.
 
     Parameters
     ----------
     settings
-        With ``learning_rate`` and ``precision``; None stands for what suits.
+        With ``learning_rate`` and ``precision``; None stands for the default.
     counts
         Names of the settings that are at least 1.
 
     Raises
     ------
     InputError
-        It names the option and what it may be.
+        It names the setting and its possible values.
     """
     for name in counts:
         value = getattr(settings, name)
@@ -149,10 +149,10 @@ def _check_word(option: str, value: str, known: Iterable[str]) -> None:
 
 
 def check_patch(patch: int, arch: Architecture) -> None:
-    """Refuse a patch whose edge the network cannot halve as often as it does (InputError)."""
+    """Refuse a patch whose edge is not a multiple of the network's pooling (InputError)."""
     if patch % arch.pooling:
         raise InputError(
-            f"`patch={patch}` is no multiple of {arch.pooling}, as the network {arch.name} needs; "
+            f"`patch={patch}` is not a multiple of {arch.pooling}, as the network {arch.name} requires; "
             f"give {max(round(patch / arch.pooling), 1) * arch.pooling}"
         )
 
@@ -200,12 +200,12 @@ def read_sampling(text: str | None) -> Sampling:
         if not 0 <= sampling[name] < float("inf"):
             raise InputError(f"`sampling` has {part.strip()!r}; give a number from 0, such as {name}=0.2")
     if not any(sampling.values()):
-        raise InputError("`sampling` leaves nothing to learn from; give one of them more than 0")
+        raise InputError("`sampling` has only zeros; give at least one share more than 0")
     return Sampling(**sampling)
 
 
 def weights_of(settings: Settings, classes: Sequence[ClassInfo]) -> tuple[tuple[int, float], ...]:
-    """Give each class that has a weight of its own the index of the network's output.
+    """Find the network's output for each class with a weight of its own.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def weights_of(settings: Settings, classes: Sequence[ClassInfo]) -> tuple[tuple[
 
 
 def optimisation(settings: Settings, arch: Architecture, classes: Sequence[ClassInfo]) -> Optimisation:
-    """Say how steps are taken."""
+    """Return how steps are taken."""
     return Optimisation(
         steps=settings.steps,
         learning_rate=settings.learning_rate or arch.learning_rate,

@@ -1,4 +1,4 @@
-"""Whether a corpus has anything to learn from, and in the units that it seems to have."""
+"""Check that a corpus has targets, and that its sizes are plausible."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def check_samples(
     classes
         Of the corpus.
     train, val
-        Samples to learn from, and those that validate; none of the latter is allowed.
+        Samples for training and for validation; there may be none of the latter.
 
     Raises
     ------
     InputError
-        A network would learn that there is nothing, or no score could choose the best one.
+        There is no target to learn, or no score to choose the best network.
     """
     wanted = [info.name for info in classes if info.is_particle]
     for records, what, way_out in (
@@ -43,7 +43,7 @@ def check_usual(
     yes: bool,
     called: str = "the corpus",
 ) -> None:
-    """Refuse to spend hours on what is most often a wrong unit, unless the user means it.
+    """Refuse unusual values, which are most often in a wrong unit, unless the user means them.
 
     Parameters
     ----------
@@ -52,16 +52,16 @@ def check_usual(
     voxel_size
         Of its tomograms, Å.
     learning_rate
-        That the user asks for; None: what suits.
+        The learning rate that the user asks for; None: the default.
     yes
-        It is meant.
+        Whether the user means the unusual values.
     called
         What has the classes.
 
     Raises
     ------
     InputError
-        It says what is unusual and how to go on.
+        It says what is unusual and how to continue.
     """
     radii = {info.name: info.radius for info in classes if info.is_particle}
     found = doubts_of_model(voxel_size, radii, called)

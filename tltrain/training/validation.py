@@ -1,4 +1,4 @@
-"""How well a network does on tomograms that it was not trained on: voxel by voxel, and in picks.
+"""Evaluate a network on tomograms that it was not trained on: by voxels, and by picks.
 
 Picks are what users want, so they choose the best network: the same clustering as the picker's, and the same
 one-to-one comparison (`tlpick.network.localisation`, `tlpick.evaluation.matching`). Their average precision
@@ -34,9 +34,9 @@ from tltrain.training.losses import IGNORE
 if TYPE_CHECKING:
     from catalogs.corpus.catalog import Catalog
 
-#: Voxels of tomograms that are looked at: a bound on memory and time, whatever the corpus.
+#: Number of voxels that are used: a limit for memory and time, whatever the corpus.
 MOST_VOXELS = 14_000_000
-#: A class that more than this share of the voxels is given to has not been learned: its picks are not sought.
+#: If more than this share of the voxels is predicted as a class, it is not learned yet, and is not picked.
 HOPELESS = 0.5
 
 _BINS = 100
@@ -46,7 +46,7 @@ _BINS = 100
 class Preview:
     """A plane of a tomogram: (y, x) grey values, classes as they are, classes as predicted (0: none).
 
-    ``called`` says what the classes as they are come from.
+    ``called`` is the origin of the true classes.
     """
 
     title: str
@@ -58,7 +58,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class PickScore:
-    """Of one class: F1, precision and recall of picks against particles, one to one.
+    """Scores of one class: F1, precision and recall of picks matched one to one with particles.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class PickScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each class, by name.
+    """Scores of each class, by name.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Scores:
         Harmonic mean of precision and recall over voxels, each voxel given to its most probable class; nan
         for a class that does not occur.
     thresholds
-        The probability that, asked of a voxel of the class, gives the best F1.
+        The threshold of the class' probability with the best F1 of voxels.
     picks
         Of the classes that are particles, picked with these thresholds.
     preview
@@ -125,7 +125,7 @@ class Scores:
         return float(np.mean([np.mean(values) for values in each])), error
 
     def outcome(self) -> ValidationResult:
-        """Say it as the loop wants it: the order of the picks decides, then voxels."""
+        """Return it for the loop: picks decide, then voxels."""
         words = "val F1 " + _words(self.f1)
         if self.picks:
             words += ", picks " + _words({name: score.f1 for name, score in self.picks.items()})
@@ -149,7 +149,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A tomogram, or the middle of one, that is validated on.
+    """A tomogram for validation, or the middle part of one.
 
     Attributes
     ----------
@@ -158,14 +158,13 @@ class Held:
     grey
         (z, y, x) normalised grey values.
     truth
-        (z, y, x) indices of the network's outputs; :data:`tltrain.training.losses.IGNORE` where nobody knows.
+        (z, y, x) indices of the network's outputs; :data:`tltrain.training.losses.IGNORE` where not known.
     particles
         Particle table, in Å from the first voxel.
     cut
-        (3,) voxels along z, y, x at either end in which particles may be cut and do not count.
+        (3,) margins in voxels along z, y, x at both ends, in which particles may be cut and do not count.
     annotated
-        (z, y, x) what annotations say of the voxels, to be shown and not to be counted; None: ``truth`` is
-        shown.
+        (z, y, x) labels made from annotations, for display only; None: ``truth`` is shown.
     """
 
     name: str
@@ -187,7 +186,7 @@ class Validation:
     voxel_size
         Å.
     held
-        What is looked at.
+        The tomograms.
     """
 
     classes: tuple[ClassInfo, ...]
@@ -195,7 +194,7 @@ class Validation:
     held: Sequence[Held]
 
     def score(self, predict: Predictor, thresholds: Mapping[str, float] | None = None) -> Scores:
-        """Let a network label the tomograms, and compare; picks with these thresholds or the best ones."""
+        """Evaluate a network on the tomograms; picks use these thresholds, or the best ones."""
         count = _Count(len(self.classes))
         seen = [self._seen(predict, each, count) for each in self.held]
         names = [info.name for info in self.classes]
@@ -278,7 +277,7 @@ class Validation:
         }
 
     def _inside(self, held: Held, table: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell which rows lie far enough from where the tomogram was cut."""
+        """Return which rows are far enough from the cut faces."""
         zyx = table[["z", "y", "x"]].to_numpy(np.float64) / self.voxel_size
         cut, shape = np.array(held.cut), np.array(held.grey.shape)
         return np.asarray(((cut == 0) | ((zyx >= cut) & (zyx <= shape - 1 - cut))).all(axis=1))
@@ -304,7 +303,7 @@ class Validation:
 
 
 class _Count:
-    """Voxels that were right and wrong, and with which probability."""
+    """Counts of right and wrong voxels by their probability."""
 
     def __init__(self, n: int) -> None:
         self._hit, self._false, self._missed = np.zeros((3, n), np.int64)
@@ -345,7 +344,7 @@ def open_validation(
     records
         Of the samples, of one voxel size.
     most
-        Voxels that are looked at.
+        Largest number of voxels.
 
     Returns
     -------
@@ -356,8 +355,8 @@ def open_validation(
     Raises
     ------
     InputError
-        If one of them is damaged: nothing takes its place, or scores would not be comparable; or if the
-        storage is silent for too long.
+        If one of them is damaged (it is not replaced, because scores would not be comparable), or if the
+        storage does not answer for too long.
     """
     ordered = sorted(catalog.classes, key=lambda info: info.label)
     labels = Labels(outputs_of(catalog.classes))
@@ -405,7 +404,7 @@ def _read(
 
 
 def _middle(shape: tuple[int, int, int], most: int) -> tuple[list[int], list[int]]:
-    """Cut the longest axes of a volume around its middle until few enough voxels are left."""
+    """Crop the longest axes of a volume around its middle until it has few enough voxels."""
     edges = list(shape)
     while math.prod(edges) > most:
         axis = int(np.argmax(edges))
@@ -415,7 +414,7 @@ def _middle(shape: tuple[int, int, int], most: int) -> tuple[list[int], list[int
 
 
 def _best_threshold(right: NDArray[np.int64], wrong: NDArray[np.int64]) -> float:
-    """Find the threshold of the best F1; the middle of those that are as good to a tenth of a percent."""
+    """Find the threshold of the best F1: the middle of those within a tenth of a percent of it."""
     if not right.any():
         return 0.5
     hit, false = right[::-1].cumsum()[::-1], wrong[::-1].cumsum()[::-1]
@@ -447,7 +446,7 @@ def _xyz(centres: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 
 
 def _words(values: Mapping[str, float]) -> str:
-    """Say the scores of the classes in a few words."""
+    """Write the scores of the classes in a few words."""
     return ", ".join(
         f"{value:.3f}" if len(values) == 1 else f"{name} {value:.3f}" for name, value in values.items()
     )

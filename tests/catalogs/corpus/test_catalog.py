@@ -212,8 +212,8 @@ class TestTable:
         [
             ("doze < 100", "names 'doze', which is not a column of the corpus; did you mean 'dose'"),
             ("dose <", "cannot be understood"),
-            ("dose + 1", "is no condition"),
-            ("split", "is no condition"),
+            ("dose + 1", "is not a condition"),
+            ("split", "is not a condition"),
             ("split < 3", "cannot be understood"),
             ("", "cannot be understood"),
         ],

@@ -101,5 +101,5 @@ def test_refusals(corpus: Catalog, make_sample: MakeSample) -> None:
     for shares in ({}, {"train": 0}, {"train": 1, "val": -1}):
         with pytest.raises(InputError, match="shares of a split must be positive"):
             corpus.split(shares=shares)
-    with pytest.raises(InputError, match="is no condition"):
+    with pytest.raises(InputError, match="is not a condition"):
         corpus.split(hold_out="dose + 1")

@@ -233,7 +233,7 @@ class TestUnits:
         path = write_star(
             tmp_path / "tomograms.star", **{"global": {**tomograms, "rlnTomoTiltSeriesPixelSize": [size]}}
         )
-        with pytest.raises(InputError, match=r"tomograms\.star.*no size"):
+        with pytest.raises(InputError, match=r"tomograms\.star.*not a valid size"):
             read_tomograms(path)
 
     @pytest.mark.parametrize("size", ["-10", "nan"])

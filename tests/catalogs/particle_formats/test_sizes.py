@@ -36,7 +36,7 @@ def test_a_list_of_tomograms(tmp_path: Path, size: str) -> None:
         f"_rlnTomoTiltSeriesPixelSize #3\n_rlnTomoTomogramBinning #4\nTS_1 a.mrc {size} 4\n"
     )
     [(_, error)] = expand([str(file)], Selection())[1]
-    assert "which is no size" in str(error)
+    assert "which is not a valid size" in str(error)
 
 
 @pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), float("inf")])

@@ -70,7 +70,7 @@ def test_a_header_that_is_wrong_in_one_word(
 
 def test_what_no_word_explains_is_refused_unless_the_size_is_given(tmp_path: Path) -> None:
     file = make_mrc(tmp_path / "a.mrc", voxel=(10, 10, 33))
-    with pytest.raises(InputError, match=r"no cubes \(10 x 10 x 33 Å\)"):
+    with pytest.raises(InputError, match=r"not cubes \(10 x 10 x 33 Å\)"):
         open_volume(file)
     assert open_volume(file, voxel_size=10.0).voxel_size == 10
     inside = tmp_path / "TS_1" / "VoxelSpacing12.000"
@@ -252,7 +252,7 @@ def test_em_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     file = em_file(tmp_path / "a.em", DATA, 5, "<", 6)
     whole = file.read_bytes()
     file.write_bytes(whole[:-4])
-    with pytest.raises(InputError, match=r"a.em is cut off: its header promises 7 x 6 x 5 voxels of 4 bytes"):
+    with pytest.raises(InputError, match=r"a.em is cut off: its header states 7 x 6 x 5 voxels of 4 bytes"):
         open_volume(file)
     file.write_bytes(whole + bytes(100))
     np.testing.assert_array_equal(open_volume(file).read(), DATA)

@@ -121,7 +121,7 @@ def test_a_zipped_mrc_that_holds_more_than_it_says(tmp_path: Path, monkeypatch: 
     (tmp_path / "a.mrc.gz").write_bytes(gzip.compress(whole))
     assert open_volume(tmp_path / "a.mrc.gz").read().sum() == 512
     (tmp_path / "b.mrc.gz").write_bytes(gzip.compress(whole + b"\0" * HUGE))
-    # its end says what the header promises: a second part follows
+    # its end says what the header states: a second part follows
     (tmp_path / "c.mrc.gz").write_bytes(gzip.compress(b"\0" * HUGE) + gzip.compress(whole))
     (tmp_path / "d.mrc.gz").write_bytes(gzip.compress(whole + b"\0" * HUGE) + gzip.compress(whole))
     (tmp_path / "tmp").mkdir()

@@ -79,7 +79,7 @@ class TestMrc:
 
     def test_anisotropic(self, tmp_path: Path) -> None:
         file = make_mrc(tmp_path / "a.mrc", values(np.float32), (8.0, 8.0, 9.0))
-        with pytest.raises(InputError, match=r"a\.mrc are no cubes \(8 x 8 x 9"):
+        with pytest.raises(InputError, match=r"a\.mrc are not cubes \(8 x 8 x 9"):
             open_volume(file)
 
     def test_rounded_cell_is_a_cube(self, tmp_path: Path) -> None:
@@ -149,11 +149,11 @@ class TestMrc:
         good = make_mrc(tmp_path / "a.mrc", values(np.float32)).read_bytes()
         size = len(good)
         for says, offset, numbers in (
-            (r"promises 7 x 6 x 5 voxels of mode 1 .* would fit mode 2 or an extended header", 12, (1,)),
+            (r"states 7 x 6 x 5 voxels of mode 1 .* would fit mode 2 or an extended header", 12, (1,)),
             (rf"is cut off: .* 8 x 6 x 5 .* {size + 120} bytes in all, and the file has {size}", 0, (8,)),
-            (r"has a header that lies: .* would fit an extended header \(nsymbt\) of 140", 4, (5,)),
+            (r"has a wrong header: .* would fit an extended header \(nsymbt\) of 140", 4, (5,)),
             (r"along the axes \(1, 1, 3\)", 64, (1, 1, 3)),
-            (r"lies: -5 bytes of extended header", 92, (-5,)),
+            (r"is wrong: -5 bytes of extended header", 92, (-5,)),
             (r"voxels of mode 101 .* would fit mode 2 or", 12, (101,)),
             (r"mode 7;", 12, (7,)),
             (r"no possible size or mode", 0, (-1,)),
@@ -168,7 +168,7 @@ class TestMrc:
     def test_a_mode_too_large(self, tmp_path: Path) -> None:
         file = make_mrc(tmp_path / "a.mrc", values(np.int16))
         patch(file, 12, 2)
-        with pytest.raises(InputError, match=r"cut off or its header lies: .* would fit mode 1 or mode 6"):
+        with pytest.raises(InputError, match=r"cut off or has a wrong header: .* would fit mode 1 or mode 6"):
             open_volume(file)
 
     def test_an_extended_header_that_is_not_stated(self, tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ class TestOmeZarr:
     def test_refuses(self, tmp_path: Path) -> None:
         good, bad = level("0", scaled(8, 8, 8)), level("0", scaled(8, 8, 9))
         for says, image in {
-            "no cubes": {"axes": axes(*"zyx"), "datasets": [bad]},
+            "not cubes": {"axes": axes(*"zyx"), "datasets": [bad]},
             "must be z, y, x": {"axes": axes(*"xyz"), "datasets": [good]},
         }.items():
             file = make_ome(tmp_path / f"{says}.zarr", "0.5", values(np.float32), image)

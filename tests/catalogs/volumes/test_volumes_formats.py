@@ -88,7 +88,7 @@ class TestHdf5:
             open_volume(tmp_path / "cut.h5")
         flat = {f"IMOD.MRC.{axis}len": np.float32(9) for axis in "xyz"}
         file = make_hdf5(tmp_path / "b.h5", {"MDF/images/0/image": DATA}, {"MDF/images/0": IMOD | flat})
-        with pytest.raises(InputError, match=r"b\.h5 are no cubes"):
+        with pytest.raises(InputError, match=r"b\.h5 are not cubes"):
             open_volume(file)
 
 
@@ -119,7 +119,7 @@ class TestTiff:
     def test_planes_further_apart_than_pixels(self, tmp_path: Path) -> None:
         meta = {"axes": "ZYX", "unit": "nm", "spacing": 2.0}
         tifffile.imwrite(tmp_path / "a.tif", DATA, imagej=True, resolution=(1.0, 1.0), metadata=meta)
-        with pytest.raises(InputError, match=r"no cubes \(10 x 10 x 20 Å\)"):
+        with pytest.raises(InputError, match=r"not cubes \(10 x 10 x 20 Å\)"):
             open_volume(tmp_path / "a.tif")
 
     @pytest.mark.parametrize(

@@ -377,3 +377,15 @@ def test_samples_are_the_same_wherever_they_are_computed() -> None:
     assert ids(changed(acquisition={"device": "auto"})) == usual
     assert ids(changed(acquisition={"astigmatism": 0})) == usual  # its default
     assert not set(ids(changed(acquisition={"astigmatism": 0.1}))) & set(usual)
+
+
+@pytest.mark.parametrize("word", ["12.10", "2024-05-15"])
+def test_a_name_that_yaml_takes_for_a_number(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"extends: demo\ntargets: {{a: {{structures: [{word}], count: 3}}}}\n")
+    with pytest.raises(
+        InputError, match=r"targets\.a\.structures\.0: YAML reads this as .*; write it in quotes"
+    ):
+        read_recipe(str(path))
+    path.write_text(f"extends: demo\ntargets: {{{word}: {{structures: [7cth], count: 3}}}}\n")
+    assert list(read_recipe(str(path)).targets) == [word]

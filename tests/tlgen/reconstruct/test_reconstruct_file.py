@@ -259,7 +259,7 @@ def test_an_mdoc_gives_angles_doses_and_defocus(
         (("--bin", "2", "--voxel-size", "10"), "give one of them"),
         (("--thickness", "-5"), "--thickness must be positive"),
         (("--iterations", "0", "--filter", "sirt"), "--iterations 0"),
-        (("--leave-out", "x"), "--leave-out x: give numbers"),
+        (("--leave-out", "x"), "--leave-out x: give image numbers"),
         (("--defocus", "nan"), "--defocus must be from -100 to 100 µm, not nan"),
         (("--voltage", "0"), "--voltage must be from 10 to 3000 kV, not 0"),
         (("--cs", "-1"), "--cs must be from 0 to 100 mm"),

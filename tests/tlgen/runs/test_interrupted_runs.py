@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import random
 import signal
-import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -418,104 +411,15 @@ def test_a_clock_that_jumps_loses_nothing(written: MakeRecipe, tmp_path: Path) -
 # ------------------------------------------------------------------------------------------ a bucket
 
 
-class BadStorage:
-    """Stands before a server of the S3 protocol and now and then does what storage must not.
-
-    ``503``: refuses. ``reset``: drops the connection, before or after the request was carried out. ``loses``:
-    says that an object is written, and forgets it.
-    """
-
-    def __init__(self, server: str, trouble: str, every: int) -> None:
-        self.counts: Counter[str] = Counter()
-        self._server = urlsplit(server)
-        self._trouble, self._every = trouble, every
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                outer.handle(self)
-
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._lock = threading.Lock()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    def _turn(self, kind: str) -> bool:
-        with self._lock:
-            self.counts[kind] += 1
-            if self.counts[kind] % self._every:
-                return False
-            self.counts["trouble"] += 1
-            return True
-
-    def handle(self, request: BaseHTTPRequestHandler) -> None:
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
-        is_object = request.command == "PUT" and request.path.strip("/").count("/") > 1
-        if self._trouble == "503" and self._turn("any"):
-            self._answer(request, 503, {}, b"<Error><Code>ServiceUnavailable</Code></Error>")
-        elif self._trouble == "loses" and is_object and self._turn("PUT"):
-            self._answer(request, 200, {"ETag": '"0"'}, b"")
-        elif self._trouble == "reset" and self._turn("any"):
-            if self.counts["trouble"] % 2:
-                self._forward(request, body)  # it was carried out, only the answer is lost
-            request.close_connection = True
-            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            request.connection.close()
-        else:
-            self._answer(request, *self._forward(request, body))
-
-    def _forward(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(str(self._server.hostname), self._server.port, timeout=60)
-        leave = {"connection", "expect", "transfer-encoding"}
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in leave}
-        connection.request(request.command, request.path, body, headers)
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        kept = {
-            k: v
-            for k, v in answer.getheaders()
-            if k.lower() not in leave | {"content-length", "date", "server"}
-        }
-        if request.command == "HEAD":
-            kept["Content-Length"] = answer.getheader("Content-Length") or "0"
-        return answer.status, kept, data
-
-    def _answer(
-        self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], data: bytes
-    ) -> None:
-        request.send_response(status)
-        for name, value in headers.items():
-            request.send_header(name, value)
-        if "Content-Length" not in headers:
-            request.send_header("Content-Length", str(len(data)))
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(data)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "every"),
     [("503", 15), pytest.param("reset", 15, marks=pytest.mark.long), ("loses", 60)],
 )
 def test_a_bucket_that_fails_now_and_then(
-    trouble: str, every: int, server: str, written: MakeRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    trouble: str, every: int, server: str, bad_storage: Any, written: MakeRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     import fsspec
     from fsspec.config import conf
 
@@ -524,18 +428,15 @@ def test_a_bucket_that_fails_now_and_then(
     monkeypatch.setitem(conf, "s3", options)
     fsspec.filesystem("s3").mkdir(f"bucket-{trouble}")
     url = f"s3://bucket-{trouble}/corpus"
-    bad = BadStorage(server, trouble, every)
-    try:
-        env = {"FSSPEC_S3": json.dumps({**options, "endpoint_url": bad.url})}
-        for _ in range(4):
-            with Run(written(3), url, "--cluster", "local:1", "--retries", "4", env=env) as run:
-                status = run.ended()
-                assert "Traceback" not in run.said()
-            if status == 0:
-                break
-            assert status in (1, 2), run.said()  # 2: the corpus could not even be looked at
-        assert status == 0, run.said()
-        assert bad.counts["trouble"] > 1
-    finally:
-        bad.close()
+    bad = bad_storage(server, trouble, every)
+    env = {"FSSPEC_S3": json.dumps({**options, "endpoint_url": bad.url})}
+    for _ in range(4):
+        with Run(written(3), url, "--cluster", "local:1", "--retries", "4", env=env) as run:
+            status = run.ended()
+            assert "Traceback" not in run.said()
+        if status == 0:
+            break
+        assert status in (1, 2), run.said()  # 2: the corpus could not even be looked at
+    assert status == 0, run.said()
+    assert bad.counts["trouble"] > 1
     is_whole(url, 3)

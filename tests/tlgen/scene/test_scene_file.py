@@ -127,7 +127,7 @@ def test_a_scene_replaces_a_scene_and_nothing_else(tmp_path: Path, example: Exam
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="not empty and holds no scene"):
+    with pytest.raises(InputError, match="not empty and contains no scene"):
         write_scene(scene, library, other)
     assert [p.name for p in other.iterdir()] == ["thesis.txt"]
     with pytest.raises(InputError, match="is a file"):

@@ -70,7 +70,7 @@ def test_pack_writes_the_scene_and_view_draws_it(tmp_path: Path, recipe: Path, t
     ("arguments", "complaint"),
     [
         (("pack", "{recipe}", "--to", "{tmp}/s", "--sample", "train-01"), "no sample train-01; did you mean"),
-        (("pack", "{recipe}", "--to", "{tmp}"), "not empty and holds no scene"),
+        (("pack", "{recipe}", "--to", "{tmp}"), "not empty and contains no scene"),
         (("pack", "{recipe}"), "--to"),
         (("view", "{tmp}/nothing", "--to", "{tmp}/s.png"), "there is no scene in"),
         (("pack", "{recipe}", "--to", "{tmp}/s", "--voxel-size", "0"), "more than 0 Å"),

@@ -79,7 +79,7 @@ def test_a_threshold_keeps_its_promise(n: int) -> None:
 
 def test_what_no_threshold_promises_is_refused() -> None:
     made = fit(*scored(100), n_truth=100, radius=50.0)
-    with pytest.raises(InputError, match=r"no score of ball promises a precision of 0\.9999"):
+    with pytest.raises(InputError, match=r"no score of ball reaches a precision of 0\.9999"):
         made.for_precision(0.9999, "ball")
 
 
@@ -154,7 +154,7 @@ def test_thresholds_need_a_calibrated_model(ball_model: Path) -> None:
     card = read_card(ball_model)
     with pytest.raises(InputError, match="is not calibrated, so no precision can be promised"):
         thresholds(card, 0.9)
-    with pytest.raises(InputError, match=r"a precision of 1\.2 cannot be asked for"):
+    with pytest.raises(InputError, match=r"a precision of 1\.2 is impossible"):
         thresholds(card, 1.2)
 
 

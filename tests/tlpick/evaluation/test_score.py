@@ -65,7 +65,7 @@ def test_a_label_volume_is_a_truth(tlpick: Run, picked: Path, make_balls: Run, t
     assert "strange.mrc has the value 7, no label of the model (1 ball; 0 is background)" in refused.err
     alone = tmp_path / "alone.csv"
     particles.read(picked / "particles.star").to_csv(alone, index=False)
-    assert "only the folder of a run knows" in tlpick("score", alone, tmp_path / "labels.mrc").err
+    assert "only in the folder of a run" in tlpick("score", alone, tmp_path / "labels.mrc").err
 
 
 def test_only_the_reviewed_region_counts(tlpick: Run, picked: Path, make_balls: Run, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_precision_is_asked_for_and_another_needs_no_picking(
     assert both.status == 2
     assert "--fdr and --precision all say which picks are kept; give one of them" in both.err
     too_much = tlpick(*run, "--precision", 0.9999)
-    assert "no score of ball promises a precision of 0.9999" in too_much.err
+    assert "no score of ball reaches a precision of 0.9999" in too_much.err
     bare = tlpick("run", ball_model, tmp_path / "tomo-1.mrc", "--to", to, "--precision", 0.9)
     assert "is not calibrated, so no precision can be promised; run tlpick calibrate" in bare.err
 
@@ -231,7 +231,7 @@ def test_one_tomogram_and_the_truth_of_one_are_joined_whatever_they_are_called(
     for truth in (url, url.rpartition("/samples/")[0]):
         scored = tlpick("score", tmp_path / "picks", truth)
         assert scored.status == 0, scored.err
-        assert "the truth of demo-1 is taken for that of held-out-7: each is the only one" in scored.err
+        assert "the truth of demo-1 is used as that of held-out-7: each is the only one" in scored.err
         assert scored.out.startswith("F1 ")
     tomogram.truth.assign(tomogram="other").to_csv(tmp_path / "other.csv", index=False)
     assert tlpick("score", tmp_path / "picks", tmp_path / "other.csv").out.startswith("F1 1.00")

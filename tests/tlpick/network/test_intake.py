@@ -93,7 +93,7 @@ def test_only_the_inside_of_a_mask_is_measured(take: Any, tmp_path: Path) -> Non
 
 def test_a_mask_covers_the_tomogram_at_any_binning(tmp_path: Path) -> None:
     inside = generator("mask").random((7, 9, 11)) > 0.5
-    write_mrc(tmp_path / "mask.mrc", inside.astype(np.int8), 0.0)  # which does not say its voxel size
+    write_mrc(tmp_path / "mask.mrc", inside.astype(np.int8), 0.0)  # which does not state its voxel size
     region = Region(str(tmp_path / "mask.mrc"), (28, 36, 44), 5.0)
     at = region.at([np.arange(n) * 5.0 for n in (28, 36, 44)])
     np.testing.assert_array_equal(at, inside.repeat(4, 0).repeat(4, 1).repeat(4, 2))
@@ -114,7 +114,7 @@ def test_a_mask_of_another_box_is_refused(tmp_path: Path, take: Any) -> None:
 
 @pytest.mark.parametrize("header", [0.0, 1.0])
 def test_a_voxel_size_of_0_or_1_is_unknown(take: Any, header: float) -> None:
-    with pytest.raises(InputError, match=r"does not say its voxel size; give it with `voxel_size`, in Å"):
+    with pytest.raises(InputError, match=r"does not state its voxel size; give it with `voxel_size`, in Å"):
         take(noise(16, 16, 16), header)
     assert take(noise(16, 16, 16), header, voxel_size=10.1).voxel_size == 10.1
 
@@ -125,7 +125,7 @@ def test_the_option_goes_before_a_header_that_makes_no_sense(card: ModelCard, tm
     content = bytearray(file.read_bytes())
     content[48:52] = np.float32(528).tobytes()  # 33 Å along z
     file.write_bytes(bytes(content))
-    with pytest.raises(InputError, match="no cubes"):
+    with pytest.raises(InputError, match="not cubes"):
         prepare(Tomogram(str(file)), card, Preprocessing(), Scratch(tmp_path, 1e12), 1e12)
     made = prepare(Tomogram(str(file)), card, Preprocessing(voxel_size=10.0), Scratch(tmp_path, 1e12), 1e12)
     assert made.voxel_size == 10
@@ -157,7 +157,7 @@ def test_the_wrong_contrast_is_refused_and_can_be_turned(take: Any) -> None:
     assert apparent_contrast(bright, 3)[0] == "bright"
     assert apparent_contrast(noise(48, 64, 64), 3)[0] is None
     with pytest.raises(
-        InputError, match=r"seems to be bright .* knows it dark; add `invert`, or `trust_contrast`"
+        InputError, match=r"seems to be bright .* expects it dark; add `invert`, or `trust_contrast`"
     ):
         take(bright)
     with pytest.raises(InputError, match=r"seems to be bright with `invert` .*; leave out `invert`"):
@@ -170,7 +170,7 @@ def test_a_file_that_states_its_contrast_is_believed(card: ModelCard, tmp_path: 
     tomogram = Tomogram(str(tmp_path / "tomo.mrc"))
     write_mrc(tomogram.path, noise(16, 16, 16), 10.0, contrast="bright")
     scratch = Scratch(tmp_path, 1e12)
-    with pytest.raises(InputError, match=r"states that protein is bright, .* knows it dark; add `invert`"):
+    with pytest.raises(InputError, match=r"states that protein is bright, .* expects it dark; add `invert`"):
         prepare(tomogram, card, Preprocessing(), scratch, 1e12)
     prepare(tomogram, card, Preprocessing(invert=True), scratch, 1e12)
     write_mrc(tomogram.path, balls(1), 10.0, contrast="dark")  # whatever it looks like

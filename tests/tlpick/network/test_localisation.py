@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -284,3 +285,23 @@ def test_voxels_far_from_every_centre_go_to_the_nearest(connected: bool, edge: i
     assert (sums == np.bincount(nearest, voxels[:, 2], minlength=30)).all()
     assert found.score.sum() == score[labels > 0].sum(dtype=np.int64)
     assert len(set(found.component.tolist())) == (2 if connected else 1)
+
+
+def test_components_of_noise_stay_within_bounds() -> None:
+    """Noise has a piece of a body every hundred voxels; pairs of near ones are more than memory holds."""
+    labels = np.zeros((32, 32, 32), np.uint8)
+    labels[8:20, 8:20, 8:20] = 1
+    classes, options = [ClassInfo(name="a", label=1, radius=130.0)], Options(method="components")
+    localise(labels, labels * 200, classes, 10.0, options)  # compiles
+    labels = (generator("noise").random((120, 120, 120), np.float32) < 0.5).astype(np.uint8)
+    score = np.full(labels.shape, 200, np.uint8)
+    tracemalloc.start()
+    try:
+        (whole,) = localise(labels, score, classes, 10.0, options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 28 * labels.size  # bytes; 38 where all pairs were listed, and more in larger volumes
+    (cut,) = localise(labels, score, classes, 10.0, options, block=50)
+    np.testing.assert_array_equal(cut.centres, whole.centres)
+    np.testing.assert_array_equal(cut.voxels, whole.voxels)

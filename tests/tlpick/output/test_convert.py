@@ -105,9 +105,7 @@ def test_check_says_what_it_lacks(picks: pd.DataFrame, capfd: pytest.CaptureFixt
     status, out, _ = run(capfd, "--check", "p.em")
     assert status == 0
     assert "a motive list of TOM or AV3" in out
-    assert (
-        "cannot be said: p.em: the voxel size of the tomogram '1' is not known; give it (--voxel-size)" in out
-    )
+    assert "are unknown: p.em: the voxel size of the tomogram '1' is not known; give it (--voxel-size)" in out
     status, out, _ = run(capfd, "--check", "p.em", "--voxel-size", "8", "--shape", "32,64,16")
     assert status == 0
     assert "1: x 80 to 160 of 128, y 8 to 16 of 512, z 40 to 48 of 256 Å" in out

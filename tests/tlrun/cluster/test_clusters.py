@@ -21,7 +21,7 @@ from distributed import LocalCluster
 
 from catalogs.errors import InputError
 from tlrun.calls import Call, ClusterLost
-from tlrun.cluster import agreement, launch
+from tlrun.cluster import agreement, connect, launch
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Local, Queue, Threads, presets, read_cluster
 from tlrun.cluster.connect import check_cluster, describe, most_workers, n_workers, open_cluster, open_pools
 from tlrun.cluster.preview import job_script, listing, preview
@@ -185,7 +185,7 @@ def test_scratch_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "new").is_dir()
 
 
-def test_two_pools_are_two_clusters(tmp_path: Path) -> None:
+def test_two_pools_are_two_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = {
         "simulate": {"kind": "local", "workers": 1, "environment": {"POOL": "fast"}},
         "rest": {"kind": "threads", "workers": 2},
@@ -196,6 +196,9 @@ def test_two_pools_are_two_clusters(tmp_path: Path) -> None:
     with open_pools(path) as clients:
         assert clients["simulate"].submit(environment, "POOL").result() == "fast"
         assert clients["rest"].submit(environment, "POOL").result() is None
+        monkeypatch.setattr(connect, "find_spec", lambda name: None)
+        assert describe(clients) == ["simulate: 1 worker", "rest: 2 workers"]  # it would say: needs bokeh
+        monkeypatch.setattr(connect, "find_spec", lambda name: name)
         lines = describe(clients)
         for line in lines:
             with urlopen(line.partition("dashboard at ")[2], timeout=60) as page:

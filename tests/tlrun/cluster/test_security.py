@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import stat
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
 from distributed import Security
 from distributed.comm import connect
 
+from catalogs.errors import InputError
 from tlrun.cluster import launch, security
 from tlrun.cluster.cluster_file import Queue
 from tlrun.cluster.connect import open_cluster
@@ -42,6 +46,30 @@ def test_nothing_listens_to_the_network(word: str) -> None:
     with open_cluster(word) as client:
         assert client.submit(os.getpid).result() > 0
         assert listening(psutil.Process()) <= {"127.0.0.1", "::1"}
+
+
+def test_ports_that_others_have_taken() -> None:
+    """Dask's own ports are taken: a run needs none of them, and says so of one that is no scheduler."""
+    with contextlib.ExitStack() as taken:
+        for port in (8786, 8787):
+            other = taken.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # somebody else on this machine has it already
+                other.bind(("127.0.0.1", port))
+                other.listen()
+        with open_cluster("local:1") as client:
+            assert client.submit(os.getpid).result() > 0
+        web = taken.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):  # it is closed
+                while True:
+                    with web.accept()[0] as link:
+                        link.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        Thread(target=answer, daemon=True).start()
+        address = f"tcp://127.0.0.1:{web.getsockname()[1]}"
+        with pytest.raises(InputError, match=address), open_cluster(address):
+            pass
 
 
 def test_who_has_no_certificate_gets_nowhere() -> None:

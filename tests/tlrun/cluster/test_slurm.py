@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ def test_a_corpus_is_made_by_jobs(cluster: dict[str, Any], tmp_path: Path) -> No
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "dashboard at http://" in done.stdout
+    assert ("dashboard at http://" in done.stdout) == (find_spec("bokeh") is not None)
     assert "3 of 3 made, 0 failed" in done.stdout
     catalog = Catalog.open(str(tmp_path / "corpus"))
     assert len(catalog.records()) == 3

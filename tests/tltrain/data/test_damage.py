@@ -169,12 +169,12 @@ def test_what_validates_must_be_whole(copy, damage, sizes_do_not_tell):
 def test_labels_are_looked_up():
     labels = Labels({0: 0, 255: 255, 3: 1, 7: 2})
     assert labels(np.array([0, 3, 7, 255], np.uint8)).tolist() == [0, 1, 2, 255]
-    with pytest.raises(ValueError, match="label 5 is of no class"):
+    with pytest.raises(ValueError, match="label 5 belongs to no class"):
         labels(np.array([0, 5], np.uint8))
     straight = Labels({0: 0, 1: 1, 2: 2, 255: 255})
     values = np.array([[0, 1], [2, 255]], np.uint8)
     np.testing.assert_array_equal(straight(values), values)
-    with pytest.raises(ValueError, match="label 3 is of no class"):
+    with pytest.raises(ValueError, match="label 3 belongs to no class"):
         straight(np.array([3], np.uint8))
 
 

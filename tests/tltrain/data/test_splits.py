@@ -83,7 +83,7 @@ def test_a_tenth_of_many_sets_is_held_out(make_catalog, write_balls, tmp_path):
         ("defocus > 9", None, (), 'fits `where` "defocus > 9"'),
         ("split == 'test'", None, (), "kept for validation and test"),
         ("defocus > 4", "defocus > 3", (), 'holds out 3 of the 3 that fit|`hold_out` "defocus > 3"'),
-        (None, "defocus > 9", (), "nothing would validate"),
+        (None, "defocus > 9", (), "there would be no validation"),
         (None, "defocsu > 4", (), "defocus"),
         (None, "defocus > 4", ("defocus",), "exclude each other"),
         (None, None, ("defocsu",), "`hold_out_by` names 'defocsu'"),

@@ -192,7 +192,7 @@ def test_another_voxel_size_is_refused_or_resampled(places, card, tmp_path):
 def test_a_tomogram_without_a_voxel_size_is_refused(tmp_path):
     write_mrc(tmp_path / "t.mrc", np.ones(SHAPE, np.float32), None)
     tomogram = Tomogram(str(tmp_path / "t.mrc"), "t")
-    with pytest.raises(InputError, match="does not say its voxel size; give it with `voxel_size`"):
+    with pytest.raises(InputError, match="does not state its voxel size; give it with `voxel_size`"):
         read_sizes([tomogram])
     assert read_sizes([tomogram], 5.0)[0].voxel_size == 5
     assert read_sizes([replace(tomogram, voxel_size=4.0)])[0].voxel_size == 4

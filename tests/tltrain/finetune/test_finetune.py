@@ -142,7 +142,7 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
     assert card.provenance["corpus"] == corpus.url
     assert card.provenance["parent"] == parent.training
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tuned.tlm", "tuned.training"]
-    assert f"how it goes: {tmp_path / 'tuned.training' / 'training.html'}" in out
+    assert f"progress: {tmp_path / 'tuned.training' / 'training.html'}" in out
     page = (tmp_path / "tuned.training" / "training.html").read_text()
     for word in ("1 simulated patches to every 3", "F1 of picks, on simulated tomograms", "finished"):
         assert word in page
@@ -165,7 +165,7 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
     before = tuned.read_bytes()
     status, out, _ = tltrain(*command(model, data, *more, "--simulated-share", 0.25))
     assert status == 0
-    assert f"{tuned} is already fine-tuned by these settings on these annotations" in out
+    assert f"{tuned} is already fine-tuned with these settings on these annotations" in out
     assert tuned.read_bytes() == before
 
 
@@ -179,15 +179,15 @@ def test_a_command_tunes_and_the_card_says_what_of(tltrain, model, corpus, data,
         (["--annotations", 20, "--learning-curve", "0,20"], "--annotations and --learning-curve exclude"),
         (["--unlabelled", "positive-unlabelled", "--prior", 2], "--prior is 2; give a share between 0 and 1"),
         (["--to", "s3://bucket/m.tlm"], "--to s3://bucket/m.tlm: this is written to a disk"),
-        (["--simulated-share", 1], "--simulated-share 1 leaves no place for the annotated tomograms"),
+        (["--simulated-share", 1], "--simulated-share 1 leaves no room for the annotated tomograms"),
         (["--simulated-share", -1], "--simulated-share is -1; give a number from 0 to 1"),
         (["--targets", "shapes"], "--targets is 'shapes'; give one of shape, sphere, oriented; did you mean"),
         (
             ["--targets", "oriented"],
-            "--targets oriented needs picks with orientations, and no pick is turned",
+            "--targets oriented needs picks with orientations, and no pick has one",
         ),
         (["--unlabelled", "pu"], "--unlabelled is 'pu'; give one of ignore, background, positive-unlabelled"),
-        (["--patch", 18], "--patch 18 is no multiple of 4, as the network small needs; give 16"),
+        (["--patch", 18], "--patch 18 is not a multiple of 4, as the network small requires; give 16"),
         (["--held-out", "TS_9"], "--held-out TS_9: there is no tomogram of that name, only TS_01, TS_02"),
         (["--annotations", 500], "500 annotations are asked for and"),
         (["--corpus", "nowhere"], "tomograms to learn from as well: there is no corpus at nowhere"),
@@ -239,7 +239,7 @@ def test_the_model_to_begin_with_is_not_overwritten(tltrain, model, data):
     before = model.read_bytes()
     status, _, err = tltrain(*command(model, data, "--to", model))
     assert status == 2
-    assert f"{model} is the model that the training begins with; give another place to --to" in err
+    assert f"{model} is the model that the training begins with; give --to another path" in err
     assert model.read_bytes() == before
 
 
@@ -301,7 +301,7 @@ def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, mo
     without = ("--simulated-share", 0, "--steps", 2, "--patch", 16, "--batch", 2)
     status, out, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm", *without))
     assert status == 0, err
-    assert "nobody will notice what is forgotten" in out
+    assert "forgetting is not measured" in out
     assert "targets are spheres of the classes' radii" in out
     assert read_card(tmp_path / "m.tlm").training["fine_tuning"]["forgotten"] is None
 
@@ -312,7 +312,7 @@ def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, mo
         ({"voxel_size": 20.0}, "has no samples of the split 'train' with voxels of 20 Å, as the model"),
         (
             {"contrast": "bright"},
-            "protein is dark in the corpus {url}, and the model 'balls' knows it bright",
+            "protein is dark in the corpus {url}, and the model 'balls' expects it bright",
         ),
         (
             {"classes": [ClassInfo(name="box", label=1, radius=50)]},
@@ -336,7 +336,7 @@ def test_a_corpus_of_another_kind_is_refused_unless_it_is_not_needed(
             card, annotations, (), replace(QUICK, simulated_share=0, targets="sphere"), said.append
         )
         assert without.simulation is None
-        assert any(sentence in text and "nobody will notice what is forgotten" in text for text in said)
+        assert any(sentence in text and "forgetting is not measured" in text for text in said)
 
 
 def test_what_the_model_never_saw_tells_what_is_forgotten(corpus, model, annotations):
@@ -543,7 +543,7 @@ def test_who_forgets_stops_with_what_was_best_before_and_status_3(
     )
     assert status == 3
     why = "F1 on simulated tomograms fell from 0.900 to 0.500, more than --max-forgetting 0.1 allows"
-    assert err.splitlines()[-1] == f"tltrain: stopped: {why}; what was best before is kept"
+    assert err.splitlines()[-1] == f"tltrain: stopped: {why}; the best network before that is kept"
     card = read_card(tuned)
     why = why.replace("--max-forgetting 0.1", "`max_forgetting=0.1`")  # which no command line has seen
     assert (card.training["steps"], card.training["stopped"]) == (4, why)
@@ -556,7 +556,7 @@ def test_who_forgets_stops_with_what_was_best_before_and_status_3(
         *("--batch", 2, "--max-forgetting", 0.1, "--targets", "sphere"),
     )
     assert status == 3
-    assert "is already fine-tuned by these settings" in out
+    assert "is already fine-tuned with these settings" in out
 
 
 # ---------------------------------------------------------------- going on
@@ -580,7 +580,7 @@ def test_an_interrupted_tuning_goes_on_to_the_same_weights(model, annotations, t
     monkeypatch.setattr(checkpoint, "save", save)
     said = []
     finetune(model, annotations, tmp_path / "parts.tlm", QUICK, say=said.append)
-    assert "going on after step 4" in said
+    assert "continuing after step 4" in said
     assert not any(text.startswith("reading") for text in said)  # nor are tomograms read again
     assert_same_weights(tmp_path / "whole.tlm", tmp_path / "parts.tlm")
     assert any((a != b).any() for a, b in zip(weights(model), weights(tmp_path / "whole.tlm"), strict=True))
@@ -617,7 +617,7 @@ def test_a_killed_tuning_goes_on(model, data, annotations, tmp_path):
     again, whole = start("killed.tlm"), start("whole.tlm")
     output = again.communicate()[0]
     assert again.returncode == 0, output
-    assert "going on after step " in output
+    assert "continuing after step " in output
     whole.communicate()
     assert whole.returncode == 0
     assert_same_weights(tmp_path / "killed.tlm", tmp_path / "whole.tlm")

@@ -15,6 +15,7 @@ from catalogs.intensity import normalise
 from catalogs.model_file import read_card, read_network, with_card
 from catalogs.schema import ClassInfo
 from tltrain.training import checkpoint, loop
+from tltrain.training import fit as fit_module
 from tltrain.training.fit import fit
 from tltrain.training.settings import Settings
 
@@ -90,7 +91,7 @@ def test_a_finished_training_is_not_repeated(trained, corpus):
     before, said = path.read_bytes(), []
     assert fit(corpus.url, path, QUICK, say=said.append) == card
     assert path.read_bytes() == before
-    assert said == [f"{path} is already trained by these settings on these samples"]
+    assert said == [f"{path} is already trained with these settings on these samples"]
 
 
 def test_a_training_begins_with_the_weights_of_another(trained, corpus, tmp_path):
@@ -121,7 +122,7 @@ def test_a_model_for_something_else_is_no_beginning(trained, corpus, make_catalo
     with pytest.raises(InputError, match="is for voxels of 10 Å, the tomograms have 5 Å"):
         fit(fine.url, tmp_path / "m.tlm", start)
     before = path.read_bytes()
-    with pytest.raises(InputError, match="is the model that the training begins with; give another place"):
+    with pytest.raises(InputError, match="is the model that the training begins with; give"):
         fit(corpus.url, path, start)
     assert path.read_bytes() == before
     assert not (tmp_path / "m.tlm.partial").exists()
@@ -136,6 +137,18 @@ def test_a_card_of_another_network_is_no_beginning(trained, corpus, tmp_path, ch
     with pytest.raises(InputError, match=r"foreign\.tlm says .*: the card is of another network"):
         fit(corpus.url, tmp_path / "m.tlm", start, say=lambda _: None, yes=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["foreign.tlm"]
+
+
+def test_two_trainings_to_one_model(corpus, tmp_path):
+    """The second is refused, and leaves the first one's folder as it is."""
+    to, quick = tmp_path / "m.tlm", Settings(steps=1, patch=16, batch=1, validate_every=1)
+    partial = fit_module.partial_folder(to)
+    (partial / "of-the-first").touch()
+    with fit_module.alone(partial):
+        with pytest.raises(InputError, match=r"another training writes .*m\.tlm\.partial at this moment"):
+            fit(corpus.url, to, quick, say=lambda _: None, yes=True)
+        assert (partial / "of-the-first").exists()
+        assert not to.exists()
 
 
 def assert_same_weights(one, two, folder):
@@ -163,7 +176,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(corpus, tmp_path, m
     monkeypatch.setattr(checkpoint, "save", save)
     said = []
     fit(corpus.url, tmp_path / "parts.tlm", settings, say=said.append)
-    assert "going on after step 5" in said
+    assert "continuing after step 5" in said
     assert_same_weights(tmp_path / "whole.tlm", tmp_path / "parts.tlm", tmp_path)
 
 
@@ -177,8 +190,8 @@ def test_what_another_training_left_is_not_used(trained, make_catalog, write_bal
     folder.mkdir()
     checkpoint.save(folder / "state.npz", checkpoint.State("of another", step=1000))
     card = fit(catalog.url, model, Settings(steps=1, patch=16, batch=1), say=said.append)
-    assert f"{model} was trained otherwise and will be replaced" in said
-    assert any(text.startswith("starting anew") for text in said)
+    assert f"{model} was trained with other settings or samples and will be replaced" in said
+    assert any(text.startswith("starting again") for text in said)
     assert any("without validation: no sample has the split 'val'" in text for text in said)
     assert read_card(model) == card
     assert card.training["best_step"] == 1
@@ -225,7 +238,7 @@ def test_a_training_that_is_killed_twice_goes_on(corpus, tmp_path):
     again, whole = start("killed.tlm"), start("whole.tlm")
     output = again.communicate()[0]
     assert again.returncode == 0, output
-    assert "going on after step " in output
+    assert "continuing after step " in output
     assert whole.communicate() is not None
     assert whole.returncode == 0
     assert_same_weights(tmp_path / "killed.tlm", tmp_path / "whole.tlm", tmp_path)

@@ -2,12 +2,10 @@
 
 import { colour, shown, sized } from "./page.js";
 
-const BINS = 40;
+const BINS = 40, FEW = 12, NONE = 255; // bins of a large and of a small histogram; the bin of no value
 
 /** A parameter that varies, ready to be drawn: a place from 0 to 1 and a bin for each sample. */
 export function parameter(column) {
-  const n = (column.values ?? column.codes).length;
-  const place = new Float32Array(n), bin = new Uint8Array(n);
   let low = Infinity, high = -Infinity;
   if (column.values) {
     for (const value of column.values) {
@@ -20,12 +18,17 @@ export function parameter(column) {
   }
   const wide = high - low || 1;
   const bins = column.words ? Math.min(BINS, column.words.length) : BINS;
+  return { ...column, ...binned(column, bins, low, wide), few: binned(column, Math.min(bins, FEW), low, wide), low, high: low + wide };
+}
+
+function binned(column, bins, low, wide) {
+  const n = (column.values ?? column.codes).length, place = new Float32Array(n), bin = new Uint8Array(n);
   for (let i = 0; i < n; i++) {
     const value = column.values ? column.values[i] : column.codes[i];
     place[i] = value === null ? NaN : (value - low) / wide;
-    bin[i] = value === null ? 255 : Math.min(bins - 1, Math.floor(place[i] * bins));
+    bin[i] = value === null ? NONE : Math.min(bins - 1, Math.floor(place[i] * bins));
   }
-  return { ...column, place, bin, bins, low, high: low + wide };
+  return { place, bin, bins };
 }
 
 /** Parameters that vary and can be drawn: numbers, and words if there are few of them. */
@@ -35,7 +38,7 @@ export function varying(columns) {
 
 function counts(parameter, rows) {
   const found = new Uint32Array(parameter.bins);
-  for (const i of rows) if (parameter.bin[i] !== 255) found[parameter.bin[i]]++;
+  for (const i of rows) if (parameter.bin[i] !== NONE) found[parameter.bin[i]]++;
   return found;
 }
 
@@ -148,11 +151,11 @@ export function matrix(canvas, parameters, all, some) {
     context.fillStyle = colour("ink");
     context.fillText(parameters[row].name.slice(0, 18), left - 6, row * step + step / 2 + 4, left - 8);
     for (let column = 0; column < row; column++) {
-      const picture = density(parameters[column], parameters[row], some, most);
+      const picture = density(parameters[column].few, parameters[row].few, some, most);
       context.imageSmoothingEnabled = false;
       context.drawImage(picture, left + column * step + 1, row * step + 1, step - 2, step - 2);
     }
-    bars(context, parameters[row], all, some, { x: left + row * step + 1, y: row * step + 1, width: step - 2, height: step - 2 }, true);
+    bars(context, parameters[row].few, all, some, { x: left + row * step + 1, y: row * step + 1, width: step - 2, height: step - 2 }, true);
   }
   context.strokeStyle = colour("line");
   for (let row = 0; row < n; row++) {
@@ -164,7 +167,7 @@ export function matrix(canvas, parameters, all, some) {
 function density(across, up, rows, [red, green, blue]) {
   const wide = across.bins, high = up.bins, found = new Uint32Array(wide * high);
   for (const i of rows) {
-    if (across.bin[i] !== 255 && up.bin[i] !== 255) found[(high - 1 - up.bin[i]) * wide + across.bin[i]]++;
+    if (across.bin[i] !== NONE && up.bin[i] !== NONE) found[(high - 1 - up.bin[i]) * wide + across.bin[i]]++;
   }
   let most = 1;
   for (const count of found) if (count > most) most = count;

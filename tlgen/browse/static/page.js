@@ -36,14 +36,19 @@ export function bytes(n) {
   return `${shown(n / 1000 ** k)} ${["bytes", "kB", "MB", "GB", "TB"][k]}`;
 }
 
+const colours = new Map();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.clear());
+
 /** A colour of the style sheet, which depends on whether the page is dark. */
 export function colour(name) {
-  const probe = make("i");
-  probe.style.color = `var(--${name})`;
-  document.body.append(probe);
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found;
+  if (!colours.has(name)) {
+    const probe = make("i");
+    probe.style.color = `var(--${name})`;
+    document.body.append(probe);
+    colours.set(name, getComputedStyle(probe).color);
+    probe.remove();
+  }
+  return colours.get(name);
 }
 
 /** Give a canvas a size on the page, sharp on any screen; returns its context in units of the page. */

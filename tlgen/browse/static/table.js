@@ -105,6 +105,7 @@ export class Table {
   row(row) {
     const id = this.value("sample_id", row);
     const picture = make("img", { src: `/thumbnail/${id}.png`, alt: "", loading: "lazy", decoding: "async" });
+    picture.addEventListener("error", () => picture.removeAttribute("src"));
     const cells = this.names.map((name, k) => {
       const text = shown(this.value(name, row));
       const content = name === "name" ? make("a", { href: this.link(id) }, text) : text;

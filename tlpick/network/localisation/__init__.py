@@ -1,1 +1,1 @@
-"""From a segmentation to particles: clusters of the voxels of each class, for picking and for validation."""
+"""Finds particles in a segmentation: clusters of voxels of each class, for picking and validation."""

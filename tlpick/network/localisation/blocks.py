@@ -1,4 +1,4 @@
-"""A label volume cut into blocks with halos, for work that looks only so far around every voxel."""
+"""Divides a label volume into blocks with halos, for computations with a limited range."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ints = NDArray[np.int64]
 
 
 class Volume8(Protocol):
-    """A (z, y, x) volume of bytes that is in memory or is read piece by piece: NumPy's, Zarr's."""
+    """A (z, y, x) volume of bytes in memory, or one that is read in parts (NumPy, Zarr)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -33,11 +33,11 @@ class Block:
     Attributes
     ----------
     core
-        What is this block's own; the cores of all blocks are the volume.
+        The block's own part; the cores of all blocks form the volume.
     box
-        What the block sees: its core and a halo, within the volume.
+        The core with its halo, within the volume.
     shape
-        Of the whole volume.
+        Shape of the whole volume.
     """
 
     core: Box
@@ -46,23 +46,23 @@ class Block:
 
     @property
     def low(self) -> Ints:
-        """(3,) index of the first voxel that it sees."""
+        """(3,) index of the first voxel of the box."""
         return np.array([part.start for part in self.box], np.int64)
 
     @property
     def core_in_box(self) -> Box:
-        """Where its own voxels lie in what it sees."""
+        """Position of the core in the box."""
         z, y, x = (
             slice(c.start - b.start, c.stop - b.start) for c, b in zip(self.core, self.box, strict=True)
         )
         return z, y, x
 
     def read(self, volume: Volume8) -> NDArray[np.uint8]:
-        """Read what the block sees."""
+        """Read the box of the block."""
         return np.ascontiguousarray(volume[self.box], np.uint8)
 
     def owns(self, places: Floats) -> NDArray[np.bool_]:
-        """Tell which places are its own; what lies outside the volume is the nearest block's."""
+        """Return which positions belong to the core; those outside the volume belong to the nearest block."""
         own = np.ones(len(places), bool)
         for axis, (core, n) in enumerate(zip(self.core, self.shape, strict=True)):
             if core.start > 0:
@@ -72,7 +72,7 @@ class Block:
         return own
 
     def reach(self) -> tuple[Floats, Floats]:
-        """Tell between which places it knows every voxel; outside the volume there are none to know."""
+        """Return the range of positions in which the block has all voxels."""
         least, most = np.full(3, -np.inf), np.full(3, np.inf)
         for axis, (box, n) in enumerate(zip(self.box, self.shape, strict=True)):
             if box.start > 0:
@@ -83,7 +83,7 @@ class Block:
 
 
 def cut(shape: Sequence[int], edge: int, halo: int) -> list[Block]:
-    """Cut a volume into blocks of equal size, as nearly as that goes.
+    """Divide a volume into blocks of nearly equal size.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def cut(shape: Sequence[int], edge: int, halo: int) -> list[Block]:
     edge
         Longest edge of a core, voxels.
     halo
-        How much more a block sees on each side, voxels.
+        Width of the halo on each side, voxels.
     """
     z, y, x = shape
     along = []
@@ -110,7 +110,7 @@ def cut(shape: Sequence[int], edge: int, halo: int) -> list[Block]:
 
 
 def owners(places: Floats, blocks: Sequence[Block]) -> Ints:
-    """Tell for each of (n, 3) places the number of the block that owns it."""
+    """Return the number of the block that owns each of (n, 3) positions."""
     owner = np.full(len(places), -1, np.int64)
     for k, block in enumerate(blocks):
         owner[block.owns(places)] = k

@@ -1,17 +1,17 @@
-"""From a segmentation to particles: clusters of the voxels of each class, filtered, scored and flagged.
+"""Finds particles in a segmentation: clusters of voxels of each class, filtered, scored and flagged.
 
-Three ways to find the clusters:
+There are three methods to find the clusters:
 
 ``meanshift``
     Flat-kernel mean shift with the class's radius as bandwidth, as in the paper
     (:mod:`tlpick.network.localisation.meanshift`).
 ``components``
-    Connected bodies. Of a body that mean shift finds several clusters in, those further apart than
-    :data:`APART` radii are particles of their own: touching particles are told apart, long ones stay whole.
+    Connected components. If mean shift finds several clusters in a component, those further apart than
+    :data:`APART` radii are separate particles: touching particles are split, long ones stay whole.
 ``peaks``
     Maxima of the smoothed probability (:mod:`tlpick.network.localisation.peaks`).
 
-All of it is done block by block with whole-number sums, so no cut of the volume into blocks changes a pick.
+The computation goes block by block with integer sums, so the division into blocks does not change the picks.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ from tlpick.network.localisation.peaks import peaks
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Edge of the blocks that a volume is worked on in, voxels.
+#: Edge of the blocks in which a volume is processed, voxels.
 BLOCK = 160
-#: Clusters of one body nearer than this, in radii, are parts of one particle. Two solid spheres that touch
-#: are two radii apart; the two halves of a thin rod, measured by its radius of gyration, 1.3.
+#: Clusters of one component that are nearer than this, in radii, are parts of one particle. Two touching
+#: solid spheres are two radii apart; the two halves of a thin rod, with a radius from its radius of gyration,
+#: 1.3.
 APART = 1.5
-#: With ``peaks``, a voxel further than so many radii from every peak belongs to no particle.
+#: With ``peaks``, voxels further than so many radii from all peaks belong to no particle.
 PEAK_REACH = 1.5
 
 
 class Localiser(Protocol):
-    """Finds where particles are; an entry point of another package names a function like this.
+    """Finds the positions of particles; entry points of other packages name such a function.
 
-    Voxels of a class go to the nearest place that was found, up to :data:`PEAK_REACH` radii away; scores,
-    sizes and what is too near to another follow from that, as for all others.
+    Voxels of a class belong to the nearest position, up to :data:`PEAK_REACH` radii away. Scores, sizes and
+    duplicates follow as for all other methods.
     """
 
     def __call__(
@@ -62,13 +63,13 @@ class Localiser(Protocol):
         Parameters
         ----------
         labels, score
-            (z, y, x) class, and probability in 1/255, of each voxel; in memory or read piece by piece.
+            (z, y, x) class, and probability in 1/255, of each voxel; in memory or read in parts.
         radii
             Label of each class -> its radius, voxels.
         edge
-            Edge of the blocks that the volume may be worked on in, voxels.
+            Edge of the blocks in which the volume may be processed, voxels.
         run
-            How blocks are worked on, as :func:`map`.
+            Function that maps over blocks, like :func:`map`.
 
         Returns
         -------
@@ -77,7 +78,7 @@ class Localiser(Protocol):
         """
 
 
-#: Localisers by name. Mean shift and components are a part of :func:`localise`, so only peaks is one alone.
+#: Localisers by name. Mean shift and components are part of :func:`localise`, so they have no function.
 LOCALISERS: Known[Localiser | None] = Known(
     "localisers",
     "localiser",
@@ -96,14 +97,14 @@ class Options:
     method
         ``meanshift``, ``components`` or ``peaks``, or the name of one that a package adds.
     min_size, max_size
-        Clusters with less or more than this share of a particle's volume are no picks; None: however large.
+        Smallest and largest size of a pick as a share of a particle's volume; None: no limit.
     sizes
-        Class -> (min_size, max_size) of its own.
+        Class -> (min_size, max_size) for this class.
     min_separation
-        Of two picks nearer than this share of the sum of their classes' radii, the one with the lower
-        score is dropped, whatever their classes; 0 keeps all.
+        Of two picks nearer than this share of the sum of their radii, the one with the lower score is
+        dropped, whatever their classes; 0 keeps all.
     border
-        ``flag`` or ``drop``: what happens to picks within a radius of the volume's faces.
+        ``flag`` or ``drop`` picks within a radius of the volume's faces.
     """
 
     method: str = "meanshift"
@@ -148,13 +149,13 @@ class Picks:
         return len(self.centres)
 
     def __getitem__(self, rows: Any) -> Picks:
-        """Choose some of the picks by an index array or a mask."""
+        """Select picks by an index array or a mask."""
         chosen = {name: getattr(self, name)[rows] for name in _ARRAYS}
         return replace(self, **chosen)
 
     @property
     def flags(self) -> list[str]:
-        """What a user should know of each pick, as words; empty if there is nothing."""
+        """Flags of each pick, as words; empty if there are none."""
         return ["border" if here else "" for here in self.border]
 
 
@@ -177,28 +178,28 @@ def localise(
     Parameters
     ----------
     labels
-        (z, y, x) class of each voxel, 0 for background; in memory, or read piece by piece (Zarr).
+        (z, y, x) class of each voxel, 0 for background; in memory or read in parts (Zarr).
     score
-        (z, y, x) target probability in 1/255, likewise.
+        (z, y, x) target probability in 1/255, in the same way.
     classes
-        The classes to look for; the bandwidth of each is its radius.
+        The classes to find; the bandwidth of each is its radius.
     voxel_size
-        Of the grid, Å.
+        Voxel size of the grid, Å.
     options
-        How; None: the defaults.
+        Method and limits; None: the defaults.
     volumes
-        Class -> volume of a particle as this segmentation shows it, Å³, where that is known (a calibrated
-        model knows it); otherwise that of the sphere with the class's radius.
+        Class -> volume of a particle in this segmentation, Å³, if known (from a calibrated model); otherwise
+        that of a sphere with the class's radius.
     block
-        Edge of the blocks that the volume is worked on in, voxels: the larger, the more memory.
+        Edge of the blocks in which the volume is processed, voxels; larger ones need more memory.
     run
-        How blocks are worked on: ``map``, or that of a pool of threads or processes.
+        Function that maps over blocks: ``map``, or that of a pool of threads or processes.
 
     Returns
     -------
     list of Picks
-        One for each class, in the order of ``classes``; of classes that are no particles (membranes and
-        the like) there are none.
+        One for each class, in the order of ``classes``; empty for classes that are not particles, such as
+        membranes.
     """
     options = options or Options()
     found = find(labels, score, classes, voxel_size, options, block=block, run=run)
@@ -207,9 +208,9 @@ def localise(
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The clusters of a volume by the label of their class, before anything is decided about them.
+    """The clusters of a volume by the label of their class, before they are scored and filtered.
 
-    ``shape`` is that of the volume, voxels (z, y, x).
+    ``shape`` is the shape of the volume, voxels (z, y, x).
     """
 
     clusters: dict[int, Members]
@@ -226,7 +227,7 @@ def find(
     block: int = BLOCK,
     run: Map = map,
 ) -> Found:
-    """Do the first half of :func:`localise`: all that looks at voxels."""
+    """Do the first half of :func:`localise`: everything that reads voxels."""
     radii = {info.label: info.radius / voxel_size for info in classes if info.is_particle}
     shape = tuple(labels.shape)
     return Found(_clusters(labels, score, radii, options, block, run) if radii else {}, shape)
@@ -239,7 +240,7 @@ def score_clusters(
     options: Options,
     volumes: Mapping[str, float] | None = None,
 ) -> list[Picks]:
-    """Do the second half of :func:`localise`: score the clusters, filter them, flag them."""
+    """Do the second half of :func:`localise`: score, filter and flag the clusters."""
     shape = np.array(found.shape)
     picks = []
     for info in classes:
@@ -259,17 +260,17 @@ def score_clusters(
 
 
 def size_agreement(size: Floats) -> Floats:
-    """Say how well sizes agree with that of a particle: 1 if they are equal, towards 0 the more they differ.
+    """Rate how well sizes agree with that of a particle: 1 if equal, towards 0 for large differences.
 
     Parameters
     ----------
     size
-        Volume over that of a particle.
+        Volume divided by that of a particle.
 
     Returns
     -------
     ndarray
-        The smaller over the larger radius of the spheres of both volumes.
+        Ratio of the smaller to the larger radius of spheres with these volumes.
     """
     size = np.asarray(size, np.float64)
     agreement: Floats = np.cbrt(np.minimum(size, 1 / np.maximum(size, 1e-12)))
@@ -279,21 +280,21 @@ def size_agreement(size: Floats) -> Floats:
 def without_duplicates(
     picks: Sequence[Picks], radii: Mapping[int, float], min_separation: float
 ) -> list[Picks]:
-    """Drop picks that stand where a better one of any class does.
+    """Drop picks that are too near to a better one of any class.
 
     Parameters
     ----------
     picks
-        Of one tomogram, one entry for each class.
+        Picks of one tomogram, one entry for each class.
     radii
         Label -> radius of the class, Å.
     min_separation
-        Two picks are of one particle if they are nearer than this share of the sum of their radii.
+        Two picks belong to one particle if they are nearer than this share of the sum of their radii.
 
     Returns
     -------
     list of Picks
-        What is left, the highest scores first.
+        The remaining picks, the highest scores first.
     """
     ordered = [each[np.lexsort((*each.centres.T, -each.scores))] for each in picks]
     centres = np.concatenate([np.empty((0, 3)), *(each.centres for each in ordered)])
@@ -332,11 +333,14 @@ def _clusters(
 
 
 def _of_bodies(pieces: Members, apart: float) -> Members:
-    """Join the pieces of each body that are nearer than ``apart`` voxels, and what is joined to them."""
+    """Join the pieces of each component that are nearer than ``apart`` voxels, transitively."""
     means = pieces.means
-    pairs = cKDTree(means).query_pairs(apart, output_type="ndarray") if len(means) else np.empty((0, 2), int)
-    pairs = pairs[pieces.component[pairs[:, 0]] == pieces.component[pairs[:, 1]]]
     n = len(means)
+    # Along a fourth axis bodies lie further apart than pieces may: noise has hundreds of thousands of pieces,
+    # and all pairs of near ones would fill the memory.
+    body = np.unique(pieces.component, return_inverse=True)[1].reshape(n, 1) * (2.0 * apart)
+    tree = cKDTree(np.hstack([means, body])) if n else None
+    pairs = np.empty((0, 2), int) if tree is None else tree.query_pairs(apart, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     particle = np.asarray(connected_components(graph, directed=False)[1] if n else [], np.int64)
     total = np.zeros((n, 5), np.int64)
@@ -349,7 +353,7 @@ def _of_bodies(pieces: Members, apart: float) -> Members:
 def _picks(
     label: int, clusters: Members, expected: float, radius: float, shape: Ints, voxel_size: float
 ) -> Picks:
-    # A flat kernel stops anywhere inside a body larger than itself, so a pick stands at its voxels' mean.
+    # a flat kernel stops anywhere inside a larger body, so the pick is the mean of the voxels
     means = clusters.means
     size = clusters.size / expected
     probability = clusters.score / clusters.size / 255

@@ -1,14 +1,13 @@
 """Flat-kernel mean shift over the voxels of one class, in time linear in the foreground.
 
-The clusters are those of ``sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)`` on the same voxels,
-which is what DeepFinder and the Template Learning paper cluster with (Comaniciu & Meer, IEEE TPAMI 24,
-603, 2002). Here the points are voxels of a grid, so a ball is a few hundred runs along x: prefix sums give
-the number of voxels in a run and the sum of their positions with four look-ups, and sums of whole numbers
-are exact, so no order of adding and no cut of the volume into blocks changes the last bit of a mean.
+The clusters are those of ``sklearn.cluster.MeanShift(bandwidth, bin_seeding=True)`` on the same voxels, which
+is what DeepFinder and the Template Learning paper cluster with (Comaniciu & Meer, IEEE TPAMI 24, 603, 2002).
+Here the points are voxels of a grid, so a ball is a few hundred runs along x. Prefix sums give the number of
+voxels in a run and the sum of their positions with four look-ups. Sums of integers are exact, so the order of
+summation and the division into blocks do not change a mean.
 
-A seed carries all that its way depends on, its place and its number of moves. So a seed whose ball would
-leave the block that it climbs in is handed to the block where it stands and goes on there as if nothing
-had happened (:func:`modes`).
+The path of a seed depends only on its position and number of moves. So when the ball of a seed would leave
+its block, the seed is passed to the block where it is and continues there in the same way (:func:`modes`).
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ Ints = NDArray[np.int64]
 
 #: A seed stops when its mean moves less than this share of the bandwidth, as in scikit-learn.
 TOLERANCE = 1e-3
-#: Or after so many moves.
+#: Or after this many moves.
 MAX_MOVES = 300
 
-#: Applies a function to every item, in any order or place, and yields the results in the items' order.
+#: Applies a function to every item, in any order or process, and yields the results in order.
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Seeds:
-    """Seeds of one class on their way.
+    """Moving seeds of one class.
 
     Attributes
     ----------
     label
-        Of the class.
+        Label of the class.
     places
-        (n, 3) where they are, voxels z, y, x of the whole volume.
+        (n, 3) positions, voxels z, y, x of the whole volume.
     moves
-        (n,) how often they have moved.
+        (n,) number of moves.
     """
 
     label: int
@@ -59,18 +58,18 @@ class Seeds:
 
 @dataclass(frozen=True, eq=False)
 class Climbed:
-    """What became of the seeds in one block: those at rest, and those that left it.
+    """The seeds of one block: those at rest, and those that left it.
 
     Attributes
     ----------
     label
-        Of the class.
+        Label of the class.
     means
-        (n, 3) places of rest.
+        (n, 3) final positions.
     counts
         (n,) voxels within a bandwidth of them.
     left
-        Seeds that another block must take on.
+        Seeds that continue in another block.
     """
 
     label: int
@@ -81,7 +80,7 @@ class Climbed:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """A block and what to do in it: ``seeds`` None begins with the block's own seeds."""
+    """A block and its seeds; None stands for the block's own first seeds."""
 
     labels: Volume8
     block: Block
@@ -102,8 +101,8 @@ def mean_shift(points: Ints, bandwidth: float) -> Floats:
     Returns
     -------
     ndarray
-        (m, 3) cluster centres in voxels, those with most voxels in reach first. No two are closer than
-        the bandwidth.
+        (m, 3) cluster centres in voxels, those with most voxels in reach first. Centres are at least one
+        bandwidth apart.
     """
     points = np.asarray(points, np.int64)
     low = points.min(axis=0)
@@ -112,7 +111,7 @@ def mean_shift(points: Ints, bandwidth: float) -> Floats:
     labels[tuple((points - low).T)] = 1
     rows, _ = pack(labels, [1])
     if len(np.unique(np.round(points / bandwidth), axis=0)) == len(points):
-        # As scikit-learn: with no two points in a bin, the points themselves are the seeds.
+        # as in scikit-learn: if no bin has two points, the points themselves are the seeds
         seeds = points.astype(np.float64)
     else:
         seeds = _nodes(rows.bits[0], shape[2], low, bandwidth)
@@ -132,15 +131,15 @@ def modes(labels: Volume8, bandwidths: dict[int, float], *, edge: int, run: Map 
     bandwidths
         Label of each class -> radius of its kernel, voxels.
     edge
-        Of a block without its halo, voxels. It decides over memory and time, never over the result.
+        Edge of a block without its halo, voxels. It affects memory and time, but not the result.
     run
-        How blocks are worked on: ``map``, a pool's map, or the like.
+        Function that maps over blocks: ``map``, or that of a pool.
 
     Returns
     -------
     dict
-        Label -> (m, 3) centres in voxels (z, y, x), those with most voxels in reach first; equal to the
-        bit to those of one block over the whole volume.
+        Label -> (m, 3) centres in voxels (z, y, x), those with most voxels in reach first; identical to
+        those of a single block.
     """
     halo = math.ceil(1.5 * max(bandwidths.values())) + 1
     blocks = cut(labels.shape, edge, halo)
@@ -193,7 +192,7 @@ def _by_owner(seeds: Seeds, blocks: Sequence[Block]) -> Iterable[tuple[int, Seed
 
 
 def _nodes(bits: NDArray[np.uint64], width: int, low: Ints, bandwidth: float) -> Floats:
-    """Give the nodes of a grid, one bandwidth apart, that have a voxel near; float32 as scikit-learn's."""
+    """Return the nodes of a grid, one bandwidth apart, near a voxel; float32 as in scikit-learn."""
     bins = [
         np.round(np.arange(a, a + n) / bandwidth).astype(np.int64)
         for a, n in zip(low, (*bits.shape[:2], width), strict=True)
@@ -217,21 +216,21 @@ def _climb_from(
 
 
 def distinct(places: Floats, weights: NDArray[Any], radius: float) -> Floats:
-    """Keep a place if no weightier one lies within a radius; ties go to the larger (z, y, x).
+    """Keep positions without a heavier one within a radius; ties go to the larger (z, y, x).
 
     Parameters
     ----------
     places
         (n, 3) voxels z, y, x.
     weights
-        (n,) of each.
+        (n,) weight of each.
     radius
         Voxels.
 
     Returns
     -------
     ndarray
-        (m, 3) those that are kept, the weightiest first.
+        (m, 3) the kept positions, the heaviest first.
     """
     if not len(places):
         return places
@@ -272,7 +271,7 @@ def _climb(
     least: Floats,
     most: Floats,
 ) -> tuple[Floats, Ints, Ints, NDArray[np.bool_]]:
-    """Move every seed to the mean of the voxels within ``bandwidth``, again and again until it rests.
+    """Move every seed to the mean of the voxels within ``bandwidth``, repeatedly until it rests.
 
     ``low`` is the place of the first voxel of the rows in the whole volume. Between ``least`` and
     ``most`` the block knows all voxels; a seed whose ball reaches further is left as it is.

@@ -1,8 +1,8 @@
-"""Which voxels belong to which cluster: each to the nearest centre, summed up block by block.
+"""Assigns voxels to the nearest cluster centre, and sums them up block by block.
 
-What is summed are whole numbers, so the sums of all blocks are those of the whole volume to the bit. With
-``connected``, voxels that no path of voxels of their class joins are kept apart as well; a cluster then
-comes in pieces, and the pieces that blocks have cut are put together along the blocks' faces.
+The sums are integers, so the sums over blocks equal those of the whole volume exactly. With ``connected``,
+voxels that are not connected within their class are kept apart as well. A cluster then has several pieces,
+and pieces that are cut by blocks are joined at the blocks' faces.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ Ints = NDArray[np.int64]
 
 _NOWHERE = np.zeros((1, 1, 1), np.int32)
 
+_ROWS = 4096  # that memory is taken for at first
 # Edge of the coarser cells over that of the finer ones.
 _COARSE = 3.0
 
-#: Cells of a grid over the volume: where the list of each begins, the lists, and the cells along z, y, x.
+#: Cells of a grid over the volume: start of each cell's list, the lists, and the cells along z, y, x.
 Cells = tuple[Ints, Ints, Ints]
 
 
@@ -40,9 +41,9 @@ class Members:
     Attributes
     ----------
     centre
-        (n,) number of the centre that the voxels are nearest to.
+        (n,) number of the nearest centre.
     component
-        (n,) number of the connected body that they lie in; 0 where bodies were not looked at.
+        (n,) number of the connected component; 0 if components were not searched.
     size
         (n,) voxels.
     sums
@@ -77,7 +78,7 @@ class _Task:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What one block adds.
+    """The contribution of one block.
 
     ``members`` are its clusters by label. ``label_of`` has the label of each of its connected bodies, and
     ``low`` and ``high`` are the bodies (counted from 1; 0 is none) on its faces across z, y and x.
@@ -100,7 +101,7 @@ def gather(
     connected: bool = False,
     run: Map = map,
 ) -> dict[int, Members]:
-    """Give every voxel of some classes to the nearest of its class's centres.
+    """Assign every voxel of some classes to the nearest centre of its class.
 
     Parameters
     ----------
@@ -111,11 +112,11 @@ def gather(
     radii
         Label -> radius of the class, voxels.
     edge
-        Of a block, voxels; it decides over memory and time, never over the result.
+        Edge of a block, voxels; it affects memory and time, but not the result.
     reach
-        Voxels further than so many radii from every centre belong to none.
+        Voxels further than so many radii from all centres belong to none.
     connected
-        Keep apart what is not connected (by faces of voxels).
+        Keep components apart that are not connected by faces of voxels.
     run
         How blocks are worked on, as :func:`map`.
 
@@ -147,7 +148,7 @@ def gather(
 
 
 def _merge(parts: Sequence[tuple[Members, Ints]]) -> Members:
-    """Add up what belongs to the same centre and body."""
+    """Sum up voxels of the same centre and component."""
     if not parts:
         none = np.empty(0, np.int64)
         return Members(none, none, none, np.empty((0, 3), np.int64), none)
@@ -178,7 +179,7 @@ def _gather_task(task: _Task) -> _Part:
     bodies, label_of = _bodies(labels) if task.connected else (_NOWHERE, np.empty(0, np.uint8))
     members = {}
     for label, centres in task.centres.items():
-        # Nearly every voxel has a centre within a radius; for the others there are coarser cells.
+        # nearly every voxel has a centre within a radius; coarser cells serve the others
         shape, cell = np.array(block.shape, np.int64), task.cell[label]
         near, far = _cells(centres, cell, shape), _cells(centres, _COARSE * cell, shape)
         rows, lost = _sum_up(
@@ -218,7 +219,7 @@ def _far_away(
 
 
 def _join(blocks: Sequence[Block], parts: Sequence[_Part]) -> Ints:
-    """Give one number to the bodies of all blocks that touch across a face."""
+    """Give one number to components of different blocks that touch across a face."""
     offset = np.concatenate([[0], np.cumsum([len(part.label_of) for part in parts])])
     at = {tuple(core.start for core in block.core): k for k, block in enumerate(blocks)}
     pairs: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
@@ -277,9 +278,9 @@ def _square(centres: Floats, i: int, z: int, y: int, x: int) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _nearest(z: int, y: int, x: int, centres: Floats, cell: float, cells: Cells) -> tuple[int, float]:
-    """Find the nearest centre (the first of equals) in a voxel's cell and those around, and its distance².
+    """Find the nearest centre (the first of equals) in a voxel's cell and its neighbours, and its distance².
 
-    It is the nearest of all if that is not more than the edge of a cell.
+    It is the nearest of all centres if the distance is at most the edge of a cell.
     """
     first, items, dims = cells
     k = (int(z / cell) * dims[1] + int(y / cell)) * dims[2] + int(x / cell)
@@ -305,18 +306,15 @@ def _sum_up(
     limit: float,
     connected: bool,
 ) -> tuple[Ints, NDArray[np.bool_]]:
-    """Give every voxel of a class to its nearest centre (the first of equals) and add up.
+    """Assign every voxel of a class to its nearest centre (the first of equals) and sum up.
 
     Returns rows of (centre, body, size, sums of z, y, x and score), more than one of a centre and body; and
     the voxels that no centre is near to, which are in none of them.
     """
     nz, ny, nx = labels.shape
     lost = np.zeros((nz, ny, nx), np.bool_)
-    n = 0
-    if connected:
-        for value in labels.flat:
-            n += value == label
-    rows = np.zeros((n if connected else len(centres), 7), np.int64)
+    # connected, there is a row for each run of voxels along x; how many there are shows as they are met
+    rows = np.zeros((_ROWS if connected else len(centres), 7), np.int64)
     used = 0
     for z in range(nz):
         gz = z + low[0]
@@ -341,6 +339,10 @@ def _sum_up(
                     body = bodies[z, y, x] - 1
                     if best != last_centre or body != last_body:
                         last_centre, last_body = best, body
+                        if used == len(rows):
+                            more = np.zeros((2 * used, 7), np.int64)
+                            more[:used] = rows
+                            rows = more
                         used += 1
                     row = used - 1
                 rows[row, 0] = best

@@ -1,4 +1,4 @@
-"""Peaks of the probability: where a class's probability, smoothed over half a radius, is highest."""
+"""Finds peaks: maxima of a class's probability, smoothed over half a radius."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tlpick.network.localisation.meanshift import Map, distinct
 
 Floats = NDArray[np.float64]
 
-#: The Gaussian that smooths has this share of the radius as its standard deviation, and ends after so many.
+#: Standard deviation of the smoothing Gaussian as a share of the radius, and its cut-off in deviations.
 SIGMA, TRUNCATE = 0.5, 3.0
 
 
@@ -35,18 +35,18 @@ def peaks(
     ----------
     labels, score
         (z, y, x) class, and probability in 1/255, of each voxel; only voxels of a class have its
-        probability. In memory or read piece by piece.
+        probability. In memory or read in parts.
     radii
         Label of each class -> its radius, voxels.
     edge
-        Of a block, voxels; it decides over memory and time, never over the result.
+        Edge of a block, voxels; it affects memory and time, but not the result.
     run
         How blocks are worked on, as :func:`map`.
 
     Returns
     -------
     dict
-        Label -> (n, 3) voxels z, y, x, the highest first; no two are closer than the radius.
+        Label -> (n, 3) voxels z, y, x, the highest first, at least one radius apart.
     """
     reach = max(_halo(radius) for radius in radii.values())
     tasks = [_Task(labels, score, block, dict(radii)) for block in cut(labels.shape, edge, reach)]
@@ -67,7 +67,7 @@ def _window(radius: float) -> int:
 
 
 def _peaks_task(task: _Task) -> dict[int, Floats]:
-    """Give (height, z, y, x) of the local maxima in the block's core, by label."""
+    """Return (height, z, y, x) of the local maxima in the block's core, by label."""
     from scipy.ndimage import gaussian_filter, maximum_filter
 
     labels = task.block.read(task.labels)
@@ -83,7 +83,7 @@ def _peaks_task(task: _Task) -> dict[int, Floats]:
         smooth = gaussian_filter(of_class, SIGMA * radius, mode="constant", truncate=TRUNCATE)
         highest = maximum_filter(smooth, 2 * _window(radius) + 1, mode="constant")
         core = task.block.core_in_box
-        # A peak of a class lies where there is some of it, not in the noise of the filter's tail.
+        # a peak must be at a voxel of its class, not in the tail of the filter
         top = (smooth[core] == highest[core]) & (smooth[core] > 1.0)
         places = np.argwhere(top)
         heights = smooth[core][tuple(places.T)].astype(np.float64)

@@ -1,8 +1,8 @@
-"""The voxels of the classes of a block as bits: what lies in a run along x is counted by a few instructions.
+"""Stores the voxels of classes as bits, so that a few instructions count those in a run along x.
 
-A row of constant (z, y) is a row of 64-bit words, with the number of voxels before each word and the sum of
-their positions beside it. So a volume takes a third of a byte a voxel and class, and how many voxels of a
-class lie in any run, and the sum of where they are, costs the same however long the run is.
+A row of constant (z, y) is a row of 64-bit words, stored with the number of voxels before each word and the
+sum of their positions. A volume takes a third of a byte per voxel and class, and the number of voxels in a
+run, and the sum of their positions, take the same time for any length of the run.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class Rows:
 
 
 def pack(box: NDArray[np.uint8], labels: Sequence[int]) -> tuple[Rows, list[int]]:
-    """Turn a box of labels into bits.
+    """Convert a box of labels to bits.
 
     Parameters
     ----------
     box
         (z, y, x) class of each voxel.
     labels
-        The classes to pack; others are left out, and so are those that the box does not hold.
+        The classes to convert; others are left out, and so are classes that do not occur in the box.
 
     Returns
     -------
     Rows, list of int
-        And which label each of their classes has.
+        The rows, and the label of each of their classes.
     """
     nz, ny, nx = box.shape
     words = -(-nx // _BITS)

@@ -1,8 +1,8 @@
-"""What is denser than any protein in a tomogram: gold beads, contamination; by their grey values alone.
+"""Finds what is denser than protein in a tomogram, such as gold and contamination, from grey values.
 
-Averaged over some 40 Å, protein and its noise stay within a few spreads of the median; a gold bead of 10 nm
-is tens of spreads away. So what is further out than :data:`SPREADS`, and clearly further than all but a
-two-hundredth of the tomogram, is no protein, whichever its sign.
+Averaged over about 40 Å, protein and noise stay within a few spreads of the median, while a gold bead of 10
+nm is tens of spreads away. So values further out than :data:`SPREADS`, and clearly further than the outermost
+0.5 % of the tomogram, are not protein, whatever their sign.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from catalogs.schema import ClassInfo
 
 Floats = NDArray[np.float64]
 
-#: Edge of the pixels that are looked at, and sigma of the Gaussian that they are smoothed by, Å.
+#: Edge of the pixels, and standard deviation of the smoothing Gaussian, Å.
 PIXEL, SMOOTH = 20.0, 20.0
-#: So many spreads from the median, and so many times as far as the outermost 0.5 % begin, is no protein.
+#: Least distance from the median, in spreads and as a multiple of the distance of the outermost 0.5 %.
 SPREADS, TIMES, OUTERMOST = 9.0, 2.5, 0.5
-#: The surroundings that a bead darkens or brightens, Å.
+#: Range of a bead's halo, Å.
 HALO = 80.0
 #: Classes of a corpus that are denser than protein.
 DENSE = ("gold", "carbon", "contamination")
@@ -30,21 +30,21 @@ DENSE = ("gold", "carbon", "contamination")
 
 @dataclass(frozen=True, eq=False)
 class Beads:
-    """Pixels that hold no protein.
+    """Pixels that are not protein.
 
     Attributes
     ----------
     places
-        (n, 3) x, y, z of their centres, Å.
+        (n, 3) x, y, z of the centres of the pixels, Å.
     pixel
-        Their edge, Å.
+        Edge of the pixels, Å.
     """
 
     places: Floats
     pixel: float
 
     def near(self, xyz: Floats, distance: float) -> NDArray[np.bool_]:
-        """Tell which of (n, 3) positions x, y, z lie within a distance of one, Å."""
+        """Return which of (n, 3) positions x, y, z lie within a distance (Å) of a bead."""
         from scipy.spatial import cKDTree
 
         if not len(self.places) or not len(xyz):
@@ -53,7 +53,7 @@ class Beads:
         return np.asarray(np.isfinite(far))
 
     def take_out(self, inside: NDArray[np.bool_], places: list[Floats], halo: float = HALO) -> None:
-        """Set a mask False around them, in place; ``places`` are its voxels' centres along z, y, x in Å."""
+        """Set a mask to False around the beads, in place; ``places`` are voxel centres along z, y, x in Å."""
         if not len(self.places):
             return
         reach = halo + self.pixel / 2
@@ -73,23 +73,23 @@ def find_beads(
     inside: NDArray[np.bool_] | None = None,
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Beads:
-    """Find what no protein can be.
+    """Find what cannot be protein.
 
     Parameters
     ----------
     values
-        (z, y, x) grey values on any scale, before they are cut.
+        (z, y, x) grey values on any scale, before clipping.
     voxel_size
         Å.
     inside
         (z, y, x) where the spread is measured; None: everywhere.
     offset
-        Place (x, y, z) of the centre of voxel 0, Å.
+        Position (x, y, z) of the centre of voxel 0, Å.
 
     Returns
     -------
     Beads
-        With no places if there are none.
+        Empty if there are none.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -124,14 +124,14 @@ def labelled_as_dense(
     voxel_size: float,
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Beads:
-    """Find what a network takes for gold, carbon or contamination.
+    """Find what a network labels as gold, carbon or contamination.
 
     Parameters
     ----------
     labels
         (z, y, x) class of each voxel.
     classes
-        Of the network.
+        Classes of the network.
     voxel_size
         Å.
     offset
@@ -140,7 +140,7 @@ def labelled_as_dense(
     Returns
     -------
     Beads
-        Boxes of 2 x 2 x 2 voxels of which half or more are so labelled.
+        Boxes of 2 x 2 x 2 voxels, at least half of which have such a label.
     """
     wanted = [info.label for info in classes if not info.is_particle and info.name in DENSE]
     edge = 2 * voxel_size
@@ -157,7 +157,7 @@ def labelled_as_dense(
 
 
 def count(beads: Beads) -> int:
-    """Tell how many bodies there are: pixels that touch are one."""
+    """Count the bodies; touching pixels belong to one body."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree

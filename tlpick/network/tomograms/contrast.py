@@ -1,4 +1,4 @@
-"""Whether protein is dark or bright in a tomogram, as far as its grey values tell."""
+"""Guesses from the grey values whether protein is dark or bright in a tomogram."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-#: Below this skewness nothing is said: a crowded cell is nearly symmetric.
+#: Below this skewness there is no answer, because a crowded cell is nearly symmetric.
 CLEAR = 0.25
-#: Nor below so many standard errors.
+#: There is no answer below this number of standard errors either.
 ERRORS = 6.0
 
 
@@ -19,20 +19,19 @@ def apparent_contrast(
 ) -> tuple[Literal["dark", "bright"] | None, float]:
     """Guess the sign of the contrast from the skewness of grey values.
 
-    Molecules fill the smaller part of a volume, so that the side on which they stand is the longer tail.
+    Molecules fill the smaller part of a volume, so their side of the histogram has the longer tail.
 
     Parameters
     ----------
     values
         (z, y, x) normalised grey values.
     scale
-        Edge of the boxes that are averaged first, voxels: about the radius of a molecule, to let it stand out
-        of the noise.
+        Edge of the boxes that are averaged first, voxels: about the radius of a molecule, to reduce noise.
 
     Returns
     -------
     tuple
-        ``dark``, ``bright`` or None where it cannot be told; and the skewness.
+        ``dark``, ``bright`` or None if unclear; and the skewness.
     """
     scale = max(1, min(scale, *(n // 4 for n in values.shape)))
     z, y, x = (n // scale for n in values.shape)
@@ -44,7 +43,7 @@ def apparent_contrast(
         means[k] = slab.reshape(scale, y, scale, x, scale).mean(axis=(0, 2, 4))
     deviation = means - means.mean()
     spread = deviation.std()
-    if not spread**3 > 0:  # flat, or so small that its cube is no number
+    if not spread**3 > 0:  # constant, or so small that the cube is 0
         return None, 0.0
     skewness = float((deviation**3).mean() / spread**3)
     if abs(skewness) < max(CLEAR, ERRORS * math.sqrt(6 / means.size)):

@@ -1,13 +1,13 @@
-"""Decoys: noise with the power of a tomogram, in which there is nothing to be found.
+"""Decoys: noise with the power spectrum of a tomogram, without any particles.
 
-What a network finds in a decoy is wrong for certain, so the picks there tell how many of those in the
-tomogram are chance (Elias & Gygi, Nat. Methods 4 (2007) 207, count so in mass spectrometry). A decoy has
-random phases under the tomogram's own power: its spectrum, contrast transfer and missing wedge. Ice and a
-crowded cell have different powers, so power is measured in a few kinds of place, from the emptiest to the
-richest, and the decoy goes from one to the other as the tomogram does. The slow background stays as it is:
-a network sees it, and no particle is so large.
+All picks in a decoy are wrong, so their number shows how many picks in the tomogram are due to chance, as in
+mass spectrometry (Elias & Gygi, Nat. Methods 4 (2007) 207). A decoy has random phases under the tomogram's
+own power: its spectrum, contrast transfer and missing wedge. Ice and a crowded cell have different powers, so
+power is measured in a few kinds of place, from the emptiest to the richest, and the decoy goes from one to
+the other as the tomogram does. The slow background stays as it is: a network sees it, and no particle is so
+large.
 
-A decoy knows of noise only. It has no other molecules, no membranes and no beads.
+A decoy contains only noise: no other molecules, no membranes and no beads.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from tlpick.network.tomograms.scratch import Scratch
 
 Real = NDArray[np.float32]
 
-#: Edge of the pixels on which background and richness are measured, Å.
+#: Edge of the pixels of the maps of background and local variance, Å.
 PIXEL = 40.0
 #: What is slower than this is background, and as far reach the places that are one kind: sigmas, Å.
 BACKGROUND, REACH = 300.0, 250.0
 #: Percentiles of the richness that stand for the kinds of place.
 KINDS = (15.0, 50.0, 85.0)
-#: Kinds of place are told apart if the richest is so many times the emptiest.
+#: Regions are distinguished if the highest variance is so many times the lowest.
 _APART = 1.15
 #: Edge of the blocks that power is measured in, voxels; and how far noise is correlated at most.
 _BLOCK, _KERNEL = 96, 32
-#: Blocks whose power is averaged at most.
+#: Largest number of blocks for the average power.
 _BLOCKS = 160
-#: Edges of the columns that noise is filtered in, voxels; the widest that fits saves time.
+#: Edges of the columns in which noise is filtered, voxels; the widest that fits is fastest.
 _COLUMNS = (256, 192, 128, 96, 64, 48, 32)
-#: More is no gain: the chances of a decoy of this many voxels are small.
+#: More voxels do not help: the statistical error of a decoy of this size is small.
 _ENOUGH, _MOST = 20_000_000, 4
 
 
 def how_many(voxels: int) -> int:
-    """Tell how many decoys are worth their time: one of a large tomogram, several of a small one."""
+    """Return how many decoys are worth the time: one for a large tomogram, several for a small one."""
     return int(min(_MOST, max(1, math.ceil(_ENOUGH / max(voxels, 1)))))
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What decoys of a tomogram are made from.
+    """The model from which decoys of a tomogram are made.
 
     Attributes
     ----------
@@ -78,24 +78,24 @@ class Model:
         Parameters
         ----------
         number
-            Of the decoy; each number has chances of its own.
+            Number of the decoy; each number gives other noise.
         scratch
-            Where voxels are kept.
+            Storage of the voxels.
         seed
-            Names the tomogram.
+            Identifies the tomogram.
         memory
-            Bytes that may be used on the way.
+            Bytes that may be used meanwhile.
 
         Returns
         -------
         ndarray of float32
-            (z, y, x), cut as normalised grey values are.
+            (z, y, x), clipped like normalised grey values.
         """
         return _make(self, number, scratch, seed, memory)
 
 
 def learn(values: Real, voxel_size: float, inside: NDArray[np.bool_] | None = None) -> Model:
-    """Measure what decoys of a tomogram need.
+    """Measure the model for decoys of a tomogram.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def learn(values: Real, voxel_size: float, inside: NDArray[np.bool_] | None = No
     voxel_size
         Å.
     inside
-        (z, y, x) what is measured: the sample without beads; None: everything.
+        (z, y, x) region to measure: the sample without beads; None: everything.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def _triple(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _pixels(values: Real, inside: NDArray[np.bool_] | None, b: int) -> tuple[Real, Real]:
-    """Average pixels over what is inside; returns means, and the shares that are inside."""
+    """Average over the inside part of each pixel; return the means and the inside shares."""
     nz, ny, nx = (-(-n // b) for n in values.shape)
     sums, counts = np.zeros((nz, ny, nx)), np.zeros((nz, ny, nx))
     ends = [np.arange(0, n, b) for n in values.shape[1:]]

@@ -1,4 +1,4 @@
-"""Which tomograms a user means: files, globs, lists, a tomograms.star, copick projects, corpora, URLs."""
+"""Finds the tomograms that a user names: files, globs, lists, tomograms.star, copick, corpora, URLs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from catalogs.errors import InputError
 from catalogs.file_names import file_name
 from catalogs.particle_formats.star import read_blocks
 
-#: Endings of text files with one tomogram a line.
+#: Suffixes of text files with one tomogram per line.
 LISTS = (".txt", ".lst", ".list")
 _CORPUS, _RUNS = "corpus.json", "ExperimentRuns"
-#: What makes a folder a Zarr group or array, and what a folder of tomograms may hold.
+#: Files that mark a Zarr group or array, and suffixes of volumes in a folder.
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _VOLUMES = (".mrc", ".rec", ".zarr", ".hdf", ".tif", ".mrc.gz", ".map", ".h5", ".hdf5", ".tiff")
 _SAMPLES = "samples"
 _NAME = "rlnTomoName"
-#: RELION 5's columns for reconstructed tomograms, by what a user may ask for.
+#: RELION 5's columns for reconstructed tomograms, by the type that a user asks for.
 _COLUMNS = {"": "rlnTomoReconstructedTomogram", "denoised": "rlnTomoReconstructedTomogramDenoised"}
 
 
@@ -35,9 +35,9 @@ class Tomogram:
     path
         Path or URL of the volume.
     name
-        What its results are filed under; empty: as the volume names itself.
+        Name of its results; empty: the name of the volume.
     voxel_size
-        Å, where a list states it; None: as the volume says.
+        Å, if a list states it; None: that of the volume.
     """
 
     path: str
@@ -47,16 +47,16 @@ class Tomogram:
 
 @dataclass(frozen=True)
 class Selection:
-    """What to take where a source holds several things.
+    """What to take from a source with several tomograms.
 
     Attributes
     ----------
     kind
-        Type of tomogram: of a copick project its name there, of a tomograms.star ``denoised``.
+        Type of tomogram: its name in a copick project, or ``denoised`` for a tomograms.star.
     where
-        Expression over the samples of a corpus.
+        Condition on the samples of a corpus.
     voxel_size
-        The model's, Å: of several resolutions in a copick project the nearest is taken.
+        Voxel size of the model, Å; from several resolutions in a copick project, the nearest is taken.
     """
 
     kind: str = ""
@@ -67,21 +67,21 @@ class Selection:
 def expand(
     arguments: Sequence[str], selection: Selection
 ) -> tuple[list[Tomogram], list[tuple[str, InputError]]]:
-    """List the tomograms that a command line names.
+    """List the tomograms that arguments name.
 
     Parameters
     ----------
     arguments
-        Each a volume (path or fsspec URL), a folder of volumes, a glob, a text file with one of these a line
-        (.txt, .lst), a ``tomograms.star`` of RELION 5, a copick project (its folder or its configuration,
-        .json), or a corpus.
+        Each is a volume (path or fsspec URL), a folder of volumes, a glob, a text file with one of these per
+        line (.txt, .lst), a ``tomograms.star`` of RELION 5, a copick project (its folder or its
+        configuration, .json), or a corpus.
     selection
-        What to take of a source that holds several.
+        What to take from a source with several.
 
     Returns
     -------
     tuple
-        The tomograms in order, each once; and the arguments that name none, with the reason.
+        The tomograms in order, each once; and the arguments without tomograms, with the reason.
     """
     found: dict[str, Tomogram] = {}
     wrong: list[tuple[str, InputError]] = []
@@ -141,7 +141,7 @@ def _of_list(file: Path, selection: Selection) -> Iterator[Tomogram]:
     if not entries:
         raise InputError(f"{file} names no tomogram; write one path or URL a line")
     for entry in entries:
-        beside = str(file.parent / entry)  # where there is nothing of that name here
+        beside = str(file.parent / entry)  # if it does not exist here
         there = "://" not in entry and not _matches(entry) and _matches(beside)
         yield from _of(beside if there else entry, selection, nested=True)
 
@@ -173,13 +173,13 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
             raise InputError(f"{file} has a voxel size that is no number ({error}); correct it") from error
         if size is not None and not 0 < size < math.inf:
             raise InputError(
-                f"{file} states voxels of {size:g} Å for {row[_NAME]}, which is no size; correct it"
+                f"{file} states voxels of {size:g} Å for {row[_NAME]}, which is not a valid size; correct it"
             )
         yield Tomogram(_beside(str(row[column]), file), str(row[_NAME]), size)
 
 
 def _beside(path: str, file: Path) -> str:
-    """Find a path that is relative to a project's folder, somewhere above the list that names it."""
+    """Find a path that is relative to a project's folder, which is above the list that names it."""
     if "://" in path or Path(path).is_absolute() or Path(path).exists():
         return path
     for folder in file.absolute().parents:
@@ -198,7 +198,7 @@ def _copick_roots(file: Path) -> list[str]:
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{file} is not the configuration of a copick project ({error})") from error
     roots = [root.removeprefix("local://").removeprefix("file://").rstrip("/") for root in roots]
-    # Copick takes a relative root from where it is started; a project is moved with its roots beside it.
+    # copick resolves a relative root from the working directory; here it is relative to the configuration
     beside = [str(file.parent / root) for root in roots if "://" not in root and not Path(root).is_absolute()]
     kept = [root for root in dict.fromkeys(roots + beside) if _holds(root, _RUNS)]
     if portal and not kept:
@@ -218,7 +218,7 @@ def _of_copick(root: str, selection: Selection) -> Iterator[Tomogram]:
     for path in sorted(fs.glob(pattern)):
         run, spacing, name = path.rstrip("/").split("/")[-3:]
         kind = name.removesuffix(".zarr")
-        if not kind.endswith("_features"):  # what was computed from a tomogram
+        if not kind.endswith("_features"):  # features computed from a tomogram
             place = fs.unstrip_protocol(path) if "://" in root else path
             volumes.setdefault(run, []).append((float(spacing.removeprefix("VoxelSpacing")), kind, place))
     if not volumes:
@@ -250,7 +250,7 @@ def _of_corpus(root: str, selection: Selection) -> Iterator[Tomogram]:
 
 
 def _of_sample(path: str) -> Tomogram:
-    """Name a sample of a corpus as the corpus does; other volumes name themselves."""
+    """Return the corpus's name of a sample; empty for other volumes."""
     from catalogs.corpus.catalog import Catalog, sample_record_of
     from catalogs.corpus.sample_names import names_for_people
 
@@ -262,7 +262,7 @@ def _of_sample(path: str) -> Tomogram:
 
 
 def _of_folder(folder: Path) -> Iterator[Tomogram]:
-    """Take every volume that lies in a folder, by its ending."""
+    """Take all volumes in a folder, by suffix."""
     found = sorted(
         path for path in folder.iterdir() if path.name.lower().endswith(_VOLUMES) and path.name[0] != "."
     )
@@ -278,13 +278,13 @@ def _of_folder(folder: Path) -> Iterator[Tomogram]:
 
 
 def _holds(root: str, name: str) -> bool:
-    """Tell whether there is something of this name in a folder."""
+    """Return whether a folder contains this name."""
     if "://" not in root:
         return (Path(root) / name).exists()
     fs, base = _filesystem(root)
     try:
         return bool(fs.exists(f"{base}/{name}"))
-    except Exception as error:  # every storage has its own words for "no such bucket", "no right to"
+    except Exception as error:  # each storage has its own errors for "no such bucket" or "no permission"
         raise InputError(f"{root} cannot be read ({error})") from error
 
 
@@ -299,12 +299,12 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def named(tomograms: Sequence[Tomogram]) -> list[Tomogram]:
-    """Give every tomogram the name that its results are filed under.
+    """Give every tomogram the name of its results.
 
     Raises
     ------
     InputError
-        If two have the same, or one file would be named after both.
+        If two have the same name, or their results would have the same file name.
     """
     from catalogs.volumes import open_volume
 
@@ -315,7 +315,7 @@ def named(tomograms: Sequence[Tomogram]) -> list[Tomogram]:
         if not name:
             try:
                 name = open_volume(tomogram.path).name
-            except InputError:  # it is reported when it is its turn
+            except InputError:  # errors are reported when the tomogram is picked
                 name = Path(tomogram.path.rstrip("/")).stem
         file = file_name(name)
         if file in seen:

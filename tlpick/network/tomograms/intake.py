@@ -25,14 +25,14 @@ from tlpick.network.tomograms.slab import Slab, find_slab
 
 Triple = tuple[int, int, int]
 
-#: A voxel size may differ from the model's by this share; the network does not notice.
+#: Relative difference of voxel sizes that does not affect the network.
 VOXEL_SIZE_TOLERANCE = 0.02
-#: Bytes of a slab that is read at a time.
+#: Size in bytes of a slab that is read at a time.
 _LARGE_CHUNK = 1 << 30  # bytes; smaller ones are never refused
 _SLAB = 2**26
-#: The network looks so far beyond the ice, Å: a particle at a face is seen whole, and faces are not exact.
+#: Margin beyond the ice that is segmented, Å, for particles at the faces and errors of the faces.
 _REACH = 100.0
-#: Of a masked volume so many voxels are enough to measure grey values on.
+#: Number of voxels of a masked volume that is enough to measure grey values.
 _ENOUGH = 20_000_000
 
 
@@ -44,25 +44,25 @@ class Preprocessing:
     Attributes
     ----------
     voxel_size
-        Å; of the tomograms, whatever their headers say. None: believe them.
+        Voxel size in Å, instead of that in the headers; None: use the headers.
     rescale
-        Resample tomograms of another voxel size than the model's; otherwise they are refused.
+        Resample tomograms whose voxel size is not the model's; otherwise they are refused.
     invert
-        Turn the sign of the contrast.
+        Invert the contrast.
     trust_contrast
-        Do not compare the sign of the contrast with the model's.
+        Do not check the contrast against the model's.
     bin
-        Average boxes of so many voxels along each axis first.
+        First average boxes of so many voxels along each axis.
     crop
-        Only these planes (first, one after the last) along z are looked at.
+        Use only these planes (first, one after the last) along z.
     mask
         Path or URL of a mask; ``{name}`` in it stands for the tomogram's name.
     yes
-        Go on with values that are unusual, such as resampling by a factor of 10; otherwise they are refused.
+        Accept unusual values, such as resampling by a factor of 10; otherwise they are refused.
     slab
-        Find the ice, and look only there; where a mask is given, that says where.
+        Find the ice and pick only there; a mask has priority.
     beads
-        Find what is denser than protein, and leave it out of what is measured and picked.
+        Find what is denser than protein and leave it out of measurements and picks.
     """
 
     voxel_size: float | None = None
@@ -79,28 +79,28 @@ class Preprocessing:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A tomogram as the network wants it.
+    """A tomogram that is ready for the network.
 
     Attributes
     ----------
     values
         (z, y, x) normalised grey values.
     mask
-        (z, y, x) where to look; None: everywhere.
+        (z, y, x) region to segment; None: everything.
     region
-        The same for positions.
+        The same region for positions.
     slab
-        Where the ice is; None if no face of it was found.
+        The ice; None if no face was found.
     beads
-        What is denser than protein.
+        Bodies denser than protein.
     sample
-        (z, y, x) what was measured: inside of mask and ice, and no bead; None: everything.
+        (z, y, x) region of the measurement: in mask and ice, without beads; None: everything.
     grid
         Voxel size of ``values``, Å.
     offset
-        Place (x, y, z) of the centre of their voxel 0, counted from that of the tomogram's voxel 0, Å.
+        Position (x, y, z) of the centre of their voxel 0 relative to that of the tomogram's voxel 0, Å.
     shape, voxel_size
-        Of the tomogram as it is in its file, voxels (z, y, x) and Å.
+        Shape (voxels, z, y, x) and voxel size (Å) of the tomogram in its file.
     """
 
     values: NDArray[np.float32]
@@ -115,7 +115,7 @@ class Prepared:
     voxel_size: float
 
     def holds(self, xyz: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which of (n, 3) positions x, y, z in Å, in the tomogram's frame, are in mask and ice."""
+        """Return which of (n, 3) positions x, y, z in Å, in the tomogram's frame, are in mask and ice."""
         inside = np.ones(len(xyz), bool) if self.slab is None else self.slab.holds(xyz)
         return inside if self.region is None else inside & self.region.holds(xyz)
 
@@ -128,20 +128,20 @@ def prepare(
     memory: float,
     volume: Volume | None = None,
 ) -> Prepared:
-    """Read a tomogram and bring it to the model's voxel size, contrast and normalisation.
+    """Read a tomogram and convert it to the model's voxel size, contrast and normalisation.
 
     Parameters
     ----------
     tomogram
-        What to read.
+        The tomogram to read.
     card
-        Of the model.
+        Card of the model.
     preprocessing
-        What was asked for.
+        Requested preprocessing.
     scratch
-        Where the voxels are kept.
+        Storage of the voxels.
     memory
-        Bytes that may be used on the way.
+        Bytes that may be used meanwhile.
     volume
         The tomogram, if it is open already.
 
@@ -152,7 +152,7 @@ def prepare(
     Raises
     ------
     InputError
-        If the tomogram cannot be read, or does not fit the model and nothing was said about that.
+        If the tomogram cannot be read, or does not fit the model.
     """
     path = tomogram.path
     volume, size, (z0, z1), rescale, contrast = _checked_header(tomogram, card, preprocessing, volume)
@@ -183,7 +183,7 @@ def prepare(
             if not mask.any():
                 raise InputError("nothing of the mask is left in the planes of `crop`")
         else:
-            measure(values)  # refuses what cannot be measured, before anything is looked for in it
+            measure(values)  # refuses volumes that cannot be normalised, before searching in them
             slab = find_slab(values, grid, offset) if preprocessing.slab else None
         if slab is not None:
             mask, sample = (scratch.array(values.shape, np.bool_) for _ in range(2))
@@ -209,7 +209,7 @@ def prepare(
 def check(
     tomogram: Tomogram, card: ModelCard, preprocessing: Preprocessing, volume: Volume | None = None
 ) -> None:
-    """Refuse what a tomogram's header and its mask's show, before hours or a network are spent on it.
+    """Check the headers of a tomogram and its mask, before a network is loaded and hours are spent.
 
     Raises
     ------
@@ -231,22 +231,22 @@ def _checked_header(
     volume = volume or open_volume(path, voxel_size=preprocessing.voxel_size)
     if card.normalisation != NORMALISATION:
         raise InputError(
-            f"the model {card.name!r} wants grey values normalised by {card.normalisation!r}, "
+            f"the model {card.name!r} needs grey values normalised by {card.normalisation!r}, "
             f"this program does {NORMALISATION!r}; use the version that trained it"
         )
     size = preprocessing.voxel_size or tomogram.voxel_size or volume.voxel_size
     if size is None:
-        raise InputError(f"{path} does not say its voxel size; give it with `voxel_size`, in Å")
+        raise InputError(f"{path} does not state its voxel size; give it with `voxel_size`, in Å")
     planes = _crop(preprocessing.crop, volume.shape, path)
     rescale = _rescaling(path, size * preprocessing.bin, card, preprocessing)
     return volume, float(size), planes, rescale, _stated_contrast(volume, card, preprocessing, path)
 
 
 def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> NDArray[np.float32]:
-    """Bring a volume to another voxel size; voxel 0 keeps its centre, so positions in Å stay the same.
+    """Resample a volume to another voxel size; the centre of voxel 0, and so positions in Å, stay the same.
 
-    Cubic splines. Before voxels grow, a Gaussian takes away what they could not hold: half a voxel of
-    blur before becomes half a voxel of blur after.
+    It uses cubic splines. Before downsampling, a Gaussian removes finer details, so that a blur of half a
+    voxel before becomes half a voxel after.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def resample(values: NDArray[np.float32], voxel_size: float, wanted: float) -> N
     Returns
     -------
     ndarray of float32
-        (z, y, x), as many voxels as have their centres inside.
+        (z, y, x), all voxels whose centres are inside.
     """
     from scipy.ndimage import affine_transform, gaussian_filter
 
@@ -282,7 +282,7 @@ def _crop(crop: tuple[int, int] | None, shape: Triple, path: str) -> tuple[int, 
 
 
 def _rescaling(path: str, grid: float, card: ModelCard, preprocessing: Preprocessing) -> bool:
-    """Tell whether the tomogram must be brought to the model's voxel size."""
+    """Return whether the tomogram must be resampled to the model's voxel size."""
     if abs(grid / card.voxel_size - 1) <= VOXEL_SIZE_TOLERANCE:
         return False
     if not preprocessing.rescale:
@@ -304,7 +304,7 @@ def _rescaling(path: str, grid: float, card: ModelCard, preprocessing: Preproces
 
 
 def _stated_contrast(volume: Volume, card: ModelCard, preprocessing: Preprocessing, path: str) -> str | None:
-    """Compare the contrast that a file states with the model's; None if it states none."""
+    """Compare the contrast stated in a file with the model's; None if there is none."""
     stated = getattr(volume, "contrast", None)
     if stated is None or preprocessing.trust_contrast:
         return stated
@@ -312,7 +312,8 @@ def _stated_contrast(volume: Volume, card: ModelCard, preprocessing: Preprocessi
     if shown != card.contrast:
         fix = "leave out `invert`" if preprocessing.invert else "add `invert`"
         raise InputError(
-            f"{path} states that protein is {stated}, the model {card.name!r} knows it {card.contrast}; {fix}"
+            f"{path} states that protein is {stated}, the model {card.name!r} expects it "
+            f"{card.contrast}; {fix}"
         )
     return str(stated)
 
@@ -327,14 +328,14 @@ def _check_contrast(
         fix = "leave out `invert`" if preprocessing.invert else "add `invert`"
         raise InputError(
             f"{path}: protein seems to be {shown}{turned} (skewness {skewness:+.2f}), the model "
-            f"{card.name!r} knows it {card.contrast}; {fix}, or `trust_contrast` if that is wrong"
+            f"{card.name!r} expects it {card.contrast}; {fix}, or `trust_contrast` if that is wrong"
         )
 
 
 def _read(
     volume: Volume, z0: int, z1: int, preprocessing: Preprocessing, scratch: Scratch
 ) -> NDArray[np.float32]:
-    """Copy the planes that are wanted, binned and with the sign that is wanted."""
+    """Read the selected planes, binned and inverted as requested."""
     b = preprocessing.bin
     z, y, x = (n // b for n in (z1 - z0, *volume.shape[1:]))
     if min(z, y, x) < 1:
@@ -354,7 +355,7 @@ def _read(
 def _normalise(
     values: NDArray[np.float32], mask: NDArray[np.bool_] | None, scratch: Scratch, holes: bool
 ) -> None:
-    """Normalise in place; only what is inside the mask is measured, and outside there may be holes."""
+    """Normalise in place; only voxels in the mask are measured, and those outside may be invalid."""
     if mask is None:
         intensity = measure(values)
     else:
@@ -367,7 +368,7 @@ def _normalise(
     def bring(part: slice) -> None:
         for k in range(part.start, part.stop, planes):
             slab = values[k : min(k + planes, part.stop)]
-            if holes:  # what lies outside may be anything, and a network would carry it inside
+            if holes:  # voxels outside may be invalid, and a network would spread them inside
                 slab[~np.isfinite(slab)] = intensity.centre
             slab -= np.float32(intensity.centre)
             slab *= scale_of(intensity)

@@ -1,4 +1,4 @@
-"""A region of a tomogram: a mask of the same or another binning, on the grid that the network sees."""
+"""Masks of tomograms, of the same or another binning, on the grid of the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Triple = tuple[int, int, int]
 
 
 def mask_path(pattern: str, name: str) -> str:
-    """Tell where the mask of a tomogram is: ``{name}`` stands for its name, as files have it."""
+    """Return the path of a tomogram's mask: ``{name}`` stands for its name as a file name."""
     return pattern.replace("{name}", file_name(name)) if "{name}" in pattern else pattern
 
 
@@ -25,7 +25,7 @@ def check_mask(path: str, shape: Triple, voxel_size: float) -> None:
 
 
 class Region:
-    """Where to look in a tomogram.
+    """The region of a tomogram in which to pick.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Region:
     shape
         Voxels (z, y, x) of the tomogram.
     voxel_size
-        Of the tomogram, Å.
+        Voxel size of the tomogram, Å.
 
     Raises
     ------
@@ -51,12 +51,12 @@ class Region:
             raise InputError(f"the mask {path} is empty: all of its voxels are 0")
 
     def at(self, places: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
-        """Look at a grid.
+        """Sample the mask on a grid.
 
         Parameters
         ----------
         places
-            Centres of its voxels along z, y, x in Å, counted from the centre of the tomogram's voxel 0.
+            Voxel centres along z, y, x in Å, relative to the centre of the tomogram's voxel 0.
 
         Returns
         -------
@@ -67,18 +67,18 @@ class Region:
         return np.asarray(self._inside[np.ix_(*picked)])
 
     def holds(self, xyz: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which of (n, 3) positions x, y, z in Å are inside."""
+        """Return which of (n, 3) positions x, y, z in Å are inside."""
         z, y, x = (self._index(axis, xyz[:, 2 - axis]) for axis in range(3))
         return np.asarray(self._inside[z, y, x])
 
     def _index(self, axis: int, places: NDArray[np.float64]) -> NDArray[np.int64]:
-        # a voxel of the mask covers whole voxels of the tomogram: their outer faces are the same
+        # a voxel of the mask covers whole voxels of the tomogram, with the same outer faces
         index = np.floor((places / self._voxel_size + 0.5) / self._ratio + 1e-9).astype(np.int64)
         return np.clip(index, 0, self._inside.shape[axis] - 1)
 
 
 def _opened(path: str, shape: Triple, voxel_size: float) -> Volume:
-    """Open a mask; the header of one with as many voxels as the tomogram does not count."""
+    """Open a mask; its voxel size is ignored if it has as many voxels as the tomogram."""
     try:
         return open_volume(path)
     except InputError:
@@ -89,11 +89,11 @@ def _opened(path: str, shape: Triple, voxel_size: float) -> Volume:
 
 
 def _ratio(mask: Volume, path: str, shape: Triple, voxel_size: float) -> float:
-    """Edge of the mask's voxels in voxels of the tomogram."""
+    """Return the edge of the mask's voxels in voxels of the tomogram."""
     if mask.shape == shape:
         return 1.0
     ratio = mask.voxel_size / voxel_size if mask.voxel_size else float(round(shape[2] / mask.shape[2]))
-    # binning may drop what does not fill a voxel, or fill it up
+    # binning may drop or complete partial voxels at the end
     if ratio <= 0 or any(
         abs(n * ratio - whole) >= max(ratio, 1) for n, whole in zip(mask.shape, shape, strict=True)
     ):

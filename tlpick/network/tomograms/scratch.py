@@ -1,4 +1,4 @@
-"""Arrays for the time of one tomogram: in memory where they fit, else in files without a name."""
+"""Temporary arrays for one tomogram: in memory if they fit, else in unnamed files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from numpy.typing import DTypeLike, NDArray
 class Scratch:
     """Makes arrays; a context manager.
 
-    What does not fit into memory lies in files that have no name from the start, so that nothing is left of
-    them however the program ends.
+    Arrays that do not fit into memory are stored in unnamed files, which disappear however the program ends.
 
     Parameters
     ----------
     folder
-        Where the files lie; it must exist.
+        Existing folder for the files.
     memory
-        Bytes of all arrays that are kept in memory.
+        Bytes for all arrays that are kept in memory.
     """
 
     def __init__(self, folder: Path, memory: float) -> None:
@@ -48,20 +47,20 @@ class Scratch:
         return np.frombuffer(self._maps[-1], dtype).reshape(shape)
 
     def will_hold(self, sizes: list[int]) -> int:
-        """Bytes that arrays of these sizes, made in this order, will take in memory."""
+        """Return the bytes that arrays of these sizes, made in this order, will take in memory."""
         held = 0
         for size in sizes:
             held += size if size <= self._left - held else 0
         return held
 
     def release(self) -> None:
-        """Give back the memory that reading and writing the files took; their contents stay."""
+        """Release the memory used for reading and writing the files; their contents stay."""
         for pages in self._maps:
             pages.madvise(mmap.MADV_DONTNEED)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._maps.clear()  # an array that somebody still holds keeps its map alive
+        self._maps.clear()  # an array in use keeps its map alive
         for file in self._files:
             file.close()

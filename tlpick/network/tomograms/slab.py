@@ -1,10 +1,9 @@
-"""Where the ice is in a tomogram: two planes between which the sample lies, found from the variance along z.
+"""Finds the ice in a tomogram: two planes that enclose the sample, from the variance along z.
 
-Back-projected noise is the same at every height, and what is in the sample adds to it. So the variance of
-the grey values is a step higher inside the ice than in the vacuum above and below. It is measured in
-squares of the tomogram, plane by plane, on details of some 80 to 200 Å: finer ones are mostly noise, and
-coarser ones are smeared along z by the missing wedge. Two planes are then laid through the steps of all
-squares, by least squares, with the slopes that fit best.
+Back-projected noise is the same at every height, and the sample adds to it. So the variance of the grey
+values is higher inside the ice than in the vacuum above and below. It is measured in squares of the tomogram,
+plane by plane, on details of about 80 to 200 Å: finer ones are mostly noise, and coarser ones are smeared
+along z by the missing wedge. Two planes are then fitted to the steps of all squares by least squares.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ Floats = NDArray[np.float64]
 
 #: Edge of the pixels that planes are averaged to first, Å; and of the squares that a variance is taken of.
 PIXEL, SQUARE = 40.0, 640.0
-#: What is slower than this is taken away, pixels.
+#: Coarser details than this are removed, pixels.
 _SLOW = 5
-#: A face is believed if the variance steps by this share at least, and by so many standard errors.
+#: A face needs a step of the variance by at least this share, and by so many standard errors.
 STEP, ERRORS = 0.08, 6.0
-#: A step that is so high needs fewer of them: a small box has few details to count.
+#: A higher step needs fewer standard errors, because a small box has few details.
 HIGH, HIGH_ERRORS = 0.4, 2.0
 #: Measurements of neighbouring planes are not independent: a detail is about so long along z, Å.
 _LENGTH = 100.0
 #: Neither the ice nor the vacuum on a side may be thinner than this, Å.
 _THINNEST_ICE, _THINNEST_VACUUM = 150.0, 60.0
-#: In a thinner volume there is no telling, Å.
+#: In thinner volumes the faces cannot be found, Å.
 THINNEST = 600.0
-#: Faces steeper than this are no faces: tangent of the angle.
+#: Steeper planes are not faces: tangent of the angle.
 STEEPEST = 0.36
 _CUT = 3.0
 #: Details that are so many times the median of their square are cut: 2.5 standard deviations.
@@ -63,9 +62,9 @@ class Slab:
     Attributes
     ----------
     lower, upper
-        Its faces, the one with the smaller z first; -inf and inf where no face is in the volume.
+        Its faces, that with the smaller z first; -inf and inf for faces outside of the volume.
     middle
-        Place (x, y) that their heights are given for, Å.
+        Position (x, y) at which the heights of the faces are given, Å.
     """
 
     lower: Face
@@ -73,12 +72,12 @@ class Slab:
     middle: tuple[float, float]
 
     def holds(self, xyz: NDArray[np.float64], margin: float = 0.0) -> NDArray[np.bool_]:
-        """Tell which of (n, 3) positions x, y, z in Å lie inside, ``margin`` Å or more from each face."""
+        """Return which of (n, 3) positions x, y, z in Å lie inside, at least ``margin`` Å from each face."""
         low, high = self.bounds(xyz[:, 0], xyz[:, 1])
         return np.asarray((xyz[:, 2] >= low + margin) & (xyz[:, 2] <= high - margin))
 
     def bounds(self, x: Any, y: Any) -> tuple[Floats, Floats]:
-        """Heights of the two faces at places, Å."""
+        """Return the heights of the two faces at positions, Å."""
         dx, dy = np.asarray(x) - self.middle[0], np.asarray(y) - self.middle[1]
         low, high = (face.z + face.slope_x * dx + face.slope_y * dy for face in (self.lower, self.upper))
         return np.asarray(low, np.float64), np.asarray(high, np.float64)
@@ -86,16 +85,16 @@ class Slab:
     def at(
         self, places: list[Floats], margin: float = 0.0, out: NDArray[np.bool_] | None = None
     ) -> NDArray[np.bool_]:
-        """Look at a grid.
+        """Sample the slab on a grid.
 
         Parameters
         ----------
         places
-            Centres of its voxels along z, y, x, Å.
+            Voxel centres along z, y, x, Å.
         margin
-            What is so far outside counts as inside, Å.
+            Distance outside of the faces that still counts as inside, Å.
         out
-            (z, y, x) where the answer goes; None: a new array.
+            (z, y, x) array for the result; None: a new array.
 
         Returns
         -------
@@ -110,7 +109,7 @@ class Slab:
         return inside
 
     def words(self) -> str:
-        """Say where the ice is, e.g. ``ice from z 410 to 1,960 Å, tilted by 2.3°``."""
+        """Describe the ice, e.g. ``ice from z 410 to 1,960 Å, tilted by 2.3°``."""
         if math.isinf(self.lower.z) or math.isinf(self.upper.z):
             side, z = ("up to", self.upper.z) if math.isinf(self.lower.z) else ("from", self.lower.z)
             text = f"ice {side} z {z:,.0f} Å"
@@ -133,12 +132,12 @@ def find_slab(
     voxel_size
         Å.
     offset
-        Place (x, y, z) of the centre of voxel 0 in the frame that the slab is wanted in, Å.
+        Position (x, y, z) of the centre of voxel 0 in the frame of the slab, Å.
 
     Returns
     -------
     Slab or None
-        None if the variance does not step: the sample fills the volume, or nothing tells.
+        None if the variance has no step: the sample fills the volume, or the faces cannot be seen.
     """
     profiles, y, x = _variances(values, voxel_size)
     if profiles is None:
@@ -276,7 +275,7 @@ class _Fit:
         return self._sum[self._rows, k] + (z - k) * self.profiles[self._rows, k]
 
     def _believed(self, low: Floats, high: Floats) -> tuple[Floats, Floats] | None:
-        """Leave out faces that do not stand out of the noise."""
+        """Leave out faces that are not significant."""
         z = np.arange(self.nz) + 0.5
         a, b = (p[0] + p[1] * self.x + p[2] * self.y for p in (low, high))
         inside = (z >= a[:, None]) & (z <= b[:, None])
