@@ -47,8 +47,8 @@ from tlpick.evaluation.fit_check import check_fit
 from tlpick.evaluation.wrong_share import add_wrong_share
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
-from tlpick.network.model import ASIDE, IN_MEMORY, Model, give_back, load_model, resident
-from tlpick.network.tiles import Tiling
+from tlpick.network.memory import resident
+from tlpick.network.model import IN_MEMORY, Model, load_model
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
@@ -242,7 +242,11 @@ def pick_tomogram(
     clock = _Clock()
     _ = loaded.network  # loading is a separate stage
     clock.lap("load model")
-    with work_folder(target) as work, Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
+    with (
+        work_folder(target) as work,
+        Scratch(work, IN_MEMORY * settings.max_memory) as scratch,
+        Scratch(work, 0.0) as shelf,
+    ):
         left = settings.max_memory - resident()
         prepared = prepare(tomogram, card, settings.preprocessing, scratch, left, volume)
         clock.lap("read")
@@ -273,11 +277,14 @@ def pick_tomogram(
             card.classes,
         )
         clock.lap("write")
+        tiling = segmentation.tiling
         chance = particles.empty()
         if n_decoys:
-            chance = _in_decoys(
-                name, loaded, prepared, settings, n_decoys, work, content, part, segmentation.tiling
-            )
+            noise = decoys.learn(prepared.values, prepared.grid, prepared.sample)
+            # decoys take the place of the tomogram and its segmentation in memory
+            del segmentation
+            prepared = replace(prepared, values=shelf.copied(prepared.values, scratch))
+            chance = _in_decoys(name, loaded, noise, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
         differences = check_fit(prepared, card)
         judgement = add_wrong_share(table, chance, card, n_decoys, prepared)
@@ -295,7 +302,6 @@ def pick_tomogram(
         if not n_decoys:
             (target / DECOYS).unlink(missing_ok=True)
 
-    tiling = segmentation.tiling
     picked = Picked(
         name=name,
         path=absolute(tomogram.path),
@@ -372,24 +378,22 @@ def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
 def _in_decoys(
     name: str,
     loaded: Model,
+    noise: decoys.Model,
     prepared: Prepared,
     settings: Settings,
     n_decoys: int,
     work: Path,
     content: str,
     part: _Part,
-    tiling: Tiling,
 ) -> pd.DataFrame:
-    """Pick in decoys of a tomogram as in the tomogram itself; return the picks of all decoys."""
-    model = decoys.learn(prepared.values, prepared.grid, prepared.sample)
+    """Pick in decoys of a tomogram as in the tomogram itself; returns the picks of all of them."""
     tables = []
     for number in range(n_decoys):
         part.next()
-        with Scratch(work, 0.0) as scratch:  # all in files, so that the network has the memory
-            give_back()
-            # the backend keeps what its sweep took, which is idle now
-            left = max(settings.max_memory - resident() - ASIDE, settings.max_memory / 8)
-            values = model.make(number, scratch, seed=content, memory=left)
+        with Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
+            left = settings.max_memory - resident() - loaded.aside
+            with Scratch(work, 0.0) as aside:
+                values = noise.make(number, scratch, seed=content, memory=left, aside=aside)
             segmentation = loaded.segment_prepared(
                 replace(prepared, values=values),
                 max_memory=settings.max_memory,
@@ -397,7 +401,6 @@ def _in_decoys(
                 tta=settings.tta,
                 scratch=scratch,
                 progress=part.show,
-                tiling=tiling,
             )
             table = loaded.localise(
                 prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
