@@ -19,8 +19,8 @@ WRONG = "wrong"
 WRONG_MOST = "wrong_at_most"
 #: Correlation of a pick with the mean particle of the training data, and with its mirror image.
 LIKENESS, MIRROR = "likeness", "mirror"
-#: Where other molecules are counted, expected F1 falls slowly over hundreds of picks. Wrong picks can be sorted
-#: out later and missed particles are lost, so the longest list is kept that costs a fifth of it at most.
+#: If other molecules are counted, expected F1 falls slowly over hundreds of picks. Wrong picks can be sorted
+#: out later but missed particles are lost, so the longest list is kept that costs a fifth of it at most.
 SLACK = 0.2
 
 
