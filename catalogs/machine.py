@@ -21,6 +21,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 # Other distributions that contain the same package.
 _DISTRIBUTIONS = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 _SWITCH, _LIMIT = "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"
+_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
 # Instruction sets that matter for speed, best first: name, and flags of /proc/cpuinfo, any of which shows it.
 _SETS = (
     ("AMX", ("amx_tile", "amx_bf16")),
@@ -82,12 +83,18 @@ def machine() -> Machine:
     return Machine(name, best, cores, _onednn())
 
 
-def prefer_onednn() -> None:
+def prefer_onednn(*, keep_memory: bool) -> None:
     """Let TensorFlow use oneDNN on every processor, unless the user has set this.
 
     TensorFlow reads the environment once, when it is imported. Child processes inherit it.
+
+    Parameters
+    ----------
+    keep_memory
+        Whether oneDNN keeps the memory that it has used once, as suits training, or returns it.
     """
     os.environ.setdefault(_SWITCH, "1")
+    os.environ.setdefault(_ALLOCATOR, "0" if keep_memory else "1")
 
 
 def prefer_installed_backend() -> None:

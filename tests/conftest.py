@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as on the workers
-prefer_onednn()  # some tests make networks before they import a package that does this
+prefer_onednn(keep_memory=False)  # some tests make networks before they import a package that does this
 
 # how long an example takes says how busy the machine is, not whether the code is right
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

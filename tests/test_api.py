@@ -110,3 +110,78 @@ def test_an_input_error_knows_its_parameter() -> None:
     assert InputError("no such file", parameter="volume").parameter == "volume"
     travelled = pickle.loads(pickle.dumps(InputError("wrong", parameter="to")))
     assert (str(travelled), travelled.parameter) == ("wrong", "to")
+
+
+class Called(Exception):
+    """A function of the API was called, and how."""
+
+    def __init__(self, *args: object, **words: object) -> None:
+        super().__init__(*args)
+        self.words = words
+
+
+@pytest.mark.parametrize(
+    ("function", "command", "words"),
+    [
+        (
+            "tlgen.api.make",
+            "tlgen run demo --to c --retries 1 --time-limit 2",
+            {"retries": 1, "time_limit": 120},
+        ),
+        (
+            "tlgen.api.reconstruct_series",
+            "tlgen reconstruct a.mrc --angles a.tlt --to b.mrc --bin 2",
+            {"bin": 2},
+        ),
+        ("tlgen.api.open_scene", "tlgen view scene --to s.png", {}),
+        ("tltrain.api.fit", "tltrain fit c --to m.tlm --overwrite", {"overwrite": True, "yes": False}),
+        (
+            "tltrain.api.fine_tune",
+            "tltrain finetune m.tlm -t a.mrc -p a.star --class 80S=ribosome --held-out a",
+            {"classes": {"80S": "ribosome"}, "held_out": ("a",)},
+        ),
+        ("tltrain.api.learning_curve", "tltrain finetune m.tlm -t a.mrc -p a.star --learning-curve 0,5", {}),
+        (
+            "tlpick.api.pick_many",
+            "tlpick run m.tlm a.mrc --to p --fdr 0.1 --max-memory 4GiB --decoys off --tta 4 --workers 3",
+            {"fdr": 0.1, "max_memory": 2.0**32, "decoys": 0, "tta": 4, "cluster": "local:3"},
+        ),
+        (
+            "tlpick.api.score",
+            "tlpick score p c --radius 80 --join a=b",
+            {"report": True, "radius": 80.0, "join": {"a": "b"}},
+        ),
+        (
+            "tlpick.api.calibrate",
+            "tlpick calibrate m.tlm c --to n.tlm",
+            {"to": "n.tlm", "where": "split == 'val'"},
+        ),
+    ],
+)
+def test_a_command_calls_what_python_users_call(
+    monkeypatch: pytest.MonkeyPatch, function: str, command: str, words: dict[str, object]
+) -> None:
+    module, _, name = function.rpartition(".")
+
+    def called(*args: object, **given: object) -> None:
+        raise Called(*args, **given)
+
+    monkeypatch.setattr(importlib.import_module(module), name, called)
+    program, *arguments = command.split()
+    group = getattr(importlib.import_module(f"{program}.cli"), program)
+    with pytest.raises(Called) as how:
+        group.main(arguments, standalone_mode=False)
+    assert words.items() <= how.value.words.items()
+
+
+def test_two_wishes_for_the_same_picks_are_refused() -> None:
+    import tlpick
+
+    with pytest.raises(InputError, match="`fdr` and `top` all say which picks are kept"):
+        tlpick.pick_many("m.tlm", "a.mrc", "picks", fdr=0.1, top=5)
+    with pytest.raises(InputError, match=r"`fdr=1\.5` is not a share"):
+        tlpick.pick_many("m.tlm", "a.mrc", "picks", fdr=1.5)
+    with pytest.raises(InputError, match="`join` is for comparisons with `report=True`"):
+        tlpick.score("a.star", "b.star", join={"a": "b"})
+    with pytest.raises(InputError, match="`report` takes the radii of the run"):
+        tlpick.score("a.star", "b.star", radii={"a": 1.0}, report=True)

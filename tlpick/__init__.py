@@ -44,5 +44,5 @@ __getattr__, __dir__ = exports(
     former={"Terms": "Preprocessing"},
 )
 
-prefer_onednn()
+prefer_onednn(keep_memory=False)
 prefer_installed_backend()

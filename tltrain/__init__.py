@@ -25,5 +25,5 @@ __getattr__, __dir__ = exports(
     },
 )
 
-prefer_onednn()
+prefer_onednn(keep_memory=True)
 prefer_installed_backend()

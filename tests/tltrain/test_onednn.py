@@ -68,6 +68,38 @@ def test_a_worker_computes_with_onednn(monkeypatch):
     assert pickle.loads(answer.blob)["kernels"].startswith("oneDNN on, ")
 
 
+#: Batches with all of their changes, as a training gets them.
+BATCHES = """
+import hashlib, sys
+from catalogs.corpus.catalog import Catalog
+from tltrain.data.augment import Augmentation
+from tltrain.data.stream import open_stream
+catalog = Catalog.open(sys.argv[1])
+records = [record for record in catalog.records() if record.split == "train"]
+stream = open_stream(catalog, records, patch=24, batch=3, seed=5, augmentation=Augmentation())
+for _, (grey, classes) in zip(range(6), stream.batches()):
+    print(hashlib.sha256(grey.tobytes() + classes.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_patches_are_the_same_on_a_processor_that_has_avx2_only(corpus):
+    """Compiled loops and NumPy's own take other instructions there; the numbers must be the same."""
+    wide = [word for word in Path("/proc/cpuinfo").read_text().split() if word.startswith("avx512")]
+    if not wide:
+        pytest.skip("this processor has AVX2 only")
+    least = {LIMIT: "AVX2", "NUMBA_CPU_NAME": "haswell"}
+    least["NPY_DISABLE_CPU_FEATURES"] = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL"
+    said = []
+    for more in ({}, least):
+        command = [sys.executable, "-W", "ignore", "-c", BATCHES, corpus.url]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(**more))
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.split())
+    assert len(set(said[0])) == 6
+    assert said[0] == said[1]
+
+
 def test_benchmarks_import_our_packages_before_keras():
     """Whatever a benchmark imports first, it must be what switches oneDNN on."""
     computing = []

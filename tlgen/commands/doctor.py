@@ -53,7 +53,7 @@ def examine() -> list[Line]:
 
 
 def _program() -> Iterator[Line]:
-    prefer_onednn()
+    prefer_onednn(keep_memory=True)
     yield Line("template-learning", version("template-learning"))
     yield Line("Python", f"{sys.version.split()[0]} ({sys.executable})")
     yield Line("processor", str(machine()))

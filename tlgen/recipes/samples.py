@@ -33,6 +33,9 @@ _CONTRAST_VERSIONS = {"physical": 2}
 #: The same, only for samples of the multislice engine with pixels larger than this, Å.
 _LARGE_PIXELS, _LARGE_PIXELS_VERSION = 2.0, 2
 
+#: The same, only for samples of the multislice engine: its slabs are twice as thick as in earlier versions.
+_MULTISLICE_VERSION = 2
+
 #: The random stages in making a sample; each has its own seed.
 STAGES = ("counts", "decorations", "pack", "alignment", "simulate")
 
@@ -188,6 +191,8 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 content["contrast_version"] = _CONTRAST_VERSIONS[acquisition.contrast]
             if acquisition.engine == "multislice" and acquisition.pixel_size > _LARGE_PIXELS:
                 content["pixel_version"] = _LARGE_PIXELS_VERSION
+            if acquisition.engine == "multislice":
+                content["multislice_version"] = _MULTISLICE_VERSION
             if not steps_meet(acquisition):  # earlier versions counted angles from tilt_min
                 content["tilt_version"] = 2
             specs.append(

@@ -47,7 +47,8 @@ from tlpick.evaluation.fit_check import check_fit
 from tlpick.evaluation.wrong_share import add_wrong_share
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options
-from tlpick.network.model import ASIDE, IN_MEMORY, Model, give_back, load_model, resident
+from tlpick.network.memory import resident
+from tlpick.network.model import IN_MEMORY, Model, load_model
 from tlpick.network.tomograms import decoy as decoys
 from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
@@ -241,7 +242,11 @@ def pick_tomogram(
     clock = _Clock()
     _ = loaded.network  # loading is a separate stage
     clock.lap("load model")
-    with work_folder(target) as work, Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
+    with (
+        work_folder(target) as work,
+        Scratch(work, IN_MEMORY * settings.max_memory) as scratch,
+        Scratch(work, 0.0) as shelf,
+    ):
         left = settings.max_memory - resident()
         prepared = prepare(tomogram, card, settings.preprocessing, scratch, left, volume)
         clock.lap("read")
@@ -272,9 +277,14 @@ def pick_tomogram(
             card.classes,
         )
         clock.lap("write")
+        tiling = segmentation.tiling
         chance = particles.empty()
         if n_decoys:
-            chance = _in_decoys(name, loaded, prepared, settings, n_decoys, work, content, part)
+            noise = decoys.learn(prepared.values, prepared.grid, prepared.sample)
+            # decoys take the place of the tomogram and its segmentation in memory
+            del segmentation
+            prepared = replace(prepared, values=shelf.copied(prepared.values, scratch))
+            chance = _in_decoys(name, loaded, noise, prepared, settings, n_decoys, work, content, part)
             clock.lap("decoys")
         differences = check_fit(prepared, card)
         judgement = add_wrong_share(table, chance, card, n_decoys, prepared)
@@ -292,7 +302,6 @@ def pick_tomogram(
         if not n_decoys:
             (target / DECOYS).unlink(missing_ok=True)
 
-    tiling = segmentation.tiling
     picked = Picked(
         name=name,
         path=absolute(tomogram.path),
@@ -369,6 +378,7 @@ def _stated(tomogram: Tomogram, hashes: list[str]) -> str:
 def _in_decoys(
     name: str,
     loaded: Model,
+    noise: decoys.Model,
     prepared: Prepared,
     settings: Settings,
     n_decoys: int,
@@ -376,15 +386,14 @@ def _in_decoys(
     content: str,
     part: _Part,
 ) -> pd.DataFrame:
-    """Pick in decoys of a tomogram as in the tomogram itself; return the picks of all decoys."""
-    model = decoys.learn(prepared.values, prepared.grid, prepared.sample)
+    """Pick in decoys of a tomogram as in the tomogram itself; returns the picks of all of them."""
     tables = []
     for number in range(n_decoys):
         part.next()
-        with Scratch(work, 0.0) as scratch:  # all in files, so that the network has the memory
-            give_back()
-            left = settings.max_memory - resident() - ASIDE
-            values = model.make(number, scratch, seed=content, memory=left)
+        with Scratch(work, IN_MEMORY * settings.max_memory) as scratch:
+            left = settings.max_memory - resident() - loaded.aside
+            with Scratch(work, 0.0) as aside:
+                values = noise.make(number, scratch, seed=content, memory=left, aside=aside)
             segmentation = loaded.segment_prepared(
                 replace(prepared, values=values),
                 max_memory=settings.max_memory,

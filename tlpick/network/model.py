@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import tempfile
@@ -24,6 +23,7 @@ from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.keras_network import in_float32, load_keras
 from tlpick.network.localisation.localise import Options, localise
+from tlpick.network.memory import give_back, resident
 from tlpick.network.picks import as_table, particle_volumes, refuse_unknown_classes
 from tlpick.network.segment import Segmentation, load_network, predict, segment
 from tlpick.network.threads import pool
@@ -42,8 +42,11 @@ Predictor = Callable[[NDArray[Any]], Iterator[tuple[Box, NDArray[np.float32]]]]
 
 #: Default limit in bytes for the memory of the sweep.
 MEMORY = 3e9
-#: Bytes for Keras' compiled layers and the allocators of its threads, besides the slabs.
-ASIDE = 250e6
+#: Bytes for Keras' compiled layers and the allocators of its threads, besides the slabs: in the first sweep,
+#: and in later ones, when the process already uses most of them.
+ASIDE, ASIDE_LATER = 250e6, 120e6
+#: Share of the sweep's memory that is lost to fragmentation.
+_LOST = 0.1
 #: Share of the memory for the arrays of a tomogram; what does not fit is stored in files.
 IN_MEMORY = 0.25
 
@@ -65,6 +68,7 @@ class Model:
 
     def __init__(self, path: str, card: ModelCard, fingerprint: str) -> None:
         self.path, self.card, self.fingerprint = path, card, fingerprint
+        self._has_swept = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load_model, (self.path,)
@@ -96,6 +100,11 @@ class Model:
     def radii(self) -> dict[str, float]:
         """Class -> radius of its particles in Å."""
         return {info.name: info.radius for info in self.card.classes}
+
+    @property
+    def aside(self) -> float:
+        """Bytes that the next sweep takes beside its slabs."""
+        return ASIDE_LATER if self._has_swept else ASIDE
 
     @cached_property
     def network(self) -> Graph:
@@ -222,8 +231,9 @@ class Model:
         arrays = [voxels, voxels, *sums]
         to_come = scratch.will_hold(arrays) if scratch is not None else sum(arrays)
         z, y, x = prepared.values.shape
-        tiling = plan((z, y, x), network, max_memory - resident() - to_come - ASIDE, tile)
-        return segment(
+        left = max_memory - resident() - to_come - self.aside
+        tiling = plan((z, y, x), network, (1 - _LOST) * left, tile)
+        segmentation = segment(
             prepared.values,
             network,
             tiling,
@@ -234,6 +244,8 @@ class Model:
             scratch=scratch,
             progress=progress,
         )
+        self._has_swept = True
+        return segmentation
 
     def localise(
         self,
@@ -369,20 +381,6 @@ def predictor(network: Any, memory: float = MEMORY) -> Predictor:
             yield box, probabilities
 
     return over
-
-
-def give_back() -> None:
-    """Return memory that was freed to the system: the C library keeps pieces for later, and they count."""
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):  # a C library that does not know it
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def resident() -> int:
-    """Return the bytes that this process uses in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _opened(volume: Volume | NDArray[Any] | da.Array | str | os.PathLike[str]) -> Volume:

@@ -19,6 +19,7 @@ from tlpick.network.decide import Rule, add_probabilities
 from tlpick.network.fuse import joined
 from tlpick.network.geometry import Graph, Node, read_graph
 from tlpick.network.keras_network import load_keras
+from tlpick.network.memory import reused
 from tlpick.network.orientations import SYMMETRIES, turned
 from tlpick.network.sweep import sweep
 from tlpick.network.threads import pool
@@ -170,7 +171,8 @@ def segment(
     along = tiling.padded[tiling.axis]
     total, done = len(orientations) * len(tiling) * along, 0
 
-    with pool() as threads:  # classes of these planes are assigned while the network computes the next ones
+    # classes of these planes are assigned while the network computes the next ones
+    with reused(tiling.bytes), pool() as threads:
         for axes in orientations:
             seen = None if mask is None else turned(mask, axes)
             for columns, end, target, answer in predict(turned(volume, axes), network, tiling, seen):

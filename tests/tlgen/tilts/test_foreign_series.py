@@ -397,7 +397,7 @@ def test_a_recipe_says_that_the_order_is_not_known(
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
     read_recipe(str(tmp_path / "a.yaml"))
     assert "15-Mai-24" in caplog.text
-    assert "write them as text in that order" in caplog.text
+    assert "write the tilts as text in the order in which they were taken" in caplog.text
     (tmp_path / "a.yaml").write_text(yaml.safe_dump({**content, "reconstruction": {"dose_weighting": True}}))
     with pytest.raises(InputError, match="dose_weighting needs the order of the tilts"):
         read_recipe(str(tmp_path / "a.yaml"))

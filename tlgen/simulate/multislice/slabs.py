@@ -27,16 +27,16 @@ from tlgen.tilts.scheme import Tilt
 #: Å; pixels are at most this, or a sixth of a voxel. What is scattered beyond the grid's frequencies is not
 #: lost to the others: with a quarter of 16 Å, the image's largest features had a tenth too little power.
 FINEST_GRID, PIXELS_PER_VOXEL = 2.0, 6
-THINNEST_SLAB, THICKEST_SLAB = 20.0, 100.0  # Å
+THINNEST_SLAB, THICKEST_SLAB = 20.0, 200.0  # Å
 
 
 def slab(voxel_size: float) -> float:
     """Thickness of a slab in Å, at most, that changes nothing at so large a voxel (Å).
 
     Half a slab is by how much an atom is out of focus at most; the phase that this makes at the voxels'
-    Nyquist frequency is 0.008 radians at 300 kV.
+    Nyquist frequency is 0.016 radians at 300 kV.
     """
-    return min(max(voxel_size**2, THINNEST_SLAB), THICKEST_SLAB)
+    return min(max(2 * voxel_size**2, THINNEST_SLAB), THICKEST_SLAB)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from catalogs.intensity import CLIP
 from catalogs.seeds import generator
+from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.scratch import Scratch
 
 Real = NDArray[np.float32]
@@ -37,6 +38,8 @@ _APART = 1.15
 _BLOCK, _KERNEL = 96, 32
 #: Largest number of blocks for the average power.
 _BLOCKS = 160
+#: Planes that are drawn before their pages are released.
+_DRAWN = 32
 #: Edges of the columns in which noise is filtered, voxels; the widest that fits is fastest.
 _COLUMNS = (256, 192, 128, 96, 64, 48, 32)
 #: More voxels do not help: the statistical error of a decoy of this size is small.
@@ -72,7 +75,14 @@ class Model:
     kind: Real
     kernels: Real
 
-    def make(self, number: int, scratch: Scratch, seed: str = "", memory: float = 1e9) -> Real:
+    def make(
+        self,
+        number: int,
+        scratch: Scratch,
+        seed: str = "",
+        memory: float = 1e9,
+        aside: Scratch | None = None,
+    ) -> Real:
         """Make a decoy.
 
         Parameters
@@ -85,13 +95,15 @@ class Model:
             Identifies the tomogram.
         memory
             Bytes that may be used meanwhile.
+        aside
+            Storage of the noise, and of the decoy until it is complete; None: ``scratch``.
 
         Returns
         -------
         ndarray of float32
             (z, y, x), clipped like normalised grey values.
         """
-        return _make(self, number, scratch, seed, memory)
+        return _make(self, number, scratch, aside or scratch, seed, memory)
 
 
 def learn(values: Real, voxel_size: float, inside: NDArray[np.bool_] | None = None) -> Model:
@@ -182,18 +194,29 @@ def _kernels(
         window = window * np.sin(np.pi * (np.arange(n) + 0.5) / n).astype(np.float32).reshape(shape)
     power = np.zeros((n_kinds, size[0], size[1], size[2] // 2 + 1))
     weight = np.zeros(n_kinds)
-    for box in _blocks(values.shape, size):
+    least = 0.3 * float((window**2).sum(dtype=np.float64))
+
+    def measured(box: tuple[slice, slice, slice]) -> tuple[float, float, Real] | None:
         taper = window if inside is None else window * inside[box]
         total = float((taper**2).sum(dtype=np.float64))
-        if total < 0.3 * float((window**2).sum(dtype=np.float64)):
-            continue
+        if total < least:
+            return None
         block = (values[box] - _at(background, b, box)) * taper
-        here = np.abs(fft.rfftn(block)) ** 2
         place = float((_at(kind, b, box) * taper**2).sum(dtype=np.float64)) / total
-        for k in range(n_kinds):
-            share = max(0.0, 1 - abs(place - k))
-            power[k] += share * here
-            weight[k] += share * total
+        return total, place, np.abs(fft.rfftn(block)) ** 2
+
+    with pool() as threads:
+        boxes, some = list(_blocks(values.shape, size)), 2 * allowed_threads()
+        for first in range(0, len(boxes), some):
+            # in the blocks' order, so that sums are the same however many threads there are
+            for found in threads.map(measured, boxes[first : first + some]):
+                if found is None:
+                    continue
+                total, place, here = found
+                for k in range(n_kinds):
+                    if (share := max(0.0, 1 - abs(place - k))) > 0:
+                        power[k] += share * here
+                        weight[k] += share * total
     amplitude = np.sqrt(power / np.maximum(weight, 1e-9)[:, None, None, None])
     for k in np.flatnonzero(weight == 0).tolist():  # a kind that no block is of
         amplitude[k] = amplitude[int(np.argmin(np.where(weight > 0, np.abs(np.arange(n_kinds) - k), 99)))]
@@ -230,28 +253,34 @@ def _blocks(shape: tuple[int, ...], size: list[int]) -> Iterator[tuple[slice, sl
         yield slice(z, z + size[0]), slice(y, y + size[1]), slice(x, x + size[2])
 
 
-def _make(model: Model, number: int, scratch: Scratch, seed: str, memory: float) -> Real:
+def _make(model: Model, number: int, scratch: Scratch, aside: Scratch, seed: str, memory: float) -> Real:
     from scipy import fft
 
     nz, ny, nx = model.shape
-    noise = scratch.array(model.shape, np.float32)
-    for z in range(nz):
+    noise = aside.array(model.shape, np.float32)
+
+    def draw(z: int) -> None:
         noise[z] = generator("decoy", seed, number, z).standard_normal((ny, nx), np.float32)
-    scratch.release()
-    out: Real = scratch.array(model.shape, np.float32)
+
+    with pool() as threads:
+        for first in range(0, nz, _DRAWN):
+            list(threads.map(draw, range(first, min(first + _DRAWN, nz))))
+            aside.release()
+    out: Real = aside.array(model.shape, np.float32)
     r = _KERNEL
-    # filters, the noise and its spectrum, their product, the filtered noise and the sum are there at a time
-    arrays = len(model.kernels) + 6
+    # filters; the noise, its spectrum, their product, the filtered noise, the sum, what is between them, and
+    # pages of the two files: at the worst moment so many arrays are there
+    arrays = len(model.kernels) + 14
     fits = [n for n in _COLUMNS if 4.0 * arrays * (nz + 2 * r) * (n + 2 * r) ** 2 <= memory] or [_COLUMNS[-1]]
     step = [min(fits[0], n) for n in (ny, nx)]
     size = [fft.next_fast_len(n + 2 * r, real=True) for n in (nz, *step)]
-    filters = []
+    filters, workers = [], allowed_threads()
     for kernel in model.kernels:
         padded = np.zeros(size, np.float32)
         half = np.array([r] * 3)
         index = np.ix_(*(np.r_[0:h, n - h : n] for h, n in zip(half, size, strict=True)))
         padded[index] = kernel
-        filters.append(fft.rfftn(padded))
+        filters.append(fft.rfftn(padded, workers=workers))
     for y in range(0, ny, step[0]):
         for x in range(0, nx, step[1]):
             ends = (nz, min(y + step[0], ny), min(x + step[1], nx))
@@ -260,13 +289,13 @@ def _make(model: Model, number: int, scratch: Scratch, seed: str, memory: float)
             planes = [
                 np.arange(a - r, b + r) % n for a, b, n in zip((0, y, x), ends, model.shape, strict=True)
             ]
-            spectrum = fft.rfftn(noise[np.ix_(*planes)], size)
+            spectrum = fft.rfftn(noise[np.ix_(*planes)], size, workers=workers)
             kind = _at(model.kind, model.pixel, box)
             total = _at(model.background, model.pixel, box)
             for k, each in enumerate(filters):
-                filtered = fft.irfftn(spectrum * each, size)
+                filtered = fft.irfftn(spectrum * each, size, overwrite_x=True, workers=workers)
                 share = np.maximum(0, 1 - np.abs(kind - k)) if len(filters) > 1 else np.float32(1)
                 total += share * filtered[r : r + nz, r : r + ends[1] - y, r : r + ends[2] - x]
             np.clip(total, -CLIP, CLIP, out=out[box])
-        scratch.release()
-    return out
+            aside.release()
+    return out if scratch is aside else scratch.copied(out, aside)

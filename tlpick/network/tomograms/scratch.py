@@ -12,6 +12,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+#: Planes that are copied before the memory of their pages is released.
+_COPIED = 32
+
 
 class Scratch:
     """Makes arrays; a context manager.
@@ -45,6 +48,15 @@ class Scratch:
         self._files.append(file)
         self._maps.append(mmap.mmap(file.fileno(), size))
         return np.frombuffer(self._maps[-1], dtype).reshape(shape)
+
+    def copied(self, array: NDArray[Any], source: Scratch) -> NDArray[Any]:
+        """Copy an array of another scratch, and release the memory of copied planes that lie in files."""
+        copy = self.array(array.shape, array.dtype)
+        for k in range(0, len(array), _COPIED):
+            copy[k : k + _COPIED] = array[k : k + _COPIED]
+            self.release()
+            source.release()
+        return copy
 
     def will_hold(self, sizes: list[int]) -> int:
         """Return the bytes that arrays of these sizes, made in this order, will take in memory."""
