@@ -64,7 +64,8 @@ SIZES = (
     ),
     Size(
         name="a paper",
-        boxes="100 boxes of 256 x 256 x 128 voxels by multislice, in many conditions; 10 variants of each structure",
+        boxes="100 boxes of 256 x 256 x 128 voxels by multislice, in many conditions; "
+        "10 variants of each structure",
         network="deepfinder", steps=10_000, patch=48, batch=24,
         options="--network deepfinder --steps 10000 --patch 48 --batch 24",
         corpus=4.13, training=85.7,
