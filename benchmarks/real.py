@@ -27,6 +27,7 @@ from scipy.spatial import cKDTree
 from catalogs import particles
 from catalogs.corpus.catalog import Catalog
 from tlpick.evaluation.matching import evaluate
+from tlpick.output.gallery import in_order
 
 JUDGES = Path(__file__).parent / "judges"
 DOMAINS = ("thick", "plate", "coarse")
@@ -66,8 +67,8 @@ def found(table: pd.DataFrame, silver: np.ndarray) -> float:
 
 
 def average_precision(table: pd.DataFrame, silver: np.ndarray) -> float:
-    """Area under precision over recall of the silver places in this half, picks in order of score."""
-    ours = table[table["y"] < HALF].sort_values("score", ascending=False)
+    """Area under precision over recall of the silver places in this half, the best picks first."""
+    ours = in_order(table[table["y"] < HALF])
     far, nearest = cKDTree(silver).query(ours[["x", "y", "z"]].to_numpy(np.float64))
     seen: set[int] = set()
     right = np.zeros(len(ours), bool)
@@ -93,7 +94,7 @@ def cell(data: Path, work: Path, model: Path) -> dict[str, Any]:
     listed = pd.read_csv(data / "silver_ribosomes_y_below_3150A.csv")
     places = listed[["x_A", "y_A", "z_A"]].to_numpy(np.float64)
     surest = places[listed["rank"].to_numpy() <= 150]
-    best = every.sort_values("score", ascending=False)
+    best = in_order(every)
     done = json.loads((picks / "TS_01" / "done.json").read_text())
     return {
         "kept_picks": len(kept),
@@ -102,12 +103,20 @@ def cell(data: Path, work: Path, model: Path) -> dict[str, Any]:
         "recall_rank150_100A": round(found(kept, surest), 3),
         "recall_best500_100A": round(found(best[:500], surest), 3),
         "recall_best700_100A": round(found(best[:700], surest), 3),
+        "expected_wrong": _greatest(kept, "wrong"),
+        "expected_wrong_at_most": _greatest(kept, "wrong_at_most"),
+        "hand": done["hands"].get("ribosome"),
         "inside_cell": round(float(inside_cell(kept).mean()), 3) if len(kept) else 0.0,
         "average_precision_before": round(average_precision(every, places), 3),
+        "differs": done["differs"],
         "ice": done["ice"],
         "beads": done["beads"],
         "pick_seconds": round(sum(done["seconds"].values())),
     }
+
+
+def _greatest(table: pd.DataFrame, column: str) -> float | None:
+    return round(float(table[column].max()), 3) if len(table) and column in table else None
 
 
 def judges(work: Path, model: Path) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def test_two_wishes_for_the_same_picks_are_refused() -> None:
 
     with pytest.raises(InputError, match="`fdr` and `top` all say which picks are kept"):
         tlpick.pick_many("m.tlm", "a.mrc", "picks", fdr=0.1, top=5)
-    with pytest.raises(InputError, match=r"`fdr=1\.5` is no share"):
+    with pytest.raises(InputError, match=r"`fdr=1\.5` is not a share"):
         tlpick.pick_many("m.tlm", "a.mrc", "picks", fdr=1.5)
     with pytest.raises(InputError, match="`join` is for comparisons with `report=True`"):
         tlpick.score("a.star", "b.star", join={"a": "b"})

@@ -1,1 +1,1 @@
-"""Tetris: many molecules in a box, close together and nowhere in each other."""
+"""Tetris: pack many molecules into a box, close together and without overlap."""

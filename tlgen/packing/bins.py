@@ -1,4 +1,4 @@
-"""The box in bins: what is occupied, where a molecule fits, and where it touches the most."""
+"""A box divided into bins: which are occupied, where a molecule fits, and where it has most contact."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from tlgen.packing.obstacles import Bits, Bytes, Integers
 if TYPE_CHECKING:
     from tlgen.packing.tetris import HasDistance
 
-#: Å; rounding in the positions must not eat into the gap, nor push an atom through a face.
+#: Å; margin for rounding of positions, so that the gap is kept and no atom leaves the box.
 _SLACK = 1e-5
 
-#: Å around a molecule's place in which it looks for company, if molecules are to be spread; then everywhere.
+#: Å around a molecule's random place in which neighbours are sought, if molecules are spread; then
+#: everywhere.
 _COMPANY = (100.0, 300.0, 1e9)
 
-#: Cubes of a molecule that are looked at first.
+#: Cubes of a molecule that are tested first.
 _CUBES = 24
 
 #: Places at which contacts are counted for a molecule; of more, about as many are drawn.
@@ -67,7 +68,7 @@ class Bins:
     extent
         Å from the centre to the farthest point of any molecule that is to be placed.
     cut
-        Whether molecules may stick out of the box along x and y.
+        Whether molecules may extend beyond the box along x and y.
     """
 
     def __init__(self, box: NDArray[np.float64], size: float, gap: float, extent: float, cut: bool) -> None:
@@ -91,8 +92,8 @@ class Bins:
     def block(self, obstacle: HasDistance) -> None:
         """Occupy every bin that any of an obstacle may be in; InputError if it gives no distances.
 
-        Blocks of bins are judged by their centres first, then bins by theirs, and bins at the surface by the
-        centres of smaller parts, so that molecules come nearer than the bins are wide.
+        Blocks of bins are tested at their centres first, then bins at theirs, and bins at the surface at the
+        centres of smaller parts, so that molecules can come nearer than the width of a bin.
         """
         shape = np.array([*self.columns.shape[:2], self.depth])
         blocks = -(-shape // _BLOCK)
@@ -114,7 +115,7 @@ class Bins:
                 self.centres.append(bins.mean(axis=0).astype(np.int64))
 
     def _holds(self, obstacle: HasDistance, bins: Integers) -> NDArray[np.bool_]:
-        """Tell of each bin whether any of an obstacle may be in it."""
+        """Return for each bin whether a part of an obstacle may be in it."""
         reach = np.sqrt(3) / 2 * self.size + _SLACK  # of a bin from its centre
         distance = self._distance(obstacle, bins)
         solid = np.asarray(distance <= -reach)  # wholly inside
@@ -142,9 +143,9 @@ class Bins:
     def place(
         self, solid: NDArray[np.float64], n_atoms: int, rng: np.random.Generator, *, spread: bool = False
     ) -> Pose | None:
-        """Turn a molecule at random and find the place where it touches the most; None if it fits nowhere.
+        """Rotate a molecule at random and find the place with most contact; None if it fits nowhere.
 
-        If ``spread``, the places around a random one come first.
+        If ``spread``, places around a random one are tried first.
         """
         quaternion = rng.normal(size=4)
         quaternion /= np.linalg.norm(quaternion)
@@ -181,7 +182,7 @@ class Bins:
         return Pose(quaternion, position, occupied, corner, contact)
 
     def occupy(self, pose: Pose) -> None:
-        """Put a molecule at the place that was found for it."""
+        """Place a molecule at the position that was found for it."""
         obstacles.stamp(self.columns, self.copies, pose.occupied, pose.corner)
         self.centres.append(pose.corner + np.array(pose.occupied.shape) // 2)
 

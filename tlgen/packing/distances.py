@@ -1,4 +1,4 @@
-"""How near packed molecules come to each other, from their atoms."""
+"""Measure the distances between packed molecules, from their atoms."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def nearest_atoms(packing: Packing, library: Library, *, within: float = 50.0) -> NDArray[np.float64]:
-    """Measure how near each molecule comes to another, from the atoms themselves.
+    """Measure the distance of each molecule to its nearest neighbour, atom to atom.
 
     Parameters
     ----------
     packing
-        What stands where.
+        The packed molecules.
     library
         The molecules, by digest.
     within
-        Å; farther neighbours are not looked for.
+        Å; neighbours beyond it are not searched.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def nearest_atoms(packing: Packing, library: Library, *, within: float = 50.0) -
 
 
 def nearest_of(atoms: Sequence[NDArray[np.float64]], *, within: float = 50.0) -> NDArray[np.float64]:
-    """Measure how near each of several bodies of atoms, (n, 3) Å each, comes to another.
+    """Measure the distance of each of several bodies of atoms, (n, 3) Å each, to its nearest neighbour.
 
     Returns
     -------

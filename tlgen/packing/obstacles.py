@@ -1,12 +1,12 @@
-"""Bins as bits: what is occupied, where a molecule may not stand, and where it touches the most.
+"""Bins as bits: which are occupied, where a molecule does not fit, and where it has most contact.
 
 The inner loops of :mod:`tlgen.packing.bins`. Bins along z are the bits of 64-bit words, so that one shift and
 one OR test 64 positions at once, and words that follow each other along y are tested together.
 
-Two kinds of smeared copies of the occupied bins are kept: *spans*, smeared along z, and *cubes*, smeared
-along all three axes. One look at a cube tells whether any bin of it is occupied. A few cubes from the inside
-of a molecule rule out most positions in a crowded box, and a few around it find those in the open; only
-where they do not are all its bins looked at, by spans.
+Two kinds of dilated copies of the occupied bins are kept: *spans*, dilated along z, and *cubes*, dilated
+along all three axes. One test of a cube tells whether any of its bins is occupied. A few cubes from the
+inside of a molecule exclude most positions in a crowded box, and a few cubes around it find free positions;
+only if neither decides are all its bins tested, by spans.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def spans(runs: Integers) -> Integers:
 
 @njit(cache=True)
 def cubes_within(mask: Bytes, most: int) -> Integers:
-    """Find a few cubes that lie in a mask and share little with each other, the biggest first.
+    """Find a few cubes inside a mask with little overlap, the largest first.
 
     Returns (n, 4) lowest corner x, y, z and copy.
     """
@@ -171,7 +171,7 @@ def forbidden(
     lo: Integers,
     hi: Integers,
 ) -> Bits:
-    """Tell at which corners a mask would meet an occupied bin.
+    """Find the corners at which a mask would overlap an occupied bin.
 
     The mask is given as cubes within it, as spans that cover it, and as cubes around all of it, if the open
     is to be told early. Returns
@@ -210,7 +210,7 @@ def forbidden(
 
 @njit(cache=True)
 def _offsets(boxes: Integers, shape: tuple[int, int, int, int]) -> tuple[Bits, Bits]:
-    """Where the words of cubes or spans lie from those of the corner, and how many bits further."""
+    """Offsets of the words of cubes or spans from those of the corner, and shifts in bits."""
     at, bit = np.empty(len(boxes), np.uint64), np.empty(len(boxes), np.uint64)
     for r in range(len(boxes)):
         i, j, k, copy = boxes[r]
@@ -263,10 +263,10 @@ def _empty(block: Bits, bits: np.uint64) -> bool:
 def candidates(
     forbidden: Bits, allowed: Bits, lo: Integers, hi: Integers, most: int, salt: np.uint64, wedged: bool
 ) -> Integers:
-    """List free corners beside forbidden ones: (n, 3) x, y, z; if there are too many, some of them.
+    """List free corners next to forbidden ones: (n, 3) x, y, z; if there are too many, a random part of them.
 
-    If ``wedged``, only those with a forbidden one beside them along each axis: a molecule that could still
-    slide is not as close as possible.
+    If ``wedged``, only those with a forbidden neighbour along each axis: a molecule that could still slide is
+    not as close as possible.
     """
     words = forbidden.shape[0]
     found = np.empty((2 * most, 3), np.int64)
@@ -313,8 +313,8 @@ def most_contact(
 ) -> tuple[int, int]:
     """Find the corner where a shell, given as runs, holds most occupied bins.
 
-    All corners are judged by some of the runs, and those that do best by all. Returns the contact, 0 if there
-    is none, and the index of the corner. The salt decides between equals.
+    All corners are evaluated with some of the runs, and the best ones with all. Returns the contact, 0 if
+    there is none, and the index of the corner. The salt decides between equal corners.
     """
     few = shell[:: max(1, min(_THINNED, len(shell) // _THINNED))]
     scores = np.empty(len(corners), np.int64)
@@ -373,7 +373,7 @@ def nearest_free(
 
 @njit(cache=True)
 def stamp(columns: Bits, copies: Bits, mask: Bytes, corner: Integers) -> None:
-    """Occupy the bins of a mask at a corner, and smear them again where they changed.
+    """Occupy the bins of a mask at a corner, and update the dilated copies.
 
     There may be fewer copies than all, if the biggest cubes are not looked at.
     """

@@ -1,10 +1,10 @@
-"""The packing as the paper's own program does it, to compare with, or to make again what was published.
+"""The packing of the paper's own program, for comparison, or to reproduce what was published.
 
-The rule of Harastani et al. on their grid: maps at 32 Å resolution on voxels of 16 Å are smoothed and cut at
-a grey level; the core of a molecule, two voxels inside of its surface, may touch nothing; where the layer
-around the core overlaps the most with what is there, there the molecule goes. Half a map's width along all
-faces stays empty, and the first molecule that does not fit ends it. Molecules may touch and overlap a little;
-:func:`tlgen.packing.tetris.pack` keeps a gap.
+The rule of Harastani et al. on their grid: maps at 32 Å resolution on voxels of 16 Å are smoothed and
+thresholded. The core of a molecule, two voxels inside its surface, must be free; the molecule is placed where
+the layer around the core has the largest overlap with other molecules. A margin of half a map's width stays
+empty along all faces, and packing ends with the first molecule that does not fit. Molecules may touch and
+overlap a little; :func:`tlgen.packing.tetris.pack` keeps a gap.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def pack_as_published(
     seed
         The same seed gives the same packing, anywhere.
     rounds
-        How many times the requests are gone through, if the box does not fill before.
+        How many times the requests are repeated, unless the box is full before.
 
     Returns
     -------

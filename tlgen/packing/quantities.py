@@ -1,7 +1,7 @@
-"""What is to be packed: molecules, and how many, in the terms in which people ask for it.
+"""What is to be packed: which molecules, and how many.
 
-A request names a molecule; a fill says how the numbers are meant: as counts, as a ratio between groups such
-as targets and distractors, as a mass concentration, or as many as fit.
+A request names a molecule. A fill defines the numbers: as counts, as a ratio between groups such as targets
+and distractors, as a mass concentration, or as many as fit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MG_PER_ML = 1660.53907
 
 @dataclass(frozen=True)
 class Request:
-    """A molecule that is wanted.
+    """A molecule to be packed.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Counts:
-    """Place what each request's ``count`` says, as far as it fits."""
+    """Place the ``count`` of each request, if they fit."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Concentration:
 
 @dataclass(frozen=True)
 class Saturation:
-    """Place molecules until none of them fits any more.
+    """Place molecules until no more fit.
 
-    They are drawn by their shares; one that did not fit in ``patience`` orientations is drawn no more. So
-    the box has the composition that was asked for until the biggest no longer fit, and is then filled up
-    with what does.
+    They are drawn by their shares; one that did not fit in ``patience`` orientations is not drawn again. So
+    the box has the requested composition until the largest molecules no longer fit, and is then filled with
+    smaller ones.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ Fill = Counts | Ratio | Concentration | Saturation
 
 @dataclass(frozen=True)
 class Achieved:
-    """What became of a group of requests.
+    """The result for a group of requests.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class Achieved:
 
 
 def check(fill: Fill, requests: Sequence[Request]) -> None:
-    """Refuse a fill or requests that make no sense.
+    """Refuse a fill or requests that are not valid.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def counts(
     box: float,
     rng: np.random.Generator,
 ) -> NDArray[np.int64] | None:
-    """Work out how many of each request are asked for.
+    """Compute the number of molecules of each request.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Points -> bins: which bins a molecule's atoms lie in, and which they keep others out of."""
+"""Convert points to bins: the bins with a molecule's atoms, and those that must stay free of others."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def grown(mask: Bytes) -> Bytes:
 
 
 def voids(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find the voids that atoms enclose on all sides, such as the inside of a ferritin.
+    """Find voids that atoms enclose on all sides, such as the inside of a ferritin.
 
     A pore counts as closed if nothing 10 Å wide gets through.
 

@@ -1,18 +1,18 @@
 """Tetris: pack molecules densely, each as close as possible to those already placed.
 
-The rule is that of the template-learning paper (Harastani et al.): the next molecule, at a uniformly
-random orientation, goes where it touches what is there the most, a minimum distance kept; around a random
+The rule is that of the template-learning paper (Harastani et al.): the next molecule, at a uniformly random
+orientation, is placed where it has most contact with the others, at a minimum distance; around a random
 place, or in the whole box.
 
-How it is found. The box is divided into bins. A bin is occupied if an atom lies in it. A molecule may
-not stand where one of its *reach* bins, those with any point within the gap of one of its atoms, is
-occupied: no atom can then be nearer than the gap, whatever the size of the bins. Among the positions
-that remain, the best has the most occupied bins in the molecule's *shell*, the layer of bins around its
-reach. Bins along z are the bits of 64-bit words, so that one shift and one OR test 64 positions at once,
-and positions are scored only beside forbidden ones, where the contacts are.
+The algorithm: the box is divided into bins. A bin is occupied if it contains an atom. A molecule is not
+placed where one of its *reach* bins, those with any point within the gap of one of its atoms, is occupied:
+then no atom can be nearer than the gap, whatever the size of the bins. Among the remaining positions, the
+best one has the most occupied bins in the molecule's *shell*, the layer of bins around its reach. Bins along
+z are the bits of 64-bit words, so that one shift and one OR test 64 positions at once, and positions are
+scored only beside forbidden ones, where the contacts are.
 
-Molecules are not bound to the bins' lattice: each is shifted by a random fraction of a bin before it is
-binned, so positions are continuous.
+Positions do not lie on the lattice of bins: each molecule is shifted by a random fraction of a bin before it
+is binned.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 #: Å; edge of a bin.
 BIN_SIZE = 8.0
 
-#: Whether molecules stand whole in the box, or may be cut by its faces in x and y, as in a field of view.
+#: Whether molecules are completely in the box, or may be cut by its faces in x and y, as in a field of view.
 Faces = Literal["whole", "cut"]
 
 #: Whether molecules grow one cluster, or clusters all over the box.
@@ -63,7 +63,7 @@ Seeding = Literal["spread", "cluster"]
 
 
 class HasDistance(Protocol):
-    """Something that stands in the box before the molecules: a membrane, a gold bead, an edge of carbon."""
+    """An object that is in the box before the molecules: a membrane, a gold bead, an edge of carbon."""
 
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distance in Å from points to the surface, negative inside.
@@ -82,12 +82,12 @@ class HasDistance(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Where the molecules came to stand; ``which``, ``positions`` and ``quaternions`` are a scene's.
+    """The packed molecules; ``which``, ``positions`` and ``quaternions`` are as in a scene.
 
     Attributes
     ----------
     requests
-        What was asked for.
+        The requests.
     asked
         Count that was asked for of each request; None where as many as fit.
     which
@@ -97,11 +97,11 @@ class Packing:
     quaternions
         (n, 4) x, y, z, w of each molecule's rotation, particle -> tomogram.
     saturated
-        True for each request that was given up since it no longer fitted.
+        True for each request whose molecule no longer fits.
     occupancy
         Share of the box that the molecules fill, at 1.35 g/cm³.
     concentration
-        mg/ml of molecules in the box; what sticks out of it does not count.
+        mg/ml of molecules in the box; parts outside of it do not count.
     groups
         What was asked for and what was achieved, by group.
     """
@@ -140,10 +140,10 @@ def pack(
     mixing: float = 1.0,
     bin_size: float = BIN_SIZE,
 ) -> Packing:
-    """Pack molecules into a box, nowhere nearer to each other than the gap.
+    """Pack molecules into a box, at least the gap apart.
 
-    A molecule that does not fit is left out and the next is tried; so the box fills with big ones first and
-    with small ones in what remains.
+    A molecule that does not fit is left out, and the next one is tried; so large molecules are placed first,
+    and small ones fill the remaining space.
 
     Parameters
     ----------
@@ -162,28 +162,28 @@ def pack(
     fill
         How many: ``Counts()`` as the requests say, ``Ratio``, ``Concentration`` or ``Saturation``.
     faces
-        ``whole``: every atom is in the box. ``cut``: centres are in the box, but atoms may stick out along x
-        and y, as molecules at the edge of a field of view do. Along z every atom is in the box.
+        ``whole``: every atom is in the box. ``cut``: centres are in the box, but atoms may be outside along x
+        and y, as at the edge of a field of view. Along z every atom is in the box.
     obstacles
-        What stands in the box already.
+        Objects that are in the box already.
     seeding
-        ``spread``: each molecule goes where it touches the most within 100 Å of a random place of its own;
-        if it fits nowhere there, within 300 Å, or in the whole box. So fewer than fit stand in small clusters
-        all over the box. ``cluster``: each goes where in the whole box it touches the most, as in the paper,
-        so that fewer than fit stand in one big cluster.
+        ``spread``: each molecule is placed where it has most contact within 100 Å of a random place; if it
+        does not fit there, within 300 Å, or in the whole box. A box that is not full has small clusters all
+        over it. ``cluster``: each molecule is placed where it has most contact in the whole box, as in the
+        paper. A box that is not full has one large cluster.
     max_occupancy
-        Share of the box (at 1.35 g/cm³) that is not to be exceeded.
+        Largest share of the box that molecules may fill, at 1.35 g/cm³.
     orientations
-        Tried for each molecule; the one that touches the most is taken. With 1, as in the paper,
-        orientations are uniform; more pack tighter.
+        Orientations that are tried for each molecule; the one with most contact is used. With 1, as in the
+        paper, orientations are uniform; more give a tighter packing.
     patience
         Orientations in which a molecule is tried before it is found not to fit. The box only gets
         fuller, so no more of this molecule are tried after that.
     mixing
-        0: strictly from big to small. Else the order is by volume times ``exp(mixing * N(0, 1))``,
-        so that sizes, and with them targets and distractors, come to stand beside each other.
+        0: strictly from large to small. Otherwise the order is by volume times ``exp(mixing * N(0, 1))``, so
+        that sizes, and with them targets and distractors, are mixed.
     bin_size
-        Å; smaller bins pack tighter, at a cost that grows with about the fifth power.
+        Å; smaller bins give a tighter packing, at a cost that grows with about the fifth power.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def pack(
     Raises
     ------
     InputError
-        If a number makes no sense, such as a negative gap or count.
+        If a number is not valid, such as a negative gap or count.
     """
     _check(shape, voxel_size, gap, faces, seeding, max_occupancy, orientations, patience, mixing, bin_size)
     quantities.check(fill, requests)
@@ -317,9 +317,9 @@ def _order(
 
 
 def _solid(molecule: Molecule) -> NDArray[np.float64]:
-    """Points that a molecule keeps others from: its atoms first, then the voids that it encloses.
+    """Points that must stay free of other molecules: the molecule's atoms, then the voids that it encloses.
 
-    Nothing could have diffused into a closed shell, and a shell not around anything.
+    No molecule can diffuse into a closed shell, and no shell can close around a molecule.
     """
     atoms = molecule.positions.astype(np.float64)
     return np.concatenate([atoms, raster.voids(atoms)])
@@ -339,7 +339,7 @@ def _best_pose(
     patience: int,
     rng: np.random.Generator,
 ) -> Pose | None:
-    """Try orientations; of the first few the one with most contact, else the first that fits at all."""
+    """Try orientations; returns the best of the first few, or else the first one that fits."""
     best: Pose | None = None
     for attempt in range(max(orientations, patience)):
         if attempt >= orientations and best is not None:
@@ -422,7 +422,7 @@ def _by_group(
     inside: NDArray[np.float64],
     box: float,
 ) -> tuple[Achieved, ...]:
-    """Sum up what was asked for and what was placed, in the order in which groups are first named."""
+    """Sum up requested and placed molecules by group, in the order in which groups are first named."""
     found = []
     for group in dict.fromkeys(request.group for request in requests):
         own = np.array([request.group == group for request in requests])

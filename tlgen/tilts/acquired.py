@@ -1,4 +1,4 @@
-"""A tilt series as it was acquired: what is known of it, whatever file tells it."""
+"""A tilt series as it was acquired, read from any kind of file."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from catalogs.errors import InputError
 
 @dataclass(frozen=True)
 class AcquiredSeries:
-    """What is known of a tilt series.
+    """A tilt series as it was acquired.
 
     Attributes
     ----------
     name
         Of the series: the file's stem, or RELION's name of the tomogram.
     angles
-        Degrees, in the order in which the images stand in their stack.
+        Degrees, in the order of the images in their stack.
     doses
         e/Å² of each image, in the same order; empty if it is not known.
     taken
-        Indices of the images in the order in which they were taken; that of the stack if nothing tells it.
+        Indices of the images in the order in which they were taken; that of the stack if it is not known.
     ordered
-        Whether something did.
+        Whether the order is known.
     doubt
         Why the order is not known, as the end of a sentence about the file.
     pixel_size
@@ -35,13 +35,13 @@ class AcquiredSeries:
     voltage
         kV.
     defocus
-        µm under focus that was aimed at, else the median of what was measured.
+        Target defocus in µm under focus, or else the median of the measured ones.
     spherical_aberration
         mm.
     tilt_axis
-        Degrees from the image's y, anticlockwise, where images were not turned yet.
+        Degrees from the image's y, anticlockwise, if the images are not rotated yet.
     handedness
-        1 if what is higher in the tomogram is further under focus, -1 if it is less (RELION's rlnTomoHand).
+        1 if higher parts of the tomogram are further under focus, -1 if they are less (RELION's rlnTomoHand).
     """
 
     name: str
@@ -68,7 +68,7 @@ class AcquiredSeries:
 
     @property
     def doses_before(self) -> tuple[float, ...]:
-        """What the specimen had received before each image, e/Å², in the order of the stack.
+        """Accumulated dose before each image, e/Å², in the order of the stack.
 
         Empty if doses or the order of acquisition are not known.
         """
@@ -90,14 +90,14 @@ class AcquiredSeries:
 
 
 def order_of(before: Sequence[float]) -> list[int] | None:
-    """Sort images by what had come before each: their indices, or None if two have the same."""
+    """Sort images by the accumulated dose or time; returns their indices, or None if two are equal."""
     if len(set(before)) < len(before):
         return None
     return sorted(range(len(before)), key=lambda k: before[k])
 
 
 def doses_from_before(before: Sequence[float], taken: Sequence[int]) -> list[float] | None:
-    """Dose of each image from what had accumulated; the last one gets the median.
+    """Compute the dose of each image from the accumulated dose; the last one gets the median.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def doses_from_before(before: Sequence[float], taken: Sequence[int]) -> list[flo
 
 
 def number(file: Path, key: str, value: str) -> float:
-    """Read a number, the first word of a value; InputError if it is none."""
+    """Read a number, the first word of a value; InputError if it is not a number."""
     try:
         found = float(value.split()[0])
     except (ValueError, IndexError):
@@ -127,5 +127,5 @@ def number(file: Path, key: str, value: str) -> float:
 
 
 def positive(value: float | None) -> float | None:
-    """Return a value if it is positive, else None: programs write 0 for what they do not know."""
+    """Return a value if it is positive, else None: programs write 0 for unknown values."""
     return value if value is not None and value > 0 else None

@@ -1,4 +1,4 @@
-"""Where the images of a tilt series must be moved: IMOD's .xf and AreTomo's .aln."""
+"""Read the alignment of a tilt series: IMOD's .xf and AreTomo's .aln."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SUFFIXES = (".xf", ".aln")
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """How each of n images is moved so that the tilt axis is y and goes through the middle.
+    """The transformation of each of n images that makes y the tilt axis, through the middle.
 
-    A pixel at p from the middle of an image, (x, y) in pixels, comes to ``matrix @ p + shift`` from the
-    middle of the aligned one (IMOD's convention).
+    A pixel at p from the middle of an image, (x, y) in pixels, moves to ``matrix @ p + shift`` from the
+    middle of the aligned image (IMOD's convention).
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ class Alignment:
 
 
 def read_alignment(path: str | Path) -> Alignment:
-    """Read an IMOD .xf (six numbers a line) or an AreTomo .aln.
+    """Read an IMOD .xf (six numbers per line) or an AreTomo .aln.
 
     Raises
     ------
     InputError
-        If there is no such file, or it does not hold what its kind must.
+        If there is no such file, or its content is not valid.
     """
     file = Path(path)
     if file.suffix.lower() not in SUFFIXES:
@@ -59,7 +59,7 @@ def read_alignment(path: str | Path) -> Alignment:
         angle = np.radians(rows[:, 0])
         matrices = np.stack([np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)], axis=1)
         matrices = matrices.reshape(-1, 2, 2)
-        # AreTomo's shifts are those of the image before it is turned, and are taken away
+        # AreTomo's shifts are applied before the rotation, and are subtracted
         return Alignment(matrices, -np.einsum("nij,nj->ni", matrices, rows[:, 1:]))
     lines = [line.split() for line in content.splitlines() if line.strip()]
     for k, line in enumerate(lines, start=1):

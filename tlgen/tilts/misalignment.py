@@ -1,9 +1,9 @@
-"""Errors of an alignment: images are simulated as they truly are and reconstructed as they are believed.
+"""Alignment errors: images are simulated with the true geometry and reconstructed with the nominal one.
 
-A displacement or a turn of the whole specimen is no error of an alignment, since it moves the picture as a
-whole; so the part of the random errors that one would explain is taken out, and labels stay where the
-picture is. What is left blurs. The two constant errors do move the picture: a wrong tilt axis hardly, an
-offset of all tilts turns it by as much about the axis, while labels stay with the specimen.
+A shift or rotation of the whole specimen is not an alignment error, since it moves the whole tomogram. So the
+part of the random errors that equals such a motion is removed, and labels stay on their molecules; the
+remaining errors blur. The two constant errors do move the tomogram: a wrong tilt axis very little, while an
+offset of all tilts rotates it by this angle about the axis; labels stay with the specimen.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tlgen.tilts.scheme import Tilt, TiltError
 
 
 def misaligned(tilts: Sequence[Tilt], acq: Acquisition, seed: int) -> list[Tilt]:
-    """Draw the errors of a series; without any in the acquisition, the tilts come back as they are.
+    """Draw the errors of a series; if the acquisition has none, the tilts are returned unchanged.
 
     Parameters
     ----------
     tilts
         In the order of acquisition.
     acq
-        Says how large the errors are.
+        With the size of the errors.
     seed
-        Of the sample's alignment; each kind of error has a generator of its own, so that one more leaves
-        the others as they were.
+        Of the sample's alignment; each kind of error has its own generator, so that adding one does not
+        change the others.
     """
     n = len(tilts)
     angles = np.array([tilt.angle for tilt in tilts])
@@ -77,11 +77,11 @@ def table(tilts: Sequence[Tilt]) -> dict[str, NDArray[np.float32]] | None:
 
 
 def seen(scene: Scene, tilt: Tilt) -> tuple[Scene, Tilt]:
-    """Move the scene to where an engine that knows of no errors sees it as the true geometry shows it.
+    """Move the scene so that an engine without errors sees it as the true geometry shows it.
 
-    The true image is of the specimen turned by ``Rz(axis + rotation) Ry(angle) Rz(-axis)`` and shifted; an
-    engine turns by ``Ry(angle)``, so what is between the two is done to the scene. The block of ice stays:
-    its grain is another one in every image anyway. A film of carbon is displaced but not tipped.
+    The true image shows the specimen rotated by ``Rz(axis + rotation) Ry(angle) Rz(-axis)`` and shifted; an
+    engine rotates by ``Ry(angle)``, so the difference is applied to the scene. The block of ice does not
+    move, since its random structure differs in every image anyway. A carbon film is shifted but not tilted.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def _moved(decoration: Decoration, rotation: Rotation, shift: NDArray[np.float64
         x, y, z = (float(v) for v in rotation.apply(decoration.normal))
         return replace(decoration, point=place(decoration.point), normal=(x, y, z))
     if isinstance(decoration, CarbonEdge):
-        # its height is that at the middle of the box, where a small turn leaves it
+        # a small rotation does not change its height at the middle of the box
         x, y, _ = place((*decoration.hole, 0.0))
         return replace(decoration, hole=(x, y), height=decoration.height + float(shift[2]))
     raise TypeError(f"a decoration of kind {decoration.kind} cannot be moved")

@@ -1,4 +1,4 @@
-"""Tilt schemes: at which angles, in which order and with which dose a series is taken."""
+"""Tilt schemes: angles, order and doses of a series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from catalogs.schema import Acquisition, parse_tilt_series
 
 @dataclass(frozen=True)
 class TiltError:
-    """How a tilt truly is, less what the reconstruction takes it for.
+    """The true geometry of a tilt minus the nominal one.
 
     Attributes
     ----------
@@ -41,13 +41,13 @@ class Tilt:
     index
         Position in the order of acquisition, from 0.
     angle
-        Degrees about y; positive turns +z towards +x. What the reconstruction believes.
+        Nominal angle in degrees about y; positive rotates +z towards +x.
     dose
         Of this image, e/Å².
     dose_before
-        What the specimen had received before this image, e/Å².
+        Accumulated dose before this image, e/Å².
     error
-        What the reconstruction does not know; :mod:`tlgen.tilts.misalignment` draws and applies it.
+        Alignment error, unknown to the reconstruction; :mod:`tlgen.tilts.misalignment` draws and applies it.
     """
 
     index: int
@@ -93,8 +93,8 @@ def tilt_series(acq: Acquisition) -> list[Tilt]:
 def angles_of(acq: Acquisition) -> list[float]:
     """List the angles of a scheme, upwards.
 
-    A microscope that goes outwards from ``tilt_start`` takes whole steps from there, as far as ``tilt_min``
-    and ``tilt_max``; one that goes from end to end takes them from ``tilt_min``.
+    Schemes that go outwards from ``tilt_start`` take multiples of the step from there, up to ``tilt_min`` and
+    ``tilt_max``; a scheme from end to end counts them from ``tilt_min``.
     """
     start = acq.tilt_start if starts_inside(acq) else acq.tilt_min
     # A little slack, so that (60 - -60) / 0.1 counts 1201 tilts in spite of binary fractions.
@@ -120,7 +120,7 @@ def steps_meet(acq: Acquisition) -> bool:
 def order(
     angles: Sequence[float], scheme: str, start: float = 0.0, negative_first: bool = True, group: int = 1
 ) -> list[float]:
-    """Put angles into the order in which a scheme takes them.
+    """Sort angles into the order of a scheme.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def order(
     start
         Degrees; the nearest angle is the first of a dose-symmetric or bidirectional series.
     negative_first
-        The negative side is gone to first; a unidirectional series begins there.
+        Begin with the negative side; a unidirectional series begins at its end.
     group
         At least 1.
 

@@ -1,4 +1,4 @@
-"""A user's own acquisition, as its files tell it.
+"""Read a user's own acquisition from files.
 
 SerialEM's .mdoc, IMOD's .tlt, .rawtlt and .xf, AreTomo's .aln, RELION's tomograms.star, Warp's .tomostar and
 XML.
@@ -32,7 +32,7 @@ _KINDS = (
 
 
 def read_series(path: str | Path) -> list[AcquiredSeries]:
-    """Read a file that tells how tilt series were taken.
+    """Read a file that describes tilt series.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def read_series(path: str | Path) -> list[AcquiredSeries]:
         A SerialEM (or Tomography 5) ``.mdoc``; a ``.tlt`` or ``.rawtlt`` with an angle a line, and beside it
         the order or the dose; a ``tomograms.star`` of RELION 4 or 5, or the STAR file of one tilt series of
         RELION 5; a ``.tomostar`` or ``.xml`` of Warp, with Warp's angles; an AreTomo ``.aln``; an IMOD
-        ``.xf``, whose angles stand in the ``.tlt`` or ``.rawtlt`` beside it. ``FILE#NAME`` takes the series
-        of that name out of a ``tomograms.star``.
+        ``.xf``, whose angles are in the ``.tlt`` or ``.rawtlt`` beside it. ``FILE#NAME`` selects the series
+        of that name in a ``tomograms.star``.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def read_series(path: str | Path) -> list[AcquiredSeries]:
     Raises
     ------
     InputError
-        If there is no such file, or it does not hold what its kind must.
+        If there is no such file, or its content is not valid.
     """
     text, _, wanted = str(path).partition("#")
     file = Path(text)
@@ -97,7 +97,7 @@ def _check(file: Path, series: AcquiredSeries) -> None:
 
 
 def _read_tlt(file: Path, content: str) -> AcquiredSeries:
-    """Read angles, a line each; what may stand beside them is the order, or the dose, or both (AreTomo 3)."""
+    """Read angles, one per line; further columns may be the order, the dose, or both (AreTomo 3)."""
     rows: list[list[float]] = []
     for number, line in enumerate(content.splitlines(), start=1):
         words = re.split(r"[#;%]|//", line)[0].split()

@@ -11,7 +11,7 @@ from statistics import median
 from catalogs.errors import InputError
 from tlgen.tilts.acquired import AcquiredSeries, doses_from_before, number, order_of, positive
 
-# Of SerialEM and Tomography 5, whatever language the machine that reads them speaks.
+# English month names of SerialEM and Tomography 5, independent of the machine's language.
 _MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6}
 _MONTHS |= {"jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12}
 
@@ -22,7 +22,7 @@ def read_mdoc(file: Path, content: str) -> AcquiredSeries:
     Raises
     ------
     InputError
-        If it describes no images, one twice, one without its tilt, or a value is no number.
+        If it describes no images, an image twice, an image without its tilt, or a value is not a number.
     """
     heads, images = _sections(content)
     if not images:
@@ -92,7 +92,7 @@ def _each(file: Path, images: Sequence[Mapping[str, str]], key: str) -> list[flo
 def _order(
     images: Sequence[Mapping[str, str]], prior: Sequence[float] | None
 ) -> tuple[list[int] | None, str]:
-    """Find the order of acquisition; where there is none, say why not."""
+    """Find the order of acquisition, or the reason why it is not known."""
     by_dose = order_of(prior) if prior is not None else None
     times, doubt = _times(images)
     by_time = None if times is None else order_of([(each - times[0]).total_seconds() for each in times])
@@ -104,7 +104,7 @@ def _order(
 
 
 def _times(images: Sequence[Mapping[str, str]]) -> tuple[list[datetime] | None, str]:
-    """When each image was taken, or None and why that is not known."""
+    """Return when each image was taken, or None and the reason why it is not known."""
     times = []
     for image in images:
         words = image.get("DateTime", "")

@@ -13,6 +13,7 @@ particle's radius, without the missing wedge.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from catalogs.particle_mean import ParticleMean
 
 Real = NDArray[np.float32]
 Floats = NDArray[np.float64]
+Spectrum = NDArray[np.complex64]
 
 #: Orientations of the coarse and the fine search: about 29 and 19 degrees apart.
 ROUGH, FINE = 600, 2000
@@ -35,6 +37,8 @@ _AGAIN = 2
 _EMPTY = 0.02
 #: Oversampling of the Fourier transform of the mean.
 _PAD = 3
+#: Picks whose mean power says which frequencies were measured.
+_SOME = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,30 +85,36 @@ def compare(values: Real, voxel_size: float, xyz: Floats, mean: ParticleMean, ra
     if not len(xyz):
         return Hands(np.empty(0), np.empty(0))
     binning = max(1, round(mean.spacing / voxel_size))
-    spacing = binning * voxel_size
     n = fft.next_fast_len(mean.edge + 1, real=True)
     n += n % 2
-    mask = _mask(n, 1.5 * radius / spacing)
-    spectra = np.empty((len(xyz), n, n, n // 2 + 1), np.complex64)
-    for k, place in enumerate(xyz):
+    mask = _mask(n, 1.5 * radius / (binning * voxel_size))
+
+    def spectrum(place: Floats) -> Spectrum:
         block = _cut(values, place[::-1] / voxel_size, n, binning) * mask
-        spectra[k] = fft.rfftn(fft.ifftshift(block))
-    return _compared(spectra, mean, spacing, radius, mask)
+        return np.asarray(fft.rfftn(fft.ifftshift(block)), np.complex64)
+
+    some = xyz[np.unique(np.linspace(0, len(xyz) - 1, min(len(xyz), _SOME)).round().astype(int))]
+    power = np.mean([np.abs(spectrum(place)) ** 2 for place in some], axis=0)
+    return _compared((spectrum(place) for place in xyz), power, mean, binning * voxel_size, radius, mask)
 
 
 def _compared(
-    spectra: NDArray[np.complex64], mean: ParticleMean, spacing: float, radius: float, mask: Real
+    spectra: Iterable[Spectrum],
+    power: Real,
+    mean: ParticleMean,
+    spacing: float,
+    radius: float,
+    mask: Real,
 ) -> Hands:
-    n = spectra.shape[1]
-    frequency = _frequencies(n) / spacing
+    frequency = _frequencies(len(power)) / spacing
     length = np.sqrt((frequency**2).sum(axis=-1))
-    seen = _seen(spectra)
+    seen = _seen(power)
     rough = seen & (length > 0) & (length <= 1 / max(LOW * radius, 2.5 * spacing))
     fine = seen & (length > 0) & (length <= 1 / max(HIGH * radius, 2.5 * spacing))
     if rough.sum() < 8:  # in a particle of a few voxels the hand cannot be seen
-        zero = np.zeros(len(spectra))
+        zero = np.array([0.0 for _ in spectra])
         return Hands(zero, zero)
-    transform = _transform(mean, spacing, n, mask)
+    transform = _transform(mean, spacing, len(power), mask)
     banks = [
         _bank(transform, turns(count), frequency[where], mean.spacing)
         for count, where in ((ROUGH, rough), (FINE, fine))
@@ -112,16 +122,19 @@ def _compared(
     steps = np.arange(-_REACH, _REACH + 1e-6, _STEP) * radius
     shifts = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     near = np.vstack([np.zeros(3), np.eye(3), -np.eye(3)]) * _FINER * radius
-    waves = [np.exp(2j * np.pi * (frequency[where] @ shifts.T)).astype(np.complex64) for where in (rough,)]
-    best = np.zeros((2, len(spectra)))
-    for k, spectrum in enumerate(spectra):
-        for hand, each in enumerate((spectrum, _mirrored(spectrum))):
-            first = banks[0] @ _halves(_unit(each[rough])[:, None] * waves[0])
+    waves = np.exp(2j * np.pi * (frequency[rough] @ shifts.T)).astype(np.complex64)
+    best = []
+    for spectrum in spectra:
+        pair = []
+        for each in (spectrum, _mirrored(spectrum)):
+            first = banks[0] @ _halves(_unit(each[rough])[:, None] * waves)
             top = np.argsort(-first.max(axis=0))[:_AGAIN]
             closer = (shifts[top][:, None] + near).reshape(-1, 3)
             wave = np.exp(2j * np.pi * (frequency[fine] @ closer.T)).astype(np.complex64)
-            best[hand, k] = (banks[1] @ _halves(_unit(each[fine])[:, None] * wave)).max()
-    return Hands(best[0], best[1])
+            pair.append(float((banks[1] @ _halves(_unit(each[fine])[:, None] * wave)).max()))
+        best.append(pair)
+    straight, mirrored = np.array(best).T
+    return Hands(straight, mirrored)
 
 
 def turns(n: int) -> Floats:
@@ -157,9 +170,8 @@ def _frequencies(n: int) -> Floats:
     return np.stack(np.meshgrid(each, each, np.fft.rfftfreq(n), indexing="ij"), axis=-1)
 
 
-def _seen(spectra: NDArray[np.complex64]) -> NDArray[np.bool_]:
-    """Return which frequencies were measured; they are the same for both hands."""
-    power = np.mean(np.abs(spectra) ** 2, axis=0)
+def _seen(power: Real) -> NDArray[np.bool_]:
+    """Return which frequencies were measured, by the mean power; they are the same for both hands."""
     n = len(power)
     shell = np.rint(np.sqrt((_frequencies(n) ** 2).sum(axis=-1)) * n).astype(np.int64)
     median = np.array([np.median(power[shell == k]) for k in range(int(shell.max()) + 1)])
