@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from catalogs.storage.bounded import refuse_blosc
@@ -44,8 +44,8 @@ class ChunkHeads:
         self._place, self._context = place, context
         self._sound: set[tuple[int, ...]] = set()
 
-    def check(self, box: Sequence[int | slice]) -> None:
-        """Check the chunks of a box (InputError if one is too large)."""
+    def check(self, box: Sequence[int | slice], wait: Callable[[Any], Any]) -> None:
+        """Check the chunks of a box (InputError if one is too large); ``wait`` returns a future's result."""
         along = [
             range(part.start // edge, -(-part.stop // edge))
             if isinstance(part, slice)
@@ -58,7 +58,7 @@ class ChunkHeads:
         stores: dict[tuple[int, ...], Any] = {}
         asked = [(chunk, self._ask(chunk, stores)) for chunk in unseen]
         for chunk, answer in asked:
-            found = answer.result()
+            found = wait(answer)
             if found.state == "value":  # the reader reports lost chunks
                 refuse_blosc(bytes(found.value), self._bytes)
             self._sound.add(chunk)

@@ -88,7 +88,7 @@ class StoredArray:
         if box is None:
             return np.asarray(self._array[where])
         if self._heads is not None:
-            self._heads.check(box)
+            self._heads.check(box, _result)
         return np.asarray(_result(self._fast[box].read()))
 
     def pieces(

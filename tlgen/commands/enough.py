@@ -57,14 +57,15 @@ SIZES = (
     ),
     Size(
         name="a working model",
-        boxes="50 boxes of the demo's size: 40 to train, 5 with split: val, 5 with split: test",
+        boxes="50 boxes of the demo's size by multislice: 40 to train, 5 with split: val, 5 with split: test",
         network="small", steps=5000, patch=40, batch=8,
         options="--steps 5000",
         corpus=0.118, training=0.386,
     ),
     Size(
         name="a paper",
-        boxes="100 boxes of 256 x 256 x 128 voxels in many conditions, 10 variants of each structure",
+        boxes="100 boxes of 256 x 256 x 128 voxels by multislice, in many conditions; "
+        "10 variants of each structure",
         network="deepfinder", steps=10_000, patch=48, batch=24,
         options="--network deepfinder --steps 10000 --patch 48 --batch 24",
         corpus=4.13, training=85.7,
@@ -86,7 +87,7 @@ def lines() -> Iterator[str]:
 def table() -> str:
     """Write the same as a table in Markdown, for the documentation."""
     rows = [
-        "| for | samples (`engine: multislice`) | corpus | `tltrain fit` | training |",
+        "| for | samples | corpus | `tltrain fit` | training |",
         "| --- | --- | --- | --- | --- |",
     ]
     for size in SIZES:

@@ -1,9 +1,9 @@
-"""Correcting the contrast transfer of tilted images, slab by slab along the beam.
+"""Correct the contrast transfer of tilted images, slab by slab along the beam.
 
-What stands deeper along the beam is further under focus, and a tilted specimen has every depth in each image.
+Matter deeper along the beam is further under focus, and each image of a tilted specimen contains all depths.
 So an image is corrected once for each slab of depths, and a voxel takes its value from the image that was
-corrected for its own (Jensen & Kornberg, Ultramicroscopy 84, 57, 2000; Turonova et al., J. Struct. Biol. 199,
-187, 2017).
+corrected for its depth (Jensen & Kornberg, Ultramicroscopy 84, 57, 2000; Turonova et al., J. Struct. Biol.
+199, 187, 2017).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _IN_MEMORY = 1 << 30  # bytes
 
 @dataclass(frozen=True)
 class Optics:
-    """What made the contrast of the images.
+    """The optics of the images.
 
     Attributes
     ----------
@@ -36,12 +36,11 @@ class Optics:
     spherical_aberration
         mm.
     amplitude_contrast
-        Share of it.
+        As a share.
     phase_shift
         Degrees, by a phase plate.
     handedness
-        1 if what the tomogram's +z is turned to at no tilt is further under focus, as in simulated series,
-        else -1.
+        1 if +z of the tomogram is further under focus at zero tilt, as in simulated series, else -1.
     """
 
     pixel_size: float
@@ -73,7 +72,7 @@ class Optics:
         return np.asarray(np.sin(phase + radians(self.phase_shift) + asin(self.amplitude_contrast)))
 
     def reach(self, depth: float) -> int:
-        """Pixels over which the lens spreads a point at so many Å from the middle, and some more."""
+        """Pixels over which the lens spreads a point at this distance from the middle (Å), and a margin."""
         underfocus = abs(self.defocus) * 1e4 + depth
         return 16 + ceil(self.wavelength * underfocus / self.pixel_size**2)
 
@@ -106,13 +105,13 @@ def corrected(
     contrast
         Of the images.
     settings, optics
-        How, and for what.
+        How images are corrected, and their optics.
     middles
         Depths of :func:`depths`, in pixels.
     """
     t, ny, nx = contrast.shape
     images = scratch((t, len(middles), ny, nx))
-    # mirrored around, so that edges do not reach over to the other side
+    # mirrored at the edges, so that they do not leak into the opposite side
     margin = optics.reach(float(middles[-1]) * optics.pixel_size)
     below = min(margin, ny - 1), min(margin, nx - 1)
     wide = tuple(scipy.fft.next_fast_len(n + 2 * m, real=True) for n, m in zip((ny, nx), below, strict=True))
@@ -127,7 +126,7 @@ def corrected(
 
 
 def scratch(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Make room for floats: in memory, or beyond 1 GiB in a file in the folder for temporary files."""
+    """Allocate floats: in memory, or beyond 1 GiB in a file in the folder for temporary files."""
     if 4 * prod(shape) <= _IN_MEMORY:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile(prefix="tilt-series-") as file:  # the map keeps it; it goes with the map
@@ -137,7 +136,7 @@ def scratch(shape: tuple[int, ...]) -> NDArray[np.float32]:
 def _factor(
     settings: Reconstruction, optics: Optics, shape: tuple[int, ...], depth: float
 ) -> NDArray[np.float32]:
-    """Factors that correct an image for what stands at a depth in Å, for the half plane of ``rfft2``.
+    """Factors that correct an image for matter at a depth in Å, for the half plane of ``rfft2``.
 
     ``phase_flip`` turns the sign where the transfer is negative; ``wiener`` multiplies by
     c / (c² + 1 / snr) for a transfer c. Either way matter stays dark.

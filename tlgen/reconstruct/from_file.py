@@ -95,8 +95,8 @@ def reconstruct_file(
 ) -> tuple[tuple[int, int, int], float]:
     """Reconstruct a tomogram from a stack of images and write it.
 
-    A few rows of the images are back-projected at a time; what does not fit into a GiB is kept in the folder
-    for temporary files (``TMPDIR``) meanwhile.
+    A few rows of the images are back-projected at a time; arrays larger than a GiB are kept in the folder for
+    temporary files (``TMPDIR``).
 
     Parameters
     ----------
@@ -109,9 +109,9 @@ def reconstruct_file(
     to
         ``.mrc``, ``.rec`` or ``.zarr`` (OME-Zarr).
     request
-        All else.
+        All other settings.
     progress
-        Told how far it is.
+        Shows the progress.
 
     Returns
     -------
@@ -121,8 +121,8 @@ def reconstruct_file(
     Raises
     ------
     InputError
-        If angles and images do not match, there is no pixel size, an image is not finite or has no
-        contrast, an option makes no sense or is unusual, or there is no GPU where one is asked for.
+        If angles and images do not match, there is no pixel size, an image is not finite or has no contrast,
+        an option is not valid or is unusual, or a GPU is asked for and there is none.
     """
     _check(to, request)
     device = devices.of_jax(request.device)
@@ -185,7 +185,7 @@ def reconstruct_file(
 
 
 def _moves(stack: str, count: int, request: Request) -> Alignment | None:
-    """Find how images are moved before they are back-projected; None if they are aligned already."""
+    """Return how images are aligned before back-projection; None if they are aligned already."""
     if request.align is None:
         return turned(request.tilt_axis, count) if request.tilt_axis else None
     if request.tilt_axis:
@@ -200,7 +200,7 @@ def _moves(stack: str, count: int, request: Request) -> Alignment | None:
 
 
 def _settled(series: AcquiredSeries, angles: str, request: Request) -> AcquiredSeries:
-    """Add what the options say of the order and the doses."""
+    """Add the order and the doses from the options."""
     if request.dose_per_tilt is not None:
         series = replace(series, doses=(request.dose_per_tilt,) * len(series.angles))
     if request.order is None:
@@ -282,7 +282,7 @@ def _doubts(
     known: wbp.ProjectionParameters,
     request: Request,
 ) -> list[str | None]:
-    """Doubt what is probably in another unit, of all that the tomogram depends on."""
+    """List doubts about values that are probably in another unit."""
 
     def called(option: str, value: object, what: str, where: str) -> str:
         return f"`{option}`" if value is not None else f"the {what} in {where}"
@@ -291,7 +291,7 @@ def _doubts(
     if pixel_size < USUAL["pixel_size"].low:
         name = called("pixel_size", request.pixel_size, "pixel size", stack)
         found.append(doubt("pixel_size", pixel_size, called=name))
-    else:  # a stack that was binned has pixels as large as voxels
+    else:  # a binned stack has pixels as large as voxels
         found.append(doubt("voxel_size", voxel_size, called="the tomogram's voxel size"))
     optics = known.optics
     if optics is not None and (request.defocus is not None or request.settings.ctf != "none"):
@@ -313,7 +313,7 @@ def _doubts(
 def _known(
     series: AcquiredSeries, angles: str, kept: list[int], voxel_size: float, request: Request
 ) -> wbp.ProjectionParameters:
-    """Say what the reconstruction needs of the series, of the images that are kept."""
+    """Return what the reconstruction needs to know about the images that are kept."""
     settings = request.settings
     sign = -1 if request.negate_angles else 1
     doses = None
@@ -370,10 +370,10 @@ def _contrast(
     request: Request,
     progress: Progress,
 ) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """Bin and turn the images and make contrast of them: (t, y, x); and where their middle is.
+    """Bin and align the images and convert them to contrast: (t, y, x); also returns where their middle is.
 
-    Counts become contrast over their mean. Images whose grey values are on another scale (some are negative)
-    are put on one of mean 0 and deviation 1.
+    Counts are divided by their mean. Images with negative grey values are scaled to mean 0 and standard
+    deviation 1.
 
     Returns
     -------
@@ -412,5 +412,5 @@ def _contrast(
             contrast[at] -= contrast[at].mean(dtype=np.float64)
             contrast[at] /= contrast[at].std(dtype=np.float64)
         contrast[at] = wbp.dose_weighted(contrast[at], at, known, request.settings)
-    # turning has put the middle in its place
+    # the alignment has moved the middle to its place
     return contrast, (offset[0], offset[1]) if moves is None else (0.0, 0.0)

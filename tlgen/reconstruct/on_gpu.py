@@ -1,4 +1,4 @@
-"""Back-projection on a GPU, by JAX: what :mod:`tlgen.reconstruct.wbp` does with a few rows of the images."""
+"""Back-projection on a GPU with JAX; does the same as :mod:`tlgen.reconstruct.wbp`, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Projector:
 
         self.n, self.device = n, device
         z, x = (np.arange(m) - (m - 1) / 2 for m in shape)
-        # A place is the sum of one of z and one of x. Each goes as a whole number and the rest, so that
-        # 32 bits hold the sum to a millionth of a pixel however wide the images are.
+        # A position is the sum of a part from z and a part from x. Each is stored as an integer and a
+        # fraction, so that 32 bits represent the sum to a millionth of a pixel, however wide the images are.
         parts = [filters]
         for of_z, of_x in (
             (axis + sines[:, None] * z, cosines[:, None] * x),
@@ -64,12 +64,12 @@ class Projector:
     def block(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Filter and back-project rows (t, slabs, rows, width) -> (z, rows, x).
 
-        Where the device's memory does not hold them, half of them at a time.
+        If they do not fit into the device's memory, half of them are computed at a time.
 
         Raises
         ------
         InputError
-            If it does not hold a single row.
+            If not even a single row fits.
         """
         import jax
 

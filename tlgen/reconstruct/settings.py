@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Reconstruction(BaseModel):
-    """Settings of the weighted back-projection; the defaults are a ramp that a Hann window ends."""
+    """Settings of the weighted back-projection; the default is a ramp with a Hann window."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -17,9 +17,12 @@ class Reconstruction(BaseModel):
         description="`exact` weighs by how densely tilts lie at each frequency; `sirt` is like so many"
         " `iterations` of SIRT.",
     )
-    iterations: int = Field(10, ge=1, le=1000, description="Of the SIRT that `filter: sirt` is like.")
+    iterations: int = Field(
+        10, ge=1, le=1000, description="Iterations of the SIRT that `filter: sirt` imitates."
+    )
     rolloff: Literal["hann", "gaussian", "none"] = Field(
-        "hann", description="What ends the filter: a Hann window at Nyquist, or a Gaussian beyond `cutoff`."
+        "hann",
+        description="Fall-off of the filter: a Hann window up to Nyquist, or a Gaussian beyond `cutoff`.",
     )
     cutoff: float = Field(
         0.35, gt=0, le=0.5, description="Where the Gaussian begins.", json_schema_extra={"unit": "1/pixel"}
@@ -28,7 +31,7 @@ class Reconstruction(BaseModel):
         0.035, gt=0, le=0.5, description="The Gaussian's sigma.", json_schema_extra={"unit": "1/pixel"}
     )
     dose_weighting: bool = Field(
-        False, description="Fade out what the dose has destroyed (Grant & Grigorieff 2015)."
+        False, description="Reduce high frequencies according to the dose (Grant & Grigorieff 2015)."
     )
     ctf: Literal["none", "phase_flip", "wiener"] = Field(
         "none", description="Correct the contrast transfer, slab by slab along the beam."
@@ -40,5 +43,5 @@ class Reconstruction(BaseModel):
         1.0,
         gt=0,
         allow_inf_nan=False,
-        description="Signal to noise that `ctf: wiener` expects, at all frequencies.",
+        description="Signal-to-noise ratio for `ctf: wiener`, at all frequencies.",
     )

@@ -1,4 +1,4 @@
-"""Images of a tilt series, turned and moved so that the tilt axis is y and goes through their middle."""
+"""Rotate and shift images of a tilt series so that the tilt axis is y and goes through their middle."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tlgen.tilts.alignment import Alignment
 
 
 def turned(tilt_axis: float, count: int) -> Alignment:
-    """Make the alignment that turns all images by the angle of their tilt axis, anticlockwise from y."""
+    """Make the alignment that rotates all images by the angle of their tilt axis, anticlockwise from y."""
     angle = np.radians(tilt_axis)
     matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return Alignment(np.tile(matrix, (count, 1, 1)), np.zeros((count, 2)))
 
 
 def lies(moves: Alignment | None) -> bool:
-    """Tell whether the tilt axis is nearer to the images' x, so that width and height change places."""
+    """Tell whether the tilt axis is nearer to the images' x, so that width and height are exchanged."""
     return moves is not None and bool(abs(np.sin(np.radians(moves.tilt_axis))) > np.sqrt(0.5))
 
 
@@ -29,7 +29,7 @@ def upright(
     shape: tuple[int, int],
     offset: tuple[float, float],
 ) -> NDArray[np.float32]:
-    """Turn and move an image; what comes from outside is its mean.
+    """Rotate and shift an image; pixels from outside get its mean.
 
     Parameters
     ----------

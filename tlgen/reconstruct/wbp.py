@@ -23,16 +23,16 @@ ROWS = 64
 
 @dataclass(frozen=True)
 class ProjectionParameters:
-    """What a reconstruction must know of a tilt series besides its images.
+    """What a reconstruction must know about a tilt series besides its images.
 
     Attributes
     ----------
     angles
-        (t,) degrees about y; a positive one turned +z towards +x.
+        (t,) degrees about y; a positive angle rotated +z towards +x.
     doses
-        (t,) e/Å² that the specimen had received at the middle of each exposure; for dose weighting.
+        (t,) accumulated dose in e/Å² at the middle of each exposure; for dose weighting.
     optics
-        What made the contrast; for correcting it and for dose weighting.
+        Optics, for the correction of the contrast transfer and for dose weighting.
     axis
         Where the tilt axis is, pixels along x from the middle of the images.
     """
@@ -54,10 +54,10 @@ def reconstruct(
 ) -> NDArray[np.float32]:
     """Reconstruct a tomogram from an aligned tilt series.
 
-    Each image is divided by its mean, filtered across the tilt axis and smeared back along its beam
-    (Radermacher 1992, in *Electron Tomography*, ed. Frank). The box's centre is at index (n - 1) / 2 of
-    each axis of the tomogram and of the images, whether n is odd or even. What is dark in the images is
-    dark (negative) in the tomogram.
+    Each image is divided by its mean, filtered perpendicular to the tilt axis and projected back along its
+    beam (Radermacher 1992, in *Electron Tomography*, ed. Frank). The box's centre is at index (n - 1) / 2 of
+    each axis of the tomogram and of the images, whether n is odd or even. Matter that is dark in the images
+    is dark (negative) in the tomogram.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ def reconstruct(
     shape
         Of the tomogram: (z, y, x).
     settings
-        Filters and corrections; by default a ramp that a Hann window ends.
+        Filters and corrections; by default a ramp with a Hann window.
     threads
-        To share the rows among; the result is the same to the bit.
+        Number of threads; the result does not depend on it, bit for bit.
     device
         Of JAX, to filter and back-project on; the CPU, by numba, if it is None. The result is the same but
         for the rounding of 32-bit numbers.
@@ -79,14 +79,14 @@ def reconstruct(
     Returns
     -------
     ndarray, float32, (z, y, x)
-        Contrast per voxel. Linear in the images over their means. A voxel that an image does not show gets
-        nothing from it.
+        Contrast per voxel. It is linear in the images divided by their means. An image adds nothing to voxels
+        that it does not show.
 
     Raises
     ------
     InputError
-        If the angles do not match the images, the images the tomogram, an image has no mean, or a setting
-        needs what the series does not say.
+        If the angles do not match the images or the images do not match the tomogram, an image has no mean,
+        or a setting needs information that the series lacks.
     """
     settings = settings or Reconstruction()
     if not isinstance(series, ProjectionParameters):
@@ -112,7 +112,7 @@ def reconstruct(
 
 
 def over_mean(image: NDArray[np.floating], k: int) -> NDArray[np.float32]:
-    """Turn the image ``k`` of a series, (y, x), into contrast: over its mean, less 1.
+    """Convert image ``k`` of a series, (y, x), to contrast: divided by its mean, minus 1.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def over_mean(image: NDArray[np.floating], k: int) -> NDArray[np.float32]:
 def dose_weighted(
     contrast: NDArray[np.float32], k: int, series: ProjectionParameters, settings: Reconstruction
 ) -> NDArray[np.float32]:
-    """Weight an image's contrast by its dose, where that is asked for.
+    """Weight an image's contrast by its dose, if this is asked for.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def reconstruct_rows(
 
 
 class _Work:
-    """What all rows share: the filters, and the geometry."""
+    """Data that all rows share: the filters and the geometry."""
 
     def __init__(
         self,

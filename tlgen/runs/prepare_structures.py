@@ -1,6 +1,6 @@
-"""Structures of a recipe: read, made flexible and put into a corpus, each once.
+"""Prepare the structures of a recipe: read them, make variants and put them into a corpus, each once.
 
-A structure is known by the hash of its file and of all that the recipe says of it.
+A structure is identified by the hash of its file and of its settings in the recipe.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tlgen.simulate.multislice import displaced_ice
 
 _log = logging.getLogger(__name__)
 
-# Modules that decide what is made of a map, and of a structure's variants.
+# Modules whose code determines the pseudo-atoms of a map, and the variants of a structure.
 _FITTERS = ("tlgen.molecules.pseudoatoms", "tlgen.molecules.molecule")
 _BENDERS = (*read_once.READERS, *_FITTERS, "tlgen.molecules.modes")
 # Keys of a structure in a recipe that say how its file is read.
@@ -41,10 +41,10 @@ _READ_BY = {"assembly", "contour", "resolution", "mass"}
 
 
 class Refused(InputError):
-    """What no attempt on any machine could make: it is wrong in the structures or the recipe themselves.
+    """An error in the structures or the recipe themselves, which no other attempt or machine can change.
 
-    Other errors of input may be of the moment or of one host: storage that does not answer, a GPU that is
-    taken, a file that only some nodes see.
+    Other input errors may be temporary or concern one host: storage that does not answer, a GPU in use, a
+    file that only some nodes see.
     """
 
 
@@ -59,7 +59,7 @@ def permanent() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Preparation:
-    """A structure of the recipe and the variants to be made of it; ``key`` is the hash of all that."""
+    """A structure of the recipe and the settings of its variants; ``key`` is the hash of both."""
 
     key: str
     name: str
@@ -72,7 +72,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A structure with its variants as they stand in the corpus."""
+    """A structure with its variants in the corpus."""
 
     key: str
     name: str
@@ -103,7 +103,7 @@ def preparations(recipe: Recipe) -> list[Preparation]:
     found = []
     for structure, flexible, label, count in wanted:
         path = Path(structure.map) if structure.map else places[structure.source]
-        if path.resolve().parent in given:  # workers on other nodes know nothing of the option
+        if path.resolve().parent in given:  # workers on other nodes do not know the option
             structure = structure.model_copy(update={"file": str(path.resolve())})
         content = {
             "data_version": DATA_VERSION,
@@ -132,7 +132,7 @@ def preparations(recipe: Recipe) -> list[Preparation]:
 
 
 def check_sources(recipe: Recipe, wanted: Iterable[Structure]) -> None:
-    """Refuse structures and maps that are not there, all at once; fetches none.
+    """Refuse structures and maps that do not exist, naming all at once; fetches none.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     Raises
     ------
     InputError
-        It cannot be read, holds no molecule, or an element that no engine knows.
+        It cannot be read, contains no molecule, or contains an element that no engine knows.
     """
     if structure.map is None:
         molecule, _ = read_once.structure(structure.source, structure.assembly)
@@ -212,7 +212,7 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
 
 
 def _fitted(structure: Structure) -> dict[str, NDArray[Any]]:
-    """Fit pseudo-atoms to a map: their arrays, ``summary`` of how well, and what a user should know of it."""
+    """Fit pseudo-atoms to a map; returns their arrays, a ``summary`` of the fit, and remarks for the user."""
     from tlgen.molecules.pseudoatoms import load_map
 
     mass = None if structure.mass is None else structure.mass * 1e3
@@ -306,11 +306,11 @@ def _numbered(arrays: dict[str, NDArray[Any]], number: int) -> dict[str, NDArray
 def prepare(url: str, preparation: Preparation, slices: Sequence[float] | None = None) -> Prepared:
     """Put a structure and its variants into the corpus (runs on a worker).
 
-    With ``slices``, what the making of samples needs of them is made too, so that no tilt has to wait for it:
-    their envelopes, and the ice that they displace in slices so thick (Å).
+    With ``slices``, their envelopes and the ice that they displace in slices of this thickness (Å) are also
+    computed, so that no tilt has to wait for them.
     """
     catalog = open_catalog(url)
-    with notes.silent():  # what drives the run has told it
+    with notes.silent():  # the driver has reported it
         made = molecules(preparation)
     for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))

@@ -1,7 +1,7 @@
-"""What can be refused before any structure is fetched or read: everything that a recipe alone shows.
+"""Checks of a recipe before any structure is fetched or read.
 
-Reading the structures of a crowded recipe takes minutes. A bead that is thicker than the ice or a mistyped
-file is known in a moment.
+Reading the structures of a crowded recipe takes minutes. A bead that is thicker than the ice, or a misspelt
+file, is found at once.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from tlgen.simulate.engine import engine
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse a recipe of which no sample could be made, or not all; reads and fetches no structure.
+    """Refuse a recipe if some sample could not be made; reads and fetches no structure.
 
     Parameters
     ----------
     recipe
-        Validated by itself: its keys and their values make sense.
+        A recipe with valid keys and values.
 
     Raises
     ------
     InputError
-        An engine cannot honour the acquisition of a sample, decorations are larger than the ice is thick or
-        have the name of a target, or a structure is neither a file that is there nor the id of an entry.
+        An engine does not support the acquisition of a sample, decorations are larger than the thickness of
+        the ice or have the name of a target, or a structure is neither an existing file nor the id of an
+        entry.
     """
     classes = [ClassInfo(name=name, label=k, radius=1.0) for k, name in enumerate(recipe.targets, start=1)]
     decorate.class_infos(recipe.decorations, classes)
@@ -48,7 +49,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_decorations(recipe: Recipe, specs: Iterable[SampleSpec]) -> None:
-    """Refuse decorations that an engine cannot show, by the first sample of each kind.
+    """Refuse decorations that an engine cannot simulate, checking the first sample of each kind.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def check_decorations(recipe: Recipe, specs: Iterable[SampleSpec]) -> None:
     Raises
     ------
     InputError
-        Says what of the decorations is too much, and what to do.
+        Says which decorations are too much, and what to do.
     """
     class_names = (*recipe.targets, *recipe.decorations.class_names)
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""``tlgen run``: expands a recipe, makes what the corpus does not have yet, and says what became of it."""
+"""``tlgen run``: expand a recipe, make the samples that the corpus lacks, and report the result."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: So many samples given up one after the other, none made in between, are no accident: the run stops.
+#: If this many samples fail one after the other, without a success in between, the run stops.
 MOST_IN_A_ROW = 20
-#: Different thicknesses of slices for which the displaced ice is made beforehand.
+#: Number of slice thicknesses for which the displaced ice is computed beforehand.
 MOST_SLICES = 3
 # Where the stack of a process that crashed, or was stopped, begins in its log.
 _STACK = re.compile(r"^(?:Fatal Python error|Current thread|Thread) ?(?=:|0x)", re.MULTILINE)
@@ -117,7 +117,7 @@ def run(
 
 @dataclass
 class _Run:
-    """What all parts of one run need; the clusters come when they are open."""
+    """Data that all parts of one run need; the clusters are added when they are open."""
 
     recipe: Recipe
     catalog: Catalog
@@ -136,7 +136,7 @@ class _Run:
         return {spec.sample_id: spec.name for spec in self.todo}
 
     def end(self, summary: Summary) -> None:
-        """Write what became of the samples into the corpus and the journal."""
+        """Write the result of the run into the corpus and the journal."""
         account = history.account(self.recipe.name, summary, self.names, len(self.todo), self.workers)
         history.record(self.catalog.url, account)
         self.journal.write("end", **account)
@@ -154,7 +154,7 @@ def _on_clusters(this: _Run, cluster: str, wanted: list[prepare_structures.Prepa
         finish_first(_tell_interrupt) as stop,
         Bookkeeping(this.catalog.url) as book,
     ):
-        # described now: at the end they may have gone
+        # described now, because they may be gone at the end
         this.clients, this.workers, this.stop = clients, describe(clients), stop
         for line in this.workers:
             _log.info(f"  {line}")
@@ -181,7 +181,7 @@ def _tell_interrupt() -> None:
 def _prepare(
     this: _Run, wanted: list[prepare_structures.Preparation], book: Bookkeeping
 ) -> list[prepare_structures.Prepared] | None:
-    """Make the structures' variants, those that an earlier run has not made; None if some failed."""
+    """Make the variants of structures that do not exist yet; None if some failed."""
     started, catalog = time.monotonic(), this.catalog
     found = {p.key: prepare_structures.already_prepared(catalog, p) for p in wanted}
     missing = [p for p in wanted if found[p.key] is None]
@@ -223,9 +223,9 @@ def _prepare(
 
 
 def slices_of(specs: Sequence[SampleSpec]) -> tuple[float, ...]:
-    """List how thick (Å) the slices are in which samples need the ice that structures displace.
+    """List the thicknesses (Å) of slices for which samples need the ice that structures displace.
 
-    None where each sample has its own: then they are left to the workers.
+    Empty if there are many thicknesses; then the workers compute the ice.
     """
     acquisitions = [spec.acquisition for spec in specs if spec.acquisition.engine == "multislice"]
     found = sorted({acq.slice_thickness for acq in acquisitions if acq.ice_density})
@@ -233,7 +233,7 @@ def slices_of(specs: Sequence[SampleSpec]) -> tuple[float, ...]:
 
 
 def _make(this: _Run, prepared: list[prepare_structures.Prepared], book: Bookkeeping) -> bool:
-    """Make the samples, and tell how it goes."""
+    """Make the samples, and show the progress."""
     started, todo, names = time.monotonic(), this.todo, this.names
     classes = tuple(info.name for info in this.catalog.classes)
     content = this.recipe.model_dump(mode="json", exclude_defaults=True)
@@ -308,7 +308,7 @@ def _line(made: make_sample.Made) -> str:
 
 
 def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
-    """State what bounds the memory of the run: images of begun samples here, calls on each host."""
+    """Describe the memory of the run: images of begun samples here, calls on each host."""
     images = max(tilts[spec.sample_id] * spec.shape[1] * spec.shape[2] * 4 for spec in todo)
     begun = min(len(todo), 2 * workers)
     return (
@@ -318,7 +318,7 @@ def _memory(todo: list[SampleSpec], tilts: dict[str, int], workers: int) -> str:
 
 
 def _refused(error: BaseException) -> bool:
-    """Tell what would be the same at the next attempt: a sample's numbers and its needs do not change."""
+    """Tell whether an error would be the same in another attempt, because it depends only on the sample."""
     return isinstance(error, prepare_structures.Refused | TooLarge | ArithmeticError)
 
 
@@ -327,7 +327,7 @@ def _storage_is_full(error: BaseException) -> bool:
 
 
 def _report(summary: Summary, what: str, names: dict[str, str], started: float) -> bool:
-    """Say what was made and what failed, with the reason of each failure."""
+    """Report what was made and what failed, with the reason of each failure."""
     _log.info(f"{counted(summary.done, what)} made in {time.monotonic() - started:.0f} s")
     for failure in summary.failures:
         _log.warning(f"  {_said(failure, names.get(failure.name, failure.name))}")

@@ -1,4 +1,4 @@
-"""Why fewer molecules stand in a box than were asked for, and boxes in which no target can stand."""
+"""Explain why fewer molecules were placed than asked for, and refuse boxes without room for any target."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tlgen.molecules.molecule import Library, Molecule
 from tlgen.recipes.recipe import Packing, Recipe
 from tlgen.scene.scene import Scene
 
-# A molecule's width is found along the axes of its inertia: across others it may be somewhat narrower.
+# A molecule's width is measured along its axes of inertia; along others it may be somewhat narrower.
 _NARROWER = 0.8
-# Å; a box that is nowhere thinner is not looked at before it is packed: reading structures takes seconds.
+# Å; larger boxes are not checked before packing, because reading structures takes seconds.
 _AMPLE = 400.0
 _TRIED = "in 200 tries for each"
 
@@ -44,14 +44,14 @@ def refuse_nothing_placed(scene: Scene, library: Library) -> None:
 
 
 def refuse_small_boxes(recipe: Recipe, targets: Iterable[Molecule]) -> None:
-    """Refuse a recipe with a box that none of its targets fits into, as far as their widths tell.
+    """Refuse a recipe with a box that is too small for all its targets, according to their widths.
 
     Parameters
     ----------
     recipe
         Validated.
     targets
-        Its structures; they are only read where a box is small.
+        Its structures; they are only read if a box is small.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def refuse_small_boxes(recipe: Recipe, targets: Iterable[Molecule]) -> None:
     given = iter(targets)
     for name, (z, y, x), _ in recipe.boxes():
         box = (x * size, y * size, z * size)
-        # what sticks out of x and y is cut there
+        # parts outside of the box in x and y are cut
         least = box[2] if recipe.packing.faces == "cut" else min(box)
         fits = least >= _AMPLE or any(width * _NARROWER <= least for width, _ in narrow)
         while not fits:
@@ -88,7 +88,7 @@ def _nothing(name: str, molecule: Molecule, box: tuple[float, float, float], cal
 
 
 def shortfall(scene: Scene, occupancy: float, packing: Packing) -> list[str]:
-    """Say of which molecules fewer stand than were asked for, and why; empty if all do.
+    """Say of which molecules fewer were placed than asked for, and why; empty if there are none.
 
     Parameters
     ----------
