@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs.corpus.catalog import Catalog
-from catalogs.errors import InputError
 from catalogs.intensity import normalise
 from catalogs.particle_mean import ParticleMean, layout
 from catalogs.schema import ClassInfo, SampleRecord
@@ -41,7 +41,13 @@ def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[st
         structures, the mean in the particle's own orientation is that of the most frequent one.
     """
     classes = [info for info in catalog.classes if info.is_particle]
-    tables = {record.sample_id: catalog.particles(record.sample_id) for record in records}
+    tables = {}
+    for record in records:
+        with contextlib.suppress(Exception):  # a damaged sample stops no training at its end
+            tables[record.sample_id] = catalog.particles(record.sample_id)
+    records = [record for record in records if record.sample_id in tables]
+    if not records:
+        return {}
     sums = {}
     for info in classes:
         names = pd.concat([t.loc[t["class_name"] == info.name, "structure"] for t in tables.values()])
@@ -52,7 +58,7 @@ def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[st
             break
         try:
             grey = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
-        except (InputError, OSError, ValueError):
+        except Exception:  # a damaged sample stops no training at its end
             continue
         values = normalise(grey, record.intensity)
         if np.isfinite(values).all():
@@ -68,7 +74,7 @@ def tomogram_looks(catalog: Catalog, records: Sequence[SampleRecord]) -> list[To
         record = records[int(k)]
         try:
             grey = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
-        except (InputError, OSError, ValueError):
+        except Exception:  # a damaged sample stops no training at its end
             continue
         values = normalise(grey, record.intensity)
         if np.isfinite(values).all():

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.schema import ClassInfo
+from tlpick.network.threads import pool
 
 Floats = NDArray[np.float64]
 
@@ -97,11 +98,15 @@ def find_beads(
     nz, ny, nx = (n // b for n in values.shape)
     small = np.empty((nz, ny, nx), np.float32)
     lit = np.ones((nz, ny, nx), bool)
-    for z in range(nz):
+
+    def average(z: int) -> None:
         block = values[z * b : (z + 1) * b, : ny * b, : nx * b].reshape(b, ny, b, nx, b)
         small[z] = block.mean(axis=(0, 2, 4), dtype=np.float32)
         if inside is not None:
             lit[z] = inside[z * b + b // 2, b // 2 : ny * b : b, b // 2 : nx * b : b]
+
+    with pool() as threads:
+        list(threads.map(average, range(nz)))
     none = Beads(np.empty((0, 3)), b * voxel_size)
     if lit.sum() < 1000:
         return none

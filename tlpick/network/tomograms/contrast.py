@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tlpick.network.threads import pool
+
 #: Below this skewness there is no answer, because a crowded cell is nearly symmetric.
 CLEAR = 0.25
 #: There is no answer below this number of standard errors either.
@@ -38,9 +40,13 @@ def apparent_contrast(
     if z * y * x < 500:
         return None, 0.0
     means = np.empty((z, y, x))
-    for k in range(z):
+
+    def average(k: int) -> None:
         slab = values[k * scale : (k + 1) * scale, : y * scale, : x * scale]
         means[k] = slab.reshape(scale, y, scale, x, scale).mean(axis=(0, 2, 4))
+
+    with pool() as threads:
+        list(threads.map(average, range(z)))
     deviation = means - means.mean()
     spread = deviation.std()
     if not spread**3 > 0:  # constant, or so small that the cube is 0

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlpick.network.threads import pool
+
 Floats = NDArray[np.float64]
 
 #: Edge of the pixels that planes are averaged to first, Å; and of the squares that a variance is taken of.
@@ -177,7 +179,8 @@ def _variances(values: NDArray[np.float32], voxel_size: float) -> tuple[Floats |
     measured = np.empty((nz, tiles_y, tiles_x))
     middle = values[nz // 2]
     centre = float(np.median(middle))
-    for z in range(nz):
+
+    def measure(z: int) -> None:
         plane = values[z, : rows * pixel, : columns * pixel].reshape(rows, pixel, columns, pixel)
         small = plane.mean(axis=(1, 3), dtype=np.float32) - centre
         small[~np.isfinite(small)] = 0
@@ -186,6 +189,9 @@ def _variances(values: NDArray[np.float32], voxel_size: float) -> tuple[Floats |
         squares = cut.transpose(0, 2, 1, 3).reshape(tiles_y, tiles_x, edge * edge)
         most = _OUTLIER * np.median(np.abs(squares), axis=2, keepdims=True)  # gold
         measured[z] = (np.clip(squares, -most, most) ** 2).mean(axis=2)
+
+    with pool() as threads:
+        list(threads.map(measure, range(nz)))
     if not (measured > 0).all():
         measured = np.maximum(measured, max(float(measured.max()) * 1e-6, 1e-30))
     profiles = np.log(measured).reshape(nz, -1).T
