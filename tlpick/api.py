@@ -101,7 +101,8 @@ def pick_many(
         Keep the picks that promise this share of right ones; needs a calibrated model.
     fdr, top, min_score
         Instead of it: the share of wrong picks that may be expected by the decoys (``off``: keep all), the
-        number of each class and tomogram, or the least score. Without any, the expected F1 is made greatest.
+        number of each class and tomogram, or the least score. Without any, the expected F1 or F2 is made
+        greatest.
     formats
         Further formats of the list, such as ``relion5``.
     pixel_size, tomograms_star

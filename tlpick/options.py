@@ -112,7 +112,7 @@ _CUTTING = (
         "--fdr",
         type=_Share(),
         help="Keep picks of which this share is expected to be wrong, by decoys (false discovery rate); "
-        "off keeps all. By default, the expected F1 is maximised.",
+        "off keeps all. By default, the expected F1 or F2 is maximised.",
     ),
     click.option(
         "--top", type=click.IntRange(1), metavar="N", help="Keep the N best of each class and tomogram."

@@ -105,7 +105,8 @@ def collect(
     lists
         Further formats of the list.
     cut
-        Which picks are kept; None: those with the largest expected F1. Another cut needs no new picking.
+        Which picks are kept; None: those with the largest expected F1 or F2. Another cut needs no new
+        picking.
 
     Returns
     -------

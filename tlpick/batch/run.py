@@ -113,7 +113,7 @@ def run(
     precision
         Expected precision of the kept picks according to the model's calibration, instead of a cut.
     cut
-        Which picks are kept; None: those with the largest expected F1.
+        Which picks are kept; None: those with the largest expected F1 or F2.
     lists
         Further formats of the list besides RELION's.
     progress

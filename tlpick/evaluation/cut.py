@@ -19,9 +19,9 @@ WRONG = "wrong"
 WRONG_MOST = "wrong_at_most"
 #: Correlation of a pick with the mean particle of the training data, and with its mirror image.
 LIKENESS, MIRROR = "likeness", "mirror"
-#: If other molecules are counted, expected F1 falls slowly over hundreds of picks. Wrong picks can be sorted
-#: out later but missed particles are lost, so the longest list is kept that costs a fifth of it at most.
-SLACK = 0.2
+#: How many times as much recall counts as precision where other molecules are counted. Wrong picks can be
+#: sorted out later by classification, but missed particles are lost.
+BETA = 2.0
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Cut:
     Attributes
     ----------
     by
-        ``best``: the largest expected F1; ``fdr``: a share of wrong picks; ``top``: a number for each class;
-        ``score``: a score threshold; ``all``.
+        ``best``: the largest expected F1, or F2 where other molecules are counted; ``fdr``: a share of wrong
+        picks; ``top``: a number for each class; ``score``: a score threshold; ``all``.
     value
         The share, the number or the score.
     """
@@ -43,7 +43,7 @@ class Cut:
     def words(self) -> str:
         """Describe it by command-line options."""
         return {
-            "best": "the greatest expected F1",
+            "best": "the greatest expected F score",
             "fdr": f"--fdr {self.value:g}",
             "top": f"--top {self.value:g}",
             "score": f"--min-score {self.value:g}",
@@ -73,7 +73,7 @@ def asked_cut(
     Returns
     -------
     Cut
-        Without an option, the largest expected F1.
+        Without an option, the largest expected F1 or F2.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def decide(
         clear = stands_out.get(each)
         known = clear is not None and bool(np.isfinite(wrong[ours]).all())
         counted = known and len(ours) > 0 and bool(np.isfinite(most[ours]).all())
-        stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut, SLACK if counted else 0.0)]
+        stay = ours[_stay(score[ours], wrong[ours], bool(clear), known, cut, BETA if counted else 1.0)]
         rows[stay] = True
         strange = unlike and not counted
         promised = known and bool(clear) and not strange
@@ -215,7 +215,7 @@ def _stay(
     clear: bool,
     known: bool,
     cut: Cut,
-    slack: float,
+    beta: float,
 ) -> NDArray[np.bool_]:
     if cut.by == "all":
         return np.ones(len(score), bool)
@@ -234,7 +234,7 @@ def _stay(
         return np.ones(len(score), bool)
     if not clear:
         return np.zeros(len(score), bool)
-    bar = best_cut(wrong, slack) if cut.by == "best" else cut.value
+    bar = best_cut(wrong, beta) if cut.by == "best" else cut.value
     return np.asarray(wrong <= bar)
 
 

@@ -81,15 +81,15 @@ def estimate_wrong(scores: ArrayLike, decoys: ArrayLike, n_decoys: int) -> Decoy
     return DecoyEstimate(wrong, float((n_picks * (1 - q)).max()), bool((clear | few).any()))
 
 
-def best_cut(wrong: ArrayLike, slack: float = 0.0) -> float:
-    """Find the cut with the greatest expected F1, or the longest list that is nearly as good.
+def best_cut(wrong: ArrayLike, beta: float = 1.0) -> float:
+    """Find the cut with the greatest expected F score.
 
     Parameters
     ----------
     wrong
         (n,) expected shares of wrong ones, as in :class:`DecoyEstimate`.
-    slack
-        Share of the greatest expected F1 that a longer list may cost.
+    beta
+        How many times as much recall counts as precision: 1 for F1, 2 for F2.
 
     Returns
     -------
@@ -104,5 +104,5 @@ def best_cut(wrong: ArrayLike, slack: float = 0.0) -> float:
     there = float(right.max())
     if there <= 0:
         return -1.0
-    f1 = 2 * right / (n + there)
-    return float(q[np.flatnonzero(f1 >= (1 - slack) * f1.max())[-1]])
+    score = right / (n + beta**2 * there)
+    return float(q[np.flatnonzero(score == score.max())[-1]])

@@ -298,6 +298,8 @@ def test_the_command_serves_until_ctrl_c(catalog: Catalog) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # where the tests run in the background, Ctrl-C is ignored, and a program inherits that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         assert running.stdout is not None
         assert "40 samples" in running.stdout.readline()

@@ -57,6 +57,11 @@ def test_the_best_cut_has_nearly_the_best_true_f1() -> None:
         f1 = lambda keep: 2 * right[keep].sum() / (keep.sum() + right.sum())  # noqa: B023, E731
         lost.append(max(f1(scores >= s) for s in scores) - f1(estimate.wrong <= best_cut(estimate.wrong)))
     assert np.mean(lost) < 0.02
+    # right, wrong, right, wrong, ... from the third on: by F1 the list ends earlier than by F2
+    wrong = np.array([0, 0, 0, 1 / 4, 1 / 5, 2 / 6, 2 / 7, 3 / 8, 3 / 9, 6 / 12, 7 / 14, 12 / 20])
+    n = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 20])
+    shares = np.repeat(wrong, np.diff(n, prepend=0))
+    assert (shares <= best_cut(shares, 2)).sum() > (shares <= best_cut(shares)).sum()
     assert best_cut([]) < 0
     assert best_cut([1.0, 1.0]) < 0
 
