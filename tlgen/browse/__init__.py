@@ -1,1 +1,1 @@
-"""``tlgen browse``: a corpus as a local web page, read only."""
+"""``tlgen browse``: show a corpus as a local, read-only web page."""

@@ -1,4 +1,4 @@
-"""A sample in Neuroglancer, by the server of its Python package."""
+"""Show a sample in Neuroglancer, with the server of its Python package."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ MISSING = (
     "the package neuroglancer is not installed; pip install 'template-learning[neuroglancer]', then start "
     "tlgen browse again"
 )
-_LARGEST = 1 << 30  # voxels: the server keeps them in memory
-_PIXELS = 400  # of a section on the screen, about
-#: The viewer that was opened last; the one before it is given up with its volumes.
+_LARGEST = 1 << 30  # voxels; the server keeps them in memory
+_PIXELS = 400  # approximate width of a section on the screen
+#: The viewer that was opened last; the previous one and its volumes are released.
 _open: list[Any] = []
 
 
 def viewer_url(catalog: Catalog, sample_id: str) -> str:
-    """Open a viewer with a tomogram and its instances; returns its address, which holds a token of its own.
+    """Open a viewer with a tomogram and its instances; returns its address, which contains its own token.
 
     Raises
     ------
     InputError
-        If the package is missing, the sample is, or it is too large.
+        If the package or the sample is missing, or the sample is too large.
     """
     if find_spec("neuroglancer") is None:
         raise InputError(MISSING)
@@ -47,7 +47,7 @@ def viewer_url(catalog: Catalog, sample_id: str) -> str:
     low, high = record.intensity.centre - reach, record.intensity.centre + reach
     with viewer.txn() as state:
         state.dimensions = space
-        state.display_dimensions = list("xyz")  # x to the right, y down, as on our own page
+        state.display_dimensions = list("xyz")  # x to the right and y down, as on the page of tlgen browse
         state.cross_section_scale = max(record.shape) / _PIXELS
         state.position = [n / 2 for n in record.shape]
         state.layers["tomogram"] = neuroglancer.ImageLayer(

@@ -1,4 +1,4 @@
-"""Planes of volumes and tilt images as PNG, quick enough to follow a slider, within a bounded memory."""
+"""Draw planes of volumes and tilt images as PNG, fast enough for a slider and with bounded memory."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from catalogs.schema import Intensity
 from tlgen.scene.view import class_colours
 
 AXES = "zyx"
-#: Bytes of voxels that are kept for the next planes.
+#: Bytes of voxels to keep in memory for further planes.
 _KEPT = 512 << 20
-#: A volume of so many voxels is read whole at once, a larger one in slabs as thick as its chunks.
+#: Volumes of up to this many voxels are read at once; larger ones in slabs as thick as their chunks.
 _WHOLE = 48 << 20
-_SPREADS = 3.0  # grey values are shown as far as so many spreads from their centre
-_OPENED = 16  # samples whose arrays stay open
+_SPREADS = 3.0  # range of the displayed grey values, in spreads on each side of their centre
+_OPENED = 16  # number of samples whose arrays stay open
 
 
 class Planes:
-    """Planes of the samples of a corpus; what was read last stays in memory.
+    """Planes of the samples of a corpus; the voxels that were read last stay in memory.
 
     Parameters
     ----------
     catalog
         The corpus.
     kept
-        Bytes of voxels that are kept.
+        Bytes of voxels to keep in memory.
     """
 
     def __init__(self, catalog: Catalog, kept: int = _KEPT) -> None:
@@ -51,19 +51,20 @@ class Planes:
         Parameters
         ----------
         sample_id
-            Of the sample.
+            Id of the sample.
         volume
             ``tomogram``, ``classes``, ``instances`` or ``density``.
         axis
-            ``z``, ``y`` or ``x``: what the plane is at right angles to.
+            ``z``, ``y`` or ``x``: the axis perpendicular to the plane.
         index
-            Of the plane.
+            Index of the plane along the axis.
 
         Returns
         -------
         bytes
-            PNG: for z (y, x), for y (z, x), for x (y, z). Tomograms and densities are grey; labels have the
-            colours of their classes, instances one each, and are transparent where there is none.
+            PNG with the axes (y, x) for z, (z, x) for y and (y, z) for x. Tomograms and densities are grey.
+            Class labels have the colours of their classes, and neighbouring instance numbers have different
+            colours. Voxels without a label are transparent.
 
         Raises
         ------
@@ -78,7 +79,7 @@ class Planes:
         return _grey(plane)
 
     def tilt(self, sample_id: str, number: int) -> bytes:
-        """Draw a tilt image, from its 1st to its 99th percentile; InputError if there is none."""
+        """Draw a tilt image, scaled from its 1st to its 99th percentile; InputError if there is none."""
         series = self._catalog.tilts(sample_id)
         if "images" not in series:
             raise InputError(f"the tilt images of sample {sample_id} were not kept")
@@ -114,12 +115,12 @@ class Planes:
         return plane.T if axis == "x" else plane
 
     def _shown(self, sample_id: str, volume: str, voxels: NDArray[Any]) -> NDArray[Any]:
-        """Turn voxels into what is shown of them, which is smaller."""
+        """Convert voxels to the values that are displayed, which need less memory."""
         if volume == "tomogram":
             record = self._catalog.record(sample_id)
             assert record is not None
             return _grey_values(voxels, record.intensity)
-        if volume == "density":  # protein has 0.8 Da/Å³; dark, as in the tomogram
+        if volume == "density":  # protein has 0.8 Da/Å³; shown dark, as in the tomogram
             return 255 - _grey_values(voxels, Intensity(centre=0.5, spread=0.5 / 3))
         return voxels
 
@@ -145,14 +146,14 @@ class Planes:
 def _grey_values(
     values: NDArray[np.floating], intensity: Intensity, spreads: float = _SPREADS
 ) -> NDArray[np.uint8]:
-    """Turn values of a tomogram into grey ones, 0 to 255, its centre in the middle."""
+    """Convert a tomogram's values to grey values from 0 to 255, with its centre in the middle."""
     reach = spreads * intensity.spread
     shades = (values - (intensity.centre - reach)) * (255 / (2 * reach))
     return np.asarray(np.rint(np.clip(shades, 0, 255)), np.uint8)
 
 
 def _palette(catalog: Catalog) -> list[tuple[int, int, int]]:
-    """Choose a colour for each value of a class volume."""
+    """List the colour of each value of a class volume."""
     colours = class_colours([info.name for info in sorted(catalog.classes, key=lambda info: info.label)])
     palette = [(0, 0, 0)] * 256
     for info in catalog.classes:
@@ -161,7 +162,7 @@ def _palette(catalog: Catalog) -> list[tuple[int, int, int]]:
 
 
 def _hues() -> list[tuple[int, int, int]]:
-    """Choose colours of which neighbours differ."""
+    """List 256 colours of which neighbours differ clearly."""
     hues = [hls_to_rgb(0.618034 * k % 1, 0.58, 0.75) for k in range(256)]
     return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in hues]
 

@@ -1,4 +1,4 @@
-"""What the page of a sample says of it."""
+"""The facts shown on the page of a sample."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from catalogs.schema import Acquisition, SampleRecord
 from catalogs.schema import units as units_of
 from tlgen.scene.view import class_colours
 
-_DIGITS = 2  # of places in Å
+_DIGITS = 2  # decimals of positions in Å
 
 
 def facts(catalog: Catalog, sample_id: str) -> dict[str, Any]:
-    """Gather everything about a sample but its voxels, for JSON.
+    """Gather everything about a sample except its voxels, as values for JSON.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def facts(catalog: Catalog, sample_id: str) -> dict[str, Any]:
 
 
 def _classes(catalog: Catalog, record: SampleRecord) -> list[dict[str, Any]]:
-    """List the classes, and the distractors as the last one, with label 0."""
+    """List the classes, followed by the distractors as a class with label 0."""
     classes = sorted(catalog.classes, key=lambda info: info.label)
     colours = class_colours([info.name for info in classes])
     rows: list[dict[str, Any]] = [

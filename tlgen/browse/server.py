@@ -1,8 +1,8 @@
-"""The server of ``tlgen browse``: this machine only, read only, and only for who has the token.
+"""The server of ``tlgen browse``: local, read-only, and protected by a token.
 
-It listens on the loopback interface. The address that is printed holds a token; the first request with it
-sets a cookie, and whatever comes without either is refused. The name of the host is checked too: a page from
-elsewhere could let its own name point to this machine.
+It listens on the loopback interface. The printed address contains a token. The first request with the token
+sets a cookie, and requests with neither are refused. The host name is checked too, because another web site
+could let its own name point to this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tlgen.browse import in_neuroglancer, sample, table
 from tlgen.browse.planes import Planes
 
 HOST = "127.0.0.1"
-#: Tried first where no port is asked for.
+#: The port to try first if none is requested.
 PORT = 8642
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 _POLICY = (
@@ -51,14 +51,14 @@ class Browser:
     catalog
         The corpus.
     token
-        What a request must know.
+        The token that requests must have.
     """
 
     catalog: Catalog
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     def __post_init__(self) -> None:
-        """Prepare what requests share."""
+        """Create the state that requests share."""
         self.planes = Planes(self.catalog)
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="browse")
         self._samples: pd.DataFrame | None = None
@@ -67,12 +67,14 @@ class Browser:
         self._lock = threading.Lock()
 
     def samples(self, *, anew: bool = False) -> tuple[int, pd.DataFrame]:
-        """Return the table of samples by name, and its number: another one if samples came or went.
+        """Return the version number of the table of samples, and the table, sorted by name.
+
+        The version changes if samples were added or removed.
 
         Parameters
         ----------
         anew
-            Look which samples there are now.
+            Whether to list the samples again.
         """
         with self._lock:
             if anew or self._samples is None:
@@ -82,7 +84,7 @@ class Browser:
             return self._version, self._samples
 
     def table(self) -> bytes:
-        """Describe all samples that are there now, as JSON."""
+        """Return the current table of all samples as JSON."""
         version, samples = self.samples(anew=True)
         if self._table[0] != version:
             content = {
@@ -96,14 +98,14 @@ class Browser:
         return self._table[1]
 
     def select(self, where: str) -> bytes:
-        """Return the numbers of the rows for which a condition holds, as JSON; InputError if it is wrong."""
+        """Return the numbers of the rows that meet a condition as JSON; InputError if it is not valid."""
         version, samples = self.samples()
         chosen = sample_table.select(samples, where.strip() or None).index
         return _json({"version": version, "rows": samples.index.get_indexer(chosen).tolist()})
 
 
 def application(browser: Browser, port: int) -> tornado.web.Application:
-    """Make the web application of a corpus that is browsed at a port."""
+    """Create the web application that shows a corpus at a port."""
     shared = {"browser": browser, "port": port}
     one = f"({SAMPLE_ID})"
     return tornado.web.Application(
@@ -142,16 +144,16 @@ def application(browser: Browser, port: int) -> tornado.web.Application:
 
 
 class Handler(tornado.web.RequestHandler):
-    """What all requests have in common: who may ask, and what a refusal looks like."""
+    """Base class of all request handlers: checks access, and formats errors."""
 
     def initialize(self, browser: Browser, port: int, **more: Any) -> None:
-        """Take what the application gives to each request."""
+        """Store the arguments that the application passes to each request."""
         self.browser, self.port = browser, port
         for name, value in more.items():
             setattr(self, name, value)
 
     def set_default_headers(self) -> None:
-        """Let the page load nothing from elsewhere, and nobody else show it."""
+        """Forbid the page to load content from other sites, and other sites to embed it."""
         self.set_header("Content-Security-Policy", _POLICY)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
@@ -159,7 +161,7 @@ class Handler(tornado.web.RequestHandler):
         self.clear_header("Server")
 
     def prepare(self) -> None:
-        """Refuse whoever does not know the token."""
+        """Refuse requests without the token or its cookie, and requests that do not only read."""
         if self.request.method not in ("GET", "HEAD"):
             raise tornado.web.HTTPError(405, reason="this page only reads")
         if self.request.host not in (f"{HOST}:{self.port}", f"localhost:{self.port}"):
@@ -173,15 +175,15 @@ class Handler(tornado.web.RequestHandler):
             )
 
     async def head(self, *found: str) -> None:
-        """Answer as GET does; the body is left out."""
+        """Answer like GET, without the body."""
         await self.get(*found)  # type: ignore[misc]
 
     async def later(self, work: Callable[..., Any], *words: Any) -> Any:
-        """Do something in a thread, so that other requests are answered meanwhile."""
+        """Run a function in a thread, so that other requests are answered in the meantime."""
         return await asyncio.get_running_loop().run_in_executor(self.browser.threads, work, *words)
 
     def write_error(self, status_code: int, **more: Any) -> None:
-        """Say in one sentence what is wrong."""
+        """Send a JSON object with one sentence that says what is wrong."""
         error = more.get("exc_info", (None, None, None))[1]
         sentence = self._reason
         if isinstance(error, InputError):
@@ -193,26 +195,26 @@ class Handler(tornado.web.RequestHandler):
         self.finish(_json({"error": sentence}))
 
     def log_exception(self, *error: Any) -> None:
-        """Leave out of the terminal what the browser is told, but for --debug."""
+        """Log errors to the terminal only with --debug, because the browser shows them."""
         if os.environ.get("TL_DEBUG"):
             super().log_exception(*error)
 
 
 class Nothing(Handler):
-    """Any other address."""
+    """Handler of all other addresses."""
 
     async def get(self, *found: str) -> None:
-        """Refuse it."""
+        """Answer that there is no such page."""
         raise tornado.web.HTTPError(404, reason="there is no such page")
 
 
 class Page(Handler):
-    """A file that comes with the program; only those of the folder ``static``, by their plain names."""
+    """Handler of the page's files; only files directly in the folder ``static`` are sent."""
 
     name: str
 
     async def get(self, found: str = "") -> None:
-        """Send it."""
+        """Send the file."""
         file = files("tlgen.browse").joinpath("static", self.name or found)
         if not file.is_file():
             raise tornado.web.HTTPError(404, reason="there is no such page")
@@ -222,24 +224,24 @@ class Page(Handler):
 
 
 class Answer(Handler):
-    """Facts as JSON."""
+    """Handler of facts as JSON."""
 
     work: Callable[..., bytes]
 
     async def get(self, *found: str) -> None:
-        """Gather and send them."""
+        """Gather the facts and send them."""
         content = await self.later(self.work, lambda name: self.get_query_argument(name, ""), *found)
         self.set_header("Content-Type", "application/json")
         self.finish(content)
 
 
 class Picture(Handler):
-    """A PNG; that of a sample never changes."""
+    """Handler of PNG images; the browser may cache them, because samples never change."""
 
     work: Callable[..., bytes]
 
     async def get(self, *found: str) -> None:
-        """Draw and send it."""
+        """Draw the image and send it."""
         content = await self.later(self.work, None, *found)
         self.set_header("Content-Type", "image/png")
         self.set_header("Cache-Control", "private, max-age=3600")
@@ -247,30 +249,30 @@ class Picture(Handler):
 
 
 class Neuroglancer(Handler):
-    """A sample in Neuroglancer."""
+    """Handler that shows a sample in Neuroglancer."""
 
     async def get(self, sample_id: str) -> None:
-        """Open a viewer and go there."""
+        """Open a viewer and redirect the browser to it."""
         self.redirect(await self.later(in_neuroglancer.viewer_url, self.browser.catalog, sample_id))
 
 
 def listen(port: int | None) -> tuple[socket.socket, int]:
-    """Take a port of the loopback interface.
+    """Open a port on the loopback interface.
 
     Parameters
     ----------
     port
-        Which; None for the usual one, or any that is free.
+        The port; None for the default port, or any free port if that is in use.
 
     Returns
     -------
     listening, port
-        The socket, and the port that it has.
+        The socket, and its port.
 
     Raises
     ------
     InputError
-        If the port is taken, or this user may not have it.
+        If the port is in use, or this user is not allowed to open it.
     """
     for wanted in (PORT, 0) if port is None else (port,):
         try:
@@ -292,7 +294,7 @@ async def serve(browser: Browser, listening: socket.socket, port: int, ready: Ca
     listening, port
         From :func:`listen`.
     ready
-        Called with the address, token included, as soon as it answers.
+        Called with the address, including the token, as soon as the server answers.
     """
     server = tornado.httpserver.HTTPServer(application(browser, port))
     server.add_socket(listening)

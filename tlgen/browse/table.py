@@ -1,4 +1,4 @@
-"""The table of samples as the page receives it: column by column, and small."""
+"""The table of samples in the compact, column-wise form that the page receives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from catalogs.corpus import sample_table
 from catalogs.schema import Acquisition, SampleRecord
 
-_EXACT = 2**53  # whole numbers up to here are the same in JavaScript
+_EXACT = 2**53  # JavaScript represents integers exactly up to this one
 _MEANING = {
     "occupancy": SampleRecord.model_fields["occupancy"].description,
     "n_particles": SampleRecord.model_fields["n_particles"].description,
@@ -21,19 +21,19 @@ _MEANING = {
 
 
 def columns(samples: pd.DataFrame) -> list[dict[str, Any]]:
-    """Describe the table of samples for JSON.
+    """Convert the table of samples to values for JSON.
 
     Parameters
     ----------
     samples
-        As :mod:`catalogs.corpus.sample_table` makes it.
+        The table from :mod:`catalogs.corpus.sample_table`.
 
     Returns
     -------
     list of dict
-        Of each column ``name``, ``unit``, ``about``, ``parameter`` (whether it is one of the acquisition) and
-        its values: ``value`` if all are equal, ``values`` of numbers (None where there is none), or ``codes``
-        that count in ``words``.
+        For each column: ``name``, ``unit``, ``about``, ``parameter`` (whether it is a parameter of the
+        acquisition), and its values. These are ``value`` if all are equal, ``values`` for numbers (None
+        where one is missing), or ``codes``, which are indices into ``words``.
     """
     known = samples.drop(columns="path").reset_index()
     return [_described(str(name), known[name]) for name in known.columns]
