@@ -1,4 +1,4 @@
-"""Weights of back-projection along the direction across the tilt axis, and of images by dose."""
+"""Filters of weighted back-projection, perpendicular to the tilt axis, and dose weights of images."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tlgen.reconstruct.settings import Reconstruction
 def row_filters(
     settings: Reconstruction, angles: NDArray[np.float64], n: int, depth: int
 ) -> NDArray[np.float64]:
-    """Weights of each image's rows by frequency, with the image's share of the range of angles in them.
+    """Weights of the rows of each image by frequency; they include the image's share of the angular range.
 
     Parameters
     ----------
     settings
-        Kind of filter, and how it ends.
+        Kind of filter, and its roll-off.
     angles
-        (t,) degrees.
+        (t,) tilt angles in degrees.
     n
-        Pixels of a padded row.
+        Length of a padded row in pixels.
     depth
-        Voxels of the tomogram along z.
+        Size of the tomogram along z in voxels.
 
     Returns
     -------
     ndarray
-        (t, n // 2 + 1) to multiply the rows' transforms with.
+        (t, n // 2 + 1) factors on the transforms of the rows.
     """
     radians = np.radians(angles)
-    # Each image stands for its share of the range of angles; on average that is one step.
+    # Each image represents its share of the angular range, which is one step on average.
     reach = float(np.ptp(radians))
     step = reach / (len(radians) - 1) if reach else np.pi / len(radians)
     frequency = scipy.fft.rfftfreq(n)
@@ -62,13 +62,15 @@ def ramp(n: int) -> NDArray[np.float64]:
 def exact(frequency: NDArray[np.float64], radians: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
     """Weights for any distribution of tilts (Harauz & van Heel, Optik 73, 146, 1986).
 
-    A specimen ``depth`` voxels thick makes each image a slab 1 / depth wide in reciprocal space. At a
-    frequency of one image, the others that are as near as that overlap with it, each by a triangle's height.
+    If a specimen is ``depth`` voxels thick, each image is a slab of width 1 / depth in reciprocal space. At a
+    given frequency, two slabs overlap if they are closer than this width, and the overlap decreases linearly
+    with their distance.
 
     Returns
     -------
     ndarray
-        (t, frequencies). Of many evenly spaced tilts it is the ramp times the step, until the slabs part.
+        (t, frequencies). For many evenly spaced tilts it is the ramp times the step, up to the frequency at
+        which the slabs no longer overlap.
     """
     apart = np.abs(np.sin(radians[:, None] - radians[None, :]))
     overlap = np.clip(1 - depth * frequency[None, None, :] * apart[:, :, None], 0, None).sum(axis=1)
@@ -76,19 +78,20 @@ def exact(frequency: NDArray[np.float64], radians: NDArray[np.float64], depth: i
 
 
 def sirt(frequency: NDArray[np.float64], iterations: int, spread: float, rays: float) -> NDArray[np.float64]:
-    """Ramp that leaves after a weighted back-projection what so many iterations of SIRT would.
+    """Filter for which weighted back-projection gives the result of a number of SIRT iterations.
 
-    SIRT from zero is a geometric series in one minus the transfer of projection and back-projection, which
-    is 1 / (spread x rays x frequency) where that is below 1 (Zeng, Phys. Med. Biol. 57, 3489, 2012).
+    SIRT, started from zero, is a geometric series in one minus the transfer function of projection and
+    back-projection. This function is 1 / (spread x rays x frequency), but at most 1 (Zeng, Phys. Med. Biol.
+    57, 3489, 2012).
 
     Parameters
     ----------
     frequency
-        Cycles a pixel.
+        Cycles per pixel.
     iterations
-        Of SIRT.
+        Number of SIRT iterations.
     spread
-        Range of the angles in radians.
+        Angular range in radians.
     rays
         Mean length of the rays through the tomogram in voxels.
     """
@@ -100,9 +103,9 @@ def sirt(frequency: NDArray[np.float64], iterations: int, spread: float, rays: f
 def rolloff(
     settings: Reconstruction, frequency: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Factor on the weights: a Hann window to Nyquist; or, as in IMOD, beyond the cutoff a Gaussian.
+    """Factor on the weights: a Hann window up to Nyquist, or, as in IMOD, a Gaussian beyond the cutoff.
 
-    There the weight is that at the cutoff, times the Gaussian of the distance from it.
+    Beyond the cutoff, the weight is the weight at the cutoff times a Gaussian of the distance from it.
     """
     if settings.rolloff == "none":
         return np.ones_like(frequency)
@@ -117,26 +120,26 @@ def rolloff(
 def dose_weights(
     shape: tuple[int, int], pixel_size: float, dose: float, voltage: float
 ) -> NDArray[np.float32]:
-    """Share of the signal that is left after a dose, for the half plane that ``rfft2`` gives.
+    """Share of the signal that remains after a dose, for the half plane of ``rfft2``.
 
-    exp(-dose / (2 x critical dose)) with the critical dose of Grant & Grigorieff (eLife 4, e06980, 2015),
-    0.24499 q**-1.6649 + 2.8141 e/Å² at 300 kV and four fifths of it at 200 kV.
+    It is exp(-dose / (2 x critical dose)) with the critical dose of Grant & Grigorieff (eLife 4, e06980,
+    2015): 0.24499 q**-1.6649 + 2.8141 e/Å² at 300 kV, and four fifths of it at 200 kV.
 
     Parameters
     ----------
     shape
-        Of the image, (ny, nx).
+        Shape of the image, (ny, nx).
     pixel_size
         Å.
     dose
-        e/Å² that the specimen had received at the middle of the exposure.
+        Dose that the specimen has received by the middle of the exposure, e/Å².
     voltage
-        kV; between the two it is interpolated.
+        kV; the critical dose is interpolated between 200 and 300 kV.
 
     Raises
     ------
     InputError
-        If there is no image: pixels without a size.
+        If the pixel size is not positive.
     """
     if not pixel_size > 0:
         raise InputError("dose weighting needs the size of the pixels; give `voxel_size`")

@@ -1,19 +1,20 @@
-"""What a network is told about a tomogram of which only some particles are annotated.
+"""Training targets for a tomogram in which only some of the particles are annotated.
 
-An annotation is a position, a network learns voxels. The shape of a class says which voxels around a position
-are its own: it is measured on the label volumes of a corpus, where every particle's voxels are known. How a
-particle is turned is unknown in most lists, so that only what holds for every orientation is said:
+An annotation is a position, but a network learns from voxels. The shape of a class tells which voxels around
+a position belong to the particle. It is measured on the label volumes of a corpus, in which the voxels of
+every particle are known. Most lists do not give the orientation of particles, so the targets are limited to
+what holds for every orientation:
 
 =============================  ==============================================================
-share of particles at a place  what the voxel is
+share of particles at a place  target of the voxel
 =============================  ==============================================================
-at least half                  of the class
-less, but one in twenty        :data:`IGNORED`: protein or not, as the particle is turned
-fewer                          background, within a shell around what is the class's
+at least half                  the class
+less, but one in twenty        :data:`IGNORED`, because it depends on the particle's orientation
+fewer                          background, within a shell around the particle
 =============================  ==============================================================
 
-A pick that a person rejected says of the voxels within its radius that they are background. All that is
-further from every annotation is :data:`UNLABELLED`: nobody has said what is there.
+If a person rejected a pick, the voxels within its radius are background. Voxels that are farther from every
+annotation are :data:`UNLABELLED`.
 """
 
 from __future__ import annotations
@@ -39,39 +40,40 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Box = tuple[slice, slice, slice]
 
-#: In a volume of targets: a voxel of which the loss takes no notice.
+#: Target value of voxels that the loss ignores.
 IGNORED = 255
-#: In a volume of targets: nobody has said what is here.
+#: Target value of voxels without annotation.
 UNLABELLED = 254
 
-#: Share of the particles that have a voxel: from the first on it is the class's, below the second nobody's.
+#: A voxel belongs to the class if at least the first share of the particles contains it, and to no particle
+#: if less than the second share does.
 PRESENT, ABSENT = 0.5, 0.05
-#: Beyond a sphere's surface nothing is said up to so many radii: molecules are not spheres.
+#: Voxels between the surface of a sphere and this many radii are ignored, because molecules are not spheres.
 SPHERE_SKIN = 1.25
-#: Width of the shell of background around an annotated particle, in radii of its class. Two particles of a
-#: class that touch are two radii apart, so that little of a neighbour whom nobody annotated lies within.
+#: Width of the shell of background around an annotated particle, in radii of its class. Touching particles
+#: of a class are two radii apart, so the shell contains little of a neighbour that is not annotated.
 SHELL = 0.5
 
-#: A class is looked at to so many radii from its centre, on so many particles at most.
+#: The shape of a class is measured to this many radii from the centre, on at most this many particles.
 _REACH, _ENOUGH = 3.0, 64
-_SPHERE_STEPS = 64  # of a sphere's profile in a radius: it has to be steep
+_SPHERE_STEPS = 64  # steps per radius in the profile of a sphere, which must be steep
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """How large a share of the particles of a class has a voxel near the centre.
+    """Share of the particles of a class that contain a place near their centre.
 
     Attributes
     ----------
     spacing
-        Å between two values of ``profile`` and ``volume``.
+        Distance between two values of ``profile`` and ``volume``, Å.
     profile
-        (n,) share at 0, 1, 2, ... times ``spacing`` from the centre, over all directions.
+        (n,) share at 0, 1, 2, ... times ``spacing`` from the centre, averaged over all directions.
     volume
-        (k, k, k) share in the frame of the particle, z, y, x, the centre in the middle; None where it was not
-        measured.
+        (k, k, k) share in the frame of the particle, z, y, x, with the centre in the middle; None if it was
+        not measured.
     n_particles
-        That it was measured on; 0 for a sphere.
+        Number of particles that were measured; 0 for a sphere.
     """
 
     spacing: float
@@ -81,7 +83,7 @@ class Shape:
 
     @property
     def reach(self) -> float:
-        """Distance from the centre in Å that a share of :data:`ABSENT` is found at, at most."""
+        """Largest distance from the centre, in Å, at which the share is at least :data:`ABSENT`."""
         reach = float(np.flatnonzero(self.profile >= ABSENT).max(initial=0) + 1)
         if self.volume is not None:
             far = np.argwhere(self.volume >= ABSENT) - self.volume.shape[0] // 2
@@ -96,7 +98,8 @@ class Shape:
         offsets
             (3, ...) z, y, x from the centre of a particle, Å.
         rotation
-            (3, 3) active, particle -> tomogram, of vectors x, y, z; None: unknown, so the profile is read.
+            (3, 3) active rotation, particle -> tomogram, of vectors x, y, z; None if it is unknown, in which
+            case the profile is used.
 
         Returns
         -------
@@ -108,14 +111,14 @@ class Shape:
         if rotation is None or self.volume is None:
             distance = np.sqrt((offsets**2).sum(axis=0)) / self.spacing
             return np.interp(distance, np.arange(len(self.profile)), self.profile, right=0.0)
-        own = np.tensordot(rotation.T, offsets[::-1], axes=1)[::-1]  # back into the frame of the particle
+        own = np.tensordot(rotation.T, offsets[::-1], axes=1)[::-1]  # in the frame of the particle
         index = own / self.spacing + self.volume.shape[0] // 2
         share: Floats = map_coordinates(self.volume, index, order=1, cval=0.0)
         return share
 
 
 def sphere(info: ClassInfo) -> Shape:
-    """Make the shape of a class of which no more is known than its radius."""
+    """Make the shape of a class from its radius, if nothing else is known."""
     at = np.arange(math.ceil(SPHERE_SKIN * _SPHERE_STEPS) + 2) / _SPHERE_STEPS
     skin = np.where(at <= SPHERE_SKIN, (PRESENT + ABSENT) / 2, 0.0)
     return Shape(info.radius / _SPHERE_STEPS, np.where(at <= 1, 1.0, skin))
@@ -131,11 +134,12 @@ def measure_shape(
     catalog
         The corpus.
     records
-        Of the samples to look at, of one voxel size; one after the other until there are particles enough.
+        Records of the samples to use, all of one voxel size. They are read in order until there are enough
+        particles.
     info
         The class.
     oriented
-        Measure ``volume`` too.
+        Whether to measure ``volume`` too.
 
     Returns
     -------
@@ -144,7 +148,7 @@ def measure_shape(
     Raises
     ------
     InputError
-        If no particle of the class is in the samples, or no voxel belongs to half of them.
+        If the samples have no particle of the class, or no voxel is common to half of the particles.
     """
     spacing = records[0].acquisition.voxel_size
     half = math.ceil(_REACH * info.radius / spacing)
@@ -188,43 +192,43 @@ def paint(
     out: NDArray[np.uint8] | None = None,
     rejected: pd.DataFrame | None = None,
 ) -> NDArray[np.uint8]:
-    """Write down what the annotations of a tomogram say about its voxels.
+    """Convert the annotations of a tomogram to targets of its voxels.
 
-    Where annotations disagree, a particle goes before an ignored voxel and that before background; of two
-    particles the one with the higher share has the voxel.
+    Where annotations disagree, particles take precedence over ignored voxels, and these over background. If
+    two particles overlap, the one with the higher share gets the voxel.
 
     Parameters
     ----------
     table
         Particle table of this tomogram.
     shapes, channels, radii
-        Class -> shape, the number that its voxels get, radius in Å.
+        Class -> shape, target value of its voxels, radius in Å.
     shape
-        Voxels along z, y, x.
+        Number of voxels along z, y, x.
     voxel_size
         Å.
     offset
-        Place (x, y, z) of the centre of voxel 0, Å.
+        Position (x, y, z) of the centre of voxel 0, Å.
     background_shell
         Width of the shell of background, in radii of the class.
     oriented
-        Turn the shapes as the particles are turned, where that was measured.
+        Whether to rotate the shapes as the particles are rotated, if ``volume`` was measured.
     out
-        Written to if given; otherwise a new array.
+        Array to write to; a new one by default.
     rejected
-        Picks of this tomogram that are no particles: within a radius of the class that they were picked as
-        there is background, unless an annotation says otherwise.
+        Picks of this tomogram that are not particles. Voxels within the radius of the pick's class are
+        background, unless an annotation says otherwise.
 
     Returns
     -------
     ndarray of uint8
-        (z, y, x) numbers of classes, 0 for background, :data:`IGNORED` or :data:`UNLABELLED`.
+        (z, y, x) target values: a class's number, 0 for background, :data:`IGNORED` or :data:`UNLABELLED`.
     """
     target = np.empty(shape, np.uint8) if out is None else out
     target[:] = UNLABELLED
     centres = (table[["z", "y", "x"]].to_numpy(np.float64) - np.array(offset[::-1])) / voxel_size
     rotations = _rotations(table) if oriented else [None] * len(table)
-    highest = np.zeros(shape, np.float16)  # share of the particle that has a voxel; 0 where none has
+    highest = np.zeros(shape, np.float16)  # highest share of the particles so far; 0 where there is none
     for name, centre, rotation in zip(table["class_name"], centres, rotations, strict=True):
         zone = _Zones.around(
             centre, shapes[name], rotation, background_shell * radii[name], shape, voxel_size
@@ -245,14 +249,14 @@ def paint(
 
 
 def _rejected(table: pd.DataFrame | None) -> Iterator[tuple[str, Floats]]:
-    """Yield the class and the position (x, y, z), Å, of picks that are no particles."""
+    """Yield the class and the position (x, y, z), Å, of picks that are not particles."""
     if table is not None:
         yield from zip(table["class_name"], table[["x", "y", "z"]].to_numpy(np.float64), strict=True)
 
 
 @dataclass(frozen=True, eq=False)
 class _Zones:
-    """What one annotation says about the voxels of a box."""
+    """Targets of the voxels of a box, from one annotation."""
 
     box: Box
     share: NDArray[np.float16]
@@ -276,7 +280,7 @@ class _Zones:
         box, offsets = _around(centre, half, shape)
         share = known.at(offsets * voxel_size, rotation)
         outside = share < ABSENT
-        # to the nearest voxel that may be the particle's; the box is cut where the tomogram ends
+        # distance to the nearest voxel that may belong to the particle; the tomogram's edges cut the box
         away = distance_transform_edt(outside) if not outside.all() else np.full(share.shape, np.inf)
         return cls(
             box=box,
@@ -290,7 +294,7 @@ class _Zones:
 def _particles(
     catalog: Catalog, records: Sequence[SampleRecord], info: ClassInfo, half: int
 ) -> Iterator[tuple[Floats, NDArray[np.bool_], Floats]]:
-    """Yield offsets from the centre (voxels), which voxels are the particle's, and how it is turned."""
+    """Yield, for each particle, offsets from its centre (voxels), a mask of its voxels, and its rotation."""
     left = _ENOUGH
     for record in records:
         said = f"{record.name} ({record.sample_id})"
@@ -318,7 +322,7 @@ def _instances(catalog: Catalog, sample_id: str) -> NDArray[Any]:
 
 
 def _around(centre: Floats, half: int, shape: tuple[int, int, int]) -> tuple[Box, Floats]:
-    """Cut a box around a centre out of a volume; returns offsets (3, ...) from the centre too, in voxels."""
+    """Find the box around a centre within a volume, and the offsets (3, ...) from the centre in voxels."""
     middle = np.rint(centre).astype(np.int64)
     first = np.clip(middle - half, 0, np.array(shape))
     last = np.clip(middle + half + 1, first, np.array(shape))
@@ -328,7 +332,7 @@ def _around(centre: Floats, half: int, shape: tuple[int, int, int]) -> tuple[Box
 
 
 def _upright(first: Floats, mine: NDArray[np.bool_], rotation: Floats, half: int) -> Floats:
-    """Turn a particle's voxels back into its own frame; ``first`` is the offset of the box's first voxel."""
+    """Rotate a particle's voxels back to its own frame; ``first`` is the offset of the box's first voxel."""
     from scipy.ndimage import map_coordinates
 
     own = np.indices((2 * half + 1,) * 3) - half
