@@ -1,9 +1,9 @@
-"""Estimates how many picks are right from how often they resemble the particle more than its mirror image.
+"""Estimate how many picks are correct from how often they resemble the particle more than its mirror image.
 
-Wrong picks win as often as they lose (:mod:`tlpick.evaluation.hands`), so wins minus losses count the right
-ones: all of them if every right pick wins, and fewer if some lose by noise. How often right picks win is
-measured on the picks with the highest scores, assuming that these are all right. So there are two estimates:
-without the assumption the largest share of wrong picks, with it the smallest.
+Wrong picks win as often as they lose (:mod:`tlpick.evaluation.hands`), so wins minus losses is the number of
+correct picks if every correct pick wins, and a smaller number if noise makes some lose. How often correct
+picks win is measured on the picks with the highest scores, assuming that all of these are correct. There are
+therefore two estimates: the largest share of wrong picks, without this assumption, and the smallest, with it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: Least number and share of the picks with the highest scores, and number of picks that is needed.
+#: Smallest number and share of picks with the highest scores, and smallest number of all picks.
 SUREST, SUREST_SHARE, ENOUGH = 40, 0.1, 80
-#: The best picks must win by so many standard errors; otherwise the hand cannot be seen.
+#: The best picks must win by this many standard errors; otherwise the hand cannot be seen.
 CLEAR = 4.0
 
 
@@ -28,11 +28,11 @@ class Contest:
     Attributes
     ----------
     least, most
-        (n,) bounds of the share of wrong ones among the picks that are at least as good.
+        (n,) bounds of the share of wrong picks among all picks that are at least as good.
     level
         Wins minus losses of the best picks, as a share.
     turned
-        Whether the mirror image wins, so that the tomogram has the other hand.
+        Whether the mirror image wins, which means that the tomogram has the opposite hand.
     """
 
     least: Floats
@@ -42,14 +42,14 @@ class Contest:
 
 
 def contest(scores: ArrayLike, margin: ArrayLike) -> Contest | None:
-    """Count right picks.
+    """Estimate the share of wrong picks.
 
     Parameters
     ----------
     scores
         (n,) scores of the picks.
     margin
-        (n,) how much more each resembles the particle than its mirror image.
+        (n,) how much more each pick resembles the particle than its mirror image.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def contest(scores: ArrayLike, margin: ArrayLike) -> Contest | None:
 
 
 def _top(won: Floats, surest: int) -> tuple[int, float]:
-    """Find the number of best picks that win most often, and their wins minus losses."""
+    """Find the number of the best picks, which win most often, and their wins minus losses as a share."""
     falling = _falling(won)
     size = max(surest, int((falling >= falling[surest - 1]).sum()))
     return size, float(won[:size].mean())

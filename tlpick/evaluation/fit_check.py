@@ -1,7 +1,7 @@
-"""Compares a tomogram with a model's training data: what differs, and what to change.
+"""Compare a tomogram with a model's training data, and suggest what to change.
 
-The properties of the training data are in the model's card (:mod:`catalogs.tomogram_look`). A difference
-counts if it is outside of their range.
+The properties of the training data are in the model's card (:mod:`catalogs.tomogram_look`). A property of the
+tomogram is reported if it is outside the range of the training data.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from catalogs.tomogram_look import TomogramLook
 from tlpick.network.tomograms.intake import Prepared
 from tlpick.network.tomograms.slab import Slab
 
-#: Factors by which the power in a band may exceed the range of the training data, and beyond which it is
-#: another kind of tomogram.
+#: Factor by which the power in a band may be outside the range of the training data, and factor above which
+#: the model cannot handle the tomogram.
 TOLERATED, UNLIKE = 1.25, 3.0
-#: The missing wedge and the first zero may differ by this, degrees and share.
+#: Tolerance of the missing wedge in degrees, and of the first zero as a share.
 _WEDGE, _ZERO = 7.5, 0.15
 _THICKER = 1.5
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference, in words with advice; ``strong`` if the model cannot handle such tomograms."""
+    """A difference in words, with advice; ``strong`` if the model cannot handle such tomograms."""
 
     words: str
     strong: bool = False
 
 
 def compare_looks(look: TomogramLook, known: Sequence[TomogramLook]) -> list[Difference]:
-    """List the properties of a tomogram that are outside of the range of the training data.
+    """List the properties of a tomogram that are outside the range of the training data.
 
     Parameters
     ----------

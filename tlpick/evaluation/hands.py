@@ -1,14 +1,14 @@
-"""Compares picks with the particle and its mirror image, to recognise picks of other molecules.
+"""Compare picks with the particle and with its mirror image, to recognise picks of other molecules.
 
-A right pick resembles the particle, in some orientation, more than its mirror image. Wrong picks (other
-molecules, membranes, noise) resemble both equally, because these have the same size, density and power
-spectrum. So among wrong picks each hand wins equally often, and the wins of the mirror image show how many
-wins of the particle are due to chance. This is the competition of targets and decoys in mass spectrometry
-(Elias & Gygi, Nat. Methods 4 (2007) 207), with a molecule instead of noise as the decoy.
+In its best orientation, a correct pick resembles the particle more than the particle's mirror image. Wrong
+picks (other molecules, membranes, noise) resemble both equally, because both have the same size, density and
+power spectrum. Among wrong picks, each hand therefore wins equally often, and the wins of the mirror image
+show how many wins of the particle are due to chance. This is target-decoy competition, as in mass
+spectrometry (Elias & Gygi, Nat. Methods 4 (2007) 207), but the decoy is a molecule instead of noise.
 
-Both are compared by the correlation coefficient of a pick's surroundings with the mean particle of the
-training data, over some thousand orientations and small shifts, at a resolution of about a third of the
-particle's radius, without the missing wedge.
+The similarity is the correlation coefficient of a pick's surroundings with the mean particle of the training
+data, over some thousand orientations and small shifts, at a resolution of about a third of the particle's
+radius, outside the missing wedge.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Spectrum = NDArray[np.complex64]
 ROUGH, FINE = 600, 2000
 #: Resolution of the coarse and the fine search, in radii of the particle.
 LOW, HIGH = 0.65, 0.3
-#: Shifts in radii: range and step, and the finer step around the best.
+#: Shifts in radii: range, step, and finer step around the best shifts.
 _REACH, _STEP, _FINER = 0.3, 0.15, 0.07
 #: Number of the best shifts of the coarse search that are refined.
 _AGAIN = 2
-#: A frequency with less than this share of its shell's median power is in the missing wedge.
+#: A frequency is in the missing wedge if its power is less than this share of its shell's median.
 _EMPTY = 0.02
 #: Oversampling of the Fourier transform of the mean.
 _PAD = 3
-#: Picks whose mean power says which frequencies were measured.
+#: Number of picks whose mean power shows which frequencies were measured.
 _SOME = 300
 
 
@@ -48,7 +48,7 @@ class Hands:
     Attributes
     ----------
     straight, mirrored
-        (n,) with the particle, and with its mirror image.
+        (n,) correlation with the particle, and with its mirror image.
     """
 
     straight: Floats
@@ -56,7 +56,7 @@ class Hands:
 
     @property
     def margin(self) -> Floats:
-        """(n,) difference of both; negative if the mirror image fits better."""
+        """(n,) difference of the two; negative if the mirror image fits better."""
         return self.straight - self.mirrored
 
 
@@ -111,7 +111,7 @@ def _compared(
     seen = _seen(power)
     rough = seen & (length > 0) & (length <= 1 / max(LOW * radius, 2.5 * spacing))
     fine = seen & (length > 0) & (length <= 1 / max(HIGH * radius, 2.5 * spacing))
-    if rough.sum() < 8:  # in a particle of a few voxels the hand cannot be seen
+    if rough.sum() < 8:  # the hand of a particle of only a few voxels cannot be seen
         zero = np.array([0.0 for _ in spectra])
         return Hands(zero, zero)
     transform = _transform(mean, spacing, len(power), mask)
@@ -138,7 +138,7 @@ def _compared(
 
 
 def turns(n: int) -> Floats:
-    """Spread rotations evenly: super-Fibonacci spirals (Alexa, CVPR 2022); (n, 4) quaternions x, y, z, w."""
+    """Spread rotations evenly by super-Fibonacci spirals (Alexa, CVPR 2022): (n, 4) quaternions xyzw."""
     s = np.arange(n) + 0.5
     a, b = 2 * np.pi * s / np.sqrt(2), 2 * np.pi * s / 1.533751168755204288118041
     inner, outer = np.sqrt(s / n), np.sqrt(1 - s / n)
@@ -153,7 +153,7 @@ def _mask(n: int, radius: float) -> Real:
 
 
 def _cut(values: Real, centre: Floats, n: int, binning: int) -> Real:
-    """Cut a cube around a position in voxels (z, y, x); beyond the faces the last planes are repeated."""
+    """Cut out and bin a cube around a position in voxels (z, y, x); outermost planes are repeated outside."""
     first = np.rint(centre).astype(np.int64) - n // 2 * binning - (binning - 1) // 2
     index = [
         np.clip(np.arange(a, a + n * binning), 0, m - 1) for a, m in zip(first, values.shape, strict=True)
@@ -171,7 +171,7 @@ def _frequencies(n: int) -> Floats:
 
 
 def _seen(power: Real) -> NDArray[np.bool_]:
-    """Return which frequencies were measured, by the mean power; they are the same for both hands."""
+    """Find the frequencies that were measured, from the mean power; they are the same for both hands."""
     n = len(power)
     shell = np.rint(np.sqrt((_frequencies(n) ** 2).sum(axis=-1)) * n).astype(np.int64)
     median = np.array([np.median(power[shell == k]) for k in range(int(shell.max()) + 1)])
@@ -180,7 +180,7 @@ def _seen(power: Real) -> NDArray[np.bool_]:
 
 
 def _mirrored(half: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Mirror a volume at z = 0, given the half of its Fourier transform; its centre is voxel n / 2."""
+    """Mirror a volume at its central z plane, given the half plane of its Fourier transform."""
     return half[np.r_[0, len(half) - 1 : 0 : -1]]
 
 
@@ -202,7 +202,7 @@ def _transform(mean: ParticleMean, spacing: float, n: int, mask: Real) -> NDArra
 
 
 def _bank(transform: NDArray[np.complex64], rotations: Floats, frequency: Floats, spacing: float) -> Real:
-    """Rotate the mean; (rotations, 2 x frequencies) of unit length, real parts first."""
+    """Rotate the mean: (rotations, 2 x frequencies), each row of unit length, real parts first."""
     from scipy.ndimage import map_coordinates
     from scipy.spatial.transform import Rotation
 

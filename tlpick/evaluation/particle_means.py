@@ -1,4 +1,4 @@
-"""Mean particles of a corpus: what the picks of a model should look like, for its card."""
+"""Mean particles of a corpus, stored in a model's card to show what its picks should look like."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ Floats = NDArray[np.float64]
 
 #: Largest and smallest number of particles of a class to average.
 MOST, LEAST = 300, 5
-#: Number of tomograms to use.
+#: Largest number of tomograms whose properties are measured.
 LOOKS = 24
 
 
 def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[str, ParticleMean]:
-    """Average the particles of each class of some samples, aligned and not aligned.
+    """Average the particles of each class over some samples, both aligned and unaligned.
 
     Parameters
     ----------
     catalog
         The corpus.
     records
-        Samples of one voxel size. Unreadable ones are left out.
+        Records of samples of one voxel size. Unreadable samples are left out.
 
     Returns
     -------
     dict
-        Class -> mean; without classes that have fewer than :data:`LEAST` particles. If a class has several
-        structures, the mean in the particle's own orientation is that of the most frequent one.
+        Class -> mean; classes with fewer than :data:`LEAST` particles are missing. If a class has several
+        structures, the aligned mean is that of the most frequent one.
     """
     classes = [info for info in catalog.classes if info.is_particle]
     tables = {}
     for record in records:
-        with contextlib.suppress(Exception):  # a damaged sample stops no training at its end
+        with contextlib.suppress(Exception):  # a damaged sample must not stop a training at its end
             tables[record.sample_id] = catalog.particles(record.sample_id)
     records = [record for record in records if record.sample_id in tables]
     if not records:
@@ -58,7 +58,7 @@ def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[st
             break
         try:
             grey = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
-        except Exception:  # a damaged sample stops no training at its end
+        except Exception:  # a damaged sample must not stop a training at its end
             continue
         values = normalise(grey, record.intensity)
         if np.isfinite(values).all():
@@ -68,13 +68,13 @@ def particle_means(catalog: Catalog, records: Sequence[SampleRecord]) -> dict[st
 
 
 def tomogram_looks(catalog: Catalog, records: Sequence[SampleRecord]) -> list[TomogramLook]:
-    """Measure the properties of some tomograms of a corpus, evenly chosen, without unreadable ones."""
+    """Measure the properties of some evenly chosen tomograms of a corpus; unreadable ones are left out."""
     found = []
     for k in np.unique(np.linspace(0, len(records) - 1, min(len(records), LOOKS)).round().astype(int)):
         record = records[int(k)]
         try:
             grey = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
-        except Exception:  # a damaged sample stops no training at its end
+        except Exception:  # a damaged sample must not stop a training at its end
             continue
         values = normalise(grey, record.intensity)
         if np.isfinite(values).all():
@@ -85,7 +85,7 @@ def tomogram_looks(catalog: Catalog, records: Sequence[SampleRecord]) -> list[To
 
 @dataclass
 class _Sums:
-    """Sums over the particles of a class."""
+    """Sums of the grey values around the particles of a class."""
 
     info: ClassInfo
     voxel_size: float

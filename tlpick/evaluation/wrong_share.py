@@ -1,8 +1,8 @@
 """The expected share of wrong picks, from decoys, mirror images and calibration.
 
-Decoys reflect this tomogram's noise, the comparison with the mirror image (:mod:`tlpick.evaluation.contest`)
-its other molecules, and a calibration the molecules of the corpus. Each of them misses some wrong picks, so
-the largest share counts.
+Decoys account for this tomogram's noise, the comparison with the mirror image
+(:mod:`tlpick.evaluation.contest`) for its other molecules, and the calibration for the molecules of the
+corpus. Each of them misses some wrong picks, so the largest of the three shares is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tlpick.network.tomograms.intake import Prepared
 
 Floats = NDArray[np.float64]
 
-#: Number of a class's best picks that are compared with both hands.
+#: Largest number of picks of a class that are compared with both hands; the best ones are taken.
 MOST = 2000
 
 
@@ -35,9 +35,9 @@ class Judgement:
     stands_out
         Class -> whether its picks are better than those in the decoys.
     hands
-        Class -> wins minus losses of the best picks against the mirror image, as a share: 1 if all win,
-        negative if the mirror image wins and the tomogram has the other hand. Classes whose hand cannot be
-        seen are missing.
+        Class -> wins minus losses of the best picks against the mirror image, as a share. It is 1 if all
+        win, and negative if the mirror image wins, which means that the tomogram has the opposite hand.
+        Classes whose hand cannot be seen are missing.
     """
 
     stands_out: dict[str, bool] = field(default_factory=dict)
@@ -52,10 +52,10 @@ def add_wrong_share(
     Parameters
     ----------
     table
-        Picks of the tomogram; the columns :data:`~tlpick.evaluation.cut.WRONG` and, if the mirror image was
-        compared, ``WRONG_MOST``, ``LIKENESS`` and ``MIRROR`` are added.
+        Picks of the tomogram. The column :data:`~tlpick.evaluation.cut.WRONG` is added, and, if the mirror
+        image was compared, ``WRONG_MOST``, ``LIKENESS`` and ``MIRROR`` too.
     chance
-        Picks in all its decoys.
+        Picks in all decoys of the tomogram.
     card
         Card of the model.
     n_decoys
@@ -108,9 +108,9 @@ def _ranked(
 ) -> tuple[Floats, Floats, float] | None:
     """Rank the picks of a class by score and likeness together, and compare both hands.
 
-    A pick that resembles neither hand is not a particle, whatever its score. Score and likeness count
-    equally, in standard deviations. The likeness is that of the better hand, so that it does not depend on
-    which one wins.
+    A pick that resembles neither hand is not a particle, whatever its score. Score and likeness have equal
+    weight, in standard deviations. The likeness is that of the better hand, so that the rank does not depend
+    on which hand wins.
     """
     rows = table.iloc[ours]
     likeness = rows[[LIKENESS, MIRROR]].max(axis=1).to_numpy(np.float64)
@@ -118,7 +118,7 @@ def _ranked(
     score = rows["score"].to_numpy(np.float64)
     rank = np.where(compared, _standard(score, compared) + _standard(likeness, compared), -np.inf)
     margin = np.where(compared, (rows[LIKENESS] - rows[MIRROR]).to_numpy(np.float64), 0.0)
-    # picks that were not compared come last, by score
+    # picks that were not compared come last, sorted by score
     order = np.lexsort((-score, -rank))
     place = np.empty(len(order))
     place[order] = np.arange(len(order))

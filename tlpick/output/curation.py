@@ -1,8 +1,8 @@
-"""A page where a person accepts and rejects picks, one file that works without a server.
+"""A page for accepting and rejecting picks: a single file that works without a server.
 
-Each pick is shown in three directions. What is decided is kept in the browser, survives a reload, and is
-downloaded as a particle list with the column ``verdict``, which ``tltrain finetune`` learns from and
-``tlpick convert`` reads.
+Each pick is shown in three directions. The browser stores the decisions, so they survive a reload. They are
+downloaded as a particle list with the column ``verdict``, which ``tltrain finetune`` and ``tlpick convert``
+read.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from tlpick.batch.run_folder import read_picks
 from tlpick.output.orthoview import stretch
 from tlpick.output.page import Tomogram, page_of
 
-#: Picks on the page at most: of more, those with the highest scores.
+#: Largest number of picks on the page; those with the highest scores are shown.
 MOST = 5000
-#: Edge of a picture in pixels, and of what it shows in radii of the class.
+#: Edge of a picture in pixels, and edge of the region that it shows in radii of the class.
 EDGE, WIDE = 40, 3.0
-#: Pictures of so many picks stand side by side, and below each other, in one sheet.
+#: Number of picks in a row and in a column of a sheet of pictures.
 COLUMNS, ROWS = 10, 50
-#: Standard deviation of the filter for the eye, in radii; finer details are mostly noise.
+#: Standard deviation of the Gaussian filter for display, in radii; finer details are mostly noise.
 _SMOOTH = 0.2
-#: Half the thickness of what is projected, in radii.
+#: Half of the projected thickness, in radii.
 _SLAB = 0.5
 
 
@@ -47,15 +47,15 @@ class Pick:
     Attributes
     ----------
     tomogram, class_name, label
-        As in its list.
+        As in the list of picks.
     x, y, z
-        Å.
+        Position, Å.
     score
-        None if it has none.
+        None if the pick has none.
     kept
-        Whether the run's cut keeps it.
+        Whether the run's cut keeps the pick.
     near
-        Rank by nearness to the cut, 0 the nearest.
+        Rank by distance from the cut; 0 is the nearest.
     """
 
     tomogram: str
@@ -70,7 +70,7 @@ class Pick:
 
 
 def write_curation(folder: str | Path) -> Path | None:
-    """Write the page of a run's folder; returns where, or None if no pick of it can be shown.
+    """Write the page of a run's folder; returns its path, or None if no pick can be shown.
 
     Raises
     ------
@@ -108,7 +108,10 @@ def write_curation(folder: str | Path) -> Path | None:
 
 
 def choice(table: pd.DataFrame) -> list[Pick]:
-    """Say of each pick how near to the cut it lies; the table has a column ``kept``, and its order stays."""
+    """List the picks with their rank by distance from the cut, in the order of the table.
+
+    The table must have a column ``kept``.
+    """
     is_kept = table["kept"].to_numpy(bool)
     score = table["score"].to_numpy(np.float64)
     near = np.full(len(table), np.inf)
@@ -138,7 +141,7 @@ def choice(table: pd.DataFrame) -> list[Pick]:
 
 
 def sheets(pictures: Sequence[NDArray[np.uint8]]) -> list[str]:
-    """Put the pictures of picks, (EDGE, 3 EDGE) each, side by side on sheets; returns JPEGs in base64."""
+    """Arrange the pictures of picks, each (EDGE, 3 EDGE), on sheets; returns JPEGs in base64."""
     made = []
     for first in range(0, len(pictures), COLUMNS * ROWS):
         part = pictures[first : first + COLUMNS * ROWS]
@@ -153,14 +156,14 @@ def sheets(pictures: Sequence[NDArray[np.uint8]]) -> list[str]:
 def _pictures(
     table: pd.DataFrame, radii: Mapping[str, float], tomograms: Sequence[Tomogram]
 ) -> tuple[pd.DataFrame, list[NDArray[np.uint8]]]:
-    """Draw the picks whose tomograms can be read; returns these and their pictures, in the same order."""
+    """Draw the picks whose tomograms can be read; returns them and their pictures in the same order."""
     found: dict[int, NDArray[np.uint8]] = {}
     for tomogram in tomograms:
         ours = np.flatnonzero((table["tomogram"] == tomogram.name).to_numpy())
         volume = _opened(tomogram) if len(ours) else None
         if volume is None or tomogram.voxel_size is None:
             continue
-        # in the order of planes, as they lie in the file
+        # sorted by z, which is the order of planes in the file
         for k in sorted(ours, key=lambda k: float(table["z"].iloc[k])):
             row = table.iloc[k]
             found[int(k)] = projections(
@@ -187,15 +190,15 @@ def projections(volume: Volume, xyz: Any, radius: float, voxel_size: float) -> N
     xyz
         (3,) position, Å.
     radius
-        Of the particle, Å.
+        Radius of the particle, Å.
     voxel_size
         Å.
 
     Returns
     -------
     ndarray of uint8
-        (EDGE, 3 EDGE): x right and y down; x right and z down; z right and y down. What lies outside of the
-        tomogram is grey.
+        (EDGE, 3 EDGE): x right and y down; x right and z down; z right and y down. Places outside the
+        tomogram are grey.
     """
     from PIL import Image
     from scipy.ndimage import gaussian_filter
