@@ -1,7 +1,8 @@
-"""Models by name: those that come with the program, those of further folders and URLs, all with checksums.
+"""Find models by name, in the program and in other folders and URLs; checksums are verified.
 
-A source is a folder, or the URL of one (``https://``, or ``doi:`` as Zenodo gives them). Its ``models.json``
-lists its models; :func:`write_index` writes it. ``$TLPICK_MODELS`` names further sources, parted by spaces.
+A source of models is a folder or the URL of a folder (``https://``, or ``doi:`` for a Zenodo record). Its
+``models.json``, which :func:`write_index` writes, lists its models. ``$TLPICK_MODELS`` lists further sources,
+separated by spaces.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class _Strict(BaseModel):
 
 
 class Entry(_Strict):
-    """A model as an index names it."""
+    """A model in the index of a source."""
 
     name: str = Field(pattern=_NAME)
     file: str = Field(pattern=_NAME)
@@ -48,7 +49,7 @@ class _Index(_Strict):
 
 
 class Listed(BaseModel):
-    """A model that can be had by its name."""
+    """A model that can be found by its name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,26 +58,26 @@ class Listed(BaseModel):
 
     @property
     def name(self) -> str:
-        """What to call it by."""
+        """Name of the model."""
         return self.entry.name
 
     def file(self) -> Path:
-        """Find its file on this machine, after it was fetched if it is elsewhere.
+        """Find the model's file on this machine; it is fetched if it is elsewhere.
 
         Raises
         ------
         InputError
-            It cannot be fetched, or it is not the file that the index names.
+            The file cannot be fetched, or its checksum is not the one in the index.
         """
         return _brought(f"{self.source.rstrip('/')}/{self.entry.file}", self.entry.sha256)
 
     def words(self) -> str | None:
-        """Read its description (Markdown); None if there is none.
+        """Read the model's description (Markdown); None if there is none.
 
         Raises
         ------
         InputError
-            It cannot be read or fetched.
+            The description cannot be read or fetched.
         """
         if self.entry.card is None:
             return None
@@ -89,27 +90,27 @@ class Listed(BaseModel):
 
 
 def shipped() -> str:
-    """Tell the folder of the models that come with the program."""
+    """Return the folder of the models that come with the program."""
     return str(Path(catalogs.__file__).parent / "models")
 
 
 def sources() -> list[str]:
-    """List where models are looked for: the user's own places first, then the program's."""
+    """List the sources in which models are searched: first the user's, then the program's."""
     return [*os.environ.get("TLPICK_MODELS", "").split(), shipped()]
 
 
 def listed(places: Iterable[str] | None = None) -> list[Listed]:
-    """List the models of some sources; of two with one name the first counts.
+    """List the models of some sources; if two have the same name, the first is used.
 
     Parameters
     ----------
     places
-        Folders or URLs; :func:`sources` unless given.
+        Folders or URLs; by default :func:`sources`.
 
     Raises
     ------
     InputError
-        A source cannot be reached, or its index is none.
+        A source cannot be reached, or its index is not valid.
     """
     found: dict[str, Listed] = {}
     for place in sources() if places is None else places:
@@ -124,13 +125,13 @@ def find_model(word: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     word
-        A file; the name of a model that :func:`listed` lists; or a URL that states the file's checksum,
-        ``https://lab.org/mine.tlm#sha256=...``. A file goes before a name.
+        The path of a file; the name of a model that :func:`listed` returns; or a URL with the file's
+        checksum, ``https://lab.org/mine.tlm#sha256=...``. A file takes precedence over a name.
 
     Raises
     ------
     InputError
-        There is no such model, it cannot be fetched, or its checksum is another.
+        There is no such model, it cannot be fetched, or its checksum does not match.
     """
     text = os.fspath(word)
     if _URL.match(text):
@@ -155,7 +156,7 @@ def find_model(word: str | os.PathLike[str]) -> Path:
 
 
 def is_own(path: str | os.PathLike[str]) -> bool:
-    """Whether a model's file is the user's own, neither one of the program's nor a fetched one."""
+    """Whether a model's file is the user's own: it did not come with the program and was not fetched."""
     place = Path(path).resolve()
     return not any(place.is_relative_to(Path(folder).resolve()) for folder in (shipped(), _cache()))
 
@@ -166,7 +167,7 @@ def read_index(place: str) -> _Index:
     Raises
     ------
     InputError
-        It is not there, or no index.
+        There is no index, or it is not valid.
     """
     where = f"{place.rstrip('/')}/{INDEX}"
     path = _brought(where, None)
@@ -182,15 +183,15 @@ def read_index(place: str) -> _Index:
 
 
 def write_index(folder: str | os.PathLike[str]) -> list[Entry]:
-    """Write the index of a folder of models, which makes it a source.
+    """Write the index of a folder of models, so that it becomes a source.
 
-    The name of a model is that of its file. ``NAME.md`` beside it describes it; the first line of that which
-    is neither empty nor a heading is the summary.
+    A model is named after its file. ``NAME.md`` in the same folder describes it; the first line of this file
+    that is neither empty nor a heading is the summary.
 
     Raises
     ------
     InputError
-        There is no such folder, no model in it, or a file is no model.
+        There is no such folder, it contains no models, or a file is not a model.
     """
     from catalogs.model_file import read_card
 
@@ -229,7 +230,7 @@ def write_index(folder: str | os.PathLike[str]) -> list[Entry]:
 
 
 def _brought(place: str, checksum: str | None) -> Path:
-    """Find a file of a folder, or fetch it from a URL; InputError if its checksum is another."""
+    """Find a file in a folder, or fetch it from a URL; InputError if its checksum does not match."""
     if not _URL.match(place):
         path = Path(place).expanduser()
         if checksum is not None and _seen_digest(path) not in (checksum, None):
@@ -250,7 +251,7 @@ def _fetched(url: str, checksum: str | None) -> Path:
     name = url.rpartition("/")[2]
     if not re.match(_NAME, name):
         raise InputError(f"{url} names no file")
-    if checksum is None:  # an index or a text: as it is now
+    if checksum is None:  # an index or a description may have changed, so it is fetched again
         (folder / name).unlink(missing_ok=True)
     try:
         known = f"sha256:{checksum}" if checksum else None
@@ -283,7 +284,7 @@ def _digest(path: Path) -> str:
 
 
 def _seen_digest(path: Path) -> str | None:
-    """Take the checksum of a file, once for each state of it; None if it is not there."""
+    """Compute the checksum of a file, again only if the file changed; None if there is no file."""
     try:
         seen = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Mean particle in the training tomograms of a model, stored in its card."""
+"""The mean particle in the training tomograms of a model, stored in the model's card."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Real = NDArray[np.float32]
 
-#: Largest edge in voxels, also for damaged cards.
+#: Largest edge in voxels; it also limits the memory for a damaged card.
 _LARGEST = 128
 
 
 class ParticleMean(BaseModel):
     """Means of normalised grey values around true particles of one class.
 
-    Both are cubes with the particle's centre at the middle voxel.
+    Both means are cubes with the particle's centre at the middle voxel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +59,7 @@ class ParticleMean(BaseModel):
         Raises
         ------
         ValueError
-            If it is damaged.
+            If the mean is damaged.
         """
         wanted = 2 * self.edge**3
         try:
@@ -76,9 +76,9 @@ class ParticleMean(BaseModel):
 
 
 def layout(radius: float, voxel_size: float) -> tuple[int, int]:
-    """Choose the cubes of a class: their binning and their odd edge.
+    """Choose the binning and the odd edge of the cubes of a class.
 
-    They reach 1.5 radii from the middle, with about ten voxels per radius if the tomogram has as many.
+    The cubes extend 1.5 radii from the centre, with about ten voxels per radius if the tomogram has as many.
     """
     binning = max(1, int(radius / 10 / voxel_size))
     half = int(np.ceil(1.5 * radius / (voxel_size * binning)))
@@ -86,7 +86,7 @@ def layout(radius: float, voxel_size: float) -> tuple[int, int]:
 
 
 def radial(cube: Real, spacing: float) -> tuple[Sequence[float], Sequence[float]]:
-    """Average a cube over shells around its middle; return radii in Å and means."""
+    """Average a cube over shells around its centre; returns radii in Å and means."""
     half = len(cube) // 2
     z, y, x = np.ogrid[-half : half + 1, -half : half + 1, -half : half + 1]
     shell = np.rint(np.sqrt(z * z + y * y + x * x)).astype(np.int64).ravel()

@@ -1,7 +1,7 @@
-"""Properties of a tomogram to compare with others: power spectrum, missing wedge, first zero, thickness.
+"""Properties by which tomograms are compared: power spectrum, missing wedge, first zero, thickness.
 
-A model's card has these properties of its training tomograms, so that a new tomogram can be compared with
-them.
+A model's card contains these properties of its training tomograms, so that a new tomogram can be compared
+with them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ Floats = NDArray[np.float64]
 
 #: Shells between frequency 0 and Nyquist.
 SHELLS = 20
-#: Edge in voxels of the blocks in which power is measured, and the number that is enough.
+#: Edge in voxels of the blocks in which power is measured, and largest number of blocks.
 _BLOCK, _BLOCKS = 64, 60
-#: Directions in which the missing wedge is searched, degrees.
+#: Angular step of the search for the missing wedge, degrees.
 _STEP = 5.0
-#: A direction was measured if it has this share of the power near the horizontal.
+#: A direction was measured if it has at least this share of the power near the horizontal.
 _MEASURED = 0.3
-#: Depth of a minimum of the power along a radius that counts as a zero of the transfer function.
+#: A minimum of the power along a radius counts as a zero of the transfer function if it is below this share
+#: of the following maximum.
 _DEEP = 0.85
 #: Coarsest possible first zero, Å; 60 Å correspond to a defocus of 18 µm at 300 kV.
 _COARSEST_ZERO = 60.0
 
 
 class TomogramLook(BaseModel):
-    """Properties of a tomogram from its normalised grey values inside of the sample."""
+    """Properties of a tomogram, from its normalised grey values inside the sample."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -79,9 +80,9 @@ def look_at(
     voxel_size
         Å.
     inside
-        (z, y, x) region to measure; None: everything.
+        (z, y, x) mask of the region to measure; None for the whole volume.
     thickness
-        Thickness of the ice, Å; None: that of the volume.
+        Thickness of the ice, Å; None for the thickness of the volume.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def look_at(
 
 
 def _power(values: Real, inside: NDArray[np.bool_] | None) -> Floats | None:
-    """Average the power of blocks that are mostly inside."""
+    """Average the power spectra of blocks that are mostly inside the mask."""
     from scipy import fft
 
     size = [min(_BLOCK, n) for n in values.shape]
@@ -153,13 +154,13 @@ def _tilt_range(power: Floats, frequency: Floats, length: Floats) -> float:
 
 
 def _first_zero(power: Floats, frequency: Floats, length: Floats, voxel_size: float) -> float | None:
-    """Find the first dip of the power along radii near the x-y plane, Å."""
+    """Find the first minimum of the power along radii near the x-y plane, Å."""
     n = max(power.shape)
     flat = np.abs(frequency[0]) < 0.06
     ring = np.rint(length[flat] * n).astype(np.int64)
     mean = np.bincount(ring, power[flat]) / np.maximum(np.bincount(ring), 1)
     curve = np.log(np.maximum(mean[: n // 2], 1e-30))
-    smooth = np.convolve(curve, np.ones(3) / 3, mode="valid")  # entry k is of ring k + 1
+    smooth = np.convolve(curve, np.ones(3) / 3, mode="valid")  # entry k belongs to ring k + 1
     coarsest = n * voxel_size / _COARSEST_ZERO
     for k in range(2, len(smooth) - 4):
         if k + 1 < coarsest:

@@ -1,4 +1,4 @@
-"""Writes files completely or not at all: under a temporary name, then renamed in one step."""
+"""Write files atomically: under a temporary name, which is then renamed in one step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: str = "") -> Iterator[Path]:
-    """Provide a temporary path; the written file replaces the target if there is no error.
+    """Provide a temporary path; if there is no error, the file written there replaces the target.
 
     Until then, readers see the old file, or none. The folder is created if needed.
 
@@ -20,14 +20,14 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: st
     path
         The target file.
     durable
-        Whether to flush the file to the disk before it replaces the target, so that it survives a power cut.
+        Whether to flush the file to disk before it replaces the target, so that it survives a power failure.
     ending
         Suffix of the temporary name, for libraries that depend on it.
 
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,12 +46,12 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: st
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in UTF-8 completely or not at all."""
+    """Write a text file in UTF-8 atomically."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview, *, durable: bool = False) -> None:
-    """Write a file completely or not at all."""
+    """Write a file atomically."""
     with replacing(path, durable=durable) as unfinished:
         unfinished.write_bytes(data)
