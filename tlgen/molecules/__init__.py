@@ -1,1 +1,1 @@
-"""Molecules: read from files, made flexible, and looked up."""
+"""Molecules: read from files, made flexible, and looked up by digest."""

@@ -1,10 +1,10 @@
-"""Arrays kept on this host by what they were made of, and mapped into memory by all processes that want them.
+"""A cache of arrays on this host, keyed by their inputs; processes map the arrays into memory.
 
-What is made of a structure (its atoms, its flexible variants, its envelope, the ice that it displaces) takes
-seconds to minutes, and is the same for every command, corpus and worker that uses the structure. The folder
-is ``$TLGEN_PREPARED``, or ``template-learning/prepared`` in the user's cache folder; it can be removed
-at any time. An entry is one file, which appears whole or not at all. Names of entries hold the
-source code that made them, so that a changed program finds nothing old.
+Preparing a structure (its atoms, its flexible variants, its envelope, the ice that it displaces) takes
+seconds to minutes. The result is the same for every command, corpus and worker that uses the structure.
+The cache folder is ``$TLGEN_PREPARED``, or ``template-learning/prepared`` in the user's cache folder. It can
+be removed at any time. Each entry is one file, which is written atomically. The name of an entry includes a
+hash of the source code that made it, so a changed program never reads old entries.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from catalogs import seeds
 from catalogs.errors import InputError
 from catalogs.whole_files import replacing
 
-#: Bytes that the folder may hold, unless ``$TLGEN_PREPARED_GB`` says otherwise; the longest unused go first.
+#: Largest size of the folder in bytes, unless ``$TLGEN_PREPARED_GB`` is set. The least recently used entries
+#: are removed first.
 MOST = 10 * 10**9
-# So much of it is left when something has to go.
+# When entries are removed, the folder shrinks to this share of the limit.
 _AFTERWARDS = 0.8
-# Arrays begin at multiples of this, as the processor likes them.
+# Arrays are aligned to this many bytes, for fast access.
 _ALIGNED = 64
-# Seconds between two notes that an entry is in use.
+# Seconds between two updates of an entry's time stamp, which marks it as in use.
 _NOTED = 3600.0
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -44,30 +45,30 @@ Arrays = Mapping[str, NDArray[Any]]
 def cached(
     kind: str, content: Any, made_by: tuple[str, ...], make: Callable[[], Arrays]
 ) -> dict[str, NDArray[Any]]:
-    """Find arrays in the cache, or make them and put them there.
+    """Find arrays in the cache, or make them and store them there.
 
-    Where the folder cannot be written, or the disk is full, they are made and not kept.
+    If the folder cannot be written or the disk is full, the arrays are made but not stored.
 
     Parameters
     ----------
     kind
-        Word for what they are; the name of a folder.
+        Kind of the arrays; also the name of a subfolder.
     content
-        Everything that they are made of, as JSON can hold it.
+        Everything that the arrays are computed from. It must be serialisable as JSON.
     made_by
-        Modules whose source code decides what they are.
+        Modules whose source code determines the arrays.
     make
-        Makes them.
+        Computes the arrays.
 
     Returns
     -------
     dict
-        Arrays of any shape and plain type. Writing to them changes no file.
+        Arrays of any shape and plain type. Writing to them does not change the file.
 
     Raises
     ------
     InputError
-        The folder belongs to somebody else, or others may write to it.
+        The folder belongs to another user, or other users may write to it.
     """
     found = find(kind, content, made_by)
     return store(kind, content, made_by, make()) if found is None else found
@@ -80,7 +81,7 @@ def find(kind: str, content: Any, made_by: tuple[str, ...]) -> dict[str, NDArray
 
 
 def store(kind: str, content: Any, made_by: tuple[str, ...], arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """Put arrays into the cache if possible, and return them as they are there; see :func:`cached`."""
+    """Store arrays in the cache if possible, and return the stored arrays; see :func:`cached`."""
     made = {name: np.asarray(array) for name, array in arrays.items()}
     path = _path(kind, content, made_by)
     if path is None:
@@ -88,7 +89,7 @@ def store(kind: str, content: Any, made_by: tuple[str, ...], arrays: Arrays) -> 
     with suppress(OSError):
         _write(path, made)
         _bound(path.parent.parent, path.stat().st_size)
-    # mapped, so that the arrays are not a second time in memory
+    # return the mapped file, so that the arrays are not held in memory twice
     return _mapped(path) or made
 
 
@@ -100,12 +101,12 @@ def _path(kind: str, content: Any, made_by: tuple[str, ...]) -> Path | None:
 
 
 def folder() -> Path | None:
-    """Find the folder, or make it, readable for its owner alone; None if it cannot be made.
+    """Find or create the cache folder, readable only by its owner; None if it cannot be created.
 
     Raises
     ------
     InputError
-        It belongs to somebody else, or others may write to it.
+        The folder belongs to another user, or other users may write to it.
     """
     given = os.environ.get("TLGEN_PREPARED")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -118,7 +119,7 @@ def _checked(text: str) -> Path | None:
         path = Path(text).expanduser()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
-    except (OSError, RuntimeError):  # a full disk, a home that is not there or read only
+    except (OSError, RuntimeError):  # a full disk, or a home folder that is missing or read-only
         return None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise InputError(
@@ -130,7 +131,7 @@ def _checked(text: str) -> Path | None:
 
 @cache
 def source(module: str) -> str:
-    """Hash of a module's source code; its name if it has none. Imports its parents at most."""
+    """Hash of a module's source code; its name if it has no source. Imports at most its parent packages."""
     found = find_spec(module)
     if found is None or found.origin is None or not Path(found.origin).is_file():
         return module
@@ -141,7 +142,7 @@ def source(module: str) -> str:
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    """Write a file: the length of the header, the header, and the arrays from the next aligned byte on."""
+    """Write a file: the length of the header, the header, then the arrays, each at an aligned position."""
     at, described = 0, {}
     for name, array in arrays.items():
         described[name] = [array.dtype.str, list(array.shape), at]
@@ -157,12 +158,12 @@ def _write(path: Path, arrays: Arrays) -> None:
 
 
 def _for_the_owner(path: str, flags: int) -> int:
-    """Open a new file that nobody else may read."""
+    """Open a new file that only its owner may read."""
     return os.open(path, flags | os.O_EXCL, 0o600)
 
 
 def _mapped(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Map a file's arrays into memory; None if there is no such file, or a broken one."""
+    """Map a file's arrays into memory; None if the file is missing or damaged."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -172,7 +173,7 @@ def _mapped(path: Path) -> dict[str, NDArray[Any]] | None:
             header = json.loads(file.read(length))
             if size != 8 + length + header["bytes"]:
                 return None
-            # private: pages are shared with all other processes until somebody writes to them
+            # private mapping: processes share the pages until one of them writes to a page
             memory = mmap.mmap(
                 file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
             )
@@ -189,13 +190,13 @@ def _mapped(path: Path) -> dict[str, NDArray[Any]] | None:
 
 
 class _Size:
-    """What this process believes the folder to hold."""
+    """Size of the folder in bytes, as this process estimates it."""
 
     bytes: float = -1.0
 
 
 def _bound(place: Path, more: int) -> None:
-    """Remove what was used least recently if the folder, with so many bytes more, holds too much."""
+    """Add ``more`` bytes to the folder's size, and remove the least recently used entries above the limit."""
     limit = float(os.environ.get("TLGEN_PREPARED_GB", MOST / 1e9)) * 1e9
     if _Size.bytes < 0 or _Size.bytes + more > limit:
         _Size.bytes = _shrunk(place, limit)
@@ -215,7 +216,7 @@ def _shrunk(place: Path, limit: float) -> float:
     for _, size, path in sorted(files):
         if total <= _AFTERWARDS * limit:
             break
-        with suppress(OSError):  # who has mapped it keeps it
+        with suppress(OSError):  # processes that have mapped the file keep their mapping
             path.unlink()
             total -= size
     return total

@@ -1,6 +1,6 @@
-"""BinaryCIF, the PDB's compact mmCIF: MessagePack with columns of encoded numbers and strings.
+"""Reader of BinaryCIF, the PDB's compact mmCIF: MessagePack with encoded columns of numbers and strings.
 
-After the specification 0.3 (Sehnal et al., PLoS Comput. Biol. 16, e1008247, 2020).
+Follows version 0.3 of the specification (Sehnal et al., PLoS Comput. Biol. 16, e1008247, 2020).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from catalogs.errors import InputError
 from catalogs.storage.unpacking import read_gunzipped
 
 _TYPES = {1: "<i1", 2: "<i2", 3: "<i4", 4: "<u1", 5: "<u2", 6: "<u4", 32: "<f4", 33: "<f8"}
-#: Categories that tell atoms and assemblies.
+#: Categories that describe atoms and assemblies.
 _WANTED = ("_atom_site", "_pdbx_struct_assembly", "_pdbx_struct_assembly_gen", "_pdbx_struct_oper_list")
-#: More rows in a column than any molecule has atoms.
+#: Largest number of rows in a column; no molecule has so many atoms.
 _MOST_ROWS = 50_000_000
 
 
 def read(path: Path) -> Any:
-    """Read the categories that tell atoms and assemblies into a block of gemmi's.
+    """Read the categories that describe atoms and assemblies into a gemmi block.
 
     Raises
     ------
     InputError
-        If it is no BinaryCIF file, or an encoding is unknown or does not fit its data.
+        If the file is not BinaryCIF, or if an encoding is unknown or does not fit its data.
     """
     import gemmi
     import msgpack
@@ -52,7 +52,7 @@ def read(path: Path) -> Any:
 
 
 def _column(column: Mapping[str, Any]) -> list[Any]:
-    """Decode a column; None stands for ``?`` and False for ``.``, as gemmi has them."""
+    """Decode a column; None stands for ``?`` and False for ``.``, as in gemmi."""
     values = decoded(column["data"]).tolist()
     words = [f"{value:.10g}" if isinstance(value, float) else str(value) for value in values]
     if not column.get("mask"):
@@ -66,12 +66,12 @@ def _column(column: Mapping[str, Any]) -> list[Any]:
 
 
 def decoded(data: Mapping[str, Any]) -> NDArray[Any]:
-    """Undo the encodings of some data, the last one first.
+    """Decode data by undoing its encodings, the last one first.
 
     Parameters
     ----------
     data
-        ``data``: bytes, and ``encoding``: a list of what was done to them.
+        ``data``: the encoded bytes. ``encoding``: the list of encodings, in the order they were applied.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Several models in one structure file: an ensemble of one molecule, or the copies of an assembly.
+"""Files with several models: either an ensemble of one molecule, or the copies of an assembly.
 
-The models of an NMR ensemble lie on each other. Those of an assembly's file (``.pdb1`` of the PDB) stand
-beside each other, each with the coordinates of its copy.
+The models of an NMR ensemble overlap. The models of an assembly file (``.pdb1`` of the PDB) are placed
+side by side, each with the coordinates of its copy.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 
-#: Atoms of different molecules are no nearer than this, Å, but for a few.
+#: Å; atoms of different molecules are farther apart than this, with few exceptions.
 _NEAREST = 2.4
-#: Share of atoms that may be nearer, for ions on axes of symmetry and clashes of low resolution.
+#: Share of atoms that may be closer: ions on symmetry axes, and clashes in low-resolution structures.
 _FEW = 0.05
-#: Å by which copies of a rigid molecule may differ; files are written to 0.001 Å.
+#: Å; largest RMSD between copies of a rigid molecule. Coordinates in files are rounded to 0.001 Å.
 _SAME = 0.1
 
 
 def are_copies(models: Sequence[NDArray[np.float64]], same: Sequence[bool], path: Path) -> bool:
-    """Tell whether models are copies of an assembly, and not one molecule again and again.
+    """Tell whether models are the copies of an assembly, rather than repeats of one molecule.
 
     Parameters
     ----------
     models
-        (n, 3) positions of the atoms of each, Å.
+        (n, 3) positions of the atoms of each model, Å.
     same
-        For each, whether it has the same atoms in the same order as the first.
+        For each model, whether it has the same atoms as the first one, in the same order.
     path
-        The file, for the error.
+        The file; named in the error message.
 
     Raises
     ------
     InputError
-        If they do not lie on each other, and are no copies of each other either.
+        If the models do not overlap and are not copies of each other either.
     """
     from scipy.spatial import cKDTree
 
@@ -53,7 +53,7 @@ def are_copies(models: Sequence[NDArray[np.float64]], same: Sequence[bool], path
     )
     if all(apart) and rigid:
         return True
-    if sum(apart) < len(apart) / 2:  # an ensemble with a few models that have moved away
+    if sum(apart) < len(apart) / 2:  # an ensemble of which a few models have moved away
         return False
     raise InputError(
         f"{path} has {len(models)} models, which neither lie on each other, as those of an NMR ensemble do, "

@@ -1,8 +1,7 @@
-"""Atoms -> density -> envelope: where a molecule is, at a stated resolution, in its own frame.
+"""Atoms -> density -> envelope: the region that a molecule fills at a given resolution, in its own frame.
 
-The density is computed once per molecule on a fine grid around the molecule's centre. Whoever needs
-it at another voxel size, rotation or position samples that grid there, so that no shift of the voxel
-grid can come in.
+The density is computed once per molecule, on a fine grid around the molecule's centre. Other voxel sizes,
+rotations and positions are obtained by sampling that grid, so that the voxel grid cannot introduce a shift.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from catalogs.errors import InputError
 from tlgen.molecules import array_cache
 from tlgen.molecules.molecule import Molecule
 
-#: Å; the resolution at which a molecule's envelope is drawn.
+#: Å; the resolution of a molecule's envelope.
 RESOLUTION = 15.0
 
-#: Share of the molecule's mass that lies inside of its envelope.
+#: Share of the molecule's mass that lies inside its envelope.
 ENCLOSED = 0.9
 
-#: Standard deviation of the Gaussian atom over the resolution: 1/(pi sqrt 2), for which the Fourier
-#: transform falls to 1/e at the resolution (the convention of EMAN's pdb2mrc and of ChimeraX' molmap).
+#: Standard deviation of the Gaussian atom divided by the resolution: 1/(pi sqrt 2). Its Fourier transform
+#: falls to 1/e at the resolution (the convention of EMAN's pdb2mrc and ChimeraX's molmap).
 SIGMA_OF_RESOLUTION = 1 / (np.pi * np.sqrt(2))
 
 
@@ -37,11 +36,11 @@ class Envelope:
     Attributes
     ----------
     density
-        (nz, ny, nx) Da/Å³, float32; every length is odd and the middle voxel's centre is the molecule's.
+        (nz, ny, nx) Da/Å³, float32; every length is odd. The middle voxel is at the molecule's centre.
     spacing
         Å between voxels.
     threshold
-        Da/Å³; the envelope is where the density is at least this.
+        Da/Å³; the envelope is the region where the density is at least this.
     """
 
     density: NDArray[np.float32]
@@ -50,7 +49,7 @@ class Envelope:
 
     @property
     def inside(self) -> NDArray[np.bool_]:
-        """(nz, ny, nx) True in the envelope."""
+        """(nz, ny, nx), True inside the envelope."""
         return self.density >= np.float32(self.threshold)
 
     @property
@@ -60,11 +59,11 @@ class Envelope:
 
     @property
     def radius(self) -> float:
-        """Å from the molecule's centre beyond which nothing of the envelope lies, in any direction."""
+        """Radius in Å of a sphere around the molecule's centre that holds the whole envelope."""
         farthest = np.sqrt((self._coordinates(self.inside) ** 2).sum(axis=1).max())
         return float(
             farthest + np.sqrt(3) * self.spacing
-        )  # the contour may pass just outside of a voxel's centre
+        )  # the contour may pass just outside a voxel's centre
 
     def _coordinates(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         middle = (np.array(mask.shape) - 1) / 2
@@ -72,16 +71,16 @@ class Envelope:
 
 
 def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: float = ENCLOSED) -> Envelope:
-    """Compute the envelope of a molecule: Gaussian atoms that weigh what they weigh, contoured by mass.
+    """Compute the envelope of a molecule: Gaussian atoms weighted by mass, and a contour that encloses mass.
 
     Parameters
     ----------
     molecule
-        Its atoms.
+        The molecule.
     resolution
         Å; the atoms are Gaussians with a standard deviation of ``resolution / (pi sqrt 2)``.
     enclosed
-        Share of the mass inside of the contour.
+        Share of the mass inside the contour.
 
     Returns
     -------
@@ -91,7 +90,7 @@ def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: fl
     Raises
     ------
     InputError
-        If the molecule has no atoms, the resolution is not positive or the share not in (0, 1).
+        If the molecule has no atoms, the resolution is not positive, or the share is not in (0, 1).
     """
     if molecule.n_atoms == 0:
         raise InputError(f"molecule {molecule.name!r} has no atoms; give a structure that has some")
@@ -110,11 +109,11 @@ def envelope(molecule: Molecule, *, resolution: float = RESOLUTION, enclosed: fl
 
 
 def _drawn(molecule: Molecule, resolution: float, enclosed: float) -> tuple[NDArray[np.float32], float]:
-    """Density of a molecule of points, and the contour; see :func:`envelope`."""
+    """Density of a molecule whose atoms are points, and its contour; see :func:`envelope`."""
     spacing = resolution / 5
     sigma = resolution * SIGMA_OF_RESOLUTION
-    # Sharing an atom between 8 voxels, and interpolating between 8 when the grid is read, are two
-    # triangular filters of variance spacing²/6 each; the Gaussian does the rest.
+    # Each atom is distributed over 8 voxels, and reading the grid interpolates between 8. Both act as
+    # triangular filters of variance spacing²/6; the Gaussian supplies the rest of the variance.
     rest = np.sqrt(sigma**2 - spacing**2 / 3) / spacing
     reach = np.abs(molecule.positions).max(axis=0)[::-1]  # z, y, x
     half = np.ceil((reach + 4 * sigma) / spacing).astype(np.int64) + 1
@@ -125,9 +124,10 @@ def _drawn(molecule: Molecule, resolution: float, enclosed: float) -> tuple[NDAr
 
 
 def atom_masses(molecule: Molecule) -> NDArray[np.float64]:
-    """Share the mass of a molecule out to its atoms, in dalton: (n,).
+    """Distribute the mass of a molecule over its atoms: (n,), in dalton.
 
-    Weight goes with the atomic number, to within 1 % from C to S; the sum is the molecule's mass.
+    Masses are proportional to the atomic number, which is within 1 % from C to S. Their sum is the
+    molecule's mass.
     """
     masses = np.asarray(molecule.elements * molecule.occupancy, np.float64)
     return masses * (molecule.mass / masses.sum())
@@ -142,7 +142,7 @@ def _contour(density: NDArray[np.float32], enclosed: float) -> float:
 
 @njit(cache=True)
 def share(grid: NDArray[np.float32], positions: NDArray[np.float64], masses: NDArray[np.float64]) -> None:
-    """Add each mass to the 8 voxels around its position (z, y, x in voxels), keeping its centre of mass."""
+    """Add each mass to the 8 voxels around its position (z, y, x in voxels), keeping the centre of mass."""
     for a in range(len(positions)):
         z, y, x = positions[a]
         k, j, i = int(z), int(y), int(x)

@@ -1,4 +1,4 @@
-"""The molecules of a corpus as engines look them up, and the corpus itself, each opened once a process."""
+"""The molecules of a corpus, looked up by digest, and the corpus itself; both are opened once per process."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from catalogs.corpus.catalog import Catalog
 from tlgen.molecules import array_cache
 from tlgen.molecules.molecule import Molecule, from_arrays
 
-# Whose source code decides what a molecule with a digest is.
+# Modules whose source code determines the molecule that belongs to a digest.
 _DECIDED_BY = ("tlgen.molecules.molecule",)
 
 
 class CorpusLibrary(Mapping[str, Molecule]):
     """The molecules stored in a corpus, by digest.
 
-    Each is read from the corpus once a host, and mapped into memory by its processes
-    (:mod:`tlgen.molecules.array_cache`).
+    Each molecule is read from the corpus once per host. All processes of the host map it into memory from
+    there (:mod:`tlgen.molecules.array_cache`).
     """
 
     def __init__(self, url: str) -> None:
@@ -35,7 +35,7 @@ class CorpusLibrary(Mapping[str, Molecule]):
 
 @lru_cache(maxsize=4)
 def open_catalog(url: str) -> Catalog:
-    """Open a corpus, which this process keeps open."""
+    """Open a corpus, and keep it open in this process."""
     return Catalog.open(url)
 
 
@@ -44,10 +44,10 @@ def _molecule(url: str, digest: str) -> Molecule:
     arrays = array_cache.find("molecules", [digest], _DECIDED_BY)
     if arrays is None:
         arrays = open_catalog(url).get_molecule(digest)
-        if "rmsd" in arrays:  # corpora of earlier versions hold less than the digest's molecule has now
+        if "rmsd" in arrays:  # corpora of earlier versions lack some arrays of the molecule
             arrays = array_cache.store("molecules", [digest], _DECIDED_BY, arrays)
     molecule = from_arrays(arrays)
-    molecule.__dict__["digest"] = digest  # known already
+    molecule.__dict__["digest"] = digest  # already known, so it need not be computed
     return molecule
 
 

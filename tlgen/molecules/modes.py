@@ -1,13 +1,12 @@
-"""Flexible variants of a molecule by the normal modes of its anisotropic network model.
+"""Flexible variants of a molecule from the normal modes of its anisotropic network model.
 
-Nodes are CA and P atoms, or pseudo-atoms, joined by equal springs (Atilgan et al., Biophys. J. 80, 505,
-2001). Of more than :data:`MIN_CHOSEN` an even choice is taken, with the cut-off grown in step, which keeps
-the slow modes (Doruker, Jernigan & Bahar, J. Comput. Chem. 23, 119, 2002) and loses those of single loops
-and strands: of the 100 softest modes of a nucleosome's full network one moves a tenth of it, of the chosen
-network's more than 20 do. All atoms follow the nodes around them as
-rigid neighbourhoods that turn and shift, so bonds keep their lengths where a displacement along
-straight lines would stretch them (the idea of Hoffmann & Grudinin, J. Chem. Theory Comput. 13, 2123,
-2017).
+The nodes are CA and P atoms, or pseudo-atoms, joined by equal springs (Atilgan et al., Biophys. J. 80, 505,
+2001). If there are more than :data:`MIN_CHOSEN`, an evenly spaced subset is used, with a larger cut-off. This
+keeps the slow modes (Doruker, Jernigan & Bahar, J. Comput. Chem. 23, 119, 2002) and removes those of single
+loops and strands: of the 100 softest modes of a nucleosome's full network, one moves a tenth of the molecule;
+of the subset's modes, more than 20 do. All atoms follow the nodes around them: each neighbourhood rotates and
+shifts as a rigid body. Bonds therefore keep their lengths, whereas a displacement along straight lines would
+stretch them (after Hoffmann & Grudinin, J. Chem. Theory Comput. 13, 2123, 2017).
 """
 
 from __future__ import annotations
@@ -31,41 +30,43 @@ Array = NDArray[np.float64]
 
 Scheme = Literal["thermal", "uniform"]
 
-#: Said where variants are asked for and ProDy is missing.
+#: Message for a recipe that asks for variants while ProDy is missing.
 NEEDS_PRODY = (
     "flexible variants need ProDy, which is not installed: pip install 'template-learning[variants]', "
     "or write variants: {number: 0} in the recipe"
 )
-#: The fewest nodes of a network that has modes worth the name.
+#: Smallest number of nodes for which normal modes are computed.
 MIN_NODES = 10
-#: Up to so many CA and P atoms all are nodes; of more a quarter is chosen, but so many at least and at most.
+#: Up to MIN_CHOSEN CA and P atoms are all used as nodes. From larger molecules a quarter of them is chosen,
+#: but at least MIN_CHOSEN and at most MAX_CHOSEN.
 MIN_CHOSEN, MAX_CHOSEN = 400, 1500
-#: Å; springs join nodes nearer than this at least.
+#: Å; the smallest cut-off. Springs join all nodes closer than the cut-off.
 CUTOFF = 15.0
-#: Where nodes stand far apart, springs join them up to so many times the distance between neighbours. It
-#: gives a node about as many springs (50) as it has in the network of all CA atoms.
+#: Where nodes are far apart, the cut-off is this many times the distance between neighbours. A node then has
+#: about as many springs (50) as in the network of all CA atoms.
 CUTOFF_SPACINGS = 3.0
-#: Least share of the nodes that take part in a mode. What moves less is a loose tail or loop, whose soft
-#: springs would claim the whole RMSD and throw it far out, unseen at the resolution of tomograms.
+#: Smallest share of the nodes that must take part in a mode. Other modes move a loose tail or loop only: its
+#: soft springs would take up the whole RMSD and move it far out, unseen at the resolution of tomograms.
 MIN_COLLECTIVITY = 0.1
-#: Of neighbours along a chain, this share at least keeps its distance in a variant to within STRETCH of it,
-#: and none changes it by more than MAX_STRETCH.
+#: In a variant, at least the share KEPT of the distances between neighbours along a chain changes by no more
+#: than the fraction STRETCH, and no distance changes by more than MAX_STRETCH.
 KEPT, STRETCH, MAX_STRETCH = 0.99, 0.15, 1 / 3
-#: Most new clashes of CA and P atoms in a variant, as a share of these atoms.
+#: Largest number of new clashes of CA and P atoms in a variant, as a share of these atoms.
 MAX_CLASHES = 0.001
 
-# Eigenvalues below this are rigid motions: six, and more where nodes hang loose. Springs have constant 1.
+# Eigenvalues below this are rigid motions: six, and more if nodes are loosely attached (for springs of
+# constant 1).
 _ZERO = 1e-6
-# Nodes that an atom follows.
+# Number of nodes that an atom follows.
 _NEIGHBOURS = 32
-# Å; farthest that neighbours along a chain are from each other: 3.8 for CA, up to 7.5 for P.
+# Å; largest distance between neighbours along a chain: 3.8 for CA, up to 7.5 for P.
 _BOND = 8.0
-# Å; backbone atoms nearer than this have run into each other, unless they stood so from the beginning.
+# Å; backbone atoms closer than this clash, unless they were as close in the original structure.
 _CLASH = 2.8
-# Nearest neighbours of a pseudo-atom whose distances are watched, there being no chain.
+# Number of nearest neighbours of a pseudo-atom whose distances are checked, because it has no chain.
 _AROUND = 6
 _DRAWS = 50
-# Atoms moved at a time: what a step needs in memory is a hundred megabytes.
+# Number of atoms moved at a time; one step needs about a hundred megabytes of memory.
 _CHUNK = 50_000
 
 
@@ -78,9 +79,9 @@ class Modes:
     nodes
         (m,) indices of the nodes among the molecule's atoms.
     eigenvalues
-        (k,) for springs of constant 1.
+        (k,) for a spring constant of 1.
     vectors
-        (m, 3, k), each of length 1; their signs are fixed.
+        (m, 3, k), each of length 1, with reproducible signs.
     """
 
     nodes: NDArray[np.int64]
@@ -98,11 +99,12 @@ class Check:
         Å, of the CA and P atoms or the pseudo-atoms, after superposition.
     kept
         Share of the neighbours along chains whose distance is within 15 % of the template's. Pseudo-atoms
-        have no chains; theirs are the nearest ones.
+        have no chains; their nearest neighbours are used instead.
     stretch
-        Largest change of such a distance, as a share of it.
+        Largest relative change of such a distance.
     clashes
-        Pairs of CA and P atoms nearer than 2.8 Å that were not; pseudo-atoms overlap anyway and have none.
+        Number of pairs of CA and P atoms that are closer than 2.8 Å only in the variant. It is 0 for
+        pseudo-atoms, which overlap anyway.
     passed
         Whether the variant is good enough to be used.
     """
@@ -125,37 +127,37 @@ def variants(
 ) -> list[Molecule]:
     """Make flexible variants of a molecule.
 
-    A variant moves along random amplitudes of the modes, all scaled to an RMSD drawn evenly from the
-    range. A draw that fails its :class:`Check` is drawn again, RMSD and all.
+    The amplitudes of the modes are random, and scaled to an RMSD that is drawn uniformly from the range. If
+    the result fails its :class:`Check`, the RMSD and the amplitudes are drawn again.
 
     Parameters
     ----------
     molecule
-        Its backbone holds the nodes.
+        The molecule; the nodes are taken from its backbone.
     n
         Number of variants; variant i does not depend on it.
     rmsd
-        Å; least and largest RMSD of the CA and P atoms from ``molecule``, after superposition.
+        Å; smallest and largest RMSD of the CA and P atoms from ``molecule``, after superposition.
     n_modes
-        Softest collective modes to use; fewer where the molecule has fewer.
+        Number of the softest collective modes to use; fewer if the molecule has fewer.
     seed
-        Of the structure's variants in the corpus.
+        Seed of the structure's variants in the corpus.
     scheme
-        ``thermal``: amplitudes are normal with a variance of one over the mode's eigenvalue, as heat would
-        move the molecule. ``uniform``: evenly from one range for all modes (Harastani et al., Nature
-        Communications 2025), which shows more of the stiff ones.
+        ``thermal``: amplitudes are normally distributed with a variance of one over the mode's eigenvalue,
+        as in thermal motion. ``uniform``: amplitudes are drawn uniformly from the same range for all modes
+        (Harastani et al., Nature Communications 2025), which gives more weight to the stiff ones.
 
     Returns
     -------
     list of Molecule
-        ``variant`` is 0 ... n - 1; ``rmsd`` is what was reached and ``amplitudes`` are the modes' shares
-        of it in Å with sign, whose squares sum up to its square. Each is superposed on ``molecule``, so
-        that a rotation means the same for both.
+        ``variant`` is 0 ... n - 1 and ``rmsd`` is the RMSD reached. ``amplitudes`` are the signed
+        contributions of the modes in Å; the sum of their squares is the square of the RMSD. Each variant is
+        superposed on ``molecule``, so that a rotation means the same for both.
 
     Raises
     ------
     InputError
-        Too few CA and P atoms, or the RMSD is too large for the molecule to stay whole.
+        If there are too few CA and P atoms, or the RMSD is too large for the chains to stay intact.
     """
     modes = normal_modes(molecule, n_modes)
     atoms = molecule.positions.astype(np.float64)
@@ -170,7 +172,7 @@ def variants(
     made = []
     for i in range(n):
         drawn = _draw(molecule, modes, backbone, pairs, i, rmsd, seed, scheme)
-        # Three decimals, as PDB files have: the last bits of linear algebra differ between machines.
+        # Three decimals, as in PDB files, because the last bits of linear algebra differ between machines.
         moved = np.round(drawn.turn.apply(everything.move(drawn.displacement)) + drawn.shift, 3)
         variant = centred(molecule.name, molecule.elements, moved, molecule.backbone, **more)
         made.append(replace(variant, variant=i, amplitudes=drawn.amplitudes, rmsd=drawn.rmsd))
@@ -190,8 +192,8 @@ def check(template: Molecule, variant: Molecule) -> Check:
 def normal_modes(molecule: Molecule, n_modes: int) -> Modes:
     """Compute the softest collective modes of a molecule's network.
 
-    They are the softest ``n_modes`` that move at least :data:`MIN_COLLECTIVITY` of the nodes, among the
-    softest ``5 * n_modes``.
+    Among the softest ``5 * n_modes`` modes, the first ``n_modes`` that move at least
+    :data:`MIN_COLLECTIVITY` of the nodes are taken.
 
     Raises
     ------
@@ -220,7 +222,7 @@ def normal_modes(molecule: Molecule, n_modes: int) -> Modes:
             "set variants: {number: 0} for it"
         )
     values, vectors = values[good], vectors[:, :, good]
-    # An eigenvector's sign is the solver's whim.
+    # The sign of an eigenvector depends on the solver, so it is fixed here.
     marks = seeds.generator("modes", "signs").normal(size=vectors.shape[:2])
     return Modes(backbone, values, vectors * np.sign(np.einsum("nik,ni->k", vectors, marks)))
 
@@ -228,8 +230,8 @@ def normal_modes(molecule: Molecule, n_modes: int) -> Modes:
 def collectivity(vectors: Array) -> Array:
     """Share of the nodes that take part in each mode, from 1/m to 1.
 
-    The exponential of the entropy of the squared displacements over m (Brüschweiler, J. Chem. Phys. 102,
-    3396, 1995); ``vectors`` is (m, 3, k), each mode of length 1.
+    This is the exponential of the entropy of the squared displacements, divided by m (Brüschweiler, J. Chem.
+    Phys. 102, 3396, 1995). ``vectors`` is (m, 3, k); each mode has length 1.
     """
     share = np.sum(vectors**2, axis=1)
     entropy = -np.sum(share * np.log(np.maximum(share, 1e-300)), axis=0)
@@ -237,10 +239,10 @@ def collectivity(vectors: Array) -> Array:
 
 
 def _evenly(points: Array, count: int) -> NDArray[np.int64]:
-    """Choose points evenly in space, beginning at the centre: each next one is farthest from those before.
+    """Choose evenly spaced points, starting at the centre: each next point is the farthest from those chosen.
 
-    Every k-th along the chains would leave the wide turns of RNA bare where it crowds protein, and what
-    lies between bare nodes tears.
+    Taking every k-th atom along the chains would crowd protein and leave gaps in the wide turns of RNA, and
+    chains break in the gaps between nodes.
     """
     distance = np.sum((points - points.mean(axis=0)) ** 2, axis=1)
     chosen = [int(np.argmin(distance))]
@@ -252,10 +254,10 @@ def _evenly(points: Array, count: int) -> NDArray[np.int64]:
 
 
 def _hessian(nodes: Array, cutoff: float) -> Array:
-    """Build the (3m, 3m) Hessian of a network; the cut-off grows until the network is in one piece."""
+    """Build the (3m, 3m) Hessian of a network; the cut-off is increased until the network is connected."""
     from scipy.sparse.csgraph import connected_components
 
-    with warnings.catch_warnings():  # of a pyproject.toml that some package leaves beside Biopython's
+    with warnings.catch_warnings():  # due to a pyproject.toml that some package installs beside Biopython
         warnings.filterwarnings("ignore", message="You may be importing Biopython")
         try:
             import prody
@@ -272,7 +274,7 @@ def _hessian(nodes: Array, cutoff: float) -> Array:
 
 @contextmanager
 def _quiet(logger: Any) -> Iterator[None]:
-    """Keep ProDy's progress notes off the terminal, and leave its setting as it was."""
+    """Keep ProDy's progress messages off the terminal, and restore its setting afterwards."""
     before = logger.verbosity
     logger.verbosity = "none"
     try:
@@ -282,10 +284,10 @@ def _quiet(logger: Any) -> Iterator[None]:
 
 
 def _softest(hessian: Array, k: int) -> tuple[Array, Array]:
-    """Find the k smallest eigenvalues, ascending, and their vectors.
+    """Find the k smallest eigenvalues, ascending, and their eigenvectors.
 
-    ProDy would solve it densely, in several times the CPU time at a ribosome's 4500 degrees of freedom,
-    or sparsely without inversion, which converges poorly at this end of the spectrum.
+    ProDy has a dense solver, which takes several times the CPU time for the 4500 degrees of freedom of a
+    ribosome, and a sparse one without inversion, which converges poorly for the smallest eigenvalues.
     """
     if len(hessian) < 1000 or k > len(hessian) // 4:
         values, vectors = np.linalg.eigh(hessian)
@@ -293,7 +295,8 @@ def _softest(hessian: Array, k: int) -> tuple[Array, Array]:
     from scipy.sparse import csc_matrix
     from scipy.sparse.linalg import eigsh
 
-    # A shift below zero leaves a positive definite matrix to factorise; a fixed start repeats the result.
+    # With a shift below zero the matrix to factorise is positive definite. A fixed start vector makes the
+    # result reproducible.
     start = seeds.generator("modes", "start").normal(size=len(hessian))
     values, vectors = eigsh(csc_matrix(hessian), k=k, sigma=-1e-3, which="LM", v0=start)
     order = np.argsort(values)
@@ -305,20 +308,20 @@ def _softest(hessian: Array, k: int) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, eq=False)
 class _Neighbourhoods:
-    """What turns displacements of m nodes into those of n atoms.
+    """Interpolates the displacements of m nodes to n atoms.
 
-    Around each atom its K nearest nodes move as one rigid body, that of the least squares. Their weights
-    fall to nothing at the last of them, so the field is smooth from atom to atom.
+    The K nearest nodes of an atom define a rigid motion by least squares, and the atom follows it. Their
+    weights fall to zero at the farthest node, so the displacement varies smoothly from atom to atom.
     """
 
     atoms: Array  # (n, 3)
     nodes: Array  # (m, 3)
     nearest: NDArray[np.int64]  # (n, K)
-    weights: Array  # (n, K), of sum 1
-    inverse: Array  # (n, 3, 3), of the tensor of inertia
+    weights: Array  # (n, K), their sum is 1
+    inverse: Array  # (n, 3, 3), inverse of the inertia tensor
 
     def move(self, displacements: Array) -> Array:
-        """Move all atoms: displacements (m, 3) of the nodes in Å -> positions (n, 3)."""
+        """Move all atoms: displacements (m, 3) of the nodes in Å -> positions (n, 3) of the atoms in Å."""
         moved = np.empty_like(self.atoms)
         for start in range(0, len(self.atoms), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -346,7 +349,7 @@ def _neighbourhoods(atoms: Array, nodes: Array) -> _Neighbourhoods:
         arms = around - np.sum(w[:, :, None] * around, axis=1)[:, None]
         moments = np.einsum("nk,nki,nkj->nij", w, arms, arms)
         total = np.trace(moments, axis1=1, axis2=2)
-        # The thousandth more keeps neighbourhoods solvable whose nodes lie on one line.
+        # The factor 1.001 keeps the matrix invertible where all nodes of a neighbourhood lie on one line.
         inverse[part] = np.linalg.inv(1.001 * total[:, None, None] * np.eye(3) - moments)
     return _Neighbourhoods(atoms, nodes, np.asarray(nearest, np.int64), weights, inverse)
 
@@ -356,7 +359,7 @@ def _neighbourhoods(atoms: Array, nodes: Array) -> _Neighbourhoods:
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """A variant's motion: displacements of the nodes, and the turn and shift that superpose it."""
+    """A variant's motion: displacements of the nodes, and the rotation and shift that superpose it."""
 
     displacement: Array  # (m, 3)
     amplitudes: tuple[float, ...]
@@ -382,7 +385,7 @@ def _draw(
         amplitudes = _amplitudes(modes, scheme, rng)
         direction = modes.vectors @ amplitudes
         scale = wanted / _rms(direction)
-        for _ in range(4):  # turning makes it a little non-linear
+        for _ in range(4):  # because of the rotations, the RMSD is not quite linear in the scale
             displacement = scale * direction
             moved = backbone.move(displacement)
             turn, shift = _superposition(moved, backbone.atoms)
@@ -405,28 +408,28 @@ def _amplitudes(modes: Modes, scheme: Scheme, rng: np.random.Generator) -> Array
     """Draw amplitudes (k,), not yet scaled."""
     if scheme == "uniform":
         return rng.uniform(-1, 1, len(modes.eigenvalues))
-    # Noise on the nodes as each mode sees it: normal amplitudes, and the same motion whatever basis the
-    # solver chose among modes of one eigenvalue, which symmetric molecules have many of.
+    # Noise on the nodes, projected onto the modes, gives normal amplitudes. The motion does not depend on the
+    # basis that the solver chose for degenerate modes, which are common in symmetric molecules.
     noise = rng.normal(size=modes.vectors.shape[:2])
     return np.asarray(np.einsum("nik,ni->k", modes.vectors, noise) / np.sqrt(modes.eigenvalues), np.float64)
 
 
 def _superposition(moved: Array, fixed: Array) -> tuple[Rotation, Array]:
-    """Find the turn and shift that bring atoms to the least RMSD from where they were."""
+    """Find the rotation and shift that superpose moved atoms on fixed ones with the smallest RMSD."""
     centre = moved.mean(axis=0)
     turn, _ = Rotation.align_vectors(fixed - fixed.mean(axis=0), moved - centre)
     return turn, fixed.mean(axis=0) - turn.apply(centre)
 
 
 def _neighbours(molecule: Molecule) -> NDArray[np.int64]:
-    """Pairs of backbone atoms, (k, 2) numbers among them, whose distances a variant should keep."""
+    """Pairs of backbone atoms whose distances a variant should keep: (k, 2) indices into the backbone."""
     points = molecule.positions[molecule.backbone].astype(np.float64)
     if molecule.is_atomic:
         first = np.flatnonzero(np.linalg.norm(np.diff(points, axis=0), axis=1) < _BOND)
         return np.stack([first, first + 1], axis=1)
     count = min(_AROUND + 1, len(points))
     distances, nearest = cKDTree(points).query(points, k=count)
-    # what the fit has moved close together stretches a lot by little
+    # leave out pseudo-atoms that the fit moved very close together: small shifts stretch these pairs a lot
     far = distances[:, 1:] > 0.5 * np.median(distances[:, 1])
     own = np.broadcast_to(np.arange(len(points))[:, None], far.shape)[far]
     pairs = np.sort(np.stack([own, nearest[:, 1:][far]], axis=1), axis=1)

@@ -1,4 +1,4 @@
-"""A molecule: atoms around their own centre, as every later step sees it."""
+"""A molecule: atoms around their own centre, the form that all later steps use."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from catalogs import seeds
 #: Dalton per cubic angstrom of protein: 1.35 g/cm³ (Fischer et al., Protein Science 13, 2825, 2004).
 DALTON_PER_CUBIC_ANGSTROM = 1.35 / 1.66053907
 
-# Standard atomic weights (IUPAC 2021) of the elements met in structures; others count as carbon's
-# ratio of weight to atomic number.
+# Standard atomic weights (IUPAC 2021) of the elements found in structures. Other elements are given twice
+# their atomic number, which is carbon's ratio.
 _WEIGHTS = {1: 1.008, 6: 12.011, 7: 14.007, 8: 15.999, 11: 22.990, 12: 24.305, 15: 30.974, 16: 32.06}
 _WEIGHTS |= {17: 35.45, 19: 39.098, 20: 40.078, 25: 54.938, 26: 55.845, 29: 63.546, 30: 65.38, 34: 78.971}
 _WEIGHT_OF = np.array([_WEIGHTS.get(z, 2.0 * z) for z in range(256)])
 
-# Points that a spread atom becomes: one for each 13 Da, the mean of protein's heavy atoms, within limits.
+# An atom with a sigma becomes one point for each 13 Da, the mean of protein's heavy atoms, within limits.
 _DALTON_PER_POINT, _FEWEST_POINTS, _MOST_POINTS = 13.2, 12, 128
-# Turned copies of each pattern of points; neighbours with the same one would make a lattice.
+# Number of rotated copies of each point pattern; the same pattern in all atoms would form a lattice.
 _TURNS = 61
 
 
@@ -37,26 +37,26 @@ class Molecule:
     Attributes
     ----------
     name
-        Of the structure, e.g. ``4v5d``.
+        Name of the structure, e.g. ``4v5d``.
     elements
         (n,) atomic numbers, uint8.
     positions
         (n, 3) x, y, z in Å, float32, around the unweighted mean of the atoms.
     backbone
-        (n,) True for the CA and P atoms, which normal modes are computed on.
+        (n,) True for the CA and P atoms, from which normal modes are computed.
     variant
-        Number of the flexible variant; -1 for the structure as it was read.
+        Number of the flexible variant; -1 for the original structure.
     amplitudes
-        Of the normal modes in the variant, in Å RMSD each, with sign.
+        Signed amplitude of each normal mode in the variant, in Å RMSD.
     source
         Checksum of the file that the structure was read from.
     rmsd
-        Å; of the variant's backbone from the structure as it was read.
+        Å; RMSD of the variant's backbone from the original structure.
     occupancy
-        (n,) atoms of its element that each stands for, float32; 1 unless given.
+        (n,) number of atoms of its element that each atom stands for, float32; 1 by default.
     sigma
-        (n,) Å, float32; standard deviation of the Gaussian that each is spread over on top of the atom's
-        own size; 0 unless given. Pseudo-atoms have one.
+        (n,) Å, float32; standard deviation of the Gaussian over which each atom is spread, in addition to
+        its own size; 0 by default. Pseudo-atoms have a sigma.
     """
 
     name: str
@@ -71,13 +71,13 @@ class Molecule:
     sigma: NDArray[np.float32] = field(default_factory=lambda: np.zeros(1, np.float32))
 
     def __post_init__(self) -> None:
-        for name in ("occupancy", "sigma"):  # one number for all atoms is seen n times and stored once
+        for name in ("occupancy", "sigma"):  # one number for all atoms is broadcast and stored once
             values = np.broadcast_to(np.asarray(getattr(self, name), np.float32), len(self.elements))
             object.__setattr__(self, name, values)
 
     @cached_property
     def is_atomic(self) -> bool:
-        """Whether every atom is one whole atom at a point, as those of structure files are."""
+        """Whether every atom is one whole atom at a point, as in structure files."""
         return bool(np.all(self.occupancy == 1) and not np.any(self.sigma))
 
     @property
@@ -87,22 +87,22 @@ class Molecule:
 
     @cached_property
     def mass(self) -> float:
-        """Mass of the atoms in dalton (hydrogens are not among them)."""
+        """Mass of the atoms in dalton, without hydrogens."""
         weights = _WEIGHT_OF[self.elements]
         return float((weights if self.is_atomic else weights * self.occupancy).sum())
 
     @property
     def volume(self) -> float:
-        """Volume in Å³ of the mass at 1.35 g/cm³."""
+        """Volume in Å³ of the molecule's mass at 1.35 g/cm³."""
         return self.mass / DALTON_PER_CUBIC_ANGSTROM
 
     @cached_property
     def radius(self) -> float:
-        """Radius in Å of the solid sphere with the same radius of gyration, √(5/3) of it.
+        """Radius in Å of the solid sphere with the same radius of gyration: √(5/3) times that radius.
 
-        The molecule's extent as it looks at a tomogram's resolution: 108 Å for a 70S ribosome, whose
-        diameter people give as 200 to 250 Å. A sphere of equal volume would be 85 Å, since molecules are
-        neither round nor without grooves.
+        It describes the molecule's extent at a tomogram's resolution: 108 Å for a 70S ribosome, whose
+        diameter is usually given as 200 to 250 Å. A sphere of equal volume would have a radius of 85 Å,
+        because molecules are not round and have grooves.
         """
         squares = (self.positions.astype(np.float64) ** 2).sum(axis=1)
         if self.is_atomic:
@@ -112,11 +112,12 @@ class Molecule:
 
     @cached_property
     def points(self) -> Molecule:
-        """The molecule with every atom at a point: what simulators, envelopes and packing work on.
+        """The molecule with every atom at a point, as simulators, envelopes and packing need it.
 
         An atom with a ``sigma`` becomes about as many points as protein of its mass has atoms (12 to 128).
-        They share its occupancy and together have its Gaussian's mean and variance. A molecule
-        of real atoms is returned as it is. The digest is kept, since scenes name the molecule by it.
+        The points share its occupancy, and have the mean and the variance of its Gaussian. A molecule of
+        real atoms is returned unchanged. The digest stays the same, because scenes refer to the molecule by
+        it.
         """
         return self if not np.any(self.sigma) else _spread(self)
 
@@ -138,9 +139,9 @@ Library = Mapping[str, Molecule]
 
 
 def centred(name: str, elements: Any, positions: Any, backbone: Any, **more: Any) -> Molecule:
-    """Make a molecule from atoms anywhere in space: the mean of the atoms becomes its centre.
+    """Make a molecule from atoms anywhere in space: the mean of their positions becomes its centre.
 
-    Atoms with an ``occupancy`` count by it.
+    The mean is weighted by ``occupancy``, if that is given.
     """
     xyz = np.asarray(positions, np.float64)
     counts = more.get("occupancy")
@@ -150,7 +151,7 @@ def centred(name: str, elements: Any, positions: Any, backbone: Any, **more: Any
 
 
 def to_arrays(molecule: Molecule) -> dict[str, NDArray[Any]]:
-    """Molecule -> plain arrays, to be stored; :func:`from_arrays` brings it back to the bit."""
+    """Molecule -> plain arrays for storage; :func:`from_arrays` restores the molecule exactly."""
     return {
         "name": np.array(molecule.name),
         "elements": molecule.elements,
@@ -174,7 +175,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Molecule:
         variant=int(arrays["variant"]),
         amplitudes=tuple(float(a) for a in arrays["amplitudes"]),
         source=str(arrays["source"]),
-        rmsd=float(arrays.get("rmsd", 0.0)),  # corpora of earlier versions have none
+        rmsd=float(arrays.get("rmsd", 0.0)),  # missing in corpora of earlier versions
         **{name: np.asarray(arrays[name], np.float32) for name in ("occupancy", "sigma") if name in arrays},
     )
 
@@ -205,16 +206,16 @@ def _spread(molecule: Molecule) -> Molecule:
 
 @cache
 def _pattern(count: int) -> NDArray[np.float32]:
-    """Points that stand for a Gaussian of standard deviation 1, in several turns: (turns, count, 3).
+    """Points that represent a Gaussian of standard deviation 1, in several rotations: (rotations, count, 3).
 
-    Directions of a Fibonacci sphere at radii of equal shares of the Gaussian's mass, then stretched so
-    that mean and covariance are the Gaussian's.
+    The directions are those of a Fibonacci sphere, and the radii divide the Gaussian's mass into equal
+    shares. The points are then scaled so that their mean and covariance are those of the Gaussian.
     """
     k = np.arange(count)
     golden = (1 + np.sqrt(5)) / 2
     z, azimuth = 1 - (2 * k + 1) / count, 2 * np.pi * k / golden
     directions = np.stack([np.sqrt(1 - z**2) * np.cos(azimuth), np.sqrt(1 - z**2) * np.sin(azimuth), z], 1)
-    # the squared radius is chi-squared with 3 degrees of freedom; far and near in no order of direction
+    # the squared radius is chi-squared with 3 degrees of freedom; radii are not sorted by direction
     shares = (k * np.sqrt(2) + 0.5 / count) % 1
     points = directions * np.sqrt(chdtri(3, 1 - (np.argsort(np.argsort(shares)) + 0.5) / count))[:, None]
     points -= points.mean(axis=0)

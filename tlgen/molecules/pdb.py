@@ -1,8 +1,8 @@
-"""Structures by PDB id: fetched once, kept in a folder with their checksums.
+"""Structures by PDB id: downloaded once and kept in a folder, with their checksums.
 
-The folder is ``$TLGEN_CACHE``, or ``template-learning/pdb`` in the user's cache folder. A file that somebody
-put there by hand is taken as it is. The folders that ``$TLGEN_STRUCTURES`` names are looked through before
-and never written to, which is how a machine without a network gets its structures.
+The folder is ``$TLGEN_CACHE``, or ``template-learning/pdb`` in the user's cache folder. Files put there by
+hand are used as they are. The folders in ``$TLGEN_STRUCTURES`` are searched first and are never written to;
+a machine without a network connection gets its structures from them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from catalogs.errors import InputError
 from catalogs.storage.unpacking import gunzip
 from catalogs.whole_files import write_bytes
 
-#: Where entries are fetched from unless ``$TLGEN_PDB_URL`` names another place; ``/4v5d.cif.gz`` is appended.
+#: Default address to fetch entries from; ``$TLGEN_PDB_URL`` overrides it. ``/4v5d.cif.gz`` is appended.
 PDB_URL = "https://files.rcsb.org/download"
 
 _SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent", ".bcif")
-_TIMEOUT = 60  # s without an answer
+_TIMEOUT = 60  # seconds to wait for an answer
 _TRIES = 3
-_LARGEST_ENTRY = 4 << 30  # bytes that an entry may unpack to
+_LARGEST_ENTRY = 4 << 30  # bytes; largest size of an unpacked entry
 
 
 class Unreachable(InputError):
-    """The PDB does not answer: other entries cannot be fetched either."""
+    """The PDB does not answer, so other entries cannot be fetched either."""
 
 
 def pdb_id(word: str) -> str | None:
-    """Read a word as a PDB id: ``4V5D`` and ``pdb_00004v5d`` -> ``4v5d``; None if it is none."""
+    """Parse a PDB id: ``4V5D`` and ``pdb_00004v5d`` -> ``4v5d``; None if the word is not a PDB id."""
     word = word.lower()
     if re.fullmatch(r"[1-9][a-z0-9]{3}", word):
         return word
@@ -43,7 +43,7 @@ def pdb_id(word: str) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where fetched structures are kept."""
+    """Folder in which fetched structures are kept."""
     if folder := os.environ.get("TLGEN_CACHE"):
         return Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -57,7 +57,7 @@ def given_folders() -> list[Path]:
 
 
 def here(entry: str) -> Path | None:
-    """Find the structure file of a PDB entry on this machine, as it was fetched; None if it is not here."""
+    """Find the unchanged structure file of a PDB entry on this machine; None if there is none."""
     for folder in given_folders():
         if found := _cached(folder, entry):
             return found
@@ -68,23 +68,23 @@ def here(entry: str) -> Path | None:
 def fetch(entry: str, *, url: str | None = None, folder: Path | None = None) -> Path:
     """Find the structure file of a PDB entry on this machine, or fetch it into the cache.
 
-    The file appears whole or not at all, and stands beside a ``.sha256`` file that ``sha256sum -c`` reads.
-    One that has changed since is fetched anew.
+    The file is written atomically, next to a ``.sha256`` file for ``sha256sum -c``. A file that has changed
+    since it was fetched is fetched again.
 
     Parameters
     ----------
     entry
         PDB id, lower case.
     url
-        Where to fetch from; ``$TLGEN_PDB_URL`` or :data:`PDB_URL` unless given.
+        Address to fetch from; by default ``$TLGEN_PDB_URL`` or :data:`PDB_URL`.
     folder
-        Look and keep it there instead.
+        Folder to search and to store the file in, instead of the cache.
 
     Raises
     ------
     InputError
-        There is no such entry, or it cannot be fetched or kept; says how to put the file there by hand.
-        :class:`Unreachable` if the PDB does not answer.
+        There is no such entry, or it cannot be fetched or stored. The message says how to put the file there
+        by hand. :class:`Unreachable` if the PDB does not answer.
     """
     if folder is None:
         if found := here(entry):
@@ -99,7 +99,7 @@ def fetch(entry: str, *, url: str | None = None, folder: Path | None = None) -> 
 
 
 def bring(entry: str, folder: Path | None) -> Path:
-    """Fetch an entry into a folder, or into the cache; what is on this machine already is copied.
+    """Fetch an entry into a folder, or into the cache; a file that is already on this machine is copied.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def bring(entry: str, folder: Path | None) -> Path:
 
 
 def base_url() -> str:
-    """Tell where entries are fetched from."""
+    """Return the address that entries are fetched from."""
     return os.environ.get("TLGEN_PDB_URL") or PDB_URL
 
 
@@ -132,7 +132,7 @@ def _cached(folder: Path, entry: str) -> Path | None:
 
 
 def _is_intact(path: Path) -> bool:
-    """Whether a file is as it was fetched; one that was put there by hand has no checksum."""
+    """Whether a file is unchanged since it was fetched; True if it has no checksum (put there by hand)."""
     try:
         stated = _checksum_file(path).read_text().split()
     except FileNotFoundError:
@@ -163,7 +163,7 @@ def _download(url: str, entry: str, target: Path, damaged: Path | None) -> bytes
             reason = str(getattr(error, "reason", None) or error or type(error).__name__)
             if not isinstance(error, http.client.HTTPException):
                 silent = True
-                break  # no network: another try would only make the user wait
+                break  # no network, so another attempt would fail too
         else:
             if (wrong := _what_is_wrong(content)) is None:
                 return content
@@ -184,7 +184,7 @@ def _what_is_wrong(content: bytes) -> str | None:
 
 
 def _keep(content: bytes, target: Path) -> Path:
-    """Put a file and its checksum in place; readers never see a part of it."""
+    """Write a file and its checksum atomically, so that readers never see an incomplete file."""
     checksum = hashlib.sha256(content).hexdigest()
     try:
         for path, data in (

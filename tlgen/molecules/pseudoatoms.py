@@ -1,10 +1,10 @@
-"""Density maps -> molecules of pseudo-atoms, for targets of which there is no atomic model.
+"""Density maps -> molecules of pseudo-atoms, for targets without an atomic model.
 
-A pseudo-atom is a Gaussian as wide as the map's resolution makes a point. Positions and weights are
-fitted to the map by expectation maximisation for a mixture of Gaussians of one width, which keeps all
-weights positive and gets better with every step (the idea of Kawabata, Biophys. J. 95, 4643, 2008). Every
-pseudo-atom is sulfur with an occupancy: of all elements its potential for a dalton is nearest to protein's
-as the simulators show it (4.97 against 4.86 V Å³/Da; RNA has 4.5).
+A pseudo-atom is a Gaussian with the width of a point at the map's resolution. Positions and weights are
+fitted to the map by expectation maximisation for a mixture of Gaussians of equal width. All weights stay
+positive, and every step improves the fit (after Kawabata, Biophys. J. 95, 4643, 2008). Every pseudo-atom is
+sulfur with an occupancy: of all elements, its potential per dalton in the simulators is closest to that of
+protein (4.97 against 4.86 V Å³/Da; RNA has 4.5).
 """
 
 from __future__ import annotations
@@ -28,46 +28,46 @@ from tlgen.molecules.structures import checksum
 Volume = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Least correlation of the pseudo-atoms' density with the map; a worse fit is refused.
+#: Smallest accepted correlation of the pseudo-atoms' density with the map.
 MIN_CORRELATION = 0.95
-#: Voxels in the resolution where none is stated: what averages at their voxel size usually reach.
+#: Default resolution in voxels, which subtomogram averages usually reach at their voxel size.
 RESOLUTION_VOXELS = 3.0
-#: Å; finer maps are taken at this resolution. Below it atoms show, and pseudo-atoms are none.
+#: Å; finer maps are low-pass filtered to this resolution. Finer maps show atoms, which pseudo-atoms cannot.
 FINEST = 8.0
-#: Distance of pseudo-atoms before the fit, in standard deviations of their Gaussians.
+#: Distance between pseudo-atoms before the fit, in standard deviations of their Gaussians.
 SPACING = 2.0
-#: Most pseudo-atoms of one map.
+#: Largest number of pseudo-atoms for one map.
 MAX_PSEUDOATOMS = 100_000
 
 _ELEMENT = 16
 _MOST_VOXELS = 1 << 31
 _STEPS = 30
-# Standard deviations beyond which a Gaussian is nothing.
+# Gaussians are cut off at this many standard deviations.
 _REACH = 4.0
-# Bodies with less than this share of the largest one's volume are dust.
+# Connected regions with less than this share of the largest region's volume are removed as dust.
 _DUST = 0.05
 _FEWEST_VOXELS = 27
-# Largest share of a map that a molecule fills; what is above the median everywhere is noise too.
+# Largest share of a map that a molecule may fill; a lower contour would also take in noise.
 _LARGEST = 0.4
 
 
 @dataclass(frozen=True, eq=False)
 class MapModel:
-    """A molecule fitted to a map, and how well.
+    """A molecule fitted to a map, and the quality of the fit.
 
     Attributes
     ----------
     molecule
-        Its pseudo-atoms; all are nodes for normal modes.
+        The pseudo-atoms; all of them are nodes for normal modes.
     correlation
-        Pearson's, between the map and the pseudo-atoms' density in all voxels within one resolution of
-        the contour, inside or outside of it.
+        Pearson's correlation between the map and the pseudo-atoms' density, in all voxels inside the contour
+        and within one resolution outside it.
     polarity
         Whether the molecule is bright or dark in the file.
     contour
         Grey value of the molecule's surface in the file.
     resolution
-        Å, at which the map was taken.
+        Å; resolution of the map after filtering.
     """
 
     molecule: Molecule
@@ -78,7 +78,7 @@ class MapModel:
 
     @property
     def summary(self) -> str:
-        """One line for the user: what was found and how good it is."""
+        """One line for the user: what was found, and how good the fit is."""
         return (
             f"{self.molecule.name}: {self.polarity} map at {self.resolution:.1f} Å, contour "
             f"{self.contour:.4g}, {self.molecule.mass / 1e3:.0f} kDa in {self.molecule.n_atoms} "
@@ -98,22 +98,22 @@ def load_map(
     Parameters
     ----------
     path
-        An MRC file (``.mrc``, ``.map``, ...; gzipped too) or an OME-Zarr image of one molecule, bright or
+        An MRC file (``.mrc``, ``.map``, ...; also gzipped) or an OME-Zarr image of one molecule, bright or
         dark.
     contour
-        Grey value of the molecule's surface, in the file's units. Without it, the one that parts the
-        voxels best into molecule and surroundings (Otsu, IEEE Trans. SMC 9, 62, 1979), or, where ``mass``
-        is given, the one that encloses the mass at 1.35 g/cm³.
+        Grey value of the molecule's surface, in the file's units. By default it is Otsu's threshold between
+        molecule and surroundings (IEEE Trans. SMC 9, 62, 1979) or, if ``mass`` is given, the value that
+        encloses the mass at 1.35 g/cm³.
     resolution
-        Å; :data:`RESOLUTION_VOXELS` voxels unless given. What is finer than :data:`FINEST` is averaged.
+        Å; :data:`RESOLUTION_VOXELS` voxels by default. Details finer than :data:`FINEST` are averaged out.
     mass
-        Of the molecule in dalton; of the contour's volume at 1.35 g/cm³ unless given.
+        Mass of the molecule in dalton. By default, that of the contour's volume at 1.35 g/cm³.
 
     Raises
     ------
     InputError
-        The file cannot be read, does not state its voxel size, or holds no molecule; a number makes no
-        sense; or the pseudo-atoms do not correlate with the map to :data:`MIN_CORRELATION`.
+        The file cannot be read, does not state its voxel size, or contains no molecule; a number makes no
+        sense; or the correlation of the pseudo-atoms with the map is below :data:`MIN_CORRELATION`.
     """
     path = Path(path).expanduser()
     grid, voxel_size = _read(path)
@@ -139,7 +139,7 @@ def load_map(
     above = grid >= np.float32(level)
     coarse, coarse_size = _coarsened(grid, voxel_size, wanted, taken)
     if coarse is not grid:
-        # a contour around single atoms becomes one around all of them; a smooth one stays where it is
+        # a contour around single atoms becomes one around the whole molecule; a smooth one stays in place
         share, _ = _coarsened(above.astype(np.float32), voxel_size, wanted, taken)
         grid, voxel_size, above = coarse, coarse_size, share >= 0.5 * np.quantile(share[share > 0.05], 0.9)
     inside = _without_dust(above)
@@ -187,7 +187,7 @@ def _read(path: Path) -> tuple[Volume, float]:
 
 
 def _coarsened(grid: Volume, voxel_size: float, wanted: float, taken: float) -> tuple[Volume, float]:
-    """Blur a map from one resolution in Å to a coarser one; average voxels that are then too fine."""
+    """Blur a map from one resolution in Å to a coarser one, and bin voxels that are then too fine."""
     if taken > wanted:
         sigma = np.sqrt(taken**2 - wanted**2) * SIGMA_OF_RESOLUTION / voxel_size
         grid = ndimage.gaussian_filter(grid, sigma)
@@ -210,13 +210,13 @@ def _level(grid: Volume, voxel_size: float, contour: float | None, mass: float |
 
 
 def _enclosing(grid: Volume, voxel_size: float, volume: float) -> float:
-    """Level that so many Å³ lie above."""
+    """Level above which a volume of ``volume`` Å³ lies."""
     count = min(grid.size, max(1, round(volume / voxel_size**3)))
     return float(np.partition(grid.ravel(), grid.size - count)[grid.size - count])
 
 
 def _otsu(values: Volume) -> float:
-    """Threshold that leaves the least variance within the two classes."""
+    """Threshold that minimises the variance within the two classes."""
     count, edges = np.histogram(values, 256)
     middle = (edges[1:] + edges[:-1]) / 2
     below = np.cumsum(count)[:-1].astype(np.float64)
@@ -228,7 +228,7 @@ def _otsu(values: Volume) -> float:
 
 
 def _check_level(grid: Volume, level: float, path: Path, polarity: str, shown: float) -> None:
-    """Refuse a contour that bounds no molecule (InputError)."""
+    """Refuse a contour that cannot be a molecule's surface (InputError)."""
     height = float(grid.max()) - level
     extreme = f"{shown + (height if polarity == 'bright' else -height):.4g}"
     if level <= 0:
@@ -251,7 +251,7 @@ def _check_level(grid: Volume, level: float, path: Path, polarity: str, shown: f
 
 
 def _without_dust(above: Mask) -> Mask:
-    """Keep the bodies that are not tiny beside the largest."""
+    """Remove connected regions that are tiny compared with the largest."""
     bodies, n = ndimage.label(above, np.ones((3, 3, 3)))
     sizes = np.bincount(bodies.ravel(), minlength=n + 1)
     sizes[0] = 0
@@ -269,7 +269,7 @@ class _Fitted:
 
 
 def _fit(grid: Volume, voxel_size: float, inside: Mask, resolution: float, path: Path) -> _Fitted:
-    """Fit pseudo-atoms to the voxels within one resolution of the body."""
+    """Fit pseudo-atoms to the voxels within one resolution of the molecule."""
     sigma = resolution * SIGMA_OF_RESOLUTION / voxel_size
     region = ndimage.distance_transform_edt(~inside) <= resolution / voxel_size
     pad = int(np.ceil(_REACH * sigma)) + 2
@@ -295,7 +295,7 @@ def _fit(grid: Volume, voxel_size: float, inside: Mask, resolution: float, path:
 
 
 def _lattice(inside: Mask, spacing: float) -> NDArray[np.float64]:
-    """Fill a body with a body-centred lattice: (n, 3) z, y, x in voxels, neighbours ``spacing`` apart."""
+    """Fill a mask with a body-centred lattice: (n, 3) z, y, x in voxels, neighbours ``spacing`` apart."""
     edge = spacing * 2 / np.sqrt(3)
     axes = [np.arange(0, n - 1, edge) for n in inside.shape]
     corners = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -313,7 +313,7 @@ def _step(
     sigma: float,
     leash: float,
 ) -> None:
-    """One step of expectation maximisation, in place; no pseudo-atom goes farther than ``leash``."""
+    """One step of expectation maximisation, in place; ``leash`` limits the distance from ``start``."""
     model = np.zeros_like(seen)
     _render(places, weights, sigma, model)
     ratio = np.where(region, seen / np.maximum(model, 1e-12 * seen.max()), 0.0)
@@ -322,7 +322,7 @@ def _step(
 
 @njit(cache=True)
 def _gauss(centre: float, sigma: float, reach: int, out: NDArray[np.float64]) -> int:
-    """Fill the Gaussian of one axis, sum 1 over all voxels; returns the first voxel."""
+    """Compute a Gaussian along one axis, with a sum of 1 over all voxels; returns the first voxel."""
     first = int(np.rint(centre)) - reach
     for i in range(2 * reach + 1):
         d = (first + i - centre) / sigma
@@ -358,7 +358,7 @@ def _move(
     sigma: float,
     leash: float,
 ) -> None:
-    """Move each pseudo-atom to the mean of its share of the map, and weigh it by that share."""
+    """Move each pseudo-atom to the centre of its share of the map, and set its weight to that share."""
     reach = int(np.ceil(_REACH * sigma))
     gz, gy, gx = np.empty(2 * reach + 1), np.empty(2 * reach + 1), np.empty(2 * reach + 1)
     for a in range(len(places)):

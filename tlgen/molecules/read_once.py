@@ -1,7 +1,7 @@
-"""Structure files read once a host: atoms, chains, and what a user should know of the file.
+"""Structure files, read once per host: atoms, chains, and notes for the user about the file.
 
-All that is made of a structure begins with its file, which takes up to seconds to read and is the same for
-every command. It is kept by content in the cache of :mod:`tlgen.molecules.array_cache`.
+Reading a structure file takes up to several seconds and gives the same result for every command. The result
+is kept in the cache of :mod:`tlgen.molecules.array_cache`, keyed by the file's content.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tlgen.molecules import array_cache, structures
 from tlgen.molecules.molecule import Molecule, from_arrays, to_arrays
 from tlgen.molecules.structures import Polymer
 
-#: Modules whose source code decides what is read from a file.
+#: Modules whose source code determines what is read from a file.
 READERS = tuple(
     f"tlgen.molecules.{name}"
     for name in ("structures", "structure_file", "elements", "residues", "copies", "bcif", "molecule")
@@ -26,7 +26,7 @@ READERS = tuple(
 
 
 def structure(path_or_name: str | Path, assembly: str = "first") -> tuple[Molecule, list[Polymer]]:
-    """Read a structure and its chains; arguments and errors as of :func:`.structures.load_structure`."""
+    """Read a structure and its chains; arguments and errors as in :func:`.structures.load_structure`."""
     path = structures.locate(path_or_name)
 
     def read() -> dict[str, NDArray[Any]]:

@@ -1,6 +1,6 @@
-"""What is kept of a structure file: residues without water, atoms without hydrogens; and what is said of it.
+"""Select residues without water and atoms without hydrogens from a structure file, and report surprises.
 
-The rules stand in :mod:`tlgen.molecules.structures`.
+The rules are described in :mod:`tlgen.molecules.structures`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _LAST_ELEMENT = 118
 
 @dataclass(frozen=True, eq=False)
 class Residue:
-    """A residue that is kept.
+    """A selected residue.
 
     Attributes
     ----------
     model
-        Its number, from 0.
+        Number of its model, from 0.
     chain
         Name of its chain.
     residue
-        Of gemmi.
+        The gemmi residue.
     amino, nucleic
         Whether it is an amino acid, or a nucleotide.
     """
@@ -52,18 +52,18 @@ class Residue:
 
 @dataclass(frozen=True, eq=False)
 class Atoms:
-    """Atoms as arrays: a file has millions, and Python takes a microsecond for each look at one.
+    """Atoms as arrays: a file may have millions, and Python takes a microsecond to access one.
 
     Attributes
     ----------
     numbers
         (n,) atomic numbers.
     names
-        (n,) what the file calls them, as bytes.
+        (n,) names in the file, as bytes.
     positions
         (n, 3) x, y, z in Å.
     residue
-        (n,) which residue of a list each belongs to.
+        (n,) index of each atom's residue in a list of residues.
     """
 
     numbers: NDArray[np.uint8]
@@ -74,18 +74,18 @@ class Atoms:
 
 @dataclass(frozen=True, eq=False)
 class SelectedResidues:
-    """What is kept of a file.
+    """The selected residues and atoms of a file.
 
     Attributes
     ----------
     contents
         The file.
     residues
-        Of the first model, or of all.
+        Residues of the first model, or of all models.
     atoms
-        Those of its atoms that are kept, residue by residue.
+        The selected atoms, residue by residue.
     copies
-        Whether its models are the copies of an assembly.
+        Whether the models of the file are the copies of an assembly.
     """
 
     contents: Contents
@@ -95,19 +95,20 @@ class SelectedResidues:
 
 
 def read(path: Path, assembly: str) -> SelectedResidues:
-    """Read a file and choose what is kept of it; say what a user may not expect (:mod:`catalogs.notes`).
+    """Read a file and select its residues and atoms; warn of surprises (:mod:`catalogs.notes`).
 
     Parameters
     ----------
     path
         The file.
     assembly
-        As :func:`tlgen.molecules.structures.load_structure` has it; decides about several models.
+        As in :func:`tlgen.molecules.structures.load_structure`; decides which models are read.
 
     Raises
     ------
     InputError
-        If it cannot be read, holds no atoms that are kept, or its models may be either of two things.
+        If the file cannot be read, has no atoms to select, or has models that could be either an ensemble or
+        copies.
     """
     contents = structure_file.read(path)
     structure = contents.structure
@@ -142,7 +143,7 @@ def read(path: Path, assembly: str) -> SelectedResidues:
 
 @dataclass(frozen=True, eq=False)
 class _Listed:
-    """All atoms of a structure, model by model: numbers, names, positions, letters of alternatives or 0."""
+    """All atoms of a structure, model by model; ``alternative`` is the letter of the location, or 0."""
 
     numbers: NDArray[np.uint8]
     names: NDArray[np.bytes_]
@@ -155,7 +156,7 @@ def _listed(structure: Any) -> _Listed:
 
     try:
         flat = gemmi.FlatStructure(structure)
-    except RuntimeError:  # a name of eight letters or more
+    except RuntimeError:  # an atom name of eight letters or more
         atoms = [
             atom for model in structure for chain in model for residue in chain for atom in residue
         ]  # fmt: skip
@@ -172,7 +173,7 @@ def _listed(structure: Any) -> _Listed:
 
 
 def _joined(models: Sequence[tuple[list[Residue], Atoms]]) -> Atoms:
-    """Put the atoms of models one after the other."""
+    """Concatenate the atoms of several models."""
     first = np.cumsum([0, *(len(found) for found, _ in models)]).tolist()
     parts = [atoms for _, atoms in models]
     return Atoms(
@@ -184,7 +185,7 @@ def _joined(models: Sequence[tuple[list[Residue], Atoms]]) -> Atoms:
 
 
 class _Told:
-    """What is left out or read otherwise than the file says."""
+    """Counts of atoms that are left out, or read differently from what the file states."""
 
     def __init__(self) -> None:
         self.dummies: Counter[str] = Counter()
@@ -192,7 +193,7 @@ class _Told:
         self.bath = 0
 
     def notes(self, residues: Sequence[Residue], atoms: Atoms) -> Iterator[str]:
-        """Say it, a sentence each without the file's name at the beginning."""
+        """Describe what was found: one sentence each, without the file's name at the beginning."""
         if self.dummies:
             names = ", ".join(name for name, _ in self.dummies.most_common(4))
             n = self.dummies.total()
@@ -234,7 +235,7 @@ class _Told:
 def _residues(structure: Any, model: int, listed: _Listed, told: _Told) -> tuple[list[Residue], Atoms]:
     """List the residues of a model without waters, and their atoms without hydrogens and dummies.
 
-    Of the kinds of residue at one position, and of the alternative locations of an atom, the first is taken.
+    If a position has several kinds of residue, or an atom several alternative locations, the first is taken.
     """
     found: list[Residue] = []
     rows, simulated = [], False
@@ -273,7 +274,7 @@ def _residues(structure: Any, model: int, listed: _Listed, told: _Told) -> tuple
 
 
 def _is_water(chain: str, residue: Any) -> bool:
-    """Tell water under any name; PDB files of simulations put a fourth letter before the chain's."""
+    """Tell whether a residue is water; the fourth letter of its name may be in the chain's column."""
     atoms = [(atom.name, atom.element.name) for atom in residue]
     names = (residue.name, residue.name + chain[:1]) if len(chain) == 2 else (residue.name,)
     return any(elements.is_water(name, atoms) for name in names)
@@ -286,7 +287,7 @@ def _is_salt(each: Residue) -> bool:
 def _one_atom_each(
     found: Sequence[Residue], rows: Sequence[tuple[int, int]], listed: _Listed, told: _Told
 ) -> Atoms:
-    """Take the atoms of residues without hydrogens and dummies, of alternative locations the first."""
+    """Take the atoms of residues without hydrogens and dummies, with the first alternative location only."""
     begin, end = np.array(rows, np.int64).reshape(-1, 2).T
     sizes = end - begin
     first = np.cumsum(sizes) - sizes
@@ -295,7 +296,7 @@ def _one_atom_each(
     numbers = listed.numbers[at]
     kept = numbers > 1
     polymer = np.array([each.amino or each.nucleic for each in found], bool)[of]
-    # only where there is something to decide are atoms looked at one by one
+    # atoms are examined one by one only in residues where something is unclear
     unclear = (numbers == 0) | (listed.alternative[at] != 0) | (polymer & ~_IN_POLYMERS[numbers])
     for k in np.unique(of[unclear]).tolist():
         part = slice(int(first[k]), int(first[k] + sizes[k]))
@@ -305,7 +306,7 @@ def _one_atom_each(
 
 
 def _decided(each: Residue, told: _Told) -> tuple[list[int], list[bool]]:
-    """Tell the atomic numbers of a residue's atoms, and which of them are kept."""
+    """Return the atomic numbers of a residue's atoms, and which of them are kept."""
     seen: set[str] = set()
     numbers, kept = [], []
     for atom in each.residue:
@@ -323,7 +324,7 @@ def _decided(each: Residue, told: _Told) -> tuple[list[int], list[bool]]:
 
 
 def _number_in_polymer(atom: Any, residue: Any, number: int, told: _Told) -> int:
-    """Atomic number of an atom of a common amino acid or nucleotide whose stated element they do not hold."""
+    """Correct the atomic number of an atom whose stated element does not occur in common polymers."""
     import gemmi
 
     if not gemmi.find_tabulated_residue(residue.name).is_standard():

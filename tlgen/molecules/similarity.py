@@ -1,8 +1,8 @@
-"""Whether a distractor is the target: it would be packed beside it and labelled as background.
+"""Detect distractors that are the same as a target, because they would be packed and labelled as background.
 
-Structures are compared by the sequences of their chains, copies and all: a homologue of another species
-is the same assembly, a part of it is not, a larger complex that holds it is. Where one is a map, their
-shapes are laid on one another.
+Structures are compared by the sequences of their chains, including the number of copies. A homologue from
+another species is the same assembly, and so is a larger complex that contains the target; a part of the
+target is not. If one of the two is a map, their shapes are superposed and compared.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from tlgen.molecules.envelope import envelope
 from tlgen.molecules.molecule import Molecule
 from tlgen.molecules.structures import Polymer, locate, name_of
 
-#: Least share of equal residues, of the shorter chain's, in chains of one kind. Unrelated nucleic acids
-#: align to a half; bacterial ribosomes share three quarters.
+#: Two chains of one kind are alike if at least this share of the shorter chain's residues is equal. Unrelated
+#: nucleic acids align to one half; the RNAs of bacterial ribosomes share three quarters.
 IDENTITY = {"protein": 0.4, "RNA": 0.65, "DNA": 0.65}
-#: A distractor that holds so much of the target's mass is one ...
+#: A distractor is the target if it contains at least this share of the target's mass ...
 HELD = 0.7
-#: ... and so is one that is all in the target and at least so much of it.
+#: ... or at least CORE of the target's mass, while at least INSIDE of its own mass is in the target.
 CORE, INSIDE = 0.5, 0.9
-#: Least correlation of two shapes, at :data:`SHAPE_RESOLUTION` Å, that are the same.
+#: Two shapes are the same if their correlation at :data:`SHAPE_RESOLUTION` Å is at least this.
 SHAPE, SHAPE_RESOLUTION = 0.9, 30.0
 
-# Dalton a residue, on average.
+# Mean mass of a residue in dalton.
 _MASS = {"protein": 110.0, "RNA": 320.0, "DNA": 310.0}
-# A complex with more of its mass in proteins is compared by them: its DNA is what was at hand.
+# If proteins are at least this share of a complex's mass, its DNA, which is often arbitrary, is ignored.
 _PROTEIN_SHARE = 0.2
-# Chains shorter than this tell nothing.
+# Chains shorter than this are ignored.
 _SHORTEST = 25
-# Radii of gyration that differ more belong to different shapes.
+# Largest relative difference between the radii of two equal shapes.
 _RADII = 0.15
 _ROTATIONS, _REFINED, _POINTS = 4000, 5, 4000
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A structure or a map to be compared; made by :func:`of_structure` and :func:`of_molecule`.
+    """A structure or a map to compare; made by :func:`of_structure` and :func:`of_molecule`.
 
     Attributes
     ----------
     name
-        Of the structure.
+        Name of the structure.
     chains
-        What it is made of; empty where nothing is known but its shape.
+        Its chains; empty if only its shape is known.
     """
 
     name: str
@@ -64,30 +64,30 @@ class Candidate:
 
     @cached_property
     def molecule(self) -> Molecule:
-        """Its atoms, read when they are first needed."""
+        """The atoms, read when they are first needed."""
         return self.load()
 
 
 def of_structure(path_or_name: str | Path, *, assembly: str = "first") -> Candidate:
-    """Describe a structure file or PDB entry; arguments and errors as of :func:`load_structure`."""
+    """Describe a structure file or PDB entry; arguments and errors as in :func:`load_structure`."""
     path = locate(path_or_name)
     chains = tuple(p for p in read_once.structure(path, assembly)[1] if len(p.sequence) >= _SHORTEST)
     return Candidate(name_of(path), chains, lambda: read_once.structure(path, assembly)[0])
 
 
 def of_molecule(molecule: Molecule) -> Candidate:
-    """Describe a molecule of which only the shape is known, such as one fitted to a map."""
+    """Describe a molecule whose shape alone is known, such as one fitted to a map."""
     return Candidate(molecule.name, (), lambda: molecule)
 
 
 def same_assembly(target: Candidate, distractor: Candidate) -> str | None:
-    """Tell whether a distractor is the target, or holds it.
+    """Tell whether a distractor is the target, or contains it.
 
     Returns
     -------
     str or None
-        The reason, to be put after the distractor's name: ``has 97 % of 2pyo's mass in like chains``.
-        None if they are different.
+        The reason, to follow the distractor's name: ``has 97 % of 2pyo's mass in like chains``. None if they
+        are different.
     """
     if not target.chains or not distractor.chains:
         return _same_shape(target, distractor)
@@ -105,12 +105,12 @@ def refuse_targets(targets: Mapping[str, Sequence[Candidate]], distractors: Sequ
     targets
         Structures of each class.
     distractors
-        What shall be labelled as background.
+        Structures that are to be labelled as background.
 
     Raises
     ------
     InputError
-        Names every such distractor, its class and the reason.
+        If any distractor is a target; names every such distractor, the class and the reason.
     """
     found = []
     for distractor in distractors:
@@ -129,7 +129,7 @@ def refuse_targets(targets: Mapping[str, Sequence[Candidate]], distractors: Sequ
 
 
 def _compared(chains: tuple[Polymer, ...]) -> list[Polymer]:
-    """Chains that tell what a complex is."""
+    """Chains by which a complex is compared."""
     total = sum(map(_mass, chains))
     of_proteins = sum(_mass(p) for p in chains if p.kind == "protein")
     if of_proteins < _PROTEIN_SHARE * total:
@@ -142,7 +142,7 @@ def _mass(polymer: Polymer) -> float:
 
 
 def _shared(ours: list[Polymer], theirs: list[Polymer]) -> tuple[float, float]:
-    """Share of the mass on either side that is in chains that the other has too."""
+    """For each of two complexes, the share of its mass in chains that the other one has too."""
     alike = []
     for i, one in enumerate(ours):
         for j, other in enumerate(theirs):
@@ -159,7 +159,7 @@ def _shared(ours: list[Polymer], theirs: list[Polymer]) -> tuple[float, float]:
 
 
 def _identity(one: Polymer, other: Polymer) -> float:
-    """Share of equal residues when two chains are aligned; 0 if their lengths differ by more than half."""
+    """Share of equal residues in the alignment of two chains; 0 if one is more than twice as long."""
     import gemmi
 
     if one.sequence == other.sequence:
@@ -184,9 +184,9 @@ def _same_shape(target: Candidate, distractor: Candidate) -> str | None:
 
 
 def shape_correlation(a: Molecule, b: Molecule) -> float:
-    """Correlate two molecules' densities at :data:`SHAPE_RESOLUTION` in the best orientation that is found.
+    """Correlate two molecules' densities at :data:`SHAPE_RESOLUTION` Å, in the best orientation found.
 
-    All orientations are tried some 15 degrees apart, and the best of them refined, shifts too.
+    Orientations about 15 degrees apart are tried, and the best ones are refined, including their shifts.
     """
     fixed, moving = (envelope(m, resolution=SHAPE_RESOLUTION) for m in (a, b))
     reach = np.array(fixed.density.shape) // 2
@@ -224,7 +224,7 @@ def _correlations(
     turns: NDArray[np.float64],
     shift: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Pearson's correlation of ``values`` at ``points`` (x, y, z in Å) with a turned and shifted density."""
+    """Pearson's correlation of ``values`` at ``points`` (x, y, z in Å) with a rotated and shifted density."""
     nz, ny, nx = density.shape
     n = len(points)
     mean = values.mean()

