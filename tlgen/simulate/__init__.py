@@ -1,1 +1,1 @@
-"""Simulators of one tilt image, behind one protocol (:mod:`tlgen.simulate.engine`)."""
+"""Engines that simulate tilt images; all follow one protocol (:mod:`tlgen.simulate.protocol`)."""

@@ -1,9 +1,9 @@
-"""Atoms handed to MULTEM by the hundred thousand: its list of atoms, filled through memory.
+"""Pass hundreds of thousands of atoms to MULTEM by writing directly into the memory of its atom list.
 
-python-multem takes atoms as tuples of Python numbers, at a third of a microsecond each, which is up to a
-tenth of what MULTEM then does with them. But its ``AtomList`` is a C++ vector of plain structures, and copies
-between two of them are quick: here one short list's memory is seen as an array, filled portion by portion,
-and each portion appended to the list that MULTEM gets.
+python-multem takes atoms as tuples of Python numbers. This needs a third of a microsecond per atom, up to a
+tenth of the time of the simulation itself. Its ``AtomList``, however, is a C++ vector of plain structures,
+and copying from one list to another is fast. The memory of one short list is therefore accessed as an array
+and filled with one portion of the atoms after the other, and each portion is appended to the list for MULTEM.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Elements, (n, 3) x, y, z in Å, and occupancies of some atoms.
+#: Elements (n,), positions (n, 3) x, y, z in Å, and occupancies (n,) of some atoms.
 Body = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
-# MULTEM's structure of an atom. Sigma is its thermal displacement, left out of atoms that stand still.
+# MULTEM's structure of an atom. Sigma is the thermal displacement; it is 0 for atoms at rest.
 _ATOM = np.dtype(
     [
         ("element", np.int32), ("x", np.float64), ("y", np.float64), ("z", np.float64),
@@ -27,17 +27,17 @@ _ATOM = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-_AT_A_TIME = 8192  # half a megabyte, which stays in the cache
+_AT_A_TIME = 8192  # half a megabyte, which fits into the processor's cache
 _TRIAL = [(6, 1.5, 2.5, 3.5, 0.25, 0.75, 2, -1), (92, -4.5, 5.5, 1e6, 0.0, 1.0, 0, 1)]
 
 
 def atom_list(bodies: Iterable[Body]) -> Any:
-    """Put atoms into MULTEM's list, all of them standing still.
+    """Put atoms at rest into a MULTEM atom list.
 
     Raises
     ------
     RuntimeError
-        If python-multem is not the build that this package was made for.
+        If python-multem is not the build that this package supports.
     """
     import multem
 
@@ -58,7 +58,7 @@ def atom_list(bodies: Iterable[Body]) -> Any:
 
 
 def _blank(number: int) -> Any:
-    """List of so many (a power of two) atoms at zero, grown by doubling."""
+    """Atom list of ``number`` atoms at the origin, made by doubling; ``number`` must be a power of two."""
     import multem
 
     atoms = multem.AtomList([(1, 0.0, 0.0, 0.0, 0.0, 1.0, 0, 0)])
@@ -68,9 +68,9 @@ def _blank(number: int) -> Any:
 
 
 def _memory(atoms: Any) -> NDArray[Any]:
-    """See the atoms of a list as an array; only while the list lives and stays as long as it is."""
-    # pybind11's object: Python's head, then the address of the vector, which begins with those of its
-    # first element and of the end
+    """View the atoms of a list as an array; valid only while the list exists and keeps its length."""
+    # a pybind11 object has Python's header, then the address of the vector, which starts with the addresses
+    # of its first element and of its end
     vector = ctypes.c_void_p.from_address(id(atoms) + object.__basicsize__).value
     first, end = (ctypes.c_size_t * 2).from_address(vector or 0)
     return np.frombuffer(memoryview((ctypes.c_char * (end - first)).from_address(first)), _ATOM)
@@ -78,11 +78,11 @@ def _memory(atoms: Any) -> NDArray[Any]:
 
 @cache
 def _check_layout() -> None:
-    """Look once whether atoms given as tuples stand in memory where they are expected."""
+    """Check once that atoms given as tuples are stored in memory as expected."""
     import multem
 
     atoms = multem.AtomList(_TRIAL)
-    # before anything is followed: Python's head, the vector, its holder's two, weak references, flags
+    # before any address is used: Python's header, vector, two words of its holder, weak references, flags
     known = type(atoms).__basicsize__ == object.__basicsize__ + 5 * ctypes.sizeof(ctypes.c_void_p)
     if not known or _memory(atoms).tolist() != _TRIAL:
         raise RuntimeError("python-multem keeps its atoms otherwise than version 0.4.1; run `make setup`")

@@ -1,4 +1,4 @@
-"""What no engine can simulate: settings and scenes that are refused before anything is computed."""
+"""Checks for all engines: impossible settings and scenes are refused before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope import detectors, ice
 from tlgen.simulate.microscope.potentials import KNOWN_ELEMENTS
 
-#: Degrees; a film of ice is six times as thick there as untilted, and a stage goes no further.
+#: Degrees; at this tilt the path through the ice is six times its thickness, and no stage tilts further.
 STEEPEST_TILT = 80.0
-#: kV and µm; what is beyond was probably given in another unit.
+#: kV and µm; values outside these limits were probably given in another unit.
 VOLTAGES, LARGEST_DEFOCUS = (10.0, 3000.0), 100.0
-#: Å; two atoms that are not bound are never so near. Bonds are 1.2 Å and more.
+#: Å; unbound atoms are never closer than this. Bonds are 1.2 Å or longer.
 CLOSEST = 1.0
-#: Å; how far atoms may stand out of the ice, or in decorations: packing counts on voxels, not on atoms.
+#: Å; how far atoms may stand out of the ice or into decorations, because packing uses voxels and not atoms.
 SLACK = 5.0
 
 
@@ -30,7 +30,7 @@ def check_acquisition(acq: Acquisition) -> None:
     Raises
     ------
     InputError
-        Names the setting, and what to do.
+        Names the setting, and says what to do.
     """
     low, high = VOLTAGES
     if not low <= acq.voltage <= high:
@@ -53,7 +53,7 @@ def check_acquisition(acq: Acquisition) -> None:
 
 
 def check_molecule(molecule: Molecule) -> None:
-    """Refuse a structure with an atom that no scattering factor is known for.
+    """Refuse a structure with an atom without a known scattering factor.
 
     Raises
     ------
@@ -71,15 +71,15 @@ def check_molecule(molecule: Molecule) -> None:
 
 
 def check_inside(scene: Scene, library: Library) -> None:
-    """Refuse molecules and decorations that stand outside of the box, and molecules out of the ice.
+    """Refuse molecules and decorations outside the box, and molecules that stick out of the ice.
 
-    Molecules may be cut by the box's sides, as by the edge of a field of view; they must not stand out of
-    its lower or upper face, which are those of the ice. Decorations are cut by all faces.
+    The sides of the box may cut molecules, as the edge of a field of view does. Molecules must not stick out
+    of the lower or upper face of the box, which are the faces of the ice. All faces may cut decorations.
 
     Raises
     ------
     InputError
-        Names the first such molecule or decoration, and where it is.
+        Names the first such molecule or decoration, and its position.
     """
     half = np.array(scene.box) / 2
     for decoration in scene.decorations:
@@ -110,13 +110,13 @@ def check_inside(scene: Scene, library: Library) -> None:
 
 
 def check_overlaps(scene: Scene, library: Library, closest: float = CLOSEST) -> None:
-    """Refuse molecules that stand in each other or in decorations; for scenes that packing has not made.
+    """Refuse molecules that overlap each other or decorations; for scenes that were not made by packing.
 
     Raises
     ------
     InputError
-        Names the first two molecules with atoms nearer to each other than ``closest`` Å, or the first one
-        with atoms more than 5 Å below a decoration's surface.
+        Names the first two molecules with atoms closer to each other than ``closest`` Å, or the first
+        molecule with atoms more than 5 Å below a decoration's surface.
     """
     if not len(scene.which):
         return
@@ -144,7 +144,7 @@ def check_overlaps(scene: Scene, library: Library, closest: float = CLOSEST) -> 
             if n not in placed:
                 placed[n] = scene.atoms(n, library)
         a, b = placed[i], placed[j]
-        # only atoms that the other molecule's sphere reaches
+        # only atoms within the other molecule's bounding sphere
         a = a[np.linalg.norm(a - scene.positions[j], axis=1) <= radii[j] + closest]
         b = b[np.linalg.norm(b - scene.positions[i], axis=1) <= radii[i] + closest]
         if not len(a) or not len(b):

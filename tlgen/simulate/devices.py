@@ -1,4 +1,4 @@
-"""Which device computes: what was asked for, or a refusal; never silently another one."""
+"""Choose the device to compute on; if the requested one is not available, an error says so."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import Any
 from catalogs.amounts import data_size
 from catalogs.errors import InputError
 
-# What JAX says where memory runs out: its own allocator, CUDA, and the FFT for its working space.
+# JAX's messages when memory runs out: from its allocator, from CUDA, and from the FFT for its work space.
 _RAN_OUT = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory", "cuFFT batched plan")
 
 
 def ran_out(error: Exception) -> bool:
-    """Tell whether an error of JAX says that a GPU's memory ran out."""
+    """Tell whether an error from JAX means that a GPU's memory ran out."""
     return any(words in str(error) for words in _RAN_OUT)
 
 
 def choose(device: str, number: int, needed: int, free: int | None = None) -> bool:
     """Decide whether a call runs on a GPU.
 
-    Dask's GPU clusters give each worker its own GPU by ``CUDA_VISIBLE_DEVICES``, in which that one stands
-    first; so the first that CUDA sees is the worker's.
+    Dask's GPU clusters give each worker its own GPU: it is the first one in ``CUDA_VISIBLE_DEVICES``, and
+    therefore the first that CUDA sees.
 
     Parameters
     ----------
     device
-        ``cpu``, ``gpu`` or ``auto``: on a GPU where there is one with enough memory.
+        ``cpu``, ``gpu`` or ``auto``, which uses a GPU if there is one with enough memory.
     number
-        Of GPUs that CUDA sees.
+        Number of GPUs that CUDA sees.
     needed
-        Bytes that the call takes on the device.
+        Bytes that the call needs on the device.
     free
-        Bytes that it may take there; what CUDA says is free unless given.
+        Bytes available on the device; by default the free memory that CUDA reports.
 
     Raises
     ------
     InputError
-        If ``gpu`` is asked for and there is none, or it has too little free memory.
+        If ``gpu`` is requested and there is none, or it has too little free memory.
     """
     if device == "cpu" or (device == "auto" and not number):
         return False
@@ -61,21 +61,21 @@ def choose(device: str, number: int, needed: int, free: int | None = None) -> bo
 
 
 def of_jax(device: str) -> Any | None:
-    """Find the GPU that JAX computes on; None if it is to be the CPU.
+    """Find the GPU that JAX computes on; None for the CPU.
 
     Parameters
     ----------
     device
-        As :func:`choose` takes it.
+        As in :func:`choose`.
 
     Raises
     ------
     InputError
-        If ``gpu`` is asked for and there is none, or no JAX that can use it.
+        If ``gpu`` is requested and there is none, or the installed JAX cannot use it.
     """
     if not choose(device, 0 if device == "cpu" else count(), 0):
         return None
-    # JAX would take three quarters of the GPU at once, whoever else computes on it
+    # by default JAX reserves three quarters of the GPU's memory, even if other processes use the GPU
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         import jax
@@ -101,7 +101,7 @@ def count() -> int:
 
 
 def free_memory() -> int | None:
-    """Ask CUDA for the free bytes of the current GPU; None if its runtime cannot tell."""
+    """Ask CUDA for the free bytes on the current GPU; None if its runtime does not report them."""
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     for runtime in _runtimes():
         if runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) == 0:
@@ -110,22 +110,22 @@ def free_memory() -> int | None:
 
 
 def free_memory_of(device: Any) -> int | None:
-    """Count the bytes that JAX may still take on a device: what is free, and what it holds and has not used.
+    """Bytes available to JAX on a device: free memory, and memory that JAX has reserved but not used.
 
-    None if neither CUDA nor JAX can tell.
+    None if neither CUDA nor JAX reports them.
     """
     stats = device.memory_stats() or {}
     used, pool, limit = (stats.get(key, -1) for key in ("bytes_in_use", "pool_bytes", "bytes_limit"))
     free = free_memory()
     found = [limit - used] if limit >= 0 else []
-    # without word of what it holds, CUDA would count that as taken by others
+    # if JAX does not report its reserved memory, CUDA's figure would count it as used by others
     if free is not None and (pool >= 0 or not stats):
         found.append(free + max(0, pool - used))
     return min(found, default=None)
 
 
 def _runtimes() -> Iterator[ctypes.CDLL]:
-    """Load CUDA's runtime libraries, one after the other, from the installed wheels."""
+    """Load the CUDA runtime libraries of the installed wheels, one after the other."""
     spec = find_spec("nvidia")
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
     for path in [path for folder in folders for path in sorted(folder.glob("*/lib/libcudart.so.*"))]:

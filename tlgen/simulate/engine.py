@@ -1,4 +1,4 @@
-"""The engines by name."""
+"""Look up engines by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _multislice() -> type[Engine]:
     return Multislice
 
 
-#: The engines by name, those of other packages among them: classes that follow the protocol ``Engine``.
+#: The engines by name, including those of other packages: classes that follow the protocol ``Engine``.
 ENGINES: Known[type[Engine]] = Known(
     "engines", "engine", {"parakeet": _parakeet, "multislice": _multislice}, "engine"
 )
@@ -31,7 +31,7 @@ ENGINES: Known[type[Engine]] = Known(
 def in_calls(
     simulator: Engine, acq: Acquisition, shape: tuple[int, int, int], tilts: Sequence[Tilt]
 ) -> list[Sequence[Tilt]]:
-    """Divide the tilts of a scene of ``shape`` (z, y, x) voxels into those that an engine takes a call."""
+    """Divide the tilts of a scene of ``shape`` (z, y, x) voxels into groups, one per call of an engine."""
     together = simulator.tilts_a_call(acq, shape)
     return [tilts[k : k + together] for k in range(0, len(tilts), together)]
 
@@ -42,6 +42,6 @@ def engine(name: str) -> Engine:
     Raises
     ------
     InputError
-        If there is none of that name; says which was probably meant.
+        If there is no engine of that name; suggests a similar name.
     """
     return ENGINES.named(name)()

@@ -1,16 +1,17 @@
-"""Parakeet in this process: its engine, python-multem, driven with Parakeet's configuration.
+"""Parakeet in this process: its simulation library, python-multem, with Parakeet's configuration.
 
-Parakeet (Parkhurst et al., Open Biology 11, 210160, 2021) is a chain of files around MULTEM (Lobato & Van
-Dyck, Ultramicroscopy 156, 9, 2015). Here each tilt is one call on arrays in memory: exit wave of the
-multislice through atoms and random ice, lens, detector. Three things are put right unless the acquisition
+Parakeet (Parkhurst et al., Open Biology 11, 210160, 2021) is a chain of programs around MULTEM (Lobato & Van
+Dyck, Ultramicroscopy 156, 9, 2015) that exchange files. Here each tilt is one call on arrays in memory:
+multislice through atoms and random ice, lens, detector. Three faults are corrected unless the acquisition
 says ``parakeet_faults: as_published``:
 
-- Parakeet shifts its block of ice along the beam by the padding that belongs to x and y only, so that at
-  every tilt the first molecules stand in vacuum. Here the ice is where the molecules are.
-- Parakeet's ice ends with the box, at the very edge of an untilted image. Here it goes on through the
-  padding, as it would under a microscope (along x only at small tilts, where its end stands upright).
-- Parakeet crops the wave to the image before the lens, which sees it as periodic: what the lens spreads
-  over the left edge comes in at the right. Here the lens sees the padded wave, and the image is cropped.
+- Parakeet shifts its block of ice along the beam by the padding of x and y, so that at every tilt the first
+  molecules are in vacuum. Here the ice is where the molecules are.
+- Parakeet's ice ends at the box, which is the edge of an untilted image. Here it continues through the
+  padding, as in a real specimen (along x only at small tilts, where the end of the block is upright).
+- Parakeet crops the wave to the image before the lens, which treats it as periodic: signal that the lens
+  spreads over the left edge appears at the right. Here the lens acts on the padded wave, and the image is
+  cropped afterwards.
 """
 
 from __future__ import annotations
@@ -54,16 +55,16 @@ from tlgen.simulate.specimen import (
 )
 from tlgen.tilts.scheme import Tilt
 
-#: MULTEM replaces the core of each atom inside of one pixel, so the contrast of its images depends on the
-#: pixel: at 1 Å, where Parakeet's ice is calibrated and Template Learning used it, it is 1, at 2 Å a fifth.
+#: MULTEM flattens the core of each atom within one pixel, so the contrast of its images depends on the pixel
+#: size. Parakeet's ice is calibrated at 1 Å, which Template Learning used; at 2 Å the contrast is a fifth.
 PIXEL_SIZE = 1.0
 
-# Peak resident bytes of calls on 0.3 and 3 million atoms in 1080² pixels, measured and rounded up.
+# Peak resident memory of calls with 0.3 and 3 million atoms in 1080² pixels, measured and rounded up.
 _BYTES_PER_PIXEL = 120
 _BYTES_PER_ATOM = 400
 
-# Padded widths in pixels that MULTEM is quick at: no larger one is cheaper. From the measured time of
-# FFTW's estimated plans beside MULTEM's other work on each pixel.
+# Padded widths in pixels at which MULTEM is fast: no larger width costs less. From measured times of FFTW's
+# estimated plans, together with MULTEM's other work per pixel.
 # fmt: off
 _FAST_SIZES = (
     64, 70, 72, 80, 84, 90, 96, 98, 100, 108, 112, 120, 128, 144, 150, 160, 168, 180, 192, 196, 200,
@@ -86,16 +87,16 @@ class Parakeet:
     one_call_per_process: ClassVar[bool] = True
 
     def version(self) -> str:
-        """Return names and versions of what computes the images."""
+        """Return names and versions of the software that computes the images."""
         return f"python-multem {version('python-multem')} as python-parakeet {version('python-parakeet')}"
 
     def check(self, acq: Acquisition) -> None:
-        """Refuse what it cannot honour: a pixel other than 1 Å, voxels of no whole number of them, a wedge.
+        """Refuse unsupported settings, such as pixels other than 1 Å, fractional binning, or an ice wedge.
 
         Raises
         ------
         InputError
-            Names the setting, and what to do.
+            Names the setting, and says what to do.
         """
         if find_spec("multem") is None:
             raise InputError(
@@ -136,7 +137,7 @@ class Parakeet:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
         grid = _grid(scene, acq)
         atoms = count_atoms(scene, library) + decoration_matter.count_atoms(scene.decorations, scene.box)
-        atoms += round(1.5 * contamination.expected_atoms(scene, acq))  # they are drawn
+        atoms += round(1.5 * contamination.expected_atoms(scene, acq))  # their number is random
         return grid.nx * grid.ny * _BYTES_PER_PIXEL + atoms * _BYTES_PER_ATOM
 
     def simulate(
@@ -144,13 +145,13 @@ class Parakeet:
     ) -> NDArray[np.float32]:
         """Simulate one image; see :meth:`tlgen.simulate.protocol.Engine.simulate`.
 
-        The random ice of each tilt is its own, as in Parakeet.
+        Each tilt has its own random ice, as in Parakeet.
 
         Raises
         ------
         InputError
-            If ``pixel_size`` is not 1 Å, ``voxel_size`` not a whole multiple of it, an element unknown, or
-            if decorations have more atoms than memory holds.
+            If ``pixel_size`` is not 1 Å, ``voxel_size`` is not a whole multiple of it, an element is
+            unknown, or decorations have too many atoms to hold in memory.
         """
         self.check(acq)
         system = _system(acq.device, self.memory(scene, library, acq))
@@ -181,11 +182,11 @@ class Parakeet:
         return optics.counts(image, tilt.dose * scene.voxel_size**2, seed, tilt, acq) if noise else image
 
     def tilts_a_call(self, acq: Acquisition, shape: tuple[int, int, int]) -> int:
-        """MULTEM takes one at a time."""
+        """MULTEM simulates one tilt per call."""
         return 1
 
     def check_device(self, acq: Acquisition) -> None:
-        """Refuse a process without the GPU that the acquisition asks for (InputError)."""
+        """Refuse a process without the GPU that the acquisition requires (InputError)."""
         _system(acq.device)
 
     def simulate_together(
@@ -197,7 +198,7 @@ class Parakeet:
         *,
         noise: bool = True,
     ) -> Images:
-        """Simulate one after the other; see :meth:`tlgen.simulate.protocol.Engine.simulate_together`."""
+        """Simulate images one by one; see :meth:`tlgen.simulate.protocol.Engine.simulate_together`."""
         self.check(acq)
         images, devices = [], set()
         for scene, tilt in views:
@@ -216,7 +217,7 @@ class Parakeet:
         grid: _Grid,
         system: Any,
     ) -> NDArray[np.complex64]:
-        """Send a plane wave through the specimen: (padded ny, nx), focused on the middle of the box."""
+        """Propagate a plane wave through the specimen: padded (ny, nx), focused on the middle of the box."""
         import multem
 
         lz = scene.box[2]
@@ -233,11 +234,11 @@ class Parakeet:
         more = [self._ice(scene, acq, tilt, grid)] if acq.ice_density else []
         with _alone(seed_of(seed, "ice", tilt.index)):
             output = multem.simulate(system, settings, *more)
-        # MULTEM's arrays are indexed x first
+        # the first index of MULTEM's arrays is x
         return np.ascontiguousarray(np.array(output.data[0].psi_coh).T, np.complex64)
 
     def _ice(self, scene: Scene, acq: Acquisition, tilt: Tilt, grid: _Grid) -> Any:
-        """Block of ice, turned with the specimen. Its mask, unlike the atoms, counts pixels' centres."""
+        """Block of ice, rotated with the specimen. Its mask, unlike the atoms, refers to pixel centres."""
         import multem
 
         mask = multem.Masker(grid.nx, grid.ny, PIXEL_SIZE)
@@ -257,10 +258,10 @@ class Parakeet:
         else:
             more = ice_overhang(scene, tilt.angle, x0)
             slope = radians(acq.ice_tilt)
-            # a slope upwards along x turns +z away from +x
+            # a face that rises along x is rotated from +z away from +x
             turn = turn * tilt_rotation(-acq.ice_tilt)
             upright = 2 * ice.layer(scene, acq).top[0]
-            # along y beyond the grid
+            # along y the block extends beyond the grid
             lengths = np.array(
                 [(x + 2 * more) / cos(slope), (grid.ny + 2) * PIXEL_SIZE, upright * cos(slope)]
             )
@@ -271,7 +272,7 @@ class Parakeet:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Pixels of the image (width, height) inside of the padded ones (nx, ny), from x0 and y0 on."""
+    """Pixels of the image (width, height) within the padded grid (nx, ny), starting at x0 and y0."""
 
     width: int
     height: int
@@ -300,7 +301,7 @@ def _grid(scene: Scene, acq: Acquisition) -> _Grid:
 
 
 def fast_size(least: int) -> int:
-    """Find the cheapest padded width of at least so many pixels."""
+    """Find the cheapest padded width of at least ``least`` pixels."""
     for size in _FAST_SIZES:
         if size >= least:
             return size
@@ -308,10 +309,10 @@ def fast_size(least: int) -> int:
 
 
 def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
-    """Give MULTEM the atoms in its own coordinates, without those outside of the grid, as Parakeet does.
+    """List the atoms for MULTEM in its coordinates, without those outside the grid, as Parakeet does.
 
-    MULTEM samples at whole pixels from the grid's corner, so the centre of the box is half a pixel before the
-    middle of the image.
+    MULTEM samples at whole pixels from the corner of the grid, so the centre of the box is half a pixel
+    before the middle of the image.
     """
     middle = (grid.x0 + (grid.width - 1) / 2, grid.y0 + (grid.height - 1) / 2)
     shift = np.array([*(PIXEL_SIZE * m for m in middle), scene.box[2] / 2], np.float32)
@@ -336,20 +337,20 @@ def _atoms(scene: Scene, library: Library, angle: float, grid: _Grid) -> Any:
 
 
 def _system(device: str = "cpu", needed: int = 0) -> Any:
-    """Where MULTEM computes, with ``needed`` bytes for a call; see :func:`tlgen.simulate.devices.choose`."""
+    """Configure MULTEM's device for a call of ``needed`` bytes; see :func:`tlgen.simulate.devices.choose`."""
     import multem
 
     system = multem.SystemConfiguration()
     system.precision = "float"
     system.device = "host"
     if gpu.choose(device, multem.number_of_gpu_available(), needed):
-        # CUDA counts the GPUs that it may see, and a worker's own is the first of them
+        # CUDA numbers the visible GPUs, and a worker's own GPU is the first of them
         system.device, system.gpu_device = "device", 0
     return system
 
 
 def _input(kind: str, nx: int, ny: int, acq: Acquisition) -> Any:
-    """Parakeet's settings of MULTEM, for the exit wave (``EWRS``) or the lens (``HRTEM``)."""
+    """Parakeet's settings for MULTEM, for the exit wave (``EWRS``) or the lens (``HRTEM``)."""
     import multem
 
     settings = multem.Input()
@@ -367,21 +368,21 @@ def _input(kind: str, nx: int, ny: int, acq: Acquisition) -> Any:
     settings.temporal_spatial_incoh = "Temporal_Spatial"
     settings.cond_lens_si_sigma = multem.mrad_to_sigma(acq.voltage, acq.illumination_semiangle)
     settings.obj_lens_ti_sigma = multem.iehwgd_to_sigma(optics.defocus_spread(acq))
-    settings.obj_lens_c_10 = -acq.defocus * optics.MICROMETRE  # underfocus is negative there
+    settings.obj_lens_c_10 = -acq.defocus * optics.MICROMETRE  # in MULTEM, underfocus is negative
     settings.obj_lens_c_30 = acq.spherical_aberration
     settings.obj_lens_inner_aper_ang = settings.obj_lens_outer_aper_ang = 0.0  # no aperture
     return settings
 
 
 def _lens(wave: NDArray[np.complex64], acq: Acquisition) -> NDArray[np.float32]:
-    """Wave behind the specimen -> intensity of the image, vacuum 1."""
+    """Exit wave -> intensity of the image, where vacuum is 1."""
     import multem
 
     ny, nx = wave.shape
     settings = _input("HRTEM", nx, ny, acq)
     settings.spec_lz = settings.spec_lx
     settings.cond_lens_zero_defocus_type = settings.obj_lens_zero_defocus_type = "Last"
-    # always on the CPU: it is one image, and the same bits everywhere
+    # always on the CPU: it is only one image, and the result is the same everywhere
     transfer = np.array(multem.compute_ctf(_system(), settings)).T.astype(np.complex64)
     if (more := optics.aberrations((ny, nx), PIXEL_SIZE, acq)) is not None:
         transfer *= more
@@ -393,18 +394,18 @@ def _lens(wave: NDArray[np.complex64], acq: Acquisition) -> NDArray[np.float32]:
 
 @contextmanager
 def _alone(ice: int) -> Iterator[None]:
-    """Hold everything of the process that MULTEM touches, and put it back.
+    """Lock and prepare all process-wide state that MULTEM uses, and restore it afterwards.
 
-    MULTEM crashes in threads; it takes the seed of its ice from the environment (our build of it does);
-    it writes FFTW's wisdom into the working directory. FFTW chooses its plans by timing, which would let
-    the last bits of an image depend on what else the machine was doing; without time to do so it takes
-    the same ones every time.
+    MULTEM crashes if it is called from several threads. Our build of it reads the seed of its ice from the
+    environment. It writes FFTW's wisdom into the working directory. FFTW chooses its plans by timing, so the
+    last bits of an image would depend on the load of the machine; with a time limit of zero it always chooses
+    the same plans.
     """
     fftw = _fftw()
     with _ALONE, scratch_folder("multem-") as folder:
         here = os.open(".", os.O_RDONLY)
         before = os.environ.get("MULTEM_SEED")
-        os.environ["MULTEM_SEED"] = str(ice % (2**31 - 2) + 1)  # of a generator modulo 2³¹ - 1, not 0
+        os.environ["MULTEM_SEED"] = str(ice % (2**31 - 2) + 1)  # for a generator modulo 2³¹ - 1, not 0
         fftw.fftwf_set_timelimit(0.0)
         os.chdir(folder)
         try:
@@ -420,7 +421,7 @@ def _alone(ice: int) -> Iterator[None]:
 
 
 def _fftw() -> ctypes.CDLL:
-    """FFTW as MULTEM has already loaded it."""
+    """Return the FFTW library that MULTEM has already loaded."""
     import multem  # noqa: F401
 
     try:

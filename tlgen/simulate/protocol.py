@@ -1,4 +1,4 @@
-"""What an engine is: (scene, tilt) -> image."""
+"""The protocol of an engine: (scene, tilt) -> image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tlgen.tilts.scheme import Tilt
 
 
 class Images(NamedTuple):
-    """Of several tilts, as :meth:`Engine.simulate` gives each, and what computed them, in words."""
+    """Images of several tilts, as from :meth:`Engine.simulate`, and a description of the device used."""
 
     images: list[NDArray[np.float32]]
     device: str
@@ -26,35 +26,35 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Word for it in recipes and records."""
+        """Name of the engine in recipes and records."""
 
     @property
     def cost(self) -> float:
-        """CPU seconds of an image of a cube of 0.1 µm, roughly: until some have been timed."""
+        """Rough CPU time in seconds for an image of a 0.1 µm cube, used until images have been timed."""
 
     @property
     def one_call_per_process(self) -> bool:
-        """Whether two calls at a time in one process (threads) would crash it."""
+        """Whether simultaneous calls in one process (in threads) would crash it."""
 
     def version(self) -> str:
-        """Return names and versions of what computes the images."""
+        """Return names and versions of the software that computes the images."""
 
     def check(self, acq: Acquisition) -> None:
-        """Refuse settings that the engine cannot honour, before anything is run.
+        """Refuse settings that the engine does not support, before anything is run.
 
         Raises
         ------
         InputError
-            Names the setting, and what to do.
+            Names the setting, and says what to do.
         """
 
     def check_scene(self, scene: Scene, library: Library, acq: Acquisition) -> None:
-        """Refuse a scene that the engine cannot show, before any tilt of it is run.
+        """Refuse a scene that the engine cannot simulate, before any of its tilts is run.
 
         Raises
         ------
         InputError
-            Names the molecule or decoration, what is wrong with it, and what to do.
+            Names the molecule or decoration, and says what is wrong with it and what to do.
         """
 
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
@@ -68,33 +68,33 @@ class Engine(Protocol):
         Parameters
         ----------
         scene, library
-            What stands where.
+            The scene, and its molecules.
         acq
             The microscope's settings.
         tilt
-            Which image of the series.
+            The image's tilt in the series.
         seed
-            Of the sample; the random ice and the counts of each tilt follow from it and the tilt's index.
+            Seed of the sample; the random ice and the counts of a tilt depend on it and on the tilt's index.
         noise
-            False gives the mean intensity, where vacuum is 1, instead of counts.
+            False returns the mean intensity, where vacuum is 1, instead of counts.
 
         Returns
         -------
         ndarray, float32, (ny, nx) = (shape[1], shape[2]) of the scene
-            Electrons a binned pixel, each of ``scene.voxel_size`` Å. The centre of the box projects to
-            pixel ((nx - 1) / 2, (ny - 1) / 2): pixel 0's centre is 0 Å.
+            Electrons per binned pixel of ``scene.voxel_size`` Å. The centre of the box projects to pixel
+            ((nx - 1) / 2, (ny - 1) / 2); the centre of pixel 0 is at 0 Å.
 
         Raises
         ------
         InputError
-            If the engine cannot honour a setting.
+            If the engine does not support a setting.
         """
 
     def tilts_a_call(self, acq: Acquisition, shape: tuple[int, int, int]) -> int:
-        """Say how many tilts of a scene of ``shape`` (z, y, x) voxels are worth one call."""
+        """Return the number of tilts to simulate per call, for a scene of ``shape`` (z, y, x) voxels."""
 
     def check_device(self, acq: Acquisition) -> None:
-        """Refuse a process that lacks the device which the acquisition asks for (InputError)."""
+        """Refuse a process that lacks the device that the acquisition asks for (InputError)."""
 
     def simulate_together(
         self,
@@ -105,17 +105,17 @@ class Engine(Protocol):
         *,
         noise: bool = True,
     ) -> Images:
-        """Simulate several images of a series; each is that of :meth:`Engine.simulate`.
+        """Simulate several images of a series; each is the same as from :meth:`Engine.simulate`.
 
         Parameters
         ----------
         views
-            The scene, as it stands at a tilt, and the tilt. Molecules may stand elsewhere at each.
+            For each image, the scene at this tilt and the tilt. Molecules may move between tilts.
         library, acq, seed, noise
-            As of one image.
+            As for one image.
 
         Raises
         ------
         InputError
-            If the engine cannot honour a setting.
+            If the engine does not support a setting.
         """

@@ -1,4 +1,4 @@
-"""The scene as the beam meets it: every atom, turned to the tilt."""
+"""The atoms of a scene, rotated to a tilt."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tlgen.scene import decoration_matter
 from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope.potentials import KNOWN_ELEMENTS
 
-#: Atoms of decorations that an engine of single atoms takes; MULTEM needs about 400 bytes for each.
+#: Largest number of decoration atoms for an engine that needs every atom; MULTEM takes about 400 bytes each.
 MOST_ATOMS = 20_000_000
 
-#: The tilted end of the ice counts as upright while it is narrower than this, Å; a Fresnel zone is about
-#: 20 Å at 2 µm defocus.
+#: Å; the tilted end of the ice counts as upright if its projection is narrower than this. A Fresnel zone is
+#: about 20 Å at 2 µm defocus.
 UPRIGHT = 100.0
 
 
 def tilt_rotation(angle: float) -> Rotation:
-    """Turn by ``angle`` degrees about y; a positive one turns +z towards +x."""
+    """Rotation by ``angle`` degrees about y; a positive angle rotates +z towards +x."""
     return Rotation.from_rotvec([0.0, np.radians(angle), 0.0])
 
 
@@ -33,12 +33,12 @@ def count_atoms(scene: Scene, library: Library) -> int:
 
 
 def check_count(scene: Scene) -> None:
-    """Refuse decorations of more atoms than memory holds as single ones.
+    """Refuse decorations with too many atoms to hold in memory.
 
     Raises
     ------
     InputError
-        Says how many they would be, and what to do.
+        Gives the number of atoms, and says what to do.
     """
     number = decoration_matter.count_atoms(scene.decorations, scene.box)
     if number > MOST_ATOMS:
@@ -50,7 +50,7 @@ def check_count(scene: Scene) -> None:
 
 
 def check_elements(scene: Scene, library: Library) -> None:
-    """Refuse an atom that no scattering factor is known for.
+    """Refuse atoms without a known scattering factor.
 
     Raises
     ------
@@ -72,12 +72,12 @@ def check_elements(scene: Scene, library: Library) -> None:
 
 
 def ice_overhang(scene: Scene, angle: float, margin: float) -> float:
-    """How far, in Å, the block of ice goes on beyond the box along x on each side.
+    """Distance in Å by which the block of ice extends beyond the box along x, on each side.
 
-    At small tilts the end of the block would stand upright at the image's edge and make a Fresnel fringe
-    there, so it goes on to the end of the ``margin`` around the image. At larger ones it is a slope,
-    which makes none, and a longer block would only cost slices. (Along y the block always fills the margin;
-    that costs nothing.)
+    At small tilts the end of the block would be upright at the edge of the image and cause a Fresnel fringe,
+    so the block extends through the ``margin`` around the image. At larger tilts the end is a slope, which
+    causes no fringe, and a longer block would only need more slices. (Along y the block always fills the
+    margin, which costs nothing.)
     """
     slope = scene.box[2] * abs(np.sin(np.radians(angle)))
     return margin if slope < UPRIGHT else 0.0
@@ -86,7 +86,7 @@ def ice_overhang(scene: Scene, angle: float, margin: float) -> float:
 def placed(scene: Scene, library: Library, angle: float) -> Iterator[tuple[Molecule, NDArray[np.float32]]]:
     """Yield each molecule with its atoms at a tilt: (n, 3) x, y, z in Å from the centre of the box.
 
-    All atoms are points (:attr:`tlgen.molecules.molecule.Molecule.points`) that count by their ``occupancy``.
+    All atoms are points (:attr:`tlgen.molecules.molecule.Molecule.points`), weighted by their ``occupancy``.
     """
     tilt = tilt_rotation(angle)
     rotations = (tilt * Rotation.from_quat(scene.quaternions)).as_matrix() if len(scene.which) else ()
@@ -97,7 +97,7 @@ def placed(scene: Scene, library: Library, angle: float) -> Iterator[tuple[Molec
 
 
 def placed_decorations(scene: Scene, angle: float) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Yield the decorations' atoms at a tilt, in portions: elements and, as in :func:`placed`, places."""
+    """Yield the decorations' atoms at a tilt, in portions: elements, and positions as in :func:`placed`."""
     matrix = tilt_rotation(angle).as_matrix().T.astype(np.float32)
     for decoration in scene.decorations:
         for elements, xyz in decoration_matter.atoms(decoration, scene.box):

@@ -1,1 +1,1 @@
-"""The microscope: scattering, ice, optics, detectors. Both engines use it."""
+"""Model of the microscope, used by both engines: scattering, ice, optics and detectors."""

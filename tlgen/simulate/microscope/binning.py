@@ -1,8 +1,8 @@
-"""From pixels to voxels: by the mean of each square, or by cropping the Fourier transform.
+"""Bin pixels to voxels, by averaging squares of pixels or by cropping the Fourier transform.
 
-Cropping alone keeps the first pixel's centre where it is, while the mean of a square stands at the square's
-centre, (n - 1) / 2 pixels further on. Here what is cropped is shifted to there as well, so that a voxel's
-centre means the same either way, and the box's centre is at (n - 1) / 2 voxels.
+Averaging moves the first sample from the first pixel's centre to the centre of the first square, which is
+(n - 1) / 2 pixels further. Cropping alone leaves it in place, so cropped images are shifted by the same
+amount. Voxel centres are then the same for both methods, and the box's centre is at (n - 1) / 2 voxels.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 
 Binning = Literal["average", "fourier"]
 
-_MARGIN = 8  # voxels; what an image's edges mirror, so that they do not reach over to the other side
+_MARGIN = 8  # voxels; width of the mirrored padding, which keeps opposite edges from affecting each other
 
 
 def transfer(
     q: NDArray[np.float64], voxel_size: float, pixel_size: float, binning: Binning
 ) -> NDArray[np.float64]:
-    """Factor along one axis that makes each sample what a voxel around it holds.
+    """Factor along one axis of the Fourier transform that gives each sample the value of a voxel around it.
 
     Parameters
     ----------
     q
         Frequencies in 1/Å.
     voxel_size, pixel_size
-        Å, of what is made, and of the pixels that it is made of.
+        Å; size of the voxels, and of the pixels that are binned.
     binning
-        ``average`` is the mean of the pixels, which hold nothing beyond their own Nyquist frequency;
-        ``fourier`` keeps what is below the voxels'.
+        ``average`` is the mean of the pixels, which have no signal beyond their own Nyquist frequency.
+        ``fourier`` keeps the frequencies below the Nyquist frequency of the voxels.
     """
     if binning == "fourier":
         return (np.abs(q) * voxel_size < 0.5 - 1e-9).astype(np.float64)
@@ -41,13 +41,13 @@ def transfer(
 
 
 def binned(image: NDArray[np.floating], factor: int, binning: Binning = "average") -> NDArray[np.float32]:
-    """Bin an image (y, x), leaving out the last pixels where ``factor`` does not divide its size.
+    """Bin an image (y, x); the last pixels are left out if ``factor`` does not divide the image's size.
 
     Returns
     -------
     ndarray, float32
-        (y // factor, x // factor); the mean of the pixels in each square, or the Fourier transform's inner
-        part sampled at the squares' centres.
+        (y // factor, x // factor); the mean of the pixels in each square, or the image after low-pass
+        filtering, sampled at the centres of the squares.
     """
     ny, nx = image.shape[0] // factor, image.shape[1] // factor
     image = image[: ny * factor, : nx * factor]

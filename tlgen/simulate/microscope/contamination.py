@@ -1,8 +1,8 @@
-"""Ice contamination: what settles on the specimen from the air and in the microscope.
+"""Ice contamination: ice that settles on the specimen from the air and in the microscope.
 
-Lumps of ice stand on both faces of the layer, anywhere, each a ball that touches it. They are no part of the
-scene, which is what stands in the ice: they have no label, and the tomogram shows them, if at all, as shadows
-at its lower and upper end. Both engines take them as bodies with a density, as they do decorations.
+Lumps of ice are balls at random positions on both faces of the ice layer. They are not part of the scene,
+which describes the inside of the ice. They have no label, and the tomogram shows at most their shadows at its
+lower and upper ends. Both engines treat them like decorations, as bodies with a density.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope.ice import layer
 from tlgen.simulate.specimen import MOST_ATOMS
 
-#: Ice of the air's water, 0.917 g/cm³ (Petrenko & Whitworth, Physics of Ice, 1999).
+#: Hexagonal ice from atmospheric water, 0.917 g/cm³ (Petrenko & Whitworth, Physics of Ice, 1999).
 ICE = Material("ice", 0.917, ((1, 2.0), (8, 1.0)))
-#: Diameters are drawn between these shares of the one that is asked for.
+#: Diameters are drawn between these multiples of ``contamination_size``.
 SHARES = (0.5, 1.5)
 _SQUARE_MICROMETRE = 1e8  # Å²
 
 
 @dataclass(frozen=True)
 class Lump(Bead):
-    """A ball of ice on the specimen, not cut by the box."""
+    """A ball of ice on the specimen; the box does not cut it."""
 
     kind: ClassVar[str] = "lump"
     class_name: ClassVar[str] = "contamination"
@@ -38,19 +38,19 @@ class Lump(Bead):
 
 
 def lumps(scene: Scene, acq: Acquisition, seed: int) -> tuple[Lump, ...]:
-    """Draw the lumps over the box and the padding around it, the same ones for every tilt.
+    """Draw the lumps over the box and its padding; they are the same for every tilt.
 
-    Their number on each face is a Poisson number of ``contamination`` a µm², their diameters are even between
-    half and one and a half times ``contamination_size``.
+    Their number on each face has a Poisson distribution with a mean of ``contamination`` per µm². Their
+    diameters are uniform between 0.5 and 1.5 times ``contamination_size``.
 
     Parameters
     ----------
     scene
-        Its box.
+        The scene; only its box is used.
     acq
-        How many and how large, and how the ice lies.
+        Amount and size of the contamination, and the orientation of the ice.
     seed
-        Of the sample's simulation.
+        Seed of the sample's simulation.
     """
     if not acq.contamination:
         return ()
@@ -62,7 +62,7 @@ def lumps(scene: Scene, acq: Acquisition, seed: int) -> tuple[Lump, ...]:
         for _ in range(int(rng.poisson(acq.contamination * x * y / _SQUARE_MICROMETRE))):
             radius = acq.contamination_size / 2 * rng.uniform(*SHARES)
             at = float(rng.uniform(-x / 2, x / 2))
-            # it touches the face where the face is nearest to its centre
+            # the ball touches the face at the point of the face nearest to the ball's centre
             above = height + slope * at + side * radius / cos(atan(slope))
             made.append(
                 Lump((at, float(rng.uniform(-y / 2, y / 2)), above), radius, int(rng.integers(2**63)))
@@ -71,7 +71,7 @@ def lumps(scene: Scene, acq: Acquisition, seed: int) -> tuple[Lump, ...]:
 
 
 def added(scene: Scene, acq: Acquisition, seed: int) -> Scene:
-    """Put the lumps beside the scene's decorations; for engines only, labels know nothing of them."""
+    """Add the lumps to the scene's decorations, for engines only; lumps are not labelled."""
     found = lumps(scene, acq, seed)
     if not found:
         return scene
@@ -80,21 +80,21 @@ def added(scene: Scene, acq: Acquisition, seed: int) -> Scene:
 
 
 def expected_atoms(scene: Scene, acq: Acquisition) -> float:
-    """Atoms of all lumps, on average over seeds."""
+    """Estimate the number of atoms in all lumps, averaged over seeds."""
     x, y = (length + 2 * acq.padding for length in scene.box[:2])
     number = 2 * acq.contamination * x * y / _SQUARE_MICROMETRE
     low, high = SHARES
-    cubes = (high**4 - low**4) / (4 * (high - low))  # mean of the cube of an even draw
+    cubes = (high**4 - low**4) / (4 * (high - low))  # mean of the cube of a uniform variable
     return number * pi / 6 * acq.contamination_size**3 * cubes * ICE.atoms
 
 
 def check_count(scene: Scene, acq: Acquisition) -> None:
-    """Refuse contamination of more atoms than memory holds as single ones; for engines of single atoms.
+    """Refuse contamination with too many atoms to hold in memory; for engines that need every atom.
 
     Raises
     ------
     InputError
-        Says how many they would be, and what to do.
+        Gives the number of atoms, and says what to do.
     """
     atoms = expected_atoms(scene, acq)
     if atoms > MOST_ATOMS:

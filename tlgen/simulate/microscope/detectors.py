@@ -1,11 +1,11 @@
-"""The detector: how it blurs the image (MTF) and how much of the signal it keeps (DQE).
+"""The detector: how much it blurs the image (MTF), and how much of the signal-to-noise ratio it keeps (DQE).
 
-A detector is described by two curves over spatial frequency, in cycles a pixel of the detector (0.5 is its
-Nyquist): the modulation transfer function, which is 1 at zero, and the detective quantum efficiency. The
-noise power that belongs to them is ``MTF² DQE(0) / DQE`` (Meyer & Kirkland, Microsc. Res. Tech. 49, 269,
-2000). Images follow in three steps: the expected image is multiplied by ``sqrt(DQE DQE(0))``, electrons are
-drawn, and what was drawn is multiplied by ``sqrt(MTF² DQE(0) / DQE)``; then signal, noise and their ratio
-are those of the detector.
+A detector is described by two curves over spatial frequency, in cycles per detector pixel (0.5 is Nyquist):
+the modulation transfer function, which is 1 at zero frequency, and the detective quantum efficiency. The
+corresponding noise power is ``MTF² DQE(0) / DQE`` (Meyer & Kirkland, Microsc. Res. Tech. 49, 269, 2000). An
+image is made in three steps: the Fourier transform of the expected image is multiplied by
+``sqrt(DQE DQE(0))``, electron counts are drawn, and the transform of the counts is multiplied by
+``sqrt(MTF² DQE(0) / DQE)``. Signal, noise and their ratio are then those of the detector.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 
-#: Detectors that need no file. ``parakeet`` is no curve: see :func:`tlgen.simulate.microscope.optics.detect`.
+#: Built-in detectors. ``parakeet`` is not a curve: see :func:`tlgen.simulate.microscope.optics.detect`.
 BUILT_IN = ("parakeet", "counting", "pixel")
 
-# Parakeet's table of the detective quantum efficiency at 300 keV is this cubic in its frequency axis, at
-# two rates in electrons a pixel and second (its exposures last one second).
+# Parakeet's table of the detective quantum efficiency at 300 keV: a cubic polynomial of its frequency axis,
+# at two rates in electrons per pixel and second (its exposures last one second).
 _DQE_RATES = (1.5, 5.0)
 _DQE_CUBIC = np.array([[0.95, -0.1333, -0.8661, 0.3711], [0.80, -0.30, -0.56, 0.32]])
 
@@ -39,14 +39,14 @@ _COLUMNS = {
 
 
 def parakeets_table(axis: NDArray[np.floating], rate: float) -> NDArray[np.float64]:
-    """Evaluate Parakeet's table on its axis, which its source calls a fraction of Nyquist.
+    """Evaluate Parakeet's table on its axis, which Parakeet's source calls a fraction of Nyquist.
 
     Parameters
     ----------
     axis
-        From 0 to 1, of any shape.
+        Values from 0 to 1, of any shape.
     rate
-        Electrons a pixel of the detector and second.
+        Electrons per detector pixel and second.
     """
     share = np.clip((rate - _DQE_RATES[0]) / (_DQE_RATES[1] - _DQE_RATES[0]), 0, 1)
     cubic = (1 - share) * _DQE_CUBIC[0] + share * _DQE_CUBIC[1]
@@ -60,9 +60,9 @@ class DetectorResponse:
     Attributes
     ----------
     frequency
-        Cycles a pixel, rising from 0.
+        Cycles per pixel, increasing from 0.
     mtf, dqe
-        At these frequencies.
+        Values at these frequencies.
     """
 
     frequency: NDArray[np.float64]
@@ -71,43 +71,43 @@ class DetectorResponse:
 
     @property
     def efficiency(self) -> float:
-        """Share of the electrons that are counted, DQE(0)."""
+        """Share of the electrons that the detector counts, DQE(0)."""
         return float(self.dqe[0])
 
     def before(self, frequency: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Evaluate ``sqrt(DQE DQE(0))``, which multiplies the expected image."""
+        """Evaluate ``sqrt(DQE DQE(0))``, the factor on the expected image's transform."""
         return np.asarray(np.sqrt(np.interp(frequency, self.frequency, self.dqe * self.dqe[0])), np.float32)
 
     def after(self, frequency: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Evaluate ``sqrt(MTF² DQE(0) / DQE)``, which multiplies the counts."""
+        """Evaluate ``sqrt(MTF² DQE(0) / DQE)``, the factor on the counts' transform."""
         mtf, dqe = (np.interp(frequency, self.frequency, each) for each in (self.mtf, self.dqe))
         return np.asarray(mtf * np.sqrt(self.dqe[0] / dqe), np.float32)
 
     @property
     def white(self) -> bool:
-        """Whether the noise has the same power everywhere, so that there is nothing to do to the counts."""
+        """Whether the noise is white, so that the counts need no filter."""
         return bool(np.allclose(self.mtf**2 * self.dqe[0], self.dqe, rtol=1e-3))
 
     def as_text(self) -> str:
-        """Write it as :attr:`catalogs.schema.Acquisition.detector_curve` holds it."""
+        """Format the curves for :attr:`catalogs.schema.Acquisition.detector_curve`."""
         rows = zip(self.frequency, self.mtf, self.dqe, strict=True)
         return ", ".join(f"{f:.6g}:{m:.5g}:{d:.5g}" for f, m, d in rows)
 
 
 def curve(acq: Acquisition, rate: float) -> DetectorResponse | None:
-    """Find the curves of an acquisition's detector; None for a perfect one and for Parakeet's own way.
+    """Find the curves of an acquisition's detector; None for a perfect detector and for ``parakeet``.
 
     Parameters
     ----------
     acq
-        Its ``dqe``, ``detector`` and ``detector_curve`` count.
+        The acquisition; ``dqe``, ``detector`` and ``detector_curve`` are used.
     rate
-        Electrons a pixel of the detector and second; an exposure lasts one second.
+        Electrons per detector pixel and second; an exposure lasts one second.
 
     Raises
     ------
     InputError
-        If the detector is unknown, or its curve is none.
+        If the detector is unknown, or its curve is not valid.
     """
     if not acq.dqe or acq.detector == "parakeet":
         return None
@@ -115,11 +115,11 @@ def curve(acq: Acquisition, rate: float) -> DetectorResponse | None:
         return from_text(acq.detector_curve, f"detector_curve of {acq.detector}")
     frequency = np.linspace(0, _NYQUIST, 65)
     if acq.detector == "counting":
-        # Parakeet has no MTF with its table; a counting detector's noise is nearly white
+        # Parakeet's table has no MTF; the noise of a counting detector is nearly white
         dqe = parakeets_table(frequency / _NYQUIST, rate)
         return DetectorResponse(frequency, np.sqrt(dqe / dqe[0]), dqe)
     if acq.detector == "pixel":
-        # each electron counts once, in the pixel where it is (McMullan et al., Ultramicroscopy 109,
+        # each electron is counted once, in the pixel that it hits (McMullan et al., Ultramicroscopy 109,
         # 1126, 2009)
         mtf = np.sinc(frequency)
         return DetectorResponse(frequency, mtf, mtf**2)
@@ -131,7 +131,7 @@ def curve(acq: Acquisition, rate: float) -> DetectorResponse | None:
 
 
 def check(acq: Acquisition) -> None:
-    """Refuse a detector that is unknown, or that a perfect one would hide (InputError)."""
+    """Refuse an unknown detector, and one that has no effect because ``dqe`` is off (InputError)."""
     if not acq.dqe and acq.detector != "parakeet":
         raise InputError(
             f"detector: {acq.detector} has no effect with dqe: false, a perfect detector; leave one away"
@@ -145,14 +145,15 @@ def read(path: Path) -> DetectorResponse:
     Parameters
     ----------
     path
-        STAR, with the columns ``rlnResolutionInversePixel`` (cycles a pixel) and ``rlnMtfValue``, as RELION
-        has it, and ``rlnDqeValue``; or CSV, with ``frequency`` and ``mtf``, ``dqe`` or both. Of an MTF
-        alone, the DQE is its square; of a DQE alone, the MTF is the root of its share: white noise.
+        STAR, with the columns ``rlnResolutionInversePixel`` (cycles per pixel) and ``rlnMtfValue``, as in
+        RELION, and ``rlnDqeValue``; or CSV, with ``frequency`` and ``mtf``, ``dqe`` or both. If only the MTF
+        is given, the DQE is its square. If only the DQE is given, the MTF is ``sqrt(DQE / DQE(0))``, for
+        white noise.
 
     Raises
     ------
     InputError
-        If it cannot be read, lacks the columns, or its numbers are no such curves.
+        If the file cannot be read, lacks the columns, or its numbers are not valid curves.
     """
     try:
         columns = _star(path) if path.suffix.lower() == ".star" else _csv(path)
@@ -180,12 +181,12 @@ def read(path: Path) -> DetectorResponse:
 
 
 def from_text(text: str, where: str) -> DetectorResponse:
-    """Read what :meth:`DetectorResponse.as_text` wrote; ``where`` names it in messages.
+    """Parse the output of :meth:`DetectorResponse.as_text`; ``where`` names it in error messages.
 
     Raises
     ------
     InputError
-        If it is none.
+        If the text is not such a curve.
     """
     try:
         rows = np.array([[float(word) for word in row.split(":")] for row in text.split(",")])

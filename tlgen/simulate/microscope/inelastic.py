@@ -1,14 +1,14 @@
-"""What is scattered so far that the grid does not hold it, and so is missing in the image.
+"""Losses by scattering to angles that the grid cannot represent, which are missing from the image.
 
-An atom scatters a share of the electrons to frequencies beyond the grid's, most of them beyond what the lens
-passes. As amplitude averages, this is of second order: where the fine structure of a phase grating is
-averaged out, ``<exp(i σ V)>`` is ``exp(i σ <V>)`` times ``exp(-σ² (<V²> - <V>²) / 2)``, and of independent
-atoms the variance is the sum of each one's ``∫ |V(q)|² d²q`` beyond the grid. That makes dense matter darker
-by itself, some percent of what defocus shows of protein, more of gold.
+An atom scatters some electrons to frequencies beyond those of the grid, and the lens does not pass most of
+them. The effect on the average amplitude is of second order. If the fine structure of a phase grating is
+averaged out, ``<exp(i σ V)>`` is ``exp(i σ <V>)`` times ``exp(-σ² (<V²> - <V>²) / 2)``. For independent
+atoms, the variance is the sum of ``∫ |V(q)|² d²q`` beyond the grid over all atoms. Dense matter therefore
+becomes darker: by some percent of the defocus contrast for protein, and by more for gold.
 
-At Parakeet's contrast there is none of it: its atoms lose their cores, and with them what scatters so far.
-Atoms are independent here, as everywhere in our engine; in protein bonds make it a tenth less. What the lens
-does pass of it spreads over hundreds of Å and is left out.
+Parakeet's contrast has no such losses, because its atoms are without the cores that scatter to large angles.
+Atoms are taken as independent, as everywhere in this engine; in protein, bonds reduce the effect by a tenth.
+The part that the lens does pass is spread over hundreds of Å and is neglected.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BEYOND = (
 )
 # fmt: on
 _FROM, _TO = 0.1, 0.5  # 1/Å
-# V Å² of an atom's projected potential at a frequency to its scattering factor (Kirkland 2010, eq. 5.9).
+# V Å²; projected potential of an atom at a frequency over its scattering factor (Kirkland 2010, eq. 5.9).
 _POTENTIAL = 47.878
 _HYDROGEN, _OXYGEN = 1, 8
 
@@ -51,13 +51,13 @@ _HYDROGEN, _OXYGEN = 1, 8
 def of_atoms(acq: Acquisition, step: float) -> NDArray[np.float32] | None:
     """Half of the cross-section in Å², by atomic number, for scattering beyond a grid of ``step`` Å.
 
-    The amplitude that passes is ``exp(-sum / area)``. None at a contrast that has no such losses.
+    The transmitted amplitude is ``exp(-sum / area)``. None for a contrast without such losses.
     """
     if acq.contrast != "physical":
         return None
     near, far = np.array(_BEYOND).T
-    # outside of the circle of the same area as the grid's square of frequencies; 1 / ∫ is linear in q², as
-    # of a screened Coulomb potential, to 2 % for light elements and 12 % for all
+    # The limit is a circle with the same area as the square of the grid's frequencies. 1 / ∫ is taken as
+    # linear in q², as for a screened Coulomb potential, to 2 % for light elements and to 12 % for all.
     frequency = 1 / (sqrt(pi) * step)
     share = (frequency**2 - _FROM**2) / (_TO**2 - _FROM**2)
     beyond = 1 / ((1 - share) / near + share / far)
@@ -66,6 +66,6 @@ def of_atoms(acq: Acquisition, step: float) -> NDArray[np.float32] | None:
 
 
 def of_water(acq: Acquisition, step: float) -> float:
-    """Sum that of the atoms of a molecule of water, Å²."""
+    """Sum :func:`of_atoms` over the atoms of a water molecule, Å²."""
     each = of_atoms(acq, step)
     return 0.0 if each is None else float(2 * each[_HYDROGEN] + each[_OXYGEN])

@@ -1,16 +1,16 @@
 """How strongly atoms and ice scatter, and how much ice an atom displaces.
 
-Two tables, each of all elements from hydrogen to lawrencium:
+There are two tables, each for all elements from hydrogen to lawrencium:
 
-- As MULTEM shows them at 1 Å a pixel. It samples the projected potential of Lobato & Van Dyck (Acta Cryst.
-  A 70, 636, 2014) at the pixels' centres, with the core inside of one pixel flattened, and ends it at a
-  finite radius; Parakeet's ice is cut to a third in every pixel and slice where that potential is not zero.
-  An atom keeps about half of its potential (carbon 74 of 120 V Å³). What is left was measured from MULTEM
-  itself, for every element, over 144 positions inside of a pixel; ``tests/tlgen/test_multislice.py``
-  repeats some of it.
-- As they are: the integral of the same potential and its squared radius, from the value and the curvature
-  of Lobato & Van Dyck's scattering factors at zero angle (the integral is 47.878 V Å² times the factor,
-  Kirkland 2010, eq. 5.9).
+- The potentials in MULTEM's images at 1 Å per pixel. MULTEM samples the projected potential of Lobato & Van
+  Dyck (Acta Cryst. A 70, 636, 2014) at the pixel centres, flattens the core within one pixel, and cuts the
+  potential off at a finite radius. Parakeet's ice is reduced to a third in every pixel and slice where that
+  potential is not zero. An atom keeps about half of its potential (carbon 74 of 120 V Å³). The remaining
+  potential was measured with MULTEM for every element, over 144 positions within a pixel;
+  ``tests/tlgen/simulate/test_multislice.py`` repeats some of the measurements.
+- The physical potentials: the integral of the same potential and its squared radius, from the value and the
+  curvature of Lobato & Van Dyck's scattering factors at zero angle (the integral is 47.878 V Å² times the
+  factor, Kirkland 2010, eq. 5.9).
 """
 
 from __future__ import annotations
@@ -79,26 +79,26 @@ _PHYSICAL = (
 _AT_1A = np.array([(0.0, 0.0, 0.0), *_AT_ONE_ANGSTROM], np.float32)
 _AS_IT_IS = np.array([(0.0, 0.0), *_PHYSICAL], np.float32)
 
-#: Elements that have scattering factors: what Lobato & Van Dyck tabulate, and so MULTEM.
+#: Elements with scattering factors: those that Lobato & Van Dyck, and therefore MULTEM, tabulate.
 KNOWN_ELEMENTS = range(1, len(_AT_1A))
 
-#: Radius in Å of the disc in which an atom displaces ice, by atomic number.
+#: Radius in Å of the disc in which an atom displaces ice, indexed by atomic number.
 COVER_RADIUS = np.sqrt(_AT_1A[:, 2] / np.pi)
 
-#: Parakeet's ice: mean inner potential, V Å³ a molecule of water, and the variance of its projection, V² Å⁴ a
-#: molecule (Parkhurst et al., Open Biology 11, 210160, 2021; MULTEM's constants), and what is left of both
-#: at 1 Å a pixel.
+#: Parakeet's ice: mean inner potential in V Å³ per water molecule, and variance of its projection in V² Å⁴
+#: per molecule (Parkhurst et al., Open Biology 11, 210160, 2021; MULTEM's constants). The other two numbers
+#: are the shares of both that remain at 1 Å per pixel.
 _ICE_MEAN, _MEAN_LEFT = 145.59, 0.4882256
 _ICE_VARIANCE, _VARIANCE_LEFT = 10195.82, 0.0653799
-#: Molecules of water in 1 Å³ at 1 g/cm³.
+#: Water molecules per Å³ at 1 g/cm³.
 WATER = 6.02214076e23 / 18.01528 * 1e-24
-#: Part of the ice that goes where an atom is.
+#: Share of the ice that an atom displaces where it is.
 DISPLACED = 2 / 3
 
 
 @dataclass(frozen=True, eq=False)
 class Scattering:
-    """The potentials of one contrast.
+    """The potentials for one setting of ``contrast``.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class Scattering:
     squared_radius
         (104,) mean squared radius of the projected potential, Å², by atomic number.
     ice_mean, ice_variance
-        Of a molecule of water in ice: V Å³, and V² Å⁴ of its projection.
+        For a water molecule in ice: mean potential in V Å³, and variance of its projection in V² Å⁴.
     """
 
     integral: NDArray[np.float32]
@@ -118,13 +118,14 @@ class Scattering:
 
 @lru_cache(maxsize=16)
 def scattering(contrast: Contrast = "parakeet") -> Scattering:
-    """Look up the potentials that give a contrast.
+    """Look up the potentials for a contrast.
 
     Parameters
     ----------
     contrast
-        ``parakeet``: what its images show at 1 Å a pixel. ``physical``: what independent atoms have; the
-        ice's field keeps its strength relative to the ice's mean. A number: so many times Parakeet's.
+        ``parakeet``: the contrast of Parakeet's images at 1 Å per pixel. ``physical``: the potentials of
+        independent atoms; the fluctuations of the ice keep their strength relative to the ice's mean. A
+        number: a multiple of Parakeet's contrast.
     """
     ice = _ICE_MEAN * _MEAN_LEFT, _ICE_VARIANCE * _VARIANCE_LEFT
     if contrast == "physical":

@@ -1,10 +1,11 @@
-"""The ice that a structure displaces, found once and placed with it.
+"""The ice that a structure displaces, computed once and placed together with the structure.
 
-Parakeet cuts its ice in every 1 Å pixel of a slice in which an atom's potential is not zero: the union of
-the discs of the atoms whose centres lie in the slice. Which points are covered depends a little on how the
-slices cut the structure. Here the union is taken for beams along the six axes of an icosahedron, whose mean
-is that over all directions to the fourth order, and kept as the covered volume in small cells of the
-structure's own frame, each at the centroid of what it holds. Placed like atoms, the cells give any view.
+Parakeet reduces its ice in every 1 Å pixel of a slice in which an atom's potential is not zero. This is the
+union of the discs of all atoms whose centres lie in the slice. The union depends a little on how the slices
+cut the structure. Here it is computed for beams along the six axes of an icosahedron; the mean over these
+axes equals the mean over all directions up to fourth order. The result is stored as the covered volume in
+small cells of the structure's own frame, each at the centroid of its volume. Placed like atoms, the cells
+give the covered volume in any view.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from tlgen.simulate.microscope import potentials
 
 #: Å; edge of the cells.
 CELL = 4.0
-#: Structures whose cells are kept.
+#: Number of structures whose cells are kept in memory.
 KEPT = 512
-# Å; Parakeet's pixel, in which it takes the union.
+# Å; Parakeet's pixel size, at which the union is computed.
 _PIXEL = 1.0
-# What they depend on, with this module.
+# Modules that determine the cells, in addition to this one.
 _DECIDED_BY = ("tlgen.molecules.molecule", "tlgen.simulate.microscope.potentials")
 _GOLDEN = (1 + 5**0.5) / 2
 _BEAMS = np.array(
@@ -38,16 +39,16 @@ _BEAMS = np.array(
 
 @dataclass(frozen=True, eq=False)
 class DisplacedVolume:
-    """Covered volume of a structure.
+    """Volume that a structure covers.
 
     Attributes
     ----------
     positions
-        (n, 3) x, y, z in Å in the structure's frame.
+        (n, 3) x, y, z of the cells in Å, in the structure's frame.
     volumes
-        (n,) Å³.
+        (n,) covered volume of each cell, Å³.
     squared_radius
-        Mean squared distance of the volume from its cell's centroid, seen in projection, Å².
+        Mean squared distance of the volume from its cell's centroid, in projection, Å².
     """
 
     positions: NDArray[np.float32]
@@ -57,9 +58,9 @@ class DisplacedVolume:
 
 @lru_cache(maxsize=KEPT)
 def volume_of(molecule: Molecule, slice_thickness: float, cell: float = CELL) -> DisplacedVolume:
-    """Find the volume that a structure takes from the ice, in slices so thick (Å).
+    """Find the volume of ice that a structure displaces, for slices of ``slice_thickness`` Å.
 
-    The molecule is one of points (:attr:`tlgen.molecules.molecule.Molecule.points`).
+    All atoms of the molecule must be points (:attr:`tlgen.molecules.molecule.Molecule.points`).
     """
 
     def made() -> dict[str, NDArray[np.float32]]:
@@ -80,7 +81,7 @@ def _found(
     sums = np.zeros((*cells, 5))  # volume, its first moments and its squared distance
     corner = -cells * cell / 2
     for number, beam in enumerate(_BEAMS):
-        # from the structure to a frame whose z is the beam, cut at another phase each time
+        # rotate the structure so that the beam is along z; the slices have a different offset for each beam
         matrix = _towards_z(beam)
         xyz = (molecule.positions @ matrix.T).astype(np.float32)
         low = xyz.min(axis=0) - radii.max() - _PIXEL
@@ -95,7 +96,7 @@ def _found(
     filled = sums[sums[..., 0] > 0]
     volumes, positions = filled[:, 0], filled[:, 1:4] / filled[:, :1]
     spread = filled[:, 4] - volumes * (positions**2).sum(axis=1)
-    # two of the three dimensions are seen; a covered point is itself a pixel wide there
+    # a projection has two of the three dimensions, and a covered point is one pixel wide in it
     return (
         positions.astype(np.float32),
         (volumes / len(_BEAMS)).astype(np.float32),
@@ -104,7 +105,7 @@ def _found(
 
 
 def memory(molecules: Iterable[Molecule], slice_thickness: float) -> int:
-    """Bytes that the cells of some structures take, with what finding them takes at a time."""
+    """Bytes for the cells of some structures, including the memory needed to compute them."""
     kept, working = 0, 0
     for molecule in molecules:
         kept += 10 * molecule.n_atoms  # a cell for every two or three atoms
@@ -121,7 +122,7 @@ def _cells(molecule: Molecule, slice_thickness: float, cell: float) -> NDArray[n
 
 
 def _towards_z(beam: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation that turns a direction to z."""
+    """Rotation that maps a direction to z."""
     rotation, _ = Rotation.align_vectors([[0, 0, 1]], [beam / np.linalg.norm(beam)])
     return np.asarray(rotation.as_matrix())
 
@@ -153,7 +154,7 @@ def _unite(
                     continue
                 stamp[iy, ix] = slices[i]
                 px, py = low[0] + ix * _PIXEL, low[1] + iy * _PIXEL
-                # the transpose turns back
+                # the transpose is the inverse rotation
                 a = matrix[0, 0] * px + matrix[1, 0] * py + matrix[2, 0] * z
                 b = matrix[0, 1] * px + matrix[1, 1] * py + matrix[2, 1] * z
                 c = matrix[0, 2] * px + matrix[1, 2] * py + matrix[2, 2] * z

@@ -1,12 +1,12 @@
-"""Our own engine: Parakeet's physics at the resolution of the tomogram, far sooner.
+"""The multislice engine: Parakeet's physics at the resolution of the tomogram, and much faster.
 
-Parakeet works on 1 Å pixels and slices of 3 to 5 Å, because it keeps the atoms' cores. A tomogram of 8 Å
-voxels holds nothing beyond 1/16 Å⁻¹, where an atom is a point with a weight. So atoms are splatted, each with
-the integral of its potential, on a grid of about 2 Å and into slabs as thick as the voxels' resolution allows
-(:mod:`tlgen.simulate.multislice.slabs`); the wave goes through the slabs by multislice, then through
-Parakeet's lens to its detector (:mod:`tlgen.simulate.multislice.wave`). Ice is Parakeet's mean and random
-field, cut to a third where atoms are; which volume they take is found once a structure
-(:mod:`tlgen.simulate.multislice.displaced_ice`).
+Parakeet works with 1 Å pixels and slices of 3 to 5 Å, because it keeps the cores of atoms. A tomogram of 8 Å
+voxels has no signal beyond 1/16 Å⁻¹, and at this resolution an atom is a point with a weight. Each atom is
+therefore splatted with the integral of its potential, on a grid of about 2 Å, into slabs as thick as the
+voxels' resolution allows (:mod:`tlgen.simulate.multislice.slabs`). The wave is propagated through the slabs
+by multislice, then through Parakeet's lens to its detector (:mod:`tlgen.simulate.multislice.wave`). The ice
+has the mean and the fluctuations of Parakeet's ice, and is reduced to a third where atoms are. The volume
+that atoms cover is computed once per structure (:mod:`tlgen.simulate.multislice.displaced_ice`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from tlgen.simulate.protocol import Images
 from tlgen.simulate.specimen import check_elements
 from tlgen.tilts.scheme import Tilt
 
-#: Seconds that a call on a core takes at least, about; and of a core a pixel, and a pixel and slab, without
-#: atoms (by ``benchmarks/simulate.py``).
+#: Seconds on one core: shortest useful call, time per pixel, and time per pixel and slab without atoms
+#: (measured by ``benchmarks/simulate.py``).
 _A_CALL, _PER_PIXEL, _PER_PIXEL_AND_SLAB = 0.25, 28e-9, 29e-9
 
 
@@ -46,11 +46,11 @@ class Multislice:
     one_call_per_process: ClassVar[bool] = False
 
     def version(self) -> str:
-        """Return names and versions of what computes the images."""
+        """Return names and versions of the software that computes the images."""
         return f"template-learning {version('template-learning')} multislice"
 
     def check(self, acq: Acquisition) -> None:
-        """Refuse what Parakeet alone has, and voxels that are no whole number of pixels (InputError)."""
+        """Refuse Parakeet's own settings, and voxels that are not a whole number of pixels (InputError)."""
         checks.check_acquisition(acq)
         if acq.parakeet_faults != "corrected":
             raise InputError(
@@ -86,15 +86,15 @@ class Multislice:
         Raises
         ------
         InputError
-            If ``voxel_size`` is not a whole multiple of ``pixel_size``, or an element unknown.
+            If ``voxel_size`` is not a whole multiple of ``pixel_size``, or an element is unknown.
         """
         return self.simulate_together([(scene, tilt)], library, acq, seed, noise=noise).images[0]
 
     def tilts_a_call(self, acq: Acquisition, shape: tuple[int, int, int]) -> int:
-        """Say how many tilts are worth one call; see :class:`tlgen.simulate.protocol.Engine`.
+        """Return the number of tilts to simulate per call; see :class:`tlgen.simulate.protocol.Engine`.
 
-        A GPU computes several at once. A core takes as many, one after the other, as it needs a quarter of a
-        second for, beside which what a call costs on a cluster is little.
+        A GPU computes several tilts at once. A core computes, one after the other, as many as take a quarter
+        of a second, so that the overhead of a call on a cluster is small.
         """
         if acq.device == "gpu":
             return on_gpu.TILTS
@@ -104,7 +104,7 @@ class Multislice:
         return max(1, int(_A_CALL / seconds))
 
     def check_device(self, acq: Acquisition) -> None:
-        """Refuse a process without the GPU that the acquisition asks for (InputError)."""
+        """Refuse a process without the GPU that the acquisition requires (InputError)."""
         devices.of_jax(acq.device)
 
     def simulate_together(
@@ -121,7 +121,7 @@ class Multislice:
         Raises
         ------
         InputError
-            As :meth:`simulate`; or if a GPU is asked for and there is none, or it has too little memory.
+            As :meth:`simulate`; also if a GPU is requested and there is none, or it has too little memory.
         """
         self.check(acq)
         for scene, _ in views:
@@ -135,7 +135,7 @@ class Multislice:
             seen = on_gpu.simulate(device, layouts, acq, grid, seed, detected=noise)
         if device is not None and seen is not None:
             where = f"{device.device_kind}, JAX {version('jax')}"
-        else:  # one after the other, which takes the memory of one
+        else:  # one after the other, which needs the memory of only one
             seen = [
                 on_cpu.simulate(lay_out(scene, library, acq, tilt, grid), acq, grid, seed, detected=noise)
                 for scene, tilt in views

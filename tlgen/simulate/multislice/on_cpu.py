@@ -1,4 +1,4 @@
-"""The multislice on a core: NumPy's arrays, SciPy's transforms, and loops that numba compiles."""
+"""The multislice on a CPU core, with NumPy arrays, SciPy's FFT and loops compiled by numba."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def simulate(
 ) -> NDArray[np.float32]:
     """Compute the mean intensity of one tilt in voxels, (ny, nx), where vacuum is 1.
 
-    ``detected``: with what the detector does before electrons are drawn.
+    ``detected`` includes the response of the detector before electrons are drawn.
     """
     seen = wave.image(
         OPERATIONS,
@@ -35,16 +35,16 @@ def simulate(
 
 
 class Contents(NamedTuple):
-    """Of the slabs; what is not needed has none.
+    """Contents of the slabs; arrays that are not needed have no slabs.
 
     Attributes
     ----------
     potential
-        (slabs, ny, nx) V Å³ of the atoms' potential, each spread over the four nearest pixels.
+        (slabs, ny, nx) potential of the atoms, V Å³; each atom is distributed over four pixels.
     covered
-        (slabs, ny, nx) Å³ of each pixel's volume that atoms cover; needed with ice.
+        (slabs, ny, nx) volume that atoms cover, Å³; needed with ice.
     lost
-        (slabs, ny, nx) Å² of :func:`tlgen.simulate.microscope.inelastic.of_atoms`.
+        (slabs, ny, nx) losses from :func:`tlgen.simulate.microscope.inelastic.of_atoms`, Å².
     """
 
     potential: NDArray[np.float32]
@@ -53,7 +53,7 @@ class Contents(NamedTuple):
 
 
 def fill(layout: Layout, acq: Acquisition, grid: Grid) -> Contents:
-    """Put the atoms, and the ice that they displace, into the slabs."""
+    """Add the atoms, and the ice that they displace, to the slabs."""
     integral, lost = potentials.scattering(acq.contrast).integral, inelastic.of_atoms(acq, grid.step)
     made = Contents(
         *(
@@ -130,7 +130,7 @@ def _refract(
 def _damp(
     white: NDArray[np.float32], covered: NDArray[np.float32], ice: NDArray[np.float32], volume: np.float32
 ) -> NDArray[np.float32]:
-    """Variances of a column's parts add up; where an atom is, the field is a third."""
+    """Scale noise to the ice in a column: variances add up, and the ice is a third where an atom is."""
     third = np.float32((1 - potentials.DISPLACED) ** 2)
     for y in range(white.shape[0]):
         for x in range(white.shape[1]):
@@ -176,7 +176,7 @@ def _mix(
     return a
 
 
-#: Of NumPy's arrays.
+#: Operations on NumPy arrays.
 OPERATIONS = wave.Operations(
     ones=lambda shape: np.ones(shape, np.complex64),
     rfft2=scipy.fft.rfft2,

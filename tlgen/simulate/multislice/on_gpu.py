@@ -1,7 +1,8 @@
-"""The multislice on a GPU, by JAX: several tilts at a time, each structure uploaded once and turned there.
+"""The multislice on a GPU with JAX: several tilts at a time; structures are uploaded once and rotated there.
 
-Noise for the ice is drawn on the host by the CPU's generators, so a sample has the same ice wherever it is
-computed; so are electrons, in :mod:`tlgen.simulate.multislice.multislice`.
+The noise for the ice is drawn on the host with the same generators as on the CPU, so a sample has the same
+ice on every device. Electron counts are also drawn on the host
+(:mod:`tlgen.simulate.multislice.multislice`).
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from tlgen.simulate.microscope import potentials
 from tlgen.simulate.multislice import place, wave
 from tlgen.simulate.multislice.slabs import Grid, Layout
 
-#: Tilts that go through a GPU together, at most, and bytes of their noise, which the host holds.
+#: Largest number of tilts that a GPU computes together, and largest size in bytes of their noise on the host.
 TILTS, NOISE = 8, 2 << 30
-#: Bytes on the host of JAX and CUDA, about.
+#: Approximate bytes on the host for JAX and CUDA.
 PROCESS = 1 << 30
-# Slabs are a multiple of this, the last ones empty, so that one compiled program does for similar tilts.
+# The number of slabs is padded to a multiple of this, so that one compiled program serves similar tilts.
 _SLABS = 8
-# Bytes on the device for each pixel of the image (waves, transforms and factors); of what is free, this share
-# is used, and the rest left for FFT plans and fragments.
+# Bytes on the device per pixel of the image (waves, transforms and factors), and the share of the free memory
+# to use. The rest is left for FFT plans and fragmentation.
 _PER_PIXEL, _USED = 200, 0.8
 
 
 def host_memory(grid: Grid, slabs: int, tilts: int) -> int:
-    """Estimate the bytes on the host for the noise of as many of so many tilts as are computed together."""
+    """Estimate the bytes on the host for the noise of those of ``tilts`` tilts that are computed together."""
     each = _up(slabs) * grid.nx * grid.ny * 4
     return each * max(1, min(tilts, NOISE // each))
 
@@ -43,30 +44,29 @@ def host_memory(grid: Grid, slabs: int, tilts: int) -> int:
 def simulate(
     device: Any, layouts: Sequence[Layout], acq: Acquisition, grid: Grid, seed: int, *, detected: bool
 ) -> list[NDArray[np.float32]] | None:
-    """Compute the mean intensities of several tilts, each as on the CPU.
+    """Compute the mean intensities of several tilts.
 
-    The same as :func:`tlgen.simulate.multislice.on_cpu.simulate` of each of them.
-
-    As many as the device has memory for go through it together.
+    Each is the same as from :func:`tlgen.simulate.multislice.on_cpu.simulate`. As many tilts are computed
+    together as fit into the device's memory.
 
     Parameters
     ----------
     device
-        JAX's.
+        The JAX device.
     layouts
-        Of the tilts; their scenes may differ in where things stand.
+        Layouts of the tilts; molecules may move between them.
     acq, grid, seed, detected
         As on the CPU.
 
     Returns
     -------
     list of ndarray, float32 (ny, nx), or None
-        None if the acquisition leaves the choice of a device open and one tilt is too much for this one.
+        None if the acquisition allows any device and a single tilt is too large for this one.
 
     Raises
     ------
     InputError
-        If one tilt is too much for the device that was asked for, or more stands in one place than can.
+        If a single tilt is too large for the requested device, or matter overlaps more than is possible.
     """
     import jax
 
@@ -119,7 +119,7 @@ def _batch(
     seed: int,
     detected: bool,
 ) -> list[NDArray[np.float32]]:
-    """Compute tilts together; a last batch is filled up with empty ones, for the same compiled program."""
+    """Compute tilts together; the last batch is padded with empty tilts to use the same compiled program."""
     import jax
 
     number = max(layout.slabs for layout in layouts)
@@ -153,7 +153,7 @@ def _up(slabs: int) -> int:
 
 
 def _padded(view: wave.View, slabs: int) -> wave.View:
-    """Add slabs without ice."""
+    """Add slabs without ice at the end."""
     if view.ice is None:
         return view
     share, mean = (np.pad(each, [(0, slabs - len(each)), (0, 0)]) for each in (view.ice.share, view.ice.mean))
@@ -161,7 +161,7 @@ def _padded(view: wave.View, slabs: int) -> wave.View:
 
 
 def _noise(layouts: Sequence[Layout], shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Draw each tilt's noise, slab by slab as the CPU does, in as many threads as there are cores."""
+    """Draw the noise of each tilt, slab by slab as on the CPU, in as many threads as there are cores."""
     white = np.empty(shape, np.float32)
 
     def draw(k: int) -> None:
@@ -178,7 +178,7 @@ def _noise(layouts: Sequence[Layout], shape: tuple[int, ...], seed: int) -> NDAr
 
 @cache
 def _program() -> Any:
-    """Compile :func:`tlgen.simulate.multislice.wave.image` for JAX, for several tilts."""
+    """Compile :func:`tlgen.simulate.multislice.wave.image` with JAX, for several tilts."""
     import jax
     from jax import lax
     from jax import numpy as jnp

@@ -1,10 +1,11 @@
-"""Points into slabs on a GPU: what :mod:`tlgen.simulate.multislice.splat` does on a core.
+"""Add points to slabs on a GPU, as :mod:`tlgen.simulate.multislice.splat` does on the CPU.
 
-Points lie on the device in portions, each with its weight, structure after structure. A copy of a structure
-is a row for each of its portions: which one, how it is turned and shifted, and to which tilt's slabs it
-goes. So a scene of many structures, small and large, at several tilts, goes through one compiled program.
+Weighted points are stored on the device in portions of equal size, one structure after the other. Each copy
+of a structure has one row per portion, with the portion's number, rotation, shift, and the tilt to whose
+slabs it is added. A scene of many structures, small and large, at several tilts therefore needs only one
+compiled program.
 
-Sums are whole numbers, because a GPU adds up in any order and only whole numbers come out the same.
+Sums are integers, because a GPU adds in any order and only integer sums do not depend on the order.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from tlgen.simulate.multislice import displaced_ice, solids
 from tlgen.simulate.multislice.slabs import Grid, Layout, slab
 from tlgen.simulate.specimen import tilt_rotation
 
-#: What nothing is denser than: a mean inner potential in V at physical contrast (gold has 30, a column of
-#: its crystal a few times that), and how often a pixel may be covered (a few
-#: times where the cells lie in a row), and what loses most on 1 Å of the way. They bound the sums.
+#: Upper limits, which bound the sums: mean inner potential in V at physical contrast (gold has 30, a column
+#: of its crystal a few times that), how often a pixel may be covered (a few times where cells are in a row),
+#: and largest loss over 1 Å of the path.
 DENSEST, COVERED, LOSSIEST = 200.0, 64.0, 0.2
-#: The largest whole number of the device.
+#: The largest integer on the device.
 MOST = 2**31 - 1
-# Points in a portion, and portions that are placed at a time.
+# Points per portion, and portions that are placed at a time.
 _PORTION, _ROWS = 1024, 512
 _BYTES_A_POINT, _BYTES_AT_A_TIME = 16, 96
 
@@ -39,24 +40,24 @@ Points = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Sums(NamedTuple):
-    """What slabs hold: (tilts, slabs, ny, nx) whole numbers, and what 1 of them stands for."""
+    """Contents of slabs: (tilts, slabs, ny, nx) integers, and the value of one unit."""
 
     whole: Any
     unit: Any
 
     def slab(self, k: Any) -> Any:
-        """Look at a slab, of one tilt's."""
+        """Return one slab of one tilt."""
         return self.whole[k].astype(np.float32) * self.unit
 
 
-#: Which axes of :class:`Sums` are tilts.
+#: The axes of :class:`Sums` that run over tilts.
 AXES = Sums(0, None)
 
 
 def atoms(
     device: Any, layouts: Sequence[Layout], acq: Acquisition, grid: Grid, shape: tuple[int, ...]
 ) -> Sums:
-    """Put the atoms' potential, V Å³, of several tilts into slabs of a shape (tilts, slabs, ny, nx)."""
+    """Add the atoms' potential, V Å³, at several tilts to slabs of a shape (tilts, slabs, ny, nx)."""
     factor = 1.0 if isinstance(acq.contrast, str) else max(1.0, acq.contrast)
     return _placed(device, layouts, _atoms_of, acq, grid, shape, DENSEST * factor)
 
@@ -64,32 +65,32 @@ def atoms(
 def lost(
     device: Any, layouts: Sequence[Layout], acq: Acquisition, grid: Grid, shape: tuple[int, ...]
 ) -> Sums:
-    """Put what atoms lose beyond the grid, Å², at several tilts into slabs (tilts, slabs, ny, nx)."""
+    """Add the atoms' losses beyond the grid, Å², at several tilts to slabs (tilts, slabs, ny, nx)."""
     return _placed(device, layouts, _lost_of, acq, grid, shape, LOSSIEST)
 
 
 def cells(
     device: Any, layouts: Sequence[Layout], acq: Acquisition, grid: Grid, shape: tuple[int, ...]
 ) -> Sums:
-    """Put the volume, Å³, that atoms cover at several tilts into slabs of a shape (tilts, slabs, ny, nx)."""
+    """Add the volume that atoms cover, Å³, at several tilts to slabs of a shape (tilts, slabs, ny, nx)."""
     return _placed(device, layouts, _cells_of, acq, grid, shape, COVERED)
 
 
 def memory(layouts: Sequence[Layout], acq: Acquisition) -> int:
-    """Estimate the bytes on the device for the points of some tilts, and for placing them."""
+    """Estimate the bytes on the device that the points of some tilts need, and placing them."""
     molecules = {m.digest: m.n_atoms + _PORTION for layout in layouts for m, _, _ in layout.standing}
     points = sum(molecules.values()) * channels(acq)  # cells are fewer than atoms
     return points * _BYTES_A_POINT + _ROWS * _PORTION * _BYTES_AT_A_TIME
 
 
 def tilts_that_fit(shape: tuple[int, int, int]) -> int:
-    """Count the tilts, with slabs of a shape (slabs, ny, nx), whose pixels the device can number."""
+    """Count the most tilts, with slabs of a shape (slabs, ny, nx), whose pixels the device can index."""
     slabs, ny, nx = shape
-    return (MOST - nx - 1) // (slabs * ny * nx)  # a pixel's neighbours are numbered too
+    return (MOST - nx - 1) // (slabs * ny * nx)  # a pixel's neighbours are indexed too
 
 
 def channels(acq: Acquisition) -> int:
-    """Count what is summed up: potential, and covered volume and losses where they are needed."""
+    """Count the sums: potential, and covered volume and losses if they are needed."""
     return 1 + bool(acq.ice_density) + (acq.contrast == "physical")
 
 
@@ -98,14 +99,14 @@ def channels(acq: Acquisition) -> int:
 
 @dataclass(frozen=True)
 class _Body:
-    """Something that is turned and shifted as a whole; ``key`` tells it from others."""
+    """A set of points that is rotated and shifted as a whole; ``key`` identifies it."""
 
     key: tuple[Any, ...]
     points: Callable[[], Iterable[Points]] = field(compare=False)
 
 
 class _Copy(NamedTuple):
-    """A body in a tilt's pixels and slabs."""
+    """A copy of a body, with its transform to the pixels and slabs of a tilt."""
 
     body: _Body
     matrix: NDArray[np.float32]
@@ -125,7 +126,7 @@ def _lost_of(layout: Layout, acq: Acquisition, grid: Grid) -> Iterator[_Copy]:
 def _weighed(
     layout: Layout, grid: Grid, weights: NDArray[np.float32], key: tuple[Any, ...]
 ) -> Iterator[_Copy]:
-    """Everything that stands there by what its atoms weigh, by atomic number."""
+    """All molecules and decorations, with atoms weighted by atomic number."""
 
     def of(molecule: Molecule) -> Iterator[Points]:
         yield molecule.positions, weights[molecule.elements] * molecule.occupancy
@@ -149,7 +150,7 @@ def _cells_of(layout: Layout, acq: Acquisition, grid: Grid) -> Iterator[_Copy]:
 def _decorations_of(
     layout: Layout, grid: Grid, weights: NDArray[np.float32] | None, key: tuple[Any, ...]
 ) -> Iterator[_Copy]:
-    """Each decoration once for each pixel that its integration's cells are wide."""
+    """Each decoration, once for each pixel of the integration's cells."""
     scene = layout.scene
     matrix, shift = layout.frame.transform(tilt_rotation(layout.tilt.angle).as_matrix(), np.zeros(3))
     parts = solids.parts(scene, grid.step)
@@ -168,7 +169,7 @@ def _decorations_of(
 
 
 class _Uploaded(NamedTuple):
-    """Portions on the device, and the number of the first one and how many there are of each body."""
+    """Portions on the device, and for each body the number of its first portion and their count."""
 
     places: Any
     weights: Any
@@ -179,7 +180,7 @@ class _Uploaded(NamedTuple):
 def _uploaded(device: Any, bodies: tuple[_Body, ...]) -> _Uploaded:
     import jax
 
-    portions: list[NDArray[np.float32]] = [np.zeros((1, _PORTION, 4), np.float32)]  # one without weight
+    portions: list[NDArray[np.float32]] = [np.zeros((1, _PORTION, 4), np.float32)]  # an empty portion
     spans, first = {}, 1
     for body in bodies:
         points = [np.column_stack([places, weights]) for places, weights in body.points()]
@@ -198,7 +199,7 @@ def _uploaded(device: Any, bodies: tuple[_Body, ...]) -> _Uploaded:
 
 
 class _Rows(NamedTuple):
-    """Portions to be placed: which, how, into which tilt and among how many slabs of it."""
+    """Portions to place: number, transform, tilt, and number of slabs of this tilt."""
 
     portion: Any
     matrix: Any
@@ -241,7 +242,7 @@ def _placed(
         slabs=row([layouts[t].slabs for t, _ in copies], np.int32),
     )
     rows.portion[:total] += rank.astype(np.int32)
-    # a power of two, so that nothing but the last digit is lost
+    # a power of two, so that scaling is exact and only rounding to an integer loses precision
     bound = most * grid.step**2 * slab(layouts[0].scene.voxel_size)
     unit = 2.0 ** -floor(log2(MOST / bound))
     whole = _program()(
@@ -251,14 +252,14 @@ def _placed(
 
 
 def _room(number: int) -> int:
-    """Round a size up to one of few, so that few programs are compiled: 1, 2, 3, 4, 6, 8, 12, 16 ..."""
+    """Round a size up to 1, 2, 3, 4, 6, 8, 12, 16 ..., so that few programs are compiled."""
     power = 1 << max(0, number - 1).bit_length()
     return power * 3 // 4 if power >= 4 and number <= power * 3 // 4 else power
 
 
 @cache
 def _program() -> Any:
-    """Compile :func:`tlgen.simulate.multislice.splat.share` for JAX, for portions of points."""
+    """Compile the equivalent of :func:`tlgen.simulate.multislice.splat.share` with JAX, for portions."""
     import jax
     from jax import lax
     from jax import numpy as jnp
@@ -272,7 +273,7 @@ def _program() -> Any:
         def block(k: Any, whole: Any) -> Any:
             each = _Rows(*(lax.dynamic_slice_in_dim(values, k * _ROWS, _ROWS) for values in rows))
             a, b, c = (places[each.portion, :, axis] for axis in range(3))
-            # by hand: a product of matrices would be rounded to ten bits on some GPUs
+            # written out, because some GPUs round matrix products to ten bits
             x, y, z = (
                 each.matrix[:, i, 0, None] * a
                 + each.matrix[:, i, 1, None] * b
@@ -285,7 +286,7 @@ def _program() -> Any:
             ix, iy = x.astype(jnp.int32), y.astype(jnp.int32)
             within = jnp.clip(z.astype(jnp.int32), 0, each.slabs[:, None] - 1)
             at = (((each.tilt[:, None] * slabs + within) * ny) + iy) * nx + ix
-            at = jnp.where(inside, at, size)  # beyond the end, where nothing is added
+            at = jnp.where(inside, at, size)  # an index beyond the end is ignored
             fx, fy = x - ix, y - iy
             lower, upper = weight * (1 - fy), weight * fy
             for further, part in (

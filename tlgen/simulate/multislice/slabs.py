@@ -1,6 +1,6 @@
-"""The scene in slabs across the beam: how fine the grid is, where the slabs lie and what stands in them.
+"""Divide the scene into slabs across the beam: the pixel grid, the position of the slabs, and their contents.
 
-None of this depends on what computes the images; :mod:`tlgen.simulate.multislice.on_cpu` and
+None of this depends on the device. :mod:`tlgen.simulate.multislice.on_cpu` and
 :mod:`tlgen.simulate.multislice.on_gpu` fill the slabs.
 """
 
@@ -24,24 +24,25 @@ from tlgen.simulate.multislice import displaced_ice, splat
 from tlgen.simulate.specimen import ice_overhang, tilt_rotation
 from tlgen.tilts.scheme import Tilt
 
-#: Å; pixels are at most this, or a sixth of a voxel. What is scattered beyond the grid's frequencies is not
-#: lost to the others: with a quarter of 16 Å, the image's largest features had a tenth too little power.
+#: Pixels are at most 2 Å or a sixth of a voxel, whichever is larger. Scattering beyond the grid's
+#: frequencies also affects lower ones: with pixels of a quarter of a 16 Å voxel, the largest features of an
+#: image had a tenth too little power.
 FINEST_GRID, PIXELS_PER_VOXEL = 2.0, 6
 THINNEST_SLAB, THICKEST_SLAB = 20.0, 200.0  # Å
 
 
 def slab(voxel_size: float) -> float:
-    """Thickness of a slab in Å, at most, that changes nothing at so large a voxel (Å).
+    """Largest thickness of a slab in Å that does not affect images with voxels of ``voxel_size`` Å.
 
-    Half a slab is by how much an atom is out of focus at most; the phase that this makes at the voxels'
-    Nyquist frequency is 0.016 radians at 300 kV.
+    An atom is out of focus by at most half a slab. At 300 kV, the resulting phase error at the voxels'
+    Nyquist frequency is 0.016 radians.
     """
     return min(max(2 * voxel_size**2, THINNEST_SLAB), THICKEST_SLAB)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """``nx`` by ``ny`` pixels of ``step`` Å; the image starts at pixel (x0, y0)."""
+    """Grid of ``nx`` by ``ny`` pixels of ``step`` Å; the image starts at pixel (x0, y0)."""
 
     step: float
     nx: int
@@ -52,18 +53,18 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of an array of the pixels."""
+        """Shape of an array over the grid, (ny, nx)."""
         return self.ny, self.nx
 
 
 def grid_of(scene: Scene, acq: Acquisition) -> Grid:
-    """Lay a grid over the image and the padding around it; InputError if voxel sizes differ."""
+    """Choose the grid for the image and its padding; InputError if voxel sizes differ."""
     optics.check_voxel_size(scene, acq)
     return grid_for(scene.shape, acq)
 
 
 def grid_for(shape: tuple[int, int, int], acq: Acquisition) -> Grid:
-    """Lay a grid over the image of ``shape`` (z, y, x) voxels and the padding around it."""
+    """Choose the grid for the image of a scene of ``shape`` (z, y, x) voxels, with its padding."""
     oversampling = ceil(acq.voxel_size / max(FINEST_GRID, acq.voxel_size / PIXELS_PER_VOXEL))
     step = acq.voxel_size / oversampling
     margin = ceil(acq.padding / step)
@@ -73,7 +74,7 @@ def grid_for(shape: tuple[int, int, int], acq: Acquisition) -> Grid:
 
 
 class Standing(NamedTuple):
-    """A molecule of points and where it stands: its ``Frame.transform`` (:mod:`.splat`)."""
+    """A molecule of points and its position, as ``Frame.transform`` gives it (:mod:`.splat`)."""
 
     molecule: Molecule
     matrix: NDArray[np.float32]
@@ -82,24 +83,24 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What the wave meets at one tilt.
+    """The specimen at one tilt, divided into slabs.
 
     Attributes
     ----------
     scene, tilt
-        What was laid out.
+        The scene, and the tilt.
     frame
-        Where pixels and slabs lie.
+        Position of pixels and slabs.
     slabs
-        Their number.
+        Number of slabs.
     standing
-        Every copy of a molecule.
+        All copies of all molecules.
     ice
-        (slabs, nx) share of the slab that the block of ice fills; it is the same along y.
+        (slabs, nx) share of each slab's column that the block of ice fills; it is constant along y.
     squared_radius
-        Mean of the atoms' projected potentials, Å².
+        Mean squared radius of the atoms' projected potentials, Å².
     squared_radius_covered
-        The same of what is put to one point of the covered volume.
+        Mean squared radius of the covered volume that each point represents, Å².
     """
 
     scene: Scene
@@ -112,12 +113,12 @@ class Layout:
     squared_radius_covered: float
 
     def depth(self, k: int) -> float:
-        """Centre of a slab along the beam, Å from the centre of the box."""
+        """Position of a slab's centre along the beam, Å from the centre of the box."""
         return (k + 0.5 - self.slabs / 2) * self.frame.thickness
 
 
 def lay_out(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid: Grid) -> Layout:
-    """Turn a scene to a tilt and lay slabs across the beam, as many as hold all of it."""
+    """Rotate a scene to a tilt, and divide all of it into slabs across the beam."""
     turn = tilt_rotation(tilt.angle)
     any_molecules = bool(len(scene.which))
     rotations = (turn * Rotation.from_quat(scene.quaternions)).as_matrix() if any_molecules else ()
@@ -133,7 +134,7 @@ def lay_out(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid: 
         overhang = ice_overhang(scene, tilt.angle, grid.x0 * grid.step) if acq.ice_density else 0.0
         half = max(half, layer(scene, acq).reach(scene.box[0] / 2 + overhang, tilt.angle))
     slabs = max(1, ceil(2 * half / slab(scene.voxel_size)))
-    # from the centre of the box to pixels, whose centres have whole numbers
+    # pixel coordinates of the centre of the box; pixel centres are at whole numbers
     first = (scene.box[0] / 2 / grid.step + grid.x0 - 0.5, scene.box[1] / 2 / grid.step + grid.y0 - 0.5)
     frame = splat.Frame(grid.step, first, half, max(2 * half, 1.0) / slabs)
 
@@ -144,10 +145,10 @@ def lay_out(scene: Scene, library: Library, acq: Acquisition, tilt: Tilt, grid: 
 
 
 def _squared_radii(scene: Scene, molecules: dict[int, Molecule], acq: Acquisition) -> tuple[float, float]:
-    """Mean squared radii, in projection, of the atoms by potential and of the cover by volume, Å²."""
+    """Mean squared radii in projection, Å²: of atoms weighted by potential, of covered cells by volume."""
     scattering = potentials.scattering(acq.contrast)
     copies = np.bincount(scene.which, minlength=len(scene.digests)) if molecules else np.zeros(0)
-    radii = np.zeros((2, 2))  # sums of weights and of weights times squared radii: of atoms, of cells
+    radii = np.zeros((2, 2))  # for atoms and for cells: sums of weights, and of weights times squared radii
     for k, molecule in molecules.items():
         counts = np.bincount(molecule.elements, molecule.occupancy, minlength=len(scattering.integral))
         weight = copies[k] * counts * scattering.integral
@@ -163,15 +164,15 @@ def _squared_radii(scene: Scene, molecules: dict[int, Molecule], acq: Acquisitio
 def _ice_profile(
     scene: Scene, acq: Acquisition, tilt: Tilt, grid: Grid, slabs: int, thickness: float
 ) -> NDArray[np.float32]:
-    """Share of each slab and column that lies in the tilted block of ice."""
+    """Share of each column of a slab that lies in the tilted block of ice."""
     angle = np.radians(tilt.angle)
     parts = max(8, ceil(thickness / 2.5))
     x = (np.arange(grid.nx) - grid.x0 + 0.5) * grid.step - scene.box[0] / 2
     z = (np.arange(slabs * parts) + 0.5 - slabs * parts / 2) * thickness / parts
-    # turned back to the untilted block
+    # rotated back to the frame of the untilted block
     x_block = x * np.cos(angle) - z[:, None] * np.sin(angle)
     z_block = x * np.sin(angle) + z[:, None] * np.cos(angle)
-    # at least a pixel more than the margin, so that an untilted block fills the grid to its last pixel
+    # at least one pixel beyond the margin, so that an untilted block fills the grid to its last pixel
     end = scene.box[0] / 2 + ice_overhang(scene, tilt.angle, (grid.x0 + 1) * grid.step)
     inside = (np.abs(x_block) <= end) & layer(scene, acq).inside(x_block, z_block)
     return np.asarray(inside.reshape(slabs, parts, grid.nx).mean(axis=1), np.float32)

@@ -1,11 +1,11 @@
-"""Decorations in our own engine: their mean inner potential, integrated from the geometry.
+"""Decorations in the multislice engine: their mean inner potential, integrated from the geometry.
 
-A material's mean inner potential is the number of its atoms in a volume times the integral of each atom's
+The mean inner potential of a material is the number of atoms per volume times the integral of an atom's
 potential (Kirkland 2010, section 5.2: the projected potential of independent atoms is their sum). The
-integrals are those that Parakeet's engine has at 1 Å a pixel (:mod:`tlgen.simulate.microscope.potentials`),
-so that a body shows the contrast here that it shows as single atoms there; single atoms at a tomogram's
-resolution are no more than this mean. Ice is displaced as atoms displace it: to a third, and also in the rim
-that the discs of the outermost atoms cover.
+integrals are those of Parakeet's engine at 1 Å per pixel (:mod:`tlgen.simulate.microscope.potentials`), so
+that a body has the same contrast here as with single atoms there. At a tomogram's resolution, single atoms
+cannot be distinguished from this mean. Ice is displaced as by atoms: it is reduced to a third, also in the
+rim that the discs of the outermost atoms cover.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from tlgen.simulate.multislice.splat import Frame, share
 from tlgen.simulate.specimen import tilt_rotation
 from tlgen.tilts.scheme import Tilt
 
-#: Å; the rim around a body in which its atoms displace ice, on average over directions.
+#: Å; width of the rim around a body in which its atoms displace ice, averaged over directions.
 RIM = 1.2
-#: Bytes that the integration takes at a time, measured in a box of 2048 x 2048 x 1024 Å.
+#: Bytes of memory for the integration, measured in a box of 2048 x 2048 x 1024 Å.
 MEMORY = 300_000_000
-# Å; cells of the integration, at most. They are finer where voxels are.
+# Å; largest cells of the integration. They are smaller for small voxels.
 _COARSEST = 4.0
 
 
 def inner_potential(material: Material, scattering: Scattering | None = None) -> float:
-    """Mean inner potential of a material in V; Parakeet's contrast unless another is given."""
+    """Mean inner potential of a material in V; by default with Parakeet's contrast."""
     return per_volume(material, (scattering or potentials.scattering()).integral)
 
 
 def per_volume(material: Material, weights: NDArray[np.float32]) -> float:
-    """Sum of its atoms' weights, which are by atomic number, in 1 Å³ of a material."""
+    """Sum of the atoms' weights in 1 Å³ of a material; ``weights`` is indexed by atomic number."""
     return material.atoms * float(material.shares @ weights[material.elements])
 
 
@@ -52,18 +52,18 @@ def decorate(
     slabs: Sequence[NDArray[np.float32]],
     weights: Sequence[NDArray[np.float32] | None],
 ) -> None:
-    """Add what the atoms of all decorations weigh, and the ice that they displace, to slabs, in place.
+    """Add the atoms of all decorations, and the ice that they displace, to slabs, in place.
 
     Parameters
     ----------
     scene, tilt
-        Whose decorations, and how they are turned.
+        The scene with the decorations, and the tilt.
     frame
-        Where pixels and slabs lie.
+        Position of pixels and slabs.
     slabs
-        (slabs, ny, nx) of each pixel's sums: one array for each of the weights.
+        One array (slabs, ny, nx) of sums for each of the weights.
     weights
-        Of atoms, by atomic number; None for the ice that they displace, Å³.
+        Weights of atoms, indexed by atomic number; None for the volume of displaced ice, Å³.
     """
     n = parts(scene, frame.step)
     matrix, shift = frame.transform(tilt_rotation(tilt.angle).as_matrix(), np.zeros(3))
@@ -75,14 +75,15 @@ def decorate(
 def integrate(
     decoration: Decoration, scene: Scene, step: float, weights: Sequence[NDArray[np.float32] | None]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Integrate the weights of a decoration's atoms, and for None the volume of ice that it displaces.
+    """Integrate the weights of a decoration's atoms, or, for None, the volume of the displaced ice.
 
     Yields
     ------
     points : ndarray, float32
-        (n, 3) Å from the centre of the box; the middles of cells :func:`parts` pixels of ``step`` Å wide.
+        (n, 3) Å from the centre of the box; centres of cells, which are :func:`parts` pixels of ``step`` Å
+        wide.
     amounts : ndarray, float32
-        (n, weights) of the weights' unit, or Å³, in each.
+        (n, weights) sum in each cell, in the weights' unit or in Å³.
     """
     densities = [
         decoration_matter.Density(_unity, RIM)
@@ -94,12 +95,12 @@ def integrate(
 
 
 def parts(scene: Scene, step: float) -> int:
-    """How many pixels of ``step`` Å the integration's cells are wide."""
+    """Width of the integration's cells, in pixels of ``step`` Å."""
     return max(1, int(min(_COARSEST, scene.voxel_size / 2) / step))
 
 
 def offsets(number: int) -> NDArray[np.float32]:
-    """From a cell's middle to those of the pixels that it is spread over, (number², 3) pixels and slabs."""
+    """Offsets from a cell's centre to the centres of its pixels: (number², 3) in pixels and slabs."""
     along = np.arange(number, dtype=np.float32) - np.float32((number - 1) / 2)
     y, x = np.meshgrid(along, along, indexing="ij")
     return np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3)
@@ -118,10 +119,10 @@ def _share_out(
     shift: NDArray[np.float32],
     parts: int,
 ) -> None:
-    """Spread each cell's amounts over the pixels that it is wide, in place.
+    """Distribute each cell's amounts over its pixels, in place.
 
-    Each of the cell's pixels is shared out to the four around it, as :func:`.splat.share` does; together that
-    is a row of ``parts + 1`` weights along x times one along y.
+    Each of the cell's pixels is distributed over the four grid pixels around it, as in :func:`.splat.share`.
+    In total this is the product of ``parts + 1`` weights along x and as many along y.
     """
     m, s = matrix, shift
     one, part = np.float32(1), np.float32(1 / parts)
@@ -134,7 +135,7 @@ def _share_out(
         y = m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + s[1] - middle
         z = m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + s[2]
         if not (x >= 0 and y >= 0 and x < nx - parts and y < ny - parts):
-            for k in range(parts * parts):  # at the grid's edge, pixel by pixel
+            for k in range(parts * parts):  # pixel by pixel at the edge of the grid
                 for channel in range(len(slabs)):
                     share(
                         slabs[channel], x + np.float32(k % parts), y + np.float32(k // parts), z,

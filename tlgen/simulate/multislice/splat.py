@@ -1,8 +1,9 @@
-"""Points with weights, placed by rotation and shared out to the pixels of slabs.
+"""Add weighted points to the pixels of slabs, after rotation and shift.
 
-Each point goes into the slab that it lies in and there to the four pixels around it, in proportion to how
-near it is (bilinear, the square of a pixel's own transfer, which :mod:`tlgen.simulate.multislice.multislice`
-takes out again). Sums are in the order of the points, so they are the same to the bit every time.
+Each point is added to the slab in which it lies, where its weight is distributed over the four surrounding
+pixels by bilinear interpolation. This multiplies the transform by the square of a pixel's own transfer
+function, which :mod:`tlgen.simulate.multislice.wave` divides out again. Points are added in their order, so
+the sums are the same to the last bit every time.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Frame:
-    """Where pixels and slabs lie.
+    """Position of pixels and slabs.
 
     Attributes
     ----------
     step
         Å; edge of a pixel.
     first
-        Pixel (x, y) of the centre of the box; pixels' centres have whole numbers.
+        Pixel coordinates (x, y) of the centre of the box; pixel centres are at whole numbers.
     half
-        Å; half the thickness of all slabs, which lie around the centre of the box.
+        Å; half of the total thickness of all slabs, which are centred on the box.
     thickness
-        Å; of a slab.
+        Å; thickness of a slab.
     """
 
     step: float
@@ -38,12 +39,12 @@ class Frame:
     def transform(
         self, rotation: NDArray[np.float64], position: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Matrix and shift from Å in a structure's frame to pixels and slabs.
+        """Matrix and shift that convert Å in a structure's frame to pixels and slabs.
 
         Parameters
         ----------
         rotation, position
-            (3, 3) and (3,) Å; of the structure, relative to the centre of the box.
+            (3, 3) and (3,) Å; rotation of the structure, and its position relative to the centre of the box.
         """
         units = np.array([self.step, self.step, self.thickness])
         shift = position / units + (*self.first, self.half / self.thickness)
@@ -52,7 +53,7 @@ class Frame:
 
 @numba.njit(cache=True, nogil=True)
 def depth(positions: NDArray[np.float32], row: NDArray[np.float32]) -> tuple[float, float]:
-    """Least and greatest of the points' coordinate along a direction ``row``."""
+    """Smallest and largest coordinate of the points along a direction ``row``."""
     low, high = np.float32(np.inf), np.float32(-np.inf)
     for i in range(len(positions)):
         z = row[0] * positions[i, 0] + row[1] * positions[i, 1] + row[2] * positions[i, 2]
@@ -62,7 +63,7 @@ def depth(positions: NDArray[np.float32], row: NDArray[np.float32]) -> tuple[flo
 
 @numba.njit(cache=True, nogil=True)
 def share(slabs: NDArray[np.float32], x: np.float32, y: np.float32, z: np.float32, w: np.float32) -> None:
-    """Share a weight at pixel (x, y) and slab z out to the four pixels around it, in place."""
+    """Distribute a weight at pixel (x, y) and slab z over the four pixels around it, in place."""
     n, ny, nx = slabs.shape
     if not (x >= 0 and y >= 0 and x < nx - 1 and y < ny - 1):
         return
@@ -90,13 +91,13 @@ def place(
     Parameters
     ----------
     slabs
-        What they are added to.
+        The slabs to add to.
     positions
         (m, 3) Å in the structure's frame.
     weights
-        (m,) of the points.
+        (m,) weights of the points.
     matrix, shift
-        Of :meth:`Frame.transform`.
+        From :meth:`Frame.transform`.
     """
     m, s = matrix, shift
     for i in range(len(positions)):
@@ -117,9 +118,9 @@ def place_atoms(
     matrix: NDArray[np.float32],
     shift: NDArray[np.float32],
 ) -> None:
-    """Add atoms of ``integral[element]`` each to slabs, in place; see :func:`place`.
+    """Add atoms to slabs, each with the weight ``integral[element]``, in place; see :func:`place`.
 
-    ``occupancy`` is (m,), or (1,) where it is the same for all.
+    ``occupancy`` is (m,), or (1,) if it is the same for all atoms.
     """
     m, s = matrix, shift
     each = len(occupancy) > 1

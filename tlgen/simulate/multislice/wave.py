@@ -1,9 +1,9 @@
-"""From filled slabs to an image in voxels: one code for every device.
+"""Compute an image in voxels from filled slabs; the same code is used for every device.
 
-A plane wave goes through the slabs by multislice (Cowley & Moodie 1957; Kirkland 2010, chapter 6), then
-through the lens; its intensity is what the detector sees, and is binned to voxels. Everything is done by the
-few operations of :class:`Operations`, which :mod:`tlgen.simulate.multislice.on_cpu` and
-:mod:`tlgen.simulate.multislice.on_gpu` supply; what multiplies a Fourier transform is prepared here, on the
+A plane wave is propagated through the slabs by multislice (Cowley & Moodie 1957; Kirkland 2010, chapter 6),
+then through the lens. Its intensity is recorded by the detector and binned to voxels. All steps use the few
+operations of :class:`Operations`, which :mod:`tlgen.simulate.multislice.on_cpu` and
+:mod:`tlgen.simulate.multislice.on_gpu` provide. The factors on Fourier transforms are computed here, on the
 host and in double precision.
 """
 
@@ -23,43 +23,43 @@ from catalogs.schema import Acquisition
 from tlgen.simulate.microscope import binning, inelastic, optics, potentials
 from tlgen.simulate.multislice.slabs import Grid, Layout
 
-#: An array of the device: NumPy's, or JAX's.
+#: An array on the device: from NumPy or from JAX.
 Array = Any
-#: Factors along y and x whose product over the grid is meant.
+#: Factors along y and x; they stand for their outer product over the grid.
 Axes = tuple[Array, Array]
 
 
 @dataclass(frozen=True)
 class Operations:
-    """What is done to arrays (ny, nx) of single precision; each may overwrite its first argument.
+    """Operations on single-precision arrays (ny, nx); each may overwrite its first argument.
 
     Attributes
     ----------
     ones
-        A plane wave of a shape.
+        A plane wave of a given shape.
     rfft2, irfft2
-        Real image to its half plane, and back to an image of a shape.
+        Transform a real image to its half plane, and back to an image of a given shape.
     fft2, ifft2
-        Of a wave.
+        Transform a wave, and back.
     times
         Product of two arrays.
     mix
         ``a of_a - b of_b + c of_c`` of six arrays.
     add_to_row
-        A spectrum with something added to its first row.
+        Add a row to the first row of a spectrum.
     damp
-        White noise made as strong as the ice in each column of a slab.
+        Scale white noise to the strength of the ice in each column of a slab.
     refract
         A wave times ``exp(i sigma phase)``.
     with_ice
-        What atoms lose, with what the ice loses: ``lost + max(share of_ice - covered of_cover, 0)`` of
+        Losses of atoms and ice: ``lost + max(share of_ice - covered of_cover, 0)``, with the arguments
         ``(lost, covered, share, of_cover, of_ice)``.
     fade
         A wave times ``exp(-lost / area)``.
     intensity
         Squared modulus of a wave.
     repeat
-        ``state = body(k, state)`` for k from 0, so many times.
+        ``state = body(k, state)`` for k from 0, a given number of times.
     """
 
     ones: Callable[[tuple[int, int]], Array]
@@ -79,20 +79,21 @@ class Operations:
 
 
 class Common(NamedTuple):
-    """What all tilts of a series share.
+    """Factors that are the same for all tilts of a series.
 
     Attributes
     ----------
     sigma
-        Radians per V Å of projected potential.
+        Interaction constant, radians per V Å of projected potential.
     area
-        Å² of a pixel.
+        Area of a pixel, Å².
     lens
-        (ny, nx) what multiplies the wave's transform.
+        (ny, nx) factor on the transform of the wave.
     ice
-        (ny, nx // 2 + 1) what multiplies white noise's, to be ice of variance 1; nothing without ice.
+        (ny, nx // 2 + 1) factor on the transform of white noise that makes ice of variance 1; None without
+        ice.
     voxel
-        Binning, and the way from a voxel's first pixel to its centre.
+        Binning, and the shift from a voxel's first pixel to its centre.
     """
 
     sigma: Array
@@ -103,22 +104,22 @@ class Common(NamedTuple):
 
 
 class InIce(NamedTuple):
-    """What the ice of one tilt needs.
+    """Factors for the ice of one tilt.
 
     Attributes
     ----------
     displaced, displaced_scale
-        What the transform of covered volume is multiplied by to be potential.
+        Factors that turn the transform of the covered volume into that of the displaced ice's potential.
     field, field_scale
-        What that of noise is multiplied by, on top of :attr:`Common.ice`.
+        Factors on the transform of the noise, in addition to :attr:`Common.ice`.
     share
         (slabs, nx) share of each column of a slab that is ice.
     mean
-        (slabs, nx // 2 + 1) transform along x of the ice's own potential.
+        (slabs, nx // 2 + 1) transform along x of the mean potential of the ice.
     volume
-        Å³ of a column of a slab.
+        Volume of a column of a slab, Å³.
     lost
-        Å² that a column of ice loses, and that a covered Å³ of it loses less.
+        Loss of a column of ice, Å², and the reduction of this loss per Å³ of covered volume.
     """
 
     displaced: Axes
@@ -132,18 +133,18 @@ class InIce(NamedTuple):
 
 
 class View(NamedTuple):
-    """What belongs to one tilt.
+    """Factors for one tilt.
 
     Attributes
     ----------
     atoms
-        What the transform of the atoms' integrals is multiplied by.
+        Factor on the transform of the atoms' integrals.
     ice
-        None without ice.
+        Factors for the ice; None without ice.
     step, back
         Propagators: over one slab, and from the last slab to the middle of the box.
     detector
-        (ny, nx // 2 + 1) what the detector does before electrons are drawn; None if nothing.
+        (ny, nx // 2 + 1) response of the detector before electrons are drawn; None for a perfect detector.
     """
 
     atoms: Axes
@@ -154,17 +155,17 @@ class View(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """Slabs with what is in them.
+    """The contents of the slabs.
 
     Attributes
     ----------
     number
-        Of slabs that the wave goes through.
+        Number of slabs that the wave passes.
     potential, covered, lost, white
-        Slab number -> (ny, nx): V Å³ of the atoms' potential, Å³ of each pixel's volume that atoms cover,
-        Å² that they lose beyond the grid, and white noise, of which the ice becomes.
-        They are asked for in their order, noise once. Nothing is covered without ice,
-        and nothing lost at a contrast without losses.
+        Slab number -> (ny, nx): potential of the atoms in V Å³, volume that atoms cover in Å³, loss of the
+        atoms beyond the grid in Å², and white noise from which the ice is made. Slabs are requested in
+        order, and the noise of each only once. ``covered`` is None without ice, and ``lost`` is None for a
+        contrast without losses.
     """
 
     number: Any
@@ -176,7 +177,7 @@ class Filled(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the grid (ny, nx), and where (first pixel) and how often (pixels) the image's voxels lie in it."""
+    """Shape of the grid (ny, nx), and the image's voxels in it: first pixel, spacing in pixels, number."""
 
     shape: tuple[int, int]
     first: tuple[int, int]
@@ -205,7 +206,7 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
         else:
             covered = filled.covered(k)
             white = ops.damp(filled.white(k), covered, view.ice.share[k], view.ice.volume)
-            # atoms, less the ice that they displace, plus the ice's field
+            # atoms, minus the ice that they displace, plus the fluctuations of the ice
             projected = ops.mix(
                 projected, of_atoms, ops.rfft2(covered), of_displaced, ops.rfft2(white), of_field
             )
@@ -224,7 +225,7 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
 
     last = filled.number - 1
     wave = ops.repeat(last, lambda k, wave: ops.ifft2(ops.times(through(k, wave), step)), ops.ones(shape))
-    # from the last slab back to the middle of the box, where the lens is focused, then through the lens
+    # propagate from the last slab back to the middle of the box, which is in focus, then through the lens
     spectrum = ops.times(ops.times(through(last, wave), _outer(view.back)), common.lens)
     seen = ops.intensity(ops.ifft2(spectrum))
     if view.detector is not None:
@@ -236,12 +237,12 @@ def image(ops: Operations, sizes: Sizes, common: Common, view: View, filled: Fil
 
 
 def sizes_of(layout: Layout, grid: Grid) -> Sizes:
-    """Say where the image lies in the grid."""
+    """Return the position of the image in the grid."""
     return Sizes(grid.shape, (grid.y0, grid.x0), grid.oversampling, layout.scene.shape[1:])
 
 
 def common(layout: Layout, acq: Acquisition, grid: Grid) -> Common:
-    """Prepare what the tilts of a series share."""
+    """Prepare the factors that are the same for all tilts of a series."""
     n = grid.oversampling
     shift = (n - 1) / 2 * grid.step  # from the first pixel of a voxel to its centre
     y, x = (
@@ -261,21 +262,21 @@ def common(layout: Layout, acq: Acquisition, grid: Grid) -> Common:
 
 
 def view(layout: Layout, acq: Acquisition, grid: Grid, number: int, *, detected: bool) -> View:
-    """Prepare what belongs to one tilt.
+    """Prepare the factors for one tilt.
 
     Parameters
     ----------
     layout, acq, grid
-        What was laid out, and how.
+        The specimen in slabs, the acquisition and the grid.
     number
-        Of slabs that the wave goes through: those of the layout, and empty ones after them.
+        Number of slabs that the wave passes: those of the layout, followed by empty ones.
     detected
-        Whether the detector is in the picture.
+        Whether to include the detector.
     """
     lam = optics.wavelength(acq.voltage)
     qy, qx = _frequencies(grid)
     b = optics.b_factor(acq, layout.tilt) / 4
-    # bilinear splatting is the square of a pixel's own transfer
+    # compensates for bilinear splatting, whose transfer is the square of a pixel's own
     pixel = [np.sinc(q * grid.step) ** -2 for q in (qy, qx)]
     ice = _in_ice(layout, acq, grid, b, pixel) if acq.ice_density else None
     detector = None
@@ -296,7 +297,7 @@ def _in_ice(
     qy, qx = _frequencies(grid)
     thickness = layout.frame.thickness
     scattering = potentials.scattering(acq.contrast)
-    water = potentials.WATER * acq.ice_density  # molecules a cubic angstrom
+    water = potentials.WATER * acq.ice_density  # molecules per cubic angstrom
     density = scattering.ice_mean * water
     variance = scattering.ice_variance * water * thickness
     lost = inelastic.of_water(acq, grid.step)
@@ -317,7 +318,7 @@ def _in_ice(
 
 
 def _frequencies(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of the half plane that a real image has, 1/Å, along y and x."""
+    """Frequencies of the half plane of a real image along y and x, 1/Å."""
     return scipy.fft.fftfreq(grid.ny, grid.step), scipy.fft.rfftfreq(grid.nx, grid.step)
 
 
@@ -332,7 +333,7 @@ def _gaussian(
     fall: float,
     times: list[NDArray[np.float64]] | None = None,
 ) -> Axes:
-    """exp(-fall q²) along the axes of a grid of frequencies, times a function of each of them."""
+    """exp(-fall q²) along the axes of a grid of frequencies, times a function along each axis."""
     y, x = np.exp(-fall * qy**2), np.exp(-fall * qx**2)
     if times:
         y, x = y * times[0], x * times[1]
@@ -340,7 +341,7 @@ def _gaussian(
 
 
 def _propagator(grid: Grid, distance: float) -> Axes:
-    """Fresnel propagator along y and x over ``distance`` wavelengths times Å."""
+    """Fresnel propagator along y and x; ``distance`` is the distance times the wavelength, Å²."""
     y, x = (
         np.exp(-1j * pi * distance * scipy.fft.fftfreq(n, grid.step) ** 2).astype(np.complex64)
         for n in grid.shape
@@ -350,16 +351,16 @@ def _propagator(grid: Grid, distance: float) -> Axes:
 
 @lru_cache(maxsize=4)
 def _lens(shape: tuple[int, int], step: float, acq: Acquisition) -> NDArray[np.complex64]:
-    """Transfer of the wave by the lens, the same for all tilts of a series."""
+    """Transfer function of the lens, which is the same for all tilts of a series."""
     lens = optics.transfer(shape, step, acq)
     return lens * optics.phase_plate(shape, step, acq) if acq.phase_plate else lens
 
 
 @lru_cache(maxsize=4)
 def _ice_shape(shape: tuple[int, int], step: float, acq: Acquisition) -> NDArray[np.float32]:
-    """Amplitude over the half plane of white noise that becomes ice of variance 1 at 1 Å a pixel.
+    """Factor on the half plane of white noise that makes ice of variance 1 at 1 Å per pixel.
 
-    Parakeet's field has its variance over all frequencies of its own 1 Å pixels; the grid holds some.
+    The variance of Parakeet's ice is that over all frequencies of its 1 Å pixels; the grid has only some.
     """
     own = optics.frequencies((512, 512), 1.0)
     q2 = optics.frequencies(shape, step)[:, : shape[1] // 2 + 1]
