@@ -22,7 +22,8 @@ from catalogs.errors import InputError
 from catalogs.whole_files import write_text
 
 INDEX = "models.json"
-SUFFIX = ".tlm"
+#: Of a model's file; the first one of those that an index lists.
+SUFFIXES = (".tlm", ".keras")
 
 _URL = re.compile(r"(https?|doi):", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -143,13 +144,11 @@ def find_model(word: str | os.PathLike[str]) -> Path:
             )
         return _brought(address, checksum.lower())
     path = Path(text).expanduser()
-    if path.exists() or len(path.parts) != 1:
-        return path
+    if path.exists() or len(path.parts) != 1 or path.suffix in SUFFIXES:
+        return path  # who opens it says that it is not there
     known = {each.name: each for each in listed()}
     if text in known:
         return known[text].file()
-    if path.suffix == SUFFIX or not known:
-        raise InputError(f"there is no model {text}")
     raise InputError(
         f"there is no model {text}{nearest(text, known)}; give a file, or one of {', '.join(sorted(known))}"
     )
@@ -196,9 +195,9 @@ def write_index(folder: str | os.PathLike[str]) -> list[Entry]:
     from catalogs.model_file import read_card
 
     place = Path(folder)
-    files = sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else []
+    files = sorted(place.glob(f"*{SUFFIXES[0]}")) if place.is_dir() else []
     if not files:
-        raise InputError(f"{place} is no folder with models in it (files that end in {SUFFIX})")
+        raise InputError(f"{place} is no folder with models in it (files that end in {SUFFIXES[0]})")
     entries = []
     for file in files:
         card = read_card(file)

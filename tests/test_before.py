@@ -11,6 +11,7 @@ import pytest
 import tlgen
 import tlpick
 from catalogs import Catalog
+from tlgen.recipes import samples
 from tlgen.recipes.samples import expand
 from tlgen.runs import prepare_structures
 
@@ -28,6 +29,13 @@ SAMPLES = {  # but those whose tilts did not meet 0°, which are taken at other 
 FINGERPRINT = "0082417cf826ff26"
 
 
+@pytest.fixture
+def thin_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that slabs of the multislice engine are one voxel thick, as when these samples were made."""
+    monkeypatch.setattr(samples, "_MULTISLICE_VERSION", 1)
+
+
+@pytest.mark.usefixtures("thin_slabs")
 def test_samples_of_the_demo_have_the_ids_that_they_had() -> None:
     recipe = tlgen.load_recipe(str(DATA / "demo-before.yaml"))
     wanted = prepare_structures.preparations(recipe)
@@ -36,6 +44,14 @@ def test_samples_of_the_demo_have_the_ids_that_they_had() -> None:
     assert {spec.name: spec.sample_id for spec in specs if spec.name in SAMPLES} == SAMPLES
 
 
+def test_only_the_samples_of_the_multislice_engine_are_others_since() -> None:
+    recipe = tlgen.load_recipe(str(DATA / "demo-before.yaml"))
+    specs = expand(recipe, {each.key: each.count for each in prepare_structures.preparations(recipe)})
+    same = {spec.name for spec in specs if SAMPLES.get(spec.name) == spec.sample_id}
+    assert same == {spec.name for spec in specs if spec.acquisition.engine == "parakeet"} & set(SAMPLES)
+
+
+@pytest.mark.usefixtures("thin_slabs")
 def test_a_corpus_of_before_opens_and_counts_as_done(tmp_path: Path) -> None:
     with zipfile.ZipFile(DATA / "corpus-before.zip") as archive:
         archive.extractall(tmp_path)

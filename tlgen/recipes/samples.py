@@ -191,7 +191,7 @@ def expand(recipe: Recipe, preparations: Mapping[str, int]) -> list[SampleSpec]:
                 content["contrast_version"] = _CONTRAST_VERSIONS[acquisition.contrast]
             if acquisition.engine == "multislice" and acquisition.pixel_size > _LARGE_PIXELS:
                 content["pixel_version"] = _LARGE_PIXELS_VERSION
-            if acquisition.engine == "multislice":
+            if acquisition.engine == "multislice" and _MULTISLICE_VERSION > 1:
                 content["multislice_version"] = _MULTISLICE_VERSION
             if not steps_meet(acquisition):  # earlier versions counted angles from tilt_min
                 content["tilt_version"] = 2

@@ -351,7 +351,7 @@ def _identity(
         if simulation is None
         else {record.sample_id: record.checksums for record in (*simulation.train, *simulation.val)}
     )
-    held_out = None if material.held_out is None else _rows(material.held_out)
+    held_out = None if material.held_out is None else _rows(material.held_out.table)
     return digest(
         {
             "parent": parent,

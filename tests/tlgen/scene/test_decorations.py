@@ -234,7 +234,7 @@ def test_what_is_thicker_than_the_ice_is_refused(spec: dict[str, object], word: 
     [
         ({"beads": {"radius": [60, 40]}}, "smaller end must come first"),
         ({"beads": {"radius": [1, 2, 3]}}, "at most 2 items"),
-        ({"beads": {"radius": "5 kg"}}, "no unit"),
+        ({"beads": {"radius": "5 kg"}}, "has an unknown unit"),
         ({"beads": {"radius": 0}}, "radius must be more than zero"),
         ({"beads": {"radius": float("inf")}}, "finite"),
         ({"beads": {"size": 3}}, "Extra inputs"),

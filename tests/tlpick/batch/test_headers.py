@@ -27,5 +27,6 @@ def test_a_header_is_read_once_to_name_the_results_and_once_to_pick(
 
     monkeypatch.setattr(volumes, "_open_file", counted)
     monkeypatch.setattr(run, "write_report", lambda folder: tmp_path / "none")  # its pictures read more
+    monkeypatch.setattr(run, "write_curation", lambda folder: None)
     tlpick.pick_many(ball_model, tmp_path / "a.mrc", tmp_path / "picks")
     assert opened == ["a.mrc", "a.mrc"]

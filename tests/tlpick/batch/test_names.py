@@ -83,7 +83,7 @@ def test_a_name_that_star_cannot_hold_is_refused_at_once(
     tlpick: Run, ball_model: Path, make_balls: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tlpick.network.model.load_network", lambda _: pytest.fail("too late"))
-    write_mrc(tmp_path / "a'b.mrc", make_balls("x", shape=(24, 40, 44), n=1).data, 10.0)
-    refused = tlpick("run", ball_model, tmp_path / "a'b.mrc", "--to", tmp_path / "picks")
+    write_mrc(tmp_path / 'a"b.mrc', make_balls("x", shape=(24, 40, 44), n=1).data, 10.0)
+    refused = tlpick("run", ball_model, tmp_path / 'a"b.mrc', "--to", tmp_path / "picks")
     assert refused.status == 2
     assert "cannot hold the name" in refused.err
