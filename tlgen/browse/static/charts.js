@@ -1,10 +1,10 @@
-// Parameters against each other: one pair large, with the histogram of each, and all pairs small.
+// Plots of parameters against each other: one large plot with histograms, and small plots of all pairs.
 
 import { colour, shown, sized } from "./page.js";
 
-const BINS = 40, FEW = 12, NONE = 255; // bins of a large and of a small histogram; the bin of no value
+const BINS = 40, FEW = 12, NONE = 255; // bins of a large and of a small histogram; the bin of missing values
 
-/** A parameter that varies, ready to be drawn: a place from 0 to 1 and a bin for each sample. */
+/** A parameter that varies, prepared for drawing: a position from 0 to 1 and a bin for each sample. */
 export function parameter(column) {
   let low = Infinity, high = -Infinity;
   if (column.values) {
@@ -31,7 +31,7 @@ function binned(column, bins, low, wide) {
   return { place, bin, bins };
 }
 
-/** Parameters that vary and can be drawn: numbers, and words if there are few of them. */
+/** Parameters that vary and can be drawn: numbers, and words if there are few different ones. */
 export function varying(columns) {
   return columns.filter((c) => (c.parameter || c.name === "split") && (c.values || c.words?.length <= BINS)).map(parameter);
 }
@@ -60,7 +60,7 @@ function label(parameter) {
   return parameter.unit ? `${parameter.name} (${parameter.unit})` : parameter.name;
 }
 
-/** Values at which an axis is marked, and their words. */
+/** Values of the tick marks of an axis, and their labels. */
 function marks(parameter) {
   if (parameter.words) return parameter.words.map((word, k) => [(k + 0.5) / parameter.words.length, word]);
   const wide = parameter.high - parameter.low, size = 10 ** Math.floor(Math.log10(wide / 4));
@@ -72,7 +72,7 @@ function marks(parameter) {
   return found;
 }
 
-/** Points of one word would lie on one line: they are spread, the same way every time. */
+/** Spread points that have the same word, which would otherwise lie on one line; always in the same way. */
 function spread(parameter, i) {
   if (!parameter.words) return parameter.place[i];
   const turn = (i * 0.618034) % 1;
@@ -81,7 +81,7 @@ function spread(parameter, i) {
 
 const FRAME = { left: 74, right: 64, top: 64, bottom: 44 };
 
-/** Draw one pair; returns where its points lie, to choose by. */
+/** Draw one pair; returns the positions of its points, for selection. */
 export function pair(canvas, across, up, all, some) {
   const width = Math.max(300, canvas.parentElement.clientWidth), height = Math.min(520, Math.round(width * 0.8));
   const context = sized(canvas, width, height);
@@ -119,7 +119,7 @@ export function pair(canvas, across, up, all, some) {
   return box;
 }
 
-/** Say a range of a parameter, from 0 to 1 of its axis, as a condition. */
+/** Convert a range of a parameter, from 0 to 1 along its axis, to a condition. */
 export function condition(parameter, from, to) {
   if (parameter.words) {
     const n = parameter.words.length;
@@ -139,7 +139,7 @@ function quoted(word) {
   return `'${word.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
 }
 
-/** Draw every pair of parameters as a histogram, and each alone on the diagonal. */
+/** Draw a two-dimensional histogram of every pair of parameters, and that of each parameter on the diagonal. */
 export function matrix(canvas, parameters, all, some) {
   const n = parameters.length, width = Math.max(300, canvas.parentElement.clientWidth), left = 120;
   const step = Math.max(18, Math.min(90, (width - left) / n)), height = step * n + 8;

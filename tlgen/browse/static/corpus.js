@@ -1,4 +1,4 @@
-// The page of a corpus: a condition chooses samples; table and charts show those.
+// The page of a corpus: a condition selects samples, and the table and the charts show them.
 
 import { condition, matrix, pair, varying } from "./charts.js";
 import { ask, make, painted } from "./page.js";
@@ -65,7 +65,7 @@ function drawCharts() {
   grid = matrix(at("matrix"), parameters, all, some);
 }
 
-/** Ask the server which samples the condition chooses, and show them. */
+/** Ask the server which samples meet the condition, and show them. */
 async function filter() {
   const started = performance.now(), where = at("where").value.trim();
   at("error").textContent = "";
@@ -77,7 +77,7 @@ async function filter() {
     found = some ? null : { rows: all, version: data.version };
     if (!found) return;
   }
-  if (found.version !== data.version) return location.reload(); // samples have come or gone
+  if (found.version !== data.version) return location.reload(); // samples were added or removed
   some = found.rows;
   history.replaceState(null, "", where ? `?where=${encodeURIComponent(where)}` : "/");
   table.choose(some);
@@ -85,11 +85,11 @@ async function filter() {
   drawCharts();
   painted(() => {
     performance.measure("filter", { start: started, end: performance.now() });
-    document.body.dataset.painted = ++times; // for who waits for it, and measures
+    document.body.dataset.painted = ++times; // for scripts that wait for the page or measure it
   });
 }
 
-/** Choose samples by dragging a rectangle over the points. */
+/** Select samples by dragging a rectangle over the points. */
 function drag() {
   const canvas = at("pair");
   let from = null;

@@ -1,6 +1,6 @@
-// What both pages share: asking the server, making elements, numbers as people read them.
+// Functions that both pages use: requests to the server, elements, and formatting of numbers.
 
-/** Ask the server for JSON; what it refuses becomes an error with its sentence. */
+/** Request JSON from the server; if the server refuses, throw an error with its message. */
 export async function ask(address) {
   let response;
   try {
@@ -13,7 +13,7 @@ export async function ask(address) {
   return content;
 }
 
-/** Make an element with attributes and children; text is never read as HTML. */
+/** Create an element with attributes and children; text is never interpreted as HTML. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -24,7 +24,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Write a number with as many digits as people read, and anything else as it is. */
+/** Format a number with a readable number of digits; other values are not changed. */
 export function shown(value) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number" || Number.isInteger(value)) return String(value);
@@ -39,7 +39,7 @@ export function bytes(n) {
 const colours = new Map();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.clear());
 
-/** A colour of the style sheet, which depends on whether the page is dark. */
+/** Return a colour of the style sheet; it differs between light and dark mode. */
 export function colour(name) {
   if (!colours.has(name)) {
     const probe = make("i");
@@ -51,7 +51,7 @@ export function colour(name) {
   return colours.get(name);
 }
 
-/** Give a canvas a size on the page, sharp on any screen; returns its context in units of the page. */
+/** Set the size of a canvas so that it is sharp on any screen; returns its context in page units. */
 export function sized(canvas, width, height) {
   const fine = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * fine);

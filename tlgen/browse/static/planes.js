@@ -1,11 +1,11 @@
-// Three planes of a volume with sliders; labels and particles over them.
+// Three planes of a volume with sliders, overlaid with labels and particles.
 
 import { sized } from "./page.js";
 
-// Axis of a plane -> the axes that point right and down in it.
+// Axis perpendicular to a plane -> the axes that point right and down in the plane.
 const SIDES = { z: ["x", "y"], x: ["z", "y"], y: ["x", "z"] };
 
-/** Fetches pictures in order; while one is on its way, only the last wish waits. */
+/** Fetches pictures, and keeps the last ones in memory. */
 class Pictures {
   constructor() {
     this.kept = new Map();
@@ -50,7 +50,7 @@ export class Planes {
     return this.box.querySelector(`[data-axis=${axis}]`);
   }
 
-  /** Let all three share one scale: z beside x, y below z. */
+  /** Set one scale for all three planes: z beside x, y below z. */
   resize() {
     const { z, y, x } = this.voxels, wide = Math.min(1200, this.box.clientWidth) - 24;
     this.scale = Math.max(0.1, Math.min(wide / (x + Math.max(z, 0.35 * x)), 640 / y, 8));
@@ -74,7 +74,7 @@ export class Planes {
     const place = this.at[axis];
     try {
       const images = await Promise.all(wanted.map((each) => this.pictures.get(each)));
-      if (turn !== this.asked[axis]) return; // the slider has gone on
+      if (turn !== this.asked[axis]) return; // the slider has moved on in the meantime
       this.figure(axis).shown = { images, place };
       this.compose(axis);
     } catch (error) {
@@ -109,7 +109,7 @@ export class Planes {
     figure.querySelector("output").textContent = `${place} · ${((place * size) / 10).toFixed(1)} nm`;
   }
 
-  /** Circles where the plane cuts the spheres of particles, dots for distractors. */
+  /** Draw circles where the plane cuts the spheres of particles, and dots for distractors. */
   particles(context, axis, place) {
     if (!this.wish.particles && !this.wish.distractors) return;
     const { particles, classes, voxel_size: size } = this.facts, [right, down] = SIDES[axis];
@@ -130,7 +130,7 @@ export class Planes {
     context.lineWidth = 1;
   }
 
-  /** Let the other two planes go through the place that was clicked. */
+  /** Move the other two planes to the position that was clicked. */
   go(axis, canvas, event) {
     const edge = canvas.getBoundingClientRect(), [right, down] = SIDES[axis];
     const places = [[right, event.clientX - edge.left], [down, event.clientY - edge.top]];

@@ -1,8 +1,8 @@
-// The scene as balls that can be turned: where each particle stands, in the colour of its class.
+// The scene as balls that can be rotated: the position of each particle, in the colour of its class.
 
 import { colour, sized } from "./page.js";
 
-/** @param {HTMLCanvasElement} canvas  @param {object} facts as /api/sample gives them */
+/** @param {HTMLCanvasElement} canvas  @param {object} facts from /api/sample */
 export function scene(canvas, facts) {
   const middle = facts.shape.map((n) => ((n - 1) * facts.voxel_size) / 2).reverse(); // x, y, z
   const reach = Math.hypot(...middle);

@@ -1,11 +1,11 @@
-// The table of samples: however many there are, only the rows in sight are in the page.
+// The table of samples; only the visible rows are in the page, however many samples there are.
 
 import { make, shown } from "./page.js";
 
-const ROW = 56, HEAD = 44, BEYOND = 6; // pixels, pixels, rows above and below those in sight
+const ROW = 56, HEAD = 44, BEYOND = 6; // pixels, pixels, extra rows above and below the visible ones
 
 export class Table {
-  /** @param {HTMLElement} box  @param {object} data as /api/table gives it  @param {(i: number) => string} link */
+  /** @param {HTMLElement} box  @param {object} data from /api/table  @param {(i: number) => string} link */
   constructor(box, data, link) {
     this.box = box;
     this.link = link;
