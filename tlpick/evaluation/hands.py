@@ -180,7 +180,7 @@ def _seen(power: Real) -> NDArray[np.bool_]:
 
 
 def _mirrored(half: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Mirror a volume at its central z plane, given the half plane of its Fourier transform."""
+    """Mirror a volume at its central z plane (voxel n / 2), given the half of its Fourier transform."""
     return half[np.r_[0, len(half) - 1 : 0 : -1]]
 
 
