@@ -18,13 +18,13 @@ from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from catalogs.atomic_write import replacing
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused, check_network, member, members, names
 from catalogs.particle_mean import ParticleMean
 from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Calibration
 from catalogs.tomogram_look import TomogramLook
-from catalogs.whole_files import replacing
 
 #: Version of the model file. Readers refuse newer versions and read older ones.
 #:

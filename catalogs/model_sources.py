@@ -17,9 +17,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import catalogs
+from catalogs.atomic_write import write_text
 from catalogs.console import nearest
 from catalogs.errors import InputError
-from catalogs.whole_files import write_text
 
 INDEX = "models.json"
 #: Suffixes of model files; an index lists only files with the first one.

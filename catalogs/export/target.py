@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import DTypeLike
 
 from catalogs import particles
+from catalogs.atomic_write import write_bytes
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.particle_formats.base import Context
@@ -20,7 +21,6 @@ from catalogs.schema import SampleRecord
 from catalogs.storage.reader import StoredArray
 from catalogs.storage.store import Store, filesystem, in_parallel, open_store
 from catalogs.volumes import Contrast, write_mrc
-from catalogs.whole_files import write_bytes
 
 
 @dataclass(frozen=True)

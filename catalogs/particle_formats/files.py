@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from catalogs.atomic_write import replacing
 from catalogs.errors import InputError
 from catalogs.file_names import file_name, file_names
 from catalogs.particle_formats import names, registry
@@ -36,7 +37,6 @@ from catalogs.particle_formats.base import (
 from catalogs.particle_formats.relion import unwritable
 from catalogs.particle_formats.relion_columns import BLOCKS
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
-from catalogs.whole_files import replacing
 
 _SIDECAR = ".tl.csv"
 # Largest distance in Å between a particle and its row in the sidecar, besides rounding of the format.

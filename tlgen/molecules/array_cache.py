@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs import seeds
+from catalogs.atomic_write import replacing
 from catalogs.errors import InputError
-from catalogs.whole_files import replacing
 
 #: Largest size of the folder in bytes, unless ``$TLGEN_PREPARED_GB`` is set. The least recently used entries
 #: are removed first.

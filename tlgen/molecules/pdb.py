@@ -15,9 +15,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from catalogs.atomic_write import write_bytes
 from catalogs.errors import InputError
 from catalogs.storage.unpacking import gunzip
-from catalogs.whole_files import write_bytes
 
 #: Default address to fetch entries from; ``$TLGEN_PDB_URL`` overrides it. ``/4v5d.cif.gz`` is appended.
 PDB_URL = "https://files.rcsb.org/download"

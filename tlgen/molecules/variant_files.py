@@ -10,8 +10,8 @@ from typing import TextIO
 
 import numpy as np
 
+from catalogs.atomic_write import replacing
 from catalogs.errors import InputError
-from catalogs.whole_files import replacing
 from tlgen.molecules import modes
 from tlgen.molecules.molecule import Molecule
 from tlgen.molecules.structures import Site, sites

@@ -14,9 +14,9 @@ import numpy as np
 import yaml
 
 from catalogs import notes
+from catalogs.atomic_write import replacing
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
-from catalogs.whole_files import replacing
 from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes

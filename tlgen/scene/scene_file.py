@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from catalogs import particles
+from catalogs.atomic_write import write_text
 from catalogs.corpus import molecules
 from catalogs.errors import InputError
 from catalogs.storage.store import Store
 from catalogs.volumes import write_mrc
-from catalogs.whole_files import write_text
 from tlgen.molecules.molecule import Library, Molecule, from_arrays, to_arrays
 from tlgen.scene.decorations import from_dict, to_dict
 from tlgen.scene.density import density

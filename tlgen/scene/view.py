@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from catalogs.atomic_write import write_text
 from catalogs.errors import InputError
 from catalogs.pages import charts
 from catalogs.pages import render as pages
 from catalogs.pages.charts import Chart, Group
 from catalogs.pages.pictures import PALETTE, bar_length, png
 from catalogs.particles import DISTRACTOR
-from catalogs.whole_files import write_text
 from tlgen.molecules.molecule import DALTON_PER_CUBIC_ANGSTROM, Library
 from tlgen.packing.distances import nearest_of
 from tlgen.scene.labels import label

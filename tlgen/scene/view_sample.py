@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from catalogs.atomic_write import write_text
 from catalogs.console import nearest
 from catalogs.corpus.catalog import Catalog, sample_record_of
 from catalogs.corpus.sample_names import names_for_people
@@ -19,7 +20,6 @@ from catalogs.pages import render as pages
 from catalogs.pages.pictures import bar_length, png
 from catalogs.particles import DISTRACTOR
 from catalogs.schema import SampleRecord
-from catalogs.whole_files import write_text
 from tlgen.scene.view import Colour, class_colours
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from catalogs.whole_files import write_text
+from catalogs.atomic_write import write_text
 
 SEGMENTATION = "segmentation.zarr"
 PARTICLES = "particles.star"

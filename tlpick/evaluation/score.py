@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from catalogs.atomic_write import write_text
 from catalogs.errors import InputError
 from catalogs.pages.render import share
-from catalogs.whole_files import write_text
 from tlpick.batch.files import REPORT, write_json
 from tlpick.batch.run_folder import Picks, Result, read_picks
 from tlpick.evaluation.matching import (

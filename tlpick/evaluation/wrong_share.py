@@ -1,8 +1,8 @@
 """The expected share of wrong picks, from decoys, mirror images and calibration.
 
 Decoys account for this tomogram's noise, the comparison with the mirror image
-(:mod:`tlpick.evaluation.contest`) for its other molecules, and the calibration for the molecules of the
-corpus. Each of them misses some wrong picks, so the largest of the three shares is used.
+(:mod:`tlpick.evaluation.mirror_contest`) for its other molecules, and the calibration for the molecules of
+the corpus. Each of them misses some wrong picks, so the largest of the three shares is used.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs.model_file import ModelCard
-from tlpick.evaluation.contest import ENOUGH, contest
 from tlpick.evaluation.cut import LIKENESS, MIRROR, WRONG, WRONG_MOST
 from tlpick.evaluation.decoys import estimate_wrong
-from tlpick.evaluation.hands import compare
+from tlpick.evaluation.mirror_contest import ENOUGH, contest
+from tlpick.evaluation.mirror_likeness import compare
 from tlpick.network.tomograms.intake import Prepared
 
 Floats = NDArray[np.float64]

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from catalogs.atomic_write import write_text
 from catalogs.errors import InputError
 from catalogs.pages import render as pages
 from catalogs.pages.pictures import jpeg
 from catalogs.seeds import digest
 from catalogs.volumes import Volume, open_volume
-from catalogs.whole_files import write_text
 from tlpick.batch.files import CURATE
 from tlpick.batch.run_folder import read_picks
 from tlpick.output.orthoview import stretch

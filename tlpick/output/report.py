@@ -14,13 +14,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from catalogs.amounts import duration
+from catalogs.atomic_write import write_text
 from catalogs.errors import InputError
 from catalogs.pages import render as pages
 from catalogs.pages.cards import Card
 from catalogs.pages.pictures import kind_of
 from catalogs.pages.render import share
 from catalogs.volumes import open_volume
-from catalogs.whole_files import write_text
 from tlpick.batch.files import CURATE, REPORT
 from tlpick.batch.run_folder import read_picks
 from tlpick.evaluation.matching import Score

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from catalogs.atomic_write import write_text
 from catalogs.errors import InputError
 from catalogs.model_file import read_card
 from catalogs.pages import charts
@@ -22,7 +23,6 @@ from catalogs.pages import render as pages
 from catalogs.pages.charts import Line
 from catalogs.progress import Progress as ProgressBar
 from catalogs.progress import Silent
-from catalogs.whole_files import write_text
 from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.annotations import Annotations
 from tltrain.finetune.data import divide

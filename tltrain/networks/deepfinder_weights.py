@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.atomic_write import replacing
 from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
@@ -22,7 +23,6 @@ from catalogs.model_file import ModelCard, write_model
 from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
 from catalogs.schema import ClassInfo
 from catalogs.storage.hdf5_data import lies_elsewhere, n_filters
-from catalogs.whole_files import replacing
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import architecture
 from tltrain.training.cards import keras_file, now, software

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catalogs.whole_files import replacing, write_text
+from catalogs.atomic_write import replacing, write_text
 from tltrain.reporting.page import Facts, page
 from tltrain.training.checkpoint import State
 from tltrain.training.validation import Preview

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs.whole_files import write_bytes
+from catalogs.atomic_write import write_bytes
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.whole_files import replacing, write_bytes, write_text
+from catalogs.atomic_write import replacing, write_bytes, write_text
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.particle_mean import ParticleMean, layout, radial
 from catalogs.seeds import generator
-from tlpick.evaluation.contest import contest
-from tlpick.evaluation.hands import compare, turns
+from tlpick.evaluation.mirror_contest import contest
+from tlpick.evaluation.mirror_likeness import compare, turns
 
 RADIUS, VOXEL = 80.0, 10.0
 #: Balls of an L in space with a foot: no mirror image of itself. Å.
