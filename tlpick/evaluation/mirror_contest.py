@@ -1,9 +1,10 @@
 """Estimate how many picks are correct from how often they resemble the particle more than its mirror image.
 
 Wrong picks win as often as they lose (:mod:`tlpick.evaluation.mirror_likeness`), so wins minus losses is the
-number of correct picks if every correct pick wins, and a smaller number if noise makes some lose. How often correct
-picks win is measured on the picks with the highest scores, assuming that all of these are correct. There are
-therefore two estimates: the largest share of wrong picks, without this assumption, and the smallest, with it.
+number of correct picks if every correct pick wins, and a smaller number if noise makes some lose. How often
+correct picks win is measured on the picks with the highest scores, assuming that all of these are correct.
+There are therefore two estimates: the largest share of wrong picks, without this assumption, and the
+smallest, with it.
 """
 
 from __future__ import annotations
