@@ -101,7 +101,8 @@ def write_curation(folder: str | Path) -> Path | None:
             rows=ROWS,
             edge=EDGE,
             left_out=len(every) - len(rows),
-            key=digest([str(place.resolve()), str(page.run.get("created", "")), len(rows)]),
+            # decisions belong to these picks, wherever the folder lies
+            key=digest([[p.tomogram, p.class_name, p.x, p.y, p.z] for p in chosen]),
         ),
     )
     return place / CURATE
