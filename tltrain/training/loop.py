@@ -221,10 +221,12 @@ def _remember(
             outcome = validate(network)
             row |= {"words": outcome.words, "score": list(outcome.score), **outcome.facts}
             score = list(outcome.score)
-            better = state.top_score is None or score > state.top_score
+            # a network that counted before the first step, as in fine-tuning, is the one to beat
+            known = state.top_score or state.best_score
+            better = known is None or score > known
             if better:
                 state.top_score, state.top_error = score, outcome.error
-            top, error = state.top_score or score, state.top_error
+            top, error = state.top_score or known or score, state.top_error
             # what is as good for all that can be told: the later one has learned from more
             if score >= top or (error > 0 and score[0] >= top[0] - error):
                 state.best_step, state.best_score = state.step, score

@@ -148,7 +148,8 @@ def test_annotations_pay_and_beat_training_from_scratch(model, annotations, tmp_
     assert [float(row["f1"]) for row in rows] == [point.f1 for point in points]
     page = (tmp_path / "curve.html").read_text()
     assert page.count("<circle") == 3
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         *("0150-scratch.tlm", "0150-scratch.training", "0150.tlm", "0150.training"),
         *("curve.csv", "curve.html"),

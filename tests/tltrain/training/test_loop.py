@@ -137,6 +137,17 @@ def test_a_validation_may_end_it(tmp_path):
     assert (state.step, state.stopped) == (4, "what was known is being forgotten")
 
 
+def test_what_counted_before_the_first_step_is_the_one_to_beat(tmp_path):
+    """As in fine-tuning: the model as it was stays the best one if the first network has forgotten much."""
+    state = State("f")
+    state.best_score = [0.6]
+    train(
+        learner(), Dots(), state, schedule(), tmp_path / "s.npz",
+        validate=lambda _: ValidationResult((-1.0,), stop="it forgets"),
+    )  # fmt: skip
+    assert (state.step, state.best_step, state.best_score, state.best) == (4, 0, [0.6], [])
+
+
 @pytest.mark.parametrize("how", [{}, {"ema": 0.8, "class_weights": ((1, 2.0),)}])
 def test_interrupted_again_and_again_it_ends_the_same(tmp_path, how):
     scores = [0.3, 0.5, 0.4, 0.6, 0.1]
