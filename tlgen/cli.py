@@ -50,6 +50,9 @@ def _take_folder(context: click.Context, parameter: click.Parameter, value: str 
     return value
 
 
+#: Of a recipe that ``match`` writes without a tomogram, Å.
+_VOXEL_SIZE = 10.0
+
 _structures = click.option(
     "--structures",
     expose_value=False,
@@ -293,26 +296,46 @@ def variants(recipe: str, folder: Path) -> None:
 @click.option("--template", help="The recipe that a new one extends: a name or a path.  [default: demo]")
 @click.option(
     "--voxel-size",
-    default=10.0,
-    show_default=True,
+    type=float,
     metavar="Å",
-    help="Bin your pixels to about this voxel size, by a whole number.",
+    help="Bin your pixels to about this voxel size, by a whole number.  [default: 10]",
 )
-def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
+@click.option(
+    "--tomogram",
+    metavar="FILE",
+    help="Set ranges by this tomogram of the series, until simulated power spectra enclose its own; minutes.",
+)
+def match(
+    acquisition: str, path: str | None, template: str | None, voxel_size: float | None, tomogram: str | None
+) -> None:
     """Write a recipe with tilt series like ACQUISITION: an .mdoc, STAR, .tomostar, ... file.
 
     Tilts, order and voltage are those of the file; dose and defocus are drawn from ranges around its values.
     Structures and counts of a new recipe come from the template; edit them. If the recipe exists, only its
-    shape, acquisition and samples are changed.
+    shape, acquisition and samples are changed. With --tomogram, ranges of contrast, dose, defocus and
+    alignment errors, the thickness of the boxes and, where needed, packing, membranes and the filter are set
+    by the tomogram; FILE.match.html shows its spectrum among the simulated ones.
     """
+    from catalogs.errors import InputError
     from tlgen.recipes.from_series import write_recipe
 
-    for line in write_recipe(acquisition, path, template, voxel_size):
+    size = _VOXEL_SIZE if voxel_size is None else voxel_size
+    if tomogram is not None:
+        from tlgen.commands.match import match as match_tomogram
+
+        if path is None:
+            raise InputError("--tomogram needs --to FILE: the recipe and a page are written")
+        if voxel_size is not None:
+            raise InputError("--tomogram sets the voxel size; leave out --voxel-size")
+        lines = match_tomogram(acquisition, tomogram, path, template, progress=True)
+    else:
+        lines = write_recipe(acquisition, path, template, size)
+    for line in lines:
         click.echo(line)
     if path is not None:
         _with_a_word(path)
     else:
-        console.tell_unusual("voxel_size", voxel_size, "--voxel-size")
+        console.tell_unusual("voxel_size", size, "--voxel-size")
 
 
 @tlgen.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -32,7 +33,17 @@ _GROUPS = range(1, 9)
 _LARGEST_VOXEL = 200.0  # Å; molecules are not visible in larger ones
 
 
-def write_recipe(path: str, to: str | None, template: str | None, voxel_size: float) -> list[str]:
+#: The content of a recipe, changed further.
+Adapted = dict[str, Any]
+
+
+def write_recipe(
+    path: str,
+    to: str | None,
+    template: str | None,
+    voxel_size: float,
+    adapt: Callable[[dict[str, Any], Recipe], Adapted] = lambda content, _below: content,
+) -> list[str]:
     """Write a recipe with the parameters of an acquisition; returns lines to print.
 
     Parameters
@@ -45,6 +56,8 @@ def write_recipe(path: str, to: str | None, template: str | None, voxel_size: fl
         The recipe that a new one extends; None: ``demo``.
     voxel_size
         Approximate voxel size in Å.
+    adapt
+        Called with the content of the recipe and the recipe below it; it returns the content to write.
 
     Raises
     ------
@@ -68,13 +81,13 @@ def write_recipe(path: str, to: str | None, template: str | None, voxel_size: fl
             raise InputError(
                 f"{to} exists already; leave `template` out to change its tilt series, or give another name"
             )
-        return _changed(series, Path(to), voxel_size)
+        return _changed(series, Path(to), voxel_size, adapt)
     template = template or "demo"
     below = read_recipe(template)
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(to).stem if to else series.name).strip("-.") or "matched"
     if template not in shipped_recipes():
         template = os.path.relpath(template, Path(to).parent if to else None)
-    content = recipe_of(series, below, template, voxel_size, name)
+    content = adapt(recipe_of(series, below, template, voxel_size, name), below)
     content = {key: content[key] for key in ("extends", "name", "description")} | _standing(below) | content
     text = f"# Tilt series as {Path(path).name} was taken; `tlgen run` makes it.\n" + _in_yaml(content)
     if to is None:
@@ -105,15 +118,23 @@ def _in_yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
-def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]:
+def _changed(
+    series: AcquiredSeries,
+    path: Path,
+    voxel_size: float,
+    adapt: Callable[[dict[str, Any], Recipe], Adapted],
+) -> list[str]:
     """Give an existing recipe the tilt series of an acquisition; returns lines to print.
 
-    The keys ``shape``, ``acquisition`` and ``samples`` are replaced; groups keep their names, numbers and
-    splits. Everything else stays as it is, including comments, and a copy of the old file is kept.
+    The keys ``shape``, ``acquisition`` and ``samples``, and those that ``adapt`` adds, are replaced; groups
+    keep their names, numbers and splits. Everything else stays as it is, including comments, and a copy of
+    the old file is kept.
     """
     below, text = read_recipe(str(path)), path.read_text(encoding="utf-8")
     extends = (read_yaml(path) or {}).get("extends")
     content = recipe_of(series, below, str(extends), voxel_size, below.name)
+    standing = set(content)
+    content = adapt(content, below)
     samples = {
         name: _without(below, name) | group.model_dump(mode="json", include={"number", "split"})
         for name, group in below.samples.items()
@@ -123,6 +144,8 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]
         samples = {name: _said(group) for name, group in samples.items()}
         acquisition = _said(below.model_dump(mode="json")["acquisition"] | acquisition)
     words = {"shape": content["shape"], "acquisition": acquisition, "samples": samples}
+    more = {key: value for key, value in content.items() if key not in standing}
+    words |= more if extends is not None else {key: _said(value) for key, value in more.items()}
     for key, value in words.items():
         text = _with_key(text, key, _in_yaml({key: value}))
     with replacing(path, ending=path.suffix) as aside:
@@ -132,9 +155,14 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]
         shutil.copy2(path, backup)
     return [
         *differences(words["acquisition"], below),
-        f"{path}: shape, acquisition and samples now follow the series, the rest is unchanged (the old file "
+        f"{path}: {_listed(words)} now follow the series, the rest is unchanged (the old file "
         f"is {backup}); then: tlgen plan {path} --to URL, and tlgen run",
     ]
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}"
 
 
 def _with_key(text: str, key: str, block: str) -> str:
