@@ -237,9 +237,9 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
     Counts are exact. Costs are estimated from one small sample of each kind, which is made on this machine
     and thrown away. The measurement is remembered for some hours.
     """
-    from tlgen.runs.plan import plan as tell
+    from tlgen import api
 
-    tell(_with_a_word(recipe), url, price, cluster, budget)
+    api.plan(_with_a_word(recipe), url, cluster=cluster, price=price, budget=budget)
 
 
 @tlgen.command()
@@ -284,7 +284,7 @@ def variants(recipe: str, folder: Path) -> None:
 
     These are the variants that `tlgen run` packs. ChimeraX opens the files and plays the models as a movie.
     """
-    from tlgen.molecules.variant_files import write_variants
+    from tlgen.api import write_variants
     from tlgen.recipes.recipe_file import read_recipe
 
     write_variants(read_recipe(recipe), folder)
@@ -316,26 +316,17 @@ def match(
     alignment errors, the thickness of the boxes and, where needed, packing, membranes and the filter are set
     by the tomogram; FILE.match.html shows its spectrum among the simulated ones.
     """
-    from catalogs.errors import InputError
-    from tlgen.recipes.from_series import write_recipe
+    from tlgen import api
 
     size = _VOXEL_SIZE if voxel_size is None else voxel_size
-    if tomogram is not None:
-        from tlgen.commands.match import match as match_tomogram
-
-        if path is None:
-            raise InputError("--tomogram needs --to FILE: the recipe and a page are written")
-        if voxel_size is not None:
-            raise InputError("--tomogram sets the voxel size; leave out --voxel-size")
-        lines = match_tomogram(acquisition, tomogram, path, template, progress=True)
-    else:
-        lines = write_recipe(acquisition, path, template, size)
-    for line in lines:
-        click.echo(line)
-    if path is not None:
-        _with_a_word(path)
-    else:
+    made = api.match(acquisition, path, template, voxel_size=voxel_size, tomogram=tomogram, progress=True)
+    if path is None:
+        click.echo(made.text.rstrip())
         console.tell_unusual("voxel_size", size, "--voxel-size")
+        return
+    for line in (*made.found, *made.changes, made.remark):
+        click.echo(line)
+    _with_a_word(path)
 
 
 @tlgen.command()
@@ -364,11 +355,10 @@ def fetch(recipe: str, folder: Path | None) -> None:
 
     On that machine, name the folder with --structures FOLDER or $TLGEN_STRUCTURES.
     """
-    from tlgen.commands.structure_list import fetch_all
+    from tlgen.api import fetch_structures
     from tlgen.recipes.recipe_file import read_recipe
 
-    for line in fetch_all(read_recipe(recipe), folder):
-        click.echo(line)
+    fetch_structures(read_recipe(recipe), folder)
 
 
 @tlgen.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from catalogs.pages import charts, render
 from catalogs.private import scratch_folder
 from catalogs.progress import Progress
 from catalogs.tomogram_look import SHELLS, TomogramLook, look_at
-from tlgen.recipes.from_series import Adapted, write_recipe
+from tlgen.recipes.from_series import Matched, match
 from tlgen.recipes.from_tomogram import (
     Corner,
     Fitted,
@@ -37,7 +38,7 @@ from tlgen.tilts.series_files import read_one
 BOX = (64, 96, 96)
 
 
-def match(
+def match_tomogram(
     acquisition: str,
     tomogram: str,
     to: str,
@@ -47,7 +48,7 @@ def match(
     rounds: int = 3,
     cluster: str = "local",
     progress: bool | Progress = False,
-) -> list[str]:
+) -> Matched:
     """Write a recipe with the tilts of a series and ranges that enclose the spectrum of its tomogram.
 
     Beside the recipe, ``NAME.match.html`` shows both spectra.
@@ -73,8 +74,8 @@ def match(
 
     Returns
     -------
-    list of str
-        Lines to print.
+    Matched
+        The recipe, and what was set and why.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def match(
     size = measured.look.voxel_size
     told: list[str] = []
 
-    def adapt(content: dict[str, Any], below: Recipe) -> Adapted:
+    def adapt(content: dict[str, Any], below: Recipe) -> dict[str, Any]:
         known = {key: value for key, value in content["acquisition"].items() if value is not None}
         depth = below.shape[0] * below.voxel_size
         ranges = first_ranges(measured, below, known, depth)
@@ -111,8 +112,8 @@ def match(
         told.extend(_lines(to, measured, fitted, shape[0] / box[0]))
         return _with_keys(content, fitted.ranges)
 
-    written = write_recipe(acquisition, to, template, size, adapt)
-    return [*told, *written]
+    made = match(acquisition, to, template, size, adapt)
+    return replace(made, found=tuple(told))
 
 
 def _pixel(voxel: float, stated: float | None) -> float:

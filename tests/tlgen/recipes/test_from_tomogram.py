@@ -17,7 +17,7 @@ from catalogs.seeds import generator
 from catalogs.tomogram_look import SHELLS, TomogramLook
 from catalogs.volumes import write_mrc
 from tlgen.cli import tlgen
-from tlgen.commands.match import match
+from tlgen.commands.match import match_tomogram
 from tlgen.recipes.from_tomogram import (
     Corner,
     Measured,
@@ -177,7 +177,7 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     path = str(mdoc(tmp_path))
     write_mrc(tmp_path / "TS.mrc", ice(), SIZE)
     for more, words in (
-        ([], "--tomogram needs --to FILE"),
+        ([], "--tomogram needs --to"),
         (["--to", str(tmp_path / "a.yaml"), "--voxel-size", "8"], "leave out --voxel-size"),
         (["--to", str(tmp_path / "a.txt")], "must end in .yaml"),
         (["--to", str(tmp_path / "a.yaml"), "--template", "dmeo"], "there is no recipe"),
@@ -192,10 +192,10 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
 def test_a_recipe_and_a_page_are_written(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     write_mrc(tmp_path / "TS.mrc", ice(), SIZE)
     to = tmp_path / "mine.yaml"
-    lines = match(
+    made = match_tomogram(
         str(mdoc(tmp_path)), str(tmp_path / "TS.mrc"), str(to), box=(32, 40, 40), rounds=1, cluster="threads"
     )
-    text = "\n".join(lines)
+    text = "\n".join(made.found)
     assert "spectrum: the tomogram lies between" in text
     assert "ice from z" in text
     recipe, content = read_recipe(str(to)), yaml.safe_load(to.read_text())
@@ -208,8 +208,8 @@ def test_a_recipe_and_a_page_are_written(mdoc: Callable[..., Path], tmp_path: Pa
     assert "<polyline" in page
     assert "TS.mrc" in page
     assert "shift_error" in page
-    again = match(
+    again = match_tomogram(
         str(mdoc(tmp_path)), str(tmp_path / "TS.mrc"), str(to), box=(32, 40, 40), rounds=0, cluster="threads"
     )
-    assert "the rest is unchanged" in again[-1]
+    assert "the rest is unchanged" in again.remark
     assert (tmp_path / "mine.yaml.before").exists()
