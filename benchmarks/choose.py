@@ -1,6 +1,6 @@
 """Choosing among models without labels: how well estimates rank models whose quality is known.
 
-    python benchmarks/choose.py --data ../shared/real [--work build/choose] [--judges thick plate coarse]
+    python benchmarks/choose.py --data ../shared/real [--work build/choose] [--models 8]
     python benchmarks/choose.py --report
 
 Trains small networks on corpora that differ in crowding, contrast and number of steps, picks with each of
@@ -163,6 +163,7 @@ def main() -> None:
     asked.add_argument("--data", type=Path, default=Path("../shared/real"))
     asked.add_argument("--work", type=Path, default=Path("build/choose"), help="everything that is made")
     asked.add_argument("--judges", nargs="*", choices=DOMAINS, default=list(DOMAINS), help="domains")
+    asked.add_argument("--models", type=int, default=len(CANDIDATES), help="only the first so many")
     asked.add_argument("--report", action="store_true", help="print the kept table only")
     options = asked.parse_args()
     if not options.report:
@@ -171,7 +172,7 @@ def main() -> None:
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
         ).stdout.strip()
         rows = []
-        for candidate in CANDIDATES:
+        for candidate in CANDIDATES[: options.models]:
             model = trained(candidate, options.data, options.work)
             row: dict[str, Any] = {"model": candidate.name, "steps": candidate.steps}
             row |= in_cell(model, options.data, options.work)

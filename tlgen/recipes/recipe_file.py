@@ -248,8 +248,9 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         if value is None:
             merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merged(merged[key], value)
+        elif isinstance(value, dict):
+            lower = merged.get(key)
+            merged[key] = _merged(lower if isinstance(lower, dict) else {}, value)
         else:
             merged[key] = value
     return merged
