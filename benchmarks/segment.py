@@ -90,10 +90,11 @@ def its_own_class(root: Path, model: Any, volume: NDArray[np.float32], patch: in
     models = types.ModuleType("deepfinder.models")
     models.my_model = lambda _patch, _classes: _Loaded(model)  # type: ignore[attr-defined]
     sys.modules["deepfinder.models"] = models
-    from deepfinder.inference import Segment
+    from deepfinder import inference
 
+    inference.models = models  # also where the class was imported before, with another network
     with tempfile.NamedTemporaryFile(suffix=".h5") as weights:
-        segmenter = Segment(model.output_shape[-1], weights.name, patch)
+        segmenter = inference.Segment(model.output_shape[-1], weights.name, patch)
         counted = 0
         honest = segmenter.net.predict
 

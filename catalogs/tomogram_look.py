@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from catalogs.frequencies import frequencies
 from catalogs.seeds import generator
 
 Real = NDArray[np.float32]
@@ -92,7 +93,7 @@ def look_at(
     power = _power(values, inside)
     if power is None or not power.sum() > 0:
         return None
-    frequency = np.stack(np.meshgrid(*(np.fft.fftfreq(n) for n in power.shape), indexing="ij"))
+    frequency = np.stack(np.broadcast_arrays(*frequencies(power.shape)))
     length = np.sqrt((frequency**2).sum(axis=0))
     shell = np.minimum((length * 2 * SHELLS).astype(np.int64), SHELLS)  # corners beyond Nyquist are left out
     counts = np.bincount(shell.ravel(), minlength=SHELLS + 1)[:SHELLS]

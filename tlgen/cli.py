@@ -234,9 +234,9 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
     Counts are exact. Costs are estimated from one small sample of each kind, which is made on this machine
     and thrown away. The measurement is remembered for some hours.
     """
-    from tlgen.runs.plan import plan as tell
+    from tlgen import api
 
-    tell(_with_a_word(recipe), url, price, cluster, budget)
+    api.plan(_with_a_word(recipe), url, cluster=cluster, price=price, budget=budget)
 
 
 @tlgen.command()
@@ -281,7 +281,7 @@ def variants(recipe: str, folder: Path) -> None:
 
     These are the variants that `tlgen run` packs. ChimeraX opens the files and plays the models as a movie.
     """
-    from tlgen.molecules.variant_files import write_variants
+    from tlgen.api import write_variants
     from tlgen.recipes.recipe_file import read_recipe
 
     write_variants(read_recipe(recipe), folder)
@@ -305,14 +305,16 @@ def match(acquisition: str, path: str | None, template: str | None, voxel_size: 
     Structures and counts of a new recipe come from the template; edit them. If the recipe exists, only its
     shape, acquisition and samples are changed.
     """
-    from tlgen.recipes.from_series import write_recipe
+    from tlgen import api
 
-    for line in write_recipe(acquisition, path, template, voxel_size):
-        click.echo(line)
-    if path is not None:
-        _with_a_word(path)
-    else:
+    made = api.match(acquisition, path, template, voxel_size=voxel_size)
+    if path is None:
+        click.echo(made.text.rstrip())
         console.tell_unusual("voxel_size", voxel_size, "--voxel-size")
+        return
+    for line in (*made.changes, made.remark):
+        click.echo(line)
+    _with_a_word(path)
 
 
 @tlgen.command()
@@ -341,11 +343,10 @@ def fetch(recipe: str, folder: Path | None) -> None:
 
     On that machine, name the folder with --structures FOLDER or $TLGEN_STRUCTURES.
     """
-    from tlgen.commands.structure_list import fetch_all
+    from tlgen.api import fetch_structures
     from tlgen.recipes.recipe_file import read_recipe
 
-    for line in fetch_all(read_recipe(recipe), folder):
-        click.echo(line)
+    fetch_structures(read_recipe(recipe), folder)
 
 
 @tlgen.command()

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import click
 
 from catalogs import console
+from tlpick.cli_convert import convert
 from tlpick.options import cutting, localising, localising_options, pairs, thresholding
-from tlpick.output.convert import command as convert
 from tlpick.run_options import run_arguments, running
 
 tlpick = console.program(
@@ -96,13 +96,13 @@ def run_command(
 @click.argument("folder")
 @console.to_disk("to", required=True, metavar="FILE", help="The list to write, e.g. strict.star.")
 @cutting
-def select(folder: str, to: str, fdr: float | str | None, top: int | None, min_score: float | None) -> None:
+def select(
+    folder: str, to: str, fdr: float | Literal["off"] | None, top: int | None, min_score: float | None
+) -> None:
     """Write another selection of the picks in a run's FOLDER, without picking again."""
-    from tlpick.batch.select import select_picks
-    from tlpick.evaluation.cut import asked_cut
+    from tlpick import api
 
-    for line in select_picks(folder, to, asked_cut(fdr, top, min_score)):
-        click.echo(line)
+    api.select(folder, to, fdr=fdr, top=top, min_score=min_score)
 
 
 @tlpick.command()
@@ -112,10 +112,9 @@ def select(folder: str, to: str, fdr: float | str | None, top: int | None, min_s
 )
 def mask(folder: str, to: str) -> None:
     """Write the masks of the run in FOLDER: 1 where it picked, 0 outside of the ice and at beads."""
-    from tlpick.batch.select import write_masks
+    from tlpick import api
 
-    for line in write_masks(folder, to):
-        click.echo(line)
+    api.mask(folder, to)
 
 
 @tlpick.command()
@@ -145,14 +144,13 @@ def check(
     Power by frequency, the missing wedge, the first zero of the transfer function and the thickness are
     compared with those of the training data. Nothing is picked.
     """
-    from tlpick.batch.check import check_tomograms
+    from tlpick import api
     from tlpick.network.tomograms.intake import Preprocessing
 
     preprocessing = Preprocessing(
         voxel_size=voxel_size, rescale=rescale, invert=invert, trust_contrast=trust_contrast
     )
-    for line in check_tomograms(model, tomograms, preprocessing):
-        click.echo(line)
+    api.check(model, tomograms, preprocessing=preprocessing)
 
 
 @tlpick.command()
@@ -206,13 +204,9 @@ tlpick.add_command(convert)
 @click.argument("folder")
 def report(folder: str) -> None:
     """Write report.html and curate.html of a run's FOLDER again, from the picks in it."""
-    from tlpick.output.curation import write_curation
-    from tlpick.output.report import write_report
+    from tlpick import api
 
-    curate = write_curation(folder)
-    click.echo(f"report: {write_report(folder)}")
-    if curate is not None:
-        click.echo(f"accept or reject picks in a browser: {curate}")
+    api.report(folder)
 
 
 @tlpick.command()

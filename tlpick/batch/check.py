@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from catalogs.errors import InputError
 from catalogs.model_file import read_card
-from tlpick.evaluation.fit_check import check_fit
+from tlpick.evaluation.fit_check import Difference, check_fit
 from tlpick.network.tomograms.inputs import Selection, expand
 from tlpick.network.tomograms.intake import Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
+
+_log = logging.getLogger(__name__)
 
 #: Memory in bytes for a tomogram.
 _MEMORY = 4e9
@@ -19,8 +22,8 @@ _MEMORY = 4e9
 
 def check_tomograms(
     model: str, arguments: Sequence[str], preprocessing: Preprocessing | None = None
-) -> Iterator[str]:
-    """Compare tomograms with the training data of a model; yield lines to print.
+) -> dict[str, list[Difference]]:
+    """Compare tomograms with the training data of a model; log what is found.
 
     Parameters
     ----------
@@ -30,6 +33,11 @@ def check_tomograms(
         Tomograms, or sources of them; see :func:`tlpick.network.tomograms.inputs.expand`.
     preprocessing
         Their preprocessing for the model.
+
+    Returns
+    -------
+    dict of str to list of Difference
+        Tomogram -> its differences; none if it is like the training data.
 
     Raises
     ------
@@ -45,20 +53,25 @@ def check_tomograms(
     tomograms, wrong = expand(arguments, Selection(voxel_size=card.voxel_size))
     if wrong:
         raise wrong[0][1]
+    found: dict[str, list[Difference]] = {}
     for tomogram in tomograms:
         with Scratch(Path(tempfile.gettempdir()), _MEMORY / 4) as scratch:
             prepared = prepare(tomogram, card, preprocessing or Preprocessing(), scratch, _MEMORY)
-            differences = check_fit(prepared, card)
+            differences = check_fit(prepared, card) or []
         name = tomogram.name or Path(tomogram.path).stem
-        if not differences:
-            yield f"{name}: like the {len(card.looks)} tomograms of the training data that were looked at"
-            continue
-        strong = any(each.strong for each in differences)
-        how = (
-            "unlike the training data; expect nothing of the picks"
-            if strong
-            else "differs from the training data"
-        )
-        yield f"{name}: {how}"
-        for each in differences:
-            yield f"  {each.words}"
+        found[name] = differences
+        for line in _in_words(name, differences, len(card.looks)):
+            _log.info(line)
+    return found
+
+
+def _in_words(name: str, differences: Sequence[Difference], n_looks: int) -> Iterator[str]:
+    """Describe the differences of a tomogram."""
+    if not differences:
+        yield f"{name}: like the {n_looks} tomograms of the training data that were looked at"
+    elif any(each.strong for each in differences):
+        yield f"{name}: unlike the training data; do not rely on the picks"
+    else:
+        yield f"{name}: differs from the training data"
+    for each in differences:
+        yield f"  {each.words}"

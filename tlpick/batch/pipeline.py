@@ -28,7 +28,7 @@ from catalogs.former_names import accepts_former, as_stored
 from catalogs.model_archive import ModelRefused
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
-from catalogs.volumes import open_volume
+from catalogs.volumes.once import open_once
 from tlpick.batch.files import (
     ALL,
     DECOYS,
@@ -217,7 +217,7 @@ def pick_tomogram(
     loaded = load_model(model)
     card, job = loaded.card, job_of(model, settings)
     # first, because it has better messages for missing files
-    volume = open_volume(tomogram.path, voxel_size=settings.preprocessing.voxel_size)
+    volume = open_once(tomogram.path, voxel_size=settings.preprocessing.voxel_size)
     name = tomogram.name or volume.name
     refuse_name(name)  # the name in the list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)

@@ -14,7 +14,8 @@ from catalogs.former_names import accepts_former
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
 from catalogs.plausible import doubt, refuse_unusual
-from catalogs.volumes import Volume, open_volume
+from catalogs.volumes import Volume
+from catalogs.volumes.once import open_once
 from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tomograms.beads import Beads, find_beads
 from tlpick.network.tomograms.contrast import apparent_contrast
@@ -228,7 +229,7 @@ def _checked_header(
 ) -> tuple[Volume, float, tuple[int, int], bool, str | None]:
     """Open a volume, and compare its header with the model's: volume, size, planes, rescaling, contrast."""
     path = tomogram.path
-    volume = volume or open_volume(path, voxel_size=preprocessing.voxel_size)
+    volume = volume or open_once(path, voxel_size=preprocessing.voxel_size)
     if card.normalisation != NORMALISATION:
         raise InputError(
             f"the model {card.name!r} needs grey values normalised by {card.normalisation!r}, "
