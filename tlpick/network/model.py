@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.beads import labelled_as_dense
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.model_sources import find_model
 from catalogs.progress import Progress, progress_of
+from catalogs.threads import allowed_threads, pool
 from catalogs.volumes import Volume
 from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
@@ -28,9 +30,7 @@ from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.memory import give_back, resident
 from tlpick.network.picks import as_table, particle_volumes, refuse_unknown_classes
 from tlpick.network.segment import Segmentation, load_network, predict, segment
-from tlpick.network.threads import allowed_threads, pool
 from tlpick.network.tiles import Box, plan
-from tlpick.network.tomograms.beads import labelled_as_dense
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
