@@ -214,7 +214,9 @@ class Store:
         return {
             path.removeprefix(f"{root}/"): Entry(int(info["size"]), _modified(info))
             for path, info in found.items()
-            if info  # a name that is neither an object nor a prefix may have no entries
+            # a name that is neither an object nor a prefix may have no entries, and a folder that was emptied
+            # is an object of its own on some servers
+            if info and path.startswith(f"{top.rstrip('/')}/")
         }
 
     def folders(self, prefix: str) -> list[str]:

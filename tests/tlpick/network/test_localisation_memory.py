@@ -11,7 +11,7 @@ import pytest
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from tlpick.network.localisation.budget import EDGES, blocks_within
-from tlpick.network.localisation.localise import BLOCK, Options, localise
+from tlpick.network.localisation.localise import BLOCK, Options, Picks, find, localise, score_clusters
 
 METHODS = ("meanshift", "components", "peaks")
 RADII = {1: 8.0, 2: 11.0}
@@ -47,11 +47,30 @@ def test_any_edge_gives_the_same_particles(method: str, edge: int) -> None:
     classes = [ClassInfo(name=str(k), label=k, radius=10 * radius) for k, radius in RADII.items()]
     options = Options(method=method, min_size=0.0, min_separation=0.0)
     whole = localise(labels, score, classes, 10.0, options, block=200)
-    parts = localise(labels, score, classes, 10.0, options, block=edge)
-    for one, other in zip(whole, parts, strict=True):
+    _assert_equal(localise(labels, score, classes, 10.0, options, block=edge), whole)
+
+
+def _assert_equal(ones: list[Picks], others: list[Picks]) -> None:
+    for one, other in zip(ones, others, strict=True):
         assert len(one)
         for name in ("centres", "voxels", "scores", "probability", "size", "border"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("edge", [24, 50, 200])
+@pytest.mark.parametrize("min_size", [0.0, 0.01, 0.1])
+def test_components_that_are_too_small_are_left_out_early(edge: int, min_size: float) -> None:
+    """The picks are those that are left where all components are kept until the end."""
+    shape = (60, 70, 80)
+    labels = (generator("noise").random(shape, np.float32) < 0.25).astype(np.uint8)
+    for centre in ((20, 20, 20), (30, 50, 50), (59, 69, 79), (48, 24, 60)):
+        grid = np.indices(shape) - np.array(centre)[:, None, None, None]
+        labels[(grid**2).sum(axis=0) <= 36] = 1
+    score = generator("score").integers(1, 256, shape).astype(np.uint8)
+    classes = [ClassInfo(name="a", label=1, radius=60.0)]
+    options = Options(method="components", min_size=min_size, min_separation=0.0)
+    kept = score_clusters(find(labels, score, classes, 10.0, options, block=edge), classes, 10.0, options)
+    _assert_equal(localise(labels, score, classes, 10.0, options, block=edge), kept)
 
 
 PROGRAM = """
@@ -61,7 +80,7 @@ from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from tlpick.network.localisation.budget import blocks_within
 from tlpick.network.localisation.localise import Options, localise
-from tlpick.network.threads import pool
+from catalogs.threads import pool
 
 method, share, memory = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 
@@ -88,11 +107,10 @@ print(sum(len(each) for each in picks), peak() - before)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["meanshift", "peaks"])
-@pytest.mark.parametrize("share", [0.02, 0.3])
-def test_the_memory_of_blocks_follows_the_budget(method: str, share: float) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_the_memory_of_blocks_follows_the_budget(method: str) -> None:
     """In noise of 300³ voxels, which has a piece of a component every few voxels."""
-    taken = {}
+    taken, share = {}, 0.3
     for memory in (1e9, 2e8):
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, method, str(share), str(memory)], capture_output=True, text=True
