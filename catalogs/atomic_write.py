@@ -65,6 +65,29 @@ def _is_stream(file: Path) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
+def reserve(file: int, size: int) -> None:
+    """Make an open file ``size`` bytes long and take that space on its disk.
+
+    A file that is written through a map needs this first: if its disk is full, the process is killed (SIGBUS)
+    where it writes to the map, and here it gets an error.
+
+    Parameters
+    ----------
+    file
+        File descriptor, opened for writing.
+    size
+        Bytes.
+
+    Raises
+    ------
+    OSError
+        If the disk has less space.
+    """
+    os.ftruncate(file, size)
+    if size and hasattr(os, "posix_fallocate"):  # which macOS lacks
+        os.posix_fallocate(file, 0, size)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file in UTF-8 atomically."""
     with replacing(path) as unfinished:

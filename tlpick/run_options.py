@@ -22,7 +22,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Memory(_Parameter):
-    """A number of bytes such as 4GB or 800M."""
+    """A number of bytes such as 4GB, 4GiB or 800M."""
 
     name = "SIZE"
 
@@ -87,7 +87,7 @@ _OPTIONS = (
         default="4GB",
         show_default=True,
         type=Memory(),
-        help="Memory that a process may use; more memory only saves time.",
+        help="Memory that a process may use, such as 4GB (4·10⁹ bytes) or 4GiB (4·2³⁰); more saves time.",
     ),
     click.option(
         "--tile",

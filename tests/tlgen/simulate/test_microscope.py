@@ -278,7 +278,7 @@ class TestGpu:
 
     def test_too_little_memory_is_a_refusal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(devices, "free_memory", lambda: 2_000_000_000)
-        with pytest.raises(InputError, match=r"2 GB free .* takes 3\.5 GB"):
+        with pytest.raises(InputError, match=r"1\.86 GiB free .* takes 3\.26 GiB"):
             devices.choose("gpu", 1, 3_500_000_000)
         assert not devices.choose("auto", 1, 3_500_000_000)
         assert devices.choose("auto", 1, 1_000_000_000)
