@@ -345,7 +345,9 @@ def match(
     to: str | os.PathLike[str] | None = None,
     template: str | os.PathLike[str] | None = None,
     *,
-    voxel_size: float = 10.0,
+    voxel_size: float | None = None,
+    tomogram: str | os.PathLike[str] | None = None,
+    progress: bool | Progress = False,
 ) -> Matched:
     """Make a recipe with tilt series like an acquisition.
 
@@ -361,12 +363,18 @@ def match(
     template
         The recipe that a new one extends: a name or a path; None: ``demo``.
     voxel_size
-        Å; the pixels are binned to about this voxel size, by a whole number.
+        Å; the pixels are binned to about this voxel size, by a whole number. None: 10 Å.
+    tomogram
+        Tomogram of the series, whose power spectrum simulated boxes shall enclose: it also sets ranges of
+        contrast, dose, defocus and alignment errors, the thickness of boxes and, where needed, packing,
+        membranes and the filter. A page beside ``to`` shows both spectra. It needs ``to``, and takes minutes.
+    progress
+        With a tomogram: True shows the simulations; or a :class:`catalogs.progress.Progress`.
 
     Returns
     -------
     tlgen.recipes.from_series.Matched
-        The ``recipe``, its ``text`` as YAML, and the ``changes``.
+        The ``recipe``, its ``text`` as YAML, the ``changes``, and with a tomogram what was ``found``.
 
     Raises
     ------
@@ -376,7 +384,15 @@ def match(
     from tlgen.recipes.from_series import match as repeat
 
     target, below = (None if path is None else os.fspath(path) for path in (to, template))
-    return repeat(os.fspath(acquisition), target, below, voxel_size)
+    if tomogram is None:
+        return repeat(os.fspath(acquisition), target, below, 10.0 if voxel_size is None else voxel_size)
+    from tlgen.commands.match import match_tomogram
+
+    if target is None:
+        raise InputError("`tomogram` needs `to`: the recipe and a page are written")
+    if voxel_size is not None:
+        raise InputError("`tomogram` sets the voxel size; leave out `voxel_size`")
+    return match_tomogram(os.fspath(acquisition), os.fspath(tomogram), target, below, progress=progress)
 
 
 def write_variants(recipe: Recipe, to: str | os.PathLike[str]) -> pd.DataFrame:

@@ -8,7 +8,20 @@ from catalogs.lazy import exports
 from catalogs.machine import prefer_installed_backend, prefer_onednn
 
 if TYPE_CHECKING:
-    from tlpick.api import Run, calibrate, check, convert, mask, models, pick_many, report, score, select
+    from tlpick.api import (
+        RankedModel,
+        Run,
+        calibrate,
+        check,
+        convert,
+        mask,
+        models,
+        pick_many,
+        rank_models,
+        report,
+        score,
+        select,
+    )
     from tlpick.evaluation.comparison import Comparison
     from tlpick.network.localisation.localise import Options as Localising
     from tlpick.network.model import Model, load_model
@@ -20,6 +33,7 @@ __all__ = [
     "Localising",
     "Model",
     "Preprocessing",
+    "RankedModel",
     "Run",
     "Segmentation",
     "calibrate",
@@ -29,6 +43,7 @@ __all__ = [
     "mask",
     "models",
     "pick_many",
+    "rank_models",
     "report",
     "score",
     "select",
@@ -40,6 +55,7 @@ __getattr__, __dir__ = exports(
         "Comparison": "tlpick.evaluation.comparison",
         "Localising": "tlpick.network.localisation.localise:Options",
         "Model": "tlpick.network.model",
+        "RankedModel": "tlpick.api",
         "Run": "tlpick.api",
         "Segmentation": "tlpick.network.segment",
         "Preprocessing": "tlpick.network.tomograms.intake",
@@ -50,6 +66,7 @@ __getattr__, __dir__ = exports(
         "mask": "tlpick.api",
         "models": "tlpick.api",
         "pick_many": "tlpick.api",
+        "rank_models": "tlpick.api",
         "report": "tlpick.api",
         "score": "tlpick.api",
         "select": "tlpick.api",

@@ -19,6 +19,8 @@ from catalogs.former_names import accepts_former
 from catalogs.model_sources import find_model, listed
 from catalogs.progress import Progress
 from tlpick.batch.pipeline import Settings
+from tlpick.batch.rank_models import RankedModel
+from tlpick.batch.rank_models import rank_models as ranked_models
 from tlpick.batch.results import Lists
 from tlpick.batch.run import Run, run
 from tlpick.batch.save_segmentation import SegmentationFormat
@@ -454,6 +456,69 @@ def calibrate(
     return load_model(target or path)
 
 
+def rank_models(
+    models: Sequence[Model | str | os.PathLike[str]],
+    tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    to: str | os.PathLike[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    localising: Options | None = None,
+    max_memory: float = 4e9,
+    decoys: int | None = None,
+    progress: bool | Progress = False,
+) -> list[RankedModel]:
+    """Rank models by an estimate of how many of their picks in some tomograms are right, without labels.
+
+    The picks are compared with the mirror image of the particle, and with picks in noise. It is an estimate
+    and no promise.
+
+    Parameters
+    ----------
+    models
+        Two or more models, their files, or their names.
+    tomograms
+        As :func:`pick_many` takes them.
+    to
+        Folder for the picks, one folder for each model; finished ones are not picked again. None: picks are
+        not kept.
+    preprocessing
+        How tomograms are preprocessed for the models; None: they must fit as they are.
+    localising
+        How particles are found in the segmentation; None: the defaults.
+    max_memory
+        Bytes that may be used.
+    decoys
+        Number of decoys for each tomogram; None: as many as are worth their time.
+    progress
+        True shows a bar; or a :class:`catalogs.progress.Progress`.
+
+    Returns
+    -------
+    list of RankedModel
+        The best first.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two models, they have no class in common, or a tomogram cannot be picked.
+    """
+    paths = [each.path if isinstance(each, Model) else os.fspath(find_model(each)) for each in models]
+    given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
+    settings = Settings(
+        max_memory=max_memory,
+        preprocessing=preprocessing or Preprocessing(),
+        localising=localising or Options(),
+        decoys=decoys,
+    )
+    return ranked_models(
+        paths,
+        [os.fspath(each) for each in given],
+        None if to is None else os.fspath(to),
+        settings,
+        progress=progress,
+    )
+
+
 def _path(model: Model | str | os.PathLike[str]) -> str:
     """Return the file of a model."""
     return os.fspath(model.path if isinstance(model, Model) else find_model(model))
@@ -466,6 +531,7 @@ def _folder(run: Run | str | os.PathLike[str]) -> str:
 
 __all__ = [
     "Comparison",
+    "RankedModel",
     "Run",
     "calibrate",
     "check",
@@ -473,6 +539,7 @@ __all__ = [
     "mask",
     "models",
     "pick_many",
+    "rank_models",
     "report",
     "score",
     "select",

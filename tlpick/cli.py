@@ -118,8 +118,7 @@ def mask(folder: str, to: str) -> None:
 
 
 @tlpick.command()
-@click.argument("model")
-@click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
+@click.argument("arguments", metavar="MODEL... TOMOGRAM...", nargs=-1, required=True)
 @click.option(
     "--voxel-size",
     type=click.FloatRange(0, min_open=True),
@@ -131,26 +130,43 @@ def mask(folder: str, to: str) -> None:
 @click.option(
     "--trust-contrast", is_flag=True, help="Do not refuse tomograms whose protein seems to be bright."
 )
+@console.to_disk(
+    "folder", metavar="FOLDER", help="With several models: keep their picks, which are not made again."
+)
 def check(
-    model: str,
-    tomograms: tuple[str, ...],
+    arguments: tuple[str, ...],
     voxel_size: float | None,
     rescale: bool,
     invert: bool,
     trust_contrast: bool,
+    folder: str | None,
 ) -> None:
     """Report how each TOMOGRAM differs from the training data of MODEL, and what to change.
 
     Power by frequency, the missing wedge, the first zero of the transfer function and the thickness are
     compared with those of the training data. Nothing is picked.
+
+    With several models (files that end in .tlm, or names), all of them pick the tomograms, and are ranked by
+    an estimate of how many picks are right, which needs no labels. That takes as long as picking.
     """
+    from catalogs.errors import InputError
     from tlpick import api
+    from tlpick.batch.check import split_arguments
+    from tlpick.batch.rank_models import table_lines
     from tlpick.network.tomograms.intake import Preprocessing
 
     preprocessing = Preprocessing(
         voxel_size=voxel_size, rescale=rescale, invert=invert, trust_contrast=trust_contrast
     )
-    api.check(model, tomograms, preprocessing=preprocessing)
+    models, tomograms = split_arguments(arguments)
+    if len(models) == 1:
+        if folder is not None:
+            raise InputError("--to keeps the picks of several models; with one, nothing is picked")
+        api.check(models[0], tomograms, preprocessing=preprocessing)
+        return
+    ranked = api.rank_models(models, tomograms, to=folder, preprocessing=preprocessing, progress=True)
+    for line in table_lines(ranked):
+        click.echo(line)
 
 
 @tlpick.command()

@@ -38,13 +38,13 @@ class TiffArray(LazyArray):
     """Planes of a TIFF file, decoded one at a time."""
 
     def __init__(self, source: Source, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self._source = source
+        self._source, self._size = source, source.size()
         self.shape, self.dtype = shape, dtype
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box; whole planes are decoded."""
         out = np.empty([part.stop - part.start for part in box], self.dtype)
-        with _opened(self._source) as file:
+        with self._source.not_shorter_than(self._size), _opened(self._source) as file:
             pages = file.series[0].pages
             for k in range(box[0].start, box[0].stop):
                 _check_plane(pages[k], self._source, f"plane {k} of {self._source.url}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -47,15 +48,28 @@ class Matched:
         One sentence for each parameter that differs from the template, or from the recipe before.
     remark
         What to do next; empty if no file was written.
+    found
+        What a tomogram of the series sets and why, one sentence each; empty without a tomogram.
     """
 
     recipe: Recipe
     text: str
     changes: tuple[str, ...]
     remark: str = ""
+    found: tuple[str, ...] = ()
 
 
-def match(path: str, to: str | None, template: str | None, voxel_size: float) -> Matched:
+#: Changes the content of a recipe further; it also gets the recipe below.
+Adapt = Callable[[dict[str, Any], Recipe], dict[str, Any]]
+
+
+def match(
+    path: str,
+    to: str | None,
+    template: str | None,
+    voxel_size: float,
+    adapt: Adapt = lambda content, _below: content,
+) -> Matched:
     """Make a recipe with the parameters of an acquisition, and write it.
 
     Parameters
@@ -68,6 +82,8 @@ def match(path: str, to: str | None, template: str | None, voxel_size: float) ->
         The recipe that a new one extends; None: ``demo``.
     voxel_size
         Approximate voxel size in Å.
+    adapt
+        Called with the content of the recipe and the recipe below it; it returns the content to write.
 
     Raises
     ------
@@ -91,13 +107,13 @@ def match(path: str, to: str | None, template: str | None, voxel_size: float) ->
             raise InputError(
                 f"{to} already exists; leave out `template` to change its tilt series, or give another name"
             )
-        return _changed(series, Path(to), voxel_size)
+        return _changed(series, Path(to), voxel_size, adapt)
     template = template or "demo"
     below = read_recipe(template)
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(to).stem if to else series.name).strip("-.") or "matched"
     if template not in shipped_recipes():
         template = os.path.relpath(template, Path(to).parent if to else None)
-    content = recipe_of(series, below, template, voxel_size, name)
+    content = adapt(recipe_of(series, below, template, voxel_size, name), below)
     content = {key: content[key] for key in ("extends", "name", "description")} | _standing(below) | content
     text = f"# Tilt series as {Path(path).name} was taken; `tlgen run` makes it.\n" + _in_yaml(content)
     changes = tuple(differences(content["acquisition"], below))
@@ -130,15 +146,18 @@ def _in_yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
-def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> Matched:
+def _changed(series: AcquiredSeries, path: Path, voxel_size: float, adapt: Adapt) -> Matched:
     """Give an existing recipe the tilt series of an acquisition.
 
-    The keys ``shape``, ``acquisition`` and ``samples`` are replaced; groups keep their names, numbers and
-    splits. Everything else stays as it is, including comments, and a copy of the old file is kept.
+    The keys ``shape``, ``acquisition`` and ``samples``, and those that ``adapt`` adds, are replaced; groups
+    keep their names, numbers and splits. Everything else stays as it is, including comments, and a copy of
+    the old file is kept.
     """
     below, text = read_recipe(str(path)), path.read_text(encoding="utf-8")
     extends = (read_yaml(path) or {}).get("extends")
     content = recipe_of(series, below, str(extends), voxel_size, below.name)
+    standing = set(content)
+    content = adapt(content, below)
     samples = {
         name: _without(below, name) | group.model_dump(mode="json", include={"number", "split"})
         for name, group in below.samples.items()
@@ -148,6 +167,8 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> Matched:
         samples = {name: _said(group) for name, group in samples.items()}
         acquisition = _said(below.model_dump(mode="json")["acquisition"] | acquisition)
     words = {"shape": content["shape"], "acquisition": acquisition, "samples": samples}
+    more = {key: value for key, value in content.items() if key not in standing}
+    words |= more if extends is not None else {key: _said(value) for key, value in more.items()}
     for key, value in words.items():
         text = _with_key(text, key, _in_yaml({key: value}))
     with replacing(path, ending=path.suffix) as aside:
@@ -159,9 +180,14 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> Matched:
         recipe,
         text,
         tuple(differences(words["acquisition"], below)),
-        f"{path}: shape, acquisition and samples now follow the series, the rest is unchanged (the old file "
+        f"{path}: {_listed(words)} now follow the series, the rest is unchanged (the old file "
         f"is {backup}); then: tlgen plan {path} --to URL, and tlgen run",
     )
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}"
 
 
 def _with_key(text: str, key: str, block: str) -> str:

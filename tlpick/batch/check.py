@@ -9,6 +9,7 @@ from pathlib import Path
 
 from catalogs.errors import InputError
 from catalogs.model_file import read_card
+from catalogs.model_sources import SUFFIXES, find_model, listed
 from tlpick.evaluation.fit_check import Difference, check_fit
 from tlpick.network.tomograms.inputs import Selection, expand
 from tlpick.network.tomograms.intake import Preprocessing, prepare
@@ -18,6 +19,37 @@ _log = logging.getLogger(__name__)
 
 #: Memory in bytes for a tomogram.
 _MEMORY = 4e9
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell models from tomograms: models come first, and are files that end in .tlm, or known names.
+
+    Parameters
+    ----------
+    arguments
+        One or more models, then one or more tomograms.
+
+    Returns
+    -------
+    models, tomograms
+        Paths of the models' files, and the other arguments.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or there are no tomograms.
+    """
+    known = {each.name for each in listed()}
+
+    def is_model(word: str) -> bool:
+        return Path(word.partition("#")[0]).suffix in SUFFIXES or (word in known and not Path(word).exists())
+
+    n = 1
+    while n < len(arguments) and is_model(arguments[n]):
+        n += 1
+    if n >= len(arguments):
+        raise InputError("there are no tomograms to check; name them after the model")
+    return [str(find_model(word)) for word in arguments[:n]], list(arguments[n:])
 
 
 def check_tomograms(

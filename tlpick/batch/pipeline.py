@@ -22,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from catalogs import particles
+from catalogs.beads import count
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
 from catalogs.former_names import accepts_former, as_stored
@@ -50,7 +51,6 @@ from tlpick.network.localisation.localise import Options
 from tlpick.network.memory import resident
 from tlpick.network.model import IN_MEMORY, Model, load_model
 from tlpick.network.tomograms import decoy as decoys
-from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.intake import check as check_tomogram
@@ -262,8 +262,14 @@ def pick_tomogram(
             progress=part.show,
         )
         clock.lap("segment")
+        scratch.release()
         table = loaded.localise(
-            prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
+            prepared,
+            segmentation,
+            settings.localising,
+            name,
+            beads=settings.preprocessing.beads,
+            max_memory=settings.max_memory,
         )
         clock.lap("localise")
         scratch.release()
@@ -402,8 +408,14 @@ def _in_decoys(
                 scratch=scratch,
                 progress=part.show,
             )
+            scratch.release()
             table = loaded.localise(
-                prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
+                prepared,
+                segmentation,
+                settings.localising,
+                name,
+                beads=settings.preprocessing.beads,
+                max_memory=settings.max_memory,
             )
             tables.append(table.assign(instance=number + 1))
     return pd.concat(tables, ignore_index=True)

@@ -128,13 +128,13 @@ def test_a_table_of_others_in_voxels(picks: pd.DataFrame, capfd: pytest.CaptureF
     Path("v.csv").write_text("x,y,z\n10,20,30\n")
     status, _, err = run(capfd, "v.csv", "o.csv", "--voxel-size", "8")
     assert status == 2
-    assert "x, y, z of v.csv may be Å, or voxels" in err
+    assert "x, y, z of v.csv may be Å, or voxels counted from 0; say which (--unit angstrom, or" in err
+    assert run(capfd, "v.csv", "o.csv")[0] == 2  # no size says which, either
     for words, x in (
         (["--voxel-size", "8", "--unit", "voxels"], 80.0),
         (["--voxel-size", "8", "--unit", "angstrom"], 10.0),
         (["--from-pixel-size", "2"], 20.0),
         (["--voxel-size", "8", "--shape", "9,9,9"], 10.0),  # no voxels: they would lie outside
-        ([], 10.0),
     ):
         assert run(capfd, "v.csv", "o.csv", "--overwrite", *words)[0] == 0
         assert particles.read("o.csv")["x"].tolist() == [x]

@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.amounts import data_size
+from catalogs.beads import Beads, find_beads
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
 from catalogs.plausible import doubt, refuse_unusual
+from catalogs.slab import Slab, find_slab
+from catalogs.threads import allowed_threads, pool
 from catalogs.volumes import Volume
 from catalogs.volumes.once import open_once
-from tlpick.network.threads import allowed_threads, pool
-from tlpick.network.tomograms.beads import Beads, find_beads
 from tlpick.network.tomograms.contrast import apparent_contrast
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.masks import Region, check_mask, mask_path
 from tlpick.network.tomograms.scratch import Scratch
-from tlpick.network.tomograms.slab import Slab, find_slab
 
 Triple = tuple[int, int, int]
 
