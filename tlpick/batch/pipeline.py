@@ -262,8 +262,14 @@ def pick_tomogram(
             progress=part.show,
         )
         clock.lap("segment")
+        scratch.release()
         table = loaded.localise(
-            prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
+            prepared,
+            segmentation,
+            settings.localising,
+            name,
+            beads=settings.preprocessing.beads,
+            max_memory=settings.max_memory,
         )
         clock.lap("localise")
         scratch.release()
@@ -402,8 +408,14 @@ def _in_decoys(
                 scratch=scratch,
                 progress=part.show,
             )
+            scratch.release()
             table = loaded.localise(
-                prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
+                prepared,
+                segmentation,
+                settings.localising,
+                name,
+                beads=settings.preprocessing.beads,
+                max_memory=settings.max_memory,
             )
             tables.append(table.assign(instance=number + 1))
     return pd.concat(tables, ignore_index=True)

@@ -192,7 +192,6 @@ def convert(
     chosen = registry.named(target_format) if target_format is not None else registry.target(target)
     with _of_the_source():
         loaded = files.load(source, source_format, context)
-    _refuse_voxels_or_angstrom(source, loaded, context)
     table = loaded.table
     _say_what_it_is(source, loaded, say)
     if chosen.name != "csv" and (kept := without_rejected(table)) is not table:
@@ -259,7 +258,6 @@ def _check(
         found = registry.detect(source) if source_format is None else None
     try:
         loaded = files.load(source, source_format, context)
-        _refuse_voxels_or_angstrom(source, loaded, context)
     except InputError as error:
         if found is None:
             raise
@@ -297,26 +295,6 @@ def _ranges(name: str, part: pd.DataFrame, context: Context) -> str:
         for axis, edge in zip(_AXES, size, strict=True)
     )
     return f"{name or 'a tomogram without a name'}: {ranges} Å{unknown}"
-
-
-def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -> None:
-    """Refuse a table of another program whose x, y and z may be voxels or Å."""
-    from catalogs.particle_formats.sniff import SniffedFile
-    from catalogs.particles import COLUMNS
-
-    told = context.unit is not None or context.list_pixel is not None
-    if loaded.format.name != "csv" or told or context.voxel_size is None or loaded.table.empty:
-        return
-    if set(COLUMNS) <= set(SniffedFile(source).header):
-        return  # this program's own
-    if context.shape is not None:
-        ends = [context.size(name) for name in loaded.table["tomogram"]]
-        if (loaded.table[list(_AXES)].to_numpy() > ends).any():
-            return  # outside, if they were voxels
-    raise InputError(
-        f"the columns x, y, z of {source} may be Å, or voxels, since a voxel size is given; say which "
-        "(`unit=angstrom` or `unit=voxels`)"
-    )
 
 
 def _with_what_is_known(context: Context, learnt: Context) -> Context:
