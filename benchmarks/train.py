@@ -15,7 +15,8 @@ otherwise.
   this processor and on one that has AVX2 only (``ONEDNN_MAX_CPU_ISA=AVX2``); ``onednn_step_ratio`` is the
   worse of the two.
 - ``backends``: steps and predictions by Keras on TensorFlow, JAX and PyTorch, those that are installed, on
-  both kinds of processor (``--xla_cpu_max_isa=AVX2`` for JAX).
+  both kinds of processor (``--xla_cpu_max_isa=AVX2`` for JAX,
+  ``ATEN_CPU_CAPABILITY`` for PyTorch).
 
 Figures are CPU seconds; processes with other settings follow one another, and their quickest step counts.
 """
@@ -43,7 +44,11 @@ import tltrain  # noqa: F401  before Keras: it chooses the kernels
 #: What the processor is limited to, by kind.
 KINDS: dict[str, dict[str, str]] = {
     "this processor": {},
-    "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
+    "AVX2": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+    },
 }
 #: Settings of oneDNN that a user could try, by kind; those of a kind include all that the kind allows.
 SETTINGS: dict[str, list[dict[str, str]]] = {
@@ -56,7 +61,13 @@ SETTINGS: dict[str, list[dict[str, str]]] = {
     "AVX2": [{"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"}],
 }
 #: Environment variables that determine the kernels.
-STEERING = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "XLA_FLAGS", "KERAS_BACKEND")
+STEERING = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "ONEDNN_MAX_CPU_ISA",
+    "XLA_FLAGS",
+    "ATEN_CPU_CAPABILITY",
+    "KERAS_BACKEND",
+)
 
 
 def reference(clone: Path, patch: int, n_classes: int) -> Callable[[Any, Any], Any]:

@@ -15,12 +15,10 @@ def duration(seconds: float) -> str:
 
 
 def data_size(n_bytes: float) -> str:
-    """Format a number of bytes, e.g. ``1.2 GB``; a GB is 10⁹ bytes, as in the settings."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n_bytes < 999.5:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} PB"
+    """Format a number of bytes as Dask does, e.g. ``1.20 GiB``; a GiB is 2³⁰ bytes."""
+    from dask.utils import format_bytes  # here, so that --help does not wait for it
+
+    return format_bytes(round(n_bytes))
 
 
 def read_data_size(text: object) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from catalogs.frequencies import frequencies
 from catalogs.seeds import generator
 
 Real = NDArray[np.float32]
@@ -89,10 +90,16 @@ def look_at(
     TomogramLook or None
         None if the volume is too small.
     """
+    height = len(values) * voxel_size
+    if inside is not None:  # thin ice holds no block with the planes above and below it
+        planes = np.flatnonzero(inside.mean(axis=(1, 2)) > 0.5)
+        if len(planes):
+            part = slice(int(planes[0]), int(planes[-1]) + 1)
+            values, inside = values[part], inside[part]
     power = _power(values, inside)
     if power is None or not power.sum() > 0:
         return None
-    frequency = np.stack(np.meshgrid(*(np.fft.fftfreq(n) for n in power.shape), indexing="ij"))
+    frequency = np.stack(np.broadcast_arrays(*frequencies(power.shape)))
     length = np.sqrt((frequency**2).sum(axis=0))
     shell = np.minimum((length * 2 * SHELLS).astype(np.int64), SHELLS)  # corners beyond Nyquist are left out
     counts = np.bincount(shell.ravel(), minlength=SHELLS + 1)[:SHELLS]
@@ -102,7 +109,7 @@ def look_at(
         shells=[round(float(v), 6) for v in means / means.sum()],
         tilt_range=_tilt_range(power, frequency, length),
         first_zero=_first_zero(power, frequency, length, voxel_size),
-        thickness=len(values) * voxel_size if thickness is None else thickness,
+        thickness=height if thickness is None else thickness,
     )
 
 

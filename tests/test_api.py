@@ -20,9 +20,9 @@ PACKAGES = ("catalogs", "tlrun", "tlgen", "tltrain", "tlpick")
 #: Names that a user of the documentation imports.
 NAMES = {
     "catalogs": {"Catalog", "Volume", "open_volume", "particles", "Acquisition", "InputError"},
-    "tlgen": {"load_recipe", "Recipe", "pack", "make"},
+    "tlgen": {"load_recipe", "Recipe", "pack", "plan", "make", "match"},
     "tltrain": {"fit", "fine_tune"},
-    "tlpick": {"load_model", "Model", "pick_many", "score"},
+    "tlpick": {"load_model", "Model", "pick_many", "score", "convert", "select"},
 }
 HEAVY = {"numpy", "pandas", "tensorflow", "keras", "dask", "distributed", "zarr", "scipy", "numba", "prody"}
 
@@ -134,6 +134,15 @@ class Called(Exception):
             {"bin": 2},
         ),
         ("tlgen.api.open_scene", "tlgen view scene --to s.png", {}),
+        (
+            "tlgen.api.plan",
+            "tlgen plan demo --to c --cluster local:2 --price 0.05/core-hour --budget 3",
+            {"cluster": "local:2", "price": "0.05/core-hour", "budget": 3.0},
+        ),
+        ("tlgen.api.pack", "tlgen pack demo --to scene --sample train-001", {}),
+        ("tlgen.api.match", "tlgen match a.mdoc --to mine.yaml --voxel-size 8", {"voxel_size": 8.0}),
+        ("tlgen.api.write_variants", "tlgen variants demo --to v", {}),
+        ("tlgen.api.fetch_structures", "tlgen fetch demo --to f", {}),
         ("tltrain.api.fit", "tltrain fit c --to m.tlm --overwrite", {"overwrite": True, "yes": False}),
         (
             "tltrain.api.fine_tune",
@@ -151,6 +160,26 @@ class Called(Exception):
             "tlpick score p c --radius 80 --join a=b",
             {"report": True, "radius": 80.0, "join": {"a": "b"}},
         ),
+        ("tlpick.api.select", "tlpick select p --to s.star --top 5", {"fdr": None, "top": 5}),
+        ("tlpick.api.mask", "tlpick mask p --to m", {}),
+        ("tlpick.api.report", "tlpick report p", {}),
+        ("tlpick.api.check", "tlpick check m.tlm a.mrc --rescale", {}),
+        (
+            "tlpick.api.convert",
+            "tlpick convert a.star b.tbl --shape 4,5,6 --radius a=80 --pixels b --from-centre picker",
+            {
+                "shape": (4, 5, 6),
+                "radii": {"a": 80.0},
+                "of_source": {"centre": "picker", "in_pixels": False},
+                "of_target": {"centre": None, "in_pixels": True},
+            },
+        ),
+        (
+            "tltrain.api.import_deepfinder",
+            "tltrain import w.h5 --classes a:80,b:40 --voxel-size 10 --to m.tlm",
+            {"contrast": "dark"},
+        ),
+        ("tltrain.api.export_deepfinder", "tltrain export m.tlm --to w.h5", {}),
         (
             "tlpick.api.calibrate",
             "tlpick calibrate m.tlm c --to n.tlm",

@@ -10,12 +10,10 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs import seeds
@@ -24,101 +22,22 @@ from catalogs.errors import IncompleteError, InputError
 from catalogs.private import scratch_folder
 from catalogs.progress import Progress, progress_of
 from tlgen.molecules.library import CorpusLibrary
-from tlgen.molecules.molecule import Library, Molecule
-from tlgen.recipes.recipe import Packing, Recipe
+from tlgen.molecules.molecule import Molecule
+from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import SampleSpec, expand, sample_named
-from tlgen.scene.scene import Scene
-from tlgen.scene.scene_file import COARSE, read_scene, write_scene
+from tlgen.scene.packed_scene import PackedScene
+from tlgen.scene.scene_file import read_scene
 from tlgen.simulate.engine import engine, in_calls
 from tlgen.tilts.misalignment import misaligned, seen
 from tlgen.tilts.scheme import Tilt, tilt_series
 
 if TYPE_CHECKING:
-    from PIL import Image
+    import pandas as pd
 
-    from tlgen.scene.view import Facts
+    from tlgen.recipes.from_series import Matched
+    from tlgen.runs.plan import Plan
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class PackedScene:
-    """A scene with its molecules: everything in the box of one sample. A notebook shows it as a picture.
-
-    Attributes
-    ----------
-    scene
-        Positions and rotations of the molecules.
-    library
-        The molecules, by digest.
-    name
-        Of the sample.
-    seconds
-        CPU time of the packing.
-    occupancy, packing
-        Share of the box that the molecules fill, and the settings of the packing; None if not known.
-    """
-
-    scene: Scene
-    library: Library
-    name: str = "scene"
-    seconds: float = 0.0
-    occupancy: float | None = None
-    packing: Packing | None = None
-
-    def view(self, to: str | os.PathLike[str] | None = None) -> Image.Image:
-        """Draw three sections, the gaps between molecules and the counts.
-
-        Parameters
-        ----------
-        to
-            File to write the picture to, ``.png`` or ``.html``; None: no file.
-
-        Returns
-        -------
-        PIL.Image.Image
-            The picture; a notebook displays it.
-        """
-        from tlgen.scene.view import picture
-
-        if to is not None:
-            self.draw(to)
-        return picture(self.scene, self.library, title=self.name)
-
-    def draw(self, to: str | os.PathLike[str]) -> Facts:
-        """Draw the same into a file, ``.png`` or ``.html``; returns the numbers that are in it."""
-        from tlgen.scene.view import view
-
-        return view(self.scene, self.library, to, title=self.name)
-
-    def _repr_png_(self) -> bytes:
-        """Show the scene in a notebook."""
-        raw = BytesIO()
-        self.view().save(raw, "PNG")
-        return raw.getvalue()
-
-    @property
-    def particles(self) -> pd.DataFrame:
-        """The particle table of a tomogram of this scene."""
-        return self.scene.particles(self.name, self.library)
-
-    def measure(self) -> Facts:
-        """Count the molecules in the scene and measure the gaps between them."""
-        from tlgen.scene.view import measure
-
-        return measure(self.scene, self.library)
-
-    def save(self, folder: str | os.PathLike[str], voxel_size: float = COARSE) -> None:
-        """Write the scene into a folder, with a coarse density; :func:`open_scene` reads it.
-
-        Parameters
-        ----------
-        folder
-            Folder to write to; see :func:`tlgen.scene.scene_file.write_scene`.
-        voxel_size
-            Å; of the coarse density.
-        """
-        write_scene(self.scene, self.library, folder, name=self.name, voxel_size=voxel_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,6 +195,47 @@ def simulate_tilts(
     )
 
 
+def plan(
+    recipe: Recipe,
+    to: str | os.PathLike[str],
+    *,
+    cluster: str = "local",
+    price: float | str | None = None,
+    budget: float = 20.0,
+) -> Plan:
+    """Find out what :func:`make` would do, and what it would cost; nothing is changed.
+
+    Counts are exact. Costs are estimated from one small sample of each kind, which is made on this machine
+    and thrown away. The measurement is remembered for some hours.
+
+    Parameters
+    ----------
+    recipe
+        From :func:`tlgen.load_recipe`, or made in Python.
+    to
+        Path or URL of the corpus; it need not exist.
+    cluster
+        As for :func:`make`.
+    price
+        Price of a core-hour, such as 0.05 or ``0.05/core-hour``.
+    budget
+        About how long the measurement may take, in seconds.
+
+    Returns
+    -------
+    tlgen.runs.plan.Plan
+        Its ``counts``, ``costs``, ``seconds`` and ``money``; ``print`` shows it as ``tlgen plan`` does.
+
+    Raises
+    ------
+    InputError
+        If :func:`make` would refuse the recipe, or the price is not valid.
+    """
+    from tlgen.runs.plan import plan as find_out
+
+    return find_out(recipe, os.fspath(to), price, cluster, budget)
+
+
 def make(
     recipe: Recipe,
     to: str | os.PathLike[str],
@@ -378,6 +338,110 @@ def reconstruct_series(
     return reconstruct_file(
         os.fspath(series), os.fspath(angles), os.fspath(to), request, progress=progress_of(progress)
     )
+
+
+def match(
+    acquisition: str | os.PathLike[str],
+    to: str | os.PathLike[str] | None = None,
+    template: str | os.PathLike[str] | None = None,
+    *,
+    voxel_size: float | None = None,
+    tomogram: str | os.PathLike[str] | None = None,
+    progress: bool | Progress = False,
+) -> Matched:
+    """Make a recipe with tilt series like an acquisition.
+
+    Tilts, their order and the voltage are those of the file; dose and defocus are drawn from ranges around
+    its values. Structures and counts come from the template.
+
+    Parameters
+    ----------
+    acquisition
+        ``.mdoc``, STAR, ``.tomostar``, ... file of a tilt series.
+    to
+        File to write, ``.yaml``; None: no file. If it exists, only its shape, acquisition and samples change.
+    template
+        The recipe that a new one extends: a name or a path; None: ``demo``.
+    voxel_size
+        Å; the pixels are binned to about this voxel size, by a whole number. None: 10 Å.
+    tomogram
+        Tomogram of the series, whose power spectrum simulated boxes shall enclose: it also sets ranges of
+        contrast, dose, defocus and alignment errors, the thickness of boxes and, where needed, packing,
+        membranes and the filter. A page beside ``to`` shows both spectra. It needs ``to``, and takes minutes.
+    progress
+        With a tomogram: True shows the simulations; or a :class:`catalogs.progress.Progress`.
+
+    Returns
+    -------
+    tlgen.recipes.from_series.Matched
+        The ``recipe``, its ``text`` as YAML, the ``changes``, and with a tomogram what was ``found``.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, ``to`` exists although a template is given, or the voxel size is impossible.
+    """
+    from tlgen.recipes.from_series import match as repeat
+
+    target, below = (None if path is None else os.fspath(path) for path in (to, template))
+    if tomogram is None:
+        return repeat(os.fspath(acquisition), target, below, 10.0 if voxel_size is None else voxel_size)
+    from tlgen.commands.match import match_tomogram
+
+    if target is None:
+        raise InputError("`tomogram` needs `to`: the recipe and a page are written")
+    if voxel_size is not None:
+        raise InputError("`tomogram` sets the voxel size; leave out `voxel_size`")
+    return match_tomogram(os.fspath(acquisition), os.fspath(tomogram), target, below, progress=progress)
+
+
+def write_variants(recipe: Recipe, to: str | os.PathLike[str]) -> pd.DataFrame:
+    """Write the flexible variants of a recipe's targets into a folder, as :func:`make` packs them.
+
+    Each structure becomes an mmCIF file; model 1 is the structure itself. ``variants.csv`` describes them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        RMSD (Å), checks and mode amplitudes, one row per variant.
+
+    Raises
+    ------
+    InputError
+        If no target has variants, a structure is missing, or the folder cannot be written.
+    """
+    from tlgen.molecules.variant_files import write_variants as write
+
+    return write(recipe, Path(to))
+
+
+def fetch_structures(
+    recipe: Recipe, to: str | os.PathLike[str] | None = None, *, progress: bool | Progress = False
+) -> dict[str, Path]:
+    """Fetch all structures of a recipe from the PDB, for use on a machine without a network.
+
+    Parameters
+    ----------
+    recipe
+        From :func:`tlgen.load_recipe`, or made in Python.
+    to
+        Folder to write to; None: the cache. On the other machine, ``$TLGEN_STRUCTURES`` names it.
+    progress
+        True shows a bar; or a :class:`catalogs.progress.Progress`.
+
+    Returns
+    -------
+    dict of str to pathlib.Path
+        Structure, as the recipe names it -> its file.
+
+    Raises
+    ------
+    InputError
+        If structures do not exist or could not be fetched; it names all of them.
+    """
+    from tlgen.runs.fetch_structures import fetch_structures as fetch
+
+    return fetch(recipe, None if to is None else Path(to), progress_of(progress))
 
 
 def _with_angles(tilts: list[Tilt], angles: Sequence[float]) -> list[Tilt]:

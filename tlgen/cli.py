@@ -50,6 +50,9 @@ def _take_folder(context: click.Context, parameter: click.Parameter, value: str 
     return value
 
 
+#: Of a recipe that ``match`` writes without a tomogram, Å.
+_VOXEL_SIZE = 10.0
+
 _structures = click.option(
     "--structures",
     expose_value=False,
@@ -234,9 +237,9 @@ def plan(recipe: str, url: str, price: str | None, cluster: str, budget: float) 
     Counts are exact. Costs are estimated from one small sample of each kind, which is made on this machine
     and thrown away. The measurement is remembered for some hours.
     """
-    from tlgen.runs.plan import plan as tell
+    from tlgen import api
 
-    tell(_with_a_word(recipe), url, price, cluster, budget)
+    api.plan(_with_a_word(recipe), url, cluster=cluster, price=price, budget=budget)
 
 
 @tlgen.command()
@@ -281,7 +284,7 @@ def variants(recipe: str, folder: Path) -> None:
 
     These are the variants that `tlgen run` packs. ChimeraX opens the files and plays the models as a movie.
     """
-    from tlgen.molecules.variant_files import write_variants
+    from tlgen.api import write_variants
     from tlgen.recipes.recipe_file import read_recipe
 
     write_variants(read_recipe(recipe), folder)
@@ -293,26 +296,37 @@ def variants(recipe: str, folder: Path) -> None:
 @click.option("--template", help="The recipe that a new one extends: a name or a path.  [default: demo]")
 @click.option(
     "--voxel-size",
-    default=10.0,
-    show_default=True,
+    type=float,
     metavar="Å",
-    help="Bin your pixels to about this voxel size, by a whole number.",
+    help="Bin your pixels to about this voxel size, by a whole number.  [default: 10]",
 )
-def match(acquisition: str, path: str | None, template: str | None, voxel_size: float) -> None:
+@click.option(
+    "--tomogram",
+    metavar="FILE",
+    help="Set ranges by this tomogram of the series, until simulated power spectra enclose its own; minutes.",
+)
+def match(
+    acquisition: str, path: str | None, template: str | None, voxel_size: float | None, tomogram: str | None
+) -> None:
     """Write a recipe with tilt series like ACQUISITION: an .mdoc, STAR, .tomostar, ... file.
 
     Tilts, order and voltage are those of the file; dose and defocus are drawn from ranges around its values.
     Structures and counts of a new recipe come from the template; edit them. If the recipe exists, only its
-    shape, acquisition and samples are changed.
+    shape, acquisition and samples are changed. With --tomogram, ranges of contrast, dose, defocus and
+    alignment errors, the thickness of the boxes and, where needed, packing, membranes and the filter are set
+    by the tomogram; FILE.match.html shows its spectrum among the simulated ones.
     """
-    from tlgen.recipes.from_series import write_recipe
+    from tlgen import api
 
-    for line in write_recipe(acquisition, path, template, voxel_size):
+    size = _VOXEL_SIZE if voxel_size is None else voxel_size
+    made = api.match(acquisition, path, template, voxel_size=voxel_size, tomogram=tomogram, progress=True)
+    if path is None:
+        click.echo(made.text.rstrip())
+        console.tell_unusual("voxel_size", size, "--voxel-size")
+        return
+    for line in (*made.found, *made.changes, made.remark):
         click.echo(line)
-    if path is not None:
-        _with_a_word(path)
-    else:
-        console.tell_unusual("voxel_size", voxel_size, "--voxel-size")
+    _with_a_word(path)
 
 
 @tlgen.command()
@@ -341,11 +355,10 @@ def fetch(recipe: str, folder: Path | None) -> None:
 
     On that machine, name the folder with --structures FOLDER or $TLGEN_STRUCTURES.
     """
-    from tlgen.commands.structure_list import fetch_all
+    from tlgen.api import fetch_structures
     from tlgen.recipes.recipe_file import read_recipe
 
-    for line in fetch_all(read_recipe(recipe), folder):
-        click.echo(line)
+    fetch_structures(read_recipe(recipe), folder)
 
 
 @tlgen.command()

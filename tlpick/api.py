@@ -1,41 +1,41 @@
-"""The API of ``tlpick`` besides :class:`tlpick.Model`: pick many tomograms, score picks.
+"""The API of ``tlpick`` besides :class:`tlpick.Model`: pick many tomograms, use the results, score picks.
 
 The command line ``tlpick`` is a thin layer over the same functions.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from catalogs import particles
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
-from catalogs.model_sources import find_model
-from catalogs.particle_table import without_rejected
-from catalogs.particles import DISTRACTOR
+from catalogs.model_sources import find_model, listed
 from catalogs.progress import Progress
 from tlpick.batch.pipeline import Settings
+from tlpick.batch.rank_models import RankedModel
+from tlpick.batch.rank_models import rank_models as ranked_models
 from tlpick.batch.results import Lists
 from tlpick.batch.run import Run, run
-from tlpick.batch.run_folder import Result
 from tlpick.batch.save_segmentation import SegmentationFormat
 from tlpick.evaluation.calibrate import HELD_OUT
+from tlpick.evaluation.comparison import Comparison, Table, compare, compare_files
 from tlpick.evaluation.cut import asked_cut
-from tlpick.evaluation.matching import Evaluation, evaluate
 from tlpick.network.localisation.localise import Options
 from tlpick.network.model import Model, load_model
-from tlpick.network.tomograms.inputs import Selection
+from tlpick.network.tomograms.inputs import Selection, paths
 from tlpick.network.tomograms.intake import Preprocessing
 
-_Table = pd.DataFrame | str | os.PathLike[str]
+if TYPE_CHECKING:
+    from tlpick.evaluation.fit_check import Difference
+    from tlpick.output.convert import Converted
+    from tlpick.output.pages import Pages
 
 
 @accepts_former(terms="preprocessing")
@@ -122,8 +122,6 @@ def pick_many(
     InputError
         If the model is not valid, a setting is impossible, or there is nothing to pick.
     """
-    path = model.path if isinstance(model, Model) else os.fspath(find_model(model))
-    given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
     if tta not in (1, 4, 8):
         raise InputError(f"`tta` is {tta}; give 1, 4 or 8")
     preprocessing = preprocessing or Preprocessing()
@@ -137,8 +135,8 @@ def pick_many(
         keep_segmentation=keep_segmentation,
     )
     return run(
-        path,
-        [os.fspath(each) for each in given],
+        _path(model),
+        paths(tomograms),
         os.fspath(to),
         settings,
         cluster=cluster,
@@ -150,55 +148,227 @@ def pick_many(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Comparison of picks with truth. Notebooks show it as a table.
+def select(
+    run: Run | str | os.PathLike[str],
+    to: str | os.PathLike[str] | None = None,
+    *,
+    fdr: float | Literal["off"] | None = None,
+    top: int | None = None,
+    min_score: float | None = None,
+) -> pd.DataFrame:
+    """Make another selection of the picks of a run, without picking again.
 
-    Attributes
+    Parameters
     ----------
-    evaluation
-        Scores of each class, and both tables with matched partners.
-    result
-        With a report also its path, curves, intervals, the metrics of others, and notes on what was left out.
+    run
+        Result of :func:`pick_many`, or its folder.
+    to
+        List to write; its suffix determines the format. None: no list.
+    fdr, top, min_score
+        As for :func:`pick_many`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The particle table of the picks that are kept.
+
+    Raises
+    ------
+    InputError
+        If it is not the folder of a run, or a share of wrong picks is requested without decoys.
     """
+    from tlpick.batch.select import select_picks
 
-    evaluation: Evaluation
-    result: Result | None = None
+    cut = asked_cut(fdr, top, min_score)
+    return select_picks(_folder(run), None if to is None else os.fspath(to), cut)
 
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per class: F1, precision, recall, counts, and the mean distance of pairs in Å."""
-        rows: list[dict[str, Any]] = [
-            {
-                "class_name": each.class_name,
-                "f1": each.f1,
-                "precision": each.precision,
-                "recall": each.recall,
-                "n_picks": each.n_picks,
-                "n_truth": each.n_truth,
-                "n_found": each.n_found,
-                "mean_distance": each.mean_distance,
-            }
-            for each in self.evaluation.scores
-        ]
-        return pd.DataFrame(rows).set_index("class_name")
 
-    @property
-    def f1(self) -> dict[str, float]:
-        """Class -> F1; nan where there is neither a pick nor a particle."""
-        return {each.class_name: each.f1 for each in self.evaluation.scores}
+def mask(run: Run | str | os.PathLike[str], to: str | os.PathLike[str]) -> list[Path]:
+    """Write the masks of a run as MRC: 1 where it picked, 0 outside of the ice and at beads.
 
-    def _repr_html_(self) -> str:
-        """Show the scores in a notebook."""
-        return str(self.table.to_html(float_format=lambda value: f"{value:.3f}", na_rep=""))
+    Parameters
+    ----------
+    run
+        Result of :func:`pick_many`, or its folder.
+    to
+        Folder for the masks.
 
-    def __repr__(self) -> str:
-        return str(self.table)
+    Returns
+    -------
+    list of pathlib.Path
+        ``NAME.mrc`` for each tomogram.
+
+    Raises
+    ------
+    InputError
+        If it is not the folder of a run, or a tomogram has been moved.
+    """
+    from tlpick.batch.select import write_masks
+
+    return write_masks(_folder(run), os.fspath(to))
+
+
+def report(run: Run | str | os.PathLike[str]) -> Pages:
+    """Write the pages of a run again, from the picks in its folder.
+
+    Parameters
+    ----------
+    run
+        Result of :func:`pick_many`, or its folder.
+
+    Returns
+    -------
+    tlpick.output.pages.Pages
+        Paths of the ``report``, and of the page for ``curation``.
+
+    Raises
+    ------
+    InputError
+        If it is not the folder of a run.
+    """
+    from tlpick.output.pages import write_pages
+
+    return write_pages(_folder(run))
+
+
+def check(
+    model: Model | str | os.PathLike[str],
+    tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    preprocessing: Preprocessing | None = None,
+) -> dict[str, list[Difference]]:
+    """Find out how tomograms differ from the training data of a model, and what to change; nothing is picked.
+
+    Parameters
+    ----------
+    model, tomograms, preprocessing
+        As for :func:`pick_many`.
+
+    Returns
+    -------
+    dict of str to list of Difference
+        Tomogram -> differences, each with ``words`` and whether it is ``strong``; none if it is like the
+        training data.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or the model does not describe its training data.
+    """
+    from tlpick.batch.check import check_tomograms
+
+    return check_tomograms(_path(model), paths(tomograms), preprocessing)
+
+
+def convert(
+    source: str | os.PathLike[str],
+    to: str | os.PathLike[str] | None = None,
+    *,
+    format: str | None = None,
+    source_format: str | None = None,
+    volumes: Sequence[str | os.PathLike[str]] = (),
+    tomograms_star: str | os.PathLike[str] | None = None,
+    tomogram_list: str | os.PathLike[str] | None = None,
+    radii: Mapping[str, float] | None = None,
+    of_source: Mapping[str, Any] | None = None,
+    of_target: Mapping[str, Any] | None = None,
+    sidecar: bool = False,
+    overwrite: bool = False,
+    **facts: Any,
+) -> Converted:
+    """Convert a particle list to another format.
+
+    Parameters
+    ----------
+    source
+        The list to read: a file or a folder.
+    to
+        The list to write; None: the source is only described.
+    format, source_format
+        Names of the formats; by default from the suffix of ``to``, and from the content of the source.
+    volumes
+        Tomograms, whose headers state sizes.
+    tomograms_star
+        RELION 5's ``tomograms.star``: sizes, pixel size, optics.
+    tomogram_list
+        Lines of a number and a tomogram, as Dynamo's ``.doc``.
+    radii
+        Class -> radius in Å, for boxes and spheres.
+    of_source, of_target
+        Facts of one of the lists only, such as ``{"centre": "picker"}``.
+    sidecar
+        Write what the target cannot hold to a CSV file beside it.
+    overwrite
+        Replace an existing file.
+    facts
+        Fields of :class:`catalogs.particle_formats.base.Context` for both lists, such as ``voxel_size=10.0``
+        (Å) and ``shape=(200, 512, 512)`` (voxels, z, y, x).
+
+    Returns
+    -------
+    tlpick.output.convert.Converted
+        The ``table`` that was written, and ``sentences`` on what was recognised and lost.
+
+    Raises
+    ------
+    InputError
+        If the source has no known format or several, a needed fact is unknown, or the target exists.
+    """
+    from catalogs.particle_formats.base import Context
+    from tlpick.output.convert import context_of, refuse_unknown
+    from tlpick.output.convert import convert as write
+
+    path = Path(source)
+    star, numbers = (None if file is None else os.fspath(file) for file in (tomograms_star, tomogram_list))
+    for only in (of_source or {}, of_target or {}):
+        refuse_unknown(only, Context)
+    known = context_of(
+        path,
+        volumes=[os.fspath(volume) for volume in volumes],
+        tomograms_star=star,
+        tomogram_list=numbers,
+        radii=radii,
+        **facts,
+    )
+    return write(
+        path,
+        None if to is None else Path(to),
+        replace(known, **(of_source or {})),
+        to_context=replace(known, **(of_target or {})),
+        source_format=source_format,
+        target_format=format,
+        sidecar=sidecar,
+        overwrite=overwrite,
+    )
+
+
+def models(sources: Sequence[str] | None = None) -> pd.DataFrame:
+    """List the models that can be used by name, such as ``tlpick.load_model("NAME")``.
+
+    Parameters
+    ----------
+    sources
+        Folders or URLs; None: those of ``$TLPICK_MODELS``, and the models that come with the program.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Name -> ``summary`` and ``source``.
+
+    Raises
+    ------
+    InputError
+        If a source cannot be reached, or its index is not valid.
+    """
+    rows = [
+        {"name": each.name, "summary": each.entry.summary, "source": each.source} for each in listed(sources)
+    ]
+    return pd.DataFrame(rows, columns=["name", "summary", "source"]).set_index("name")
 
 
 def score(
-    picks: _Table,
-    truth: _Table,
+    picks: Table,
+    truth: Table,
     *,
     radii: Mapping[str, float] | None = None,
     radius: float | None = None,
@@ -235,44 +405,11 @@ def score(
         If a radius is missing, or the tables have no tomogram in common.
     """
     if report:
-        return _with_report(picks, truth, radii, radius, reviewed, join)
+        return compare_files(picks, truth, radii, radius, reviewed, join)
     for unused, given in (("reviewed", reviewed), ("join", join)):
         if given:
             raise InputError(f"`{unused}` is for comparisons with `report=True`")
-    ours, theirs = _read(picks, "picks"), _read(truth, "truth")
-    names = sorted({*ours["class_name"], *theirs["class_name"], *(radii or {})})
-    far = {name: radius if radius is not None else (radii or {}).get(name, math.nan) for name in names}
-    for name, value in far.items():
-        if not value > 0:
-            raise InputError(f"the radius of {name} is unknown; give `radii` or `radius`, in Å")
-    both = set(ours["tomogram"]) & set(theirs["tomogram"])
-    if not both and len(ours) and len(theirs):
-        raise InputError(
-            f"picks and truth have no tomogram in common: {ours['tomogram'].iloc[0]!r} is the first of the "
-            f"picks, {theirs['tomogram'].iloc[0]!r} of the truth; use the same names",
-            parameter="truth",
-        )
-    return Comparison(evaluate(ours, theirs, far))
-
-
-def _with_report(
-    picks: _Table,
-    truth: _Table,
-    radii: Mapping[str, float] | None,
-    radius: float | None,
-    reviewed: str | os.PathLike[str] | None,
-    join: Mapping[str, str] | None,
-) -> Comparison:
-    """Compare files and leave a report."""
-    from tlpick.evaluation.score import score_files
-
-    if isinstance(picks, pd.DataFrame) or isinstance(truth, pd.DataFrame):
-        raise InputError("`report` goes beside picks in files; give paths of the picks and of the truth")
-    if radii is not None:
-        raise InputError("`report` takes the radii of the run; leave out `radii`, or give one `radius`")
-    mask = None if reviewed is None else os.fspath(reviewed)
-    result = score_files(os.fspath(picks), os.fspath(truth), radius, mask, join)
-    return Comparison(result.evaluation, result)
+    return compare(picks, truth, radii, radius)
 
 
 def calibrate(
@@ -319,17 +456,91 @@ def calibrate(
     return load_model(target or path)
 
 
-def _read(table: _Table, parameter: str) -> pd.DataFrame:
-    """Use a particle table, or read it; leave out distractors."""
-    if not isinstance(table, pd.DataFrame):
-        table = particles.read(Path(table))
-    missing = [name for name in ("tomogram", "class_name", "x", "y", "z") if name not in table]
-    if missing:
-        raise InputError(
-            f"`{parameter}` is not a particle table: it has no column {', '.join(missing)}; "
-            "catalogs.particles.make makes one"
-        )
-    return without_rejected(table[table["class_name"] != DISTRACTOR]).reset_index(drop=True)
+def rank_models(
+    models: Sequence[Model | str | os.PathLike[str]],
+    tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    to: str | os.PathLike[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    localising: Options | None = None,
+    max_memory: float = 4e9,
+    decoys: int | None = None,
+    progress: bool | Progress = False,
+) -> list[RankedModel]:
+    """Rank models by an estimate of how many of their picks in some tomograms are right, without labels.
+
+    The picks are compared with the mirror image of the particle, and with picks in noise. It is an estimate
+    and no promise.
+
+    Parameters
+    ----------
+    models
+        Two or more models, their files, or their names.
+    tomograms
+        As :func:`pick_many` takes them.
+    to
+        Folder for the picks, one folder for each model; finished ones are not picked again. None: picks are
+        not kept.
+    preprocessing
+        How tomograms are preprocessed for the models; None: they must fit as they are.
+    localising
+        How particles are found in the segmentation; None: the defaults.
+    max_memory
+        Bytes that may be used.
+    decoys
+        Number of decoys for each tomogram; None: as many as are worth their time.
+    progress
+        True shows a bar; or a :class:`catalogs.progress.Progress`.
+
+    Returns
+    -------
+    list of RankedModel
+        The best first.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two models, they have no class in common, or a tomogram cannot be picked.
+    """
+    paths = [each.path if isinstance(each, Model) else os.fspath(find_model(each)) for each in models]
+    given = [tomograms] if isinstance(tomograms, str | os.PathLike) else tomograms
+    settings = Settings(
+        max_memory=max_memory,
+        preprocessing=preprocessing or Preprocessing(),
+        localising=localising or Options(),
+        decoys=decoys,
+    )
+    return ranked_models(
+        paths,
+        [os.fspath(each) for each in given],
+        None if to is None else os.fspath(to),
+        settings,
+        progress=progress,
+    )
 
 
-__all__ = ["Comparison", "Run", "calibrate", "pick_many", "score"]
+def _path(model: Model | str | os.PathLike[str]) -> str:
+    """Return the file of a model."""
+    return os.fspath(model.path if isinstance(model, Model) else find_model(model))
+
+
+def _folder(run: Run | str | os.PathLike[str]) -> str:
+    """Return the folder of a run."""
+    return os.fspath(run.folder if isinstance(run, Run) else run)
+
+
+__all__ = [
+    "Comparison",
+    "RankedModel",
+    "Run",
+    "calibrate",
+    "check",
+    "convert",
+    "mask",
+    "models",
+    "pick_many",
+    "rank_models",
+    "report",
+    "score",
+    "select",
+]

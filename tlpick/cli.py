@@ -7,8 +7,8 @@ from typing import Any, Literal
 import click
 
 from catalogs import console
+from tlpick.cli_convert import convert
 from tlpick.options import cutting, localising, localising_options, pairs, thresholding
-from tlpick.output.convert import command as convert
 from tlpick.run_options import run_arguments, running
 
 tlpick = console.program(
@@ -96,13 +96,13 @@ def run_command(
 @click.argument("folder")
 @console.to_disk("to", required=True, metavar="FILE", help="The list to write, e.g. strict.star.")
 @cutting
-def select(folder: str, to: str, fdr: float | str | None, top: int | None, min_score: float | None) -> None:
+def select(
+    folder: str, to: str, fdr: float | Literal["off"] | None, top: int | None, min_score: float | None
+) -> None:
     """Write another selection of the picks in a run's FOLDER, without picking again."""
-    from tlpick.batch.select import select_picks
-    from tlpick.evaluation.cut import asked_cut
+    from tlpick import api
 
-    for line in select_picks(folder, to, asked_cut(fdr, top, min_score)):
-        click.echo(line)
+    api.select(folder, to, fdr=fdr, top=top, min_score=min_score)
 
 
 @tlpick.command()
@@ -112,15 +112,13 @@ def select(folder: str, to: str, fdr: float | str | None, top: int | None, min_s
 )
 def mask(folder: str, to: str) -> None:
     """Write the masks of the run in FOLDER: 1 where it picked, 0 outside of the ice and at beads."""
-    from tlpick.batch.select import write_masks
+    from tlpick import api
 
-    for line in write_masks(folder, to):
-        click.echo(line)
+    api.mask(folder, to)
 
 
 @tlpick.command()
-@click.argument("model")
-@click.argument("tomograms", metavar="TOMOGRAM...", nargs=-1, required=True)
+@click.argument("arguments", metavar="MODEL... TOMOGRAM...", nargs=-1, required=True)
 @click.option(
     "--voxel-size",
     type=click.FloatRange(0, min_open=True),
@@ -132,26 +130,42 @@ def mask(folder: str, to: str) -> None:
 @click.option(
     "--trust-contrast", is_flag=True, help="Do not refuse tomograms whose protein seems to be bright."
 )
+@console.to_disk(
+    "folder", metavar="FOLDER", help="With several models: keep their picks, which are not made again."
+)
 def check(
-    model: str,
-    tomograms: tuple[str, ...],
+    arguments: tuple[str, ...],
     voxel_size: float | None,
     rescale: bool,
     invert: bool,
     trust_contrast: bool,
+    folder: str | None,
 ) -> None:
     """Report how each TOMOGRAM differs from the training data of MODEL, and what to change.
 
     Power by frequency, the missing wedge, the first zero of the transfer function and the thickness are
     compared with those of the training data. Nothing is picked.
+
+    With several models (files that end in .tlm, or names), all of them pick the tomograms, and are ranked by
+    an estimate of how many picks are right, which needs no labels. That takes as long as picking.
     """
-    from tlpick.batch.check import check_tomograms
+    from catalogs.errors import InputError
+    from tlpick import api
+    from tlpick.batch.check import split_arguments
+    from tlpick.batch.rank_models import table_lines
     from tlpick.network.tomograms.intake import Preprocessing
 
     preprocessing = Preprocessing(
         voxel_size=voxel_size, rescale=rescale, invert=invert, trust_contrast=trust_contrast
     )
-    for line in check_tomograms(model, tomograms, preprocessing):
+    models, tomograms = split_arguments(arguments)
+    if len(models) == 1:
+        if folder is not None:
+            raise InputError("--to keeps the picks of several models; with one, nothing is picked")
+        api.check(models[0], tomograms, preprocessing=preprocessing)
+        return
+    ranked = api.rank_models(models, tomograms, to=folder, preprocessing=preprocessing, progress=True)
+    for line in table_lines(ranked):
         click.echo(line)
 
 
@@ -206,13 +220,9 @@ tlpick.add_command(convert)
 @click.argument("folder")
 def report(folder: str) -> None:
     """Write report.html and curate.html of a run's FOLDER again, from the picks in it."""
-    from tlpick.output.curation import write_curation
-    from tlpick.output.report import write_report
+    from tlpick import api
 
-    curate = write_curation(folder)
-    click.echo(f"report: {write_report(folder)}")
-    if curate is not None:
-        click.echo(f"accept or reject picks in a browser: {curate}")
+    api.report(folder)
 
 
 @tlpick.command()

@@ -22,7 +22,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Memory(_Parameter):
-    """A number of bytes such as 4GB or 800M."""
+    """A number of bytes such as 4GB, 4GiB or 800M."""
 
     name = "SIZE"
 
@@ -87,7 +87,7 @@ _OPTIONS = (
         default="4GB",
         show_default=True,
         type=Memory(),
-        help="Memory that a process may use; more memory only saves time.",
+        help="Memory that a process may use, such as 4GB (4·10⁹ bytes) or 4GiB (4·2³⁰); more saves time.",
     ),
     click.option(
         "--tile",
@@ -108,7 +108,7 @@ _OPTIONS = (
         default=1,
         show_default=True,
         type=click.IntRange(1),
-        help="First average boxes of so many voxels along each axis.",
+        help="First average boxes of this many voxels along each axis.",
     ),
     click.option("--crop", type=Planes(), help="Use only these planes along z."),
     click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms."),
@@ -150,7 +150,7 @@ _OPTIONS = (
         default="1",
         show_default=True,
         type=Choice(["1", "4", "8"]),
-        help="Average over so many orientations of the tomogram: 4 are half turns, 8 add mirror images.",
+        help="Average over this many orientations of the tomogram: 4 are half turns, 8 add mirror images.",
     ),
     click.option(
         "--keep-segmentation",

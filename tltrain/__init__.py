@@ -8,19 +8,29 @@ from catalogs.lazy import exports
 from catalogs.machine import prefer_installed_backend, prefer_onednn
 
 if TYPE_CHECKING:
-    from tltrain.api import fine_tune, fit, learning_curve
+    from tltrain.api import export_deepfinder, fine_tune, fit, import_deepfinder, learning_curve
     from tltrain.finetune.settings import FineTuning
     from tltrain.training.settings import Settings
 
-__all__ = ["FineTuning", "Settings", "fine_tune", "fit", "learning_curve"]
+__all__ = [
+    "FineTuning",
+    "Settings",
+    "export_deepfinder",
+    "fine_tune",
+    "fit",
+    "import_deepfinder",
+    "learning_curve",
+]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
         "FineTuning": "tltrain.finetune.settings",
         "Settings": "tltrain.training.settings",
+        "export_deepfinder": "tltrain.api",
         "fine_tune": "tltrain.api",
         "fit": "tltrain.api",
+        "import_deepfinder": "tltrain.api",
         "learning_curve": "tltrain.api",
     },
 )

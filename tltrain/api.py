@@ -1,4 +1,4 @@
-"""What ``import tltrain`` offers: train a model, and fine-tune one on annotated tomograms.
+"""What ``import tltrain`` offers: train a model, fine-tune one on annotated tomograms, exchange weights.
 
 The command line ``tltrain`` is a thin layer over the same functions.
 """
@@ -9,9 +9,9 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pandas as pd
 
@@ -22,7 +22,7 @@ from catalogs.errors import InputError
 from catalogs.former_names import accepts_former, names_now
 from catalogs.progress import Progress, progress_of
 from tlpick.network.model import Model, load_model
-from tlpick.network.tomograms.inputs import Selection, expand, named
+from tlpick.network.tomograms.inputs import Selection, expand, named, paths
 from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.settings import FineTuning, check
 from tltrain.training.settings import Settings
@@ -160,23 +160,15 @@ def fine_tune(
     """
     from tltrain.finetune.finetune import finetune
 
-    chosen = _with(settings or FineTuning(), options)
-    check(chosen)  # before anything is read
-    start = model if isinstance(model, Model) else load_model(model)
-    preprocessing = _preprocessing(preprocessing, yes)
-    reading: dict[str, Any] = {
-        "classes": classes,
-        "format": format,
-        "pixel_size": pixel_size,
-        "tomogram_type": tomogram_type,
-    }
-    with _annotations(start, tomograms, picks, preprocessing.voxel_size, **reading) as annotations:
+    how = _how(settings, preprocessing, yes, options)
+    reading = _Reading(classes, format, pixel_size, tomogram_type)
+    with _annotations(model, tomograms, picks, how, reading) as (start, annotations):
         finetune(
-            start.path,
+            start,
             annotations,
             to,
-            chosen,
-            preprocessing=preprocessing,
+            how.settings,
+            preprocessing=how.preprocessing,
             held_out=held_out,
             overwrite=overwrite,
             progress=progress_of(progress),
@@ -230,76 +222,151 @@ def learning_curve(
     """
     from tltrain.finetune.learning_curve import learn
 
-    chosen = _with(settings or FineTuning(), options)
-    check(chosen)  # before anything is read
-    if chosen.annotations is not None:
+    how = _how(settings, preprocessing, yes, options)
+    if how.settings.annotations is not None:
         raise InputError("`annotations` and `learning_curve` exclude each other; give one of them")
-    start = model if isinstance(model, Model) else load_model(model)
-    preprocessing = _preprocessing(preprocessing, yes)
-    reading: dict[str, Any] = {
-        "classes": classes,
-        "format": format,
-        "pixel_size": pixel_size,
-        "tomogram_type": tomogram_type,
-    }
-    with _annotations(start, tomograms, picks, preprocessing.voxel_size, **reading) as annotations:
+    reading = _Reading(classes, format, pixel_size, tomogram_type)
+    with _annotations(model, tomograms, picks, how, reading) as (start, annotations):
         points = learn(
-            start.path,
+            start,
             annotations,
             to,
             sorted(set(counts)),
-            chosen,
-            preprocessing=preprocessing,
+            how.settings,
+            preprocessing=how.preprocessing,
             held_out=held_out,
             progress=progress_of(progress),
         )
     return pd.DataFrame([asdict(point) for point in points])
 
 
-def _preprocessing(given: Preprocessing | None, yes: bool) -> Preprocessing:
-    given = given or Preprocessing()
-    return replace(given, yes=yes or given.yes)
+def import_deepfinder(
+    weights: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    radii: Mapping[str, float],
+    voxel_size: float,
+    *,
+    contrast: Literal["dark", "bright"] = "dark",
+    yes: bool = False,
+) -> Model:
+    """Make a model from weights that DeepFinder's training wrote.
+
+    Parameters
+    ----------
+    weights
+        File of the weights, ``.h5``.
+    to
+        The model file, ``.tlm``.
+    radii
+        Class -> radius in Å, in the order of the network's outputs after the background.
+    voxel_size
+        Å, of the tomograms on which it was trained.
+    contrast
+        How protein looks in those tomograms.
+    yes
+        Continue although sizes are unusual; False: refuse them.
+
+    Returns
+    -------
+    tlpick.Model
+
+    Raises
+    ------
+    InputError
+        If the weights cannot be read or have another number of classes, or a size is unusual.
+    """
+    from tltrain.networks import deepfinder_weights
+
+    classes = deepfinder_weights.classes_with(radii)
+    deepfinder_weights.import_deepfinder(weights, to, classes, voxel_size, contrast, yes=yes)
+    return load_model(to)
+
+
+def export_deepfinder(model: Model | str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
+    """Write the weights of a model, which must be a network ``deepfinder``, for DeepFinder.
+
+    Parameters
+    ----------
+    model
+        A model, its file, or its name.
+    to
+        The file, ``.h5``.
+
+    Raises
+    ------
+    InputError
+        If it is another network, or the file cannot be written.
+    """
+    from tltrain.networks.deepfinder_weights import write_deepfinder
+
+    write_deepfinder(to, (model if isinstance(model, Model) else load_model(model)).keras())
+
+
+@dataclass(frozen=True)
+class _How:
+    """How a model is fine-tuned, and how its tomograms are preprocessed."""
+
+    settings: FineTuning
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How tomograms and particle lists are read; see :func:`fine_tune`."""
+
+    classes: Mapping[str, str] | None
+    format: str | None
+    pixel_size: float | None
+    tomogram_type: str
+
+
+def _how(
+    settings: FineTuning | None, preprocessing: Preprocessing | None, yes: bool, options: Mapping[str, Any]
+) -> _How:
+    """Put together and check the settings, before anything is read."""
+    chosen = _with(settings or FineTuning(), options)
+    check(chosen)
+    preprocessing = preprocessing or Preprocessing()
+    return _How(chosen, replace(preprocessing, yes=yes or preprocessing.yes))
 
 
 @contextmanager
 def _annotations(
-    model: Model,
+    model: Model | str | os.PathLike[str],
     tomograms: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     picks: pd.DataFrame | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    voxel_size: float | None,
-    *,
-    classes: Mapping[str, str] | None,
-    format: str | None,
-    pixel_size: float | None,
-    tomogram_type: str,
-) -> Iterator[Annotations]:
-    """Find the tomograms and the particles in them; remarks about them are logged."""
+    how: _How,
+    reading: _Reading,
+) -> Iterator[tuple[str, Annotations]]:
+    """Find the model's file, the tomograms, and the particles in them; remarks about them are logged."""
     from tempfile import TemporaryDirectory
 
     from tltrain.finetune.annotations import read_annotations, read_sizes
 
-    selection = Selection(kind=tomogram_type, voxel_size=model.card.voxel_size)
-    found, wrong = expand(_paths(tomograms), selection)
+    start = model if isinstance(model, Model) else load_model(model)
+    voxel_size = how.preprocessing.voxel_size
+    selection = Selection(kind=reading.tomogram_type, voxel_size=start.card.voxel_size)
+    found, wrong = expand(paths(tomograms), selection)
     if wrong:
         raise wrong[0][1]
-    places = read_sizes(named(found), voxel_size)
+    places = read_sizes(named(found, voxel_size), voxel_size)
     with TemporaryDirectory(prefix="tltrain-") as folder:
         if isinstance(picks, pd.DataFrame):
             lists = [str(Path(folder) / "picks.csv")]
             particles.write(picks, lists[0])
         else:
-            lists = _paths(picks)
+            lists = paths(picks)
         read = read_annotations(
-            lists, places, model.card, classes=dict(classes or {}), format=format, pixel_size=pixel_size
+            lists,
+            places,
+            start.card,
+            classes=dict(reading.classes or {}),
+            format=reading.format,
+            pixel_size=reading.pixel_size,
         )
         for note in read.notes:
             _log.info(note)
-        yield read
-
-
-def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    """List one path or several."""
-    return [os.fspath(each) for each in ([given] if isinstance(given, str | os.PathLike) else given)]
+        yield start.path, read
 
 
 def _with(settings: _Settings, options: Mapping[str, Any]) -> _Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -25,7 +25,7 @@ tltrain = program(
     show_default=True,
     metavar="CONDITION",
     help='Train on the samples for which this holds, such as "dose < 100 and defocus > 1"; those of the '
-    "splits val and test are left out whatever it says.",
+    "splits val and test are always left out.",
 )
 @click.option(
     "--hold-out",
@@ -179,9 +179,11 @@ def info(model: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Continue although sizes are unusual, such as voxels of 1 Å.")
 def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: str, yes: bool) -> None:
     """Make a model from weights that DeepFinder's training wrote."""
-    from tltrain.networks.deepfinder_weights import classes_of, import_deepfinder
+    from tltrain import api
+    from tltrain.networks.deepfinder_weights import radii_of
 
-    card = import_deepfinder(weights, to, classes_of(classes), voxel_size, contrast, yes=yes)
+    looks: Literal["dark", "bright"] = "bright" if contrast == "bright" else "dark"
+    card = api.import_deepfinder(weights, to, radii_of(classes), voxel_size, contrast=looks, yes=yes).card
     click.echo(f"wrote {to}: {card.network} for {', '.join(info.name for info in card.classes)}")
 
 
@@ -190,10 +192,9 @@ def import_(weights: str, classes: str, voxel_size: float, contrast: str, to: st
 @to_disk(required=True, metavar="WEIGHTS.h5", help="The file to write.")
 def export(model: str, to: str) -> None:
     """Write the weights of MODEL, which must be a network deepfinder, for DeepFinder."""
-    from tlpick.network.keras_network import load_keras
-    from tltrain.networks.deepfinder_weights import write_deepfinder
+    from tltrain.api import export_deepfinder
 
-    write_deepfinder(to, load_keras(model))
+    export_deepfinder(model, to)
     click.echo(f"wrote {to}")
 
 

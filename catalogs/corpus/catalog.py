@@ -328,18 +328,23 @@ class Catalog:
         return as_xarray.open_volumes(self._store, self._record_of(sample_id))
 
     def thumbnail(self, sample_id: str) -> bytes:
-        """Return the thumbnail of a sample as PNG; it is drawn now if the sample has none.
+        """Return the thumbnail of a sample as PNG, of at most 128 x 128 pixels.
+
+        It is drawn now if the sample has none, or one that is not such a picture.
 
         Raises
         ------
         InputError
-            If there is no such sample, or objects of it are lost.
+            If there is no such sample, objects of it are lost, or it is too large to draw.
         """
         record = self._record_of(sample_id)
         try:
-            return self._store.read(f"{record.path}/{thumbnail.THUMBNAIL}")
+            stored = self._store.read(f"{record.path}/{thumbnail.THUMBNAIL}", thumbnail.MOST_BYTES + 1)
         except FileNotFoundError:
-            return thumbnail.draw(self.arrays(sample_id)["tomogram"])
+            stored = b""
+        if thumbnail.is_one(stored):
+            return stored
+        return thumbnail.draw(self.arrays(sample_id)["tomogram"])
 
     def particles(self, sample_id: str) -> pd.DataFrame:
         """Read the particle table of a sample, including distractors (label 0)."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.storage.npz import read_npz
 from catalogs.storage.store import Store
 
 STRUCTURES = "structures"
@@ -33,13 +34,12 @@ def has(store: Store, digest: str) -> bool:
 
 @lru_cache(maxsize=256)
 def get(store: Store, digest: str) -> Mapping[str, NDArray[Any]]:
-    """Read the arrays of a molecule (InputError if the digest is unknown)."""
+    """Read the arrays of a molecule (InputError if the digest is unknown, or they are damaged)."""
     try:
         data = store.read(_key(digest))
     except FileNotFoundError:
         raise InputError(f"{store.at(_key(digest))} is missing; run tlgen again to make it") from None
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    return read_npz(data, store.at(_key(digest)))
 
 
 def keys_of(listing: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ corpus of 100,000 samples should not have a billion files.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ _LARGEST_SHARD = 1 << 29  # bytes of a tilt series in one object
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # column names that are valid names of arrays
 _MANTISSA = 23  # bits of float32
 _KEPT = 10  # as in float16; the noise of a tomogram is far above 5e-4 of its values
+_MOST_VALUES = 1 << 26  # of a column of a particle table
 _SEPARATE = ("tomogram", "x", "y", "z", "qx", "qy", "qz", "qw")
 
 
@@ -187,6 +189,10 @@ def read_particles(group: zarr.Group) -> pd.DataFrame:
 
     def read(name: str) -> Any:
         array = stored[arrays.get(name, name)]
+        if math.prod(array.shape) > _MOST_VALUES:
+            raise InputError(
+                f"the particles of a sample state {math.prod(array.shape)} values of {name}; they are damaged"
+            )
         return array[:], array.attrs.get("categories")
 
     wanted = ["position", "quaternion", *names]

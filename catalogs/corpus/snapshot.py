@@ -26,6 +26,7 @@ from catalogs.versions import parse_record, require_known
 _TEXT = ("record", "checksums_of_structures")
 _VERSION = b"template_learning.format_version"
 _PATH = re.compile(rf"samples/(?P<folder>[0-9a-f]{{2}})/(?P<id>{SAMPLE_ID})-[0-9a-z]+\.zarr")
+_LEAST_ROW, _RATIO, _LEAST_UNPACKED = 8, 200, 64 << 20  # bytes, and how far a file may be compressed
 _ROWS = 1000  # rows of a group, which is unpacked to read one record
 
 
@@ -152,6 +153,17 @@ def _texts_of(record: SampleRecord) -> tuple[str, str]:
     return rest.model_dump_json(), json.dumps(record.structures, sort_keys=True, ensure_ascii=False)
 
 
+def _refuse_bombs(stated: Any, size: int) -> None:
+    """Refuse a file that states more than it can hold (ValueError).
+
+    A row has at least an id and the random end of a path, and texts of records compress to a twentieth.
+    """
+    unpacked = sum(stated.row_group(k).total_byte_size for k in range(stated.num_row_groups))
+    rows = [stated.row_group(k).num_rows for k in range(stated.num_row_groups)]
+    if sum(rows) * _LEAST_ROW > size or unpacked > max(_LEAST_UNPACKED, _RATIO * size):
+        raise ValueError(f"it states {sum(rows)} rows and {unpacked} bytes")
+
+
 def decode(data: bytes, sequence: int, where: str) -> Snapshot:
     """Read a snapshot.
 
@@ -169,6 +181,7 @@ def decode(data: bytes, sequence: int, where: str) -> Snapshot:
         file = pq.ParquetFile(pa.BufferReader(data))
         version = int((file.schema_arrow.metadata or {})[_VERSION])
         require_known(version, where)
+        _refuse_bombs(file.metadata, len(data))
         if missing := {"sample_id", "path", *_TEXT} - set(file.schema_arrow.names):
             raise KeyError(missing)
         names = [name for name in file.schema_arrow.names if name not in _TEXT]

@@ -186,7 +186,8 @@ def _structures(store: Store, deep: bool) -> Iterator[Problem]:
     def broken(key: str) -> bool:
         try:
             with zipfile.ZipFile(io.BytesIO(store.read(key))) as packed:
-                return packed.testzip() is not None
+                stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in packed.infolist())
+                return not stored or packed.testzip() is not None
         except (zipfile.BadZipFile, FileNotFoundError):
             return True
 

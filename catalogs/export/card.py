@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from catalogs import citation
+from catalogs.amounts import data_size
 from catalogs.corpus import sample_table
 from catalogs.corpus.catalog import Catalog
 from catalogs.schema import Acquisition, SampleRecord
@@ -91,7 +92,7 @@ def _counts(catalog: Catalog, records: Sequence[SampleRecord], samples: pd.DataF
     rows.append(["distractors", "0", *(int(others[split]) for split in splits)])
     yield from _table(["", "label, radius (Å)", *splits], rows)
     yield ""
-    yield f"Together {samples['n_bytes'].sum() / 1e9:.3g} GB on disk."
+    yield f"Together {data_size(samples['n_bytes'].sum())} on disk."
 
 
 def _parameters(samples: pd.DataFrame) -> Iterator[str]:

@@ -210,7 +210,7 @@ def lines(
     axis
         What runs to the right.
     curves
-        What to draw; points that are not finite are left out.
+        What to draw; points that are not finite are left out. A line without words is not in the legend.
     marks
         Lines at values of x.
     low, high
@@ -256,7 +256,8 @@ def lines(
             for place, kind, words in _apart(ends, 16.0, _BOTTOM)
         ]
         return Chart(title, shapes)
-    return Chart(title, shapes, [(kind, words) for _, kind, words in ends] if len(curves) > 1 else [])
+    named = [(kind, words) for _, kind, words in ends if words]
+    return Chart(title, shapes, named if len(curves) > 1 else [])
 
 
 def bars(title: str, rows: Sequence[tuple[str, Sequence[int]]], kinds: Sequence[tuple[str, str]]) -> Chart:

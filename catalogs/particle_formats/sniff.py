@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
+from catalogs.particle_formats import delimited
 from catalogs.particle_formats.star import read_text
 
 # Enough lines of a text to see how its columns are used.
@@ -64,12 +64,8 @@ class SniffedFile:
 
     @cached_property
     def header(self) -> list[str]:
-        """Names of the columns of a CSV file."""
-        line = self.text.lstrip().partition("\n")[0]
-        try:
-            return [] if "," not in line else [name.strip() for name in next(csv.reader([line]), [])]
-        except csv.Error:  # not a table, for example a lone carriage return
-            return []
+        """Names of the columns of a CSV file or another table."""
+        return delimited.header(self.text)
 
     @cached_property
     def rows(self) -> list[list[str]]:

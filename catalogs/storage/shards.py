@@ -166,7 +166,9 @@ def _decode_blosc(raw: NDArray[np.uint8], voxels: NDArray[np.uint8]) -> None:
         put_in_order,
     )
 
-    if int.from_bytes(raw[12:16].tobytes(), "little") > len(raw):  # which Blosc would read beyond
+    if len(raw) < 16 or int.from_bytes(raw[12:16].tobytes(), "little") > len(
+        raw
+    ):  # which Blosc would read beyond
         raise ValueError("a chunk is cut off")
     if not is_shuffled(raw):
         blosc.decompress(raw, voxels)

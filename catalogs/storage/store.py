@@ -107,12 +107,13 @@ class Store:
         fs, root = filesystem(self.url)
         return fs, f"{root}/{inside(key)}" if key else root
 
-    def read(self, key: str) -> bytes:
-        """Read an object (FileNotFoundError if there is none)."""
+    def read(self, key: str, most: int | None = None) -> bytes:
+        """Read an object, or at most the first ``most`` bytes of it (FileNotFoundError if there is none)."""
         if self.local is not None:
-            return self._file(key).read_bytes()
+            with open(self._file(key), "rb") as file:
+                return file.read(-1 if most is None else most)
         fs, path = self._remote(key)
-        data: bytes = fs.cat_file(path)
+        data: bytes = fs.cat_file(path) if most is None else fs.cat_file(path, start=0, end=most)
         return data
 
     def read_those_there(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -213,7 +214,9 @@ class Store:
         return {
             path.removeprefix(f"{root}/"): Entry(int(info["size"]), _modified(info))
             for path, info in found.items()
-            if info  # a name that is neither an object nor a prefix may have no entries
+            # a name that is neither an object nor a prefix may have no entries, and a folder that was emptied
+            # is an object of its own on some servers
+            if info and path.startswith(f"{top.rstrip('/')}/")
         }
 
     def folders(self, prefix: str) -> list[str]:

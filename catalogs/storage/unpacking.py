@@ -107,7 +107,7 @@ def _head(packed: Any, n: int) -> bytes:
 
 def _blosc(packed: Any, most: int) -> bool:
     head = _head(packed, 16)
-    if int.from_bytes(head[12:16], "little") > len(packed):  # which Blosc would read beyond
+    if len(head) < 16 or int.from_bytes(head[12:16], "little") > len(packed):  # which Blosc would read beyond
         raise InputError("a chunk is cut off; copy the data again")
     return int.from_bytes(head[4:8], "little") <= most
 

@@ -46,6 +46,7 @@ class Hdf5Array(LazyArray):
         chunks: tuple[int, int, int] | None,
     ) -> None:
         self._source, self._names, self._chunks = source, names, chunks
+        self._size = source.size()
         self.shape, self.dtype = shape, dtype
 
     @property
@@ -55,7 +56,7 @@ class Hdf5Array(LazyArray):
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box."""
-        with _opened(self._source) as file:
+        with self._source.not_shorter_than(self._size), _opened(self._source) as file:
             if len(self._names) == 1:
                 return read_box(file[self._names[0]], box, self._source.url)
             z, y, x = box

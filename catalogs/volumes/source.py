@@ -6,6 +6,7 @@ import atexit
 import bz2
 import contextlib
 import gzip
+import os
 import threading
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from catalogs.private import scratch_folder
 from catalogs.storage.store import filesystem, in_parallel
 from catalogs.volumes.lazy import Box, LazyArray
 
-_BATCH = 64 * 2**20  # bytes of a file that are mapped, or requested from a server, at a time
+_BATCH = 64 * 2**20  # bytes of a file that are requested from a server at a time
+_PIECE = 4 * 2**20  # bytes of whole rows that are read at a time where only a part of each is wanted
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,34 @@ class Source:
             data: bytes = fs.cat_file(path, start=start, end=start + n)
             return data
 
+    @contextlib.contextmanager
+    def not_shorter_than(self, size: int) -> Iterator[None]:
+        """Read a file on a disk within this context, which refuses one with fewer bytes than before.
+
+        Some libraries put zeros where bytes are missing.
+
+        Parameters
+        ----------
+        size
+            Bytes when it was opened.
+
+        Raises
+        ------
+        InputError
+            If it has fewer before or after what was read, or when reading fails.
+        """
+        self._must_have(size)
+        try:
+            yield
+        except Exception:
+            self._must_have(size)
+            raise
+        self._must_have(size)
+
+    def _must_have(self, size: int) -> None:
+        if self.local is not None and self.size() < size:
+            raise became_shorter(self.url)
+
     def open(self) -> IO[bytes]:
         """Open it for reading from the beginning, a few MB at a time."""
         with explained(self.url):
@@ -68,6 +98,14 @@ class Source:
             fs, path = filesystem(self.url)
             opened: IO[bytes] = fs.open(path, "rb")
             return opened
+
+
+def became_shorter(url: object) -> InputError:
+    """Return the error for a file that another program cuts off while it is read."""
+    return InputError(
+        f"{url} became shorter while it was read: another program writes to it or copies over it; wait until "
+        "that has finished and give the same command again"
+    )
 
 
 @contextlib.contextmanager
@@ -88,8 +126,9 @@ def explained(url: str) -> Iterator[None]:
 class RawArray(LazyArray):
     """Contiguous voxels in a file, as in MRC.
 
-    On a disk, only the requested part is mapped, and only while it is read, which limits the memory of the
-    process. From a server, rows of a plane are read by one range each, 16 at a time.
+    On a disk, only the requested rows are read, with no more memory than the result and a few MB. The file is
+    not mapped, because a mapped file that becomes shorter ends the process. From a server, rows of a plane
+    are read by one range each, 16 at a time.
 
     Parameters
     ----------
@@ -115,25 +154,35 @@ class RawArray(LazyArray):
         out = np.empty([part.stop - part.start for part in box], self.dtype)
         if out.size == 0:
             return out
+        if source.local is not None:
+            with explained(source.url), open(source.local, "rb", buffering=0) as file:
+                self._read_rows(file.fileno(), source, box, out)
+            return out
         z, y, x = box
         n_rows, row = y.stop - y.start, self.shape[2] * self.dtype.itemsize
         step = max(1, _BATCH // (n_rows * row))
         for first in range(z.start, z.stop, step):
             last = min(first + step, z.stop)
-            target = out[first - z.start : last - z.start]
-            if source.local is not None:
-                target[...] = self._mapped(source.local)[first:last, y, x]
-            else:
-                self._fetch(source, slice(first, last), y, x, target)
+            self._fetch(source, slice(first, last), y, x, out[first - z.start : last - z.start])
         return out
 
-    def _mapped(self, file: Path) -> NDArray[Any]:
-        try:
-            return np.memmap(file, self.dtype, "r", self._offset, self.shape)
-        except (ValueError, OSError) as error:
-            raise InputError(
-                f"{file} cannot be read any more: it was removed or cut off since it was opened"
-            ) from error
+    def _read_rows(self, file: int, source: Source, box: Box, out: NDArray[Any]) -> None:
+        """Read a box from a file on a disk: straight into the result where whole rows are wanted."""
+        (z, y, x), (_, ny, nx) = box, self.shape
+        row = nx * self.dtype.itemsize
+        whole = x.stop - x.start == nx
+        if whole and y.stop - y.start == ny:
+            _fill(file, out, self._offset + z.start * ny * row, source)
+            return
+        step = y.stop - y.start if whole else max(1, _PIECE // row)
+        rows = np.empty((0 if whole else min(step, y.stop - y.start), nx), self.dtype)
+        for k, plane in enumerate(out, z.start):
+            for first in range(y.start, y.stop, step):
+                target = plane[first - y.start : first - y.start + step]
+                part = target if whole else rows[: len(target)]
+                _fill(file, part, self._offset + (k * ny + first) * row, source)
+                if not whole:
+                    target[...] = part[:, x]
 
     def _fetch(self, source: Source, z: slice, y: slice, x: slice, out: NDArray[Any]) -> None:
         _, ny, nx = self.shape
@@ -153,6 +202,16 @@ class RawArray(LazyArray):
 
         for plane, rows in zip(planes, in_parallel(fetch, ranges), strict=True):
             out[plane] = rows[:, :, x]
+
+
+def _fill(file: int, out: NDArray[Any], offset: int, source: Source) -> None:
+    """Fill a contiguous array with the bytes of a file from an offset on (InputError if it has fewer)."""
+    into: Any = memoryview(out.reshape(-1).view(np.uint8).data)
+    while into:
+        got = os.preadv(file, [into], offset)
+        if not got:
+            raise became_shorter(source.url)
+        into, offset = into[got:], offset + got
 
 
 # ------------------------------------------------------- gzip and bzip2

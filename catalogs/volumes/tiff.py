@@ -38,13 +38,13 @@ class TiffArray(LazyArray):
     """Planes of a TIFF file, decoded one at a time."""
 
     def __init__(self, source: Source, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self._source = source
+        self._source, self._size = source, source.size()
         self.shape, self.dtype = shape, dtype
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box; whole planes are decoded."""
         out = np.empty([part.stop - part.start for part in box], self.dtype)
-        with _opened(self._source) as file:
+        with self._source.not_shorter_than(self._size), _opened(self._source) as file:
             pages = file.series[0].pages
             for k in range(box[0].start, box[0].stop):
                 _check_plane(pages[k], self._source, f"plane {k} of {self._source.url}")
@@ -105,7 +105,7 @@ def open_tiff(source: Source, text: str, name: str, voxel_size: float | None = N
         if dtype.kind not in "iuf":
             raise InputError(f"{text} holds {dtype}; a volume has real numbers")
         if max(shape) > _LONGEST or math.prod(shape[1:]) * dtype.itemsize > _LARGEST_PLANE:
-            raise InputError(f"{text} is no volume: its images have {' x '.join(map(str, shape))} pixels")
+            raise InputError(f"{text} is not a volume: its images have {' x '.join(map(str, shape))} pixels")
         data: Any = TiffArray(source, (shape[0], shape[1], shape[2]), dtype)
         if series.dataoffset is not None:  # contiguous planes: any box can be read
             if series.dataoffset + math.prod(shape) * dtype.itemsize > source.size():

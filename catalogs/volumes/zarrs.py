@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from catalogs import notes
 from catalogs.amounts import data_size
@@ -32,6 +32,38 @@ _LONGEST = 1 << 20  # voxels along an axis
 _LARGEST_CHUNK = 1 << 32  # bytes
 _PART, _RATIO = 1 << 26, 20  # of a zip: what a part may be, and how far it may be compressed
 _MEANS = ("mean", "local_mean", "localmean", "average", "downscale_local_mean")
+
+
+class ZarrArray:
+    """A Zarr array that says in one sentence which chunks cannot be read.
+
+    Parameters
+    ----------
+    array
+        The array.
+    text
+        Its path or URL, for errors.
+    """
+
+    def __init__(self, array: zarr.Array[Any], text: str) -> None:
+        self._array, self._text = array, text
+        self.shape, self.ndim = tuple(int(n) for n in array.shape), int(array.ndim)
+        self.chunks, self.dtype = tuple(int(n) for n in array.chunks), np.dtype(array.dtype)
+
+    def __getitem__(self, where: Any) -> NDArray[Any]:
+        """Read a part (InputError if a chunk is cut off or damaged)."""
+        with explained(self._text):
+            try:
+                return np.asarray(self._array[where])
+            except (InputError, OSError, MemoryError, IndexError):
+                raise
+            except Exception as error:  # each compression has its own
+                raise InputError(
+                    f"{self._text} has a chunk that is cut off or damaged ({error}); copy it again"
+                ) from error
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
 
 
 def open_zarr(text: str, name: str, voxel_size: float | None = None) -> Volume | None:
@@ -156,12 +188,13 @@ def _plain(
 
 def _in_order(array: zarr.Array[Any], attributes: dict[str, Any], text: str) -> Any:
     """Turn an array whose axes have names (Zarr 3, or xarray's attribute) to z, y, x."""
+    read = ZarrArray(array, text)
     named = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS")
     names = [str(name).lower() for name in named] if isinstance(named, list | tuple) else []
     if sorted(names) != ["x", "y", "z"] or names == [*"zyx"]:
-        return array
+        return read
     notes.warn(f"the axes of {text} are called {', '.join(names)}; they are turned to z, y, x")
-    return Reordered(array, (names.index("z"), names.index("y"), names.index("x")))
+    return Reordered(read, (names.index("z"), names.index("y"), names.index("x")))
 
 
 def _check(array: Any, text: str) -> None:
@@ -176,7 +209,7 @@ def _check(array: Any, text: str) -> None:
 def _check_size(array: zarr.Array[Any], text: str) -> None:
     """Refuse impossible sizes before memory is allocated."""
     if min(array.shape, default=1) < 1 or max(array.shape, default=1) > _LONGEST:
-        raise InputError(f"{text} is no volume: its array has the shape {array.shape}")
+        raise InputError(f"{text} is not a volume: its array has the shape {array.shape}")
     chunk = math.prod(array.chunks) * array.dtype.itemsize
     if min(array.chunks, default=1) < 1 or chunk > _LARGEST_CHUNK:
         raise InputError(
@@ -215,6 +248,7 @@ def _open_image(
     if array.dtype.kind not in "iufb":
         raise InputError(f"{text} holds {array.dtype}; a volume has real numbers")
     _check_size(array, text)
+    read = ZarrArray(array, text)
     units = [angstroms_in(str(axes[k].get("unit") or "angstrom")) for k in space]
     if None in units and voxel_size is None:
         notes.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
@@ -226,7 +260,7 @@ def _open_image(
         kind = "box" if str(image.get("type", "")).lower() in _MEANS else None
         binning = Binning(round(float(factor[0]), 6), kind)  # type: ignore[arg-type]
     return Volume(
-        data=array if len(names) == 3 else Reordered(array, (space[0], space[1], space[2])),
+        data=read if len(names) == 3 else Reordered(read, (space[0], space[1], space[2])),
         voxel_size=cube(text, scale[space] * unit) if voxel_size is None else voxel_size,
         origin=(x, y, z),
         name=str(_our_words(attributes).get("sample_id", name)),

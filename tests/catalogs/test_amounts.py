@@ -26,9 +26,14 @@ def test_times_are_said_as_people_do(seconds: float, text: str) -> None:
 
 
 def test_bytes_are_said_in_their_units() -> None:
-    assert [data_size(n) for n in (0, 999, 12_345, 999_600, 7e9, 3e12, 1e15)] == [
-        "0 B", "999 B", "12.3 kB", "1 MB", "7 GB", "3 TB", "1 PB",
+    assert [data_size(n) for n in (0, 900.4, 12_345, 2**20, 7e9, 3 * 2.0**40, 2.0**50)] == [
+        "0 B", "900 B", "12.06 kiB", "1.00 MiB", "6.52 GiB", "3.00 TiB", "1.00 PiB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_bytes", [1, 12_345, 999_600, 7e9, 3e12])
+def test_bytes_in_words_can_be_given_as_settings(n_bytes: float) -> None:
+    assert read_data_size(data_size(n_bytes)) == pytest.approx(n_bytes, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.particle_formats import relion
+from catalogs.particle_formats.base import Context
 
 finite = st.floats(-1e5, 1e5, allow_nan=False)
 # What a name may hold in every format; STAR's own limits are tested apart.
@@ -107,7 +108,7 @@ class TestRoundTrips:
 
     def test_csv_of_another_program(self, tmp_path: Path) -> None:
         (tmp_path / "p.csv").write_text("\ufeffz,y,x,score,who\n3,2,1,,me\n6,5,4,0.5,\n", encoding="utf-8")
-        table = particles.read(tmp_path / "p.csv")
+        table = particles.read(tmp_path / "p.csv", context=Context(unit="angstrom"))
         assert table[["x", "y", "z"]].to_numpy().tolist() == [[1, 2, 3], [4, 5, 6]]
         assert np.isnan(table["score"][0])
         assert table["score"][1] == 0.5

@@ -19,7 +19,7 @@ from tlrun.memory import TooLarge, host_memory, reserved, share_of
 def test_what_the_host_does_not_have_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with (
         pytest.raises(
-            TooLarge, match=r"needs 9\.5 GB of memory, and .* has 9 GB for calls; make the box smaller"
+            TooLarge, match=r"needs 8\.85 GiB of memory, and .* has 8\.38 GiB for calls; make the box smaller"
         ),
         reserved(9_500_000_000, folder=tmp_path, total=10_000_000_000),
     ):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from catalogs.corpus.catalog import Catalog
 from catalogs.corpus.ome import CHUNK
+from catalogs.corpus.thumbnail import refuse_large_plane
 from catalogs.errors import InputError
 from catalogs.schema import Intensity
 from tlgen.scene.view import class_colours
@@ -85,6 +86,7 @@ class Planes:
             raise InputError(f"the tilt images of sample {sample_id} were not kept")
         if not 0 <= number < series.sizes["tilt"]:
             raise InputError(f"sample {sample_id} has no tilt image {number}")
+        refuse_large_plane([series.sizes[axis] for axis in ("y", "x")])
         image = series["images"].isel(tilt=number).values.astype(np.float64)
         low, high = np.percentile(image, (1, 99))
         return _grey(
@@ -98,6 +100,7 @@ class Planes:
         array, k = arrays[volume], AXES.index(axis)
         if not 0 <= index < array.shape[k]:
             raise InputError(f"sample {sample_id} has no plane {index} along {axis}")
+        refuse_large_plane([n for each, n in zip(AXES, array.shape, strict=True) if each != axis])
         whole = int(np.prod(array.shape)) <= _WHOLE
         first = 0 if whole else index // CHUNK * CHUNK
         key = (sample_id, volume, "" if whole else axis, first)

@@ -27,6 +27,7 @@ import tornado.web
 from catalogs.corpus import sample_table
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
+from catalogs.pages import render as pages
 from catalogs.schema import SAMPLE_ID
 from tlgen.browse import in_neuroglancer, sample, table
 from tlgen.browse.planes import Planes
@@ -34,7 +35,7 @@ from tlgen.browse.planes import Planes
 HOST = "127.0.0.1"
 #: The port to try first if none is requested.
 PORT = 8642
-_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -110,9 +111,9 @@ def application(browser: Browser, port: int) -> tornado.web.Application:
     one = f"({SAMPLE_ID})"
     return tornado.web.Application(
         [
-            (r"/", Page, {**shared, "name": "index.html"}),
-            (rf"/sample/{one}", Page, {**shared, "name": "sample.html"}),
-            (r"/static/([a-z]+\.(?:js|css|svg))", Page, {**shared, "name": ""}),
+            (r"/", Page, {**shared, "template": "browse_corpus.html"}),
+            (rf"/sample/{one}", Page, {**shared, "template": "browse_sample.html"}),
+            (r"/static/([a-z]+\.(?:js|css|svg))", File, shared),
             (r"/api/table", Answer, {**shared, "work": lambda _: browser.table()}),
             (r"/api/select", Answer, {**shared, "work": lambda ask: browser.select(ask("where"))}),
             (
@@ -209,13 +210,22 @@ class Nothing(Handler):
 
 
 class Page(Handler):
-    """Handler of the page's files; only files directly in the folder ``static`` are sent."""
+    """Handler of the pages, which scripts fill in."""
 
-    name: str
+    template: str
 
-    async def get(self, found: str = "") -> None:
+    async def get(self, _sample: str = "") -> None:
+        """Send the page."""
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(pages.page(self.template))
+
+
+class File(Handler):
+    """Handler of the pages' scripts and style; only files directly in the folder ``static`` are sent."""
+
+    async def get(self, found: str) -> None:
         """Send the file."""
-        file = files("tlgen.browse").joinpath("static", self.name or found)
+        file = files("tlgen.browse").joinpath("static", found)
         if not file.is_file():
             raise tornado.web.HTTPError(404, reason="there is no such page")
         kind = _TYPES[file.name.rpartition(".")[2]]

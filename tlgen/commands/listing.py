@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from catalogs.amounts import data_size
 from catalogs.corpus import failures
 from catalogs.corpus.catalog import Catalog
 from catalogs.corpus.sample_table import known_columns
@@ -74,9 +75,9 @@ def listing(
         yield from (json.dumps(row, ensure_ascii=False) for row in table[wanted].to_dict("records"))
     else:
         yield from _aligned(table[wanted])
-        size, targets = samples["n_bytes"].sum() / 1e6, samples["n_particles"].sum()
+        size, targets = data_size(samples["n_bytes"].sum()), samples["n_particles"].sum()
         more = "" if columns else "; --columns all shows every column"
-        yield f"{len(samples)} samples, {targets} target particles, {size:.1f} MB{more}"
+        yield f"{len(samples)} samples, {targets} target particles, {size}{more}"
 
 
 def failed_items(url: str, *, as_json: bool = False) -> Iterator[str]:

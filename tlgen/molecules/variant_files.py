@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+import pandas as pd
 
 from catalogs.atomic_write import replacing
 from catalogs.errors import InputError
@@ -29,11 +30,16 @@ _COLUMNS = (
 _UNKNOWN = "UNX"
 
 
-def write_variants(recipe: Recipe, folder: Path) -> None:
+def write_variants(recipe: Recipe, folder: Path) -> pd.DataFrame:
     """Write each target structure and its variants to one mmCIF file of several models, and ``variants.csv``.
 
     Model 1 is the original structure and model 2 + i is variant i. They are exactly the molecules that
     ``tlgen run`` packs. One line is logged per structure.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The content of ``variants.csv``: RMSD (Å), checks and mode amplitudes, one row per variant.
 
     Raises
     ------
@@ -71,6 +77,7 @@ def write_variants(recipe: Recipe, folder: Path) -> None:
             f"{folder} cannot be written: {error.strerror or error}; give another folder"
         ) from error
     _log.info(f"  {folder / 'variants.csv'}: RMSD, checks and mode amplitudes")
+    return pd.DataFrame(rows)
 
 
 def write_models(path: Path, molecules: Sequence[Molecule], called: Sequence[Site]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -19,7 +21,7 @@ from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from catalogs.yaml_files import read_yaml
 from tlgen.recipes.recipe import Recipe
-from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
+from tlgen.recipes.recipe_file import read_content, read_recipe, shipped_recipes
 from tlgen.tilts.scheme import order
 from tlgen.tilts.series_files import AcquiredSeries, read_one
 
@@ -32,19 +34,56 @@ _GROUPS = range(1, 9)
 _LARGEST_VOXEL = 200.0  # Å; molecules are not visible in larger ones
 
 
-def write_recipe(path: str, to: str | None, template: str | None, voxel_size: float) -> list[str]:
-    """Write a recipe with the parameters of an acquisition; returns lines to print.
+@dataclass(frozen=True)
+class Matched:
+    """A recipe that repeats an acquisition.
+
+    Attributes
+    ----------
+    recipe
+        The recipe, read and validated.
+    text
+        The same as YAML.
+    changes
+        One sentence for each parameter that differs from the template, or from the recipe before.
+    remark
+        What to do next; empty if no file was written.
+    found
+        What a tomogram of the series sets and why, one sentence each; empty without a tomogram.
+    """
+
+    recipe: Recipe
+    text: str
+    changes: tuple[str, ...]
+    remark: str = ""
+    found: tuple[str, ...] = ()
+
+
+#: Changes the content of a recipe further; it also gets the recipe below.
+Adapt = Callable[[dict[str, Any], Recipe], dict[str, Any]]
+
+
+def match(
+    path: str,
+    to: str | None,
+    template: str | None,
+    voxel_size: float,
+    adapt: Adapt = lambda content, _below: content,
+) -> Matched:
+    """Make a recipe with the parameters of an acquisition, and write it.
 
     Parameters
     ----------
     path
         A file that :func:`tlgen.tilts.series_files.read_series` reads.
     to
-        The recipe; None prints it. If it exists, its tilt series are replaced.
+        File to write, ``.yaml``; None: no file. If it exists, its tilt series are replaced.
     template
         The recipe that a new one extends; None: ``demo``.
     voxel_size
         Approximate voxel size in Å.
+    adapt
+        Called with the content of the recipe and the recipe below it; it returns the content to write.
 
     Raises
     ------
@@ -61,32 +100,34 @@ def write_recipe(path: str, to: str | None, template: str | None, voxel_size: fl
     series = read_one(path)
     if not series.ordered:
         notes.warn(
-            f"{path} {series.doubt}: the order of the file is used; correct the recipe if it is another"
+            f"{path} {series.doubt}: the order of the file is used; correct the recipe if this is wrong"
         )
     if to is not None and Path(to).exists():
         if template is not None:
             raise InputError(
-                f"{to} exists already; leave `template` out to change its tilt series, or give another name"
+                f"{to} already exists; leave out `template` to change its tilt series, or give another name"
             )
-        return _changed(series, Path(to), voxel_size)
+        return _changed(series, Path(to), voxel_size, adapt)
     template = template or "demo"
     below = read_recipe(template)
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(to).stem if to else series.name).strip("-.") or "matched"
     if template not in shipped_recipes():
         template = os.path.relpath(template, Path(to).parent if to else None)
-    content = recipe_of(series, below, template, voxel_size, name)
+    content = adapt(recipe_of(series, below, template, voxel_size, name), below)
     content = {key: content[key] for key in ("extends", "name", "description")} | _standing(below) | content
     text = f"# Tilt series as {Path(path).name} was taken; `tlgen run` makes it.\n" + _in_yaml(content)
+    changes = tuple(differences(content["acquisition"], below))
     if to is None:
-        return [text.rstrip()]
+        return Matched(read_content(content, Path()), text, changes)
     Path(to).parent.mkdir(parents=True, exist_ok=True)
     Path(to).write_text(text, encoding="utf-8")
-    read_recipe(to)
-    return [
-        *differences(content["acquisition"], below),
+    return Matched(
+        read_recipe(to),
+        text,
+        changes,
         f"{to}: put your structures under its targets, which are those of {template}; then: tlgen plan {to} "
         "--to URL, and tlgen run",
-    ]
+    )
 
 
 def _standing(below: Recipe) -> dict[str, Any]:
@@ -105,15 +146,18 @@ def _in_yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
-def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]:
-    """Give an existing recipe the tilt series of an acquisition; returns lines to print.
+def _changed(series: AcquiredSeries, path: Path, voxel_size: float, adapt: Adapt) -> Matched:
+    """Give an existing recipe the tilt series of an acquisition.
 
-    The keys ``shape``, ``acquisition`` and ``samples`` are replaced; groups keep their names, numbers and
-    splits. Everything else stays as it is, including comments, and a copy of the old file is kept.
+    The keys ``shape``, ``acquisition`` and ``samples``, and those that ``adapt`` adds, are replaced; groups
+    keep their names, numbers and splits. Everything else stays as it is, including comments, and a copy of
+    the old file is kept.
     """
     below, text = read_recipe(str(path)), path.read_text(encoding="utf-8")
     extends = (read_yaml(path) or {}).get("extends")
     content = recipe_of(series, below, str(extends), voxel_size, below.name)
+    standing = set(content)
+    content = adapt(content, below)
     samples = {
         name: _without(below, name) | group.model_dump(mode="json", include={"number", "split"})
         for name, group in below.samples.items()
@@ -123,18 +167,27 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float) -> list[str]
         samples = {name: _said(group) for name, group in samples.items()}
         acquisition = _said(below.model_dump(mode="json")["acquisition"] | acquisition)
     words = {"shape": content["shape"], "acquisition": acquisition, "samples": samples}
+    more = {key: value for key, value in content.items() if key not in standing}
+    words |= more if extends is not None else {key: _said(value) for key, value in more.items()}
     for key, value in words.items():
         text = _with_key(text, key, _in_yaml({key: value}))
     with replacing(path, ending=path.suffix) as aside:
         aside.write_text(text, encoding="utf-8")
-        read_recipe(str(aside))
+        recipe = read_recipe(str(aside))
         backup = path.with_name(path.name + ".before")
         shutil.copy2(path, backup)
-    return [
-        *differences(words["acquisition"], below),
-        f"{path}: shape, acquisition and samples now follow the series, the rest is unchanged (the old file "
+    return Matched(
+        recipe,
+        text,
+        tuple(differences(words["acquisition"], below)),
+        f"{path}: {_listed(words)} now follow the series, the rest is unchanged (the old file "
         f"is {backup}); then: tlgen plan {path} --to URL, and tlgen run",
-    ]
+    )
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}"
 
 
 def _with_key(text: str, key: str, block: str) -> str:

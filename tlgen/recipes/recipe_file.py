@@ -52,7 +52,22 @@ def read_recipe(name_or_path: str) -> Recipe:
     InputError
         There is no such recipe, it is not YAML, or a key or value in it is wrong.
     """
-    content, paths = _load(name_or_path, ())
+    return _validated(*_load(name_or_path, ()))
+
+
+def read_content(content: Mapping[str, Any], folder: Path) -> Recipe:
+    """Validate the content of a recipe as if it were read from a file in a folder.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_recipe`.
+    """
+    return _validated(*_with_base(dict(content), folder / f"{content['name']}.yaml", ()))
+
+
+def _validated(content: dict[str, Any], paths: list[Path]) -> Recipe:
+    """Make the recipe of a merged content, with absolute paths; ``paths`` are its files, the last first."""
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
@@ -89,7 +104,7 @@ def new_recipe(template: str, path: Path) -> str:
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"{path} must end in .yaml; give another name")
     if path.exists():
-        raise InputError(f"{path} exists already; remove it or give another name")
+        raise InputError(f"{path} already exists; remove it or give another name")
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")
     if not name:
         raise InputError(f"{path} does not give the recipe a valid name; use letters and digits")
@@ -195,6 +210,13 @@ def _load(name_or_path: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], li
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a recipe: it must have keys such as name, targets and samples.")
+    return _with_base(content, path, seen)
+
+
+def _with_base(
+    content: dict[str, Any], path: Path, seen: tuple[Path, ...]
+) -> tuple[dict[str, Any], list[Path]]:
+    """Merge the content of a file into the recipe that it extends."""
     base = content.pop(_EXTENDS, None)
     if base is None:
         return content, [path]
@@ -226,8 +248,9 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         if value is None:
             merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merged(merged[key], value)
+        elif isinstance(value, dict):
+            lower = merged.get(key)
+            merged[key] = _merged(lower if isinstance(lower, dict) else {}, value)
         else:
             merged[key] = value
     return merged

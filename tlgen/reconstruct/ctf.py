@@ -16,6 +16,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from catalogs.atomic_write import reserve
 from tlgen.reconstruct.settings import Reconstruction
 
 _IN_MEMORY = 1 << 30  # bytes
@@ -126,11 +127,18 @@ def corrected(
 
 
 def scratch(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Allocate floats: in memory, or beyond 1 GiB in a file in the folder for temporary files."""
+    """Allocate floats: in memory, or beyond 1 GiB in a file in the folder for temporary files.
+
+    Raises
+    ------
+    OSError
+        If that folder's disk is full.
+    """
     if 4 * prod(shape) <= _IN_MEMORY:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile(prefix="tilt-series-") as file:  # the map keeps it; it goes with the map
-        return np.memmap(file, np.float32, "w+", shape=shape)
+        reserve(file.fileno(), 4 * prod(shape))
+        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def _factor(

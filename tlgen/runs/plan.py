@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from catalogs.amounts import data_size, duration
 from catalogs.console import counted
@@ -127,7 +127,7 @@ def price_of(text: str) -> float:
     Raises
     ------
     InputError
-        It is none.
+        It is not one.
     """
     found = re.fullmatch(r"[^\d.+-]{0,3}(\d+(?:\.\d*)?|\.\d+)(?:/core-hour)?", text.strip())
     if not found:
@@ -153,8 +153,55 @@ def workers_of(cluster: str) -> int | None:
     return pool.workers or launch.cores()
 
 
-def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: float) -> None:
-    """Print what ``tlgen run`` would do and cost; changes nothing.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a run would do and cost; as a string, the sentences that ``tlgen plan`` shows.
+
+    Attributes
+    ----------
+    recipe, url
+        The recipe, and the corpus that it is for.
+    counts
+        What is to be done.
+    costs
+        What it would cost; None if there is nothing to do.
+    price
+        Of a core-hour, in any currency; None if none was given.
+    workers
+        Largest number of workers of the cluster; None if it is not known.
+    """
+
+    recipe: Recipe
+    url: str
+    counts: Counts
+    costs: Costs | None = None
+    price: float | None = None
+    workers: int | None = None
+
+    @property
+    def money(self) -> float | None:
+        """Price of all core-hours; None if there is no price or nothing to do."""
+        return None if self.price is None or self.costs is None else self.price * self.costs.core_hours
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time in seconds with all workers; None if their number is not known or nothing is to do."""
+        if not self.workers or self.costs is None:
+            return None
+        return 3600 * self.costs.core_hours / min(self.workers, max(1, self.counts.together))
+
+    def __str__(self) -> str:
+        return "\n".join([*_counted(self), *_estimated(self)])
+
+
+def plan(
+    recipe: Recipe,
+    url: str,
+    price: float | str | None = None,
+    cluster: str = "local",
+    budget: float = 20.0,
+) -> Plan:
+    """Find out what ``tlgen run`` would do and cost; log it while it becomes known; change nothing.
 
     Parameters
     ----------
@@ -163,7 +210,7 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     url
         Of the corpus, which need not exist.
     price
-        A price for :func:`price_of`.
+        Of a core-hour: a number, or a text for :func:`price_of`.
     cluster
         As ``tlgen run`` takes it.
     budget
@@ -172,51 +219,63 @@ def plan(recipe: Recipe, url: str, price: str | None, cluster: str, budget: floa
     Raises
     ------
     InputError
-        As ``tlgen run`` would refuse the recipe, or the price is none.
+        As ``tlgen run`` would refuse the recipe, or the price is not valid.
     """
-    each = None if price is None else price_of(price)
-    workers = workers_of(cluster)
-    counts = count(recipe, url)
-    found = counts.found
-    _log.info(f"recipe {recipe.name} to {url}")
-    for line in contents.lines(recipe, counts.wanted):
-        _log.info(f"  {line}")
-    _log.info(f"  samples to do   {len(found.todo)}")
-    _log.info(f"  done            {len(found.done)}")
+    each = price_of(price) if isinstance(price, str) else price
+    made = Plan(recipe, url, count(recipe, url), price=each, workers=workers_of(cluster))
+    for line in _counted(made):
+        _log.info(line)
+    todo = made.counts.found.todo
+    if not todo:
+        return made
+    recipe_checks.check_decorations(recipe, todo)
+    prepare_structures.refuse_small_boxes(recipe)
+    prepare_structures.refuse_targets_among_distractors(recipe)
+    made = replace(made, costs=estimate(recipe, todo, budget))
+    for line in _estimated(made):
+        _log.info(line)
+    return made
+
+
+def _counted(plan: Plan) -> Iterator[str]:
+    """Say what is to be done."""
+    counts, found = plan.counts, plan.counts.found
+    yield f"recipe {plan.recipe.name} to {plan.url}"
+    for line in contents.lines(plan.recipe, counts.wanted):
+        yield f"  {line}"
+    yield f"  samples to do   {len(found.todo)}"
+    yield f"  done            {len(found.done)}"
     remark = "  (the recipe no longer makes them; they stay)" if found.stale else ""
-    _log.info(f"  stale           {len(found.stale)}{remark}")
+    yield f"  stale           {len(found.stale)}{remark}"
     groups = f" in {counts.together} groups" if counts.together != counts.tilts else ""
-    _log.info(
+    yield (
         f"  tasks           {counts.tasks}  ({counted(len(counts.structures), 'structure')}, "
         f"{counted(len(found.todo), 'packing')}, {counted(counts.tilts, 'tilt')}{groups}, "
         f"{counted(len(found.todo), 'reconstruction')})"
     )
     if not found.todo:
-        _log.info("nothing to do")
+        yield "nothing to do"
+
+
+def _estimated(plan: Plan) -> Iterator[str]:
+    """Say what it would cost."""
+    costs = plan.costs
+    if costs is None:
         return
-    recipe_checks.check_decorations(recipe, found.todo)
-    prepare_structures.refuse_small_boxes(recipe)
-    prepare_structures.refuse_targets_among_distractors(recipe)
-    costs = estimate(recipe, found.todo, budget)
     hours, off = costs.core_hours, costs.factor
-    _log.info(
-        "estimated from one small sample of each kind, made on this machine now or within the last hours:"
-    )
+    yield "estimated from one small sample of each kind, made on this machine now or within the last hours:"
     for kind, steps in costs.seconds.items():
         parts = ", ".join(f"{step} {duration(seconds)}" for step, seconds in steps.items())
-        _log.info(f"  {kind}: {parts}")
-    _log.info(f"  core-hours      {hours:.3g}  ({hours / off:.2g} to {hours * off:.2g})")
-    _log.info("  GPU-hours       not estimated: the small samples were simulated on CPU cores")
-    _log.info(f"  bytes           {data_size(costs.n_bytes)}")
-    if each is not None:
-        _log.info(
-            f"  money           {hours * each:.3g}  ({hours * each / off:.2g} to {hours * each * off:.2g})"
+        yield f"  {kind}: {parts}"
+    yield f"  core-hours      {hours:.3g}  ({hours / off:.2g} to {hours * off:.2g})"
+    yield "  GPU-hours       not estimated: the small samples were simulated on CPU cores"
+    yield f"  bytes           {data_size(costs.n_bytes)}"
+    if (money := plan.money) is not None:
+        yield f"  money           {money:.3g}  ({money / off:.2g} to {money * off:.2g})"
+    if plan.seconds is not None and plan.workers is not None:
+        yield (
+            f"  time            {duration(plan.seconds)} with {counted(plan.workers, 'worker')}, if their "
+            "cores are as fast as this one"
         )
-    if workers:
-        wall = duration(3600 * hours / min(workers, max(1, counts.together)))
-        _log.info(
-            f"  time            {wall} with {counted(workers, 'worker')}, if their cores are as fast "
-            "as this one"
-        )
-    if any(p.variants for p in counts.structures):
-        _log.info("  plus the flexible variants: minutes for each large structure, once per corpus")
+    if any(p.variants for p in plan.counts.structures):
+        yield "  plus the flexible variants: minutes for each large structure, once per corpus"

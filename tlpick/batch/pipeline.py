@@ -22,13 +22,14 @@ from pathlib import Path
 import pandas as pd
 
 from catalogs import particles
+from catalogs.beads import count
 from catalogs.errors import InputError
 from catalogs.file_names import file_name
 from catalogs.former_names import accepts_former, as_stored
 from catalogs.model_archive import ModelRefused
 from catalogs.particle_formats.star import refuse_name
 from catalogs.seeds import digest
-from catalogs.volumes import open_volume
+from catalogs.volumes.once import open_once
 from tlpick.batch.files import (
     ALL,
     DECOYS,
@@ -50,7 +51,6 @@ from tlpick.network.localisation.localise import Options
 from tlpick.network.memory import resident
 from tlpick.network.model import IN_MEMORY, Model, load_model
 from tlpick.network.tomograms import decoy as decoys
-from tlpick.network.tomograms.beads import count
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.intake import check as check_tomogram
@@ -217,7 +217,7 @@ def pick_tomogram(
     loaded = load_model(model)
     card, job = loaded.card, job_of(model, settings)
     # first, because it has better messages for missing files
-    volume = open_volume(tomogram.path, voxel_size=settings.preprocessing.voxel_size)
+    volume = open_once(tomogram.path, voxel_size=settings.preprocessing.voxel_size)
     name = tomogram.name or volume.name
     refuse_name(name)  # the name in the list, which would be written last
     target = Path(folder) / file_name(name, RESERVED)
@@ -262,8 +262,14 @@ def pick_tomogram(
             progress=part.show,
         )
         clock.lap("segment")
+        scratch.release()
         table = loaded.localise(
-            prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
+            prepared,
+            segmentation,
+            settings.localising,
+            name,
+            beads=settings.preprocessing.beads,
+            max_memory=settings.max_memory,
         )
         clock.lap("localise")
         scratch.release()
@@ -402,8 +408,14 @@ def _in_decoys(
                 scratch=scratch,
                 progress=part.show,
             )
+            scratch.release()
             table = loaded.localise(
-                prepared, segmentation, settings.localising, name, beads=settings.preprocessing.beads
+                prepared,
+                segmentation,
+                settings.localising,
+                name,
+                beads=settings.preprocessing.beads,
+                max_memory=settings.max_memory,
             )
             tables.append(table.assign(instance=number + 1))
     return pd.concat(tables, ignore_index=True)

@@ -27,9 +27,8 @@ from tlpick.batch.results import Lists, collect
 from tlpick.evaluation.cut import Cut, other_hand, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
-from tlpick.output.curation import write_curation
 from tlpick.output.next_step import next_step
-from tlpick.output.report import write_report
+from tlpick.output.pages import write_pages
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +139,7 @@ def run(
     tomograms, wrong = expand(arguments, Selection(selection.kind, selection.where, card.voxel_size))
     if wrong and not tomograms:
         raise wrong[0][1]
-    tomograms = named(tomograms)
+    tomograms = named(tomograms, settings.preprocessing.voxel_size)
     book = _Book(len(tomograms) + len(wrong))
     for argument, error in wrong:
         book.enter(TomogramResult(Failed(argument, str(error), True, "")))
@@ -174,17 +173,13 @@ def run(
         list_of_picks = str(PurePath(folder) / PARTICLES)
         for line in next_step(list_of_picks, "relion5", done[0].voxel_size, radii, lists.pixel_size):
             _log.info(line)
-    curate = write_curation(folder)
-    report = write_report(folder)
-    _log.info(f"report: {report}")
-    if curate is not None:
-        _log.info(f"accept or reject picks in a browser: {curate}")
+    report = write_pages(folder).report
     if book.failed:
         for failure in book.failed if book.total > 10 else []:  # because the lines have scrolled away
             _log.warning(f"FAILED  {failure.error}")
         text = f"{len(book.failed)} of {counted(book.total, 'tomogram')} failed"
         _log.warning(f"{text}; the same command tries them again")
-    return Run(Path(folder), tuple(done), tuple(book.failed), counts, Path(report))
+    return Run(Path(folder), tuple(done), tuple(book.failed), counts, report)
 
 
 def _refuse_unusual(card: ModelCard, settings: Settings) -> None:

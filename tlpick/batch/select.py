@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,28 @@ from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
 
+_log = logging.getLogger(__name__)
+
 #: Memory in bytes for making a mask.
 _MEMORY = 4e9
 
 
-def select_picks(folder: str, to: str, cut: Cut) -> Iterator[str]:
-    """Write the picks of a run that a cut keeps; yield a sentence for each tomogram and class.
+def select_picks(folder: str, to: str | None, cut: Cut) -> pd.DataFrame:
+    """Select the picks of a run that a cut keeps, and write them; log a sentence for each tomogram and class.
 
     Parameters
     ----------
     folder
         Folder of the run.
     to
-        The list to write; its suffix determines the format.
+        The list to write; its suffix determines the format. None: no list.
     cut
         Which picks to keep.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The particle table of the picks that are kept.
 
     Raises
     ------
@@ -44,27 +51,36 @@ def select_picks(folder: str, to: str, cut: Cut) -> Iterator[str]:
     run = _run(folder)
     classes = _card(run, folder).classes
     names = [info.name for info in classes if info.is_particle]
-    tables, lines = [particles.empty()], []
+    tables = [particles.empty()]
+    sentences: list[str] = []
     for picked in run["tomograms"]:
         place = Path(folder) / file_name(picked["name"], RESERVED)
         table = particles.read(place / ALL if (place / ALL).exists() else place / PARTICLES)
         decision = decide(table, names, picked.get("stands_out", {}), cut, bool(picked.get("unlike", False)))
         tables.append(table[decision.rows])
-        lines += [sentence(picked["name"], each, cut, str(place / ALL)) for each in decision.classes]
+        sentences += [sentence(picked["name"], each, cut, str(place / ALL)) for each in decision.classes]
     table = pd.concat(tables[1:] or tables, ignore_index=True)
-    particles.write(
-        table,
-        to,
-        voxel_size={picked["name"]: float(picked["voxel_size"]) for picked in run["tomograms"]},
-        shape={picked["name"]: tuple(picked["shape"]) for picked in run["tomograms"]},
-        classes=classes,
-    )
-    yield from lines
-    yield f"{len(table)} picks: {to}"
+    if to is not None:
+        particles.write(
+            table,
+            to,
+            voxel_size={picked["name"]: float(picked["voxel_size"]) for picked in run["tomograms"]},
+            shape={picked["name"]: tuple(picked["shape"]) for picked in run["tomograms"]},
+            classes=classes,
+        )
+        sentences.append(f"{len(table)} picks: {to}")
+    for line in sentences:
+        _log.info(line)
+    return table
 
 
-def write_masks(folder: str, to: str) -> Iterator[str]:
-    """Write the masks of a run, on the grids of its network; yield a line for each tomogram.
+def write_masks(folder: str, to: str) -> list[Path]:
+    """Write the masks of a run, on the grids of its network; log a line for each tomogram.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The masks, ``NAME.mrc`` for each tomogram.
 
     Raises
     ------
@@ -80,6 +96,7 @@ def write_masks(folder: str, to: str) -> Iterator[str]:
     preprocessing = Preprocessing(**known)
     target = Path(to)
     target.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
     for picked in run["tomograms"]:
         size = None if preprocessing.voxel_size else float(picked["voxel_size"])
         tomogram = Tomogram(picked["path"], picked["name"], size)
@@ -96,7 +113,9 @@ def write_masks(folder: str, to: str) -> Iterator[str]:
             write_mrc(path, planes, prepared.grid, origin=prepared.offset, shape=shape, dtype=np.int8)
             share = 1.0 if prepared.sample is None else float(prepared.sample.mean())
         where = picked.get("ice") or "the whole volume"
-        yield f"{path}: {where}, {100 * share:.0f} % of the voxels"
+        _log.info(f"{path}: {where}, {100 * share:.0f} % of the voxels")
+        written.append(path)
+    return written
 
 
 def _run(folder: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from catalogs.model_file import ModelCard
+from catalogs.slab import Slab
 from catalogs.tomogram_look import TomogramLook
 from tlpick.network.tomograms.intake import Prepared
-from tlpick.network.tomograms.slab import Slab
 
 #: Factor by which the power in a band may be outside the range of the training data, and factor above which
 #: the model cannot handle the tomogram.

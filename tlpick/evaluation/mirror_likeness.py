@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.frequencies import frequencies
 from catalogs.particle_mean import ParticleMean
 
 Real = NDArray[np.float32]
@@ -166,8 +167,7 @@ def _cut(values: Real, centre: Floats, n: int, binning: int) -> Real:
 
 def _frequencies(n: int) -> Floats:
     """Return (n, n, n / 2 + 1, 3) frequencies along z, y, x in cycles per voxel."""
-    each = np.fft.fftfreq(n)
-    return np.stack(np.meshgrid(each, each, np.fft.rfftfreq(n), indexing="ij"), axis=-1)
+    return np.stack(np.broadcast_arrays(*frequencies((n, n, n), half=True)), axis=-1)
 
 
 def _seen(power: Real) -> NDArray[np.bool_]:

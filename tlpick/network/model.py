@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalogs.beads import labelled_as_dense
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.model_file import ModelCard, fingerprint, read_card
 from catalogs.model_sources import find_model
 from catalogs.progress import Progress, progress_of
+from catalogs.threads import allowed_threads, pool
 from catalogs.volumes import Volume
 from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.keras_network import in_float32, load_keras
+from tlpick.network.localisation.budget import blocks_within
 from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.memory import give_back, resident
 from tlpick.network.picks import as_table, particle_volumes, refuse_unknown_classes
 from tlpick.network.segment import Segmentation, load_network, predict, segment
-from tlpick.network.threads import pool
 from tlpick.network.tiles import Box, plan
-from tlpick.network.tomograms.beads import labelled_as_dense
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
@@ -201,7 +202,14 @@ class Model:
             prepared = self._prepared(opened, voxel_size, preprocessing, scratch, max_memory)
             segmentation = self._segmented(prepared, tta, max_memory, scratch, progress)
             beads = (preprocessing or Preprocessing()).beads
-            return self.localise(prepared, segmentation, localising, tomogram or opened.name, beads=beads)
+            return self.localise(
+                prepared,
+                segmentation,
+                localising,
+                tomogram or opened.name,
+                beads=beads,
+                max_memory=max_memory,
+            )
 
     def segment_prepared(
         self,
@@ -256,12 +264,20 @@ class Model:
         tomogram: str,
         *,
         beads: bool,
+        max_memory: float,
     ) -> pd.DataFrame:
         """Find the particles in the segmentation of a prepared tomogram.
 
-        They lie in mask and ice, and away from gold beads if ``beads`` is set.
+        They lie in mask and ice, and away from gold beads if ``beads`` is set. ``max_memory`` is for the
+        whole process, as in :meth:`segment_prepared`; it does not change the particles.
         """
-        with pool() as threads:
+        give_back()
+        radii = {info.label: info.radius / prepared.grid for info in self.card.classes if info.is_particle}
+        left = (1 - _LOST) * (max_memory - resident())
+        edge, at_a_time = blocks_within(
+            left, segmentation.labels.shape, radii, options.method, allowed_threads()
+        )
+        with pool(at_a_time) as threads:
             picks = localise(
                 segmentation.labels,
                 segmentation.score,
@@ -269,6 +285,7 @@ class Model:
                 prepared.grid,
                 options,
                 volumes=particle_volumes(self.card),
+                block=edge,
                 run=threads.map,
             )
         table = as_table(tomogram, picks, self.card.classes, self.card.calibration)

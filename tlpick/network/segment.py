@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from catalogs.errors import InputError
 from catalogs.model_file import fingerprint
 from catalogs.schema import ClassInfo
+from catalogs.threads import pool
 from tlpick.network.decide import Rule, add_probabilities
 from tlpick.network.fuse import joined
 from tlpick.network.geometry import Graph, Node, read_graph
@@ -22,7 +23,6 @@ from tlpick.network.keras_network import load_keras
 from tlpick.network.memory import reused
 from tlpick.network.orientations import SYMMETRIES, turned
 from tlpick.network.sweep import sweep
-from tlpick.network.threads import pool
 from tlpick.network.tiles import Box, Tiling
 from tlpick.network.tomograms.scratch import Scratch
 

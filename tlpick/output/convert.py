@@ -1,17 +1,15 @@
-"""``tlpick convert``: converts particle lists between formats, and reports what is lost."""
+"""Converts particle lists between formats, and reports what is lost."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from catalogs.console import Choice, Renamed, tell_unusual
+from catalogs.console import nearest
 from catalogs.errors import InputError
 from tlpick.output.next_step import next_step, without_orientations
 
@@ -20,56 +18,85 @@ if TYPE_CHECKING:
 
     from catalogs.particle_formats.base import Context
     from catalogs.particle_formats.files import Loaded
+    from catalogs.schema import ClassInfo
 
 _AXES = ("x", "y", "z")
 _log = logging.getLogger(__name__)
 _SHOWN = 6  # tomograms whose ranges a check shows
 
 
-def context_of(options: Mapping[str, Any], source: Path) -> Context:
-    """Make the contexts of the lists from the command's options.
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """Result of a conversion.
 
-    Sizes come from volumes' headers and RELION's tomograms.star; options have priority.
+    Attributes
+    ----------
+    table
+        The particle table; None if a list was only described and its positions are not known.
+    sentences
+        What was recognised, written and lost.
+    """
+
+    table: pd.DataFrame | None
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences)
+
+
+def context_of(
+    source: Path,
+    *,
+    volumes: Sequence[str] = (),
+    tomograms_star: str | None = None,
+    tomogram_list: str | None = None,
+    radii: Mapping[str, float] | None = None,
+    **facts: Any,
+) -> Context:
+    """Collect what a particle list does not state from other files, and from facts that are given.
+
+    Parameters
+    ----------
+    source
+        The list, which may name its classes.
+    volumes
+        Tomograms, whose headers state sizes.
+    tomograms_star
+        RELION 5's ``tomograms.star``: sizes, pixel size, optics.
+    tomogram_list
+        Lines of a number and a tomogram, as Dynamo's ``.doc``.
+    radii
+        Class -> radius in Å.
+    facts
+        Fields of :class:`catalogs.particle_formats.base.Context`; they have priority.
 
     Raises
     ------
     InputError
-        If an option is invalid, or a file that it names cannot be read.
+        If a fact is not known or not valid, or a file cannot be read.
     """
     from catalogs.particle_formats.base import Context
     from catalogs.particle_formats.names import read_tomogram_list
     from catalogs.particle_formats.relion_project import read_tomograms
 
+    refuse_unknown(facts, Context)
     fields: dict[str, Any] = {}
-    if options["tomograms_star"]:
-        fields |= read_tomograms(Path(options["tomograms_star"]))
-    if options["volumes"]:
-        fields |= _of_volumes(options["volumes"], options["voxel_size"])
-    if options["tomogram_list"]:
-        fields["tomograms"] = read_tomogram_list(options["tomogram_list"])
-    for option, key in _FIELDS.items():
-        if options[option] is not None:
-            fields[key] = options[option]
-            if key in ("voxel_size", "pixel_size"):
-                tell_unusual(key, options[option], f"--{option.replace('_', '-')}")
-    for option, key in (("shape", "shape"), ("unbinned_shape", "unbinned_shape")):
-        if options[option]:
-            fields[key] = _shape(options[option], f"--{option.replace('_', '-')}")
-    return Context(**fields, classes=_classes(options["radii"], source))
+    if tomograms_star:
+        fields |= read_tomograms(Path(tomograms_star))
+    if volumes:
+        fields |= _of_volumes(volumes, facts.get("voxel_size"))
+    if tomogram_list:
+        fields["tomograms"] = read_tomogram_list(tomogram_list)
+    return Context(**({"classes": _classes(radii or {}, source)} | fields | facts))
 
 
-_FIELDS = {
-    "voxel_size": "voxel_size",
-    "pixel_size": "pixel_size",
-    "binning": "binning",
-    "binning_kind": "binning_kind",
-    "first_voxel": "first_voxel",
-    "tomogram": "tomogram",
-    "unit": "unit",
-    "list_pixel": "list_pixel",
-    "user": "user",
-    "session": "session",
-}
+def refuse_unknown(facts: Mapping[str, Any], known: type[Context]) -> None:
+    """Refuse a fact that a context does not have, and suggest the nearest one (InputError)."""
+    for name in facts:
+        if name not in known.__dataclass_fields__:
+            raise InputError(
+                f"there is no fact `{name}`{nearest(name, known.__dataclass_fields__)}", parameter=name
+            )
 
 
 def _of_volumes(paths: Sequence[str], voxel_size: float | None) -> dict[str, Any]:
@@ -93,17 +120,7 @@ def _of_volumes(paths: Sequence[str], voxel_size: float | None) -> dict[str, Any
     }
 
 
-def _shape(text: str, option: str) -> tuple[int, ...]:
-    try:
-        shape = tuple(int(word) for word in text.lower().replace("x", ",").split(","))
-    except ValueError:
-        shape = ()
-    if len(shape) != 3 or min(shape) < 1:
-        raise InputError(f"{option} {text!r} is not a size: give three whole numbers, voxels along Z,Y,X")
-    return shape
-
-
-def _classes(radii: Sequence[str], source: Path) -> tuple[Any, ...]:
+def _classes(radii: Mapping[str, float], source: Path) -> tuple[ClassInfo, ...]:
     """Return the classes of the source, with the given radii."""
     from pydantic import ValidationError
 
@@ -113,18 +130,18 @@ def _classes(radii: Sequence[str], source: Path) -> tuple[Any, ...]:
     known = {}
     if source.is_file() and source.suffix.lower() == ".star":
         known = {info.name: info for info in read_classes(source)}
-    for text in radii:
-        name, _, radius = text.rpartition("=")
+    for name, radius in radii.items():
         label = (
             known[name].label
             if name in known
             else max((info.label for info in known.values()), default=0) + 1
         )
         try:
-            known[name] = ClassInfo(name=name, label=label, radius=float(radius))
-            tell_unusual("radius", known[name].radius, f"--radius {name}")
-        except (ValueError, ValidationError):
-            raise InputError(f"`radius={text!r}` is not a class and its radius; write NAME=Å") from None
+            known[name] = ClassInfo(name=name, label=label, radius=radius)
+        except ValidationError:
+            raise InputError(
+                f"`radii` has {name}={radius:g}; give the name of a class and its radius in Å"
+            ) from None
     return tuple(known.values())
 
 
@@ -138,9 +155,8 @@ def convert(
     target_format: str | None = None,
     sidecar: bool = False,
     overwrite: bool = False,
-    say: Callable[[str], None] = _log.info,
-) -> None:
-    """Convert a particle list; report what was recognised, written and lost.
+) -> Converted:
+    """Convert a particle list; log what was recognised, written and lost.
 
     Parameters
     ----------
@@ -154,8 +170,6 @@ def convert(
         Whether what the target cannot hold is written to a CSV file beside it.
     overwrite
         Whether an existing file may be replaced.
-    say
-        Receives the sentences.
 
     Raises
     ------
@@ -165,15 +179,19 @@ def convert(
     from catalogs.particle_formats import files, registry
     from catalogs.particle_table import without_rejected
 
+    said: list[str] = []
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        _log.info(sentence)
+
     if source_format is not None:
         registry.named(source_format)
     if target is None:
-        _check(source, source_format, context, say)
-        return
+        return Converted(_check(source, source_format, context, say), tuple(said))
     chosen = registry.named(target_format) if target_format is not None else registry.target(target)
     with _of_the_source():
         loaded = files.load(source, source_format, context)
-    _refuse_voxels_or_angstrom(source, loaded, context)
     table = loaded.table
     _say_what_it_is(source, loaded, say)
     if chosen.name != "csv" and (kept := without_rejected(table)) is not table:
@@ -215,6 +233,7 @@ def convert(
         radii = {info.name: info.radius for info in to_context.classes}
         for line in next_step(str(target), chosen.name, size, radii, pixel):
             say(line)
+    return Converted(table, tuple(said))
 
 
 @contextlib.contextmanager
@@ -229,21 +248,22 @@ def _of_the_source() -> Iterator[None]:
         raise InputError(text) from error
 
 
-def _check(source: Path, source_format: str | None, context: Context, say: Callable[[str], None]) -> None:
-    """Describe a list, and the ranges of its particles in their tomograms."""
+def _check(
+    source: Path, source_format: str | None, context: Context, say: Callable[[str], None]
+) -> pd.DataFrame | None:
+    """Describe a list and the ranges of its particles; returns its table if the positions are known."""
     from catalogs.particle_formats import files, registry
 
     with _of_the_source():
         found = registry.detect(source) if source_format is None else None
     try:
         loaded = files.load(source, source_format, context)
-        _refuse_voxels_or_angstrom(source, loaded, context)
     except InputError as error:
         if found is None:
             raise
         say(f"{source}: {found.format.title} ({found.format.name}): {found.why}")
         say(f"  the ranges of its particles are unknown: {error}")
-        return
+        return None
     _say_what_it_is(source, loaded, say)
     shown = 0
     for name, part in loaded.table.groupby("tomogram", sort=False):
@@ -253,6 +273,7 @@ def _check(source: Path, source_format: str | None, context: Context, say: Calla
         say(f"  {_ranges(str(name), part, loaded.context)}")
     for sentence in _outside(loaded.table, loaded.context):
         say(f"  {sentence}")
+    return loaded.table
 
 
 def _say_what_it_is(source: Path, loaded: Loaded, say: Callable[[str], None]) -> None:
@@ -268,32 +289,12 @@ def _ranges(name: str, part: pd.DataFrame, context: Context) -> str:
         size = [f" of {length:.0f}" for length in context.size(name) * context.voxel(name)]
         unknown = ""
     except InputError:
-        size, unknown = ["", "", ""], " (its size is not known: --volume, or --voxel-size and --shape)"
+        size, unknown = ["", "", ""], " (its size is not known; give a volume, or `voxel_size` and `shape`)"
     ranges = ", ".join(
         f"{axis} {part[axis].min() + 0.0:.0f} to {part[axis].max() + 0.0:.0f}{edge}"
         for axis, edge in zip(_AXES, size, strict=True)
     )
     return f"{name or 'a tomogram without a name'}: {ranges} Å{unknown}"
-
-
-def _refuse_voxels_or_angstrom(source: Path, loaded: Loaded, context: Context) -> None:
-    """Refuse a table of another program whose x, y and z may be voxels or Å."""
-    from catalogs.particle_formats.sniff import SniffedFile
-    from catalogs.particles import COLUMNS
-
-    told = context.unit is not None or context.list_pixel is not None
-    if loaded.format.name != "csv" or told or context.voxel_size is None or loaded.table.empty:
-        return
-    if set(COLUMNS) <= set(SniffedFile(source).header):
-        return  # this program's own
-    if context.shape is not None:
-        ends = [context.size(name) for name in loaded.table["tomogram"]]
-        if (loaded.table[list(_AXES)].to_numpy() > ends).any():
-            return  # outside, if they were voxels
-    raise InputError(
-        f"the columns x, y, z of {source} may be Å, or voxels, since a voxel size is given; say which "
-        "(`unit=angstrom` or `unit=voxels`)"
-    )
 
 
 def _with_what_is_known(context: Context, learnt: Context) -> Context:
@@ -336,131 +337,3 @@ def _outside(table: pd.DataFrame, context: Context) -> list[str]:
     if not count:
         return []
     return [f"{count} of {len(table)} particles lie outside of their tomogram ({example}): is a size wrong?"]
-
-
-@click.command("convert")
-@click.argument("source", metavar="A", required=False, type=click.Path(path_type=Path))
-@click.argument("target", metavar="B", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--from", "source_format", metavar="NAME", help="Format of A; recognised from its content unless given."
-)
-@click.option(
-    "--format",
-    "target_format",
-    cls=Renamed,
-    former=["--to-format"],
-    metavar="NAME",
-    help="Format of B; by default from its suffix.",
-)
-@click.option(
-    "--check", is_flag=True, help="Only describe A: its format, why, and the ranges of its particles."
-)
-@click.option("--formats", "listed", is_flag=True, help="List the formats.")
-@click.option("--voxel-size", type=click.FloatRange(0, min_open=True), metavar="Å", help="Of the tomogram.")
-@click.option("--shape", metavar="Z,Y,X", help="Voxels of the tomogram.")
-@click.option(
-    "--volume",
-    "volumes",
-    multiple=True,
-    metavar="FILE",
-    help="A tomogram to take both from; repeat it for several.",
-)
-@click.option(
-    "--pixel-size", type=click.FloatRange(0, min_open=True), metavar="Å", help="Of the unbinned tilt series."
-)
-@click.option(
-    "--binning",
-    type=click.FloatRange(min=1),
-    metavar="N",
-    help="Pixels per voxel, instead of the pixel size.",
-)
-@click.option(
-    "--unbinned-shape",
-    metavar="Z,Y,X",
-    help="Size of the unbinned tomogram in pixels, for RELION 5's centre.",
-)
-@click.option(
-    "--binning-kind",
-    type=Choice(["fourier", "box"]),
-    help="Cropped in Fourier space (RELION, Warp), or averaged in boxes (IMOD).  [default: fourier]",
-)
-@click.option(
-    "--pixels",
-    type=Choice(["a", "b", "both"]),
-    help="The list counts unbinned pixels, where such lists usually count voxels.",
-)
-@click.option(
-    "--unit",
-    type=click.Choice(["voxels", "angstrom", "shares"]),
-    help="What the coordinates of A are: voxels of the tomogram, Å, or shares of its edges, if not what such "
-    "lists mostly hold.",
-)
-@click.option(
-    "--from-pixel-size",
-    "list_pixel",
-    type=click.FloatRange(0, min_open=True),
-    metavar="Å",
-    help="Of the pixels that the coordinates of A count, if not the tomogram's voxels.",
-)
-@click.option(
-    "--relion-centre",
-    type=Choice(["extract", "picker"]),
-    help="Centre of B in RELION 5: size/2 as it extracts, or size/2 - 1 as its picker writes.  "
-    "[default: extract]",
-)
-@click.option(
-    "--from-centre",
-    type=Choice(["extract", "picker"]),
-    help="Centre of A in RELION 5.  [default: as its comment says, else extract]",
-)
-@click.option(
-    "--first-voxel",
-    type=click.IntRange(0, 1),
-    help="What Dynamo, TOM and STOPGAP lists count from.  [default: 1]",
-)
-@click.option(
-    "--tomograms-star", metavar="FILE", help="RELION 5's tomograms.star: sizes, pixel size, optics."
-)
-@click.option("--tomogram", metavar="NAME", help="Of the tomogram of A, or the one of several to take.")
-@click.option("--tomogram-list", metavar="FILE", help="Lines of a number and a tomogram, as Dynamo's .doc.")
-@click.option(
-    "--radius", "radii", multiple=True, metavar="CLASS=Å", help="Of a class, for boxes and spheres."
-)
-@click.option("--user", help="Of copick picks.  [default: tlpick]")
-@click.option("--session", help="Of copick picks.  [default: 0]")
-@click.option("--sidecar", is_flag=True, help="Write what B cannot hold to B.tl.csv.")
-@click.option("--overwrite", is_flag=True, help="Replace B if it exists.")
-def command(source: Path | None, target: Path | None, check: bool, listed: bool, **options: Any) -> None:
-    """Convert the particle list A (a file or a folder) to B.
-
-    The format of A is recognised from its content, that of B from its suffix. Positions, orientations,
-    classes and scores are converted: formats that count in voxels need --voxel-size, those that count from
-    the centre also --shape.
-    """
-    if listed:
-        from catalogs.particle_formats.registry import FORMATS
-
-        for format in FORMATS.loadable():
-            endings = " ".join(suffix or "folder" for suffix in format.suffixes)
-            click.echo(f"{format.name:16} {endings:14} {format.title}")
-        return
-    if source is None or (target is None and not check):
-        raise InputError(
-            "give a list to read and one to write: tlpick convert A B (or --check A, or --formats)"
-        )
-    context = context_of(options, source)
-    pixels = options["pixels"]
-    of_source = replace(context, centre=options["from_centre"], in_pixels=pixels in ("a", "both"))
-    if check:
-        convert(source, None, of_source, source_format=options["source_format"])
-        return
-    convert(
-        source,
-        target,
-        of_source,
-        to_context=replace(context, centre=options["relion_centre"], in_pixels=pixels in ("b", "both")),
-        source_format=options["source_format"],
-        target_format=options["target_format"],
-        sidecar=options["sidecar"],
-        overwrite=options["overwrite"],
-    )

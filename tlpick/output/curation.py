@@ -22,9 +22,11 @@ from catalogs.errors import InputError
 from catalogs.pages import render as pages
 from catalogs.pages.pictures import jpeg
 from catalogs.seeds import digest
-from catalogs.volumes import Volume, open_volume
+from catalogs.volumes import Volume
+from catalogs.volumes.once import open_once
 from tlpick.batch.files import CURATE
-from tlpick.batch.run_folder import read_picks
+from tlpick.batch.run_folder import Picks
+from tlpick.output.around import read_inside
 from tlpick.output.orthoview import stretch
 from tlpick.output.page import Tomogram, page_of
 
@@ -69,16 +71,9 @@ class Pick:
     near: int
 
 
-def write_curation(folder: str | Path) -> Path | None:
-    """Write the page of a run's folder; returns its path, or None if no pick can be shown.
-
-    Raises
-    ------
-    InputError
-        If it is not the folder of a run.
-    """
-    place = Path(folder)
-    picks = read_picks(str(folder))
+def write_curation(picks: Picks) -> Path | None:
+    """Write the page into the folder of a run; returns its path, or None if no pick can be shown."""
+    place = picks.folder
     page = page_of(picks, picks.tomograms)
     every = page.every[page.every["class_name"].isin(list(page.radii))]
     shown = every.sort_values("score", ascending=False, kind="stable", na_position="last")[:MOST]
@@ -176,7 +171,7 @@ def _pictures(
 
 def _opened(tomogram: Tomogram) -> Volume | None:
     try:
-        return open_volume(tomogram.path, voxel_size=tomogram.voxel_size) if tomogram.path else None
+        return open_once(tomogram.path, voxel_size=tomogram.voxel_size) if tomogram.path else None
     except InputError:
         return None
 
@@ -206,9 +201,8 @@ def projections(volume: Volume, xyz: Any, radius: float, voxel_size: float) -> N
 
     half = max(math.ceil(WIDE / 2 * radius / voxel_size), 2)
     middle = [round(float(xyz[axis]) / voxel_size) for axis in "zyx"]
-    first = [min(max(m - half, 0), n - 1) for m, n in zip(middle, volume.shape, strict=True)]
-    last = [max(min(m + half + 1, n), f + 1) for m, n, f in zip(middle, volume.shape, first, strict=True)]
-    values = np.asarray(volume.read(tuple(map(slice, first, last))), np.float32)
+    values, first = read_inside(volume, [m - half for m in middle], [m + half + 1 for m in middle])
+    values = np.asarray(values, np.float32)
     cube = np.full((2 * half + 1,) * 3, values.mean(), np.float32)
     at = [min(max(f - (m - half), 0), 2 * half) for f, m in zip(first, middle, strict=True)]
     room = tuple(slice(a, min(a + n, 2 * half + 1)) for a, n in zip(at, values.shape, strict=True))

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.pages.pictures import png
-from catalogs.volumes import Volume, open_volume
+from catalogs.volumes import Volume
+from catalogs.volumes.once import open_once
+from tlpick.output.around import read_inside
 from tlpick.output.orthoview import SMOOTH, stretch
 
 #: Pictures of the best and of the worst picks of a class, and of those on either side of the cut.
@@ -116,7 +118,7 @@ def _crop_of(
     name = str(pick["tomogram"])
     if name not in opened:
         try:
-            opened[name] = open_volume(paths[name], voxel_size=sizes.get(name)) if name in paths else None
+            opened[name] = open_once(paths[name], voxel_size=sizes.get(name)) if name in paths else None
         except InputError:
             opened[name] = None
     volume = opened[name]
@@ -145,16 +147,11 @@ def _crop(volume: Volume, xyz: Sequence[float], radius: float, voxel_size: float
     sigma = SMOOTH * radius / voxel_size
     rim = int(np.ceil(3 * sigma))
     x, y, z = (round(value / voxel_size) for value in xyz)
-    nz, ny, nx = volume.shape
-    z = min(max(z, 0), nz - 1)
-    first = max(z - thick, 0)
-    box = (
-        slice(first, min(z + thick + 1, nz)),
-        slice(max(y - half - rim, 0), max(min(y + half + rim + 1, ny), 1)),
-        slice(max(x - half - rim, 0), max(min(x + half + rim + 1, nx), 1)),
+    z, wide = min(max(z, 0), volume.shape[0] - 1), half + rim
+    block, (first, top, left) = read_inside(
+        volume, (z - thick, y - wide, x - wide), (z + thick + 1, y + wide + 1, x + wide + 1)
     )
-    block = volume.read(box)
-    corner = (y - half - box[1].start, x - half - box[2].start)
+    corner = (y - half - top, x - half - left)
     seen = gaussian_filter(block.mean(axis=0), sigma, mode="nearest")
     return tuple(_square(each, corner, 2 * half + 1) for each in (seen, block[z - first]))  # type: ignore[return-value]
 

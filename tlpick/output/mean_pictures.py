@@ -21,7 +21,9 @@ from catalogs.pages.charts import Chart, Line
 from catalogs.pages.pictures import png
 from catalogs.particle_mean import ParticleMean, layout, radial
 from catalogs.seeds import generator
-from catalogs.volumes import Volume, open_volume
+from catalogs.volumes import Volume
+from catalogs.volumes.once import open_once
+from tlpick.output.around import read_inside
 from tlpick.output.gallery import in_order
 from tlpick.output.page import Page
 from tlpick.output.previews import places
@@ -67,7 +69,7 @@ def means(page: Page) -> list[Means]:
             if len(ours) < 2 or tomogram.name not in paths or tomogram.name not in sizes:
                 continue
             try:
-                volume = open_volume(paths[tomogram.name], voxel_size=sizes[tomogram.name])
+                volume = open_once(paths[tomogram.name], voxel_size=sizes[tomogram.name])
             except InputError:
                 continue
             found, chance, spacing = _averages(volume, ours, radius, sizes[tomogram.name], page.run)
@@ -121,10 +123,7 @@ def _averages(
 def _cube(volume: Volume, centre: NDArray[np.float64], binning: int, edge: int) -> Real:
     """Read a cube around a position in voxels x, y, z; beyond the faces the last planes are repeated."""
     first = np.rint(centre[::-1]).astype(int) - edge // 2 * binning - (binning - 1) // 2
-    low = [int(np.clip(a, 0, n - 1)) for a, n in zip(first, volume.shape, strict=True)]
-    high = [int(np.clip(a + edge * binning, 1, n)) for a, n in zip(first, volume.shape, strict=True)]
-    z, y, x = (slice(a, max(b, a + 1)) for a, b in zip(low, high, strict=True))
-    block = volume.read((z, y, x))
+    block, low = read_inside(volume, first, first + edge * binning)
     index = [
         np.clip(np.arange(a, a + edge * binning) - start, 0, n - 1)
         for a, start, n in zip(first, low, block.shape, strict=True)

@@ -12,7 +12,7 @@ from catalogs.errors import InputError
 from catalogs.pages import charts
 from catalogs.pages.charts import Chart, Group, Mark
 from catalogs.pages.pictures import kind_of
-from catalogs.volumes import open_volume
+from catalogs.volumes.once import open_once
 from tlpick.output.gallery import Strip, gallery
 from tlpick.output.page import Page
 
@@ -146,7 +146,7 @@ def places(page: Page) -> tuple[dict[str, str], dict[str, float]]:
     for each, path in paths.items():
         if each not in sizes:
             try:
-                size = open_volume(path).voxel_size
+                size = open_once(path).voxel_size
             except InputError:
                 continue
             if size is not None:

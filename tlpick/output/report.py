@@ -20,9 +20,9 @@ from catalogs.pages import render as pages
 from catalogs.pages.cards import Card
 from catalogs.pages.pictures import kind_of
 from catalogs.pages.render import share
-from catalogs.volumes import open_volume
+from catalogs.volumes.once import open_once
 from tlpick.batch.files import CURATE, REPORT
-from tlpick.batch.run_folder import read_picks
+from tlpick.batch.run_folder import Picks
 from tlpick.evaluation.matching import Score
 from tlpick.output.cuts import curves, with_steps
 from tlpick.output.mean_pictures import means
@@ -37,16 +37,9 @@ SHOWN = 4
 ROWS = 500
 
 
-def write_report(folder: str | Path) -> Path:
-    """Write the report of a run's folder from its content; return the path.
-
-    Raises
-    ------
-    InputError
-        If it is not the folder of a run.
-    """
-    picks = read_picks(str(folder))
-    path = Path(folder) / REPORT
+def write_report(picks: Picks) -> Path:
+    """Write the report of a run into its folder; return the path."""
+    path = picks.folder / REPORT
     write_text(path, render(page_of(picks, picks.tomograms)))
     return path
 
@@ -180,7 +173,7 @@ def _slices(tomogram: Tomogram, page: Page, every: pd.DataFrame) -> dict[str, An
     try:
         if tomogram.path is None:
             raise InputError("the picks do not say where the tomogram is")
-        volume = open_volume(tomogram.path, voxel_size=tomogram.voxel_size)
+        volume = open_once(tomogram.path, voxel_size=tomogram.voxel_size)
         voxel_size = tomogram.voxel_size or volume.voxel_size
         if voxel_size is None:
             raise InputError(f"{tomogram.path} does not state its voxel size")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from catalogs.frequencies import frequencies
 from catalogs.seeds import generator
 
 Floats = NDArray[np.float32]
@@ -147,13 +148,14 @@ def _frequencies() -> NDArray[np.float64]:
 @lru_cache(8)
 def _shells(shape: tuple[int, ...]) -> NDArray[np.intp]:
     """Return the index in a curve's table of each amplitude of ``rfftn``."""
-    kz, ky = (np.fft.fftfreq(n).reshape([-1, *[1] * rest]) for n, rest in zip(shape[:2], (2, 1), strict=True))
-    radius = np.sqrt(kz**2 + ky**2 + np.fft.rfftfreq(shape[2]) ** 2)
+    kz, ky, kx = frequencies(shape, half=True)
+    radius = np.sqrt(kz**2 + ky**2 + kx**2)
     return np.rint(radius / _CORNER * (_SHELLS - 1)).astype(np.intp)
 
 
 @lru_cache(8)
 def _angles(shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Direction in the plane of kz and kx in degrees, and distance from the origin."""
-    kz, kx = np.meshgrid(np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[2]), indexing="ij")
+    kz, _, kx = frequencies(shape, half=True)
+    kz, kx = kz[:, 0], kx[0]
     return np.rad2deg(np.arctan2(kz, kx)), np.hypot(kz, kx)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from catalogs.atomic_write import write_text
+from catalogs.atomic_write import reserve, write_text
 from catalogs.errors import InputError
 from catalogs.model_file import ModelCard
 from catalogs.schema import Intensity
@@ -200,7 +201,7 @@ def _identity(place: Place, card: ModelCard, preprocessing: Preprocessing) -> st
 
 def _write(ready: Prepared, file: Path) -> str:
     """Write grey values in half precision, which is far finer than their noise; returns their hash."""
-    out = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=ready.values.shape)
+    out = _mapped(file, np.float16, ready.values.shape)
     seen = hashlib.blake2b(digest_size=8)
     for z in range(0, len(out), _SLAB):
         part = np.ascontiguousarray(ready.values[z : z + _SLAB], np.float16)
@@ -208,6 +209,14 @@ def _write(ready: Prepared, file: Path) -> str:
         seen.update(part.data)
     out.flush()
     return seen.hexdigest()
+
+
+def _mapped(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Create a file of an array and map it (OSError if the disk is full)."""
+    out: np.memmap[Any, Any] = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+    with open(file, "rb+") as raw:
+        reserve(raw.fileno(), os.path.getsize(file))
+    return out
 
 
 def _save(file: Path, array: NDArray[Any]) -> None:
@@ -294,7 +303,7 @@ def write_targets(
 ) -> Path:
     """Create the file of a tomogram's targets; ``write`` fills them in."""
     file.unlink(missing_ok=True)  # processes that have mapped the old file keep it
-    out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=tomogram.shape)
+    out = _mapped(file, np.uint8, tomogram.shape)
     write(out)
     inside = tomogram.inside()
     if inside is not None:

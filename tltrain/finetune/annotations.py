@@ -19,7 +19,7 @@ from catalogs.model_file import ModelCard
 from catalogs.particle_formats.base import Context, has_orientations, stem
 from catalogs.particle_table import ACCEPTED, REJECTED
 from catalogs.particles import DISTRACTOR
-from catalogs.volumes import open_volume
+from catalogs.volumes.once import open_once
 from tlpick.network.tomograms.inputs import Tomogram
 
 #: With fewer particles of a class, the result is not reliable.
@@ -97,7 +97,7 @@ def read_sizes(tomograms: Sequence[Tomogram], voxel_size: float | None = None) -
     """
     places = []
     for tomogram in tomograms:
-        volume = open_volume(tomogram.path, voxel_size=voxel_size)
+        volume = open_once(tomogram.path, voxel_size=voxel_size)
         size = voxel_size or tomogram.voxel_size or volume.voxel_size
         if size is None:
             raise InputError(

@@ -179,7 +179,7 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="Average boxes of so many voxels along each axis first.",
+    help="First average boxes of this many voxels along each axis.",
 )
 @click.option("--invert", is_flag=True, help="Invert the contrast of the tomograms.")
 @click.option("--trust-contrast", is_flag=True, help="Do not refuse tomograms whose contrast seems wrong.")

@@ -178,7 +178,7 @@ def some(annotations: Annotations, n: int, seed: int) -> Annotations:
     table = annotations.table
     if n > len(table):
         raise InputError(
-            f"{n} annotations are asked for, and there are only {len(table)} to learn from; ask for fewer"
+            f"{n} annotations were requested, but there are only {len(table)} to learn from; ask for fewer"
         )
     order = generator(seed, "annotations").permutation(len(table))
     kept = table.iloc[np.sort(order[:n])].reset_index(drop=True)

@@ -8,7 +8,7 @@ Layers are matched by their order, since Keras numbers their names again in ever
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,7 @@ def import_deepfinder(
     return card
 
 
-def classes_of(text: str) -> list[ClassInfo]:
+def radii_of(text: str) -> dict[str, float]:
     """Read classes as a user writes them, ``ribosome:108,proteasome:62``: names and radii in Å.
 
     Raises
@@ -214,19 +214,41 @@ def classes_of(text: str) -> list[ClassInfo]:
     InputError
         It says which part is wrong.
     """
-    classes = []
-    for label, part in enumerate(text.split(","), start=1):
+    radii: dict[str, float] = {}
+    for part in text.split(","):
         name, _, radius = part.strip().partition(":")
         try:
-            classes.append(ClassInfo(name=name, label=label, radius=float(radius)))
+            value = float(radius)
         except ValueError as error:
-            raise InputError(
-                f"`classes` has {part.strip()!r}; give name:radius for each class, the radius in Å, such as "
-                "ribosome:108,proteasome:62"
-            ) from error
-    if len({info.name for info in classes}) < len(classes):
-        raise InputError("`classes` names a class twice")
+            raise _not_a_class(part.strip()) from error
+        if name in radii:
+            raise InputError("`classes` names a class twice")
+        radii[name] = value
+    return radii
+
+
+def classes_with(radii: Mapping[str, float]) -> list[ClassInfo]:
+    """Make numbered classes of names and radii in Å.
+
+    Raises
+    ------
+    InputError
+        If a name or a radius is not valid.
+    """
+    classes = []
+    for label, (name, radius) in enumerate(radii.items(), start=1):
+        try:
+            classes.append(ClassInfo(name=name, label=label, radius=radius))
+        except ValueError as error:
+            raise _not_a_class(f"{name}:{radius:g}") from error
     return classes
+
+
+def _not_a_class(part: str) -> InputError:
+    return InputError(
+        f"`classes` has {part!r}; give name:radius for each class, the radius in Å, such as "
+        "ribosome:108,proteasome:62"
+    )
 
 
 def _shapes(outputs: int) -> list[tuple[int, ...]]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import struct
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from catalogs.corpus import thumbnail
 from catalogs.corpus.catalog import Catalog, Sample
 from catalogs.errors import InputError
+from catalogs.seeds import generator
 from catalogs.storage.checksums import checksum
+from catalogs.storage.npz import read_npz
 from catalogs.storage.store import Store, open_store
 
 MakeSample = Callable[..., Sample]
@@ -302,3 +310,127 @@ def test_reading_a_corpus_that_was_linked_together(foreign: Catalog, tmp_path: P
 def test_time_is_no_matter(foreign: Catalog) -> None:
     assert [p.kind for p in foreign.problems()] == []
     assert foreign.plan_repair(grace=-time.time()).groups == ()
+
+
+# --------------------------------------------------------------------------- what would fill the memory
+
+
+def picture(width: int, height: int, mode: str = "L", **more: Any) -> bytes:
+    raw = io.BytesIO()
+    Image.new(mode, (width, height)).save(raw, "PNG", **more)
+    return raw.getvalue()
+
+
+HUGE = struct.pack(">II", 1 << 30, 1 << 30)
+THUMBNAILS = {
+    "huge": lambda good: picture(4000, 4000),
+    "states to be huge": lambda good: good[:16] + HUGE + good[24:],
+    "no picture": lambda good: b"<svg onload='alert(1)'/>",
+    "much after it": lambda good: good + bytes(1 << 20),
+    "colours": lambda good: picture(64, 64, "RGB"),
+    "a JPEG": lambda good: b"\xff\xd8\xff\xe0" + bytes(200),
+    "empty": lambda good: b"",
+    "of nothing": lambda good: good[:16] + bytes(8) + good[24:],
+}
+
+
+@pytest.mark.parametrize("kind", THUMBNAILS)
+def test_a_picture_that_is_no_thumbnail_is_drawn_again(
+    foreign: Catalog, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``tlgen browse`` hands these bytes to the browser."""
+    sample_id = foreign.records()[0].sample_id
+    file = Path(foreign.sample_url(sample_id)) / "0/thumbnail.png"
+    good = file.read_bytes()
+    assert foreign.thumbnail(sample_id) == good
+    file.write_bytes(THUMBNAILS[kind](good))
+    rewrite(foreign, 0, n_bytes=foreign.records()[0].n_bytes + file.stat().st_size - len(good))
+    foreign = Catalog.open(foreign.url)
+    read: list[int] = []
+    plain = Store.read
+
+    def watched(self: Store, key: str, most: int | None = None) -> bytes:
+        data = plain(self, key, most)
+        read.extend([len(data)] if key.endswith(".png") else [])
+        return data
+
+    monkeypatch.setattr(Store, "read", watched)
+    assert foreign.thumbnail(sample_id) == good
+    assert read
+    assert max(read) <= 33_000
+
+
+def test_a_thumbnail_of_noise_is_one() -> None:
+    noise = generator("thumbnail").normal(size=(9, 300, 200)).astype(np.float32)
+    drawn = thumbnail.draw(noise)
+    assert thumbnail.is_one(drawn)
+    assert thumbnail.is_one(thumbnail.draw(noise[:, :5, :1]))
+
+
+@pytest.mark.parametrize("most", [1, 5, 100])
+def test_the_beginning_of_an_object(bucket: str, tmp_path: Path, most: int) -> None:
+    for url in (f"{bucket}/root", str(tmp_path)):
+        store = open_store(url)
+        store.write({"a": b"0123456789"})
+        assert store.read("a", most) == b"0123456789"[:most]
+        assert store.read("a") == b"0123456789"
+
+
+def test_planes_that_no_memory_holds(foreign: Catalog) -> None:
+    from tlgen.browse.planes import Planes
+
+    sample_id = foreign.records()[0].sample_id
+    root = Path(foreign.sample_url(sample_id))
+    for file in (root / "zarr.json", root / "0/zarr.json"):
+        content = json.loads(file.read_text())
+        for node in (content, content.get("consolidated_metadata", {}).get("metadata", {}).get("0", {})):
+            if "shape" in node:
+                node["shape"] = [9, 1 << 19, 1 << 19]
+        file.write_text(json.dumps(content))
+    (root / "0/thumbnail.png").write_bytes(b"")
+    for draw in (
+        lambda: foreign.thumbnail(sample_id),
+        lambda: Planes(foreign).png(sample_id, "tomogram", "z", 4),
+        lambda: Planes(foreign).png(sample_id, "tomogram", "y", 4),
+    ):
+        with pytest.raises(InputError, match=r"too large to draw|lost|missing|damaged"):
+            draw()
+
+
+@pytest.mark.parametrize("shape", [(1 << 40,), (1 << 20, 1 << 20, 1 << 20), (-1,)])
+def test_structures_that_state_more_than_they_have(corpus: Catalog, shape: tuple[int, ...]) -> None:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    for how in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", how) as archive:
+            archive.writestr("points.npy", head.getvalue() + bytes(1 << 20))
+        with pytest.raises(InputError, match=r"x\.npz is damaged, or was made to fill the memory"):
+            read_npz(packed.getvalue(), "x.npz")
+    good = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x", "yz"]), "empty": np.zeros((0, 3))}
+    packed = io.BytesIO()
+    np.savez(packed, **good)  # type: ignore[arg-type]
+    read = read_npz(packed.getvalue(), "x.npz")
+    for name, array in good.items():
+        np.testing.assert_array_equal(read[name], array)
+    for left in (0, 10, 200, len(packed.getvalue()) - 1):
+        with pytest.raises(InputError, match=r"x\.npz is damaged"):
+            read_npz(packed.getvalue()[:left], "x.npz")
+
+
+def test_an_index_that_unpacks_to_more_than_it_can_hold(foreign: Catalog) -> None:
+    import pyarrow.parquet as pq
+
+    foreign.compact()
+    [file] = sorted((Path(foreign.url) / "index").glob("*.parquet"))[-1:]
+    table = pq.read_table(file)
+    row = table.slice(0, 1)
+    many = row.take([0] * 300_000)
+    for bad in (
+        many,
+        row.set_column(row.schema.get_field_index("record"), "record", [["x" * (200 << 20)]]),
+    ):
+        pq.write_table(bad.replace_schema_metadata(table.schema.metadata), file, compression="zstd")
+        assert file.stat().st_size < 2 << 20
+        with pytest.raises(InputError, match=r"index-\d+\.parquet is damaged; tlgen repair"):
+            Catalog.open(foreign.url).records()

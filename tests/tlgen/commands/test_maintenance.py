@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from catalogs.amounts import data_size
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
 from tlgen.cli import tlgen
@@ -43,8 +44,9 @@ class TestLs:
         lines = list(listing(url))
         assert lines[0].split()[:3] == ["name", "split", "engine"]
         assert [line.split()[0] for line in lines[1:3]] == ["demo-000", "demo-001"]
-        assert lines[3] == "2 samples, 4 target particles, 0.1 MB; --columns all shows every column"
-        assert list(listing(url, columns="all"))[3] == "2 samples, 4 target particles, 0.1 MB"
+        size = data_size(Catalog.open(url).samples["n_bytes"].sum())
+        assert lines[3] == f"2 samples, 4 target particles, {size}; --columns all shows every column"
+        assert list(listing(url, columns="all"))[3] == f"2 samples, 4 target particles, {size}"
         assert len({line.index("multislice") for line in lines[1:3]}) == 1  # columns stand below each other
 
     def test_choice_and_order(self, url: str) -> None:
@@ -86,7 +88,7 @@ class TestUpkeep:
     def test_a_whole_corpus(self, url: str) -> None:
         done = call("verify", url)
         assert done.exit_code == 0
-        assert re.search(r"is complete: 2 samples, \d\S* kB compared with their checksums", done.output)
+        assert re.search(r"is complete: 2 samples, \d\S* kiB compared with their checksums", done.output)
         assert "names and sizes compared" in call("verify", url, "--quick").output
         done = call("repair", url)
         assert (done.exit_code, f"nothing to repair in {url}" in done.output) == (0, True)

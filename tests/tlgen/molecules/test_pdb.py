@@ -15,9 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from catalogs.errors import InputError
+from tlgen import api
 from tlgen.cli import tlgen
 from tlgen.molecules import pdb
 from tlgen.molecules.structures import FACTS, load_structure, locate, name_of, shipped
+from tlgen.recipes.recipe_file import read_recipe
 
 #: A port that nothing listens on.
 NOWHERE = "http://127.0.0.1:9"
@@ -150,7 +152,7 @@ def test_what_comes_is_tried_again_until_it_is_whole(server: Server, entry: byte
             b"",
             r"'9zzz' cannot be fetched from .*9zzz.cif.gz \(503 Service Unavailable\); with a network",
         ),
-        (200, b"<html>log in to the hotel's network</html>", "what came is no whole gzip file"),
+        (200, b"<html>log in to the hotel's network</html>", "what was received is not a complete gzip file"),
         (200, gzip.compress(b"data_nothing"), "what came holds no atoms"),
     ],
 )
@@ -250,6 +252,10 @@ def test_a_recipe_is_fetched_for_a_machine_without_a_network(
         "9aaa.cif.gz", "9aaa.cif.gz.sha256", "9bbb.cif.gz", "9bbb.cif.gz.sha256",
     ]  # fmt: skip
     assert ask("fetch", path, "--to", folder).exit_code == 0
+    assert f"9aaa: {folder / '9aaa.cif.gz'}" in fetched.output
+    found = api.fetch_structures(read_recipe(str(path)), folder)
+    assert found["9aaa"] == folder / "9aaa.cif.gz"
+    assert found["1ubi"] == shipped()["1ubi"]
     assert len(server.asked) == 2  # what is there is not fetched again
 
     monkeypatch.setenv("TLGEN_PDB_URL", NOWHERE)
@@ -259,7 +265,6 @@ def test_a_recipe_is_fetched_for_a_machine_without_a_network(
     assert locate("9AAA") == folder / "9aaa.cif.gz"
     assert locate("9bbb.cif.gz") == folder / "9bbb.cif.gz"
     monkeypatch.delenv("TLGEN_STRUCTURES")
-    from tlgen.recipes.recipe_file import read_recipe
     from tlgen.runs.prepare_structures import preparations
 
     recipe = read_recipe(str(path))

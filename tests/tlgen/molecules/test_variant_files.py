@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from catalogs.errors import InputError
+from tlgen import api
 from tlgen.molecules import variant_files
 from tlgen.molecules.structures import sites
 from tlgen.recipes.recipe_file import read_recipe
@@ -133,7 +134,7 @@ def test_pseudo_atoms_carry_weight_and_width(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rigid.yaml").write_text(RECIPE.replace("number: 2,", "number: 0,"))
     with pytest.raises(InputError, match="recipe small has no flexible variants; set variants"):
-        variant_files.write_variants(read_recipe(str(tmp_path / "rigid.yaml")), tmp_path / "out")
+        api.write_variants(read_recipe(str(tmp_path / "rigid.yaml")), tmp_path / "out")
     (tmp_path / "small.yaml").write_text(RECIPE)
     with pytest.raises(InputError, match=r"small.yaml cannot be written: .*; give another folder"):
         variant_files.write_variants(read_recipe(str(tmp_path / "small.yaml")), tmp_path / "small.yaml")

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
+from tlgen import api as tlgen_api
 from tlgen.cli import tlgen
-from tlgen.recipes.from_series import scheme_of, write_recipe
+from tlgen.recipes.from_series import match, scheme_of
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
 from tlgen.recipes.samples import expand
 from tlgen.simulate.engine import engine
@@ -68,9 +69,10 @@ def test_the_recipe_is_centred_on_the_acquisition(
     mdoc: Callable[..., Path], tmp_path: Path, template: str
 ) -> None:
     path, to = mdoc(tmp_path), tmp_path / "mine.yaml"
-    lines = write_recipe(str(path), str(to), template, 10.0)
-    assert any("tilt_group" in line for line in lines)
+    made = match(str(path), str(to), template, 10.0)
+    assert any("tilt_group" in line for line in made.changes)
     recipe = read_recipe(str(to))
+    assert made.recipe == recipe
     series = read_one(path)
     specs = expand(recipe, {"a": 1})
     assert {spec.split for spec in specs} == {"train", "val", "test"}
@@ -93,7 +95,7 @@ def test_a_list_of_tilts_reaches_the_recipe(relion: Callable[..., Path], tmp_pat
     lines = text.read_text().splitlines()
     text.write_text("\n".join([line for line in lines if not line.startswith("TS_01_3.0")] + [""]))
     to = tmp_path / "mine.yaml"
-    write_recipe(f"{path}#TS_01", str(to), "demo", 8.0)
+    match(f"{path}#TS_01", str(to), "demo", 8.0)
     content = yaml.safe_load(to.read_text())["acquisition"]
     assert content["tilt_series"].split()[0] == "1:3"
     assert content["voxel_size"] == pytest.approx(6 * 1.35)
@@ -110,6 +112,21 @@ def test_without_a_name_the_recipe_is_printed(mdoc: Callable[..., Path], tmp_pat
     assert content["extends"] == "demo"
 
 
+def test_from_python_the_recipe_is_there_without_a_file(
+    mdoc: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.yaml").write_text("extends: demo\nname: own\nshape: [50, 100, 100]\n")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    made = tlgen_api.match(mdoc(tmp_path), template="own.yaml", voxel_size=10.0)
+    assert made.recipe.shape == (46, 91, 91)
+    assert made.recipe.acquisition["tilt_group"] == 2
+    assert yaml.safe_load(made.text)["extends"] == "own.yaml"
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.suffix == ".yaml"] == [
+        path for path in before if path.suffix == ".yaml"
+    ]
+
+
 def test_a_template_of_ones_own_is_found_from_anywhere(
     mdoc: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +134,7 @@ def test_a_template_of_ones_own_is_found_from_anywhere(
     below.parent.mkdir()
     below.write_text("extends: demo\nname: own\nshape: [50, 100, 100]\n")
     (tmp_path / "b").mkdir()
-    write_recipe(str(mdoc(tmp_path)), str(tmp_path / "b/mine.yaml"), str(below), 10.0)
+    match(str(mdoc(tmp_path)), str(tmp_path / "b/mine.yaml"), str(below), 10.0)
     monkeypatch.chdir("/")
     assert read_recipe(str(tmp_path / "b/mine.yaml")).shape == (46, 91, 91)
 
@@ -126,23 +143,23 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     path = str(mdoc(tmp_path))
     (tmp_path / "there.yaml").write_text("name: there\n")
     for to, size, words in (
-        ("there.yaml", 10.0, "exists already"),
+        ("there.yaml", 10.0, "already exists"),
         ("mine.txt", 10.0, r"must end in \.yaml"),
         ("mine.yaml", 0.0, "must be positive"),
         ("mine.yaml", float("inf"), "no more than 200 Å, not inf"),
     ):
         with pytest.raises(InputError, match=words):
-            write_recipe(path, str(tmp_path / to), "demo", size)
+            match(path, str(tmp_path / to), "demo", size)
     with pytest.raises(InputError, match="there is no file"):
-        write_recipe(str(tmp_path / "gone.mdoc"), None, "demo", 10.0)
+        match(str(tmp_path / "gone.mdoc"), None, "demo", 10.0)
     with pytest.raises(InputError, match="there is no recipe"):
-        write_recipe(path, None, "dmeo", 10.0)
+        match(path, None, "dmeo", 10.0)
 
 
 def test_a_new_recipe_names_the_targets_to_edit(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     to = tmp_path / "mine.yaml"
-    lines = write_recipe(str(mdoc(tmp_path)), str(to), None, 10.0)
-    assert "put your structures under its targets" in lines[-1]
+    matched = match(str(mdoc(tmp_path)), str(to), None, 10.0)
+    assert "put your structures under its targets" in matched.remark
     content = yaml.safe_load(to.read_text())
     assert content["targets"]["ribosome"]["structures"] == ["4v5d"]
     assert [entry["file"] for entry in content["distractors"]][:3] == ["3jb9", "4v8r", "4v1w"]
@@ -174,10 +191,11 @@ def test_a_recipe_that_is_there_keeps_all_but_its_tilt_series(
             text = text.replace(word, own)
         to.write_text(text)
     old, before = to.read_text(), read_recipe(str(to))
-    lines = write_recipe(path, str(to), None, 10.0)
-    assert "the rest is unchanged" in lines[-1]
+    made = match(path, str(to), None, 10.0)
+    assert "the rest is unchanged" in made.remark
     assert (tmp_path / "mine.yaml.before").read_text() == old
     after = read_recipe(str(to))
+    assert made.recipe == after
     kept = {"shape", "acquisition", "samples"}
     assert after.model_dump(exclude=kept) == before.model_dump(exclude=kept)
     assert list(after.samples) == list(before.samples)
@@ -189,5 +207,5 @@ def test_a_recipe_that_is_there_keeps_all_but_its_tilt_series(
         assert 0.9 <= spec.acquisition.ice_density <= 1.1
     comments = [line for line in old.splitlines() if line.startswith("#")]
     assert all(line in to.read_text().splitlines() for line in comments)
-    write_recipe(path, str(to), None, 10.0)
+    match(path, str(to), None, 10.0)
     assert read_recipe(str(to)) == after

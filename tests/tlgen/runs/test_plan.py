@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import tlgen
 from catalogs.console import shown_log
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
@@ -102,6 +103,31 @@ def test_a_plan_says_what_it_will_cost_and_changes_nothing(
     for word in ("core-hours", "GPU-hours", "bytes", "money", "time"):
         assert f"\n  {word} " in text
     assert "with 2 workers" in text
+
+
+def test_a_plan_in_python_has_the_same_numbers(
+    tmp_path: Path,
+    content: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = Measured(pack=10.0, tilt=2.0, finish=0.5, n_bytes=1e6, factor=1.3)
+    monkeypatch.setattr(cost_calibration, "_one", lambda *_: one)
+    recipe, url = read(tmp_path, content), tmp_path / "corpus"
+    made = tlgen.plan(recipe, url, cluster="local:2", price=0.5, budget=5.0)
+    assert capsys.readouterr() == ("", "")
+    assert (made.counts.tilts, made.counts.together, made.workers) == (31, 5, 2)
+    assert made.costs is not None
+    hours = (5 * 10 + 31 * 2.5) / 3600
+    assert made.costs.core_hours == pytest.approx(hours)
+    assert made.money == pytest.approx(0.5 * hours)
+    assert made.seconds == pytest.approx(3600 * hours / 2)
+    assert "  samples to do   5\n" in str(made)
+    assert "\n  money " in str(made)
+    assert tlgen.plan(recipe, url, cluster="tcp://1.2.3.4:8786").seconds is None
+    assert not url.exists()
+    with pytest.raises(InputError, match="`price='much'` is not a price"):
+        tlgen.plan(recipe, url, price="much")
 
 
 def test_what_was_measured_is_remembered(

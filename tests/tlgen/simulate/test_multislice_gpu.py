@@ -291,7 +291,7 @@ class TestChoice:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         monkeypatch.setattr(gpu, "count", lambda: 0)
         with pytest.raises(
-            InputError, match=r"device: gpu is asked for and CUDA finds none here.*cpu or auto"
+            InputError, match=r"device: gpu was requested, but CUDA finds no GPU here.*cpu or auto"
         ):
             images(scene, library, Acquisition(**GPU))
         with pytest.raises(InputError, match="device: gpu is asked for"):
@@ -316,7 +316,7 @@ class TestChoice:
     def test_too_little_memory_for_one_tilt(self, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         scene, library = scene_of()
         monkeypatch.setattr(gpu, "free_memory_of", lambda _: 10_000_000)
-        with pytest.raises(InputError, match=r"has 10 MB free and a tilt of this scene takes \d\S* [MG]B"):
+        with pytest.raises(InputError, match=r"has 9\.54 MiB free and a tilt of this scene takes \S+ [MG]iB"):
             images(scene, library, Acquisition(**GPU))
         views = [(scene, TILTS[0])]
         assert Multislice().simulate_together(views, library, Acquisition(device="auto"), 5).device == "CPU"

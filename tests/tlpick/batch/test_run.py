@@ -119,6 +119,29 @@ def test_each_bad_tomogram_fails_in_one_sentence_and_the_others_go_on(
     assert done.out.count("(picked before)") == 4
 
 
+def test_a_tomogram_that_becomes_shorter_stops_no_other(
+    tlpick: Run, ball_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlpick.batch import pipeline
+
+    plain = pipeline.checksum
+
+    def cutting(path: str) -> str:  # it is open already, and its voxels are read next
+        found = plain(path)
+        if path.endswith("tomo-1.mrc"):
+            os.truncate(path, 9000)
+        return found
+
+    monkeypatch.setattr(pipeline, "checksum", cutting)
+    done = tlpick("run", ball_model, data / "tomo-*.mrc", "--to", tmp_path / "picks")
+    assert done.status == 1
+    assert "in 3 tomograms" in done.out
+    [line] = [line for line in done.err.splitlines() if line.startswith("FAILED")]
+    assert "tomo-1.mrc became shorter while it was read: another program writes to it" in line
+    assert "1 of 4 tomograms failed" in done.err
+    assert left_over(tmp_path / "picks") == []
+
+
 def test_a_model_of_another_version_is_refused(
     tlpick: Run, ball_model: Path, no_network: bytes, data: Path, tmp_path: Path
 ) -> None:

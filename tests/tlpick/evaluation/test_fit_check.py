@@ -16,6 +16,7 @@ from catalogs.model_file import read_card, with_card
 from catalogs.seeds import generator
 from catalogs.tomogram_look import SHELLS, TomogramLook, look_at
 from catalogs.volumes import write_mrc
+from tlpick import api
 from tlpick.evaluation.cut import WRONG, Cut, decide, other_hand, sentence
 from tlpick.evaluation.fit_check import compare_looks
 
@@ -108,6 +109,9 @@ def test_check_says_it_and_a_run_promises_nothing(
     other = like.model_copy(update={"shells": [0.9] + [0.1 / (SHELLS - 1)] * (SHELLS - 1)})
     with_card(ball_model, card.model_copy(update={"looks": [other]}), known)
     assert "unlike the training data" in tlpick("check", known, tmp_path / "tomo-1.mrc").out
+    found = api.check(known, tmp_path / "tomo-1.mrc")
+    assert list(found) == ["tomo-1"]
+    assert any(each.strong for each in found["tomo-1"])
     done = tlpick("run", known, tmp_path / "tomo-1.mrc", "--to", tmp_path / "picks", "--decoys", "1")
     assert "no precision is promised: the tomogram is unlike" in done.out
     assert "of them wrong" not in done.out

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
+from catalogs.threads import allowed_threads, pool
 from tlpick.network.decide import Rule, add_probabilities
-from tlpick.network.threads import allowed_threads, pool
 
 
 def answer(classes: int, shape: tuple[int, int, int] = (5, 7, 61)) -> NDArray[np.float32]:

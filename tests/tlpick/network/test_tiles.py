@@ -98,5 +98,5 @@ def test_more_memory_never_computes_more() -> None:
 def test_too_little_is_refused() -> None:
     with pytest.raises(InputError, match=r"`tile=64` is too small .* sees 3\d voxels far; give at least 7\d"):
         plan((512, 512, 512), deepfinder(), 1e12, tile=64)
-    with pytest.raises(InputError, match=r"needs \d+ MB .* 1 MB are left; give more `max_memory`"):
+    with pytest.raises(InputError, match=r"needs \S+ MiB .* 0\.95 MiB are left; give more `max_memory`"):
         plan((512, 512, 512), deepfinder(), 1e6)

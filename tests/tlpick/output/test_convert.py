@@ -72,7 +72,7 @@ def test_says_what_it_recognised_and_what_has_no_room(
         (["picks.csv", "p.csv", "--from", "dynamos"], "did you mean 'dynamo'?"),
         (["picks.csv"], "give a list to read and one to write"),
         (["nothing.star", "p.csv"], "there is no particle list nothing.star"),
-        (["picks.csv", "picks.star", "--voxel-size", "8", "--shape", "9,9,9"], "picks.star is there already"),
+        (["picks.csv", "picks.star", "--voxel-size", "8", "--shape", "9,9,9"], "picks.star already exists"),
         (["picks.csv", "p.mod", "--voxel-size", "8"], "give a folder"),
         (["picks.csv", "p.tbl", "--binning", "4"], "--binning needs the voxel size"),
         (["picks.csv", "p.tbl", "--radius", "ribosome"], "write NAME=Å"),
@@ -128,13 +128,13 @@ def test_a_table_of_others_in_voxels(picks: pd.DataFrame, capfd: pytest.CaptureF
     Path("v.csv").write_text("x,y,z\n10,20,30\n")
     status, _, err = run(capfd, "v.csv", "o.csv", "--voxel-size", "8")
     assert status == 2
-    assert "x, y, z of v.csv may be Å, or voxels" in err
+    assert "x, y, z of v.csv may be Å, or voxels counted from 0; say which (--unit angstrom, or" in err
+    assert run(capfd, "v.csv", "o.csv")[0] == 2  # no size says which, either
     for words, x in (
         (["--voxel-size", "8", "--unit", "voxels"], 80.0),
         (["--voxel-size", "8", "--unit", "angstrom"], 10.0),
         (["--from-pixel-size", "2"], 20.0),
         (["--voxel-size", "8", "--shape", "9,9,9"], 10.0),  # no voxels: they would lie outside
-        ([], 10.0),
     ):
         assert run(capfd, "v.csv", "o.csv", "--overwrite", *words)[0] == 0
         assert particles.read("o.csv")["x"].tolist() == [x]

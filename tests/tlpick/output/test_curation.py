@@ -14,6 +14,7 @@ import pytest
 
 from catalogs import particles
 from catalogs.volumes import open_volume, write_mrc
+from tlpick.batch.run_folder import read_picks
 from tlpick.output import curation
 from tlpick.output.curation import EDGE, choice, projections, sheets, write_curation
 
@@ -53,13 +54,13 @@ def test_a_run_leaves_the_page_with_all_its_picks(tlpick: Any, run: Path) -> Non
 
 def test_without_its_tomogram_there_is_no_page(run: Path) -> None:
     (run.parent / "tomo-1.mrc").unlink()
-    assert write_curation(run) is None
+    assert write_curation(read_picks(str(run))) is None
     assert not (run / "curate.html").exists()
 
 
 def test_of_too_many_picks_the_best_are_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curation, "MOST", 2)
-    write_curation(run)
+    write_curation(read_picks(str(run)))
     rows = on_page(run / "curate.html")
     assert len(rows) == 2
     scores = particles.read(run / "particles.star")["score"].sort_values(ascending=False)

@@ -168,8 +168,8 @@ def test_steps_keep_to_the_memory_of_all_workers(tmp_path: Path) -> None:
     with open_cluster(path) as client:
         summary = fan_out([job("fits", 80_000_000), job("does-not", 95_000_000)], client, retries=0)
     assert list(summary.results) == ["fits"]
-    assert "TooLarge: it needs 95 MB of memory, and " in summary.failures[0].error
-    assert " has 90 MB for calls" in summary.failures[0].error
+    assert "TooLarge: it needs 90.60 MiB of memory, and " in summary.failures[0].error
+    assert " has 85.83 MiB for calls" in summary.failures[0].error
 
 
 def test_scratch_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

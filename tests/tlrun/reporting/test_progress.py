@@ -311,7 +311,7 @@ def test_a_log_gets_plain_lines_and_few_of_them() -> None:
     assert 20 < len(of_run) < 250
     assert len(lines) < 12_000
     assert of_run[0].startswith(
-        "  simulating: 1 of 10000 samples; 6 tilts/s; 100 % of 2 workers busy; 12.3 MB written"
+        "  simulating: 1 of 10000 samples; 6 tilts/s; 100 % of 2 workers busy; 11.73 MiB written"
     )
     assert "left" in of_run[-1]
     assert any("(and " in line for line in lines)
@@ -392,7 +392,7 @@ def test_the_account_adds_up() -> None:
     lines = account(progress(), 2)
     assert any(line.split() == ["simulate_tilt", "a", "45", "3", "s", "2", "min"] for line in lines)
     assert lines[-1].startswith(
-        "  1 of 2 made, 0 failed, 0 tried again; 12.3 MB written in 2 min, workers 88 % busy"
+        "  1 of 2 made, 0 failed, 0 tried again; 11.73 MiB written in 2 min, workers 88 % busy"
     )
     assert busy(progress(worker_seconds=0.0)) == 0.0
 

@@ -6,14 +6,16 @@ import h5py
 import numpy as np
 import pytest
 
+import tltrain
 from catalogs.errors import InputError
 from catalogs.model_file import read_card, with_card
 from catalogs.schema import ClassInfo
 from tlpick.network.keras_network import load_keras
 from tltrain.networks.architectures import architecture
 from tltrain.networks.deepfinder_weights import (
-    classes_of,
+    classes_with,
     import_deepfinder,
+    radii_of,
     read_deepfinder,
     write_deepfinder,
 )
@@ -102,7 +104,7 @@ def test_deepfinders_files_are_read(deepfinder, tmp_path, layout):
 def test_imported_it_predicts_the_same_and_exported_it_is_as_it_was(deepfinder, tmp_path):
     source, model, out = (tmp_path / name for name in ("in.h5", "m.tlm", "out.h5"))
     write_keras2(source, deepfinder.get_weights())
-    classes = classes_of("ribosome:108, proteasome:62,fas:110")
+    classes = classes_with(radii_of("ribosome:108, proteasome:62,fas:110"))
     card = import_deepfinder(source, model, classes, 10.0)
     assert read_card(model) == card
     assert [(c.name, c.label, c.radius) for c in card.classes] == [
@@ -117,6 +119,15 @@ def test_imported_it_predicts_the_same_and_exported_it_is_as_it_was(deepfinder, 
     write_deepfinder(out, network)
     for a, b in zip(read_deepfinder(out), deepfinder.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+    radii = {"ribosome": 108.0, "proteasome": 62.0, "fas": 110.0}
+    made = tltrain.import_deepfinder(source, tmp_path / "python.tlm", radii, 10.0, contrast="bright")
+    assert made.card.contrast == "bright"
+    assert made.card.classes == card.classes
+    tltrain.export_deepfinder(made, tmp_path / "python.h5")
+    assert (tmp_path / "python.h5").read_bytes() == out.read_bytes()
+    with pytest.raises(InputError, match="names 2"):
+        tltrain.import_deepfinder(source, tmp_path / "n.tlm", {"a": 80.0, "b": 90.0}, 10.0)
 
 
 def test_keras_loads_what_is_exported_into_a_network_of_its_own(deepfinder, tmp_path):
@@ -164,11 +175,11 @@ def test_what_are_not_its_weights_is_refused(deepfinder, tmp_path):
         read_deepfinder(path)
     write_keras2(path, weights)
     with pytest.raises(InputError, match="is for 3 classes and the background, `classes` names 2"):
-        import_deepfinder(path, tmp_path / "m.tlm", classes_of("a:1,b:2"), 10.0)
+        import_deepfinder(path, tmp_path / "m.tlm", classes_with(radii_of("a:1,b:2")), 10.0)
     with pytest.raises(InputError, match="`voxel_size` is -1"):
-        import_deepfinder(path, tmp_path / "m.tlm", classes_of("a:1,b:2,c:3"), -1)
+        import_deepfinder(path, tmp_path / "m.tlm", classes_with(radii_of("a:1,b:2,c:3")), -1)
     with pytest.raises(InputError, match="there is no folder"):
-        import_deepfinder(path, tmp_path / "no" / "m.tlm", classes_of("a:1,b:2,c:3"), 10.0)
+        import_deepfinder(path, tmp_path / "no" / "m.tlm", classes_with(radii_of("a:1,b:2,c:3")), 10.0)
     with pytest.raises(InputError, match=r"only the network deepfinder .* this one is small"):
         write_deepfinder(tmp_path / "out.h5", architecture("small").build(2, 0))
     assert not (tmp_path / "m.tlm").exists()
@@ -177,15 +188,15 @@ def test_what_are_not_its_weights_is_refused(deepfinder, tmp_path):
 @pytest.mark.parametrize("text", ["ribosome", "ribosome:", "ribosome:large", "a_b:10", "a:10,,b:10", "a:-1"])
 def test_classes_that_cannot_be_read_are_named(text):
     with pytest.raises(InputError, match=r"`classes` has .*; give name:radius"):
-        classes_of(text)
+        classes_with(radii_of(text))
     with pytest.raises(InputError, match="names a class twice"):
-        classes_of("a:1,a:2")
+        classes_with(radii_of("a:1,a:2"))
 
 
 def test_a_model_does_not_load_silently_into_the_wrong_task(deepfinder, tmp_path):
     source, model = tmp_path / "in.h5", tmp_path / "m.tlm"
     write_keras2(source, deepfinder.get_weights())
-    classes = classes_of("a:10,b:20,c:30")
+    classes = classes_with(radii_of("a:10,b:20,c:30"))
     card = import_deepfinder(source, model, classes, 10.0)
     with pytest.raises(InputError, match=r"m\.tlm finds a \(1\), b \(2\), c \(3\), wanted is a \(1\)"):
         load_keras(model, classes=classes[:1])

@@ -202,7 +202,12 @@ def localise(
         membranes.
     """
     options = options or Options()
-    found = find(labels, score, classes, voxel_size, options, block=block, run=run)
+    smallest = {
+        info.label: math.floor(_expected(info, voxel_size, volumes) * _limits(info, options)[0])
+        for info in classes
+        if info.is_particle
+    }
+    found = find(labels, score, classes, voxel_size, options, block=block, run=run, smallest=smallest)
     return score_clusters(found, classes, voxel_size, options, volumes)
 
 
@@ -226,11 +231,15 @@ def find(
     *,
     block: int = BLOCK,
     run: Map = map,
+    smallest: Mapping[int, int] | None = None,
 ) -> Found:
-    """Do the first half of :func:`localise`: everything that reads voxels."""
+    """Do the first half of :func:`localise`: everything that reads voxels.
+
+    Components of fewer voxels than ``smallest`` says for their label may be left out.
+    """
     radii = {info.label: info.radius / voxel_size for info in classes if info.is_particle}
     shape = tuple(labels.shape)
-    return Found(_clusters(labels, score, radii, options, block, run) if radii else {}, shape)
+    return Found(_clusters(labels, score, radii, options, block, run, smallest) if radii else {}, shape)
 
 
 def score_clusters(
@@ -247,16 +256,25 @@ def score_clusters(
         if info.label not in found.clusters:
             picks.append(_nothing(info.label))
             continue
-        sphere = 4 / 3 * math.pi * info.radius**3
-        expected = (volumes or {}).get(info.name, sphere) / voxel_size**3
+        expected = _expected(info, voxel_size, volumes)
         radius = info.radius / voxel_size
         clusters = _picks(info.label, found.clusters[info.label], expected, radius, shape, voxel_size)
-        least, most = options.sizes.get(info.name, (options.min_size, options.max_size))
+        least, most = _limits(info, options)
         keep = (clusters.size >= least) & (clusters.size <= (math.inf if most is None else most))
         if options.border == "drop":
             keep &= ~clusters.border
         picks.append(clusters[keep])
     return without_duplicates(picks, {info.label: info.radius for info in classes}, options.min_separation)
+
+
+def _expected(info: ClassInfo, voxel_size: float, volumes: Mapping[str, float] | None) -> float:
+    """Return the size of a particle, voxels."""
+    sphere = 4 / 3 * math.pi * info.radius**3
+    return (volumes or {}).get(info.name, sphere) / voxel_size**3
+
+
+def _limits(info: ClassInfo, options: Options) -> tuple[float, float | None]:
+    return options.sizes.get(info.name, (options.min_size, options.max_size))
 
 
 def size_agreement(size: Floats) -> Floats:
@@ -317,7 +335,13 @@ def without_duplicates(
 
 
 def _clusters(
-    labels: Volume8, score: Volume8, radii: dict[int, float], options: Options, block: int, run: Map
+    labels: Volume8,
+    score: Volume8,
+    radii: dict[int, float],
+    options: Options,
+    block: int,
+    run: Map,
+    smallest: Mapping[int, int] | None,
 ) -> dict[int, Members]:
     localiser = LOCALISERS.named(options.method)
     if localiser is not None:
@@ -326,7 +350,7 @@ def _clusters(
         return gather(labels, score, seeds, radii, edge=block, reach=PEAK_REACH, run=run)
     centres = modes(labels, radii, edge=block, run=run)
     connected = options.method == "components"
-    found = gather(labels, score, centres, radii, edge=block, connected=connected, run=run)
+    found = gather(labels, score, centres, radii, edge=block, connected=connected, smallest=smallest, run=run)
     if connected:
         return {label: _of_bodies(members, APART * radii[label]) for label, members in found.items()}
     return found

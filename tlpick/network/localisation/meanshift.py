@@ -141,8 +141,7 @@ def modes(labels: Volume8, bandwidths: dict[int, float], *, edge: int, run: Map 
         Label -> (m, 3) centres in voxels (z, y, x), those with most voxels in reach first; identical to
         those of a single block.
     """
-    halo = math.ceil(1.5 * max(bandwidths.values())) + 1
-    blocks = cut(labels.shape, edge, halo)
+    blocks = cut(labels.shape, edge, halo_of(max(bandwidths.values())))
     means: dict[int, list[Floats]] = {label: [np.empty((0, 3))] for label in bandwidths}
     counts: dict[int, list[Ints]] = {label: [np.empty(0, np.int64)] for label in bandwidths}
     tasks = [_Task(labels, block, bandwidths, None) for block in blocks]
@@ -163,6 +162,11 @@ def modes(labels: Volume8, bandwidths: dict[int, float], *, edge: int, run: Map 
         label: distinct(np.concatenate(means[label]), np.concatenate(counts[label]), bandwidth)
         for label, bandwidth in bandwidths.items()
     }
+
+
+def halo_of(bandwidth: float) -> int:
+    """Return the voxels around a block that the seeds in it may reach at first."""
+    return math.ceil(1.5 * bandwidth) + 1
 
 
 def _climb_task(task: _Task) -> list[Climbed]:

@@ -74,6 +74,7 @@ class _Task:
     cell: dict[int, float]
     limit: dict[int, float]
     connected: bool
+    smallest: dict[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,7 @@ def gather(
     edge: int,
     reach: float = math.inf,
     connected: bool = False,
+    smallest: Mapping[int, int] | None = None,
     run: Map = map,
 ) -> dict[int, Members]:
     """Assign every voxel of some classes to the nearest centre of its class.
@@ -117,6 +119,9 @@ def gather(
         Voxels further than so many radii from all centres belong to none.
     connected
         Keep components apart that are not connected by faces of voxels.
+    smallest
+        Label -> voxels; with ``connected``, smaller components may be left out, as nobody needs them. Noise
+        has millions.
     run
         How blocks are worked on, as :func:`map`.
 
@@ -128,7 +133,10 @@ def gather(
     blocks = cut(labels.shape, edge, 0)
     wanted = {label: places for label, places in centres.items() if len(places)}
     limit = {label: reach * radii[label] for label in wanted}
-    tasks = [_Task(labels, score, block, wanted, dict(radii), limit, connected) for block in blocks]
+    tasks = [
+        _Task(labels, score, block, wanted, dict(radii), limit, connected, dict(smallest or {}))
+        for block in blocks
+    ]
     parts: list[_Part] = list(run(_gather_task, tasks))
     bodies = _join(blocks, parts) if connected else None
     found = {}
@@ -136,7 +144,7 @@ def gather(
         of_label = []
         offset = 0
         for part in parts:
-            members = part.members.get(label)
+            members = part.members.pop(label, None)
             if members is not None:
                 component = members.component
                 if bodies is not None:
@@ -195,7 +203,28 @@ def _gather_task(task: _Task) -> _Part:
         [np.take(bodies, side, axis=axis) if task.connected else _NOWHERE[0] for axis in range(3)]
         for side in (0, -1)
     )
+    if task.connected:
+        cut = np.zeros(len(label_of) + 1, bool)  # bodies that may go on in other blocks
+        for face in (*low, *high):
+            cut[face.reshape(-1)] = True
+        for label, least in task.smallest.items():
+            if label in members:
+                members[label] = _without_small(members[label], cut[1:], least)
     return _Part(members, label_of, low, high)
+
+
+def _without_small(members: Members, cut: NDArray[np.bool_], least: int) -> Members:
+    """Leave out bodies of fewer voxels than ``least`` that are whole in this block."""
+    voxels = np.zeros(len(cut), np.int64)
+    np.add.at(voxels, members.component, members.size)
+    keep = (cut | (voxels >= least))[members.component]
+    return Members(
+        members.centre[keep],
+        members.component[keep],
+        members.size[keep],
+        members.sums[keep],
+        members.score[keep],
+    )
 
 
 def _far_away(

@@ -48,7 +48,7 @@ def peaks(
     dict
         Label -> (n, 3) voxels z, y, x, the highest first, at least one radius apart.
     """
-    reach = max(_halo(radius) for radius in radii.values())
+    reach = max(halo_of(radius) for radius in radii.values())
     tasks = [_Task(labels, score, block, dict(radii)) for block in cut(labels.shape, edge, reach)]
     found: dict[int, list[Floats]] = {label: [np.empty((0, 4))] for label in radii}
     for of_block in run(_peaks_task, tasks):
@@ -58,7 +58,8 @@ def peaks(
     return {label: distinct(rows[label][:, 1:], rows[label][:, 0], radius) for label, radius in radii.items()}
 
 
-def _halo(radius: float) -> int:
+def halo_of(radius: float) -> int:
+    """Return the voxels around a block that its peaks depend on."""
     return math.ceil(TRUNCATE * SIGMA * radius + 0.5) + _window(radius)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tlpick.network.threads import pool
+from catalogs.threads import pool
 
 #: Below this skewness there is no answer, because a crowded cell is nearly symmetric.
 CLEAR = 0.25

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from catalogs.intensity import CLIP
 from catalogs.seeds import generator
-from tlpick.network.threads import allowed_threads, pool
+from catalogs.threads import allowed_threads, pool
 from tlpick.network.tomograms.scratch import Scratch
 
 Real = NDArray[np.float32]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,6 +63,11 @@ class Selection:
     kind: str = ""
     where: str | None = None
     voxel_size: float = 10.0
+
+
+def paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """List one path or several."""
+    return [os.fspath(each) for each in ([given] if isinstance(given, str | os.PathLike) else given)]
 
 
 def expand(
@@ -170,7 +176,7 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
         try:
             size = math.prod(float(row[name]) for name in scale) if stated else None
         except ValueError as error:
-            raise InputError(f"{file} has a voxel size that is no number ({error}); correct it") from error
+            raise InputError(f"{file} has a voxel size that is not a number ({error}); correct it") from error
         if size is not None and not 0 < size < math.inf:
             raise InputError(
                 f"{file} states voxels of {size:g} Å for {row[_NAME]}, which is not a valid size; correct it"
@@ -298,15 +304,22 @@ def _filesystem(url: str) -> tuple[Any, str]:
     return fs, path.rstrip("/")
 
 
-def named(tomograms: Sequence[Tomogram]) -> list[Tomogram]:
+def named(tomograms: Sequence[Tomogram], voxel_size: float | None = None) -> list[Tomogram]:
     """Give every tomogram the name of its results.
+
+    Parameters
+    ----------
+    tomograms
+        Those without a name get that of their volume, whose header is read.
+    voxel_size
+        Å, instead of those in the headers.
 
     Raises
     ------
     InputError
         If two have the same name, or their results would have the same file name.
     """
-    from catalogs.volumes import open_volume
+    from catalogs.volumes.once import open_once
 
     seen: dict[str, str] = {}
     out = []
@@ -314,7 +327,7 @@ def named(tomograms: Sequence[Tomogram]) -> list[Tomogram]:
         name = tomogram.name
         if not name:
             try:
-                name = open_volume(tomogram.path).name
+                name = open_once(tomogram.path, voxel_size=voxel_size).name
             except InputError:  # errors are reported when the tomogram is picked
                 name = Path(tomogram.path.rstrip("/")).stem
         file = file_name(name)

@@ -9,19 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.amounts import data_size
+from catalogs.beads import Beads, find_beads
 from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
 from catalogs.plausible import doubt, refuse_unusual
-from catalogs.volumes import Volume, open_volume
-from tlpick.network.threads import allowed_threads, pool
-from tlpick.network.tomograms.beads import Beads, find_beads
+from catalogs.slab import Slab, find_slab
+from catalogs.threads import allowed_threads, pool
+from catalogs.volumes import Volume
+from catalogs.volumes.once import open_once
 from tlpick.network.tomograms.contrast import apparent_contrast
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.masks import Region, check_mask, mask_path
 from tlpick.network.tomograms.scratch import Scratch
-from tlpick.network.tomograms.slab import Slab, find_slab
 
 Triple = tuple[int, int, int]
 
@@ -52,7 +53,7 @@ class Preprocessing:
     trust_contrast
         Do not check the contrast against the model's.
     bin
-        First average boxes of so many voxels along each axis.
+        First average boxes of this many voxels along each axis.
     crop
         Use only these planes (first, one after the last) along z.
     mask
@@ -228,7 +229,7 @@ def _checked_header(
 ) -> tuple[Volume, float, tuple[int, int], bool, str | None]:
     """Open a volume, and compare its header with the model's: volume, size, planes, rescaling, contrast."""
     path = tomogram.path
-    volume = volume or open_volume(path, voxel_size=preprocessing.voxel_size)
+    volume = volume or open_once(path, voxel_size=preprocessing.voxel_size)
     if card.normalisation != NORMALISATION:
         raise InputError(
             f"the model {card.name!r} needs grey values normalised by {card.normalisation!r}, "

@@ -12,6 +12,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from catalogs.atomic_write import reserve
+
 #: Planes that are copied before the memory of their pages is released.
 _COPIED = 32
 
@@ -38,14 +40,14 @@ class Scratch:
         return self
 
     def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Make an array of zeros."""
+        """Make an array of zeros (OSError if it needs a file and the disk is full)."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if size <= self._left:
             self._left -= size
             return np.zeros(shape, dtype)
         file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-        file.truncate(size)
         self._files.append(file)
+        reserve(file.fileno(), size)
         self._maps.append(mmap.mmap(file.fileno(), size))
         return np.frombuffer(self._maps[-1], dtype).reshape(shape)
 

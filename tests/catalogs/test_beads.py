@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from catalogs.beads import count, find_beads, labelled_as_dense
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
-from tlpick.network.tomograms.beads import count, find_beads, labelled_as_dense
 
 VOXEL = 10.0
 

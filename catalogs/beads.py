@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.schema import ClassInfo
-from tlpick.network.threads import pool
+from catalogs.threads import pool
 
 Floats = NDArray[np.float64]
 

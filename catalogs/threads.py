@@ -25,9 +25,16 @@ def allowed_threads() -> int:
 
 
 @contextmanager
-def pool() -> Iterator[Threads]:
-    """Provide as many threads as the process may use; they end with the context, when their work is done."""
-    with ThreadPoolExecutor(allowed_threads()) as threads:
+def pool(most: int | None = None) -> Iterator[Threads]:
+    """Provide threads, which end with the context, when their work is done.
+
+    Parameters
+    ----------
+    most
+        How many at most; None: as many as the process may use.
+    """
+    allowed = allowed_threads()
+    with ThreadPoolExecutor(allowed if most is None else min(most, allowed)) as threads:
         yield Threads(threads)
 
 

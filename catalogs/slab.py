@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlpick.network.threads import pool
+from catalogs.threads import pool
 
 Floats = NDArray[np.float64]
 

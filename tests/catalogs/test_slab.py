@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from catalogs.seeds import generator
-from tlpick.network.tomograms.slab import find_slab
+from catalogs.slab import find_slab
 
 VOXEL = 10.0
 
