@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +16,8 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: str = "") -> Iterator[Path]:
     """Provide a temporary path; if there is no error, the file written there replaces the target.
 
-    Until then, readers see the old file, or none. The folder is created if needed.
+    Until then, readers see the old file, or none. The folder is created if needed. A device or a pipe, such
+    as ``/dev/null``, is not replaced: what was written goes into it.
 
     Parameters
     ----------
@@ -30,6 +34,13 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: st
         If the file cannot be written.
     """
     file = Path(path)
+    if _is_stream(file):
+        with tempfile.TemporaryDirectory() as folder:
+            unfinished = Path(folder) / f"{file.name}{ending}"
+            yield unfinished
+            with unfinished.open("rb") as written, file.open("wb") as stream:
+                shutil.copyfileobj(written, stream)
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}{ending}")
     try:
@@ -43,6 +54,15 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: st
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _is_stream(file: Path) -> bool:
+    """Tell whether it is a device or a pipe, or a link to one."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
 def reserve(file: int, size: int) -> None:

@@ -132,7 +132,7 @@ def save(
         files[beside] = csv.format_csv(table).encode()
     taken = next((file for file in files if file.exists()), None)
     if taken is not None and not overwrite and chosen.name != "eman2":
-        raise InputError(f"{taken} is there already; give another name, or `overwrite`")
+        raise InputError(f"{taken} already exists; give another name, or `overwrite`")
     _write(files)
     if beside is None:
         # it belongs to the list that has just been replaced

@@ -105,7 +105,7 @@ def open_tiff(source: Source, text: str, name: str, voxel_size: float | None = N
         if dtype.kind not in "iuf":
             raise InputError(f"{text} holds {dtype}; a volume has real numbers")
         if max(shape) > _LONGEST or math.prod(shape[1:]) * dtype.itemsize > _LARGEST_PLANE:
-            raise InputError(f"{text} is no volume: its images have {' x '.join(map(str, shape))} pixels")
+            raise InputError(f"{text} is not a volume: its images have {' x '.join(map(str, shape))} pixels")
         data: Any = TiffArray(source, (shape[0], shape[1], shape[2]), dtype)
         if series.dataoffset is not None:  # contiguous planes: any box can be read
             if series.dataoffset + math.prod(shape) * dtype.itemsize > source.size():

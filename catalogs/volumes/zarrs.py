@@ -209,7 +209,7 @@ def _check(array: Any, text: str) -> None:
 def _check_size(array: zarr.Array[Any], text: str) -> None:
     """Refuse impossible sizes before memory is allocated."""
     if min(array.shape, default=1) < 1 or max(array.shape, default=1) > _LONGEST:
-        raise InputError(f"{text} is no volume: its array has the shape {array.shape}")
+        raise InputError(f"{text} is not a volume: its array has the shape {array.shape}")
     chunk = math.prod(array.chunks) * array.dtype.itemsize
     if min(array.chunks, default=1) < 1 or chunk > _LARGEST_CHUNK:
         raise InputError(

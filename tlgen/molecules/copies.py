@@ -58,8 +58,8 @@ def are_copies(models: Sequence[NDArray[np.float64]], same: Sequence[bool], path
     if sum(apart) < len(apart) / 2:  # an ensemble of which a few models have moved away
         return False
     raise InputError(
-        f"{path} has {len(models)} models, which neither lie on each other, as those of an NMR ensemble do, "
-        "nor are copies that stand beside each other, as those of an assembly do; use assembly: asymmetric "
+        f"{path} has {len(models)} models, which neither overlap, like those of an NMR ensemble, "
+        "nor are copies side by side, like those of an assembly; use assembly: asymmetric "
         "to take the first model, or assembly: models to take all of them as one molecule"
     )
 

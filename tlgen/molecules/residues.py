@@ -135,8 +135,7 @@ def read(path: Path, assembly: str) -> SelectedResidues:
     if not len(atoms.names):
         what = " and what has no element" if told.dummies else ""
         raise InputError(
-            f"{path} holds no atoms but hydrogens and waters{what}; give a structure of a "
-            "molecule with all atoms"
+            f"{path} contains only hydrogens and waters{what}; give a structure of a molecule with all atoms"
         )
     return SelectedResidues(contents, residues, atoms, together)
 
@@ -199,7 +198,8 @@ class _Told:
             n = self.dummies.total()
             yield (
                 f"has {counted(n, 'atom')} left out because the element cannot be told (named {names}); "
-                "unless they are dummies, mend their elements, and of a coarse-grained model give all atoms"
+                "unless they are dummies, correct their elements, and of a "
+                "coarse-grained model give all atoms"
             )
         if self.mended:
             names = ", ".join(name for name, _ in self.mended.most_common(4))

@@ -55,6 +55,6 @@ def check_count(
     most = int(math.prod(shape) * voxel_size**3 / (_LEAST_MASS * _VOLUME_OF_A_DALTON))
     if asked > max(most, _FEW):
         raise ValueError(
-            f"{name}: {asked:g} molecules have no room in the box of {where}; it has room for at most {most} "
+            f"{name}: {asked:g} molecules do not fit into the box of {where}; it holds at most {most} "
             f"small ones, of {_LEAST_MASS / 1e3:.0f} kDa"
         )

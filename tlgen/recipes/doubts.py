@@ -54,7 +54,7 @@ def refuse_unusual(found: Mapping[str, Sequence[str]], yes: bool, *, told: bool 
         values = "this value is" if sum(map(len, found.values())) == 1 else "these values are"
         words = "" if told else " -- ".join(each for some in found.values() for each in some) + "; "
         raise InputError(
-            f"{words}{values} unusual, and often a wrong unit; correct the recipe, or if it is meant add "
+            f"{words}{values} unusual, and often a wrong unit; correct the recipe; if intended, add "
             f"`yes`, or unusual: [{', '.join(found)}] to the recipe"
         )
 

@@ -100,12 +100,12 @@ def match(
     series = read_one(path)
     if not series.ordered:
         notes.warn(
-            f"{path} {series.doubt}: the order of the file is used; correct the recipe if it is another"
+            f"{path} {series.doubt}: the order of the file is used; correct the recipe if this is wrong"
         )
     if to is not None and Path(to).exists():
         if template is not None:
             raise InputError(
-                f"{to} exists already; leave `template` out to change its tilt series, or give another name"
+                f"{to} already exists; leave out `template` to change its tilt series, or give another name"
             )
         return _changed(series, Path(to), voxel_size, adapt)
     template = template or "demo"

@@ -41,6 +41,10 @@ _WAVELENGTH = 0.0197
 _SHIFT, _MOST_SHIFT = 8.0, 16.0
 #: Doses below this are not tried, e/Å².
 _LEAST_DOSE = 10.0
+#: Radii of vesicles, where membranes are added, Å.
+VESICLES = (150.0, 250.0)
+#: Boxes that are simulated after a change, at most.
+_MOST_CORNERS = 4
 #: Power in a band may be outside by this factor before a range is changed, and in a shell at the end.
 CLOSE, NEAR = 1.05, 1.25
 #: Bands of frequencies as lengths in voxels, coarsest and finest, with names.
@@ -184,7 +188,10 @@ class Ranges:
             found["packing"] = {"gap": 4, "fill": "saturation", "concentration": None, "molecules": None}
         if "membranes" in self.why:
             some = {"number": [0, 1]}
-            found["decorations"] = {"sheets": some, "vesicles": {**some, "radius": [150, 250]}}
+            found["decorations"] = {"sheets": some}
+            if self.depth >= 2.5 * VESICLES[0]:
+                most = min(VESICLES[1], 0.35 * self.depth)
+                found["decorations"]["vesicles"] = {**some, "radius": [VESICLES[0], round(most)]}
         if "beads" in self.why:
             found["decorations"] = {**found.get("decorations", {}), "beads": {"number": [0, 2]}}
         if self.cutoff is not None:
@@ -201,7 +208,7 @@ class Ranges:
             "contrast": " or ".join(dict.fromkeys(self.contrast)),
             "shift_error": "{:g} to {:g} Å".format(*self.shift),
             "packing": "to saturation",
-            "membranes": "sheets, vesicles",
+            "membranes": "sheets and vesicles",
             "beads": "0 to 2",
             "reconstruction": "" if self.cutoff is None else f"cut at {self.cutoff:.2f}/voxel",
         }
@@ -349,7 +356,7 @@ def spectrum_in_words(look: TomogramLook, looks: Sequence[TomogramLook]) -> str:
 def fit_ranges(
     look: TomogramLook,
     ranges: Ranges,
-    simulate: Callable[[Sequence[Corner], Ranges], list[TomogramLook]],
+    simulate: Callable[[Sequence[Corner], Ranges], Sequence[TomogramLook | None]],
     rounds: int = 3,
 ) -> Fitted:
     """Widen ranges until the boxes at their ends enclose the tomogram's power in four bands.
@@ -361,7 +368,7 @@ def fit_ranges(
     ranges
         To begin with.
     simulate
-        Makes a box for each corner, and returns its properties.
+        Makes a box for each corner, and returns its properties; None for a box that could not be made.
     rounds
         How often ranges are changed at most.
 
@@ -373,7 +380,8 @@ def fit_ranges(
     corners = _all_corners(ranges)
     left: list[str] = []
     for number in range(rounds + 1):
-        boxes += [Box(c, s) for c, s in zip(corners, simulate(corners, ranges), strict=True)]
+        made = zip(corners, simulate(corners, ranges), strict=True)
+        boxes += [Box(corner, seen) for corner, seen in made if seen is not None]
         move = _move(look, boxes, ranges)
         if move is None:
             left = []
@@ -384,7 +392,7 @@ def fit_ranges(
         if move.again:
             boxes, corners = [], _all_corners(move.ranges)
         else:
-            corners = list(dict.fromkeys(move.corners))
+            corners = list(dict.fromkeys(move.corners))[:_MOST_CORNERS]
         ranges = move.ranges
     return Fitted(_with_contrast(look, boxes, ranges), boxes, left)
 
@@ -545,6 +553,8 @@ def _with_contrast(look: TomogramLook, boxes: Sequence[Box], ranges: Ranges) -> 
         kind: [b.look.share(coarsest, finest) for b in boxes if b.corner.contrast == kind]
         for kind in ("physical", "parakeet")
     }
+    if not all(shares.values()):  # the boxes of one contrast could not be made
+        return ranges
     means = {kind: float(np.mean(values)) for kind, values in shares.items()}
     nearer = min(means, key=lambda kind: abs(math.log(max(means[kind], 1e-4) / max(ours, 1e-4))))
     other = "parakeet" if nearer == "physical" else "physical"

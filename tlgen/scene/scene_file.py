@@ -245,5 +245,5 @@ def _check_numbers(scene: Scene, where: str) -> None:
             )
         if not 1e-6 < np.abs(quaternion).max() < np.inf:
             raise InputError(
-                f"{where}: the quaternion of molecule {i + 1} is no rotation; give one, such as 0, 0, 0, 1"
+                f"{where}: the quaternion of molecule {i + 1} is not a rotation; give one such as 0, 0, 0, 1"
             )

@@ -111,18 +111,18 @@ class Parakeet:
             )
         if acq.contrast != "parakeet":
             raise InputError(
-                f"contrast: Parakeet's images have its own, not {acq.contrast}; "
+                f"contrast: Parakeet's images have Parakeet's own contrast, not {acq.contrast}; "
                 "set contrast: parakeet or use engine: multislice"
             )
         optics.binning(acq, PIXEL_SIZE)
         if acq.ice_wedge:
             raise InputError(
-                "ice_wedge: MULTEM's ice has parallel faces; leave ice_wedge away or use engine: multislice"
+                "ice_wedge: MULTEM's ice has parallel faces; leave ice_wedge out or use engine: multislice"
             )
         faulty = acq.parakeet_faults == "as_published"
         if faulty and acq.ice_tilt:
             raise InputError(
-                "ice_tilt: Parakeet as published has none; leave parakeet_faults or ice_tilt away"
+                "ice_tilt: Parakeet as published does not tilt the ice; leave out parakeet_faults or ice_tilt"
             )
 
     def check_scene(self, scene: Scene, library: Library, acq: Acquisition) -> None:

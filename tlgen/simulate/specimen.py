@@ -45,7 +45,8 @@ def check_count(scene: Scene) -> None:
         kinds = ", ".join(sorted({decoration.class_name for decoration in scene.decorations}))
         raise InputError(
             f"decorations: {kinds} would be {number / 1e6:.0f} million atoms for engine: parakeet, which "
-            f"takes {MOST_ATOMS / 1e6:.0f} million; use multislice, ask for fewer or make the box smaller"
+            f"takes {MOST_ATOMS / 1e6:.0f} million; use multislice, request fewer of "
+            "them or make the box smaller"
         )
 
 

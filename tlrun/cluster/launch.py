@@ -167,7 +167,7 @@ def _devices(pool: Gpu) -> list[str]:
         )
     if pool.workers and pool.workers > len(devices):
         raise InputError(
-            f"`cluster=gpu:{pool.workers}`: this machine has {len(devices)} GPUs; ask for no more."
+            f"`cluster=gpu:{pool.workers}`: this machine has {len(devices)} GPUs; request no more than that."
         )
     return devices[: pool.workers]
 

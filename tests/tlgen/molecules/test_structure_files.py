@@ -194,7 +194,7 @@ def test_what_is_left_out_or_coarse_is_said(tmp_path: Path, caplog: pytest.LogCa
     assert load_structure(path).n_atoms == 2
     assert "beads.pdb has 3 atoms left out because the element cannot be told (named BB, Q)" in caplog.text
     with pytest.raises(
-        InputError, match=r"only.pdb holds no atoms but hydrogens and waters and what has no element"
+        InputError, match=r"only.pdb contains only hydrogens and waters and what has no element"
     ):
         load_structure(written(tmp_path / "only.pdb", *beads[:2]))
     trace = [line(" CA", "ALA", k, (3.8 * k, 0, 0), element="C") for k in range(9)]

@@ -189,12 +189,17 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_recipe_and_a_page_are_written(mdoc: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_recipe_and_a_page_are_written(mdoc: Callable[..., Path], client: Any, tmp_path: Path) -> None:
     write_mrc(tmp_path / "TS.mrc", ice(), SIZE)
-    to = tmp_path / "mine.yaml"
+    to, template = tmp_path / "mine.yaml", tmp_path / "small.yaml"
+    words = {"name": "small", "shape": [40, 48, 48], "samples": {"train": {"number": 2}}}
+    words["targets"] = {"ferritin": {"structures": ["4v1w"], "count": 6, "variants": {"number": 0}}}
+    words["acquisition"] = {"voxel_size": 10, "dose": {"min": 90, "max": 110}}
+    template.write_text(yaml.safe_dump(words))
     made = match_tomogram(
-        str(mdoc(tmp_path)), str(tmp_path / "TS.mrc"), str(to), box=(32, 40, 40), rounds=1, cluster="threads"
-    )
+        str(mdoc(tmp_path)), str(tmp_path / "TS.mrc"), str(to), str(template), box=(32, 40, 40), rounds=1,
+        cluster=client.scheduler.address,
+    )  # fmt: skip
     text = "\n".join(made.found)
     assert "spectrum: the tomogram lies between" in text
     assert "ice from z" in text

@@ -291,7 +291,7 @@ class TestChoice:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         monkeypatch.setattr(gpu, "count", lambda: 0)
         with pytest.raises(
-            InputError, match=r"device: gpu is asked for and CUDA finds none here.*cpu or auto"
+            InputError, match=r"device: gpu was requested, but CUDA finds no GPU here.*cpu or auto"
         ):
             images(scene, library, Acquisition(**GPU))
         with pytest.raises(InputError, match="device: gpu is asked for"):

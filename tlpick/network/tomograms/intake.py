@@ -53,7 +53,7 @@ class Preprocessing:
     trust_contrast
         Do not check the contrast against the model's.
     bin
-        First average boxes of so many voxels along each axis.
+        First average boxes of this many voxels along each axis.
     crop
         Use only these planes (first, one after the last) along z.
     mask
