@@ -47,7 +47,7 @@ from tltrain.training.fit import (
     target_of,
     unfinished,
 )
-from tltrain.training.learner import Learner, Optimisation
+from tltrain.training.learner import Learner, Optimisation, slow_here
 from tltrain.training.loop import ValidationResult
 from tltrain.training.losses import loss_of
 from tltrain.training.settings import check_patch
@@ -149,6 +149,7 @@ def finetune(
     target = target_of(to, model)
     standing = standing_model(target)
     parent = fingerprint(model)
+    settings = data.settled(settings, card, say)
     material = data.gather(card, annotations, held_out, settings, say)
     partial = partial_folder(target)
     with alone(partial), swept_if_refused(partial):
@@ -175,6 +176,8 @@ def finetune(
             lambda: _copy(before, arch, card, fresh=settings.from_scratch, seed=settings.seed),
             _optimisation(settings, arch, material, tomograms),
         )
+        if slow := slow_here():
+            say(slow)
         journal = Journal(
             journal_of(target), facts_of(target, str(model), lead, material, tomograms, settings)
         )
@@ -227,6 +230,7 @@ def baseline(
     """
     check(settings)
     card = read_card(model)
+    settings = data.settled(settings, card, lambda _: None)
     material = data.gather(card, annotations, held_out, settings, lambda _: None)
     held = data.held_out(material, settings, preprocessing or Preprocessing(), prepared, memory, say)
     before = _copy(load_keras(model), architecture(card.network), card)
@@ -269,7 +273,7 @@ def _stream(
     simulated, real = _divide(settings)
     annotated = data.training_tomograms(material, tomograms, settings, network)
     # a patch without annotations has no labels, unless unlabelled voxels are used
-    elsewhere = 0.3 if settings.unlabelled != "ignore" or settings.background_below > 0 else 0.0
+    elsewhere = 0.3 if settings.unlabelled != "ignore" or settings.surely_background > 0 else 0.0
     ours = open_stream_of(
         annotated,
         patch=patch,
@@ -299,9 +303,9 @@ def _stream(
 
 def _divide(settings: FineTuning) -> tuple[int, int]:
     """Divide a batch into simulated and real patches; at least one of each kind that is used."""
-    if settings.simulated_share == 0 or settings.from_scratch:
+    if settings.simulated == 0 or settings.from_scratch:
         return 0, settings.batch
-    simulated = min(max(round(settings.batch * settings.simulated_share), 1), settings.batch - 1)
+    simulated = min(max(round(settings.batch * settings.simulated), 1), settings.batch - 1)
     return simulated, settings.batch - simulated
 
 
@@ -378,7 +382,7 @@ def _introduction(material: Material, settings: FineTuning, held: Validation | N
     text = f"fine-tuning {material.card.name} on {counts} in {counted(len(places), 'tomogram')}"
     if settings.from_scratch:
         text = f"training from scratch on {counts} in {counted(len(places), 'tomogram')}"
-    elif settings.simulated_share > 0 and material.simulation is not None:
+    elif settings.simulated > 0 and material.simulation is not None:
         simulated, real = _divide(settings)
         text += f", {simulated} simulated patches to every {real}"
     if material.train.rejected is not None:
@@ -424,7 +428,7 @@ def _card(
         "held_out": [p.tomogram.name for p in material.held_out.places] if material.held_out else [],
         "annotations": material.train.counts,
         **({} if material.train.rejected is None else {"rejected": len(material.train.rejected)}),
-        "mix": settings.simulated_share if material.simulation is not None else 0.0,
+        "mix": settings.simulated if material.simulation is not None else 0.0,
         "before": {key: begin[key] for key in ("simulated", "held_out") if key in begin},
         "after": facts,
         "forgotten": forgotten,
