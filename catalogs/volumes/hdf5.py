@@ -15,6 +15,7 @@ from catalogs.storage.hdf5_data import lies_elsewhere, read_box
 from catalogs.volumes.lazy import Box, LazyArray, Reordered
 from catalogs.volumes.mrc import edges_of
 from catalogs.volumes.source import Source, explained
+from catalogs.volumes.units import factor_of
 from catalogs.volumes.volume import Volume, cube
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -22,6 +23,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _DEEPFINDER = "dataset"
 _IMAGES = "MDF/images"
+_MICROMETRES = "element_size_um"  # of ilastik and Fiji, z y x
 
 
 class Hdf5Array(LazyArray):
@@ -180,9 +182,10 @@ def _grid(
     voxel = voxel or three("EMAN.apix_x", "EMAN.apix_y", "EMAN.apix_z")
     if voxel is None and np.shape(facts.get("step", ())) == (3,):
         voxel = [float(value) for value in facts["step"]]
-    for word in ("voxel_size", "voxel_spacing"):
+    for word in ("voxel_size", "voxel_spacing", _MICROMETRES):
         if voxel is None and word in facts:
-            voxel = [float(value) for value in np.ravel(facts[word])]
+            factor = 1e4 if word == _MICROMETRES else factor_of(facts)
+            voxel = [factor * float(value) for value in np.ravel(facts[word])]
             voxel = voxel * 3 if len(voxel) == 1 else voxel[::-1]
     origin = three(*(f"IMOD.MRC.{axis}origin" for axis in "xyz"))
     origin = origin or three("EMAN.origin_x", "EMAN.origin_y", "EMAN.origin_z") or [0.0, 0.0, 0.0]
