@@ -95,7 +95,7 @@ def _check(archive: zipfile.ZipFile, size: int, where: object) -> None:
     total = sum(entry.file_size for entry in entries)
     if total > max(_LEAST, _RATIO * size) or len(entries) > _MEMBERS:
         raise ModelRefused(
-            f"{where} is no model: {data_size(size)} that unpack to {data_size(total)} in "
+            f"{where} is not a model: {data_size(size)} that unpack to {data_size(total)} in "
             f"{len(entries)} parts cannot be a network"
         )
     for entry in entries:

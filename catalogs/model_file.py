@@ -288,7 +288,7 @@ def _card(file: Path) -> bytes:
     if text is None:
         if "config.json" in _readable(file, names):
             raise InputError(
-                f"{file} is a Keras network, but nothing in it says of which classes and voxels; "
+                f"{file} is a Keras network, but it does not state its classes and voxel size; "
                 "tltrain fit writes models, and tltrain import makes one of DeepFinder's weights"
             )
         raise _no_model(file)

@@ -174,11 +174,11 @@ def read_index(place: str) -> _Index:
         return _Index.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(
-            f"{place} is no source of models: it has no {INDEX}; `tlpick models --index FOLDER` writes one"
+            f"{place} is not a source of models: it has no {INDEX}; `tlpick models --index FOLDER` writes one"
         ) from error
     except (OSError, ValidationError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise InputError(f"{where} is no list of models ({reason})") from error
+        raise InputError(f"{where} is not a list of models ({reason})") from error
 
 
 def write_index(folder: str | os.PathLike[str]) -> list[Entry]:
@@ -197,7 +197,7 @@ def write_index(folder: str | os.PathLike[str]) -> list[Entry]:
     place = Path(folder)
     files = sorted(place.glob(f"*{SUFFIXES[0]}")) if place.is_dir() else []
     if not files:
-        raise InputError(f"{place} is no folder with models in it (files that end in {SUFFIXES[0]})")
+        raise InputError(f"{place} is not a folder with models (files that end in {SUFFIXES[0]})")
     entries = []
     for file in files:
         card = read_card(file)

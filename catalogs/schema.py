@@ -69,9 +69,9 @@ def parse_tilt_series(text: str) -> tuple[list[float], list[float]]:
         angles = [float(pair[0]) for pair in pairs]
         doses = [float(pair[1]) for pair in pairs if len(pair) > 1]
     except ValueError:
-        raise ValueError(f"tilt_series: {text[:60]!r} is no list such as 0:3 3:3 -3:3.2") from None
+        raise ValueError(f"tilt_series: {text[:60]!r} is not a list such as 0:3 3:3 -3:3.2") from None
     if not pairs or any(len(pair) > 2 for pair in pairs):
-        raise ValueError(f"tilt_series: {text[:60]!r} is no list such as 0:3 3:3 -3:3.2")
+        raise ValueError(f"tilt_series: {text[:60]!r} is not a list such as 0:3 3:3 -3:3.2")
     if doses and len(doses) != len(angles):
         raise ValueError(f"tilt_series: {len(angles)} angles and {len(doses)} doses; give all doses or none")
     for angle in angles:
@@ -303,7 +303,8 @@ class Acquisition(BaseModel):
     contrast: Contrast = Field(
         "parakeet",
         description="As Parakeet's images at 1 Å a pixel show it; physical: of independent atoms, about 1.8"
-        " times that; a number: so many times Parakeet's. Only multislice has others than parakeet.",
+        " times that; a number: that many times Parakeet's. Only multislice can use "
+        "values other than parakeet.",
     )
 
     @model_validator(mode="before")

@@ -104,7 +104,9 @@ class Calibration(BaseModel):
             if self.curve
             else "there was no held-out pick to learn from"
         )
-        raise InputError(f"no score of {name} reaches a precision of {precision:g}: {reason}; ask for less")
+        raise InputError(
+            f"no score of {name} reaches a precision of {precision:g}: {reason}; request a lower one"
+        )
 
     def expected(self, threshold: float) -> Expectation:
         """Return what a threshold is expected to give: the point of the curve at or above it."""

@@ -25,7 +25,7 @@ tltrain = program(
     show_default=True,
     metavar="CONDITION",
     help='Train on the samples for which this holds, such as "dose < 100 and defocus > 1"; those of the '
-    "splits val and test are left out whatever it says.",
+    "splits val and test are always left out.",
 )
 @click.option(
     "--hold-out",

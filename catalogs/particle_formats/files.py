@@ -132,7 +132,7 @@ def save(
         files[beside] = csv.format_csv(table).encode()
     taken = next((file for file in files if file.exists()), None)
     if taken is not None and not overwrite and chosen.name != "eman2":
-        raise InputError(f"{taken} is there already; give another name, or `overwrite`")
+        raise InputError(f"{taken} already exists; give another name, or `overwrite`")
     _write(files)
     if beside is None:
         # it belongs to the list that has just been replaced
@@ -257,7 +257,8 @@ def _read(format: Format, path: Path, context: Context) -> tuple[pd.DataFrame, C
         raise InputError(f"{path}: {error}") from error
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         # the cause is in the file: the message says what, the traceback where
-        raise InputError(f"{path} cannot be read as {format.title} ({error})") from error
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path} cannot be read as {format.title} ({why})") from error
 
 
 def _split(table: pd.DataFrame, folder: Path, format: Format) -> list[tuple[Path, pd.DataFrame]]:

@@ -117,7 +117,7 @@ def read_tomogram_list(path: str) -> dict[int, str]:
     if lines and all(len(line) == 1 for line in lines):
         return {k: stem(line[0]) for k, line in enumerate(lines, start=1)}
     if not lines or not all(len(line) >= 2 and line[0].isdigit() for line in lines):
-        raise InputError(f"{path} is no list of tomograms: give lines with a number and a name")
+        raise InputError(f"{path} is not a list of tomograms: give lines with a number and a name")
     numbered = {int(line[0]): stem(line[1]) for line in lines}
     if len(numbered) < len(lines):
         raise InputError(f"{path} gives a number to two tomograms; number them apart")

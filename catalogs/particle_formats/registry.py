@@ -122,7 +122,7 @@ def detect(path: Path) -> Detected:
         like = f"; files {sniffed.suffix} are {_either(kinds)}" if kinds else ""
         what = "folder" if sniffed.is_folder else "file"
         raise InputError(
-            f"{path} is no {what} of particles that this program knows{like}; say which it is (`format`)"
+            f"{path} is not a {what} of particles that this program knows{like}; say which it is (`format`)"
         )
     reasons = "; ".join(f"{item.format.name} ({item.why})" for item in found)
     raise InputError(

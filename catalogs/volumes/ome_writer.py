@@ -197,7 +197,7 @@ def _finished(text: str, overwrite: bool) -> Iterator[str]:
     if "://" not in text:
         target = Path(text)
         if target.exists() and not overwrite:
-            raise InputError(f"{target} is there already; remove it or give another place")
+            raise InputError(f"{target} already exists; remove it or give another place")
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
         old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
@@ -214,7 +214,7 @@ def _finished(text: str, overwrite: bool) -> Iterator[str]:
     try:
         if store.sizes(""):
             if store.exists("zarr.json") and not overwrite:
-                raise InputError(f"{text} is there already; remove it or give another place")
+                raise InputError(f"{text} already exists; remove it or give another place")
             store.remove("zarr.json")  # first, so that nobody opens the rest
             store.remove("")
     except InputError:

@@ -140,14 +140,14 @@ def test_a_file_that_changed_in_a_folder_is_refused(lab: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("index", "sentence"),
     [
-        ("[]", "is no list of models"),
+        ("[]", "is not a list of models"),
         (
             '{"models": [{"name": "../a", "file": "a.tlm", "sha256": "' + "0" * 64 + '"}]}',
-            "is no list of models",
+            "is not a list of models",
         ),
-        ('{"models": [{"name": "a", "file": "../../a.tlm", "sha256": "' + "0" * 64 + '"}]}', "is no list"),
-        ('{"models": [{"name": "a", "file": "a.tlm"}]}', "is no list of models"),
-        ("{" * 100_000, "is no list of models"),
+        ('{"models": [{"name": "a", "file": "../../a.tlm", "sha256": "' + "0" * 64 + '"}]}', "is not a list"),
+        ('{"models": [{"name": "a", "file": "a.tlm"}]}', "is not a list of models"),
+        ("{" * 100_000, "is not a list of models"),
     ],
 )
 def test_an_odd_index_is_refused(tmp_path: Path, index: str, sentence: str):
@@ -180,7 +180,7 @@ def test_a_server_that_has_it_not(web: str):
 
 def test_an_empty_folder_is_no_source(tlpick: Any, tmp_path: Path):
     done = tlpick("models", "--index", tmp_path)
-    assert (done.status, "no folder with models" in done.err) == (2, True)
+    assert (done.status, "not a folder with models" in done.err) == (2, True)
     with pytest.raises(InputError, match=r"it has no models\.json"):
         listed([str(tmp_path)])
 

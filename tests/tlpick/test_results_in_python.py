@@ -76,7 +76,7 @@ def test_lists_are_converted(done: tlpick.Run, tmp_path: Path, capfd: pytest.Cap
     assert described.table is not None
     assert len(described.table) == len(done.picks)
     assert described.sentences[0].startswith(f"{star}: RELION 5 particles")
-    with pytest.raises(InputError, match="is there already; give another name, or `overwrite`"):
+    with pytest.raises(InputError, match="already exists; give another name, or `overwrite`"):
         tlpick.convert(star, tmp_path / "picks.tbl")
     with pytest.raises(InputError, match="there is no fact `voxelsize`; did you mean 'voxel_size'") as wrong:
         tlpick.convert(star, tmp_path / "b.tbl", voxelsize=8.0)

@@ -124,7 +124,7 @@ def _checked(text: str) -> Path | None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise InputError(
             f"{path}: prepared structures are kept there, so it must be a folder of yours to which nobody"
-            " else can write; mend it (chmod 700), or name another one in TLGEN_PREPARED"
+            " else can write; correct its permissions (chmod 700), or name another folder in TLGEN_PREPARED"
         )
     return path
 

@@ -59,7 +59,7 @@ def _column(column: Mapping[str, Any]) -> list[Any]:
         return words
     marks = decoded(column["mask"]).tolist()
     if len(marks) != len(words):
-        raise ValueError("a mask does not fit its column")
+        raise ValueError("a mask has another length than its column")
     return [
         word if mark == 0 else False if mark == 1 else None for word, mark in zip(words, marks, strict=True)
     ]
@@ -131,5 +131,5 @@ def _strings(data: Any, step: Mapping[str, Any]) -> NDArray[Any]:
     text = step["stringData"]
     known = np.array([text[a:b] for a, b in itertools.pairwise(offsets)] + [""], object)
     if len(which) and not -1 <= which.min() <= which.max() < len(known) - 1:
-        raise ValueError("a string is not there")
+        raise ValueError("a string is missing")
     return np.asarray(known[which])  # masked entries have the index -1, which is the empty string

@@ -27,10 +27,10 @@ class CorpusLibrary(Mapping[str, Molecule]):
         return _molecule(self._catalog.url, digest)
 
     def __iter__(self) -> Iterator[str]:
-        raise TypeError("the molecules of a corpus are looked up by digest, not listed")
+        raise TypeError("molecules of a corpus can be looked up by digest, but not listed")
 
     def __len__(self) -> int:
-        raise TypeError("the molecules of a corpus are looked up by digest, not counted")
+        raise TypeError("molecules of a corpus can be looked up by digest, but not counted")
 
 
 @lru_cache(maxsize=4)

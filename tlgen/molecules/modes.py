@@ -218,7 +218,7 @@ def normal_modes(molecule: Molecule, n_modes: int) -> Modes:
     good = np.flatnonzero((values > _ZERO) & (collectivity(vectors) >= MIN_COLLECTIVITY))[:n_modes]
     if len(good) == 0:
         raise InputError(
-            f"{molecule.name} has no normal modes that move a tenth of it or more; "
+            f"{molecule.name} has no normal modes that move at least a tenth of its atoms; "
             "set variants: {number: 0} for it"
         )
     values, vectors = values[good], vectors[:, :, good]

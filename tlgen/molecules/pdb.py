@@ -179,7 +179,7 @@ def _what_is_wrong(content: bytes) -> str | None:
     try:
         text = gunzip(content, _LARGEST_ENTRY, "what came")
     except InputError:
-        return "what came is no whole gzip file"
+        return "what was received is not a complete gzip file"
     return None if b"_atom_site." in text else "what came holds no atoms"
 
 

@@ -180,7 +180,7 @@ def _read(path: Path) -> tuple[Volume, float]:
             f"{path} does not state its voxel size; write it into the header (e.g. with IMOD's alterheader)"
         )
     if not np.isfinite(grid).all():
-        raise InputError(f"{path} has voxels that are no numbers; mask or mend them")
+        raise InputError(f"{path} has voxels that are not numbers; mask them or correct them")
     if grid.min() == grid.max():
         raise InputError(f"{path} has the same value in every voxel; it holds no molecule")
     return grid.astype(np.float32), voxel_size

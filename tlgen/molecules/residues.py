@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.console import counted
 from catalogs.errors import InputError
 from tlgen.molecules import copies, elements, structure_file
@@ -95,7 +95,7 @@ class SelectedResidues:
 
 
 def read(path: Path, assembly: str) -> SelectedResidues:
-    """Read a file and select its residues and atoms; warn of surprises (:mod:`catalogs.notes`).
+    """Read a file and select its residues and atoms; warn of surprises (:mod:`catalogs.user_warnings`).
 
     Parameters
     ----------
@@ -131,12 +131,11 @@ def read(path: Path, assembly: str) -> SelectedResidues:
     residues = [each for found, _ in models for each in found]
     atoms = _joined(models)
     for text in told.notes(residues, atoms):
-        notes.warn(f"{path} {text}")
+        user_warnings.warn(f"{path} {text}")
     if not len(atoms.names):
         what = " and what has no element" if told.dummies else ""
         raise InputError(
-            f"{path} holds no atoms but hydrogens and waters{what}; give a structure of a "
-            "molecule with all atoms"
+            f"{path} contains only hydrogens and waters{what}; give a structure of a molecule with all atoms"
         )
     return SelectedResidues(contents, residues, atoms, together)
 
@@ -199,7 +198,8 @@ class _Told:
             n = self.dummies.total()
             yield (
                 f"has {counted(n, 'atom')} left out because the element cannot be told (named {names}); "
-                "unless they are dummies, mend their elements, and of a coarse-grained model give all atoms"
+                "unless they are dummies, correct their elements, and of a "
+                "coarse-grained model give all atoms"
             )
         if self.mended:
             names = ", ".join(name for name, _ in self.mended.most_common(4))

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from tlgen.molecules import pdb, residues
+from tlgen.molecules.copies import refuse_atoms_twice
 from tlgen.molecules.molecule import Molecule, centred
 from tlgen.molecules.residues import Residue, SelectedResidues
 from tlgen.molecules.structure_file import SUFFIXES, Operator, is_map, is_structure
@@ -207,7 +208,9 @@ def find(path_or_name: str | Path) -> Path | str:
                 raise InputError(
                     f"{path} is a density map, not a structure file; write {{map: {path_or_name}}}"
                 )
-            raise InputError(f"{path} is no structure file; give one that ends in {_listed(SUFFIXES)} (.gz)")
+            raise InputError(
+                f"{path} is not a structure file; give one that ends in {_listed(SUFFIXES)} (.gz)"
+            )
         return path
     known = shipped()
     word = str(path_or_name)
@@ -237,7 +240,7 @@ def files_in(folder: str | Path) -> list[Path]:
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
-        raise InputError(f"{place} is no folder; give one of PDB or mmCIF files")
+        raise InputError(f"{place} is not a folder; give a folder with PDB or mmCIF files")
     found = sorted(path for path in place.iterdir() if path.is_file() and is_structure(path))
     if not found:
         raise InputError(f"{place} has no structure files; they end in {_listed(SUFFIXES)} (.gz)")
@@ -358,7 +361,9 @@ def _molecule(kept: SelectedResidues, path: Path, assembly: str) -> Molecule:
     parts = _assembly(kept, atoms.chains, atoms.subchains, assembly, path)
     n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
     if n_atoms == 0:
-        raise InputError(f"{path}: its assembly names chains that it does not hold; use assembly: asymmetric")
+        raise InputError(
+            f"{path}: its assembly names chains that are not in the file; use assembly: asymmetric"
+        )
     if n_atoms > MAX_ATOMS:
         raise InputError(
             f"{path}: its assembly has {n_atoms:,} atoms, more than the {MAX_ATOMS:,} that a molecule may "
@@ -464,7 +469,9 @@ def _tabulated(residue: str) -> tuple[bool, str]:
 def _atoms(kept: SelectedResidues, path: Path) -> _Atoms:
     numbers, names, xyz, of = kept.atoms.numbers, kept.atoms.names, kept.atoms.positions, kept.atoms.residue
     if not np.isfinite(xyz).all():
-        raise InputError(f"{path} has atoms without coordinates; mend the file or leave them out")
+        raise InputError(f"{path} has atoms without coordinates; correct the file, or remove these atoms")
+    labels = [f"{r.chain} {r.residue.seqid} {r.residue.name}" for r in kept.residues]
+    refuse_atoms_twice(path, np.array(labels)[of], names, xyz)
     amino, nucleic = (
         np.array([getattr(r, kind) for r in kept.residues], bool) for kind in ("amino", "nucleic")
     )

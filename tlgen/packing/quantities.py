@@ -172,7 +172,7 @@ def _check_parts(parts: Mapping[str, float], requests: Sequence[Request]) -> Non
             raise InputError(f"the ratio names {group!r}, but no molecule is of that group; groups: {known}")
     for group in shares:
         if group not in parts:
-            raise InputError(f"the ratio says nothing of {group!r}; give it a part, 0 for none")
+            raise InputError(f"the ratio has no part for {group!r}; give one, or 0")
     if requests and not sum(parts.values()) > 0:
         raise InputError("all parts of the ratio are zero; give at least one group a part")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from catalogs.plausible import impossible
+from catalogs.usual_values import impossible
 
 # Da, of the smallest molecule that a recipe may ask for; Å³ per Da at 1.35 g/cm³.
 _LEAST_MASS, _VOLUME_OF_A_DALTON = 10e3, 1.23
@@ -55,6 +55,6 @@ def check_count(
     most = int(math.prod(shape) * voxel_size**3 / (_LEAST_MASS * _VOLUME_OF_A_DALTON))
     if asked > max(most, _FEW):
         raise ValueError(
-            f"{name}: {asked:g} molecules have no room in the box of {where}; it has room for at most {most} "
+            f"{name}: {asked:g} molecules do not fit into the box of {where}; it holds at most {most} "
             f"small ones, of {_LEAST_MASS / 1e3:.0f} kDa"
         )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.atomic_write import replacing
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
@@ -99,13 +99,13 @@ def match(
         raise InputError(f"{to} must end in .yaml; give another name")
     series = read_one(path)
     if not series.ordered:
-        notes.warn(
-            f"{path} {series.doubt}: the order of the file is used; correct the recipe if it is another"
+        user_warnings.warn(
+            f"{path} {series.doubt}: the order of the file is used; correct the recipe if this is wrong"
         )
     if to is not None and Path(to).exists():
         if template is not None:
             raise InputError(
-                f"{to} exists already; leave `template` out to change its tilt series, or give another name"
+                f"{to} already exists; leave out `template` to change its tilt series, or give another name"
             )
         return _changed(series, Path(to), voxel_size, adapt)
     template = template or "demo"

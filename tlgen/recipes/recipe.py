@@ -20,14 +20,14 @@ from pydantic import (
 )
 
 from catalogs.console import nearest
-from catalogs.plausible import USUAL
 from catalogs.schema import Acquisition, Split
+from catalogs.usual_values import USUAL
 from tlgen.molecules.structure_file import is_map
 from tlgen.recipes.bounds import check_box, check_count, check_samples
 from tlgen.recipes.drawn import Drawn, Grid, Range
 from tlgen.recipes.units import in_unit
 from tlgen.reconstruct.settings import Reconstruction
-from tlgen.scene.decorate import Decorations
+from tlgen.scene.place_decorations import Decorations
 
 
 class _Strict(BaseModel):
@@ -47,7 +47,9 @@ Concentration = Annotated[
 class Variants(_Strict):
     """Flexible variants of a structure by normal modes."""
 
-    number: int = Field(4, ge=0, le=int(USUAL["variants"].most), description="0: the structure as it is.")
+    number: int = Field(
+        4, ge=0, le=int(USUAL["variants"].most), description="0 uses only the structure itself."
+    )
     rmsd: tuple[Angstrom, Angstrom] = Field(
         (1.0, 4.0),
         description="The RMSD of each variant is drawn from this range.",
@@ -82,10 +84,10 @@ class Structure(_Strict):
     map: str | None = Field(None, description="Instead of `file`: a density map (MRC) of a molecule.")
     contour: float | None = Field(None, description="Grey level of the molecule's surface in the map.")
     resolution: Annotated[Angstrom, Field(gt=0)] | None = Field(
-        None, description="Of the map.", json_schema_extra={"unit": "Å"}
+        None, description="Resolution of the map.", json_schema_extra={"unit": "Å"}
     )
     mass: float | None = Field(
-        None, gt=0, description="Of the map's molecule.", json_schema_extra={"unit": "kDa"}
+        None, gt=0, description="Mass of the molecule in the map.", json_schema_extra={"unit": "kDa"}
     )
 
     @model_validator(mode="before")
@@ -227,7 +229,7 @@ class Group(_Strict):
     grid: Grid = Field({}, description="Lists of values; every combination of them is made `number` times.")
     split: Split = Field("train", description="Purpose of the samples; training never opens `test`.")
     shape: tuple[int, int, int] | None = Field(None, description="Voxels along z, y, x.")
-    acquisition: Drawn = Field({}, description="On top of the recipe's own.")
+    acquisition: Drawn = Field({}, description="Changes to the recipe's own.")
     packing: Packing | None = Field(None, description="Replaces the recipe's packing, e.g. for a dilute box.")
     scale_counts: float = Field(1.0, gt=0, description="Factor on all counts, e.g. for a smaller box.")
 
@@ -251,7 +253,7 @@ class Recipe(_Strict):
     """A corpus to be made."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$", description="Letters, digits, dots and dashes.")
-    description: str = Field("", description="For people.")
+    description: str = Field("", description="Description for people; the program does not use it.")
     seed: int = Field(0, ge=0, description="Another seed gives other scenes and other acquisitions.")
     shape: tuple[int, int, int] = Field(description="Voxels along z, y, x.")
     targets: dict[str, Target] = Field(min_length=1, max_length=255, description="Classes by name.")
@@ -259,7 +261,7 @@ class Recipe(_Strict):
         list[Annotated[Distractor | DistractorSet, BeforeValidator(_distractor)]],
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     ] = Field([], description="Other molecules in the box; `paper` or a folder for many at once.")
-    packing: Packing = Field(Packing(), description="How densely molecules stand.")
+    packing: Packing = Field(Packing(), description="How densely the molecules are packed.")
     decorations: Decorations = Field(
         Decorations(),
         description="Membranes, vesicles, gold beads, a carbon edge; molecules are packed around them.",

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 import catalogs
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import parse_tilt_series
@@ -104,7 +104,7 @@ def new_recipe(template: str, path: Path) -> str:
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"{path} must end in .yaml; give another name")
     if path.exists():
-        raise InputError(f"{path} exists already; remove it or give another name")
+        raise InputError(f"{path} already exists; remove it or give another name")
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")
     if not name:
         raise InputError(f"{path} does not give the recipe a valid name; use letters and digits")
@@ -248,8 +248,9 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         if value is None:
             merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merged(merged[key], value)
+        elif isinstance(value, dict):
+            lower = merged.get(key)
+            merged[key] = _merged(lower if isinstance(lower, dict) else {}, value)
         else:
             merged[key] = value
     return merged
@@ -315,7 +316,7 @@ def _with_tilts_in_words(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
                         f"{found} "
                         f"{each.doubt}; write them as text in the order in which they were taken"
                     )
-                notes.warn(
+                user_warnings.warn(
                     f"{taken}; if this is wrong, write the tilts as text in the order in which they "
                     "were taken"
                 )

@@ -14,7 +14,7 @@ class Reconstruction(BaseModel):
 
     filter: Literal["ramp", "exact", "sirt"] = Field(
         "ramp",
-        description="`exact` weighs by how densely tilts lie at each frequency; `sirt` is like so many"
+        description="`exact` weighs by the density of tilts at each frequency; `sirt` is like so many"
         " `iterations` of SIRT.",
     )
     iterations: int = Field(

@@ -24,7 +24,7 @@ def fetch_structures(
     recipe
         Validated.
     folder
-        Folder to write to; None: the cache.
+        Folder to write to, which is made if it does not exist; None: the cache.
     progress
         Shows how many structures are there.
 
@@ -38,6 +38,8 @@ def fetch_structures(
     InputError
         At the end, naming all structures that do not exist or could not be fetched.
     """
+    if folder is not None:  # also if installed packages have all structures
+        folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Path] = {}
     errors: list[InputError] = []
     wanted = list(dict.fromkeys(s.source for s in prepare_structures.all_structures(recipe) if not s.map))

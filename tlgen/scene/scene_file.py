@@ -27,7 +27,7 @@ from catalogs.errors import InputError
 from catalogs.storage.store import Store
 from catalogs.volumes import write_mrc
 from tlgen.molecules.molecule import Library, Molecule, from_arrays, to_arrays
-from tlgen.scene.decorations import from_dict, to_dict
+from tlgen.scene.decoration_shapes import from_dict, to_dict
 from tlgen.scene.density import density
 from tlgen.scene.scene import Scene
 
@@ -245,5 +245,5 @@ def _check_numbers(scene: Scene, where: str) -> None:
             )
         if not 1e-6 < np.abs(quaternion).max() < np.inf:
             raise InputError(
-                f"{where}: the quaternion of molecule {i + 1} is no rotation; give one, such as 0, 0, 0, 1"
+                f"{where}: the quaternion of molecule {i + 1} is not a rotation; give one such as 0, 0, 0, 1"
             )

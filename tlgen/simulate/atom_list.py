@@ -85,7 +85,9 @@ def _check_layout() -> None:
     # before any address is used: Python's header, vector, two words of its holder, weak references, flags
     known = type(atoms).__basicsize__ == object.__basicsize__ + 5 * ctypes.sizeof(ctypes.c_void_p)
     if not known or _memory(atoms).tolist() != _TRIAL:
-        raise RuntimeError("python-multem keeps its atoms otherwise than version 0.4.1; run `make setup`")
+        raise RuntimeError(
+            "this python-multem stores its atoms in another way than version 0.4.1; run `make setup`"
+        )
 
 
 __all__ = ["Body", "atom_list"]

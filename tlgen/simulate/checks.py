@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecules.molecule import Library, Molecule
-from tlgen.scene.decorations import nearest
+from tlgen.scene.decoration_shapes import nearest
 from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope import detectors, ice
 from tlgen.simulate.microscope.potentials import KNOWN_ELEMENTS
@@ -46,7 +46,7 @@ def check_acquisition(acq: Acquisition) -> None:
             offset = " with tilt_angle_offset" if acq.tilt_angle_offset else ""
             raise InputError(
                 f"{name}: a tilt of {angle:g}°{offset} is beyond {STEEPEST_TILT:g}°, where the beam runs"
-                " along the ice; tilt less"
+                " along the ice; use a smaller tilt range"
             )
     ice.check(acq)
     detectors.check(acq)
@@ -104,7 +104,7 @@ def check_inside(scene: Scene, library: Library) -> None:
         out = float(np.abs(scene.atoms(i, library)[:, 2]).max() - half[2])
         if out > SLACK:
             raise InputError(
-                f"{where} from the centre, stands {out:.0f} Å out of the ice, which is {scene.box[2]:.0f} Å"
+                f"{where} from the centre, extends {out:.0f} Å out of the ice, which is {scene.box[2]:.0f} Å"
                 " thick; move it or make the box thicker"
             )
 
@@ -126,7 +126,7 @@ def check_overlaps(scene: Scene, library: Library, closest: float = CLOSEST) -> 
             deep = -float(nearest((decoration,), atoms).min(initial=np.inf))
             if deep > SLACK:
                 raise InputError(
-                    f"molecule {n + 1} ({scene.names[scene.which[n]]}) stands {deep:.0f} Å deep in a"
+                    f"molecule {n + 1} ({scene.names[scene.which[n]]}) reaches {deep:.0f} Å into a"
                     f" {decoration.kind} ({decoration.class_name}); move one of them"
                 )
     radius = {
@@ -153,7 +153,7 @@ def check_overlaps(scene: Scene, library: Library, closest: float = CLOSEST) -> 
         if gap < closest:
             names = [f"{n + 1} ({scene.names[scene.which[n]]})" for n in (i, j)]
             raise InputError(
-                f"molecules {names[0]} and {names[1]} stand in each other: atoms of both are {gap:.1f} Å"
+                f"molecules {names[0]} and {names[1]} overlap: atoms of both are {gap:.1f} Å"
                 " apart; move one of them"
             )
 

@@ -48,7 +48,7 @@ def choose(device: str, number: int, needed: int, free: int | None = None) -> bo
     if not number:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
-        raise InputError(f"device: gpu is asked for and CUDA finds none here{why}; use cpu or auto")
+        raise InputError(f"device: gpu was requested, but CUDA finds no GPU here{why}; use cpu or auto")
     free = free_memory() if free is None else free
     if free is not None and free < needed:
         if device == "auto":

@@ -32,11 +32,11 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.schema import Acquisition
 from catalogs.seeds import seed as seed_of
 from tlgen.molecules.molecule import Library
-from tlgen.scene import decoration_matter
+from tlgen.scene import decoration_density
 from tlgen.scene.scene import Scene
 from tlgen.simulate import checks
 from tlgen.simulate import devices as gpu
@@ -111,18 +111,18 @@ class Parakeet:
             )
         if acq.contrast != "parakeet":
             raise InputError(
-                f"contrast: Parakeet's images have its own, not {acq.contrast}; "
+                f"contrast: Parakeet's images have Parakeet's own contrast, not {acq.contrast}; "
                 "set contrast: parakeet or use engine: multislice"
             )
         optics.binning(acq, PIXEL_SIZE)
         if acq.ice_wedge:
             raise InputError(
-                "ice_wedge: MULTEM's ice has parallel faces; leave ice_wedge away or use engine: multislice"
+                "ice_wedge: MULTEM's ice has parallel faces; leave ice_wedge out or use engine: multislice"
             )
         faulty = acq.parakeet_faults == "as_published"
         if faulty and acq.ice_tilt:
             raise InputError(
-                "ice_tilt: Parakeet as published has none; leave parakeet_faults or ice_tilt away"
+                "ice_tilt: Parakeet as published does not tilt the ice; leave out parakeet_faults or ice_tilt"
             )
 
     def check_scene(self, scene: Scene, library: Library, acq: Acquisition) -> None:
@@ -136,7 +136,7 @@ class Parakeet:
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
         grid = _grid(scene, acq)
-        atoms = count_atoms(scene, library) + decoration_matter.count_atoms(scene.decorations, scene.box)
+        atoms = count_atoms(scene, library) + decoration_density.count_atoms(scene.decorations, scene.box)
         atoms += round(1.5 * contamination.expected_atoms(scene, acq))  # their number is random
         return grid.nx * grid.ny * _BYTES_PER_PIXEL + atoms * _BYTES_PER_ATOM
 

@@ -143,7 +143,7 @@ def _of_projections(file: Path, frame: pd.DataFrame) -> tuple[list[float], list[
     for column in _AXES:
         words = [re.findall(r"[-+.\deE]+", str(text)) for text in frame.get(column, [])]
         if not words or any(len(each) != 4 for each in words):
-            raise InputError(f"{file}: a value of {column} is no row of four numbers such as [1,0,0,-512]")
+            raise InputError(f"{file}: a value of {column} is not a row of four numbers such as [1,0,0,-512]")
         rows.append(np.array(words, np.float64)[:, :3])
     matrices = np.stack(rows, axis=1)  # (n, 3, 3)
     scales = np.linalg.norm(matrices, axis=2, keepdims=True)

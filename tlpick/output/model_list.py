@@ -37,7 +37,7 @@ def described(name: str, places: Sequence[str] | None) -> list[str]:
     known: dict[str, Listed] = {each.name: each for each in listed(places)}
     if name not in known:
         raise InputError(
-            f"there is no model of the name {name}{nearest(name, known)}; `tlpick models` lists what there is"
+            f"there is no model of the name {name}{nearest(name, known)}; `tlpick models` lists the models"
         )
     model = known[name]
     file = model.file()

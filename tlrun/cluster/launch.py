@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catalogs.errors import InputError
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from tlrun.cluster import security
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Local, Pool, Queue, Threads
 from tlrun.memory import share_of
@@ -167,7 +167,7 @@ def _devices(pool: Gpu) -> list[str]:
         )
     if pool.workers and pool.workers > len(devices):
         raise InputError(
-            f"`cluster=gpu:{pool.workers}`: this machine has {len(devices)} GPUs; ask for no more."
+            f"`cluster=gpu:{pool.workers}`: this machine has {len(devices)} GPUs; request no more than that."
         )
     return devices[: pool.workers]
 

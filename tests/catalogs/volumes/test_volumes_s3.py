@@ -70,7 +70,7 @@ def test_image(bucket: str) -> None:
     write_ome_zarr(url, iter(DATA), 10.0, shape=SHAPE, dtype="f4", levels=2)
     np.testing.assert_array_equal(open_volume(url).data[:], DATA)
     assert open_volume(f"{url}/1").voxel_size == 20.0
-    with pytest.raises(InputError, match=r"a\.zarr is there already"):
+    with pytest.raises(InputError, match=r"a\.zarr already exists"):
         write_ome_zarr(url, DATA, 10.0)
     with pytest.raises(ValueError, match="planes were given"):
         write_ome_zarr(f"{bucket}/lab/b.zarr", iter(DATA), 10.0, shape=(33, 64, 128), dtype="f4")

@@ -159,7 +159,7 @@ class TestOmeZarr:
     def test_what_is_there_stays(self, tmp_path: Path) -> None:
         for path in (tmp_path / "a.zarr", "memory://stays/a.zarr"):
             write_ome_zarr(path, DATA, 8.0)
-            with pytest.raises(InputError, match=r"a\.zarr is there already"):
+            with pytest.raises(InputError, match=r"a\.zarr already exists"):
                 write_ome_zarr(path, DATA, 8.0)
             np.testing.assert_array_equal(open_volume(path).data[:], DATA)
             write_ome_zarr(path, DATA[:3], 4.0, overwrite=True)

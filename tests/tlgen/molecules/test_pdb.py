@@ -152,7 +152,7 @@ def test_what_comes_is_tried_again_until_it_is_whole(server: Server, entry: byte
             b"",
             r"'9zzz' cannot be fetched from .*9zzz.cif.gz \(503 Service Unavailable\); with a network",
         ),
-        (200, b"<html>log in to the hotel's network</html>", "what came is no whole gzip file"),
+        (200, b"<html>log in to the hotel's network</html>", "what was received is not a complete gzip file"),
         (200, gzip.compress(b"data_nothing"), "what came holds no atoms"),
     ],
 )

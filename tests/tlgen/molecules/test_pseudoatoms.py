@@ -223,7 +223,7 @@ def test_maps_that_hold_no_molecule(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has the same value in every voxel"):
         load_map(written(tmp_path / "flat.mrc", zeros))
     zeros[3, 3, 3] = np.nan
-    with pytest.raises(InputError, match="has voxels that are no numbers"):
+    with pytest.raises(InputError, match="has voxels that are not numbers"):
         load_map(written(tmp_path / "nan.mrc", zeros))
     with pytest.raises(InputError, match="does not state its voxel size"):
         load_map(written(tmp_path / "sizeless.mrc", body()[0], 0.0))

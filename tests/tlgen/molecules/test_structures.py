@@ -276,7 +276,7 @@ def test_real_files_beside_the_checkout(shared: Path) -> None:
         (
             "water.pdb",
             atom(1, "O", "HOH", 1, "O", record="HETATM").encode(),
-            "water.pdb holds no atoms but hydrogens and waters",
+            "water.pdb contains only hydrogens and waters",
         ),
         (
             "nowhere.pdb",
@@ -304,7 +304,7 @@ def test_an_assembly_of_chains_that_are_not_there_is_refused(tmp_path: Path) -> 
         *(biomt(i + 1, 1, tuple(float(i == j) for j in range(3)), 0.0) for i in range(3)),
         atom(1, "N", "ALA", 1, "N"),
     )
-    with pytest.raises(InputError, match=r"elsewhere.pdb: its assembly names chains that it does not hold"):
+    with pytest.raises(InputError, match=r"elsewhere.pdb: its assembly names chains that are not in the"):
         load_structure(path)
     with pytest.raises(InputError, match="states no assemblies, not 'x'"):
         load_structure("3jb9", assembly="x")
@@ -315,7 +315,7 @@ def test_a_folder_of_structures(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     (tmp_path / "d.pdb").mkdir()
     assert [path.name for path in files_in(tmp_path)] == ["a.cif.gz", "b.pdb", "c.ent"]
-    with pytest.raises(InputError, match="is no folder; give one of PDB or mmCIF files"):
+    with pytest.raises(InputError, match="is not a folder; give a folder with PDB or mmCIF files"):
         files_in(tmp_path / "b.pdb")
     with pytest.raises(InputError, match=r"has no structure files; they end in .pdb, .ent"):
         files_in(tmp_path / "d.pdb")

@@ -320,7 +320,7 @@ def test_nothing_wanted_gives_an_empty_packing_whatever_the_fill() -> None:
         (Concentration(-1.0), MIXED, "concentration"),
         (Concentration(float("nan")), MIXED, "concentration"),
         (Ratio({"target": 1, "distractor": 1}, -1), MIXED, "number of molecules"),
-        (Ratio({"target": 1}, 5), MIXED, "says nothing of 'distractor'"),
+        (Ratio({"target": 1}, 5), MIXED, "has no part for 'distractor'"),
         (Ratio({"target": 1, "distractor": 1, "gold": 2}, 5), MIXED, "no molecule is of that group"),
         (Ratio({"target": -1, "distractor": 1}, 5), MIXED, "zero or more"),
         (Ratio({"target": 0, "distractor": 0}, 5), MIXED, "all parts"),

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from catalogs.errors import InputError
-from catalogs.plausible import USUAL, doubt, impossible
 from catalogs.schema import Acquisition
+from catalogs.usual_values import USUAL, doubt, impossible
 from tlgen import api as tlgen_api
 from tlgen.molecules.molecule import Molecule
 from tlgen.recipes.doubts import doubts
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
-from tlgen.runs.shortfall import refuse_small_boxes
+from tlgen.runs.unplaced_molecules import refuse_small_boxes
 
 Tlgen = Callable[..., tuple[int, str, str]]
 
@@ -111,7 +111,7 @@ def test_an_impossible_value_is_refused(
     ("target", "words"),
     [
         ({"count": 10**9}, "targets.big.count must be at most 1000000"),
-        ({"count": 10**5}, "targets.big.count: 100000 molecules have no room in the box of shape; it has"),
+        ({"count": 10**5}, "targets.big.count: 100000 molecules do not fit into the box of shape; it holds"),
         ({"count": 2, "variants": {"number": 10**7}}, "targets.big.variants.number: Input should be less"),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_run_waits_for_a_yes(tmp_path: Path, recipe: dict[str, Any], tlgen: Tl
 
 def test_a_run_from_python_waits_for_the_same_word(tmp_path: Path, recipe: dict[str, Any]) -> None:
     strange = {**recipe["acquisition"], "dose": 3}
-    words = r"acquisition\.dose is 3 e/Å²: a whole .* if it is meant add `yes`, or unusual: \[dose\] to"
+    words = r"acquisition\.dose is 3 e/Å²: a whole .* if intended, add `yes`, or unusual: \[dose\] to"
     with pytest.raises(InputError, match=words):
         tlgen_api.make(read_recipe(written(tmp_path, recipe, acquisition=strange)), tmp_path / "c")
     assert not (tmp_path / "c").exists()

@@ -143,7 +143,7 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
     path = str(mdoc(tmp_path))
     (tmp_path / "there.yaml").write_text("name: there\n")
     for to, size, words in (
-        ("there.yaml", 10.0, "exists already"),
+        ("there.yaml", 10.0, "already exists"),
         ("mine.txt", 10.0, r"must end in \.yaml"),
         ("mine.yaml", 0.0, "must be positive"),
         ("mine.yaml", float("inf"), "no more than 200 Å, not inf"),

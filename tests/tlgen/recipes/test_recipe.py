@@ -304,7 +304,7 @@ def test_a_new_recipe_is_a_copy_with_its_comments(tmp_path: Path) -> None:
     mine, theirs = read_recipe(str(path)), read_recipe("ribosome")
     assert mine == theirs.model_copy(update={"name": "my-ribosome"})
     assert path.read_text().count("#") == shipped_recipes()["ribosome"].read_text().count("#")
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         new_recipe("ribosome", path)
     with pytest.raises(InputError, match="did you mean 'ribosome'"):
         new_recipe("ribosme", tmp_path / "other.yaml")

@@ -287,7 +287,7 @@ def test_a_device_is_used_or_refused(spots: Draw, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(devices, "count", lambda: 0)
     refused = command(tmp_path, "--thickness", "120", "--device", "gpu", to="no.mrc").exception
     assert isinstance(refused, InputError)
-    assert "device: gpu is asked for and CUDA finds none here" in str(refused)
+    assert "device: gpu was requested, but CUDA finds no GPU here" in str(refused)
     assert not (tmp_path / "no.mrc").exists()
     assert command(tmp_path, "--thickness", "120", "--device", "auto", to="auto.mrc").exit_code == 0
     assert command(tmp_path, "--thickness", "120", to="cpu.mrc").exit_code == 0

@@ -51,7 +51,7 @@ def asked(command: str, path: str, folder: Path) -> list[str]:
         ({"acquisition": {"engine": "multislice", "voxel_size": 10, "pixel_size": 3}}, "whole multiple"),
         ({"distractors": [{"file": "missing.pdb", "count": 1}]}, "missing.pdb: there is no such structure"),
         ({"distractors": [{"map": "missing.mrc", "count": 1}]}, "there is no map"),
-        ({"distractors": ["nowhere"]}, "nowhere is no folder"),
+        ({"distractors": ["nowhere"]}, "nowhere is not a folder"),
     ],
     ids=["vesicle", "bead", "thin group", "pixels", "file", "map", "folder"],
 )

@@ -236,7 +236,7 @@ def test_distractors_of_a_folder_and_of_the_paper(
     assert (entries["3qm1"], entries["6up6"]) == (10, 2)
 
     recipe["distractors"] = "nowhere"
-    with pytest.raises(InputError, match="nowhere is no folder"):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
         prepare_structures.distractors(read(tmp_path, recipe))
 
 

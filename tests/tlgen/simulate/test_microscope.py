@@ -22,7 +22,7 @@ from tlgen.recipes.drawn import ACQUISITION_UNITS, QUALITIES
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import json_schema, read_recipe
 from tlgen.recipes.samples import draw_acquisition, expand
-from tlgen.scene.decorations import Bead
+from tlgen.scene.decoration_shapes import Bead
 from tlgen.scene.scene import Scene
 from tlgen.scene.scene_file import write_scene
 from tlgen.simulate import checks, devices, specimen
@@ -201,7 +201,7 @@ def test_multislice_shows_a_wedge_of_ice_and_parakeet_says_that_it_cannot() -> N
 
 def test_molecules_in_each_other_are_named() -> None:
     scene, library = balls([(0, 0, 0), (50, 30, 0), (20, 0, 0)])
-    with pytest.raises(InputError, match=r"molecules 1 \(ball\) and 3 \(ball\) stand in each other"):
+    with pytest.raises(InputError, match=r"molecules 1 \(ball\) and 3 \(ball\) overlap"):
         checks.check_overlaps(scene, library)
     scene, library = balls([(0, 0, 0), (50, 30, 0), (-42, 0, 0)])
     checks.check_overlaps(scene, library)
@@ -219,7 +219,7 @@ def test_decorations_out_of_the_box_and_molecules_in_them_are_named(name: str) -
     engine(name).check_scene(cut, library, acq)
     checks.check_overlaps(cut, library)
     inside = replace(scene, decorations=(Bead((0.0, 0.0, 0.0), 12.0),), class_names=("ball", "gold"))
-    with pytest.raises(InputError, match=r"molecule 1 \(ball\) stands 1\d Å deep in a bead \(gold\)"):
+    with pytest.raises(InputError, match=r"molecule 1 \(ball\) reaches 1\d Å into a bead \(gold\)"):
         checks.check_overlaps(inside, library)
     # packing counts on voxels: 3 Å of a ball's 20 are left to it
     beside = replace(scene, decorations=(Bead((0.0, 0.0, 37.0), 20.0),), class_names=("ball", "gold"))
@@ -251,14 +251,14 @@ def test_contamination_of_too_many_atoms_is_refused_by_parakeet() -> None:
 
 
 def test_expected_atoms_of_contamination_are_those_of_many_seeds() -> None:
-    from tlgen.scene import decoration_matter
+    from tlgen.scene import decoration_density
     from tlgen.simulate.microscope import contamination
 
     scene, _ = balls([], (14, 60, 60))
     acq = Acquisition(contamination=5000.0, contamination_size=80.0)
     counted = np.mean(
         [
-            decoration_matter.count_atoms(contamination.lumps(scene, acq, seed), scene.box)
+            decoration_density.count_atoms(contamination.lumps(scene, acq, seed), scene.box)
             for seed in range(10)
         ]
     )
@@ -269,7 +269,7 @@ class TestGpu:
     def test_none_is_a_refusal_and_never_silently_the_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         with pytest.raises(
-            InputError, match=r"device: gpu is asked for.*CUDA_VISIBLE_DEVICES is ''.*cpu or auto"
+            InputError, match=r"device: gpu was requested.*CUDA_VISIBLE_DEVICES is ''.*cpu or auto"
         ):
             devices.choose("gpu", 0, 0)
         assert not devices.choose("auto", 0, 0)
@@ -290,9 +290,9 @@ class TestGpu:
         scene, library = balls([(0, 0, 0)])
         acq = Acquisition(engine="parakeet", device="gpu")
         Parakeet().check_scene(scene, library, acq)  # packed where there need be none
-        with pytest.raises(InputError, match="device: gpu is asked for"):
+        with pytest.raises(InputError, match="device: gpu was requested"):
             Parakeet().check_device(acq)
-        with pytest.raises(InputError, match="device: gpu is asked for"):
+        with pytest.raises(InputError, match="device: gpu was requested"):
             Parakeet().simulate(scene, library, acq, Tilt(0, 0.0, 2.0, 0.0), 1)
         monkeypatch.setattr(multem, "number_of_gpu_available", lambda: 1)
         from tlgen.simulate import parakeet
@@ -472,7 +472,7 @@ class TestProgram:
     ) -> None:
         folder, recipe = files
         written = (folder / "scene.json").read_text()
-        for place, words in ((10.0, "stand in each other"), (500.0, "no atom in the box")):
+        for place, words in ((10.0, "overlap"), (500.0, "no atom in the box")):
             content = json.loads(written)
             content["molecules"][1]["position"] = [place, 0.0, 0.0]
             (folder / "scene.json").write_text(json.dumps(content))
@@ -482,8 +482,8 @@ class TestProgram:
         for change, words in (
             ({"kind": 9}, "molecule 2 is of kind 9, and there are 1"),
             ({"kind": -1}, "molecule 2 is of kind -1"),
-            ({"quaternion": [0, 0, 0, 0]}, "the quaternion of molecule 2 is no rotation"),
-            ({"quaternion": [float("nan"), 0, 0, 1]}, "the quaternion of molecule 2 is no rotation"),
+            ({"quaternion": [0, 0, 0, 0]}, "the quaternion of molecule 2 is not a rotation"),
+            ({"quaternion": [float("nan"), 0, 0, 1]}, "the quaternion of molecule 2 is not a rotation"),
         ):
             content = json.loads(written)
             content["molecules"][1] |= change
@@ -495,7 +495,7 @@ class TestProgram:
             ({"shape": [0, 20, 22]}, "a box of (0, 20, 22) voxels"),
             ({"voxel_size": -8}, "voxels of -8 Å"),
             ({"class_names": []}, "no class of the label 1"),
-            ({"decorations": [bead]}, "deep in a bead"),
+            ({"decorations": [bead]}, "Å into a bead"),
             ({"decorations": [bead | {"radius": -20}]}, "has the radius -20; it must be positive"),
             ({"decorations": [bead | {"centre": [0, 0, float("nan")]}]}, "give numbers"),
         ):

@@ -21,7 +21,7 @@ import yaml
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition, SampleRecord
 from tlgen.molecules.molecule import Library, centred
-from tlgen.scene.decorations import Bead, Sheet
+from tlgen.scene.decoration_shapes import Bead, Sheet
 from tlgen.scene.scene import Scene
 from tlgen.simulate import devices as gpu
 from tlgen.simulate import parakeet
@@ -291,7 +291,7 @@ class TestChoice:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         monkeypatch.setattr(gpu, "count", lambda: 0)
         with pytest.raises(
-            InputError, match=r"device: gpu is asked for and CUDA finds none here.*cpu or auto"
+            InputError, match=r"device: gpu was requested, but CUDA finds no GPU here.*cpu or auto"
         ):
             images(scene, library, Acquisition(**GPU))
         with pytest.raises(InputError, match="device: gpu is asked for"):

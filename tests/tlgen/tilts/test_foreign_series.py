@@ -318,7 +318,7 @@ def test_hands_and_matrices_that_are_none(tmp_path: Path) -> None:
     path = relion4(tmp_path)
     whole = path.read_text()
     path.write_text(whole.replace(",200]", "]"))
-    with pytest.raises(InputError, match="a value of rlnTomoProjZ is no row of four numbers"):
+    with pytest.raises(InputError, match="a value of rlnTomoProjZ is not a row of four numbers"):
         read_series(path)
     path.write_text(whole.replace("data_TS_02", "data_other"))
     with pytest.raises(InputError, match="lists the tomogram TS_02 and has no block data_TS_02"):

@@ -142,8 +142,8 @@ def test_doses_of_a_list_share_the_dose_that_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0:3 x", "is no list"),
-        ("0:3 3:1:2", "is no list"),
+        ("0:3 x", "is not a list"),
+        ("0:3 3:1:2", "is not a list"),
         ("0:3 3", "give all doses or none"),
         ("0:3 95:3", "tilts are below 90"),
         ("0:3 3:0", "each dose must be positive"),

@@ -164,7 +164,7 @@ def test_all_series_of_a_project_are_chosen_from_or_combined(
     [
         ("gone.mdoc", "there is no file gone.mdoc"),
         ([0, 3, -3], "write the tilts as text"),
-        ("0:3 three", r"tilt_series: '0:3 three' is no list .*, and no \.mdoc"),
+        ("0:3 three", r"tilt_series: '0:3 three' is not a list .*, and no \.mdoc"),
     ],
 )
 def test_a_recipe_with_a_wrong_series_is_refused(tmp_path: Path, given: object, words: str) -> None:

@@ -18,9 +18,9 @@ from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.model_file import read_card, with_card
 from catalogs.volumes import write_mrc
+from tlpick.cli_options import localising_options
 from tlpick.evaluation.calibrate import fit
 from tlpick.evaluation.truth import Truth, hits
-from tlpick.options import localising_options
 
 Run = Callable[..., Any]
 
@@ -205,7 +205,7 @@ def test_sizes_are_given_for_all_or_for_one_class() -> None:
     assert (made.min_size, made.max_size) == (0.2, None)
     assert made.sizes == {"proteasome": (0.2, 3.0), "ribosome": (0.4, None)}
     for bad in ("a lot", "ribosome=", "-1", "nan"):
-        with pytest.raises(InputError, match=r"is no size; give a share of a particle's volume"):
+        with pytest.raises(InputError, match=r"is not a size; give a share of a particle's volume"):
             localising_options(min_size=(bad,))
     with pytest.raises(InputError, match=r"--min-size of a is 2, more than --max-size of a, 1"):
         localising_options(min_size=("a=2",), max_size=("1",))

@@ -72,7 +72,7 @@ def test_says_what_it_recognised_and_what_has_no_room(
         (["picks.csv", "p.csv", "--from", "dynamos"], "did you mean 'dynamo'?"),
         (["picks.csv"], "give a list to read and one to write"),
         (["nothing.star", "p.csv"], "there is no particle list nothing.star"),
-        (["picks.csv", "picks.star", "--voxel-size", "8", "--shape", "9,9,9"], "picks.star is there already"),
+        (["picks.csv", "picks.star", "--voxel-size", "8", "--shape", "9,9,9"], "picks.star already exists"),
         (["picks.csv", "p.mod", "--voxel-size", "8"], "give a folder"),
         (["picks.csv", "p.tbl", "--binning", "4"], "--binning needs the voxel size"),
         (["picks.csv", "p.tbl", "--radius", "ribosome"], "write NAME=Å"),

@@ -14,7 +14,7 @@ from typing import ClassVar
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
-from tlgen.scene.decorations import Bead, Layers
+from tlgen.scene.decoration_shapes import Bead, Layers
 from tlgen.scene.materials import Material
 from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope.ice import layer
@@ -100,5 +100,5 @@ def check_count(scene: Scene, acq: Acquisition) -> None:
     if atoms > MOST_ATOMS:
         raise InputError(
             f"contamination: it would be {atoms / 1e6:.0f} million atoms for engine: parakeet, which takes"
-            f" {MOST_ATOMS / 1e6:.0f} million; ask for less or smaller lumps, or use multislice"
+            f" {MOST_ATOMS / 1e6:.0f} million; request less contamination or smaller lumps, or use multislice"
         )

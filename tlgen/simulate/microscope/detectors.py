@@ -125,8 +125,8 @@ def curve(acq: Acquisition, rate: float) -> DetectorResponse | None:
         return DetectorResponse(frequency, mtf, mtf**2)
     meant = "" if Path(acq.detector).suffix else nearest(acq.detector, BUILT_IN)
     raise InputError(
-        f"detector: {acq.detector!r} is neither one of {', '.join(BUILT_IN)} nor a STAR or CSV file that is"
-        f" there{meant}"
+        f"detector: {acq.detector!r} is neither one of {', '.join(BUILT_IN)} nor an existing STAR or CSV "
+        f"file{meant}"
     )
 
 
@@ -134,7 +134,8 @@ def check(acq: Acquisition) -> None:
     """Refuse an unknown detector, and one that has no effect because ``dqe`` is off (InputError)."""
     if not acq.dqe and acq.detector != "parakeet":
         raise InputError(
-            f"detector: {acq.detector} has no effect with dqe: false, a perfect detector; leave one away"
+            f"detector: {acq.detector} has no effect with dqe: false, a perfect "
+            "detector; leave one of them out"
         )
     curve(acq, 1.0)
 
@@ -168,7 +169,7 @@ def read(path: Path) -> DetectorResponse:
     if "frequency" not in found or not {"mtf", "dqe"} & set(found):
         raise InputError(
             f"{path} has no columns frequency and mtf or dqe (in STAR rlnResolutionInversePixel, rlnMtfValue,"
-            " rlnDqeValue); name them so"
+            " rlnDqeValue); use these names"
         )
     frequency = np.array(found["frequency"])
     mtf, dqe = (np.array(found[name]) if name in found else None for name in ("mtf", "dqe"))
@@ -200,13 +201,15 @@ def _checked(
     frequency: NDArray[np.float64], mtf: NDArray[np.float64], dqe: NDArray[np.float64], where: str
 ) -> DetectorResponse:
     if len(frequency) < 2 or not np.isfinite([frequency, mtf, dqe]).all():
-        raise InputError(f"{where}: a detector's curve needs two frequencies at least, all of them numbers")
+        raise InputError(
+            f"{where}: a detector's curve needs at least two frequencies, and all values must be numbers"
+        )
     if abs(frequency[0]) > 1e-6 or (np.diff(frequency) <= 0).any():
-        raise InputError(f"{where}: the frequencies must begin with 0 and rise, in cycles a pixel")
+        raise InputError(f"{where}: the frequencies must begin with 0 and increase, in cycles per pixel")
     if frequency[-1] > 1.0:
         raise InputError(
-            f"{where}: a frequency of {frequency[-1]:g} is not in cycles a pixel, whose Nyquist is 0.5; "
-            "divide those that are shares of Nyquist by 2"
+            f"{where}: a frequency of {frequency[-1]:g} is above Nyquist, which is 0.5 cycles per pixel; "
+            "divide fractions of Nyquist by 2"
         )
     if not (mtf > 0).all() or not (dqe > 0).all() or mtf.max() > 1.05 or dqe.max() > 1.0:
         raise InputError(f"{where}: MTF and DQE must be more than 0 and no more than 1")

@@ -74,7 +74,7 @@ def check(acq: Acquisition) -> None:
     if steepest > STEEPEST and (acq.ice_tilt or acq.ice_wedge):
         raise InputError(
             f"ice_tilt: the ice would be {steepest:g}° steep at the end of the series, more than"
-            f" {STEEPEST:g}°; tilt it, or the series, less"
+            f" {STEEPEST:g}°; reduce this tilt or the tilt range"
         )
 
 

@@ -225,8 +225,8 @@ def check_voxel_size(scene: Scene, acq: Acquisition) -> None:
     """Refuse a scene that was packed for another voxel size; the InputError gives both sizes."""
     if abs(scene.voxel_size - acq.voxel_size) > 1e-6 * acq.voxel_size:
         raise InputError(
-            f"voxel_size: the scene was packed at {scene.voxel_size:g} Å and the acquisition asks for "
-            f"{acq.voxel_size:g} Å; give both the same"
+            f"voxel_size: the scene was packed at {scene.voxel_size:g} Å and the acquisition has "
+            f"{acq.voxel_size:g} Å; use the same for both"
         )
 
 

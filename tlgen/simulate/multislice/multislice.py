@@ -54,7 +54,8 @@ class Multislice:
         checks.check_acquisition(acq)
         if acq.parakeet_faults != "corrected":
             raise InputError(
-                "parakeet_faults: engine multislice has none of Parakeet's; leave it away, or use parakeet"
+                "parakeet_faults: engine multislice has none of Parakeet's faults; "
+                "leave it out, or use parakeet"
             )
         optics.binning(acq, acq.pixel_size)
 

@@ -83,7 +83,7 @@ def simulate(
             return None
         raise InputError(
             f"device: a tilt of this scene has {slabs * pixels / 1e9:.1f} billion pixels in all slabs, more"
-            " than a GPU counts; make the box smaller or use device: cpu"
+            " than a GPU can address; make the box smaller or use device: cpu"
         )
     together = min(TILTS, NOISE // (4 * slabs * pixels), most)
     if free is not None:
@@ -102,7 +102,8 @@ def simulate(
                 if acq.device == "auto":
                     return None
                 raise InputError(
-                    "device: the GPU's memory ran out over a single tilt of this scene; make the box smaller,"
+                    "device: the GPU's memory is too small for a single tilt of this "
+                    "scene; make the box smaller,"
                     " give each worker its own GPU, or use device: cpu"
                 ) from error
             together = (together + 1) // 2
@@ -142,8 +143,8 @@ def _batch(
     )
     if int(lowest) < 0:
         raise InputError(
-            f"scene: more stands in one place than {place.DENSEST:g} V of mean inner potential, which no"
-            " matter has; molecules or decorations are in each other, move them"
+            f"scene: one place has more than {place.DENSEST:g} V of mean inner potential, which no"
+            " material has; molecules or decorations overlap; move them"
         )
     return list(np.asarray(seen)[: len(layouts)])
 

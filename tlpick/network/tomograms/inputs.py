@@ -176,7 +176,7 @@ def _of_star(path: str, selection: Selection) -> Iterator[Tomogram]:
         try:
             size = math.prod(float(row[name]) for name in scale) if stated else None
         except ValueError as error:
-            raise InputError(f"{file} has a voxel size that is no number ({error}); correct it") from error
+            raise InputError(f"{file} has a voxel size that is not a number ({error}); correct it") from error
         if size is not None and not 0 < size < math.inf:
             raise InputError(
                 f"{file} states voxels of {size:g} Å for {row[_NAME]}, which is not a valid size; correct it"

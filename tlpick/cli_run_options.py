@@ -11,7 +11,7 @@ import click
 from catalogs.amounts import read_data_size
 from catalogs.console import Choice
 from catalogs.errors import InputError
-from tlpick.options import localising_options
+from tlpick.cli_options import localising_options
 
 if TYPE_CHECKING:
     _Parameter = click.ParamType[Any]
@@ -108,7 +108,7 @@ _OPTIONS = (
         default=1,
         show_default=True,
         type=click.IntRange(1),
-        help="First average boxes of so many voxels along each axis.",
+        help="First average boxes of this many voxels along each axis.",
     ),
     click.option("--crop", type=Planes(), help="Use only these planes along z."),
     click.option("--invert", is_flag=True, help="Turn dark into bright in the tomograms."),
@@ -150,7 +150,7 @@ _OPTIONS = (
         default="1",
         show_default=True,
         type=Choice(["1", "4", "8"]),
-        help="Average over so many orientations of the tomogram: 4 are half turns, 8 add mirror images.",
+        help="Average over this many orientations of the tomogram: 4 are half turns, 8 add mirror images.",
     ),
     click.option(
         "--keep-segmentation",

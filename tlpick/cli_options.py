@@ -40,7 +40,7 @@ def thresholding(command: _Command) -> _Command:
 
 
 def cutting(command: _Command) -> _Command:
-    """Add ``--fdr``, ``--top`` and ``--min-score``; :func:`tlpick.evaluation.cut.asked_cut` reads them."""
+    """Add the options that :func:`tlpick.evaluation.pick_selection.asked_cut` reads."""
     for option in reversed(_CUTTING):
         command = option(command)
     return command
@@ -67,7 +67,7 @@ _LOCALISING = (
         "--max-size",
         multiple=True,
         metavar="[CLASS=]SHARE",
-        help="Drop picks larger than so many particles' volumes; for one class with CLASS=.",
+        help="Drop picks larger than this many volumes of a particle; for one class with CLASS=.",
     ),
     click.option(
         "--min-separation",
@@ -77,7 +77,7 @@ _LOCALISING = (
         default=0.5,
         show_default=True,
         help="Of two picks that are nearer than this share of the sum of their radii, keep only the better "
-        "one, whatever their classes; 0 keeps all.",
+        "one, also if their classes differ; 0 keeps all.",
     ),
     click.option(
         "--border",
@@ -195,7 +195,8 @@ def _sizes(option: str, given: Sequence[str]) -> dict[str, float]:
             value = math.nan
         if not value >= 0:
             raise InputError(
-                f"{option} {text} is no size; give a share of a particle's volume such as 0.1, or CLASS=0.1"
+                f"{option} {text} is not a size; give a share of a particle's volume "
+                "such as 0.1, or CLASS=0.1"
             )
         sizes[name] = value
     return sizes
