@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,7 +206,7 @@ def _seen(power: Real) -> NDArray[np.bool_]:
     return np.asarray(seen & _mirrored(seen))
 
 
-def _mirrored(half: NDArray[np.generic]) -> NDArray[np.generic]:
+def _mirrored(half: NDArray[Any]) -> NDArray[Any]:
     """Mirror a volume at its central z plane (voxel n / 2), given the half of its Fourier transform."""
     return half[np.r_[0, len(half) - 1 : 0 : -1]]
 
