@@ -14,25 +14,21 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.errors import IncompleteError, InputError
 from catalogs.intensity import normalise
 from catalogs.pages import charts, render
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.progress import Progress
 from catalogs.tomogram_look import SHELLS, TomogramLook, look_at
 from tlgen.recipes.from_series import Matched, match
 from tlgen.recipes.from_tomogram import (
     VESICLES,
     Corner,
-    Fitted,
     Measured,
     Ranges,
-    envelope,
     first_ranges,
-    fit_ranges,
     measure_tomogram,
-    outside,
-    spectrum_in_words,
 )
 from tlgen.recipes.recipe import Group, Keep, Recipe, Variants
 from tlgen.recipes.recipe_file import read_recipe
+from tlgen.recipes.spectrum_fit import Fitted, envelope, fit_ranges, outside, spectrum_in_words
 from tlgen.tilts.series_files import read_one
 
 #: Least edges along z, y, x of the simulated boxes, voxels and Å.
@@ -207,6 +203,7 @@ class _Boxes:
                     "dose": round(each.dose, 2),
                     "defocus": round(each.defocus, 3),
                     "shift_error": round(each.shift, 2),
+                    "amplitude_contrast": each.amplitude,
                     "vacuum": 0,
                 },
             )
@@ -243,7 +240,7 @@ def page_of(recipe: str) -> Path:
 def _lines(to: str, measured: Measured, fitted: Fitted, times: float) -> list[str]:
     lines = [
         f"{len(fitted.boxes)} boxes simulated at the ends of the ranges. What the tomogram sets, and why:",
-        *(f"  {key:14} {value:22} {why}" for key, value, why in fitted.ranges.rows()),
+        *(f"  {key:18} {value:22} {why}" for key, value, why in fitted.ranges.rows()),
         spectrum_in_words(measured.look, [box.look for box in fitted.boxes]),
     ]
     if measured.beads:
