@@ -17,7 +17,7 @@ import pandas as pd
 import starfile
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import InputError
 
 #: Byte order marks of UTF-16, as spreadsheets and PowerShell write it.
@@ -294,7 +294,7 @@ def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:
         word for block in blocks.values() for name in block.select_dtypes(object) for word in block[name]
     )
     if (quoted := next((word for word in words if set(str(word)) & _QUOTED), None)) is not None:
-        notes.warn(
+        user_warnings.warn(
             f"names with an apostrophe or #, such as {quoted}, stand in double quotes in STAR files, as STAR "
             "has it; programs that read them with the Python package starfile take them for others: rename "
             "them for those"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import InputError
 from catalogs.storage.hdf5_data import lies_elsewhere, read_box
 from catalogs.volumes.lazy import Box, LazyArray, Reordered
@@ -96,7 +96,7 @@ def open_hdf5(source: Source, text: str, name: str, voxel_size: float | None = N
         data: Any = Hdf5Array(source, names, shape, first.dtype, chunks)
         axes = [str(each.label).lower() for each in first.dims] if len(names) == 1 else []
     if sorted(axes) == ["x", "y", "z"] and axes != [*"zyx"]:
-        notes.warn(f"the axes of {text} are called {', '.join(axes)}; they are turned to z, y, x")
+        user_warnings.warn(f"the axes of {text} are called {', '.join(axes)}; they are turned to z, y, x")
         data = Reordered(data, (axes.index("z"), axes.index("y"), axes.index("x")))
     return Volume(data=data, voxel_size=size, origin=origin, name=name)
 

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from catalogs.storage.bounded import bound
@@ -193,7 +193,7 @@ def _in_order(array: zarr.Array[Any], attributes: dict[str, Any], text: str) -> 
     names = [str(name).lower() for name in named] if isinstance(named, list | tuple) else []
     if sorted(names) != ["x", "y", "z"] or names == [*"zyx"]:
         return read
-    notes.warn(f"the axes of {text} are called {', '.join(names)}; they are turned to z, y, x")
+    user_warnings.warn(f"the axes of {text} are called {', '.join(names)}; they are turned to z, y, x")
     return Reordered(read, (names.index("z"), names.index("y"), names.index("x")))
 
 
@@ -244,7 +244,7 @@ def _open_image(
         raise InputError(f"{text} is not one volume: its axes are {', '.join(names)}, they must be z, y, x")
     if space != sorted(space):
         called = ", ".join(names[k] for k in sorted(space))
-        notes.warn(f"the axes of {text} are called {called}; they are turned to z, y, x")
+        user_warnings.warn(f"the axes of {text} are called {called}; they are turned to z, y, x")
     long = [names[k] for k in range(len(names)) if k not in space and array.shape[k] != 1]
     if long:
         raise InputError(f"{text} is not one volume: it has several along {', '.join(long)}; give one")
@@ -254,9 +254,9 @@ def _open_image(
     read = ZarrArray(array, text)
     units = [angstroms_in(str(axes[k].get("unit") or "angstrom")) for k in space]
     if voxel_size is None and not any(axes[k].get("unit") for k in space):
-        notes.warn(f"the axes of {text} state no unit; they are taken as Å")
+        user_warnings.warn(f"the axes of {text} state no unit; they are taken as Å")
     if None in units and voxel_size is None:
-        notes.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
+        user_warnings.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
     unit = np.array([each or 0.0 for each in units])  # 0: pixels and unknown units have no known length
     z, y, x = (float(value) for value in shift[space] * unit)
     binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))
