@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -114,7 +115,7 @@ def require_backend() -> None:
     if not backends():
         raise InputError(
             "neither TensorFlow nor JAX nor PyTorch is installed, and Keras needs one of them: "
-            "pip install 'template-learning[cpu]'"
+            "pip install 'template-learning[cpu]', or pip install jax"
         )
 
 
@@ -126,6 +127,11 @@ def backends() -> dict[str, str]:
 def chosen_backend() -> str | None:
     """Name the backend of Keras: KERAS_BACKEND, else the best that is installed, if any."""
     return os.environ.get("KERAS_BACKEND") or next(iter(backends()), None)
+
+
+def has_tensorflow_wheels() -> bool:
+    """Tell whether TensorFlow can be installed here without a compiler: everywhere but on Intel Macs."""
+    return not (sys.platform == "darwin" and platform.machine() == "x86_64")
 
 
 def _version(backend: str) -> str:

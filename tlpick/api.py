@@ -26,7 +26,7 @@ from tlpick.batch.run import Run, run
 from tlpick.batch.save_segmentation import SegmentationFormat
 from tlpick.evaluation.calibrate import HELD_OUT
 from tlpick.evaluation.comparison import Comparison, Table, compare, compare_files
-from tlpick.evaluation.cut import asked_cut
+from tlpick.evaluation.pick_selection import asked_cut
 from tlpick.network.localisation.localise import Options
 from tlpick.network.model import Model, load_model
 from tlpick.network.tomograms.inputs import Selection, paths

@@ -8,8 +8,8 @@ import click
 
 from catalogs import console
 from tlpick.cli_convert import convert
-from tlpick.options import cutting, localising, localising_options, pairs, thresholding
-from tlpick.run_options import run_arguments, running
+from tlpick.cli_options import cutting, localising, localising_options, pairs, thresholding
+from tlpick.cli_run_options import run_arguments, running
 
 tlpick = console.program(
     "tlpick",

@@ -130,7 +130,9 @@ def test_keras_alone_opens_it(tmp_path: Path, card: ModelCard) -> None:
     np.testing.assert_array_equal(opened.get_weights()[0], network.get_weights()[0])
     again = keras.saving.load_model(model_file.read_network(file, tmp_path))
     np.testing.assert_array_equal(again.get_weights()[0], network.get_weights()[0])
-    with pytest.raises(InputError, match=r"plain.keras is a Keras network, but it does not state"):
+    with pytest.raises(
+        InputError, match=r"plain.keras is a Keras network, but it does not state its classes"
+    ):
         model_file.read_card(tmp_path / "plain.keras")
 
 

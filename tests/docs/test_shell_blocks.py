@@ -48,7 +48,10 @@ INSTEAD = [
     (r"(tlgen match TS_01\.mrc\.mdoc --to mine\.yaml)", r"\1 --template tiny.yaml"),
     # long trainings: of an option that is given twice, the last counts
     (r"(tltrain fit [^#&\n]*)", r"\1 --steps 6 --patch 16 --batch 2 --validate-every 3 "),
-    (r"(tltrain finetune [^#&\n]*)", r"\1 --steps 4 --patch 16 --batch 2 --validate-every 2 --max-forgetting 1 "),
+    (
+        r"(tltrain finetune [^#&\n]*)",
+        r"\1 --steps 4 --patch 16 --batch 2 --validate-every 2 --max-forgetting 1 ",
+    ),
     (r"--learning-curve 0,25,50,150", "--learning-curve 0,4"),
     (r"--precision 0\.9", "--precision 0.05"),
     (r"--cluster local:4", "--cluster local:2"),

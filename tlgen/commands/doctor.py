@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from catalogs.amounts import data_size
-from catalogs.machine import backends, chosen_backend, machine, prefer_onednn
+from catalogs.machine import backends, chosen_backend, has_tensorflow_wheels, machine, prefer_onednn
 
 #: Bytes of free disk and of shared memory below which a line is a warning.
 LITTLE_DISK, LITTLE_SHARED = 10 << 30, 1 << 30
@@ -74,6 +74,9 @@ def _backends() -> Iterator[Line]:
         others = ", ".join(f"{name} {found[name]}" for name in found if name != chosen)
         also = f" (also installed: {others})" if others else ""
         yield Line("Keras backend", f"{chosen} {found[chosen]}{also}")
+        if chosen == "jax" and not shutil.which("nvidia-smi") and has_tensorflow_wheels():
+            state = "JAX takes many times as long as TensorFlow to train on a CPU"
+            yield Line("training", state, _INSTALL.format("cpu"))
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         state = "switched off by TF_ENABLE_ONEDNN_OPTS=0: training is tens of times slower on many processors"
         yield Line("oneDNN", state, "unset TF_ENABLE_ONEDNN_OPTS")

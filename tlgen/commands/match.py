@@ -14,28 +14,25 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.errors import IncompleteError, InputError
 from catalogs.intensity import normalise
 from catalogs.pages import charts, render
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.progress import Progress
 from catalogs.tomogram_look import SHELLS, TomogramLook, look_at
 from tlgen.recipes.from_series import Matched, match
 from tlgen.recipes.from_tomogram import (
+    VESICLES,
     Corner,
-    Fitted,
     Measured,
     Ranges,
-    envelope,
     first_ranges,
-    fit_ranges,
     measure_tomogram,
-    outside,
-    spectrum_in_words,
 )
 from tlgen.recipes.recipe import Group, Keep, Recipe, Variants
 from tlgen.recipes.recipe_file import read_recipe
+from tlgen.recipes.spectrum_fit import Fitted, envelope, fit_ranges, outside, spectrum_in_words
 from tlgen.tilts.series_files import read_one
 
-#: Voxels along z, y, x of the simulated boxes.
-BOX = (64, 96, 96)
+#: Least edges along z, y, x of the simulated boxes, voxels and Å.
+BOX, BOX_LENGTH = (64, 96, 96), (480.0, 720.0, 720.0)
 
 
 def match_tomogram(
@@ -44,7 +41,7 @@ def match_tomogram(
     to: str,
     template: str | None = None,
     *,
-    box: tuple[int, int, int] = BOX,
+    box: tuple[int, int, int] | None = None,
     rounds: int = 3,
     cluster: str = "local",
     progress: bool | Progress = False,
@@ -64,7 +61,8 @@ def match_tomogram(
     template
         The recipe that a new one extends; None: ``demo``.
     box
-        Voxels along z, y, x of the boxes that are simulated to compare with.
+        Voxels along z, y, x of the boxes that are simulated to compare with; None: :data:`BOX`, or as many as
+        :data:`BOX_LENGTH` has.
     rounds
         How often ranges are changed at most.
     cluster
@@ -92,6 +90,8 @@ def match_tomogram(
     read_recipe(to if Path(to).exists() else template or "demo")
     measured = measure_tomogram(tomogram)
     size = measured.look.voxel_size
+    z, y, x = (max(n, round(a / size)) for n, a in zip(BOX, BOX_LENGTH, strict=True))
+    edges = box or (z, y, x)
     told: list[str] = []
 
     def adapt(content: dict[str, Any], below: Recipe) -> dict[str, Any]:
@@ -106,10 +106,10 @@ def match_tomogram(
         content["acquisition"] |= {"voxel_size": size, "pixel_size": _pixel(size, known.get("pixel_size"))}
         draft = drafted(below, content)
         with scratch_folder("match-") as folder:
-            boxes = _Boxes(draft, folder, box, cluster, progress)
+            boxes = _Boxes(draft, folder, edges, cluster, progress)
             fitted = fit_ranges(measured.look, ranges, boxes.make, rounds)
         _write_page(Path(to), Path(tomogram).name, measured, fitted)
-        told.extend(_lines(to, measured, fitted, shape[0] / box[0]))
+        told.extend(_lines(to, measured, fitted, shape[0] / edges[0]))
         return _with_keys(content, fitted.ranges)
 
     made = match(acquisition, to, template, size, adapt)
@@ -154,27 +154,29 @@ class _Boxes:
     ) -> None:
         self._draft, self._folder, self._box = draft, folder, box
         self._cluster, self._progress = cluster, progress
-        self._number = 0
+        self._number = self._made = 0
 
-    def make(self, corners: Sequence[Corner], ranges: Ranges) -> list[TomogramLook]:
-        """Simulate a box for each corner; returns their properties."""
+    def make(self, corners: Sequence[Corner], ranges: Ranges) -> list[TomogramLook | None]:
+        """Simulate a box for each corner; returns their properties, None for a box that failed."""
         from tlgen.runs.run import run
 
         self._number += 1
         recipe = self._recipe(corners, ranges)
         url = str(self._folder / f"round{self._number}")
-        if not run(recipe, url, self._cluster, 1, progress=self._progress):
-            raise IncompleteError(
-                "not all boxes could be simulated to compare with the tomogram; without --tomogram, tlgen "
-                "match writes the tilt series alone"
-            )
+        run(recipe, url, self._cluster, 1, progress=self._progress)
         catalog, looks = Catalog.open(url), {}
         for record in catalog.records():
             grey = np.asarray(catalog.arrays(record.sample_id)["tomogram"][:], np.float32)
             look = look_at(normalise(grey, record.intensity), record.acquisition.voxel_size)
             assert look is not None, "boxes are large enough to measure"
             looks[record.name] = look
-        return [looks[f"box{k}-000"] for k in range(len(corners))]
+        self._made += len(looks)
+        if not self._made:
+            raise IncompleteError(
+                "no box could be simulated to compare with the tomogram, as said above; without --tomogram, "
+                "tlgen match writes the tilt series alone"
+            )
+        return [looks.get(f"box{k}-000") for k in range(len(corners))]
 
     def _recipe(self, corners: Sequence[Corner], ranges: Ranges) -> Recipe:
         draft = self._draft
@@ -184,10 +186,7 @@ class _Boxes:
         )
         if "packing" in keys:
             content["packing"] = {key: v for key, v in keys["packing"].items() if v is not None}
-        if "membranes" in ranges.why:
-            edge = min(self._box) * draft.voxel_size
-            radii = [min(150.0, 0.25 * edge), min(250.0, 0.4 * edge)]
-            content["decorations"] = {"sheets": {"number": 1}, "vesicles": {"number": 1, "radius": radii}}
+        content["decorations"] = self._membranes(ranges)
         if "reconstruction" in keys:
             content["reconstruction"] = content.get("reconstruction", {}) | keys["reconstruction"]
         factor = float(np.prod(self._box) / np.prod(draft.shape))
@@ -204,6 +203,7 @@ class _Boxes:
                     "dose": round(each.dose, 2),
                     "defocus": round(each.defocus, 3),
                     "shift_error": round(each.shift, 2),
+                    "amplitude_contrast": each.amplitude,
                     "vacuum": 0,
                 },
             )
@@ -220,6 +220,17 @@ class _Boxes:
             }
         )
 
+    def _membranes(self, ranges: Ranges) -> dict[str, Any]:
+        """Return decorations of the boxes; gold was left out of the tomogram's measurement, too."""
+        if "membranes" not in ranges.why:
+            sheets = self._draft.decorations.sheets
+            return {} if sheets is None else {"sheets": sheets.model_dump(mode="json")}
+        some: dict[str, Any] = {"sheets": {"number": 1}}
+        edge = min(self._box) * self._draft.voxel_size
+        if edge >= 2.5 * VESICLES[0]:
+            some["vesicles"] = {"number": 1, "radius": [VESICLES[0], min(VESICLES[1], 0.35 * edge)]}
+        return some
+
 
 def page_of(recipe: str) -> Path:
     """Name the page that belongs to a recipe."""
@@ -229,7 +240,7 @@ def page_of(recipe: str) -> Path:
 def _lines(to: str, measured: Measured, fitted: Fitted, times: float) -> list[str]:
     lines = [
         f"{len(fitted.boxes)} boxes simulated at the ends of the ranges. What the tomogram sets, and why:",
-        *(f"  {key:14} {value:22} {why}" for key, value, why in fitted.ranges.rows()),
+        *(f"  {key:18} {value:22} {why}" for key, value, why in fitted.ranges.rows()),
         spectrum_in_words(measured.look, [box.look for box in fitted.boxes]),
     ]
     if measured.beads:

@@ -87,13 +87,14 @@ def rank_models(
     names = [Path(model).stem for model in models]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"several models have the name {min(twice)}; rename their files")
-    cards = [read_card(model) for model in models]
-    classes = _common(cards)
+    classes = _common([read_card(model) for model in models])
     with contextlib.ExitStack() as stack:
         top = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="tlpick-check-")))
         found = [
-            _ranked(model, card, arguments, top / file_name(name, RESERVED), settings, classes, progress)
-            for model, card, name in zip(models, cards, names, strict=True)
+            estimate(
+                model, arguments, str(top / file_name(name, RESERVED)), classes, settings, progress=progress
+            )
+            for model, name in zip(models, names, strict=True)
         ]
     return sorted(found, key=lambda each: (-each.right.by_mirror, -each.right.by_decoys))
 
@@ -107,17 +108,42 @@ def _common(cards: Sequence[ModelCard]) -> list[str]:
     return common
 
 
-def _ranked(
+def estimate(
     model: str,
-    card: ModelCard,
     arguments: Sequence[str],
-    folder: Path,
-    settings: Settings,
+    folder: str,
     classes: Sequence[str],
-    progress: bool | Progress,
+    settings: Settings,
+    *,
+    progress: bool | Progress = False,
 ) -> RankedModel:
-    """Pick all tomograms with one model."""
-    tomograms, wrong = expand(arguments, Selection(voxel_size=card.voxel_size))
+    """Pick tomograms with one model, and estimate how many picks of some classes are right.
+
+    Parameters
+    ----------
+    model
+        Path of the model file.
+    arguments
+        Tomograms, or sources of them; see :func:`tlpick.network.tomograms.inputs.expand`.
+    folder
+        Folder for the picks; finished tomograms are not picked again.
+    classes
+        Names of the classes that count.
+    settings
+        Settings of the picking; at least one decoy is made.
+    progress
+        True shows a bar; or a :class:`catalogs.progress.Progress`.
+
+    Returns
+    -------
+    RankedModel
+
+    Raises
+    ------
+    InputError
+        If a tomogram cannot be picked.
+    """
+    tomograms, wrong = expand(arguments, Selection(voxel_size=read_card(model).voxel_size))
     if wrong:
         raise wrong[0][1]
     total, clear, unlike = RightPicks(), 0, []
@@ -127,12 +153,13 @@ def _ranked(
             def show(done: int, planes: int, line: Line = line) -> None:
                 line.update(100 * done // planes)
 
-            picked = pick_tomogram(model, tomogram, str(folder), settings, show).result
+            picked = pick_tomogram(model, tomogram, folder, settings, show).result
         assert isinstance(picked, Picked), "pick_tomogram raises"
-        place = folder / file_name(picked.name, RESERVED)
+        place = Path(folder) / file_name(picked.name, RESERVED)
         table, chance = particles.read(place / ALL), particles.read(place / DECOYS)
         for name in classes:
-            total += right_picks(table, chance, name, picked.decoys, picked.stands_out.get(name, False))
+            clear_here = picked.stands_out.get(name, False)
+            total += right_picks(table, chance, name, picked.decoys, clear_here)
         clear += any(picked.stands_out.get(name) for name in classes)
         unlike += [picked.name] if picked.unlike else []
     return RankedModel(model, total, clear, unlike)

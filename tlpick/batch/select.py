@@ -15,7 +15,7 @@ from catalogs.file_names import file_name
 from catalogs.model_file import ModelCard
 from catalogs.volumes import write_mrc
 from tlpick.batch.files import ALL, PARTICLES, RESERVED, RUN, read_json
-from tlpick.evaluation.cut import Cut, decide, sentence
+from tlpick.evaluation.pick_selection import Cut, decide, sentence
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch

@@ -95,11 +95,10 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
 )
 @click.option(
     "--background-below",
-    default=0.0,
-    show_default=True,
+    type=float,
     metavar="P",
     help="Voxels far from all annotations that the model gives less than this probability of a target are "
-    "background.",
+    "background. [default: 0, or 0.1 if the model's corpus is not there]",
 )
 @click.option(
     "--prior",
@@ -111,9 +110,9 @@ class Counts(click.ParamType if not TYPE_CHECKING else click.ParamType[Any]):  #
     "--simulated-share",
     cls=Renamed,
     former=["--mix"],
-    default=0.5,
-    show_default=True,
-    help="Share of simulated patches in every batch; they keep the model from forgetting.",
+    type=float,
+    help="Share of simulated patches in every batch; they keep the model from forgetting. [default: 0.5, or "
+    "0 if the model's corpus is not there]",
 )
 @click.option(
     "--corpus", metavar="URL", help="Corpus of the simulated patches. [default: the corpus of the model]"

@@ -11,6 +11,11 @@ from catalogs.former_names import accepts_former
 from tltrain.finetune.targets import SHELL
 from tltrain.training.settings import check_numbers
 
+#: Share of simulated patches in a batch, unless the user says.
+SIMULATED_SHARE = 0.5
+#: Without a corpus, voxels to which the model gives less than this probability remain background.
+SURELY_BACKGROUND = 0.1
+
 Targets = Literal["shape", "sphere", "oriented"]
 Unlabelled = Literal["ignore", "background", "positive-unlabelled"]
 
@@ -32,11 +37,11 @@ class FineTuning:
         Width of the background around an annotated particle, in radii of its class.
     background_below
         Unlabelled voxels to which the model gives all targets together less than this probability count as
-        background; 0: none do.
+        background; 0: none do. None: 0 with simulated patches, and 0.1 without a corpus.
     prior
         Share of the unlabelled voxels that are targets, for ``positive-unlabelled``; None: as in the corpus.
     simulated_share
-        Share of simulated patches in every batch.
+        Share of simulated patches in every batch; None: 0.5, or 0 if the corpus of the model is not there.
     corpus
         Corpus of the simulated patches; None: the corpus of the model.
     max_forgetting
@@ -57,9 +62,9 @@ class FineTuning:
     targets: Targets | None = None
     unlabelled: Unlabelled = "ignore"
     background_shell: float = SHELL
-    background_below: float = 0.0
+    background_below: float | None = None
     prior: float | None = None
-    simulated_share: float = 0.5
+    simulated_share: float | None = None
     corpus: str | None = None
     max_forgetting: float = 0.05
     annotations: int | None = None
@@ -72,6 +77,16 @@ class FineTuning:
     validate_every: int | None = None
     from_scratch: bool = False
     keep_last: bool = False
+
+    @property
+    def simulated(self) -> float:
+        """Share of simulated patches; the usual one if nothing was said."""
+        return SIMULATED_SHARE if self.simulated_share is None else self.simulated_share
+
+    @property
+    def surely_background(self) -> float:
+        """Probability of a target below which unlabelled voxels are background; 0 if nothing was said."""
+        return self.background_below or 0.0
 
 
 def check(settings: FineTuning) -> None:
@@ -92,13 +107,13 @@ def check(settings: FineTuning) -> None:
                 f"`{option}` is {value!r}; give one of {', '.join(known)}{nearest(value, known)}"
             )
     for option, share in (
-        ("simulated_share", settings.simulated_share),
+        ("simulated_share", settings.simulated),
         ("max_forgetting", settings.max_forgetting),
-        ("background_below", settings.background_below),
+        ("background_below", settings.surely_background),
     ):
         if not 0 <= share <= 1:
             raise InputError(f"`{option}` is {share:g}; give a number from 0 to 1")
-    if settings.simulated_share == 1:
+    if settings.simulated == 1:
         raise InputError(
             "`simulated_share=1` leaves no room for the annotated tomograms; give less, such as 0.5"
         )
@@ -109,13 +124,13 @@ def check(settings: FineTuning) -> None:
     if (
         settings.unlabelled == "ignore"
         and settings.background_shell == 0
-        and settings.background_below == 0 == settings.simulated_share
+        and settings.surely_background == 0 == settings.simulated
     ):
         raise InputError(
             "`background_shell=0` and `simulated_share=0` with `unlabelled=ignore` name no background, and a "
             "network would call everything a particle; give one of them more"
         )
-    if settings.simulated_share > 0 and settings.batch < 2:
+    if settings.simulated > 0 and settings.batch < 2:
         raise InputError(
             f"`batch` is {settings.batch}, too few to mix; give at least 2, or `simulated_share=0`"
         )

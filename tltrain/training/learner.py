@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from catalogs.console import nearest
 from catalogs.errors import InputError
+from catalogs.machine import has_tensorflow_wheels
 from tltrain.training import checkpoint
 from tltrain.training.checkpoint import State
 
@@ -258,6 +259,18 @@ def _accelerators() -> int:
 
         return sum(device.platform != "cpu" for device in jax.devices())
     return 0
+
+
+def slow_here() -> str:
+    """Say that another backend would train much faster; empty if none would, or Keras' backend is another."""
+    import keras
+
+    if keras.backend.backend() != "jax" or _accelerators() or not has_tensorflow_wheels():
+        return ""
+    return (
+        "Keras computes with JAX, which takes many times as long as TensorFlow to train on a CPU: "
+        "pip install 'template-learning[cpu]'"
+    )
 
 
 def _strategy(devices: int | None) -> Any:

@@ -52,6 +52,18 @@ def test_what_is_missing_is_named_with_its_command(monkeypatch: pytest.MonkeyPat
     assert CliRunner().invoke(tlgen, ["doctor"], standalone_mode=False).return_value == 1
 
 
+def test_with_jax_alone_a_faster_backend_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "backends", lambda: {"jax": "0.6"})
+    monkeypatch.setattr(doctor, "chosen_backend", lambda: "jax")
+    monkeypatch.setattr("tlgen.commands.doctor.shutil.which", lambda name: None)
+    lines = {line.what: line for line in doctor.examine()}
+    assert lines["training"].mend == "pip install 'template-learning[cpu]'"
+    assert not lines["training"].needed
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")  # there is no TensorFlow for it
+    assert "training" not in {line.what for line in doctor._backends()}
+
+
 def test_parts_that_are_not_installed_are_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     parakeet = engine("parakeet")
     without(monkeypatch, "multem", "prody", "tensorflow", "jax", "torch")

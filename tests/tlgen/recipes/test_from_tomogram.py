@@ -18,18 +18,10 @@ from catalogs.tomogram_look import SHELLS, TomogramLook
 from catalogs.volumes import write_mrc
 from tlgen.cli import tlgen
 from tlgen.commands.match import match_tomogram
-from tlgen.recipes.from_tomogram import (
-    Corner,
-    Measured,
-    Ranges,
-    first_ranges,
-    fit_ranges,
-    measure_tomogram,
-    outside,
-    spectrum_in_words,
-)
+from tlgen.recipes.from_tomogram import Corner, Measured, Ranges, first_ranges, measure_tomogram
 from tlgen.recipes.recipe_file import read_recipe
 from tlgen.recipes.samples import expand
+from tlgen.recipes.spectrum_fit import fit_ranges, outside, spectrum_in_words
 
 SIZE = 10.0
 
@@ -51,6 +43,7 @@ def spectrum(corner: Corner, low: float = 1.0, cut: float = 1.0) -> TomogramLook
     matter = low * (3.0 if corner.contrast == "physical" else 0.2) * np.exp(-f / 0.02)
     middle = 0.5 * np.exp(-(((f - 0.02 * corner.defocus) / 0.12) ** 2))
     blur = np.exp(-((2 * np.pi * f * corner.shift / SIZE) ** 2))
+    matter = matter + 30 * corner.amplitude * np.exp(-(((f - 0.06) / 0.03) ** 2))
     noise = 30 / corner.dose * np.cos(np.pi * f) ** 2 * np.where(f > cut, 0.02, 1.0)
     return look((matter + middle) * blur + noise)
 
@@ -99,6 +92,15 @@ def test_more_large_matter_packs_boxes_and_adds_membranes() -> None:
     assert not {"packing", "decorations"} & set(
         fitted(spectrum(Corner("physical", 100, 3, 0)), packed).ranges.content()
     )
+
+
+def test_amplitude_contrast_is_added_for_large_details() -> None:
+    real = spectrum(Corner("physical", 110, 2.5, 3.0, amplitude=0.05), low=0.5)
+    found = fitted(real)
+    assert found.ranges.content()["acquisition"]["amplitude_contrast"] == {"min": 0, "max": 0.1}
+    assert "details from 400 to 133 Å" in found.ranges.why["amplitude_contrast"]
+    assert not found.ranges.membranes
+    assert not found.left
 
 
 def test_a_filtered_tomogram_gives_the_filter() -> None:
@@ -189,12 +191,17 @@ def test_mistakes_are_told(mdoc: Callable[..., Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_recipe_and_a_page_are_written(mdoc: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_recipe_and_a_page_are_written(mdoc: Callable[..., Path], client: Any, tmp_path: Path) -> None:
     write_mrc(tmp_path / "TS.mrc", ice(), SIZE)
-    to = tmp_path / "mine.yaml"
+    to, template = tmp_path / "mine.yaml", tmp_path / "small.yaml"
+    words = {"name": "small", "shape": [40, 48, 48], "samples": {"train": {"number": 2}}}
+    words["targets"] = {"ferritin": {"structures": ["4v1w"], "count": 6, "variants": {"number": 0}}}
+    words["acquisition"] = {"voxel_size": 10, "dose": {"min": 90, "max": 110}}
+    template.write_text(yaml.safe_dump(words))
     made = match_tomogram(
-        str(mdoc(tmp_path)), str(tmp_path / "TS.mrc"), str(to), box=(32, 40, 40), rounds=1, cluster="threads"
-    )
+        str(mdoc(tmp_path)), str(tmp_path / "TS.mrc"), str(to), str(template), box=(32, 40, 40), rounds=1,
+        cluster=client.scheduler.address,
+    )  # fmt: skip
     text = "\n".join(made.found)
     assert "spectrum: the tomogram lies between" in text
     assert "ice from z" in text

@@ -17,13 +17,13 @@ from catalogs.errors import InputError
 from catalogs.model_file import read_card, write_model
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
-from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.orientations import SYMMETRIES
 from tlpick.network.segment import compiled, load_network, predict, segment
 from tlpick.network.sweep import sweep
 from tlpick.network.tiles import Tiling, plan
 from tlpick.network.tomograms.scratch import Scratch
+from tlpick.network.voxel_classes import add_probabilities
 
 A = ClassInfo(name="a", label=3, radius=10.0)
 B = ClassInfo(name="b", label=7, radius=10.0)

@@ -29,12 +29,19 @@ from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.data.stream import open_stream_of
 from tltrain.finetune.annotated_tomograms import prepare_tomograms
 from tltrain.finetune.annotations import read_annotations, read_sizes
-from tltrain.finetune.data import divide, expected_share, gather, some, training_tomograms
 from tltrain.finetune.evaluation import Assessment, outcome_of
 from tltrain.finetune.finetune import finetune
 from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.settings import FineTuning
 from tltrain.finetune.targets import UNLABELLED
+from tltrain.finetune.training_material import (
+    divide,
+    expected_share,
+    gather,
+    settled,
+    some,
+    training_tomograms,
+)
 from tltrain.networks.architectures import architecture
 from tltrain.training import checkpoint, loop
 from tltrain.training.cards import keras_file
@@ -42,7 +49,7 @@ from tltrain.training.losses import IGNORE, loss_of
 from tltrain.training.validation import PickScore, Scores
 
 # seconds, to see the machinery and not how good the network gets
-QUICK = FineTuning(steps=6, patch=16, batch=4, validate_every=3, max_forgetting=1.0)
+QUICK = FineTuning(steps=6, patch=16, batch=4, validate_every=3, max_forgetting=1.0, simulated_share=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -290,20 +297,47 @@ def test_picks_that_do_not_fit_are_refused(tltrain, model, data, annotations, tm
 
 
 @pytest.mark.slow
-def test_without_the_corpus_one_can_go_on_without_simulation(tltrain, corpus, model, data, tmp_path):
+def test_without_its_corpus_a_model_learns_from_the_annotated_tomograms_alone(
+    tltrain, corpus, model, data, tmp_path
+):
     lost = tmp_path / "lost.tlm"
     card = read_card(model)
     with_card(model, card.model_copy(update={"provenance": card.provenance | {"corpus": "/no/such"}}), lost)
-    status, _, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm"))
+    status, _, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm", "--simulated-share", 0.5))
     assert status == 2
     assert "there are no simulated tomograms to learn from as well: there is no corpus at /no/such" in err
     assert "or give --simulated-share 0 --targets sphere to do without" in err
-    without = ("--simulated-share", 0, "--steps", 2, "--patch", 16, "--batch", 2)
-    status, out, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm", *without))
+    quick = ("--steps", 2, "--patch", 16, "--batch", 2)
+    status, out, err = tltrain(*command(lost, data, "--to", tmp_path / "m.tlm", *quick))
     assert status == 0, err
+    assert "'balls' learns from these tomograms alone" in out
+    assert "there is no corpus at /no/such" in out
+    assert "with more than 90% stays background; --corpus names" in out
     assert "forgetting is not measured" in out
-    assert "targets are spheres of the classes' radii" in out
-    assert read_card(tmp_path / "m.tlm").training["fine_tuning"]["forgotten"] is None
+    tuned = read_card(tmp_path / "m.tlm").training
+    assert tuned["fine_tuning"]["forgotten"] is None
+    assert tuned["settings"] | {"mix": 0.0, "background_below": 0.1, "targets": "sphere"} == tuned["settings"]
+
+
+def test_settings_are_settled_by_whether_the_corpus_is_there(corpus, model):
+    card, said = read_card(model), []
+    here = settled(FineTuning(), card, said.append)
+    assert (here.simulated_share, here.background_below, here.targets) == (0.5, 0.0, None)
+    assert not said
+    lost = card.model_copy(update={"provenance": {}})
+    alone = settled(FineTuning(), lost, said.append)
+    assert (alone.simulated_share, alone.background_below, alone.targets) == (0.0, 0.1, "sphere")
+    assert len(said) == 1
+    assert settled(FineTuning(background_below=0.3), lost, said.append).background_below == 0.3
+    # what the user asks for stays, and is refused later if it cannot be
+    for asked in (
+        FineTuning(simulated_share=0.5),
+        FineTuning(corpus="/no/such"),
+        FineTuning(targets="shape"),
+        FineTuning(from_scratch=True),
+    ):
+        assert settled(asked, lost, said.append).targets == asked.targets
+        assert settled(asked, lost, said.append).simulated_share == 0.5
 
 
 @pytest.mark.parametrize(
@@ -552,7 +586,9 @@ def test_more_than_is_allowed_may_not_be_forgotten(after, allowed, stops):
 def test_who_forgets_stops_with_what_was_best_before_and_status_3(
     tltrain, model, data, tmp_path, monkeypatch, held
 ):
-    monkeypatch.setattr("tltrain.finetune.data.simulated", lambda material: Simulated(0.9, 0.88, 0.5, 0.88))
+    monkeypatch.setattr(
+        "tltrain.finetune.training_material.simulated", lambda material: Simulated(0.9, 0.88, 0.5, 0.88)
+    )
     tuned = tmp_path / "tuned.tlm"
     status, _, err = tltrain(
         *command(model, data, "--to", tuned, "--steps", 9, "--validate-every", 2, "--patch", 16, *held),

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from tltrain.training.learner import slow_here
+
 #: Two steps of the small network, and what the others predict, all from the same weights and batch.
 STEP = """
 import json, sys
@@ -108,6 +110,15 @@ def test_a_step_is_the_same_on_another_backend(backend):
     assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_allclose(theirs[name], ours[name], rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def test_jax_on_a_cpu_names_the_faster_backend(monkeypatch):
+    monkeypatch.setattr("tltrain.training.learner._accelerators", lambda: 0)
+    assert slow_here() == ""  # TensorFlow
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    assert "pip install 'template-learning[cpu]'" in slow_here()
+    monkeypatch.setattr("tltrain.training.learner._accelerators", lambda: 1)
+    assert slow_here() == ""
 
 
 @pytest.mark.slow

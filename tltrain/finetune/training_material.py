@@ -29,7 +29,7 @@ from tltrain.finetune.annotated_tomograms import (
     write_targets,
 )
 from tltrain.finetune.annotations import Annotations, Place
-from tltrain.finetune.settings import FineTuning
+from tltrain.finetune.settings import SIMULATED_SHARE, SURELY_BACKGROUND, FineTuning
 from tltrain.finetune.targets import IGNORED, UNLABELLED, Shape, measure_shape, paint, sphere
 from tltrain.training.cards import CONTRAST
 from tltrain.training.losses import IGNORE
@@ -85,6 +85,48 @@ class Material:
         return {info.name: k for k, info in enumerate(self.classes, start=1)}
 
 
+def settled(settings: FineTuning, card: ModelCard, say: Callable[[str], None]) -> FineTuning:
+    """Fill in the settings that depend on whether the corpus of the model is there.
+
+    With the corpus, half of the patches are simulated ones. Without it, and unless the user asked for it, the
+    network learns from the annotated tomograms alone: targets are spheres, and voxels that the model is sure
+    are background remain background, so that it does not forget what a particle is not.
+
+    Parameters
+    ----------
+    settings
+        As the user gave them.
+    card
+        Of the model.
+    say
+        Called with a sentence if the corpus is not there.
+
+    Returns
+    -------
+    FineTuning
+        With numbers for ``simulated_share`` and ``background_below``.
+    """
+    share, below = settings.simulated_share, settings.background_below
+    asked = settings.corpus is not None or settings.targets in ("shape", "oriented")
+    if share is None and not asked and not settings.from_scratch:
+        classes = sorted(card.classes, key=lambda info: info.label)
+        try:
+            _open_simulation(str(card.provenance.get("corpus", "")), card, classes, lambda _: None)
+        except InputError as error:
+            below = SURELY_BACKGROUND if below is None else below
+            say(
+                f"the model {card.name!r} learns from these tomograms alone, because the simulated ones that "
+                f"it was trained on cannot be used ({error}); what it calls background with more than "
+                f"{1 - below:.0%} stays background; `corpus` names a corpus of the same classes"
+            )
+            return replace(settings, simulated_share=0.0, background_below=below, targets="sphere")
+    return replace(
+        settings,
+        simulated_share=SIMULATED_SHARE if share is None else share,
+        background_below=0.0 if below is None else below,
+    )
+
+
 def gather(
     card: ModelCard,
     annotations: Annotations,
@@ -104,7 +146,7 @@ def gather(
         Names of held-out tomograms; ``none`` alone: hold out none. Empty: of three or more tomograms, the one
         with the fewest annotations is held out.
     settings
-        Of the fine-tuning.
+        Of the fine-tuning, as :func:`settled` returns them.
     say
         Called with sentences about what was found and decided.
 
@@ -204,7 +246,7 @@ def _simulation(
     try:
         return _open_simulation(settings.corpus or str(card.provenance.get("corpus", "")), card, classes, say)
     except InputError as error:
-        if settings.simulated_share > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
+        if settings.simulated > 0 or settings.corpus or settings.targets in ("shape", "oriented"):
             raise InputError(
                 f"there are no simulated tomograms to learn from as well: {error}; name a corpus with "
                 "`corpus`, or give `simulated_share=0` `targets=sphere` to do without"
@@ -341,9 +383,9 @@ def training_tomograms(
             rejected: pd.DataFrame = rejected,
         ) -> None:
             _paint(material, tomogram, table, settings, out, rejected)
-            if settings.background_below > 0:
+            if settings.surely_background > 0:
                 for box, probability in predict(tomogram.read()):
-                    low = 1 - probability[..., 0] < settings.background_below
+                    low = 1 - probability[..., 0] < settings.surely_background
                     part = out[box]
                     part[low & (part == UNLABELLED)] = 0
 
