@@ -13,8 +13,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File, Files
-
 import tlgen
 from tlgen.recipes.samples import expand
 from tlgen.runs.prepare_structures import preparations
@@ -24,8 +22,10 @@ KEPT = DOCS.parent / ".cache" / "gallery"
 _STAMP = "drawn.json"
 
 
-def on_files(files: Files, config: Any, **_: Any) -> Files:
+def on_files(files: Any, config: Any, **_: Any) -> Any:
     """Add the pictures to the site as files of the folder ``images``."""
+    from mkdocs.structure.files import File
+
     for path in pictures(sorted((DOCS / "gallery").glob("*.yaml")), KEPT):
         files.append(File.generated(config, f"images/{path.name}", abs_src_path=str(path)))
     return files
