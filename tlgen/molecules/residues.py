@@ -335,3 +335,12 @@ def _number_in_polymer(atom: Any, residue: Any, number: int, told: _Told) -> int
     if number:
         told.mended[atom.element.name] += 1
     return int(gemmi.Element(symbol).atomic_number)
+
+
+def refuse_odd_places(kept: SelectedResidues, path: Path) -> None:
+    """Refuse atoms without coordinates, and a file that holds its atoms twice (InputError)."""
+    names, xyz, of = kept.atoms.names, kept.atoms.positions, kept.atoms.residue
+    if not np.isfinite(xyz).all():
+        raise InputError(f"{path} has atoms without coordinates; correct the file, or remove these atoms")
+    labels = [f"{r.chain} {r.residue.seqid} {r.residue.name}" for r in kept.residues]
+    copies.refuse_atoms_twice(path, np.array(labels)[of], names, xyz)

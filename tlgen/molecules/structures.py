@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from tlgen.molecules import pdb, residues
-from tlgen.molecules.copies import refuse_atoms_twice
 from tlgen.molecules.molecule import Molecule, centred
 from tlgen.molecules.residues import Residue, SelectedResidues
 from tlgen.molecules.structure_file import SUFFIXES, Operator, is_map, is_structure
@@ -464,10 +463,7 @@ def _tabulated(residue: str) -> tuple[bool, str]:
 
 def _atoms(kept: SelectedResidues, path: Path) -> _Atoms:
     numbers, names, xyz, of = kept.atoms.numbers, kept.atoms.names, kept.atoms.positions, kept.atoms.residue
-    if not np.isfinite(xyz).all():
-        raise InputError(f"{path} has atoms without coordinates; correct the file, or remove these atoms")
-    labels = [f"{r.chain} {r.residue.seqid} {r.residue.name}" for r in kept.residues]
-    refuse_atoms_twice(path, np.array(labels)[of], names, xyz)
+    residues.refuse_odd_places(kept, path)
     amino, nucleic = (
         np.array([getattr(r, kind) for r in kept.residues], bool) for kind in ("amino", "nucleic")
     )
