@@ -19,6 +19,7 @@ table, and as the last line one JSON object, which is kept in ``benchmarks/resul
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import resource
@@ -71,11 +72,12 @@ def run_pytme(pytme: Path, *words: object) -> float:
 
 def template(pytme: Path, work: Path) -> tuple[Path, Path]:
     """Make the template and its mask; returns their files."""
-    from importlib.resources import files
-
     density, mask = work / "template.mrc", work / "mask.mrc"
     if not density.exists():
-        atoms = files("parakeet") / "data" / "files" / f"{STRUCTURE}.cif"
+        package = importlib.util.find_spec("parakeet")
+        assert package is not None, "Parakeet is not installed"
+        assert package.origin is not None
+        atoms = Path(package.origin).parent / "data" / "files" / f"{STRUCTURE}.cif"
         run_pytme(
             pytme, "template", "-m", atoms, "-o", density, "--sampling-rate", VOXEL, "--lowpass", 2 * VOXEL,
             "--box-size", 2 * math.ceil(RADIUS / VOXEL) + 4,

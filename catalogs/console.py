@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import PARAMETER, InputError
 
 DISTRIBUTION = "template-learning"
@@ -136,10 +136,10 @@ class _Program(click.Group):
 def shown_log(program: str) -> Iterator[None]:
     """Print the log of our libraries during the context: plain sentences, warnings on standard error.
 
-    Notes (:mod:`catalogs.notes`) begin with ``program: warning:``.
+    Notes (:mod:`catalogs.user_warnings`) begin with ``program: warning:``.
     """
     ours = [(logging.getLogger(name), _Printer()) for name in _OURS]
-    ours.append((logging.getLogger(notes.LOGGER), _Printer(f"{program}: warning: ")))
+    ours.append((logging.getLogger(user_warnings.LOGGER), _Printer(f"{program}: warning: ")))
     before = [(logger.level, logger.propagate) for logger, _ in ours]
     for logger, handler in ours:
         logger.setLevel(logging.INFO)
@@ -351,8 +351,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def tell_unusual(quantity: str, value: float, called: str) -> None:
-    """Warn on stderr if a value of :data:`catalogs.plausible.USUAL` is unusual."""
-    from catalogs.plausible import doubt
+    """Warn on stderr if a value of :data:`catalogs.usual_values.USUAL` is unusual."""
+    from catalogs.usual_values import doubt
 
     if (words := doubt(quantity, value, called=called)) is not None:
         click.echo(f"unusual: {words}", err=True)

@@ -129,6 +129,13 @@ def chosen_backend() -> str | None:
     return os.environ.get("KERAS_BACKEND") or next(iter(backends()), None)
 
 
+def has_screen() -> bool:
+    """Tell whether a window can be opened; else Python may start a browser of text in this terminal."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def has_tensorflow_wheels() -> bool:
     """Tell whether TensorFlow can be installed here without a compiler: everywhere but on Intel Macs."""
     return not (sys.platform == "darwin" and platform.machine() == "x86_64")

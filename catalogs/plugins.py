@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, Literal, TypeVar
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.console import nearest
 from catalogs.errors import InputError
 
@@ -93,7 +93,7 @@ class Known(Mapping[str, T], Generic[T]):
             try:
                 found = self[name]
             except InputError as error:
-                notes.warn(str(error))
+                user_warnings.warn(str(error))
                 continue
             yield found
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from catalogs import plausible, schema
+from catalogs import schema, usual_values
 from tlgen.commands import enough
 from tlgen.recipes import recipe
 from tlgen.recipes.recipe_file import json_schema
-from tlgen.scene import decorate
+from tlgen.scene import place_decorations
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -39,7 +39,7 @@ def _table(model: type[BaseModel]) -> str:
 
 def _usual_values() -> str:
     rows = ["| quantity | unit | usual | possible | why |", "| --- | --- | --- | --- | --- |"]
-    for name, limits in plausible.USUAL.items():
+    for name, limits in usual_values.USUAL.items():
         ends = (f"{limits.low:g} to {limits.high:g}", f"{limits.least:g} to {limits.most:g}")
         rows.append(f"| `{name}` | {limits.unit} | {ends[0]} | {ends[1]} | {limits.why} |")
     return "\n".join(rows)
@@ -50,7 +50,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
-        [model] = [getattr(room, name) for room in (schema, recipe, decorate) if hasattr(room, name)][:1]
+        [model] = [
+            getattr(room, name) for room in (schema, recipe, place_decorations) if hasattr(room, name)
+        ][:1]
         return _table(model)
 
     markdown = markdown.replace("{{ usual values }}", _usual_values())

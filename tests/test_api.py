@@ -93,7 +93,7 @@ def test_libraries_name_parameters_and_no_flags() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("InputError", "_log.warning")):
                 text = re.sub(r"tl(gen|train|pick) [^;]*", "", ast.unparse(node))  # a command may be named
                 command_line = (
-                    path.name in ("command.py", "console.py", "options.py", "run_options.py")
+                    path.name in ("command.py", "console.py")
                     or path.name.startswith("cli")
                     or "commands" in path.parts
                 )

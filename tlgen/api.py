@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from catalogs import seeds
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import IncompleteError, InputError
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.progress import Progress, progress_of
 from tlgen.molecules.library import CorpusLibrary
 from tlgen.molecules.molecule import Molecule
@@ -90,7 +90,7 @@ def pack(recipe: Recipe, sample: str | None = None, *, progress: bool | Progress
         If the recipe has no such sample or lacks a structure.
     """
     from tlgen.runs import make_sample, prepare_structures, recipe_checks
-    from tlgen.runs.shortfall import refuse_nothing_placed
+    from tlgen.runs.unplaced_molecules import refuse_nothing_placed
 
     recipe_checks.check_recipe(recipe)
     wanted = prepare_structures.preparations(recipe)
@@ -425,7 +425,8 @@ def fetch_structures(
     recipe
         From :func:`tlgen.load_recipe`, or made in Python.
     to
-        Folder to write to; None: the cache. On the other machine, ``$TLGEN_STRUCTURES`` names it.
+        Folder to write to, made if it does not exist; None: the cache. On the other machine,
+        ``$TLGEN_STRUCTURES`` names it.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
 

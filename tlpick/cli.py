@@ -8,14 +8,14 @@ import click
 
 from catalogs import console
 from tlpick.cli_convert import convert
-from tlpick.options import cutting, localising, localising_options, pairs, thresholding
-from tlpick.run_options import run_arguments, running
+from tlpick.cli_options import cutting, localising, localising_options, pairs, thresholding
+from tlpick.cli_run_options import run_arguments, running
 
 tlpick = console.program(
     "tlpick",
     "Pick particles in tomograms with a trained model, and score picks against truth.",
     {
-        "Pick": ["run", "select", "convert", "mask", "report"],
+        "Pick": ["run", "select", "convert", "mask", "report", "view"],
         "Evaluate": ["check", "score", "calibrate"],
         "Other": ["cite"],
     },
@@ -223,6 +223,31 @@ def report(folder: str) -> None:
     from tlpick import api
 
     api.report(folder)
+
+
+@tlpick.command()
+@click.argument("tomogram")
+@click.argument("picks")
+@click.option("--napari", is_flag=True, default=True, help="In napari, the only viewer so far.")
+@console.to_disk(
+    metavar="FILE", help="The list to write. [default: TOMOGRAM.curated.csv in PICKS, or beside the list]"
+)
+@click.option(
+    "--voxel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="Å",
+    help="Of the tomogram, if not stated.",
+)
+def view(tomogram: str, picks: str, napari: bool, to: str | None, voxel_size: float | None) -> None:
+    """Look at TOMOGRAM with its PICKS in a window, and accept, reject, move, add and delete picks there.
+
+    PICKS is the folder of a run, whose segmentation is shown too if it was kept, or a particle list. TOMOGRAM
+    is a volume, or the name of a tomogram of the run. The picks are saved as a list with verdicts when the
+    window is closed.
+    """
+    from tlpick.output.in_napari import view as look
+
+    look(tomogram, picks, to, voxel_size=voxel_size, say=click.echo)
 
 
 @tlpick.command()

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from tlrun.account import Failure, Progress, Summary
 from tlrun.calls import REST, Call, CallResult, ClusterLost, Executor, Task
+from tlrun.fan_out_report import Failure, Progress, Summary
 
 if TYPE_CHECKING:
     from distributed import Client

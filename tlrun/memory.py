@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from catalogs.amounts import data_size
-from catalogs.private import private_folder
+from catalogs.private_folders import private_folder
 
 #: Share of the host's memory that calls may use; the rest is for the workers and other programs.
 SHARE = 0.9

@@ -178,6 +178,11 @@ class Context:
         for name, size in sizes.items():
             if size == 1:
                 continue
+            if not (np.isfinite(size) and size > 0):
+                raise InputError(
+                    f"{path}: a voxel size of {size:g} Å of the tomogram {name!r}, as {where}, is "
+                    "impossible; it must be above 0; correct it there, or give `unit=voxels`"
+                )
             try:
                 given = self.voxel(name)
             except InputError:

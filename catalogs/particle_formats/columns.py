@@ -88,8 +88,10 @@ def _encode_value(table: pd.DataFrame, path: Path, context: Context) -> dict[Pat
 
 def _detect_box(sniffed: SniffedFile) -> str | None:
     rows = sniffed.numbers
-    if rows is None or sniffed.suffix != ".box" or len(rows[0]) != 3:
+    if rows is None or sniffed.suffix != ".box" or len(rows[0]) not in (3, 4, 5):
         return None
+    if len(rows[0]) > 3:
+        return f"a .box of {len(rows[0])} columns: boxes of a micrograph"
     return "a .box of three columns x y z: middles of EMAN2's boxes, voxels counted from 0"
 
 

@@ -33,6 +33,7 @@ from catalogs.particle_formats.base import (
 from catalogs.particle_formats.eulers import from_matrices, quaternions, rotations
 from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import make
+from catalogs.volumes.units import angstroms_in
 
 _RUNS, _PICKS = "ExperimentRuns", "Picks"
 
@@ -88,9 +89,10 @@ def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
     try:
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         points = content["points"] or []
-        name, unit = str(content["pickable_object_name"]), content.get("unit", "angstrom")
-        if unit != "angstrom":
-            raise InputError(f"{path} is in {unit!r}; only picks in angstrom are read")
+        name, unit = str(content["pickable_object_name"]), content.get("unit") or "angstrom"
+        factor = angstroms_in(str(unit))
+        if factor is None:
+            raise InputError(f"{path} is in {unit!r}, which is no known length; write its picks in angstrom")
         xyz = np.array([[float(point["location"][axis]) for axis in "xyz"] for point in points]).reshape(
             -1, 3
         )
@@ -104,7 +106,7 @@ def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a file of copick picks ({error!r})") from error
-    columns = as_columns(["x", "y", "z"], xyz + matrices[:, :3, 3])
+    columns = as_columns(["x", "y", "z"], factor * (xyz + matrices[:, :3, 3]))
     turned = Rotation.identity(len(points))
     if len(points) and content.get("trust_orientation", True):
         try:

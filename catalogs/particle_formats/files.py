@@ -257,7 +257,8 @@ def _read(format: Format, path: Path, context: Context) -> tuple[pd.DataFrame, C
         raise InputError(f"{path}: {error}") from error
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         # the cause is in the file: the message says what, the traceback where
-        raise InputError(f"{path} cannot be read as {format.title} ({error})") from error
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path} cannot be read as {format.title} ({why})") from error
 
 
 def _split(table: pd.DataFrame, folder: Path, format: Format) -> list[tuple[Path, pd.DataFrame]]:

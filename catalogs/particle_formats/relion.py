@@ -95,14 +95,15 @@ def _detect5(sniffed: SniffedFile) -> str | None:
 
 def _detect4(sniffed: SniffedFile) -> str | None:
     block = sniffed.star_with(*PIXELS, TOMOGRAM)
-    if block is None or sniffed.star_with(*CENTRED):
+    if block is None or sniffed.star_with(*CENTRED) is not None:
         return None
     return f"data_{block} has {PIXELS[0]} and {TOMOGRAM}: pixels of the unbinned tilt series"
 
 
 def _detect3(sniffed: SniffedFile) -> str | None:
     block = sniffed.star_with(*PIXELS)
-    if block is None or sniffed.star_with(*PIXELS, TOMOGRAM) or sniffed.star_with(*CENTRED):
+    others = (sniffed.star_with(*PIXELS, TOMOGRAM), sniffed.star_with(*CENTRED))
+    if block is None or any(other is not None for other in others):  # a block may have no name
         return None
     named = f" and {MICROGRAPH}" if MICROGRAPH in sniffed.star[block] else ""
     return f"data_{block} has {PIXELS[0]}{named} but no {TOMOGRAM}: pixels of a volume that it does not name"

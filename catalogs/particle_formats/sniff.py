@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from catalogs.errors import InputError
 from catalogs.particle_formats import delimited
-from catalogs.particle_formats.star import read_text
+from catalogs.particle_formats.star import UTF16, read_text
 
 # Enough lines of a text to see how its columns are used.
 _ROWS = 2000
@@ -38,7 +38,7 @@ class SniffedFile:
     @cached_property
     def text(self) -> str:
         """The whole text; empty if the file is not text."""
-        if self.is_folder or b"\x00" in self.head:
+        if self.is_folder or (b"\x00" in self.head and not self.head.startswith(UTF16)):
             return ""
         try:
             return read_text(self.path)
@@ -52,7 +52,7 @@ class SniffedFile:
         labels: list[str] = []
         for line in self.text.splitlines():
             word = line.strip().partition(" ")[0].partition("\t")[0]
-            if line.startswith("data_"):
+            if line[:5].lower() == "data_":
                 labels = blocks.setdefault(word[len("data_") :], [])
             elif line.lstrip().startswith("_") and blocks:
                 labels.append(word[1:])

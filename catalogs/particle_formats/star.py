@@ -17,9 +17,11 @@ import pandas as pd
 import starfile
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import InputError
 
+#: Byte order marks of UTF-16, as spreadsheets and PowerShell write it.
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_COLUMNS = 2000  # labels of all blocks; RELION has some dozens
 _LONGEST_LINE = 1 << 20
 # Words that readers take as a missing number in any column.
@@ -44,7 +46,7 @@ _UNKNOWN = frozenset(["", "nan", "NaN", "NAN", "-nan", "<NA>", "None", "none", "
 
 
 def read_text(path: Path) -> str:
-    """Read a text of another program: UTF-8, with or without byte order mark, else Latin-1.
+    """Read a text of another program: UTF-8, UTF-16 with its byte order mark, else Latin-1.
 
     Raises
     ------
@@ -55,6 +57,11 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+    if content.startswith(UTF16):
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not a text that can be read ({error})") from error
     if b"\x00" in content:
         raise InputError(f"{path} is not a text")
     try:
@@ -109,12 +116,12 @@ def read_words(path: Path) -> dict[str, pd.DataFrame]:
         if not words:
             continue
         first = words[0]
-        if first.startswith("data_") and line.startswith("data_"):
+        if line[:5].lower() == "data_":  # STAR's own words may have any case
             close()
             name, started = first[len("data_") :], True
         elif not started:
             raise InputError(f"line {number} of {path} comes before any block data_: it is not a STAR file")
-        elif first == "loop_":
+        elif first.lower() == "loop_" and line.lstrip()[:5].lower() == "loop_":
             close()
             loop = True
         elif first.startswith("_") and line.lstrip().startswith("_") and not (loop and rows):
@@ -226,9 +233,14 @@ def read_loop(
         If there is none.
     """
     blocks = read_blocks(path, text)
-    for frame in blocks.values():
-        if set(columns) <= set(frame.columns):
-            return frame.reset_index(drop=True), blocks
+    found = [name for name, frame in blocks.items() if set(columns) <= set(frame.columns)]
+    if len(found) > 1:
+        raise InputError(
+            f"{path} holds {len(found)} blocks of particles (data_{found[0]} and data_{found[1]}); keep one "
+            "of them in a file"
+        )
+    if found:
+        return blocks[found[0]].reset_index(drop=True), blocks
     raise InputError(f"{path} holds no such particles: a block with {', '.join(columns)} is needed")
 
 
@@ -282,7 +294,7 @@ def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:
         word for block in blocks.values() for name in block.select_dtypes(object) for word in block[name]
     )
     if (quoted := next((word for word in words if set(str(word)) & _QUOTED), None)) is not None:
-        notes.warn(
+        user_warnings.warn(
             f"names with an apostrophe or #, such as {quoted}, stand in double quotes in STAR files, as STAR "
             "has it; programs that read them with the Python package starfile take them for others: rename "
             "them for those"

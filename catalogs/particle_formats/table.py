@@ -6,6 +6,8 @@ the names of the columns (``x_angst``, ``y (px)``, ``Position Z [nm]``), the tom
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.particle_formats import delimited, star
+from catalogs.particle_formats import delimited, names, star
 from catalogs.particle_formats.base import (
     EVERYTHING,
     NOTES,
@@ -24,12 +26,24 @@ from catalogs.particle_formats.base import (
     Format,
     all_shares,
     as_columns,
+    stem,
 )
 from catalogs.particle_formats.sniff import SniffedFile
 from catalogs.particle_table import COLUMNS, OPTIONAL, make
 
 # Columns that no other program calls so: whoever writes them follows this program's docs.
 _OURS = frozenset(["tomogram", "class_name", "x", "y", "z"])
+# How other programs call columns, without blanks and underscores; the likeliest first.
+_TOMOGRAMS = (
+    "tomogram", "tomogramname", "rlntomoname", "tomoname", "tomo", "tomogramid", "tomoid", "tiltseries",
+    "tiltseriesname", "tsname", "ts", "runname", "run", "experiment", "rlnmicrographname", "micrographname",
+    "micrograph",
+)  # fmt: skip
+_CLASSES = (
+    "classname", "class", "particletype", "particleclass", "pickableobjectname", "objectname", "label",
+    "labelname", "species",
+)  # fmt: skip
+_WHOLE = re.compile(r"\d{1,9}(\.0*)?")
 _WORDS = {"angstrom": "Å", "nanometres": "nm", "voxels": "voxels counted from 0"}
 _BY_NAME = "or call the columns x_angst, y_angst, z_angst, or x_px, y_px, z_px"
 
@@ -119,7 +133,7 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     for name in "xyz":
         text[name] = text[name].str.strip()
     try:
-        table = make(**typed(text))
+        table = make(**typed(_with_our_names(text)) | _classes(text, context))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if context.tomogram is not None and not table["tomogram"].any():
@@ -139,6 +153,35 @@ def _read(path: Path, context: Context) -> pd.DataFrame:
     if note:
         table.attrs[NOTES] = [note]
     return table
+
+
+def _with_our_names(text: pd.DataFrame) -> pd.DataFrame:
+    """Find the tomograms of particles under the names that other programs give to that column."""
+    called = _column(text, "tomogram", _TOMOGRAMS)
+    if called is None:
+        return text
+    return text.rename(columns={called: "tomogram"}).assign(
+        tomogram=[stem(str(name).strip()) for name in text[called]]
+    )
+
+
+def _classes(text: pd.DataFrame, context: Context) -> dict[str, Any]:
+    """Make class and label from a column of classes under another name: of words, or of whole numbers."""
+    called = _column(text, "class_name", _CLASSES)
+    if called is None or "label" in text:
+        return {}
+    words = [str(word).strip() for word in text[called]]
+    if all(_WHOLE.fullmatch(word) for word in words):
+        return names.classes_of_labels([int(float(word)) for word in words], context)
+    return names.classes_of_names(words, context)
+
+
+def _column(text: pd.DataFrame, ours: str, others: Collection[str]) -> str | None:
+    """Find a column under the names of others, unless it has ours."""
+    if ours in text:
+        return None
+    plain = {re.sub(r"[ _.-]", "", str(name).lower()): str(name) for name in reversed(text.columns)}
+    return next((plain[name] for name in others if name in plain), None)
 
 
 def _refuse_shares(path: Path, index: NDArray[np.float64]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import InputError
 from catalogs.volumes.source import RawArray, Source, Unpacked
 from catalogs.volumes.volume import Volume
@@ -74,7 +74,7 @@ def open_em(source: Source | Unpacked, head: bytes, text: str, name: str) -> Vol
             f"{dtype.itemsize} bytes, and the file has {size} bytes; copy it again"
         )
     if more:
-        notes.warn(f"{text} has {more} bytes after its voxels, which are left out")
+        user_warnings.warn(f"{text} has {more} bytes after its voxels, which are left out")
     if shape[0] == 1:
         raise InputError(f"{text} is not one volume: it is a single image, give one with z, y and x")
     return Volume(RawArray(source, _HEADER_BYTES, shape, dtype), None, (0.0, 0.0, 0.0), name)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import InputError
 from catalogs.storage.hdf5_data import lies_elsewhere, read_box
 from catalogs.volumes.lazy import Box, LazyArray, Reordered
 from catalogs.volumes.mrc import edges_of
 from catalogs.volumes.source import Source, explained
+from catalogs.volumes.units import factor_of
 from catalogs.volumes.volume import Volume, cube
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -22,6 +23,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _DEEPFINDER = "dataset"
 _IMAGES = "MDF/images"
+_MICROMETRES = "element_size_um"  # of ilastik and Fiji, z y x
 
 
 class Hdf5Array(LazyArray):
@@ -94,7 +96,7 @@ def open_hdf5(source: Source, text: str, name: str, voxel_size: float | None = N
         data: Any = Hdf5Array(source, names, shape, first.dtype, chunks)
         axes = [str(each.label).lower() for each in first.dims] if len(names) == 1 else []
     if sorted(axes) == ["x", "y", "z"] and axes != [*"zyx"]:
-        notes.warn(f"the axes of {text} are called {', '.join(axes)}; they are turned to z, y, x")
+        user_warnings.warn(f"the axes of {text} are called {', '.join(axes)}; they are turned to z, y, x")
         data = Reordered(data, (axes.index("z"), axes.index("y"), axes.index("x")))
     return Volume(data=data, voxel_size=size, origin=origin, name=name)
 
@@ -180,9 +182,10 @@ def _grid(
     voxel = voxel or three("EMAN.apix_x", "EMAN.apix_y", "EMAN.apix_z")
     if voxel is None and np.shape(facts.get("step", ())) == (3,):
         voxel = [float(value) for value in facts["step"]]
-    for word in ("voxel_size", "voxel_spacing"):
+    for word in ("voxel_size", "voxel_spacing", _MICROMETRES):
         if voxel is None and word in facts:
-            voxel = [float(value) for value in np.ravel(facts[word])]
+            factor = 1e4 if word == _MICROMETRES else factor_of(facts)
+            voxel = [factor * float(value) for value in np.ravel(facts[word])]
             voxel = voxel * 3 if len(voxel) == 1 else voxel[::-1]
     origin = three(*(f"IMOD.MRC.{axis}origin" for axis in "xyz"))
     origin = origin or three("EMAN.origin_x", "EMAN.origin_y", "EMAN.origin_z") or [0.0, 0.0, 0.0]

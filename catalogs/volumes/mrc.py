@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import InputError
 from catalogs.volumes.lazy import Box, LazyArray, Reordered
 from catalogs.volumes.source import RawArray, Source, Unpacked
@@ -351,7 +351,9 @@ def _check_size(source: Source | Unpacked, expected: int, header: _Header, text:
     if size == expected:
         return
     if 0 < size - expected <= _PADDING and not any(source.read(expected, size - expected)):
-        notes.warn(f"{text} has {size - expected} bytes of zeros after its voxels, which are left out")
+        user_warnings.warn(
+            f"{text} has {size - expected} bytes of zeros after its voxels, which are left out"
+        )
         return
     counts = " x ".join(map(str, header.counts))
     promise = (

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from catalogs.errors import InputError
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.volumes.mrc import HEADER_BYTES, LABEL
 from catalogs.volumes.slabs import Voxels, voxels
 from catalogs.volumes.volume import Binning, Contrast

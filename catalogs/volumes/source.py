@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.storage.store import filesystem, in_parallel
 from catalogs.volumes.lazy import Box, LazyArray
 

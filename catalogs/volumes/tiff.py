@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import InputError
 from catalogs.storage.unpacking import Packed, unpacks_within
 from catalogs.volumes.lazy import Box, LazyArray
@@ -98,7 +98,7 @@ def open_tiff(source: Source, text: str, name: str, voxel_size: float | None = N
                 f" {' x '.join(map(str, shape))}; give a stack of grey images, one for each plane"
             )
         if series.axes[0] in _NO_DEPTH:
-            notes.warn(
+            user_warnings.warn(
                 f"{text} says that its images are {_NO_DEPTH[series.axes[0]]}; they are taken for the planes "
                 "of a volume"
             )

@@ -13,14 +13,14 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.amounts import data_size
 from catalogs.errors import InputError
 from catalogs.storage.bounded import bound
 from catalogs.storage.store import zarr_store
 from catalogs.volumes.lazy import Reordered
 from catalogs.volumes.source import explained
-from catalogs.volumes.units import angstroms_in
+from catalogs.volumes.units import angstroms_in, factor_of
 from catalogs.volumes.volume import Binning, Contrast, Volume, cube
 
 #: Attribute for facts that OME-Zarr cannot express.
@@ -177,7 +177,7 @@ def _plain(
     for word in ("voxel_size", "voxel_spacing"):
         if word in attributes and not voxel and voxel_size is None:
             try:
-                voxel = [float(value) for value in np.ravel(attributes[word])]
+                voxel = [factor_of(attributes) * float(value) for value in np.ravel(attributes[word])]
             except (TypeError, ValueError) as error:
                 raise InputError(f"the attribute {word} of {text} must be in Å, e.g. 10.0") from error
     voxel = voxel * 3 if len(voxel) == 1 else voxel
@@ -193,7 +193,7 @@ def _in_order(array: zarr.Array[Any], attributes: dict[str, Any], text: str) -> 
     names = [str(name).lower() for name in named] if isinstance(named, list | tuple) else []
     if sorted(names) != ["x", "y", "z"] or names == [*"zyx"]:
         return read
-    notes.warn(f"the axes of {text} are called {', '.join(names)}; they are turned to z, y, x")
+    user_warnings.warn(f"the axes of {text} are called {', '.join(names)}; they are turned to z, y, x")
     return Reordered(read, (names.index("z"), names.index("y"), names.index("x")))
 
 
@@ -234,14 +234,17 @@ def _open_image(
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image["axes"]]
         scale, shift = _affine(_steps(image, level), len(axes))
         finest, _ = _affine(_steps(image, 0), len(axes))
-        names = [str(axis["name"]) for axis in axes]
+        names = [str(axis["name"]).lower() for axis in axes]
     except InputError:
         raise
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise InputError(f"{text} is not an OME-Zarr image: it has no proper multiscales") from error
-    space = [k for k, axis in enumerate(names) if axis in ("z", "y", "x")]
-    if not isinstance(array, zarr.Array) or array.ndim != len(names) or [names[k] for k in space] != [*"zyx"]:
+    space = [names.index(axis) for axis in "zyx" if names.count(axis) == 1]
+    if not isinstance(array, zarr.Array) or array.ndim != len(names) or len(space) != 3:
         raise InputError(f"{text} is not one volume: its axes are {', '.join(names)}, they must be z, y, x")
+    if space != sorted(space):
+        called = ", ".join(names[k] for k in sorted(space))
+        user_warnings.warn(f"the axes of {text} are called {called}; they are turned to z, y, x")
     long = [names[k] for k in range(len(names)) if k not in space and array.shape[k] != 1]
     if long:
         raise InputError(f"{text} is not one volume: it has several along {', '.join(long)}; give one")
@@ -250,8 +253,10 @@ def _open_image(
     _check_size(array, text)
     read = ZarrArray(array, text)
     units = [angstroms_in(str(axes[k].get("unit") or "angstrom")) for k in space]
+    if voxel_size is None and not any(axes[k].get("unit") for k in space):
+        user_warnings.warn(f"the axes of {text} state no unit; they are taken as Å")
     if None in units and voxel_size is None:
-        notes.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
+        user_warnings.warn(f"{text} has axes in {axes[space[0]].get('unit')}, so its voxel size is not known")
     unit = np.array([each or 0.0 for each in units])  # 0: pixels and unknown units have no known length
     z, y, x = (float(value) for value in shift[space] * unit)
     binning, contrast = _ours(attributes, label="image-label" in _ome(attributes))
@@ -260,7 +265,9 @@ def _open_image(
         kind = "box" if str(image.get("type", "")).lower() in _MEANS else None
         binning = Binning(round(float(factor[0]), 6), kind)  # type: ignore[arg-type]
     return Volume(
-        data=read if len(names) == 3 else Reordered(read, (space[0], space[1], space[2])),
+        data=read
+        if space == [0, 1, 2] == [*range(len(names))]
+        else Reordered(read, (space[0], space[1], space[2])),
         voxel_size=cube(text, scale[space] * unit) if voxel_size is None else voxel_size,
         origin=(x, y, z),
         name=str(_our_words(attributes).get("sample_id", name)),

@@ -274,9 +274,9 @@ class TestBadFiles:
         ("name", "reading", "writing"),
         [
             ("p.tbl", "files .tbl are dynamo", None),
-            ("p.pdf", "no file of particles", "'.pdf', which no particle list has"),
+            ("p.pdf", "not a file of particles", "'.pdf', which no particle list has"),
             ("p.txt", "may be imod-text .* or coords", "may be imod-text, deepfinder-text or shrec"),
-            ("p.json", "no file of particles", "may be copick or eman2"),
+            ("p.json", "not a file of particles", "may be copick or eman2"),
         ],
     )
     def test_unclear_ending(self, tmp_path: Path, name: str, reading: str, writing: str | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from tlgen.molecules.molecule import Molecule, centred
-from tlgen.scene.decorations import CLASS_NAMES, Bead
+from tlgen.scene.decoration_shapes import CLASS_NAMES, Bead
 from tlgen.scene.scene import Scene
 from tlgen.tilts.scheme import order
 

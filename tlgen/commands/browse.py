@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sys
 import webbrowser
 
 import click
 
 from catalogs.console import counted
 from catalogs.corpus.catalog import Catalog
+from catalogs.machine import has_screen
 
 
 def browse(url: str, port: int | None, show: bool) -> None:
@@ -47,10 +46,3 @@ def browse(url: str, port: int | None, show: bool) -> None:
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(browser, listening, port, ready))
-
-
-def has_screen() -> bool:
-    """Tell whether a window can be opened; else Python may start a browser of text in this terminal."""
-    if sys.platform in ("darwin", "win32"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -14,7 +14,7 @@ from catalogs.corpus.catalog import Catalog
 from catalogs.errors import IncompleteError, InputError
 from catalogs.intensity import normalise
 from catalogs.pages import charts, render
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.progress import Progress
 from catalogs.tomogram_look import SHELLS, TomogramLook, look_at
 from tlgen.recipes.from_series import Matched, match

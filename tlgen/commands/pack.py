@@ -7,7 +7,7 @@ import click
 from catalogs.progress import ProgressLine
 from tlgen import api
 from tlgen.recipes.recipe import Recipe
-from tlgen.runs.shortfall import shortfall
+from tlgen.runs.unplaced_molecules import shortfall
 from tlgen.scene.scene_file import check_target
 from tlgen.scene.view import describe
 

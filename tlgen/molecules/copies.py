@@ -18,6 +18,8 @@ from catalogs.errors import InputError
 _NEAREST = 2.4
 #: Share of atoms that may be closer: ions on symmetry axes, and clashes in low-resolution structures.
 _FEW = 0.05
+#: Atoms that may lie on others of the same name in any file.
+_SINGLE = 3
 #: Å; largest RMSD between copies of a rigid molecule. Coordinates in files are rounded to 0.001 Å.
 _SAME = 0.1
 
@@ -68,3 +70,31 @@ def _deviation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     u, _, vt = np.linalg.svd(a.T @ b)
     turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
     return float(np.sqrt(np.square(a @ turn - b).sum(axis=1).mean()))
+
+
+def refuse_atoms_twice(
+    path: Path, residues: NDArray[np.str_], names: NDArray[np.bytes_], xyz: NDArray[np.float64]
+) -> None:
+    """Refuse a file that holds its atoms twice, as after it was joined with itself.
+
+    Parameters
+    ----------
+    path
+        The file.
+    residues, names
+        (n,) a word for the residue of each atom, and its name.
+    xyz
+        (n, 3) its place in Å.
+
+    Raises
+    ------
+    InputError
+        If more than a few atoms have the residue, name and place of others.
+    """
+    keys = zip(residues.tolist(), names.tolist(), np.round(xyz, 2).tolist(), strict=True)
+    twice = len(xyz) - len({(residue, name, *place) for residue, name, place in keys})
+    if twice > max(_SINGLE, _FEW * len(xyz)):
+        raise InputError(
+            f"{path} has {twice:,} of its {len(xyz):,} atoms twice, with the same name and place; keep each "
+            "once"
+        )

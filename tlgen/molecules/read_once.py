@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from tlgen.molecules import array_cache, structures
 from tlgen.molecules.molecule import Molecule, from_arrays, to_arrays
 from tlgen.molecules.structures import Polymer
@@ -30,14 +30,14 @@ def structure(path_or_name: str | Path, assembly: str = "first") -> tuple[Molecu
     path = structures.locate(path_or_name)
 
     def read() -> dict[str, NDArray[Any]]:
-        with notes.heard() as told:
+        with user_warnings.heard() as told:
             molecule, chains = structures.load_with_polymers(path, assembly=assembly)
         return {**to_arrays(molecule), **_as_arrays(chains), "notes": _text(told)}
 
     content = [structures.checksum(path), str(path.resolve()), structures.name_of(path), assembly]
     found = array_cache.cached("structures", content, (__name__, *READERS), read)
     for text in _lines(found["notes"]):
-        notes.warn(text)
+        user_warnings.warn(text)
     return from_arrays(found), _as_polymers(found)
 
 

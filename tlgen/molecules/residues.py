@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.console import counted
 from catalogs.errors import InputError
 from tlgen.molecules import copies, elements, structure_file
@@ -95,7 +95,7 @@ class SelectedResidues:
 
 
 def read(path: Path, assembly: str) -> SelectedResidues:
-    """Read a file and select its residues and atoms; warn of surprises (:mod:`catalogs.notes`).
+    """Read a file and select its residues and atoms; warn of surprises (:mod:`catalogs.user_warnings`).
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def read(path: Path, assembly: str) -> SelectedResidues:
     residues = [each for found, _ in models for each in found]
     atoms = _joined(models)
     for text in told.notes(residues, atoms):
-        notes.warn(f"{path} {text}")
+        user_warnings.warn(f"{path} {text}")
     if not len(atoms.names):
         what = " and what has no element" if told.dummies else ""
         raise InputError(
@@ -335,3 +335,12 @@ def _number_in_polymer(atom: Any, residue: Any, number: int, told: _Told) -> int
     if number:
         told.mended[atom.element.name] += 1
     return int(gemmi.Element(symbol).atomic_number)
+
+
+def refuse_odd_places(kept: SelectedResidues, path: Path) -> None:
+    """Refuse atoms without coordinates, and a file that holds its atoms twice (InputError)."""
+    names, xyz, of = kept.atoms.names, kept.atoms.positions, kept.atoms.residue
+    if not np.isfinite(xyz).all():
+        raise InputError(f"{path} has atoms without coordinates; correct the file, or remove these atoms")
+    labels = [f"{r.chain} {r.residue.seqid} {r.residue.name}" for r in kept.residues]
+    copies.refuse_atoms_twice(path, np.array(labels)[of], names, xyz)

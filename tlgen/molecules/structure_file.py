@@ -124,6 +124,7 @@ def _nothing(structure: Any) -> Contents:
 def _of_pdb(content: bytes) -> Contents:
     import gemmi
 
+    _refuse_unreadable_places(content)
     structure = gemmi.read_pdb_string(with_elements(content))
     structure.merge_chain_parts()
     stated = {each.name: each for each in structure.assemblies}
@@ -142,6 +143,18 @@ def _of_pdb(content: bytes) -> Contents:
         ]
 
     return Contents(structure, tuple(stated), parts)
+
+
+def _refuse_unreadable_places(content: bytes) -> None:
+    """Refuse coordinates that are no numbers, such as ``********``, which gemmi reads as 0 (ValueError)."""
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line[:6].upper() in (b"ATOM  ", b"HETATM"):
+            try:
+                float(line[30:38]), float(line[38:46]), float(line[46:54])
+            except ValueError:
+                raise ValueError(
+                    f"the atom in line {number} has no three numbers in columns 31 to 54"
+                ) from None
 
 
 def with_elements(content: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from catalogs.plausible import impossible
+from catalogs.usual_values import impossible
 
 # Da, of the smallest molecule that a recipe may ask for; Å³ per Da at 1.35 g/cm³.
 _LEAST_MASS, _VOLUME_OF_A_DALTON = 10e3, 1.23

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from catalogs.errors import InputError
-from catalogs.plausible import USUAL, doubt
 from catalogs.schema import parse_tilt_series
+from catalogs.usual_values import USUAL, doubt
 from tlgen.recipes.drawn import Range
 from tlgen.recipes.recipe import Recipe
-from tlgen.scene.decorate import Decorations
+from tlgen.scene.place_decorations import Decorations
 
 
 def doubts(recipe: Recipe) -> dict[str, list[str]]:
@@ -20,7 +20,7 @@ def doubts(recipe: Recipe) -> dict[str, list[str]]:
     Returns
     -------
     dict
-        Quantity -> sentences of :func:`catalogs.plausible.doubt`, one for each place in the recipe.
+        Quantity -> sentences of :func:`catalogs.usual_values.doubt`, one for each place in the recipe.
     """
     found: dict[str, list[str]] = {}
     for quantity, words in _found(recipe):

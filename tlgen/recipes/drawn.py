@@ -15,8 +15,8 @@ from pydantic import (
 )
 
 from catalogs.console import nearest
-from catalogs.plausible import USUAL, impossible
 from catalogs.schema import Acquisition
+from catalogs.usual_values import USUAL, impossible
 from tlgen.recipes.units import in_unit
 
 Scalar = bool | int | float | str

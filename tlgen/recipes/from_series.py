@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.atomic_write import replacing
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
@@ -99,7 +99,7 @@ def match(
         raise InputError(f"{to} must end in .yaml; give another name")
     series = read_one(path)
     if not series.ordered:
-        notes.warn(
+        user_warnings.warn(
             f"{path} {series.doubt}: the order of the file is used; correct the recipe if this is wrong"
         )
     if to is not None and Path(to).exists():

@@ -20,14 +20,14 @@ from pydantic import (
 )
 
 from catalogs.console import nearest
-from catalogs.plausible import USUAL
 from catalogs.schema import Acquisition, Split
+from catalogs.usual_values import USUAL
 from tlgen.molecules.structure_file import is_map
 from tlgen.recipes.bounds import check_box, check_count, check_samples
 from tlgen.recipes.drawn import Drawn, Grid, Range
 from tlgen.recipes.units import in_unit
 from tlgen.reconstruct.settings import Reconstruction
-from tlgen.scene.decorate import Decorations
+from tlgen.scene.place_decorations import Decorations
 
 
 class _Strict(BaseModel):

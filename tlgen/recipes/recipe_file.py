@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 import catalogs
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.console import nearest
 from catalogs.errors import InputError
 from catalogs.schema import parse_tilt_series
@@ -316,7 +316,7 @@ def _with_tilts_in_words(recipe: Recipe, paths: Sequence[Path]) -> Recipe:
                         f"{found} "
                         f"{each.doubt}; write them as text in the order in which they were taken"
                     )
-                notes.warn(
+                user_warnings.warn(
                     f"{taken}; if this is wrong, write the tilts as text in the order in which they "
                     "were taken"
                 )

@@ -18,7 +18,7 @@ from tlgen.recipes.drawn import QUALITIES, Range
 from tlgen.recipes.recipe import Group, Keep, Packing, Recipe
 from tlgen.recipes.recipe_file import in_words
 from tlgen.reconstruct.settings import Reconstruction
-from tlgen.scene.decorate import Decorations
+from tlgen.scene.place_decorations import Decorations
 from tlgen.simulate.microscope import detectors
 from tlgen.tilts.scheme import steps_meet
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from catalogs import notes
+from catalogs import user_warnings
 from catalogs.errors import InputError
-from catalogs.plausible import USUAL, doubt, refuse_unusual
 from catalogs.progress import Progress, Silent
+from catalogs.usual_values import USUAL, doubt, refuse_unusual
 from catalogs.volumes import Binning, Volume, open_stack, write_mrc, write_ome_zarr
 from tlgen.reconstruct import ctf, wbp
 from tlgen.reconstruct.settings import Reconstruction
@@ -136,7 +136,7 @@ def reconstruct_file(
         )
     moves = _moves(stack, count, request)
     if angles.lower().endswith((".tomostar", ".xml")):
-        notes.warn(
+        user_warnings.warn(
             f"{angles}: Warp counts tilts the other way round from IMOD unless it was told otherwise, "
             f"which the "
             "file does not say; if the tomogram has the wrong hand, add `negate_angles`"

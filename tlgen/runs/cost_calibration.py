@@ -16,7 +16,7 @@ from typing import Any
 from catalogs import seeds
 from catalogs.corpus.catalog import Catalog
 from catalogs.errors import InputError
-from catalogs.private import private_folder, scratch_folder
+from catalogs.private_folders import private_folder, scratch_folder
 from catalogs.schema import ClassInfo
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import DATA_VERSION, SampleSpec
@@ -84,9 +84,9 @@ def _corpus(recipe: Recipe, budget: float) -> Iterator[tuple[str, list[prepare_s
     with scratch_folder("tlgen-plan-") as folder:
         url = str(Path(folder) / "corpus")
         infos = [ClassInfo(name=name, label=k, radius=1.0) for k, name in enumerate(recipe.targets, start=1)]
-        from tlgen.scene import decorate
+        from tlgen.scene import place_decorations
 
-        infos = [*infos, *decorate.class_infos(recipe.decorations, infos)]
+        infos = [*infos, *place_decorations.class_infos(recipe.decorations, infos)]
         Catalog.create(url, classes=infos, recipe={}, name=recipe.name)
         until = time.monotonic() + budget
         prepared: list[prepare_structures.Prepared] = []

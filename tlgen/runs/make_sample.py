@@ -24,9 +24,9 @@ from tlgen.molecules.library import CorpusLibrary, open_catalog
 from tlgen.packing.quantities import Concentration, Counts, Fill, Ratio, Saturation
 from tlgen.recipes.recipe import Packing
 from tlgen.recipes.samples import STAGES, SampleSpec
-from tlgen.runs import shortfall
+from tlgen.runs import unplaced_molecules
 from tlgen.runs.prepare_structures import Prepared, permanent
-from tlgen.scene import decorate, labels
+from tlgen.scene import labels, place_decorations
 from tlgen.scene.density import density
 from tlgen.scene.scene import Scene
 from tlgen.tilts import misalignment
@@ -102,7 +102,7 @@ def pack(url: str, spec: SampleSpec, prepared: list[Prepared], class_names: tupl
         return made
     packed = pack_scene(url, spec, prepared, class_names)
     with permanent():  # without targets, hours of simulation would be useless
-        shortfall.refuse_nothing_placed(packed.scene, CorpusLibrary(url))
+        unplaced_molecules.refuse_nothing_placed(packed.scene, CorpusLibrary(url))
     return packed
 
 
@@ -118,7 +118,7 @@ def empty_scene(spec: SampleSpec, class_names: tuple[str, ...]) -> Scene:
 
     acq, nothing = spec.acquisition, np.zeros(0)
     z, y, x = (n * acq.voxel_size for n in spec.shape)
-    decorations, asked = decorate.place(spec.decorations, (x, y, z), seed=spec.stream("decorations"))
+    decorations, asked = place_decorations.place(spec.decorations, (x, y, z), seed=spec.stream("decorations"))
     scene = Scene(
         spec.shape, acq.voxel_size, (), (), (), (), class_names, nothing.astype(np.int64),
         nothing.reshape(0, 3), nothing.reshape(0, 4), decorations=decorations, asked=asked,
@@ -315,7 +315,7 @@ def finish(
             },
         )
     )
-    short = shortfall.shortfall(scene, packed.occupancy, spec.packing)
+    short = unplaced_molecules.shortfall(scene, packed.occupancy, spec.packing)
     return Made(record, here=True, short=tuple(short))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalogs import notes, seeds
+from catalogs import seeds, user_warnings
 from catalogs.corpus.catalog import Catalog
 from catalogs.distractors import paper_distractors
 from catalogs.errors import InputError
@@ -26,8 +26,8 @@ from tlgen.molecules.library import open_catalog
 from tlgen.molecules.molecule import Molecule, from_arrays, to_arrays
 from tlgen.recipes.recipe import Distractor, Recipe, Structure, Variants
 from tlgen.recipes.samples import DATA_VERSION
-from tlgen.runs import shortfall
-from tlgen.scene import decorate
+from tlgen.runs import unplaced_molecules
+from tlgen.scene import place_decorations
 from tlgen.simulate import checks
 from tlgen.simulate.multislice import displaced_ice
 
@@ -205,7 +205,7 @@ def read_structure(structure: Structure, *, tell: bool = False) -> Molecule:
     content = [structures.checksum(path), str(path.resolve()), structures.name_of(path), words]
     found = array_cache.cached("maps", content, _FITTERS, lambda: _fitted(structure))
     for text in found["notes"].tolist():
-        notes.warn(text)
+        user_warnings.warn(text)
     if tell:
         _log.info(f"  {found['summary']}")
     return from_arrays(found)
@@ -216,7 +216,7 @@ def _fitted(structure: Structure) -> dict[str, NDArray[Any]]:
     from tlgen.molecules.pseudoatoms import load_map
 
     mass = None if structure.mass is None else structure.mass * 1e3
-    with notes.heard() as told:
+    with user_warnings.heard() as told:
         model = load_map(
             structure.map or "", contour=structure.contour, resolution=structure.resolution, mass=mass
         )
@@ -247,7 +247,7 @@ def refuse_targets_among_distractors(recipe: Recipe) -> None:
 def refuse_small_boxes(recipe: Recipe) -> None:
     """Refuse a recipe with a box that none of its targets fits into (InputError), before anything is made."""
     targets = (s for target in recipe.targets.values() for s in target.structures)
-    shortfall.refuse_small_boxes(recipe, (read_structure(structure) for structure in targets))
+    unplaced_molecules.refuse_small_boxes(recipe, (read_structure(structure) for structure in targets))
 
 
 def already_prepared(catalog: Catalog, preparation: Preparation) -> Prepared | None:
@@ -310,7 +310,7 @@ def prepare(url: str, preparation: Preparation, slices: Sequence[float] | None =
     computed, so that no tilt has to wait for them.
     """
     catalog = open_catalog(url)
-    with notes.silent():  # the driver has reported it
+    with user_warnings.silent():  # the driver has reported it
         made = molecules(preparation)
     for each in made:
         catalog.put_molecule(each.digest, to_arrays(each))
@@ -346,4 +346,4 @@ def class_infos(recipe: Recipe) -> list[ClassInfo]:
     for label, (name, target) in enumerate(recipe.targets.items(), start=1):
         radii = [read_structure(structure, tell=True).radius for structure in target.structures]
         infos.append(ClassInfo(name=name, label=label, radius=round(float(np.mean(radii)), 1)))
-    return [*infos, *decorate.class_infos(recipe.decorations, infos)]
+    return [*infos, *place_decorations.class_infos(recipe.decorations, infos)]

@@ -16,7 +16,7 @@ from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.samples import SampleSpec, expand
 from tlgen.runs import make_sample, prepare_structures
 from tlgen.runs.costs import like
-from tlgen.scene import decorate
+from tlgen.scene import place_decorations
 from tlgen.simulate.engine import engine
 
 
@@ -36,13 +36,13 @@ def check_recipe(recipe: Recipe) -> None:
         entry.
     """
     classes = [ClassInfo(name=name, label=k, radius=1.0) for k, name in enumerate(recipe.targets, start=1)]
-    decorate.class_infos(recipe.decorations, classes)
+    place_decorations.class_infos(recipe.decorations, classes)
     heights = set()
     for spec in expand(recipe, {}):
         engine(spec.acquisition.engine).check(spec.acquisition)
         heights.add(spec.shape[0] * spec.acquisition.voxel_size)
     for height in sorted(heights):
-        decorate.check_fit(recipe.decorations, height)
+        place_decorations.check_fit(recipe.decorations, height)
     if find_spec("prody") is None and any(target.variants.number for target in recipe.targets.values()):
         raise InputError(modes.NEEDS_PRODY)
     prepare_structures.check_sources(recipe, prepare_structures.all_structures(recipe))

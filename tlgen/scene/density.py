@@ -9,7 +9,7 @@ from scipy import ndimage
 from catalogs.errors import InputError
 from tlgen.molecules.envelope import SIGMA_OF_RESOLUTION, atom_masses, share
 from tlgen.molecules.molecule import Library
-from tlgen.scene import decoration_matter
+from tlgen.scene import decoration_density
 from tlgen.scene.materials import GRAMS_PER_CM3
 from tlgen.scene.scene import Grid, Scene
 
@@ -62,8 +62,8 @@ def density(
         add(scene.atoms(i, library), atom_masses(library[scene.digests[scene.which[i]]].points))
     spacing = min(voxel / 2, 4.0)
     for decoration in scene.decorations:
-        mass = decoration_matter.Density(lambda material: material.density / GRAMS_PER_CM3)
-        for points, masses in decoration_matter.integrate(decoration, scene.box, spacing, [mass]):
+        mass = decoration_density.Density(lambda material: material.density / GRAMS_PER_CM3)
+        for points, masses in decoration_density.integrate(decoration, scene.box, spacing, [mass]):
             add(points, masses[:, 0])
     # sharing out is a triangular filter of variance voxel²/6; the Gaussian does the rest
     rest = np.sqrt(sigma**2 - voxel**2 / 6) / voxel

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from catalogs.errors import InputError
 from tlgen.molecules.envelope import ENCLOSED, RESOLUTION, envelope
 from tlgen.molecules.molecule import Library
-from tlgen.scene.decorations import Decoration
+from tlgen.scene.decoration_shapes import Decoration
 from tlgen.scene.scene import Grid, Scene
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from catalogs import particles
 from tlgen.molecules.molecule import Library
-from tlgen.scene.decorations import Decoration
+from tlgen.scene.decoration_shapes import Decoration
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from catalogs.errors import InputError
 from catalogs.storage.store import Store
 from catalogs.volumes import write_mrc
 from tlgen.molecules.molecule import Library, Molecule, from_arrays, to_arrays
-from tlgen.scene.decorations import from_dict, to_dict
+from tlgen.scene.decoration_shapes import from_dict, to_dict
 from tlgen.scene.density import density
 from tlgen.scene.scene import Scene
 

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from tlgen.molecules.molecule import Library, Molecule
-from tlgen.scene.decorations import nearest
+from tlgen.scene.decoration_shapes import nearest
 from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope import detectors, ice
 from tlgen.simulate.microscope.potentials import KNOWN_ELEMENTS

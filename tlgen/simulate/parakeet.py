@@ -32,11 +32,11 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from catalogs.errors import InputError
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.schema import Acquisition
 from catalogs.seeds import seed as seed_of
 from tlgen.molecules.molecule import Library
-from tlgen.scene import decoration_matter
+from tlgen.scene import decoration_density
 from tlgen.scene.scene import Scene
 from tlgen.simulate import checks
 from tlgen.simulate import devices as gpu
@@ -136,7 +136,7 @@ class Parakeet:
     def memory(self, scene: Scene, library: Library, acq: Acquisition) -> int:
         """Estimate the bytes that one call needs on top of the interpreter and the library."""
         grid = _grid(scene, acq)
-        atoms = count_atoms(scene, library) + decoration_matter.count_atoms(scene.decorations, scene.box)
+        atoms = count_atoms(scene, library) + decoration_density.count_atoms(scene.decorations, scene.box)
         atoms += round(1.5 * contamination.expected_atoms(scene, acq))  # their number is random
         return grid.nx * grid.ny * _BYTES_PER_PIXEL + atoms * _BYTES_PER_ATOM
 

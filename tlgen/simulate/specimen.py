@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
 from tlgen.molecules.molecule import Library, Molecule
-from tlgen.scene import decoration_matter
+from tlgen.scene import decoration_density
 from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope.potentials import KNOWN_ELEMENTS
 
@@ -40,7 +40,7 @@ def check_count(scene: Scene) -> None:
     InputError
         Gives the number of atoms, and says what to do.
     """
-    number = decoration_matter.count_atoms(scene.decorations, scene.box)
+    number = decoration_density.count_atoms(scene.decorations, scene.box)
     if number > MOST_ATOMS:
         kinds = ", ".join(sorted({decoration.class_name for decoration in scene.decorations}))
         raise InputError(
@@ -101,5 +101,5 @@ def placed_decorations(scene: Scene, angle: float) -> Iterator[tuple[NDArray[np.
     """Yield the decorations' atoms at a tilt, in portions: elements, and positions as in :func:`placed`."""
     matrix = tilt_rotation(angle).as_matrix().T.astype(np.float32)
     for decoration in scene.decorations:
-        for elements, xyz in decoration_matter.atoms(decoration, scene.box):
+        for elements, xyz in decoration_density.atoms(decoration, scene.box):
             yield elements, xyz @ matrix

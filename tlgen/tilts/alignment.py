@@ -77,7 +77,9 @@ def read_alignment(path: str | Path) -> Alignment:
 def read_text(file: Path) -> str:
     """Read a text file whatever its encoding (InputError)."""
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        content = file.read_bytes()
+        marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return content.decode("utf-16" if marked else "utf-8-sig", errors="replace")
     except FileNotFoundError:
         raise InputError(f"there is no file {file}") from None
     except OSError as error:

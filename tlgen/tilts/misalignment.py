@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
-from tlgen.scene.decorations import Bead, CarbonEdge, Decoration, Sheet, Vector, Vesicle
+from tlgen.scene.decoration_shapes import Bead, CarbonEdge, Decoration, Sheet, Vector, Vesicle
 from tlgen.scene.scene import Scene
 from tlgen.tilts.scheme import Tilt, TiltError
 

@@ -57,11 +57,23 @@ def read_mdoc(file: Path, content: str) -> AcquiredSeries:
         taken=tuple(taken) if taken else (),
         ordered=taken is not None,
         doubt=doubt,
-        pixel_size=positive(first("PixelSpacing")),
+        pixel_size=_pixel_size(file, first("PixelSpacing"), _each(file, images, "PixelSpacing")),
         voltage=positive(first("Voltage")),
         defocus=defocus,
         tilt_axis=float(title[1]) if title else first("RotationAngle"),
     )
+
+
+def _pixel_size(file: Path, stated: float | None, of_images: Sequence[float] | None) -> float | None:
+    """Return the pixel size in Å; InputError if the images have others than the whole series."""
+    size = positive(stated)
+    for k, other in enumerate(of_images or ()):
+        if size is not None and other > 0 and abs(other - size) > 0.01 * size:
+            raise InputError(
+                f"{file} states pixels of {size:g} Å and, for the image {k}, of {other:g} Å (PixelSpacing); "
+                "correct the wrong one"
+            )
+    return size
 
 
 def _sections(content: str) -> tuple[dict[str, str], list[dict[str, str]]]:

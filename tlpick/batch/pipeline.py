@@ -43,8 +43,8 @@ from tlpick.batch.files import (
 )
 from tlpick.batch.identity import checksum, stamp
 from tlpick.batch.save_segmentation import SegmentationFormat, save_segmentation
-from tlpick.evaluation.cut import Cut, decide
 from tlpick.evaluation.fit_check import check_fit
+from tlpick.evaluation.pick_selection import Cut, decide
 from tlpick.evaluation.wrong_share import add_wrong_share
 from tlpick.network.geometry import Triple
 from tlpick.network.localisation.localise import Options

@@ -31,7 +31,7 @@ from catalogs.schema import ClassInfo
 from catalogs.score_calibration import Expectation
 from tlpick.batch.files import ALL, DONE, PARTICLES, RUN, absolute, write_json
 from tlpick.batch.pipeline import Failed, Picked, Settings, job_of, read_done
-from tlpick.evaluation.cut import ClassCut, Cut, decide
+from tlpick.evaluation.pick_selection import ClassCut, Cut, decide
 from tlpick.network.picks import above
 
 

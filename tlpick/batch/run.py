@@ -18,13 +18,13 @@ from catalogs.console import counted
 from catalogs.errors import InputError
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, read_card
-from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
 from catalogs.progress import Line, Progress, progress_of
 from catalogs.score_calibration import Expectation
+from catalogs.usual_values import doubts_of_model, refuse_impossible, refuse_unusual
 from tlpick.batch.files import ALL, PARTICLES
 from tlpick.batch.pipeline import Failed, Picked, Settings, TomogramResult, attempt
 from tlpick.batch.results import Lists, collect
-from tlpick.evaluation.cut import Cut, other_hand, sentence
+from tlpick.evaluation.pick_selection import Cut, other_hand, sentence
 from tlpick.network.picks import refuse_unknown_classes, thresholds
 from tlpick.network.tomograms.inputs import Selection, Tomogram, expand, named
 from tlpick.output.next_step import next_step

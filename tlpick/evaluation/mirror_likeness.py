@@ -13,8 +13,10 @@ radius, outside the missing wedge.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,8 @@ LOW, HIGH = 0.65, 0.3
 _REACH, _STEP, _FINER = 0.3, 0.15, 0.07
 #: Number of the best shifts of the coarse search that are refined.
 _AGAIN = 2
+#: Picks that are compared at a time: one product of large matrices is quicker than many of small ones.
+_TOGETHER = 16
 #: A frequency is in the missing wedge if its power is less than this share of its shell's median.
 _EMPTY = 0.02
 #: Oversampling of the Fourier transform of the mean.
@@ -123,19 +127,42 @@ def _compared(
     steps = np.arange(-_REACH, _REACH + 1e-6, _STEP) * radius
     shifts = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     near = np.vstack([np.zeros(3), np.eye(3), -np.eye(3)]) * _FINER * radius
-    waves = np.exp(2j * np.pi * (frequency[rough] @ shifts.T)).astype(np.complex64)
+    at_rough, at_fine = (_waves(frequency[where], shifts) for where in (rough, fine))
+    at_near = _waves(frequency[fine], near)
     best = []
-    for spectrum in spectra:
-        pair = []
-        for each in (spectrum, _mirrored(spectrum)):
-            first = banks[0] @ _halves(_unit(each[rough])[:, None] * waves)
-            top = np.argsort(-first.max(axis=0))[:_AGAIN]
-            closer = (shifts[top][:, None] + near).reshape(-1, 3)
-            wave = np.exp(2j * np.pi * (frequency[fine] @ closer.T)).astype(np.complex64)
-            pair.append(float((banks[1] @ _halves(_unit(each[fine])[:, None] * wave)).max()))
-        best.append(pair)
-    straight, mirrored = np.array(best).T
+    for group in _groups(spectra):
+        both = [each for spectrum in group for each in (spectrum, _mirrored(spectrum))]
+        first = _best(banks[0], _units(both, rough)[:, :, None] * at_rough[:, None])
+        top = np.argsort(-first, axis=1)[:, :_AGAIN]
+        closer = at_fine[:, top][..., None] * at_near[:, None, None]
+        second = _best(banks[1], _units(both, fine)[:, :, None] * closer.reshape(*closer.shape[:2], -1))
+        best.append(second.max(axis=1).reshape(-1, 2))
+    straight, mirrored = np.concatenate(best).T.astype(np.float64)
     return Hands(straight, mirrored)
+
+
+def _groups(spectra: Iterable[Spectrum]) -> Iterator[list[Spectrum]]:
+    """Take some spectra at a time."""
+    rest = iter(spectra)
+    while group := list(islice(rest, _TOGETHER)):
+        yield group
+
+
+def _waves(frequency: Floats, shifts: Floats) -> Spectrum:
+    """Return (frequencies, shifts) phases that move a pick by each shift."""
+    return np.exp(2j * np.pi * (frequency @ shifts.T)).astype(np.complex64)
+
+
+def _units(spectra: list[Spectrum], where: NDArray[np.bool_]) -> Spectrum:
+    """Return (frequencies, spectra) of unit length each."""
+    return np.stack([_unit(spectrum[where]) for spectrum in spectra], axis=1)
+
+
+def _best(bank: Real, spectra: Spectrum) -> Real:
+    """Correlate (frequencies, picks, shifts) with all orientations; returns the best, (picks, shifts)."""
+    _, picks, shifts = spectra.shape
+    columns = _halves(spectra.reshape(len(spectra), picks * shifts))
+    return np.asarray((bank @ columns).max(axis=0).reshape(picks, shifts))
 
 
 def turns(n: int) -> Floats:
@@ -179,7 +206,7 @@ def _seen(power: Real) -> NDArray[np.bool_]:
     return np.asarray(seen & _mirrored(seen))
 
 
-def _mirrored(half: NDArray[np.generic]) -> NDArray[np.generic]:
+def _mirrored(half: NDArray[Any]) -> NDArray[Any]:
     """Mirror a volume at its central z plane (voxel n / 2), given the half of its Fourier transform."""
     return half[np.r_[0, len(half) - 1 : 0 : -1]]
 

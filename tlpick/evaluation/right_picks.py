@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from tlpick.evaluation.cut import WRONG_MOST
+from tlpick.evaluation.pick_selection import WRONG_MOST
 
 
 @dataclass(frozen=True)

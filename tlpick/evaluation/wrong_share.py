@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catalogs.model_file import ModelCard
-from tlpick.evaluation.cut import LIKENESS, MIRROR, WRONG, WRONG_MOST
 from tlpick.evaluation.decoys import estimate_wrong
 from tlpick.evaluation.mirror_contest import ENOUGH, contest
 from tlpick.evaluation.mirror_likeness import compare
+from tlpick.evaluation.pick_selection import LIKENESS, MIRROR, WRONG, WRONG_MOST
 from tlpick.network.tomograms.intake import Prepared
 
 Floats = NDArray[np.float64]
@@ -52,8 +52,8 @@ def add_wrong_share(
     Parameters
     ----------
     table
-        Picks of the tomogram. The column :data:`~tlpick.evaluation.cut.WRONG` is added, and, if the mirror
-        image was compared, ``WRONG_MOST``, ``LIKENESS`` and ``MIRROR`` too.
+        Picks of the tomogram. The column :data:`~tlpick.evaluation.pick_selection.WRONG` is added, and, if
+        the mirror image was compared, ``WRONG_MOST``, ``LIKENESS`` and ``MIRROR`` too.
     chance
         Picks in all decoys of the tomogram.
     card

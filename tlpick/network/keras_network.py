@@ -11,7 +11,7 @@ from catalogs.errors import InputError
 from catalogs.machine import require_backend
 from catalogs.model_archive import ModelRefused
 from catalogs.model_file import ModelCard, check, read_card, read_network, require
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.schema import ClassInfo
 from tlpick.network.geometry import Graph, read_graph
 

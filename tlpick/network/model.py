@@ -22,7 +22,6 @@ from catalogs.model_sources import find_model
 from catalogs.progress import Progress, progress_of
 from catalogs.threads import allowed_threads, pool
 from catalogs.volumes import Volume
-from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.keras_network import in_float32, load_keras
 from tlpick.network.localisation.budget import blocks_within
@@ -34,6 +33,7 @@ from tlpick.network.tiles import Box, plan
 from tlpick.network.tomograms.inputs import Tomogram
 from tlpick.network.tomograms.intake import Prepared, Preprocessing, prepare
 from tlpick.network.tomograms.scratch import Scratch
+from tlpick.network.voxel_classes import add_probabilities
 
 if TYPE_CHECKING:
     import dask.array as da

@@ -16,7 +16,6 @@ from catalogs.errors import InputError
 from catalogs.model_file import fingerprint
 from catalogs.schema import ClassInfo
 from catalogs.threads import pool
-from tlpick.network.decide import Rule, add_probabilities
 from tlpick.network.fuse import joined
 from tlpick.network.geometry import Graph, Node, read_graph
 from tlpick.network.keras_network import load_keras
@@ -25,6 +24,7 @@ from tlpick.network.orientations import SYMMETRIES, turned
 from tlpick.network.sweep import sweep
 from tlpick.network.tiles import Box, Tiling
 from tlpick.network.tomograms.scratch import Scratch
+from tlpick.network.voxel_classes import Rule, add_probabilities
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,26 +81,41 @@ def write_curation(picks: Picks) -> Path | None:
     if not len(rows):
         (place / CURATE).unlink(missing_ok=True)
         return None
-    chosen = choice(rows)
-    write_text(
-        place / CURATE,
-        pages.page(
-            "curate.html",
-            title=f"Accept and reject: {', '.join(page.radii)}",
-            picks=[
-                [p.tomogram, p.class_name, p.label, p.x, p.y, p.z, p.score, int(p.kept), p.near]
-                for p in chosen
-            ],
-            sheets=sheets(pictures),
-            columns=COLUMNS,
-            rows=ROWS,
-            edge=EDGE,
-            left_out=len(every) - len(rows),
-            # decisions belong to these picks, wherever the folder lies
-            key=digest([[p.tomogram, p.class_name, p.x, p.y, p.z] for p in chosen]),
-        ),
-    )
+    title = f"Accept and reject: {', '.join(page.radii)}"
+    write_text(place / CURATE, curation_page(title, choice(rows), pictures, len(every) - len(rows)))
     return place / CURATE
+
+
+def curation_page(
+    title: str, chosen: Sequence[Pick], pictures: Sequence[NDArray[np.uint8]], left_out: int = 0
+) -> str:
+    """Make the page of some picks.
+
+    Parameters
+    ----------
+    title
+        Of the page.
+    chosen
+        The picks.
+    pictures
+        Of each pick, (EDGE, 3 EDGE), in the same order.
+    left_out
+        Number of picks that are not shown.
+    """
+    return pages.page(
+        "curate.html",
+        title=title,
+        picks=[
+            [p.tomogram, p.class_name, p.label, p.x, p.y, p.z, p.score, int(p.kept), p.near] for p in chosen
+        ],
+        sheets=sheets(pictures),
+        columns=COLUMNS,
+        rows=ROWS,
+        edge=EDGE,
+        left_out=left_out,
+        # decisions belong to these picks, wherever the folder lies
+        key=digest([[p.tomogram, p.class_name, p.x, p.y, p.z] for p in chosen]),
+    )
 
 
 def choice(table: pd.DataFrame) -> list[Pick]:

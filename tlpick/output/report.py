@@ -24,7 +24,7 @@ from catalogs.volumes.once import open_once
 from tlpick.batch.files import CURATE, REPORT
 from tlpick.batch.run_folder import Picks
 from tlpick.evaluation.matching import Score
-from tlpick.output.cuts import curves, with_steps
+from tlpick.output.cut_curves import curves, with_steps
 from tlpick.output.mean_pictures import means
 from tlpick.output.orthoview import SMOOTH, orthoview, slices_averaged
 from tlpick.output.page import Page, Tomogram, page_of

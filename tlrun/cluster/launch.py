@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catalogs.errors import InputError
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from tlrun.cluster import security
 from tlrun.cluster.cluster_file import Address, Gpu, Kubernetes, Local, Pool, Queue, Threads
 from tlrun.memory import share_of

@@ -14,7 +14,7 @@ from rich.live import Live
 from catalogs.amounts import data_size, duration
 from catalogs.progress import Progress as Shown
 from catalogs.progress import Silent, two_rows
-from tlrun.account import Failure, Progress
+from tlrun.fan_out_report import Failure, Progress
 from tlrun.reporting.estimate import Work, seconds_left, share_done
 from tlrun.reporting.journal import Journal
 

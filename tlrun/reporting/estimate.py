@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tlrun.account import Progress
+from tlrun.fan_out_report import Progress
 
 #: Share of the remaining work that must be of a kind that has finished before; else no time is shown.
 _KNOWN = 0.5

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any
 
 from catalogs.errors import InputError
-from tlrun.account import Failure
+from tlrun.fan_out_report import Failure
 
 _log = logging.getLogger(__name__)
 

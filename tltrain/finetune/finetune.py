@@ -24,20 +24,21 @@ from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.data.augment import Augmentation
 from tltrain.data.sampling import Sampling
 from tltrain.data.stream import Mixed, PatchStream, open_stream, open_stream_of
-from tltrain.finetune import data
+from tltrain.finetune import training_material
 from tltrain.finetune.annotated_tomograms import PreprocessedTomogram, prepare_tomograms
 from tltrain.finetune.annotations import Annotations
-from tltrain.finetune.data import Material
 from tltrain.finetune.evaluation import Assessment, assess, assess_start, outcome_of, score_of
 from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.page import facts_of
 from tltrain.finetune.settings import FineTuning, check
+from tltrain.finetune.training_material import Material
 from tltrain.networks.architectures import Architecture, architecture
 from tltrain.reporting.journal import Journal, journal_of
 from tltrain.reporting.progress import Progress
 from tltrain.training import checkpoint, loop
 from tltrain.training.cards import history, keras_file, now, plain, software
 from tltrain.training.checkpoint import State
+from tltrain.training.corpus_checks import check_usual
 from tltrain.training.fit import (
     alone,
     partial_folder,
@@ -51,7 +52,6 @@ from tltrain.training.learner import Learner, Optimisation, slow_here
 from tltrain.training.loop import ValidationResult
 from tltrain.training.losses import loss_of
 from tltrain.training.settings import check_patch
-from tltrain.training.targets_there import check_usual
 from tltrain.training.validation import Validation
 
 _log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def finetune(
     preprocessing
         How the tomograms are preprocessed for the model; None: they must fit as they are.
     held_out
-        Names of held-out tomograms; see :func:`tltrain.finetune.data.gather`.
+        Names of held-out tomograms; see :func:`tltrain.finetune.training_material.gather`.
     memory
         Bytes that the preprocessing of a tomogram may use.
     prepared
@@ -149,15 +149,15 @@ def finetune(
     target = target_of(to, model)
     standing = standing_model(target)
     parent = fingerprint(model)
-    settings = data.settled(settings, card, say)
-    material = data.gather(card, annotations, held_out, settings, say)
+    settings = training_material.settled(settings, card, say)
+    material = training_material.gather(card, annotations, held_out, settings, say)
     partial = partial_folder(target)
     with alone(partial), swept_if_refused(partial):
         folder = prepared or partial / "tomograms"
         tomograms = prepare_tomograms(
             material.train.places, card, preprocessing, folder, memory=memory, say=say
         )
-        held = data.held_out(material, settings, preprocessing, folder, memory, say)
+        held = training_material.held_out(material, settings, preprocessing, folder, memory, say)
         identity = _identity(parent, material, tomograms, settings, preprocessing)
         if standing is not None and standing.training.get("fingerprint") == identity:
             say(f"{target} is already fine-tuned with these settings on these annotations")
@@ -171,7 +171,7 @@ def finetune(
 
         before = _copy(load_keras(model), arch, card)
         stream = _stream(material, tomograms, settings, patch, before, say)
-        known = data.simulated(material)
+        known = training_material.simulated(material)
         learner = Learner(
             lambda: _copy(before, arch, card, fresh=settings.from_scratch, seed=settings.seed),
             _optimisation(settings, arch, material, tomograms),
@@ -230,12 +230,14 @@ def baseline(
     """
     check(settings)
     card = read_card(model)
-    settings = data.settled(settings, card, lambda _: None)
-    material = data.gather(card, annotations, held_out, settings, lambda _: None)
-    held = data.held_out(material, settings, preprocessing or Preprocessing(), prepared, memory, say)
+    settings = training_material.settled(settings, card, lambda _: None)
+    material = training_material.gather(card, annotations, held_out, settings, lambda _: None)
+    held = training_material.held_out(
+        material, settings, preprocessing or Preprocessing(), prepared, memory, say
+    )
     before = _copy(load_keras(model), architecture(card.network), card)
     say(f"evaluating {card.name} before fine-tuning")
-    known = data.simulated(material)
+    known = training_material.simulated(material)
     return assess_start(before, known, held, card).facts
 
 
@@ -271,7 +273,7 @@ def _stream(
 ) -> PatchStream | Mixed:
     """Open the stream of patches."""
     simulated, real = _divide(settings)
-    annotated = data.training_tomograms(material, tomograms, settings, network)
+    annotated = training_material.training_tomograms(material, tomograms, settings, network)
     # a patch without annotations has no labels, unless unlabelled voxels are used
     elsewhere = 0.3 if settings.unlabelled != "ignore" or settings.surely_background > 0 else 0.0
     ours = open_stream_of(
@@ -316,7 +318,7 @@ def _optimisation(
     simulated, real = _divide(settings)
     loss = of_real = loss_of("dice-cross-entropy", len(material.classes) + 1, {})
     if settings.unlabelled == "positive-unlabelled":
-        prior = settings.prior or data.expected_share(material, tomograms)
+        prior = settings.prior or training_material.expected_share(material, tomograms)
         of_real = positive_unlabelled(loss, prior)
     return Optimisation(
         steps=settings.steps,

@@ -25,9 +25,9 @@ from catalogs.progress import Progress as ProgressBar
 from catalogs.progress import Silent
 from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.finetune.annotations import Annotations
-from tltrain.finetune.data import divide
 from tltrain.finetune.finetune import baseline, finetune
 from tltrain.finetune.settings import FineTuning
+from tltrain.finetune.training_material import divide
 from tltrain.training.fit import target_of
 
 _log = logging.getLogger(__name__)

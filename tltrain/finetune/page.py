@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tltrain.finetune.annotated_tomograms import PreprocessedTomogram
-from tltrain.finetune.data import Material
 from tltrain.finetune.settings import FineTuning
+from tltrain.finetune.training_material import Material
 from tltrain.reporting.page import Facts, Measure
 
 #: What a fine-tuning looks for, where there is anything to look at.

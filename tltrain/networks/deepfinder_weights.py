@@ -20,9 +20,9 @@ from catalogs.console import without_greetings
 from catalogs.errors import InputError
 from catalogs.intensity import NORMALISATION
 from catalogs.model_file import ModelCard, write_model
-from catalogs.plausible import doubts_of_model, refuse_impossible, refuse_unusual
 from catalogs.schema import ClassInfo
 from catalogs.storage.hdf5_data import lies_elsewhere, n_filters
+from catalogs.usual_values import doubts_of_model, refuse_impossible, refuse_unusual
 from tlpick.network.geometry import read_graph
 from tltrain.networks.architectures import architecture
 from tltrain.training.cards import keras_file, now, software

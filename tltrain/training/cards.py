@@ -17,7 +17,7 @@ from catalogs.former_names import as_stored
 from catalogs.intensity import NORMALISATION
 from catalogs.machine import best_for_onednn, machine
 from catalogs.model_file import ModelCard
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 from catalogs.schema import SampleRecord
 from tlpick.evaluation.particle_means import particle_means, tomogram_looks
 from tlpick.network.geometry import read_graph

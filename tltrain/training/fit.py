@@ -33,10 +33,10 @@ from tltrain.reporting.page import Facts
 from tltrain.training import checkpoint, loop
 from tltrain.training.cards import card_of, keras_file, summary
 from tltrain.training.checkpoint import State
+from tltrain.training.corpus_checks import check_samples, check_usual
 from tltrain.training.learner import Learner, slow_here
 from tltrain.training.loop import ValidationResult
 from tltrain.training.settings import VALIDATIONS, Settings, checked, optimisation
-from tltrain.training.targets_there import check_samples, check_usual
 from tltrain.training.validation import Validation, open_validation
 
 _log = logging.getLogger(__name__)

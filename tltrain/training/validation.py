@@ -23,9 +23,9 @@ from catalogs.intensity import normalise
 from catalogs.schema import ClassInfo, SampleRecord
 from catalogs.seeds import generator
 from tlpick.evaluation.matching import Evaluation, evaluate, only_reviewed
-from tlpick.network.decide import Rule
 from tlpick.network.localisation.localise import Options, localise
 from tlpick.network.model import Predictor
+from tlpick.network.voxel_classes import Rule
 from tltrain.data.damage import needed
 from tltrain.data.patch_sources import Labels, outputs_of
 from tltrain.training.loop import ValidationResult

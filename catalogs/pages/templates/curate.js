@@ -6,6 +6,18 @@ const PAGE = 120; // picks on the screen at a time: more would make the browser 
 const $ = id => document.getElementById(id);
 const grid = $("grid");
 
+// Sheets of pictures are decoded once, after the page is there; then any page of picks is drawn at once.
+const sheets = JSON.parse($("sheets").textContent).map((data, s) => {
+  const image = new Image();
+  image.onload = async () => {
+    sheets[s] = image;
+    for (const each of grid.querySelectorAll(`[data-sheet="${s}"]`)) paint(each);
+    sheets[s] = await createImageBitmap(image);
+  };
+  image.src = `data:image/jpeg;base64,${data}`;
+  return null;
+});
+
 let verdicts = Array(picks.length).fill(".");
 let undone = []; // [pick, verdict before] of every decision, the last one last
 let order = [], first = 0, here = 0;
@@ -31,14 +43,22 @@ function sorted() {
   draw();
 }
 
+function paint(canvas) {
+  const picture = sheets[canvas.dataset.sheet], place = Number(canvas.dataset.place);
+  if (!picture) return; // painted as soon as it is there
+  const x = 3 * EDGE * (place % COLUMNS), y = EDGE * Math.floor(place / COLUMNS);
+  canvas.getContext("2d").drawImage(picture, x, y, 3 * EDGE, EDGE, 0, 0, 3 * EDGE, EDGE);
+}
+
 function card(k) {
   const pick = picks[k], sheet = Math.floor(k / (COLUMNS * ROWS)), place = k % (COLUMNS * ROWS);
   const button = document.createElement("button");
   button.className = `pick ${WORDS[verdicts[k]]}`;
   button.dataset.pick = k;
-  const picture = document.createElement("i");
-  picture.className = `s${sheet}`;
-  picture.style.backgroundPosition = `-${240 * (place % COLUMNS)}px -${80 * Math.floor(place / COLUMNS)}px`;
+  const picture = document.createElement("canvas");
+  Object.assign(picture, { width: 3 * EDGE, height: EDGE });
+  Object.assign(picture.dataset, { sheet, place });
+  paint(picture);
   const words = document.createElement("span");
   const score = pick[SCORE] === null ? "" : `${pick[SCORE].toFixed(3)}  `;
   words.textContent = `${score}${pick[CLASS]}  ${pick[TOMOGRAM]}`;

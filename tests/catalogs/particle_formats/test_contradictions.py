@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import starfile
 
-from catalogs import notes, particles
+from catalogs import particles, user_warnings
 from catalogs.errors import InputError
 from catalogs.particle_formats.base import Context
 from catalogs.particle_formats.registry import FORMATS
@@ -180,7 +180,7 @@ def test_a_name_is_a_name_in_star(format: str, name: str, tmp_path: Path) -> Non
     table = particles.make(tomogram=name, class_name=name, x=[80.0, 8.0], y=[8.0, 8.0], z=[8.0, 8.0])
     context = Context(voxel_size=8.0, shape=(99, 99, 99), pixel_size=2.0)
     path = tmp_path / "p.star"
-    with notes.heard() as heard:
+    with user_warnings.heard() as heard:
         particles.save(table, path, format, context)
     assert bool(heard) == bool(set(name) & {"'", "#"})
     assert len(heard) <= 1

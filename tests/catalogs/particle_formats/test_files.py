@@ -111,7 +111,7 @@ class TestDetect:
     def test_a_folder_of_one_file_for_each_tomogram(self, tmp_path: Path) -> None:
         saved = particles.save(table_of(6, 2), tmp_path / "out", "imod", CONTEXT)
         assert [file.name for file in saved.files] == ["TS_1.mod", "TS_2.mod"]
-        with pytest.raises(InputError, match="no folder of particles"):
+        with pytest.raises(InputError, match="not a folder of particles"):
             particles.read(tmp_path / "out")
         assert set(particles.read(tmp_path / "out", "imod")["tomogram"]) == {"TS_1", "TS_2"}
         with pytest.raises(InputError, match=r"of one tomogram, but .* of 2 \(TS_1, TS_2\); give a folder"):
@@ -251,7 +251,7 @@ class TestBroken:
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"p\.list"):
             particles.read(path, name, context=CONTEXT)
-        with pytest.raises(InputError, match="no file of particles"):
+        with pytest.raises(InputError, match="not a file of particles"):
             particles.read(path, context=CONTEXT)
 
     @pytest.mark.parametrize(

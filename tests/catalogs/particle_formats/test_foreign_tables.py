@@ -14,6 +14,7 @@ from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.particle_formats.base import Context
 from catalogs.particle_formats.delimited import Positions, positions
+from catalogs.schema import ClassInfo
 
 XYZ = ["x", "y", "z"]
 SMALL: dict[str, Any] = {"voxel_size": 10.0, "shape": (200, 400, 400)}
@@ -94,7 +95,7 @@ def test_of_two_sets_the_one_in_angstrom_is_taken(tmp_path: Path) -> None:
     assert table[["x_1", "y_1", "z_1"]].to_numpy().tolist() == [[1, 2, 3]]
     assert xyz(tmp_path, "x_px,y_px,z_px,x_nm,y_nm,z_nm\n1,2,3,4,5,6\n", voxel_size=8.0) == [[40, 50, 60]]
     mixed = "x_px,y_px,z_nm\n1,2,3\n"  # of two units: no positions
-    with pytest.raises(InputError, match=r"p\.csv is no file of particles"):
+    with pytest.raises(InputError, match=r"p\.csv is not a file of particles"):
         xyz(tmp_path, mixed, voxel_size=8.0)
 
 
@@ -151,3 +152,39 @@ def test_what_are_no_positions(names: list[str]) -> None:
     assert positions(names) is None
     expected = [name if name in names else name.upper() for name in "xyz"]
     assert positions([*names, "X", "Y", "Z"]) == Positions((expected[0], expected[1], expected[2]), "")
+
+
+@pytest.mark.parametrize("name", ["Tomogram", "tomo_name", "rlnTomoName", "tilt series", "run_name", "TS"])
+def test_tomograms_under_other_names(tmp_path: Path, name: str) -> None:
+    text = f"{name},x_px,y_px,z_px\nTS_1.mrc,1,2,3\n00255,4,5,6\n"
+    table = read(tmp_path, text, voxel_size={"TS_1": 10.0, "00255": 2.0})
+    assert table["tomogram"].tolist() == ["TS_1", "00255"]
+    assert table[XYZ].to_numpy().tolist() == [[10, 20, 30], [8, 10, 12]]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "names"),
+    [
+        ("class", ["ribosome", "fas"], ["ribosome", "fas"]),
+        ("particle_type", ["ribosome", "fas"], ["ribosome", "fas"]),
+        ("Class", ["2", "1"], ["fas", "ribosome"]),
+        ("class", ["2.0", "7"], ["fas", "class7"]),
+        ("label", ["1", "2"], ["particle", "particle"]),  # ours, of which the names are not known
+        ("colour", ["red", "blue"], ["particle", "particle"]),
+    ],
+)
+def test_classes_under_other_names(tmp_path: Path, column: str, values: list[str], names: list[str]) -> None:
+    rows = "".join(f"1,2,3,{value}\n" for value in values)
+    classes = (ClassInfo(name="ribosome", label=1, radius=110), ClassInfo(name="fas", label=2, radius=120))
+    table = read(tmp_path, f"x_angst,y_angst,z_angst,{column}\n{rows}", classes=classes)
+    assert table["class_name"].tolist() == names
+
+
+def test_an_impossible_size_in_a_list_is_no_reading(tmp_path: Path) -> None:
+    row = [0.0] * 42
+    row[19], row[23:26], row[35] = 1, [11, 21, 31], -5.0
+    (tmp_path / "p.tbl").write_text(" ".join(f"{value:g}" for value in row) + "\n")
+    with pytest.raises(InputError, match=r"voxel size of -5 Å of the tomogram '1', as column 36 says"):
+        particles.read(tmp_path / "p.tbl", context=Context(voxel_size=10.0))
+    found = particles.read(tmp_path / "p.tbl", context=Context(voxel_size=10.0, unit="voxels"))
+    assert found[XYZ].to_numpy().tolist() == [[100, 200, 300]]

@@ -425,7 +425,7 @@ class TestOmeZarr:
         good, bad = level("0", scaled(8, 8, 8)), level("0", scaled(8, 8, 9))
         for says, image in {
             "not cubes": {"axes": axes(*"zyx"), "datasets": [bad]},
-            "must be z, y, x": {"axes": axes(*"xyz"), "datasets": [good]},
+            "must be z, y, x": {"axes": axes(*"zyy"), "datasets": [good]},
         }.items():
             file = make_ome(tmp_path / f"{says}.zarr", "0.5", values(np.float32), image)
             with pytest.raises(InputError, match=says):

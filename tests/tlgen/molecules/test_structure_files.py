@@ -466,3 +466,26 @@ def test_what_is_no_binary_cif_is_refused(tmp_path: Path, content: bytes) -> Non
         match=r"bad.bcif (is not a BinaryCIF file|cannot be read as a structure|is cut off or damaged)",
     ):
         load_structure(path)
+
+
+def _atom(number: int, name: str, x: str) -> str:
+    place = f"{x:>8}   0.000   0.000"
+    return f"ATOM  {number:5d}  {name:<3} ALA A{number:4d}    {place}  1.00 10.00           {name[0]}"
+
+
+@pytest.mark.parametrize("x", ["********", "     nan", " 1 2.500", "        "])
+def test_coordinates_that_are_no_numbers(tmp_path: Path, x: str) -> None:
+    """Programs write stars where a number has no room, and gemmi reads them as 0."""
+    lines = [_atom(k, "CA", f"{4.0 * k:.3f}") for k in range(1, 5)] + [_atom(5, "CA", x)]
+    (tmp_path / "a.pdb").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"a\.pdb .*(in line 5 has no three numbers|without coordinates)"):
+        load_structure(tmp_path / "a.pdb")
+
+
+def test_a_file_that_was_joined_with_itself(tmp_path: Path) -> None:
+    lines = [_atom(k, "CA", f"{4.0 * k:.3f}") for k in range(1, 9)]
+    (tmp_path / "a.pdb").write_text("\n".join(lines * 2) + "\n")
+    with pytest.raises(InputError, match=r"has 8 of its 16 atoms twice"):
+        load_structure(tmp_path / "a.pdb")
+    (tmp_path / "b.pdb").write_text("\n".join(lines + lines[:2]) + "\n")
+    assert len(load_structure(tmp_path / "b.pdb").elements) == 10

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from catalogs.errors import InputError
-from catalogs.plausible import USUAL, doubt, impossible
 from catalogs.schema import Acquisition
+from catalogs.usual_values import USUAL, doubt, impossible
 from tlgen import api as tlgen_api
 from tlgen.molecules.molecule import Molecule
 from tlgen.recipes.doubts import doubts
 from tlgen.recipes.recipe_file import read_recipe, shipped_recipes
-from tlgen.runs.shortfall import refuse_small_boxes
+from tlgen.runs.unplaced_molecules import refuse_small_boxes
 
 Tlgen = Callable[..., tuple[int, str, str]]
 

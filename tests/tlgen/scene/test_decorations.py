@@ -11,10 +11,19 @@ from scipy.spatial import cKDTree
 
 from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
-from tlgen.scene import decoration_matter
-from tlgen.scene.decorate import Decorations, class_infos, place
-from tlgen.scene.decorations import Bead, CarbonEdge, Decoration, Sheet, Vesicle, from_dict, nearest, to_dict
+from tlgen.scene import decoration_density
+from tlgen.scene.decoration_shapes import (
+    Bead,
+    CarbonEdge,
+    Decoration,
+    Sheet,
+    Vesicle,
+    from_dict,
+    nearest,
+    to_dict,
+)
 from tlgen.scene.materials import BILAYER_THICKNESS, CARBON, GOLD, HEADS, TAILS, Material
+from tlgen.scene.place_decorations import Decorations, class_infos, place
 
 BOX = (300.0, 280.0, 200.0)
 
@@ -119,17 +128,17 @@ def test_cells_and_atoms_have_the_stated_amount_of_matter(body: Decoration) -> N
     )
     error = 4 * np.prod(BOX) * np.sqrt(max(share) / len(points)) * 0.1  # of the count itself
     for spacing in (4.0, 2.5):
-        found = decoration_matter.total(body, BOX, lambda material: material.atoms, spacing)
+        found = decoration_density.total(body, BOX, lambda material: material.atoms, spacing)
         assert found == pytest.approx(expected, rel=0.01, abs=error)
-    number = sum(len(elements) for elements, _ in decoration_matter.atoms(body, BOX))
+    number = sum(len(elements) for elements, _ in decoration_density.atoms(body, BOX))
     assert number == pytest.approx(expected, rel=0.015, abs=error)
-    assert decoration_matter.count_atoms([body], BOX) == pytest.approx(number, rel=0.05, abs=error)
+    assert decoration_density.count_atoms([body], BOX) == pytest.approx(number, rel=0.05, abs=error)
 
 
 @settings(max_examples=8, deadline=None)
 @given(body=bodies)
 def test_atoms_lie_in_the_body_and_in_the_box_and_are_the_same_every_time(body: Decoration) -> None:
-    first, again = (list(decoration_matter.atoms(body, BOX)) for _ in range(2))
+    first, again = (list(decoration_density.atoms(body, BOX)) for _ in range(2))
     for (elements, xyz), (same_elements, same_xyz) in zip(first, again, strict=True):
         assert np.array_equal(elements, same_elements)
         assert np.array_equal(xyz, same_xyz)
@@ -139,20 +148,20 @@ def test_atoms_lie_in_the_body_and_in_the_box_and_are_the_same_every_time(body: 
 
 
 def test_gold_is_a_crystal_and_carbon_is_not() -> None:
-    gold = np.concatenate([xyz for _, xyz in decoration_matter.atoms(Bead((5, 3, 1), 30, 8), BOX)])
-    other = np.concatenate([xyz for _, xyz in decoration_matter.atoms(Bead((5, 3, 1), 30, 9), BOX)])
+    gold = np.concatenate([xyz for _, xyz in decoration_density.atoms(Bead((5, 3, 1), 30, 8), BOX)])
+    other = np.concatenate([xyz for _, xyz in decoration_density.atoms(Bead((5, 3, 1), 30, 9), BOX)])
     apart = cKDTree(gold).query(gold, k=2)[0][:, 1]
     assert apart == pytest.approx(GOLD.lattice / np.sqrt(2), abs=1e-3)
     assert len(gold) != len(other) or not np.allclose(gold, other)  # turned and shifted by the seed
     carbon = np.concatenate(
-        [xyz for _, xyz in decoration_matter.atoms(CarbonEdge((-900, 0), 800, 0, 40, 1), BOX)]
+        [xyz for _, xyz in decoration_density.atoms(CarbonEdge((-900, 0), 800, 0, 40, 1), BOX)]
     )
     assert cKDTree(carbon).query(carbon, k=2)[0][:, 1].std() > 0.2
 
 
 def test_heads_lie_outside_and_tails_inside_of_both_leaflets() -> None:
     body = Sheet((0, 0, 0), (0, 0, 1))
-    elements, xyz = (np.concatenate(c) for c in zip(*decoration_matter.atoms(body, BOX), strict=True))
+    elements, xyz = (np.concatenate(c) for c in zip(*decoration_density.atoms(body, BOX), strict=True))
     z = np.abs(xyz[:, 2])
     assert (z[elements != 6] > BILAYER_THICKNESS / 2 - 5.2).all()
     phosphorus = (elements == 15).sum() / (BOX[0] * BOX[1] * 2)
@@ -187,7 +196,7 @@ def test_placed_decorations_keep_their_gap_and_stay_between_the_faces(seed: int)
         if body.kind != "sheet":
             assert low[2] >= -box[2] / 2 - 1e-9
             assert high[2] <= box[2] / 2 + 1e-9
-        assert decoration_matter.total(body, box, lambda _: 1.0) > 0
+        assert decoration_density.total(body, box, lambda _: 1.0) > 0
     assert place(ALL, box, seed=seed) == (placed, asked)
 
 
@@ -204,7 +213,7 @@ def test_carbon_covers_about_the_share_that_is_asked_for() -> None:
     spec = Decorations.model_validate({"carbon": {"share": 0.2, "thickness": 120}})
     for seed in range(6):
         (film,), _ = place(spec, box, seed=seed)
-        assert decoration_matter.total(film, box, lambda _: 1.0) / 120 / (1000 * 800) == pytest.approx(
+        assert decoration_density.total(film, box, lambda _: 1.0) / 120 / (1000 * 800) == pytest.approx(
             0.2, abs=0.04
         )
 

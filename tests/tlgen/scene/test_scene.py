@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from catalogs.errors import InputError
 from tlgen.molecules.molecule import Molecule, centred
-from tlgen.scene import decoration_matter
-from tlgen.scene.decorations import CLASS_NAMES, Bead, CarbonEdge, Sheet, Vesicle
+from tlgen.scene import decoration_density
+from tlgen.scene.decoration_shapes import CLASS_NAMES, Bead, CarbonEdge, Sheet, Vesicle
 from tlgen.scene.density import density
 from tlgen.scene.labels import label
 from tlgen.scene.materials import CARBON, GRAMS_PER_CM3
@@ -132,7 +132,7 @@ BODIES = (
 @pytest.mark.parametrize("voxel_size", [4.0, 8.0, 10.0])
 def test_a_decoration_s_label_has_its_volume_and_its_class(body: object, voxel_size: float) -> None:
     scene = scene_of([], decorations=(body,))
-    truth = decoration_matter.total(body, scene.box, lambda _: 1.0, 2.0)
+    truth = decoration_density.total(body, scene.box, lambda _: 1.0, 2.0)
     volumes = []
     for k in range(10):  # origins all over a voxel
         fraction = (0.5 + k * np.array([0.618, 0.755, 0.57])) % 1
@@ -175,7 +175,7 @@ def test_density_holds_all_the_mass_where_it_is(voxel_size: float) -> None:
     scene = scene_of([[-30.0, 20, 5]], decorations=(bead,), quaternions=rotation)
     grid = Grid(tuple(int(400 / voxel_size) for _ in range(3)), voxel_size, (-90.0, -101.0, -120.0))
     volume = density(scene, LIBRARY, grid=grid)
-    gold = decoration_matter.total(bead, scene.box, lambda m: m.density, 2.0)
+    gold = decoration_density.total(bead, scene.box, lambda m: m.density, 2.0)
     assert volume.sum() * voxel_size**3 == pytest.approx(BIG.mass * GRAMS_PER_CM3 + gold, rel=5e-3)
     alone = density(replace(scene, decorations=()), LIBRARY, grid=grid)
     axes = [np.array(grid.origin)[a] + np.arange(grid.shape[2 - a]) * voxel_size for a in range(3)]

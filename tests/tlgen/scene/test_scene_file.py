@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from catalogs import particles
 from catalogs.errors import InputError
 from tlgen.molecules.molecule import Molecule
-from tlgen.scene.decorations import CLASS_NAMES, Bead, CarbonEdge, Sheet, Vesicle
+from tlgen.scene.decoration_shapes import CLASS_NAMES, Bead, CarbonEdge, Sheet, Vesicle
 from tlgen.scene.scene import Scene
 from tlgen.scene.scene_file import from_words, read_scene, to_words, write_scene
 

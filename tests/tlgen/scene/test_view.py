@@ -14,7 +14,7 @@ from PIL import Image
 
 from catalogs.pages.pictures import PALETTE
 from tlgen.molecules.molecule import Molecule
-from tlgen.scene.decorations import CLASS_NAMES, Bead
+from tlgen.scene.decoration_shapes import CLASS_NAMES, Bead
 from tlgen.scene.scene import Scene
 from tlgen.scene.scene_file import read_scene, write_scene
 from tlgen.scene.view import FARTHEST, colours_of, measure, section, view

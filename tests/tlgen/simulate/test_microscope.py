@@ -22,7 +22,7 @@ from tlgen.recipes.drawn import ACQUISITION_UNITS, QUALITIES
 from tlgen.recipes.recipe import Recipe
 from tlgen.recipes.recipe_file import json_schema, read_recipe
 from tlgen.recipes.samples import draw_acquisition, expand
-from tlgen.scene.decorations import Bead
+from tlgen.scene.decoration_shapes import Bead
 from tlgen.scene.scene import Scene
 from tlgen.scene.scene_file import write_scene
 from tlgen.simulate import checks, devices, specimen
@@ -251,14 +251,14 @@ def test_contamination_of_too_many_atoms_is_refused_by_parakeet() -> None:
 
 
 def test_expected_atoms_of_contamination_are_those_of_many_seeds() -> None:
-    from tlgen.scene import decoration_matter
+    from tlgen.scene import decoration_density
     from tlgen.simulate.microscope import contamination
 
     scene, _ = balls([], (14, 60, 60))
     acq = Acquisition(contamination=5000.0, contamination_size=80.0)
     counted = np.mean(
         [
-            decoration_matter.count_atoms(contamination.lumps(scene, acq, seed), scene.box)
+            decoration_density.count_atoms(contamination.lumps(scene, acq, seed), scene.box)
             for seed in range(10)
         ]
     )

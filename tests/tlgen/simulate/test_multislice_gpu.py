@@ -21,7 +21,7 @@ import yaml
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition, SampleRecord
 from tlgen.molecules.molecule import Library, centred
-from tlgen.scene.decorations import Bead, Sheet
+from tlgen.scene.decoration_shapes import Bead, Sheet
 from tlgen.scene.scene import Scene
 from tlgen.simulate import devices as gpu
 from tlgen.simulate import parakeet

@@ -9,8 +9,8 @@ import pytest
 
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
-from tlgen.scene import decorations
-from tlgen.scene.decorations import Bead, CarbonEdge, Decoration, Sheet, Vesicle
+from tlgen.scene import decoration_shapes
+from tlgen.scene.decoration_shapes import Bead, CarbonEdge, Decoration, Sheet, Vesicle
 from tlgen.scene.materials import CARBON, GOLD, HEADS, TAILS
 from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope import optics, potentials
@@ -26,7 +26,7 @@ SHAPE = (12, 22, 20)
 
 def scene_of(*bodies: Decoration, shape: tuple[int, int, int] = SHAPE, voxel_size: float = 8.0) -> Scene:
     return Scene(
-        shape, voxel_size, (), (), (), (), decorations.CLASS_NAMES,
+        shape, voxel_size, (), (), (), (), decoration_shapes.CLASS_NAMES,
         np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 4)), decorations=bodies,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from catalogs.schema import Acquisition
 from tlgen.molecules.molecule import Library, centred
 from tlgen.reconstruct import reconstruct
-from tlgen.scene.decorations import Bead, CarbonEdge, Sheet, Vesicle
+from tlgen.scene.decoration_shapes import Bead, CarbonEdge, Sheet, Vesicle
 from tlgen.scene.scene import Scene
 from tlgen.simulate.engine import engine
 from tlgen.tilts import misalignment

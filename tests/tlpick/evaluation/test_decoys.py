@@ -9,8 +9,8 @@ import pytest
 from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.seeds import generator
-from tlpick.evaluation.cut import Cut, decide, sentence
 from tlpick.evaluation.decoys import best_cut, estimate_wrong
+from tlpick.evaluation.pick_selection import Cut, decide, sentence
 
 
 def simulated(seed: int, n_right: int = 200, n_wrong: int = 400, n_decoys: int = 1) -> tuple[np.ndarray, ...]:

@@ -17,8 +17,8 @@ from catalogs.seeds import generator
 from catalogs.tomogram_look import SHELLS, TomogramLook, look_at
 from catalogs.volumes import write_mrc
 from tlpick import api
-from tlpick.evaluation.cut import WRONG, Cut, decide, other_hand, sentence
 from tlpick.evaluation.fit_check import compare_looks
+from tlpick.evaluation.pick_selection import WRONG, Cut, decide, other_hand, sentence
 
 Run = Callable[..., Any]
 

@@ -18,9 +18,9 @@ from catalogs import particles
 from catalogs.errors import InputError
 from catalogs.model_file import read_card, with_card
 from catalogs.volumes import write_mrc
+from tlpick.cli_options import localising_options
 from tlpick.evaluation.calibrate import fit
 from tlpick.evaluation.truth import Truth, hits
-from tlpick.options import localising_options
 
 Run = Callable[..., Any]
 

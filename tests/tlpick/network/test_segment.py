@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +20,13 @@ from catalogs.errors import InputError
 from catalogs.model_file import read_card, write_model
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
-from tlpick.network.decide import add_probabilities
 from tlpick.network.geometry import Graph, read_graph
 from tlpick.network.orientations import SYMMETRIES
 from tlpick.network.segment import compiled, load_network, predict, segment
 from tlpick.network.sweep import sweep
 from tlpick.network.tiles import Tiling, plan
 from tlpick.network.tomograms.scratch import Scratch
+from tlpick.network.voxel_classes import add_probabilities
 
 A = ClassInfo(name="a", label=3, radius=10.0)
 B = ClassInfo(name="b", label=7, radius=10.0)
@@ -165,6 +168,19 @@ def test_columns_equal_the_whole_to_the_bit(head: Callable[[Any, Any], Any]) -> 
         other = replace(one, tile=(z, y, x), counts=(1, 1, counts[2]), axis=axis, planes=planes)
         assert (len(other) > 1) == (cut == 2)
         np.testing.assert_array_equal(assembled(volume, network, other), whole)
+
+
+@pytest.mark.slow
+def test_columns_equal_the_whole_on_a_processor_with_avx2_only() -> None:
+    """The same test with oneDNN's kernels for AVX2, which are chosen when a process starts."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", "test_columns_equal_the_whole_to_the_bit", __file__],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert f"{len(NETWORKS)} passed" in done.stdout
 
 
 @pytest.mark.parametrize(("less", "step"), [(8, 0), (0, 1)], ids=["less margin", "out of step"])

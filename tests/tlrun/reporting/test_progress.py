@@ -20,9 +20,9 @@ from tlgen.recipes.samples import SampleSpec, expand
 from tlgen.runs import costs as costs_of_samples
 from tlgen.simulate.engine import engine, in_calls
 from tlgen.tilts.scheme import tilt_series
-from tlrun.account import Progress
 from tlrun.calls import Call, CallResult, Executor, Task
 from tlrun.fan_out import Job, Steps, fan_out
+from tlrun.fan_out_report import Progress
 from tlrun.reporting.display import Display, account, busy
 from tlrun.reporting.estimate import Work, costs, seconds_left, share_done
 from tlrun.reporting.journal import Journal

@@ -29,12 +29,19 @@ from tlpick.network.tomograms.intake import Preprocessing
 from tltrain.data.stream import open_stream_of
 from tltrain.finetune.annotated_tomograms import prepare_tomograms
 from tltrain.finetune.annotations import read_annotations, read_sizes
-from tltrain.finetune.data import divide, expected_share, gather, settled, some, training_tomograms
 from tltrain.finetune.evaluation import Assessment, outcome_of
 from tltrain.finetune.finetune import finetune
 from tltrain.finetune.loss import apart, positive_unlabelled
 from tltrain.finetune.settings import FineTuning
 from tltrain.finetune.targets import UNLABELLED
+from tltrain.finetune.training_material import (
+    divide,
+    expected_share,
+    gather,
+    settled,
+    some,
+    training_tomograms,
+)
 from tltrain.networks.architectures import architecture
 from tltrain.training import checkpoint, loop
 from tltrain.training.cards import keras_file
@@ -579,7 +586,9 @@ def test_more_than_is_allowed_may_not_be_forgotten(after, allowed, stops):
 def test_who_forgets_stops_with_what_was_best_before_and_status_3(
     tltrain, model, data, tmp_path, monkeypatch, held
 ):
-    monkeypatch.setattr("tltrain.finetune.data.simulated", lambda material: Simulated(0.9, 0.88, 0.5, 0.88))
+    monkeypatch.setattr(
+        "tltrain.finetune.training_material.simulated", lambda material: Simulated(0.9, 0.88, 0.5, 0.88)
+    )
     tuned = tmp_path / "tuned.tlm"
     status, _, err = tltrain(
         *command(model, data, "--to", tuned, "--steps", 9, "--validate-every", 2, "--patch", 16, *held),

@@ -14,7 +14,7 @@ from typing import ClassVar
 from catalogs.errors import InputError
 from catalogs.schema import Acquisition
 from catalogs.seeds import generator
-from tlgen.scene.decorations import Bead, Layers
+from tlgen.scene.decoration_shapes import Bead, Layers
 from tlgen.scene.materials import Material
 from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope.ice import layer

@@ -17,8 +17,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tlgen.scene import decoration_matter
-from tlgen.scene.decorations import Decoration
+from tlgen.scene import decoration_density
+from tlgen.scene.decoration_shapes import Decoration
 from tlgen.scene.materials import Material
 from tlgen.scene.scene import Scene
 from tlgen.simulate.microscope import potentials
@@ -86,12 +86,12 @@ def integrate(
         (n, weights) sum in each cell, in the weights' unit or in Å³.
     """
     densities = [
-        decoration_matter.Density(_unity, RIM)
+        decoration_density.Density(_unity, RIM)
         if w is None
-        else decoration_matter.Density(partial(per_volume, weights=w))
+        else decoration_density.Density(partial(per_volume, weights=w))
         for w in weights
     ]
-    yield from decoration_matter.integrate(decoration, scene.box, parts(scene, step) * step, densities)
+    yield from decoration_density.integrate(decoration, scene.box, parts(scene, step) * step, densities)
 
 
 def parts(scene: Scene, step: float) -> int:

@@ -14,9 +14,9 @@ from catalogs.errors import InputError
 from catalogs.former_names import accepts_former
 from catalogs.intensity import CLIP, NORMALISATION, measure, scale_of
 from catalogs.model_file import ModelCard
-from catalogs.plausible import doubt, refuse_unusual
 from catalogs.slab import Slab, find_slab
 from catalogs.threads import allowed_threads, pool
+from catalogs.usual_values import doubt, refuse_unusual
 from catalogs.volumes import Volume
 from catalogs.volumes.once import open_once
 from tlpick.network.tomograms.contrast import apparent_contrast

@@ -11,7 +11,7 @@ import click
 from catalogs.amounts import read_data_size
 from catalogs.console import Choice
 from catalogs.errors import InputError
-from tlpick.options import localising_options
+from tlpick.cli_options import localising_options
 
 if TYPE_CHECKING:
     _Parameter = click.ParamType[Any]

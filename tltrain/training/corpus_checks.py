@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from catalogs.errors import InputError
-from catalogs.plausible import doubt, doubts_of_model, refuse_unusual
 from catalogs.schema import ClassInfo, SampleRecord
+from catalogs.usual_values import doubt, doubts_of_model, refuse_unusual
 
 
 def check_samples(

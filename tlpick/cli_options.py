@@ -40,7 +40,7 @@ def thresholding(command: _Command) -> _Command:
 
 
 def cutting(command: _Command) -> _Command:
-    """Add ``--fdr``, ``--top`` and ``--min-score``; :func:`tlpick.evaluation.cut.asked_cut` reads them."""
+    """Add the options that :func:`tlpick.evaluation.pick_selection.asked_cut` reads."""
     for option in reversed(_CUTTING):
         command = option(command)
     return command

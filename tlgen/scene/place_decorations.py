@@ -22,7 +22,7 @@ from catalogs.errors import InputError
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from tlgen.recipes.units import in_unit
-from tlgen.scene.decorations import CLASS_NAMES, Bead, CarbonEdge, Decoration, Sheet, Vector, Vesicle
+from tlgen.scene.decoration_shapes import CLASS_NAMES, Bead, CarbonEdge, Decoration, Sheet, Vector, Vesicle
 from tlgen.scene.materials import BILAYER_THICKNESS, HEAD_THICKNESS
 
 #: Places tried for each decoration before it is left out.
@@ -155,7 +155,7 @@ class Carbon(_Some):
 
 
 class Decorations(_Strict):
-    """Objects in the ice besides molecules; see :mod:`tlgen.scene.decorations`."""
+    """Objects in the ice besides molecules; see :mod:`tlgen.scene.decoration_shapes`."""
 
     carbon: Carbon | None = Field(None, description="Edge of the support film.")
     sheets: Sheets | None = Field(None, description="Membranes through the box.")

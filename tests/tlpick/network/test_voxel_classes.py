@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from catalogs.schema import ClassInfo
 from catalogs.seeds import generator
 from catalogs.threads import allowed_threads, pool
-from tlpick.network.decide import Rule, add_probabilities
+from tlpick.network.voxel_classes import Rule, add_probabilities
 
 
 def answer(classes: int, shape: tuple[int, int, int] = (5, 7, 61)) -> NDArray[np.float32]:

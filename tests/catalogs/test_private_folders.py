@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from catalogs.errors import InputError
-from catalogs.private import private_folder, scratch_folder
+from catalogs.private_folders import private_folder, scratch_folder
 
 HOLD = """
 import sys, time
-from catalogs.private import scratch_folder
+from catalogs.private_folders import scratch_folder
 with scratch_folder("test-") as folder:
     (folder / "large").write_text("x")
     print(folder, flush=True)

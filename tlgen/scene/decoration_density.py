@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from catalogs.seeds import generator
-from tlgen.scene.decorations import Decoration, surface_distance
+from tlgen.scene.decoration_shapes import Decoration, surface_distance
 from tlgen.scene.materials import Material
 
 Box = tuple[float, float, float]
