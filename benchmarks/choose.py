@@ -99,7 +99,7 @@ def in_cell(model: Path, data: Path, work: Path) -> dict[str, float]:
             "--voxel-size", 10, "--thickness", 2400,
         )  # fmt: skip
     folder = work / "cell" / model.stem
-    found = estimate(str(model), [str(tomogram)], str(folder), [TARGET], Settings(decoys=1))
+    found = estimate(str(model), [str(tomogram)], str(folder), [TARGET], Settings())
     listed = pd.read_csv(data / "silver_ribosomes_y_below_3150A.csv")
     every = particles.read(folder / "TS_01" / "particles.all.star")
     return {

@@ -54,12 +54,16 @@ def lacking(platform: str, python: str, extra: str) -> str:
 
 
 def pythons() -> Iterator[tuple[str, str]]:
-    """Find one Python of each version on this machine: version, program."""
+    """Find one Python of each version on this machine, also among pyenv's: version, program."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for version in PYTHONS:
+        own = [str(file) for file in sorted(pyenv.glob(f"{version}.*/bin/python{version}"))]
         command = [str(UV), "python", "find", "--no-python-downloads", "--system", version]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         if found.returncode == 0:
-            yield version, found.stdout.strip()
+            own.append(found.stdout.strip())
+        if own:
+            yield version, own[0]
 
 
 def installed(python: str, wheel: Path, extra: str, folder: Path) -> dict[str, float]:

@@ -1,19 +1,22 @@
-"""The pictures of the home page and of the gallery, from corpora and the picks of a run.
+"""The pictures of the home page, from a corpus and the picks of a run, and those of the gallery.
 
     python docs/pictures.py demo
 
 reads ``demo/corpus`` and ``demo/picks``, as `make demo` leaves them, and writes ``docs/images/way-*.png`` and
 ``docs/images/demo.png``, the five in a row.
 
-    for r in crowd cell; do tlgen run docs/gallery/$r.yaml --to gallery/$r; done
+    tlgen run docs/gallery/cell.yaml --to gallery/cell
     python docs/pictures.py gallery
 
-writes ``docs/images/gallery-*.jpg``: a plane of each sample of the gallery, and the same with its labels.
+draws a plane of each sample of the corpora in ``gallery``, and the same with its labels, as
+``gallery/gallery-*.jpg``. `make docs` does this for all recipes in ``docs/gallery``, through
+``docs/make_gallery.py``.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -132,31 +135,31 @@ def main(folder: Path) -> None:
     row.save(IMAGES / "demo.png", optimize=True)
 
 
-def gallery(folder: Path) -> None:
-    """Write a picture of each sample of the corpora in a folder: bare, and with the classes in colour."""
-    for url in sorted(folder.iterdir()):
-        corpus = Catalog.open(url)
-        for sample_id, row in corpus.samples.iterrows():
-            sample = corpus.open_sample(str(sample_id))
-            middle, spread = row["shape_z"] // 2, 3 * row["spread"]
-            plane = sample["tomogram"][middle].to_numpy()
-            shades = np.clip((plane - row["centre"] + spread) / (2 * spread), 0, 1)[..., None] * 255
-            classes, instances = (sample[each][middle].to_numpy() for each in ("classes", "instances"))
-            colours = np.array([(150, 154, 160), *PALETTE], float)[classes]
-            labelled = np.where((instances > 0)[..., None], 0.35 * shades + 0.65 * colours, shades)
-            wide = Image.new("RGB", (2 * _HALF + 8, _HALF), "white")
-            for k, pixels in enumerate((shades.repeat(3, 2), labelled)):
-                picture = Image.fromarray(pixels.astype(np.uint8))
-                wide.paste(picture.resize((_HALF, _HALF), Image.Resampling.NEAREST), (k * (_HALF + 8), 0))
-            length = bar_length(row["shape_x"] * row["voxel_size"] / 3)
-            across = length / (row["shape_x"] * row["voxel_size"]) * _HALF
-            draw = ImageDraw.Draw(wide)
-            draw.rectangle((12, _HALF - 18, 12 + across, _HALF - 12), fill="white", outline="black")
-            draw.text(
-                (12, _HALF - 34), f"{length / 10:g} nm", fill="white", stroke_width=1, stroke_fill="black"
-            )
-            name = str(row["name"]).rpartition("-")[0]
-            wide.save(IMAGES / f"gallery-{name}.jpg", quality=80)
+def picture_of(sample_name: str) -> str:
+    """Return the file name of a sample's picture: the group of ``near-focus-000`` names it."""
+    return f"gallery-{sample_name.rpartition('-')[0]}.jpg"
+
+
+def gallery(corpus: Catalog, sample_ids: Iterable[str], to: Path) -> None:
+    """Write a picture of each of some samples: bare, and with the classes in colour."""
+    for sample_id, row in corpus.samples.loc[list(sample_ids)].iterrows():
+        sample = corpus.open_sample(str(sample_id))
+        middle, spread = row["shape_z"] // 2, 3 * row["spread"]
+        plane = sample["tomogram"][middle].to_numpy()
+        shades = np.clip((plane - row["centre"] + spread) / (2 * spread), 0, 1)[..., None] * 255
+        classes, instances = (sample[each][middle].to_numpy() for each in ("classes", "instances"))
+        colours = np.array([(150, 154, 160), *PALETTE], float)[classes]
+        labelled = np.where((instances > 0)[..., None], 0.35 * shades + 0.65 * colours, shades)
+        wide = Image.new("RGB", (2 * _HALF + 8, _HALF), "white")
+        for k, pixels in enumerate((shades.repeat(3, 2), labelled)):
+            picture = Image.fromarray(pixels.astype(np.uint8))
+            wide.paste(picture.resize((_HALF, _HALF), Image.Resampling.NEAREST), (k * (_HALF + 8), 0))
+        length = bar_length(row["shape_x"] * row["voxel_size"] / 3)
+        across = length / (row["shape_x"] * row["voxel_size"]) * _HALF
+        draw = ImageDraw.Draw(wide)
+        draw.rectangle((12, _HALF - 18, 12 + across, _HALF - 12), fill="white", outline="black")
+        draw.text((12, _HALF - 34), f"{length / 10:g} nm", fill="white", stroke_width=1, stroke_fill="black")
+        wide.save(to / picture_of(str(row["name"])), quality=80)
 
 
 if __name__ == "__main__":
@@ -164,4 +167,5 @@ if __name__ == "__main__":
     if (given / "picks").is_dir():
         main(given)
     else:
-        gallery(given)
+        for opened in (Catalog.open(url) for url in sorted(given.iterdir()) if Catalog.exists(url)):
+            gallery(opened, opened.sample_ids(), given)

@@ -425,7 +425,8 @@ def fetch_structures(
     recipe
         From :func:`tlgen.load_recipe`, or made in Python.
     to
-        Folder to write to; None: the cache. On the other machine, ``$TLGEN_STRUCTURES`` names it.
+        Folder to write to, made if it does not exist; None: the cache. On the other machine,
+        ``$TLGEN_STRUCTURES`` names it.
     progress
         True shows a bar; or a :class:`catalogs.progress.Progress`.
 

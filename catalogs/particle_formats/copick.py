@@ -92,7 +92,7 @@ def _read_file(path: Path, context: Context) -> tuple[str, dict[str, Any]]:
         name, unit = str(content["pickable_object_name"]), content.get("unit") or "angstrom"
         factor = angstroms_in(str(unit))
         if factor is None:
-            raise InputError(f"{path} is in {unit!r}, which is no known length; write its picks in angstrom")
+            raise InputError(f"{path} is in {unit!r}, which is not a known unit; write its picks in angstrom")
         xyz = np.array([[float(point["location"][axis]) for axis in "xyz"] for point in points]).reshape(
             -1, 3
         )

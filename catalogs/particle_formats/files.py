@@ -191,7 +191,7 @@ def _find(path: Path, format: str | None) -> registry.Detected:
         return registry.detect(path)
     if not path.exists():
         raise InputError(f"there is no particle list {path}")
-    return registry.Detected(registry.named(format), "as told")
+    return registry.Detected(registry.named(format), "as requested")
 
 
 def _is_folder(path: Path, format: Format | None = None) -> bool:

@@ -295,9 +295,9 @@ def to_text(blocks: Mapping[str, pd.DataFrame], comment: str) -> str:
     )
     if (quoted := next((word for word in words if set(str(word)) & _QUOTED), None)) is not None:
         user_warnings.warn(
-            f"names with an apostrophe or #, such as {quoted}, stand in double quotes in STAR files, as STAR "
-            "has it; programs that read them with the Python package starfile take them for others: rename "
-            "them for those"
+            f"names with an apostrophe or #, such as {quoted}, are in double quotes in STAR files, as STAR "
+            "requires; programs that use the Python package starfile read other names; rename them for such "
+            "programs"
         )
     for name, block in blocks.items():
         if block.attrs.get(VALUES) and len(block) == 1:

@@ -19,6 +19,7 @@ from catalogs.progress import Progress
 from catalogs.tomogram_look import SHELLS, TomogramLook, look_at
 from tlgen.recipes.from_series import Matched, match
 from tlgen.recipes.from_tomogram import (
+    DILUTE,
     VESICLES,
     Corner,
     Measured,
@@ -26,7 +27,7 @@ from tlgen.recipes.from_tomogram import (
     first_ranges,
     measure_tomogram,
 )
-from tlgen.recipes.recipe import Group, Keep, Recipe, Variants
+from tlgen.recipes.recipe import Group, Keep, Packing, Recipe, Variants
 from tlgen.recipes.recipe_file import read_recipe
 from tlgen.recipes.spectrum_fit import Fitted, envelope, fit_ranges, outside, spectrum_in_words
 from tlgen.tilts.series_files import read_one
@@ -138,6 +139,7 @@ def drafted(below: Recipe, content: dict[str, Any]) -> Recipe:
 def _with_keys(content: dict[str, Any], ranges: Ranges) -> dict[str, Any]:
     keys = ranges.content()
     content["acquisition"] |= keys.pop("acquisition")
+    content["samples"] |= keys.pop("samples", {})
     return {**content, **keys}
 
 
@@ -198,12 +200,12 @@ class _Boxes:
             f"box{k}": Group(
                 number=1,
                 scale_counts=factor,
+                packing=Packing.model_validate(DILUTE) if each.dilute else None,
                 acquisition={
                     "contrast": each.contrast,
                     "dose": round(each.dose, 2),
                     "defocus": round(each.defocus, 3),
                     "shift_error": round(each.shift, 2),
-                    "amplitude_contrast": each.amplitude,
                     "vacuum": 0,
                 },
             )

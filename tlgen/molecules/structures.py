@@ -207,9 +207,7 @@ def find(path_or_name: str | Path) -> Path | str:
                 raise InputError(
                     f"{path} is a density map, not a structure file; write {{map: {path_or_name}}}"
                 )
-            raise InputError(
-                f"{path} is not a structure file; give one that ends in {_listed(SUFFIXES)} (.gz)"
-            )
+            raise InputError(f"{path} is not a structure file; give one ending in {_listed(SUFFIXES)} (.gz)")
         return path
     known = shipped()
     word = str(path_or_name)
@@ -360,9 +358,7 @@ def _molecule(kept: SelectedResidues, path: Path, assembly: str) -> Molecule:
     parts = _assembly(kept, atoms.chains, atoms.subchains, assembly, path)
     n_atoms = sum(len(part.rows) * len(part.operators) for part in parts)
     if n_atoms == 0:
-        raise InputError(
-            f"{path}: its assembly names chains that are not in the file; use assembly: asymmetric"
-        )
+        raise InputError(f"{path}: its assembly names chains that the file lacks; use assembly: asymmetric")
     if n_atoms > MAX_ATOMS:
         raise InputError(
             f"{path}: its assembly has {n_atoms:,} atoms, more than the {MAX_ATOMS:,} that a molecule may "

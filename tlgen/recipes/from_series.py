@@ -162,6 +162,7 @@ def _changed(series: AcquiredSeries, path: Path, voxel_size: float, adapt: Adapt
         name: _without(below, name) | group.model_dump(mode="json", include={"number", "split"})
         for name, group in below.samples.items()
     }
+    samples |= {name: group for name, group in content["samples"].items() if group and group.get("packing")}
     acquisition = content["acquisition"]
     if extends is None:  # there is no other recipe whose keys must be removed
         samples = {name: _said(group) for name, group in samples.items()}

@@ -33,6 +33,8 @@ _FREE_PATH = 3150.0
 _WAVELENGTH = 0.0197
 #: Most of the first range of the shift of each image, Å.
 _SHIFT = 8.0
+#: Packing of dilute boxes, as in the recipe ``demo``: mg/ml, and Å between molecules.
+DILUTE = {"gap": 20, "concentration": 60}
 #: Radii of vesicles, where membranes are added, Å.
 VESICLES = (150.0, 250.0)
 
@@ -107,13 +109,13 @@ class Corner:
     dose: float
     defocus: float
     shift: float
-    amplitude: float = 0.0
+    dilute: bool = False
 
     def words(self) -> str:
         """Describe it in a few words."""
         shift = f", shifts of {self.shift:g} Å" if self.shift else ""
-        amplitude = f", {100 * self.amplitude:.0f} % amplitude contrast" if self.amplitude else ""
-        return f"{self.contrast}, {self.dose:.0f} e/Å², {self.defocus:.1f} µm{shift}{amplitude}"
+        dilute = ", dilute" if self.dilute else ""
+        return f"{self.contrast}, {self.dose:.0f} e/Å², {self.defocus:.1f} µm{shift}{dilute}"
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ class Ranges:
         Least and most: e/Å², µm under focus, and Å of ``shift_error``.
     contrast
         What is drawn from.
-    amplitude
-        Most of ``amplitude_contrast``; the least is 0.
+    dilute
+        Whether some boxes hold few molecules.
     depth, vacuum
         Of the boxes, Å; vacuum beyond the ice in half of them.
     membranes, saturated
@@ -143,17 +145,17 @@ class Ranges:
     depth: float
     shift: Span = (0.0, _SHIFT)
     contrast: tuple[str, ...] = ("physical", "parakeet")
-    amplitude: float = 0.0
+    dilute: bool = False
     vacuum: float = 0.0
     membranes: bool = False
     saturated: bool = False
     cutoff: float | None = None
     why: Mapping[str, str] = field(default_factory=dict)
 
-    def corner(self, contrast: Literal["physical", "parakeet"], ends: str, amplitude: float = 0.0) -> Corner:
+    def corner(self, contrast: Literal["physical", "parakeet"], ends: str, dilute: bool = False) -> Corner:
         """Take the ends of the ranges of dose, defocus and shift: ``-`` the least, ``+`` the most of each."""
         at = ["-+".index(end) for end in ends]
-        return Corner(contrast, self.dose[at[0]], self.defocus[at[1]], self.shift[at[2]], amplitude)
+        return Corner(contrast, self.dose[at[0]], self.defocus[at[1]], self.shift[at[2]], dilute)
 
     def because(self, **why: str) -> Mapping[str, str]:
         """Return the reasons with some replaced."""
@@ -167,11 +169,11 @@ class Ranges:
             "defocus": _range(self.defocus),
             "shift_error": _range(self.shift),
         }
-        if self.amplitude:
-            acquisition["amplitude_contrast"] = _range((0.0, self.amplitude))
         if self.vacuum:
             acquisition["vacuum"] = [0, round(self.vacuum)]
         found: dict[str, Any] = {"acquisition": acquisition}
+        if self.dilute:
+            found["samples"] = {"train-dilute": {"number": 2, "packing": DILUTE}}
         if "packing" in self.why:
             found["packing"] = {"gap": 4, "fill": "saturation", "concentration": None, "molecules": None}
         if "membranes" in self.why:
@@ -194,7 +196,7 @@ class Ranges:
             "dose": "{:.0f} to {:.0f} e/Å²".format(*self.dose),
             "defocus": "{:.1f} to {:.1f} µm".format(*self.defocus),
             "contrast": " or ".join(dict.fromkeys(self.contrast)),
-            "amplitude_contrast": f"0 to {self.amplitude:g}",
+            "samples": "2 dilute boxes",
             "shift_error": "{:g} to {:g} Å".format(*self.shift),
             "packing": "to saturation",
             "membranes": "sheets and vesicles",

@@ -18,9 +18,6 @@ from tlgen.recipes.from_tomogram import Corner, Ranges
 
 #: The widest range of the shift of each image, Å.
 _MOST_SHIFT = 16.0
-#: Most of the amplitude contrast, where any is added; CTF programs take 0.07 to 0.1 (Rohou & Grigorieff, J.
-#: Struct. Biol. 192, 216, 2015).
-_AMPLITUDE = 0.1
 #: A defocus above this is not tried, µm.
 _MOST_DEFOCUS = 8.0
 #: Doses below this are not tried, e/Å².
@@ -192,15 +189,15 @@ def _less_low(move: _Move, told: str, times: float, look: TomogramLook, boxes: S
 
 
 def _more_large(move: _Move, told: str, _times: float, _look: TomogramLook, _boxes: Sequence[Box]) -> None:
-    """Add amplitude contrast, which carries details that phase contrast lets through hardly, or membranes."""
+    """Add dilute boxes, since densely packed molecules leave few large gaps; then membranes."""
     now = move.ranges
-    if not now.amplitude:
-        move.ranges = now = replace(now, amplitude=_AMPLITUDE, why=now.because(amplitude_contrast=told))
+    if not now.dilute:
+        move.ranges = now = replace(now, dilute=True, why=now.because(samples=told))
     elif not now.membranes:
         move.ranges = now = replace(now, membranes=True, why=now.because(membranes=told))
     else:
         return
-    move.corners += [now.corner(kind, "+--", now.amplitude) for kind in ("physical", "parakeet")]
+    move.corners += [now.corner(kind, "++-", True) for kind in ("physical", "parakeet")]
 
 
 def _more_middle(move: _Move, told: str, times: float, _look: TomogramLook, _boxes: Sequence[Box]) -> None:

@@ -137,9 +137,8 @@ def reconstruct_file(
     moves = _moves(stack, count, request)
     if angles.lower().endswith((".tomostar", ".xml")):
         user_warnings.warn(
-            f"{angles}: Warp counts tilts the other way round from IMOD unless it was told otherwise, "
-            f"which the "
-            "file does not say; if the tomogram has the wrong hand, add `negate_angles`"
+            f"{angles}: Warp counts tilts the other way round from IMOD by default, and the file does "
+            "not say which way; if the tomogram has the wrong hand, add `negate_angles`"
         )
     pixel_size = request.pixel_size or images.voxel_size or series.pixel_size
     if pixel_size is None:
@@ -326,8 +325,8 @@ def _known(
             )
         if not series.ordered:
             raise InputError(
-                f"`dose_weighting`: {angles} {series.doubt}, so which image was taken when is not known; add "
-                "`order=stack` if they stand in the order in which they were taken, "
+                f"`dose_weighting`: {angles} {series.doubt}, so the order of the images is not known; add "
+                "`order=stack` if they are in the order in which they were taken, "
                 "`order=dose_symmetric:negative` (or :positive) if they were taken from 0° outwards, or "
                 "`order=FILE`"
             )

@@ -14,8 +14,8 @@ class Reconstruction(BaseModel):
 
     filter: Literal["ramp", "exact", "sirt"] = Field(
         "ramp",
-        description="`exact` weighs by the density of tilts at each frequency; `sirt` is like so many"
-        " `iterations` of SIRT.",
+        description="`exact` weighs by the density of tilts at each frequency; `sirt` resembles this number"
+        " of `iterations` of SIRT.",
     )
     iterations: int = Field(
         10, ge=1, le=1000, description="Iterations of the SIRT that `filter: sirt` imitates."

@@ -17,26 +17,9 @@ _log = logging.getLogger(__name__)
 def fetch_structures(
     recipe: Recipe, folder: Path | None = None, progress: Progress = Silent
 ) -> dict[str, Path]:
-    """Fetch the PDB entries of a recipe that no installed package has; log a line for each.
+    """Fetch the PDB entries that no installed package has, and log a line for each.
 
-    Parameters
-    ----------
-    recipe
-        Validated.
-    folder
-        Folder to write to, which is made if it does not exist; None: the cache.
-    progress
-        Shows how many structures are there.
-
-    Returns
-    -------
-    dict of str to pathlib.Path
-        Structure, as the recipe names it -> its file.
-
-    Raises
-    ------
-    InputError
-        At the end, naming all structures that do not exist or could not be fetched.
+    Arguments, result and errors are those of :func:`tlgen.fetch_structures`.
     """
     if folder is not None:  # also if installed packages have all structures
         folder.mkdir(parents=True, exist_ok=True)

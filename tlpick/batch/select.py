@@ -29,24 +29,7 @@ _MEMORY = 4e9
 def select_picks(folder: str, to: str | None, cut: Cut) -> pd.DataFrame:
     """Select the picks of a run that a cut keeps, and write them; log a sentence for each tomogram and class.
 
-    Parameters
-    ----------
-    folder
-        Folder of the run.
-    to
-        The list to write; its suffix determines the format. None: no list.
-    cut
-        Which picks to keep.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The particle table of the picks that are kept.
-
-    Raises
-    ------
-    InputError
-        If it is not the folder of a run, or a share of wrong picks is requested without decoys.
+    Arguments, result and errors are those of :func:`tlpick.select`; ``cut`` says which picks to keep.
     """
     run = _run(folder)
     classes = _card(run, folder).classes

@@ -80,7 +80,7 @@ def test_units_of_copick(tmp_path: Path, unit: str | None, factor: float) -> Non
         "points": [{"location": {"x": 1, "y": 2, "z": 3}}], "unit": unit,
     }  # fmt: skip
     assert xyz(tmp_path / "p.json", json.dumps(picks)) == [[factor, 2 * factor, 3 * factor]]
-    with pytest.raises(InputError, match="is in 'px', which is no known length"):
+    with pytest.raises(InputError, match="is in 'px', which is not a known unit"):
         xyz(tmp_path / "p.json", json.dumps(picks | {"unit": "px"}))
 
 

@@ -304,7 +304,7 @@ def test_an_assembly_of_chains_that_are_not_there_is_refused(tmp_path: Path) -> 
         *(biomt(i + 1, 1, tuple(float(i == j) for j in range(3)), 0.0) for i in range(3)),
         atom(1, "N", "ALA", 1, "N"),
     )
-    with pytest.raises(InputError, match=r"elsewhere.pdb: its assembly names chains that are not in the"):
+    with pytest.raises(InputError, match=r"elsewhere.pdb: its assembly names chains that the file lacks"):
         load_structure(path)
     with pytest.raises(InputError, match="states no assemblies, not 'x'"):
         load_structure("3jb9", assembly="x")

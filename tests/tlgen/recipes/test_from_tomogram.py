@@ -43,7 +43,7 @@ def spectrum(corner: Corner, low: float = 1.0, cut: float = 1.0) -> TomogramLook
     matter = low * (3.0 if corner.contrast == "physical" else 0.2) * np.exp(-f / 0.02)
     middle = 0.5 * np.exp(-(((f - 0.02 * corner.defocus) / 0.12) ** 2))
     blur = np.exp(-((2 * np.pi * f * corner.shift / SIZE) ** 2))
-    matter = matter + 30 * corner.amplitude * np.exp(-(((f - 0.06) / 0.03) ** 2))
+    matter = matter + 1.5 * corner.dilute * np.exp(-(((f - 0.06) / 0.03) ** 2))
     noise = 30 / corner.dose * np.cos(np.pi * f) ** 2 * np.where(f > cut, 0.02, 1.0)
     return look((matter + middle) * blur + noise)
 
@@ -94,11 +94,11 @@ def test_more_large_matter_packs_boxes_and_adds_membranes() -> None:
     )
 
 
-def test_amplitude_contrast_is_added_for_large_details() -> None:
-    real = spectrum(Corner("physical", 110, 2.5, 3.0, amplitude=0.05), low=0.5)
+def test_dilute_boxes_are_added_for_large_details() -> None:
+    real = spectrum(Corner("physical", 110, 2.5, 3.0, dilute=True), low=0.5)
     found = fitted(real)
-    assert found.ranges.content()["acquisition"]["amplitude_contrast"] == {"min": 0, "max": 0.1}
-    assert "details from 400 to 133 Å" in found.ranges.why["amplitude_contrast"]
+    assert found.ranges.content()["samples"]["train-dilute"]["packing"] == {"gap": 20, "concentration": 60}
+    assert "details from 400 to 133 Å" in found.ranges.why["samples"]
     assert not found.ranges.membranes
     assert not found.left
 

@@ -157,6 +157,18 @@ def test_a_model_of_another_version_is_refused(
     assert "normalised by 'something else'" in refused.err or "cannot load the network" in refused.err
 
 
+def test_a_network_without_a_card_is_refused(
+    tlpick: Run, no_network: bytes, data: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain.keras"
+    plain.write_bytes(no_network)
+    refused = tlpick("run", plain, data / "tomo-0.mrc", "--to", tmp_path / "picks")
+    assert refused.status == 2
+    assert refused.err.count("\n") == 1
+    assert "plain.keras is a Keras network, but it does not state its classes" in refused.err
+    assert not (tmp_path / "picks").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

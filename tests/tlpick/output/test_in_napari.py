@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import types
 from pathlib import Path
@@ -184,7 +183,5 @@ def test_in_napari_itself(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         back = scene.edited(np.asarray(layer.data), layer.features)
         assert len(back) == len(scene.table)
         assert list(back["verdict"].iloc[[0, 1, -1]]) == ["", "accepted", "accepted"]
-        if folder := os.environ.get("TL_PICTURES"):
-            viewer.screenshot(str(Path(folder) / "napari.png"), canvas_only=False)
     finally:
         viewer.close()

@@ -182,7 +182,7 @@ def prepare(
         if region is not None:
             mask = sample = region.at(places)
             if not mask.any():
-                raise InputError("nothing of the mask is left in the planes of `crop`")
+                raise InputError("the mask is empty in the planes of `crop`")
         else:
             measure(values)  # refuses volumes that cannot be normalised, before searching in them
             slab = find_slab(values, grid, offset) if preprocessing.slab else None
