@@ -144,7 +144,7 @@ def best_cut(peaks: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 
 def is_side_view(table: pd.DataFrame) -> NDArray[np.bool_]:
     """Tell which particles show their side: their longest axis lies within 30° of the plane of the slab."""
-    atoms = load_structure(STRUCTURE).xyz
+    atoms = load_structure(STRUCTURE).positions
     _, axes = np.linalg.eigh(np.cov(atoms.T))
     turns = Rotation.from_quat(table[["qx", "qy", "qz", "qw"]].to_numpy(np.float64))
     along: NDArray[np.bool_] = np.abs(turns.apply(axes[:, -1])[:, 2]) < 0.5

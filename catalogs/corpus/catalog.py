@@ -470,11 +470,10 @@ class Catalog:
             return None
 
     def _record_of(self, sample_id: str) -> SampleRecord:
-        record = self.record(sample_id)
-        if record is None:
-            near = nearest(sample_id, self.sample_ids())
-            raise InputError(f"there is no sample {sample_id} in the corpus {self.url}{near}")
-        return record
+        if (record := self.record(sample_id)) is not None:
+            return record
+        near = nearest(sample_id, self.sample_ids())
+        raise InputError(f"there is no sample {sample_id} in the corpus {self.url}{near}")
 
 
 def read_particles_of(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -493,10 +492,9 @@ def read_particles_of(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 def sample_record_of(path: str | os.PathLike[str]) -> SampleRecord | None:
     """Find the record of a sample, given the path or URL of its Zarr group; None outside of a corpus."""
-    url = open_store(path).url
-    root, _, inside = url.rpartition(f"/{SAMPLES}/")
+    root, _, inside = open_store(path).url.rpartition(f"/{SAMPLES}/")
     sample_id = inside.rpartition("/")[2].partition("-")[0]
     if not root or not open_store(root).exists(CORPUS):
         return None
     record = Catalog.open(root).record(sample_id)
-    return record if record is not None and record.path == f"{SAMPLES}/{inside}" else None
+    return record if record and record.path == f"{SAMPLES}/{inside}" else None
