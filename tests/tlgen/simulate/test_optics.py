@@ -269,7 +269,7 @@ def test_an_mtf_alone_or_a_dqe_alone_will_do(tmp_path: Path) -> None:
     [
         ("frequency,mtf\n0,1\n", "two frequencies"),
         ("frequency,mtf\n0.1,1\n0.5,0.2\n", "begin with 0"),
-        ("frequency,mtf\n0,1\n2,0.2\n", "shares of Nyquist"),
+        ("frequency,mtf\n0,1\n2,0.2\n", "fractions of Nyquist"),
         ("frequency,mtf\n0,1\n0.5,-0.2\n", "more than 0"),
         ("frequency,mtf\n0,1\n0.5,many\n", "cannot be read"),
         ("q,mtf\n0,1\n0.5,0.2\n", "no columns frequency"),
