@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import re
 import socket
@@ -39,6 +40,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def prepared_structures(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what is prepared of structures for these tests alone; their workers inherit the variable."""
     os.environ["TLGEN_PREPARED"] = str(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(autouse=True)
+def no_foreign_loggers() -> Iterator[None]:
+    """Take off the handlers that other packages, such as copick, add to the root logger."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
