@@ -31,6 +31,7 @@ CANNOT = {
     "docker build": "it needs Docker and the internet",
     "apptainer build": "it needs Apptainer and the internet",
     "3dmod ": "it is IMOD's, and needs a screen",
+    "--napari": "it opens a window",
     "--to /data/corpus --cluster cluster.yaml": "it needs a Slurm cluster",
     "python benchmarks/labels.py": "it takes minutes; `make` has a target for no benchmark",
     "docs/gallery/crowd.yaml": "`make docs` makes the gallery",
@@ -78,7 +79,7 @@ PLACES = {
     "ribosome.tlm": ("ribosome.tlm", "demo/ribosome.tlm", "mine.tlm", "shared/models/capsid.tlm"),
     "picks": ("picks",),
     "tomograms/TS_01.mrc": ("TS_01.mrc", "tomogram.mrc", "tomo.mrc", "data/TS_01.mrc", "tomograms/TS_01.mrc"),
-    "tomograms/TS_02.mrc": ("data/TS_02.mrc", "tomograms/TS_02.mrc"),
+    "tomograms/TS_02.mrc": ("TS_02.mrc", "data/TS_02.mrc", "tomograms/TS_02.mrc"),
     "truth.star": ("truth.star", "picks.star"),
     **{
         name: (name,)
