@@ -52,9 +52,6 @@ SAMPLES = 4  # to read from: far more than any cache holds
 Item = tuple[int, tuple[slice, ...]]
 
 
-# ---------------------------------------------------------------------------------------------- data
-
-
 @lru_cache(1)
 def tomogram() -> NDArray[np.float32]:
     """Make noise as a back-projection has it: weaker at high frequencies, none in the missing wedge."""
@@ -134,9 +131,6 @@ def facts(number: int, name: str) -> dict[str, Any]:
         "seconds": {"pack": 10.0, "simulate": 300.0},
         "software": {"template-learning": "0.1.0", "numpy": np.__version__},
     }
-
-
-# ---------------------------------------------------------------------------------------------- patches
 
 
 def corners(edge: int, number: int) -> list[Item]:
@@ -267,9 +261,6 @@ def patches(url: str, s3: Client | None, number: int) -> dict[str, float]:
     return figures
 
 
-# ---------------------------------------------------------------------------------------------- layouts
-
-
 def layouts(url: str, s3: Client, number: int) -> dict[str, float]:
     """Compare chunks and codecs for the tomogram: what the defaults were chosen by."""
     lz4 = {"cname": "lz4", "clevel": 5}
@@ -310,9 +301,6 @@ def layouts(url: str, s3: Client, number: int) -> dict[str, float]:
     return figures
 
 
-# ---------------------------------------------------------------------------------------------- writing
-
-
 def write_some(url: str, first: int, number: int, gate: Any) -> None:
     """Write samples; runs in a process of its own."""
     ready = [sample(first + k) for k in range(number)]
@@ -345,9 +333,6 @@ def writing(url: str, place: str, each: int) -> dict[str, float]:
         f"write_{place}_samples_per_s": rate,
         f"write_{place}_MB_per_s": samples["n_bytes"].sum() / seconds / 1e6,
     }
-
-
-# ---------------------------------------------------------------------------------------------- finding
 
 
 def record(number: int) -> SampleRecord:
@@ -425,9 +410,6 @@ def finding(url: str, s3: Client, number: int, new: int) -> dict[str, float]:
     step(f"indexed, {new} new: write the next index", "compact", lambda: Catalog.open(url).compact())
     print(f"  the query finds {len(found)}; the index has {figures['index_MB']:.1f} MB")
     return figures
-
-
-# ---------------------------------------------------------------------------------------------- bytes
 
 
 def weights() -> dict[str, float]:
