@@ -49,6 +49,7 @@ def benchmark() -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not UV.exists(), reason="needs the uv that scripts/setup.sh installs")
 @pytest.mark.parametrize("extra", ["", "cpu"])
 def test_every_dependency_has_a_wheel_on_every_platform(extra: str) -> None:
