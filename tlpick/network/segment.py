@@ -89,7 +89,11 @@ def load_network(path: str | os.PathLike[str]) -> Graph:
 
 @lru_cache(maxsize=2)
 def _load_network(path: str, _fingerprint: str) -> Graph:
-    return compiled(read_graph(load_keras(path)))
+    graph = compiled(read_graph(load_keras(path)))
+    for node in graph.nodes:  # once, here, and not at the first planes
+        if hasattr(node.call, "get_concrete_function"):
+            node.call.get_concrete_function()
+    return graph
 
 
 def compiled(graph: Graph) -> Graph:
