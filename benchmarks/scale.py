@@ -288,11 +288,12 @@ def scheduler(tasks: int) -> dict[str, float]:
 def record(number: int) -> SampleRecord:
     """Make a record such as ``tlgen run`` leaves."""
     rng = generator("scale", number)
+    sample_id = f"{int(rng.integers(2**62)):016x}"
     return SampleRecord.model_validate(
         {
-            "sample_id": f"{int(rng.integers(2**62)):016x}",
+            "sample_id": sample_id,
             "name": f"train-{number:06d}",
-            "path": f"samples/00/{number:016x}-000000.zarr",
+            "path": f"samples/{sample_id[:2]}/{sample_id}-000000.zarr",
             "split": "train",
             "created": "2026-01-01T00:00:00+00:00",
             "seed": 0,
