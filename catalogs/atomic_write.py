@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: st
         If the file cannot be written.
     """
     file = Path(path)
-    if _is_stream(file):
+    if file.is_char_device() or file.is_fifo():
         with tempfile.TemporaryDirectory() as folder:
             unfinished = Path(folder) / f"{file.name}{ending}"
             yield unfinished
@@ -54,15 +53,6 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False, ending: st
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _is_stream(file: Path) -> bool:
-    """Tell whether it is a device or a pipe, or a link to one."""
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return False
-    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
 def reserve(file: int, size: int) -> None:
