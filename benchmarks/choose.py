@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from machine import machine
-from real import DOMAINS, JUDGES, average_precision, call
+from real import DOMAINS, JUDGES, average_precision, call, reconstruct
 from scipy.stats import spearmanr
 
 from catalogs import particles
@@ -93,11 +93,7 @@ def trained(candidate: Candidate, data: Path, work: Path) -> Path:
 def in_cell(model: Path, data: Path, work: Path) -> dict[str, float]:
     """Pick in the real cell; estimates, and average precision against silver ribosomes."""
     tomogram = work / "TS_01.mrc"
-    if not tomogram.exists():
-        call(
-            "tlgen", "reconstruct", data / "TS_01.ali", "--angles", data / "TS_01.tlt", "--to", tomogram,
-            "--voxel-size", 10, "--thickness", 2400,
-        )  # fmt: skip
+    reconstruct(data, tomogram)
     folder = work / "cell" / model.stem
     found = estimate(str(model), [str(tomogram)], str(folder), [TARGET], Settings())
     listed = pd.read_csv(data / "silver_ribosomes_y_below_3150A.csv")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 from machine import machine
-from real import JUDGES, call, cell
+from real import JUDGES, call, cell, reconstruct
 
 from catalogs import particles
 from catalogs.corpus.catalog import Catalog
@@ -78,12 +78,7 @@ def main() -> None:
         if options.data is not None:
             work = options.work / model.name
             tomogram, link = options.work / "TS_01.mrc", work / "TS_01.mrc"
-            if not tomogram.exists():
-                call(
-                    "tlgen", "reconstruct", options.data / "TS_01.ali",
-                    "--angles", options.data / "TS_01.tlt",
-                    "--to", tomogram, "--voxel-size", 10, "--thickness", 2400,
-                )  # fmt: skip
+            reconstruct(options.data, tomogram)
             if not link.exists():
                 link.symlink_to(tomogram.resolve())
             real = cell(options.data, work, model.file())

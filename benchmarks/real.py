@@ -80,14 +80,19 @@ def average_precision(table: pd.DataFrame, silver: np.ndarray) -> float:
     return float((precision * right).sum() / len(silver))
 
 
-def cell(data: Path, work: Path, model: Path) -> dict[str, Any]:
-    """Pick in the real cell."""
-    tomogram = work / "TS_01.mrc"
+def reconstruct(data: Path, tomogram: Path) -> None:
+    """Reconstruct the real series, unless that is done."""
     if not tomogram.exists():
         call(
             "tlgen", "reconstruct", data / "TS_01.ali", "--angles", data / "TS_01.tlt", "--to", tomogram,
             "--voxel-size", 10, "--thickness", 2400,
         )  # fmt: skip
+
+
+def cell(data: Path, work: Path, model: Path) -> dict[str, Any]:
+    """Pick in the real cell."""
+    tomogram = work / "TS_01.mrc"
+    reconstruct(data, tomogram)
     picks = work / "picks"
     call("tlpick", "run", model, tomogram, "--to", picks)
     kept, every = (particles.read(picks / "TS_01" / f"particles{which}.star") for which in ("", ".all"))

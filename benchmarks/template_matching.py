@@ -33,7 +33,7 @@ import pandas as pd
 from machine import machine
 from numpy.typing import NDArray
 from readme_figures import RESULTS, keep
-from real import DOMAINS, HALF, JUDGES, call, found, inside_cell
+from real import DOMAINS, HALF, JUDGES, call, found, inside_cell, reconstruct
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -252,11 +252,7 @@ def figures_of(table: pd.DataFrame) -> dict[str, Any]:
 def real(pytme: Path, model: str, work: Path, data: Path) -> dict[str, Any]:
     """Pick in the real cell by both, and compare with the silver list."""
     tomogram, picks, cost = work / "TS_01.mrc", work / model / "real", work / model / "real.json"
-    if not tomogram.exists():
-        call(
-            "tlgen", "reconstruct", data / "TS_01.ali", "--angles", data / "TS_01.tlt", "--to", tomogram,
-            "--voxel-size", 10, "--thickness", 2400,
-        )  # fmt: skip
+    reconstruct(data, tomogram)
     if not cost.exists():
         before = children_cpu()
         call("tlpick", "run", model, tomogram, "--to", picks)
