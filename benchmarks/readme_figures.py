@@ -1,4 +1,4 @@
-"""All figures of the README's table: runs their commands one after the other, and keeps what they say.
+"""Most figures of the README's table: runs their commands one after the other, and keeps what they say.
 
     python benchmarks/readme_figures.py --deepfinder CLONE --template-learning CLONE --structures FOLDER
     python benchmarks/readme_figures.py --only segment --only train
